@@ -1,0 +1,1 @@
+"""Mistral Local API: the model server that remembers."""

@@ -1,0 +1,194 @@
+"""Our exceptions, and the one place that turns a failure into an error body.
+
+The tree::
+
+    ApiError                    any failure with an HTTP answer
+    ├── InvalidRequest          400, the caller's fault; names the field
+    ├── Unauthorized            401
+    ├── Forbidden               403
+    ├── NotFound                404
+    ├── Unavailable             503, ours; worth trying again
+    └── ModelServerError        502, the model server's fault
+        ├── ModelServerRefused  4xx, the model server refused the request
+        ├── ModelTimeout        504
+        └── ModelUnavailable    503, loading, restarting or given up
+            └── ModelLoading    503
+
+``inference`` translates the errors of its libraries into this tree; ``blueprints`` never see others.
+The body is OpenAI's: ``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description,
+schema ``Error``), and ``X-Error-Source`` says who failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from http import HTTPStatus
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+
+log = logging.getLogger(__name__)
+
+ErrorBody = dict[str, dict[str, str | None]]
+
+
+class ApiError(Exception):
+    """A failure with an HTTP answer. ``message`` is shown to the client as it is."""
+
+    status: int = 500
+    type: str = "server_error"
+    source: str = "api"
+    default_code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after = retry_after
+
+    def body(self) -> ErrorBody:
+        """The OpenAI error object, all four keys present."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class InvalidRequest(ApiError):
+    """400: the request is wrong; ``param`` is the path of the field, as in ``messages[0].role``."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code: str | None = None
+
+
+class Unauthorized(InvalidRequest):
+    """401: no key, or not one of ours."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class Forbidden(InvalidRequest):
+    """403: the caller may not do this."""
+
+    status = 403
+    default_code = "insufficient_scope"
+
+
+class NotFound(InvalidRequest):
+    """404: no such thing, or not the caller's."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class Unavailable(ApiError):
+    """503: we cannot answer now; the client may try again."""
+
+    status = 503
+    default_code = "overloaded"
+
+    def __init__(self, message: str, *, code: str, retry_after: float = 1) -> None:
+        super().__init__(message, code=code, retry_after=retry_after)
+
+
+class ModelServerError(ApiError):
+    """502: the model server broke off or answered nonsense."""
+
+    status = 502
+    source = "model-server"
+    default_code: str | None = "model_server_error"
+
+
+class ModelServerRefused(ModelServerError):
+    """A 4xx of the model server: the request is wrong in a way that only it could see."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code: str | None = None
+
+
+class ModelTimeout(ModelServerError):
+    """504: the model server kept silent past its deadline."""
+
+    status = 504
+    default_code = "model_timeout"
+
+
+class ModelUnavailable(ModelServerError):
+    """503: no model server answers, or it has been given up."""
+
+    status = 503
+    default_code = "model_unavailable"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: float = 5) -> None:
+        super().__init__(message, code=code, retry_after=retry_after)
+
+
+class ModelLoading(ModelUnavailable):
+    """503: the model is being loaded."""
+
+    default_code = "model_loading"
+
+
+def error_response(error: ApiError) -> Response:
+    """The HTTP answer for a failure."""
+    response = Response(orjson.dumps(error.body()), status=error.status, mimetype="application/json")
+    response.headers["X-Error-Source"] = error.source
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return response
+
+
+def error_event(error: ApiError) -> bytes:
+    """The failure as one server-sent event, for a stream that has already begun."""
+    return b"data: " + orjson.dumps(error.body()) + b"\n\n"
+
+
+def internal_error() -> ApiError:
+    """The answer to a failure nobody foresaw: it tells the client nothing of our inside."""
+    return ApiError("The server failed to answer this request; its log has the details under the request id.")
+
+
+def _from_http_exception(error: HTTPException) -> ApiError:
+    """Werkzeug's own failures (routing, body size, body reading) in our shape."""
+    if isinstance(error, RequestEntityTooLarge):
+        failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
+    elif isinstance(error, MethodNotAllowed):
+        failure = InvalidRequest(
+            f"Not allowed to {request.method} on {request.path}", code="method_not_supported"
+        )
+    elif error.code == HTTPStatus.NOT_FOUND:
+        failure = NotFound(f"Invalid URL ({request.method} {request.path})", code="unknown_url")
+    else:
+        failure = InvalidRequest(error.description or error.name)
+    failure.status = error.code or 500
+    return failure
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Make every failure of the application leave in the one shape."""
+
+    @app.errorhandler(ApiError)
+    def _ours(error: ApiError) -> Response:
+        return error_response(error)
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        response = error_response(_from_http_exception(error))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def _unforeseen(error: Exception) -> Response:
+        log.error("unforeseen failure in %s %s", request.method, request.path, exc_info=error)
+        return error_response(internal_error())

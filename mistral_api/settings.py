@@ -1,0 +1,177 @@
+"""Every setting of Mistral Local API, declared once: kind, default and meaning.
+
+The README table, ``.env.example`` and ``mistral-api settings`` are checked against this module.
+A setting's name is its environment variable; ``.env`` in the working directory is read too,
+below the real environment. An empty value counts as not set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from dotenv import load_dotenv
+
+from mistral_api.setting_types import (
+    ALIASES,
+    DATABASE_URL,
+    GPU_LAYERS,
+    HOST,
+    PATH,
+    SERVER_URL,
+    YES_OR_NO,
+    Kind,
+    choice,
+    seconds,
+    whole_number,
+)
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class SettingError(ValueError):
+    """A setting has a value that is not allowed; the message is one sentence for the operator."""
+
+
+def _physical_cores() -> int:
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+def _setting(
+    kind: Kind[T], default: D, meaning: str, *, shown: str | None = None, secret: bool = False
+) -> T | D:
+    """Declare one setting; ``shown`` is the default in words where the value alone says too little."""
+    metadata = {"kind": kind, "meaning": meaning, "shown": shown, "secret": secret}
+    declared: T | D = field(default=default, repr=not secret, metadata=metadata)
+    return declared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings in force. Build it with :func:`load_settings`, or directly in tests."""
+
+    database_url: str | None = _setting(
+        DATABASE_URL,
+        None,
+        "PostgreSQL 13 or newer; SSL options in the URL are kept",
+        shown="embedded PostgreSQL in DATA_DIR",
+        secret=True,
+    )
+    database_pool_size: int = _setting(whole_number(1, 100), 5, "most connections to PostgreSQL per process")
+    api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
+    api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
+    api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
+    allow_anonymous: bool = _setting(
+        YES_OR_NO, False, "serve clients beyond loopback although no API key is in force"
+    )
+    max_request_bytes: int = _setting(
+        whole_number(1024, 1 << 30), 20 << 20, "largest request body", shown="20971520 (20 MiB)"
+    )
+    model_path: Path | None = _setting(
+        PATH, None, "GGUF file to serve", shown="demo model (SmolLM2-135M-Instruct)"
+    )
+    model_alias: str | None = _setting(
+        ALIASES, None, "model ids that clients see, separated by commas", shown="from the file's name"
+    )
+    llama_server_bin: Path | None = _setting(
+        PATH, None, "the llama-server program to run", shown="found on PATH, else the bundled engine"
+    )
+    model_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised model server")
+    model_server_port: int = _setting(whole_number(1, 65535), 8081, "port of the supervised model server")
+    model_server_url: str | None = _setting(
+        SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", shown="none"
+    )
+    model_wait_seconds: float = _setting(
+        seconds(0, 3600), 30.0, "how long a request waits for a model server that is loading or restarting"
+    )
+    model_connect_seconds: float = _setting(
+        seconds(0.1, 60), 5.0, "longest wait for a connection to the model server"
+    )
+    model_read_seconds: float = _setting(
+        seconds(1, 86400),
+        600.0,
+        "longest silence of the model server while it answers (prompt processing included)",
+    )
+    gpu_layers: str = _setting(GPU_LAYERS, "auto", "layers offloaded to the GPU: a number, auto or all")
+    context_size: int = _setting(
+        whole_number(0, 1 << 24),
+        0,
+        "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request",
+        shown="0 (the model's own)",
+    )
+    batch_size: int = _setting(
+        whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt"
+    )
+    threads: int = _setting(
+        whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", shown="physical cores"
+    )
+    parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
+    max_restarts: int = _setting(
+        whole_number(0, 1000),
+        10,
+        "restarts of a crashing model server within ten minutes before it is given up",
+    )
+    log_level: str = _setting(
+        choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "DEBUG also shows llama.cpp's own log"
+    )
+    data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", shown="./var")
+    store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
+    retention_days: int = _setting(
+        whole_number(0, 36500), 0, "days that conversations and usage rows are kept", shown="0 (for ever)"
+    )
+    shutdown_seconds: float = _setting(
+        seconds(0, 3600), 10.0, "how long running requests may finish when the server stops"
+    )
+
+    def __post_init__(self) -> None:
+        # Absolute: a process that changes its directory must not lose its data.
+        object.__setattr__(self, "data_dir", self.data_dir.absolute())
+
+    @property
+    def model_server_base_url(self) -> str:
+        """Where requests to the model server go, without a trailing slash."""
+        return self.model_server_url or f"http://{_url_host(self.model_server_host)}:{self.model_server_port}"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the model server is ours to start and restart."""
+        return self.model_server_url is None
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def declared() -> list[tuple[str, Field[Any]]]:
+    """Every setting as (environment variable, declaration), in the order of declaration."""
+    return [(each.name.upper(), each) for each in fields(Settings)]
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read the settings from a mapping of variables. Raises SettingError for a value not allowed."""
+    values: dict[str, Any] = {}
+    for name, declaration in declared():
+        text = environment.get(name, "").strip()
+        if text:
+            values[declaration.name] = _read(name, declaration, text)
+    return Settings(**values)
+
+
+def _read(name: str, declaration: Field[Any], text: str) -> Any:
+    kind: Kind[Any] = declaration.metadata["kind"]
+    try:
+        return kind.read(text)
+    except ValueError as error:
+        value = "its value" if declaration.metadata["secret"] else f"'{text}'"
+        raise SettingError(f"{name}: {value} is not allowed; give {kind.allowed}.") from error
+
+
+def load_settings() -> Settings:
+    """Read ``.env`` into the environment, which wins, then the settings. Raises SettingError."""
+    load_dotenv(Path.cwd() / ".env")
+    return settings_from(os.environ)

