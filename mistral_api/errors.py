@@ -163,9 +163,7 @@ def _from_http_exception(error: HTTPException) -> ApiError:
     if isinstance(error, RequestEntityTooLarge):
         failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
     elif isinstance(error, MethodNotAllowed):
-        failure = InvalidRequest(
-            f"Not allowed to {request.method} on {request.path}", code="method_not_supported"
-        )
+        failure = InvalidRequest(f"Not allowed to {request.method} on {request.path}", code="method_not_supported")
     elif error.code == HTTPStatus.NOT_FOUND:
         failure = NotFound(f"Invalid URL ({request.method} {request.path})", code="unknown_url")
     else:

@@ -114,7 +114,5 @@ HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
 DATABASE_URL: Kind[str] = Kind(_read_database_url, "a URL that begins with postgres:// or postgresql://")
 GPU_LAYERS: Kind[str] = Kind(_read_gpu_layers, "a whole number of layers, auto or all")
-ALIASES: Kind[str] = Kind(
-    _read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas"
-)
+ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas")
 PATH: Kind[Path] = Kind(_read_path, "a file path")

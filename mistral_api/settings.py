@@ -42,9 +42,7 @@ def _physical_cores() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def _setting(
-    kind: Kind[T], default: D, meaning: str, *, shown: str | None = None, secret: bool = False
-) -> T | D:
+def _setting(kind: Kind[T], default: D, meaning: str, *, shown: str | None = None, secret: bool = False) -> T | D:
     """Declare one setting; ``shown`` is the default in words where the value alone says too little."""
     metadata = {"kind": kind, "meaning": meaning, "shown": shown, "secret": secret}
     declared: T | D = field(default=default, repr=not secret, metadata=metadata)
@@ -66,15 +64,11 @@ class Settings:
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
-    allow_anonymous: bool = _setting(
-        YES_OR_NO, False, "serve clients beyond loopback although no API key is in force"
-    )
+    allow_anonymous: bool = _setting(YES_OR_NO, False, "serve clients beyond loopback although no API key is in force")
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", shown="20971520 (20 MiB)"
     )
-    model_path: Path | None = _setting(
-        PATH, None, "GGUF file to serve", shown="demo model (SmolLM2-135M-Instruct)"
-    )
+    model_path: Path | None = _setting(PATH, None, "GGUF file to serve", shown="demo model (SmolLM2-135M-Instruct)")
     model_alias: str | None = _setting(
         ALIASES, None, "model ids that clients see, separated by commas", shown="from the file's name"
     )
@@ -89,9 +83,7 @@ class Settings:
     model_wait_seconds: float = _setting(
         seconds(0, 3600), 30.0, "how long a request waits for a model server that is loading or restarting"
     )
-    model_connect_seconds: float = _setting(
-        seconds(0.1, 60), 5.0, "longest wait for a connection to the model server"
-    )
+    model_connect_seconds: float = _setting(seconds(0.1, 60), 5.0, "longest wait for a connection to the model server")
     model_read_seconds: float = _setting(
         seconds(1, 86400),
         600.0,
@@ -104,9 +96,7 @@ class Settings:
         "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request",
         shown="0 (the model's own)",
     )
-    batch_size: int = _setting(
-        whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt"
-    )
+    batch_size: int = _setting(whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt")
     threads: int = _setting(
         whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", shown="physical cores"
     )

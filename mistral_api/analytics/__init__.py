@@ -1,0 +1,1 @@
+"""The figures behind /v1/stats."""

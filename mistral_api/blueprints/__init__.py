@@ -1,0 +1,29 @@
+"""The views, one module per URL family: each parses, calls one service and answers."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from mistral_api.blueprints import chat, completions, conversations, health, models, stats
+from mistral_api.services import services
+
+# The probes that orchestrators call need no key and must answer whatever the state of the rest.
+API_BLUEPRINTS = (
+    chat.blueprint,
+    completions.blueprint,
+    conversations.blueprint,
+    models.blueprint,
+    stats.blueprint,
+)
+
+
+def _start_services() -> None:
+    services().start()
+
+
+def register_blueprints(app: Flask) -> None:
+    """Attach every URL family to the application."""
+    app.before_request(_start_services)
+    app.register_blueprint(health.blueprint)
+    for blueprint in API_BLUEPRINTS:
+        app.register_blueprint(blueprint)

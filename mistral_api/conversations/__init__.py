@@ -1,0 +1,1 @@
+"""Sessions and their message trees: appending what was said, reading it back."""

@@ -1,0 +1,1 @@
+"""What requests leave behind: journaled on the local disk, moved to PostgreSQL. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL tables, one aggregate a module."""

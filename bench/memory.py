@@ -1,0 +1,16 @@
+"""Resident memory of every process of a running server."""
+
+from __future__ import annotations
+
+import psutil
+
+from bench.running import Running
+
+
+def print_memory(running: Running) -> None:
+    """One line a process: what it is and its resident set."""
+    serving = psutil.Process(running.process.pid)
+    for process in [serving, *serving.children(recursive=True)]:
+        words = [word for word in process.cmdline() if not word.startswith("/")]
+        resident = process.memory_info().rss / 2**20
+        print(f"memory: {resident:7.1f} MB  {' '.join(words)[:90]}")

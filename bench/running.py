@@ -1,0 +1,68 @@
+"""A server of our own for a benchmark: started on free ports with data that are thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where the API and the model server behind it listen, and the serving process."""
+
+    api: tuple[str, int]
+    model_server: tuple[str, int]
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running_server(**settings: str) -> Iterator[Running]:
+    """The whole stack on embedded defaults, stopped at the end."""
+    api, model_server = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        Path(folder).chmod(0o755)
+        environment = os.environ | {
+            "API_PORT": str(api),
+            "MODEL_SERVER_PORT": str(model_server),
+            "DATA_DIR": folder,
+            "LOG_LEVEL": "WARNING",
+            **settings,
+        }
+        process = subprocess.Popen([sys.executable, "-m", "mistral_api.serving"], env=environment)
+        try:
+            _wait_until_ready(api, process)
+            yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise SystemExit("the server did not become ready; its output is above")

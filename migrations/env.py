@@ -1,0 +1,37 @@
+"""Runs the migrations on the application's database (Flask-Migrate finds it through wsgi.py)."""
+
+from __future__ import annotations
+
+from alembic import context
+from flask import current_app
+
+from mistral_api.extensions import db
+from mistral_api.tables import conversation, usage  # noqa: F401 - their tables join the metadata
+
+
+def _belongs_to_us(_object: object, name: str | None, kind: str, *_rest: object) -> bool:
+    """Leave the partitions of api_usage out of comparisons: the writer makes them, no migration does."""
+    return not (kind == "table" and name is not None and name.startswith("api_usage_"))
+
+
+def run_offline() -> None:
+    """Print the SQL (``flask db upgrade --sql``) instead of running it."""
+    url = current_app.extensions["migrate"].db.engine.url.render_as_string(hide_password=False)
+    context.configure(url=url, target_metadata=db.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online() -> None:
+    """Migrate under an advisory lock, so that two starting processes do not migrate together."""
+    with db.engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=db.metadata, include_object=_belongs_to_us)
+        with context.begin_transaction():
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(9000)")
+            context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()

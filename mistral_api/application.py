@@ -1,0 +1,40 @@
+"""The application factory: settings, database, services, errors, blueprints, from top to bottom."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from mistral_api.blueprints import register_blueprints
+from mistral_api.database import MIGRATIONS, bound_statements, database_of, engine_options
+from mistral_api.errors import register_error_handlers
+from mistral_api.extensions import db, migrate
+from mistral_api.json_provider import OrjsonProvider
+from mistral_api.logs import configure_logging
+from mistral_api.request_ids import register_request_ids
+from mistral_api.services import Services, install
+from mistral_api.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Raises SettingError, or EmbeddedPostgresError where no database can be had."""
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+
+    app = Flask(__name__, static_folder=None)
+    app.json = OrjsonProvider(app)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
+
+    database = database_of(settings)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database.url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    with app.app_context():
+        engine = db.engine
+    bound_statements(engine)
+    install(app, Services(settings, engine, database.release))
+
+    register_request_ids(app)
+    register_error_handlers(app)
+    register_blueprints(app)
+    return app

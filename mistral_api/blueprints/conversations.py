@@ -1,0 +1,49 @@
+"""``/v1/conversations``: what was said, per session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, request
+
+from mistral_api.blueprints.access import caller, guard
+from mistral_api.blueprints.reads import database_session, require_recorded
+from mistral_api.conversations.presenting import conversation_body, list_body
+from mistral_api.conversations.reading import (
+    delete_conversation,
+    find_conversation,
+    list_conversations,
+    read_page,
+)
+from mistral_api.schemas import ConversationListQuery, ConversationQuery, load
+
+blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
+_PAGE_QUERY, _LIST_QUERY = ConversationQuery(), ConversationListQuery()
+
+
+@blueprint.get("")
+def list_all() -> dict[str, Any]:
+    """The caller's conversations, the last used first."""
+    query = load(_LIST_QUERY, request.args.to_dict())
+    with database_session() as session:
+        return list_body(*list_conversations(session, caller().owner, query))
+
+
+@blueprint.get("/<session_id>")
+def retrieve(session_id: str) -> dict[str, Any]:
+    """A page of a conversation's current branch."""
+    query = load(_PAGE_QUERY, request.args.to_dict())
+    require_recorded(caller().owner, session_id)
+    with database_session() as session:
+        conversation = find_conversation(session, caller().owner, session_id)
+        page = read_page(session, conversation, query["limit"], query.get("before"), query.get("after"))
+        return conversation_body(conversation, page)
+
+
+@blueprint.delete("/<session_id>")
+def remove(session_id: str) -> dict[str, Any]:
+    """Delete a conversation with its messages."""
+    require_recorded(caller().owner, session_id)
+    with database_session() as session:
+        delete_conversation(session, caller().owner, session_id)
+    return {"id": session_id, "object": "conversation.deleted", "deleted": True}

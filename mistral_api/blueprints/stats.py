@@ -1,0 +1,23 @@
+"""``/v1/stats``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, request
+
+from mistral_api.analytics.usage import Window, usage_stats
+from mistral_api.blueprints.access import guard
+from mistral_api.blueprints.reads import database_session
+from mistral_api.schemas import StatsQuery, load
+
+blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
+_QUERY = StatsQuery()
+
+
+@blueprint.get("")
+def show_stats() -> dict[str, Any]:
+    """The usage of the last hours. Every caller is the one local owner, who may see it all."""
+    query = load(_QUERY, request.args.to_dict())
+    with database_session() as session:
+        return usage_stats(session, Window.last(query["hours"], owner=None))

@@ -1,0 +1,1 @@
+"""One generation request from its decoded body to its recorded outcome."""

@@ -1,0 +1,48 @@
+"""What tells the generation endpoints apart: their schema, and what of a request is a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema
+
+from mistral_api.schemas import ChatCompletionRequest, CompletionRequest
+
+# Fields of ours: the model server never sees them.
+OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One generation endpoint; ``messages`` reads the client's messages out of a valid payload."""
+
+    path: str
+    schema: Schema
+    messages: Callable[[dict[str, Any]], list[dict[str, Any]]]
+
+
+def _chat_messages(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(payload["messages"])
+
+
+def _prompt_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": payload["prompt"]}]
+
+
+CHAT = Endpoint("/v1/chat/completions", ChatCompletionRequest(), _chat_messages)
+COMPLETION = Endpoint("/v1/completions", CompletionRequest(), _prompt_message)
+
+
+def upstream_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """The request as the model server gets it: without our fields, streams always with usage."""
+    sent = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
+    if sent.get("stream"):
+        sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+    return sent
+
+
+def wants_usage(payload: dict[str, Any]) -> bool:
+    """Whether the client asked for the usage chunk at the end of a stream."""
+    return bool((payload.get("stream_options") or {}).get("include_usage"))

@@ -1,0 +1,98 @@
+"""The exchange while it happens: what is known at the start, what is learnt, how it ends."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from mistral_api.errors import ApiError
+from mistral_api.exchange import Exchange
+from mistral_api.generation.endpoints import Endpoint
+from mistral_api.inference.transcript import Transcript
+from mistral_api.recording.recorder import Recorder
+from mistral_api.security.access import Caller
+
+
+class OpenExchange:
+    """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        endpoint: Endpoint,
+        caller: Caller,
+        request_id: UUID,
+        client_request_id: str | None,
+    ) -> None:
+        self._recorder = recorder
+        self._started = time.monotonic()
+        self.ended = False
+        self.transcript = Transcript()
+        self.record = Exchange(
+            id=request_id,
+            created_at=datetime.now(UTC),
+            endpoint=endpoint.path,
+            owner=caller.owner,
+            client_address=caller.address,
+            client_request_id=client_request_id,
+        )
+
+    def describe(
+        self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
+    ) -> None:
+        """Note what a valid request asks for."""
+        self.record.session_id = session_id
+        self.record.model = model
+        self.record.stream = bool(payload.get("stream"))
+        self.record.messages = messages
+
+    def first_bytes(self) -> None:
+        """Note that the model server has begun to answer: the time to first token."""
+        if self.record.time_to_first_token_ms is None:
+            self.record.time_to_first_token_ms = self._elapsed_ms()
+
+    def succeed(self) -> None:
+        """The answer is complete."""
+        self._end("complete")
+
+    def fail(self, error: ApiError) -> None:
+        """The request failed, or its client left; what was said until then is kept."""
+        self.record.status, self.record.error_code = error.status, error.code or error.type
+        self._end("interrupted" if self.transcript.said_anything else "failed")
+
+    def _end(self, status: str) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        record, transcript = self.record, self.transcript
+        record.latency_ms = self._elapsed_ms()
+        record.answer_status = status
+        record.finish_reason = transcript.finish_reason
+        record.model = record.model or transcript.model
+        self._count()
+        if record.messages is not None and transcript.said_anything:
+            record.answers = [transcript.choices[index].message for index in sorted(transcript.choices)]
+        self._recorder.record(record)
+
+    def _count(self) -> None:
+        """Take over the token counts, and work out the times that nobody measured."""
+        record, transcript = self.record, self.transcript
+        tokens = transcript.settle()
+        record.prompt_tokens, record.cached_tokens = tokens.prompt, tokens.cached
+        record.completion_tokens = tokens.completion
+        if record.time_to_first_token_ms is None and transcript.generation_ms is not None:
+            record.time_to_first_token_ms = max(0.0, record.latency_ms - transcript.generation_ms)
+        record.tokens_per_second = transcript.tokens_per_second or self._rate()
+
+    def _rate(self) -> float | None:
+        """Tokens after the first one over the time they took."""
+        record = self.record
+        if record.time_to_first_token_ms is None or not record.completion_tokens or record.completion_tokens < 2:
+            return None
+        seconds = (record.latency_ms - record.time_to_first_token_ms) / 1000
+        return (record.completion_tokens - 1) / seconds if seconds > 0 else None
+
+    def _elapsed_ms(self) -> float:
+        return (time.monotonic() - self._started) * 1000

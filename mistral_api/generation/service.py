@@ -1,0 +1,94 @@
+"""The one way from a request to an answer: validate, check the model, relay, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from mistral_api.errors import ApiError, ModelServerError, internal_error
+from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
+from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.streaming import StreamRelay
+from mistral_api.identifiers import new_session_id
+from mistral_api.inference.cancellation import Call
+from mistral_api.inference.catalogue import Catalogue
+from mistral_api.inference.client import Answer, ModelServer
+from mistral_api.recording.recorder import Recorder
+from mistral_api.schemas import load
+from mistral_api.security.access import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for a generation as it came in: who asks, the decoded body, and the client's line."""
+
+    caller: Caller
+    request_id: UUID
+    client_request_id: str | None
+    body: object
+    call: Call = field(default_factory=Call)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The answer: a whole body, or a stream to be iterated and closed."""
+
+    session_id: str
+    body: dict[str, Any] | StreamRelay
+
+
+class Generator:
+    """Answers generation requests. One for the application; safe to use from many threads."""
+
+    def __init__(self, server: ModelServer, catalogue: Catalogue, recorder: Recorder) -> None:
+        self._server = server
+        self._catalogue = catalogue
+        self._recorder = recorder
+
+    def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
+        """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
+        exchange = OpenExchange(self._recorder, endpoint, asked.caller, asked.request_id, asked.client_request_id)
+        try:
+            return self._generate(endpoint, asked, exchange)
+        except ApiError as error:
+            exchange.fail(error)
+            raise
+        except Exception:
+            exchange.fail(internal_error())
+            raise
+
+    def _generate(self, endpoint: Endpoint, asked: Asked, exchange: OpenExchange) -> Given:
+        payload = load(endpoint.schema, asked.body)
+        self._catalogue.check(payload.get("model"))
+        session_id = payload.get("session_id") or new_session_id()
+        model = payload.get("model") or self._catalogue.default()
+        exchange.describe(payload, session_id, model, endpoint.messages(payload))
+        answer = self._server.generate(endpoint.path, upstream_payload(payload), asked.call)
+        if payload.get("stream"):
+            return Given(session_id, StreamRelay(answer, exchange, show_usage=wants_usage(payload)))
+        return Given(session_id, _whole(answer, exchange, session_id))
+
+
+def _whole(answer: Answer, exchange: OpenExchange, session_id: str) -> dict[str, Any]:
+    """Read an answer that does not stream, and record it before anyone sees it."""
+    try:
+        body = _decoded(answer.read())
+    finally:
+        answer.close()
+    exchange.transcript.add_body(body)
+    exchange.succeed()
+    body["session_id"] = session_id
+    return body
+
+
+def _decoded(content: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ModelServerError("The model server answered something that is not JSON.") from error
+    if not isinstance(body, dict):
+        raise ModelServerError("The model server answered something that is not a JSON object.")
+    return body

@@ -1,0 +1,49 @@
+"""The model server's part of ``/health``: what its supervisor says, checked against what it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mistral_api.errors import ModelServerError
+from mistral_api.inference.client import ModelServer
+from mistral_api.settings import Settings
+from mistral_api.supervisor.states import State
+from mistral_api.supervisor.status import ModelServerStatus, read_status
+
+# What an answer (or none) of the model server means where nobody supervises it.
+_STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.STOPPED}
+
+
+def model_server_report(settings: Settings, server: ModelServer, names: list[str]) -> dict[str, Any]:
+    """The ``model_server`` object of the contract."""
+    probe = server.probe()
+    status = read_status(settings.data_dir) if settings.supervised else None
+    return {
+        "state": _state(probe, status),
+        "model": names[0] if names else None,
+        "engine": status.engine if status else "external",
+        "pid": status.pid if status else None,
+        "restarts": status.restarts if status else 0,
+        "gpu_layers": status.gpu_layers if status else None,
+        "context_size": status.context_size if status else None,
+        "slots": _slots(server) if probe == "ready" else None,
+        "last_error": status.last_error if status else None,
+    }
+
+
+def _state(probe: str, status: ModelServerStatus | None) -> str:
+    """The answer of the model server counts for more than the file: it is newer."""
+    if probe != "unreachable" or status is None:
+        return _STATES[probe].value
+    return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value
+
+
+def _slots(server: ModelServer) -> dict[str, int] | None:
+    """Slots in all and busy ones; None for engines that do not tell."""
+    try:
+        slots = server.get("/slots")
+    except ModelServerError:
+        return None
+    if not isinstance(slots, list):
+        return None
+    return {"total": len(slots), "busy": sum(bool(slot.get("is_processing")) for slot in slots)}

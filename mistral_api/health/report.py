@@ -1,0 +1,50 @@
+"""The whole body of ``/health``, and whether a generation request would be served now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mistral_api.health.model_server import model_server_report
+from mistral_api.services import Services
+from mistral_api.version import VERSION
+
+# What helps an attacker more than a stranger who asks how we are.
+_PRIVATE = ("pid", "last_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of every part; ``serving`` is what the HTTP status says."""
+
+    serving: bool
+    body: dict[str, Any]
+
+
+def health_of(services: Services, *, details: bool) -> Health:
+    """Look at every part now. ``details`` false leaves out process ids and error texts."""
+    names = services.catalogue.known_names()
+    model_server = model_server_report(services.settings, services.model_server, names)
+    if not details:
+        model_server = {name: value for name, value in model_server.items() if name not in _PRIVATE}
+    database = services.database_probe.report()
+    backlog = services.recorder.backlog()
+    serving = model_server["state"] == "ready"
+    whole = database["status"] == "ok" and database["schema"] == "current" and backlog.healthy
+    status = "unavailable" if not serving else ("ok" if whole else "degraded")
+    return Health(
+        serving,
+        {
+            "status": status,
+            "version": VERSION,
+            "uptime_seconds": round(time.monotonic() - services.started_at, 3),
+            "model_server": model_server,
+            "database": database,
+            "recording": {
+                "pending": backlog.pending,
+                "oldest_pending_seconds": backlog.oldest_pending_seconds,
+            },
+            "gpu": [],
+        },
+    )

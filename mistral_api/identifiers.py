@@ -1,0 +1,20 @@
+"""Identifiers that sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import UUID
+
+
+def new_id() -> UUID:
+    """A UUIDv7: 48 bits of Unix milliseconds, then version, variant and 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random_bits = secrets.randbits(74)
+    high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+
+
+def new_session_id() -> str:
+    """The id of a session that the client did not name."""
+    return f"sess_{new_id().hex}"

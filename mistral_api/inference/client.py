@@ -1,0 +1,149 @@
+"""The client of the model server: one request, its deadlines, and the wait for a server that restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import requests
+
+from mistral_api.errors import ModelLoading, ModelServerError, ModelUnavailable
+from mistral_api.inference.cancellation import Call, CallWatch
+from mistral_api.inference.connections import model_server_session
+from mistral_api.inference.translation import cancelled_error, translated, upstream_error
+from mistral_api.settings import Settings
+
+# How often a request that waits for the model server tries again.
+RETRY_SECONDS = 0.1
+# Deadlines (connect, read) of questions that are answered from memory: /health, /slots, /v1/models.
+QUICK = (1.0, 2.0)
+
+
+class Answer:
+    """The answer to one generation request, open until :meth:`close`."""
+
+    def __init__(self, response: requests.Response, call: Call, watch: CallWatch) -> None:
+        self._response = response
+        self._call = call
+        self._watch = watch
+
+    def read(self) -> bytes:
+        """The whole body. Raises our exceptions for whatever goes wrong."""
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it arrives, one piece for every piece the model server sends."""
+        raw = self._response.raw
+        try:
+            with translated():
+                if raw.chunked:
+                    yield from raw.stream(65536)
+                else:
+                    yield from iter(lambda: raw.read1(65536), b"")
+        except ModelServerError as error:
+            self._raise_if_cancelled(error)
+            raise
+        self._raise_if_cancelled(None)
+
+    def _raise_if_cancelled(self, cause: Exception | None) -> None:
+        if self._call.cancelled:
+            raise cancelled_error(self._call.reason) from cause
+
+    def close(self) -> None:
+        """End the request; a connection with an unread rest is closed, which frees the slot."""
+        self._watch.remove(self._call)
+        self._response.close()
+
+
+class ModelServer:
+    """The model server as the API sees it, supervised by us or run by someone else."""
+
+    def __init__(self, settings: Settings, given_up: Callable[[], str | None]) -> None:
+        """``given_up`` says why nobody will start the model server again, or None while it may come."""
+        self.base_url = settings.model_server_base_url
+        self.watch = CallWatch()
+        self._given_up = given_up
+        self._wait_seconds = settings.model_wait_seconds
+        self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
+        self._session = model_server_session(settings.api_threads)
+
+    def generate(self, path: str, payload: dict[str, Any], call: Call) -> Answer:
+        """Send a generation request; returns once the model server has begun to answer.
+
+        A model server that is loading or restarting is waited for. Raises ModelLoading or
+        ModelUnavailable (503) when it does not come in time, ModelServerRefused for its 4xx,
+        ModelTimeout and ModelServerError for the rest.
+        """
+        body = orjson.dumps(payload)
+        deadline = time.monotonic() + self._wait_seconds
+        self.watch.add(call)
+        try:
+            while True:
+                try:
+                    return Answer(self._send(path, body, call), call, self.watch)
+                except ModelUnavailable as error:
+                    self._wait_or_raise(error, deadline, call)
+        except BaseException:
+            self.watch.remove(call)
+            raise
+
+    def _send(self, path: str, body: bytes, call: Call) -> requests.Response:
+        try:
+            with call, translated():
+                response = self._session.post(
+                    self.base_url + path,
+                    data=body,
+                    stream=True,
+                    timeout=self._deadlines,
+                    allow_redirects=False,
+                )
+                if response.status_code == 200:
+                    return response
+                with response:
+                    raise upstream_error(response.status_code, response.content)
+        except ModelServerError as error:
+            if call.cancelled:
+                raise cancelled_error(call.reason) from error
+            raise
+
+    def _wait_or_raise(self, error: ModelUnavailable, deadline: float, call: Call) -> None:
+        """Sleep a moment before the next try, or say at last that there is no model server."""
+        if call.cancelled:
+            raise cancelled_error(call.reason) from error
+        reason = self._given_up()
+        if reason is not None:
+            raise ModelUnavailable(reason, retry_after=30) from error
+        if time.monotonic() >= deadline:
+            raise error
+        time.sleep(RETRY_SECONDS)
+
+    def get(self, path: str) -> Any:
+        """A quick question to the model server, decoded. Raises our exceptions."""
+        with translated():
+            response = self._session.get(self.base_url + path, timeout=QUICK, allow_redirects=False)
+        if response.status_code != 200:
+            raise upstream_error(response.status_code, response.content)
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise ModelServerError("The model server answered something that is not JSON.") from error
+
+    def probe(self) -> str:
+        """``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
+        try:
+            with translated():
+                response = self._session.get(self.base_url + "/health", timeout=QUICK)
+            if response.status_code == 200:
+                return "ready"
+            raise upstream_error(response.status_code, response.content)
+        except ModelLoading:
+            return "loading"
+        except ModelServerError:
+            return "unreachable"
+
+    def close(self) -> None:
+        """Cancel what is in flight and close every connection."""
+        self.watch.close()
+        self._session.close()

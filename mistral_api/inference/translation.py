@@ -1,0 +1,138 @@
+"""What goes wrong with the model server, in our own words: the one translation.
+
+Library errors become our exceptions here, and the model server's error bodies become OpenAI's.
+llama.cpp's own error types are in its tools/server/README.md and server-common.cpp
+(``exceed_context_size_error``, ``unavailable_error`` …); its ``code`` is the HTTP number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import requests
+import urllib3
+
+from mistral_api.errors import (
+    ApiError,
+    ModelLoading,
+    ModelServerError,
+    ModelServerRefused,
+    ModelTimeout,
+    ModelUnavailable,
+    Unavailable,
+)
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's number for a client that left before its answer
+
+
+class ClientClosedRequest(ApiError):
+    """The client left. Nobody reads this answer; it is what the record says."""
+
+    status = CLIENT_CLOSED_REQUEST
+    default_code = "client_closed_request"
+
+
+# Requests that llama.cpp answers with a 500 although the client is at fault.
+_CLIENT_FAULTS = re.compile(
+    r"(image|audio|video) input is not supported|Failed to parse (tools|messages|input)"
+    r"|Invalid (tool|url|content)|[Tt]emplate|[Jj]inja|\[json\.exception|unsupported|parse error|type must be"
+)
+_UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported")
+_TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the errors of requests and urllib3 into ours, keeping the cause."""
+    try:
+        yield
+    except (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError) as error:
+        raise ModelUnavailable("The model server does not accept connections.") from error
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise ModelTimeout("The model server kept silent for too long.") from error
+    except requests.ConnectionError as error:
+        raise _from_connection_error(error) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise ModelServerError("The model server broke off its answer.") from error
+
+
+def _from_connection_error(error: requests.ConnectionError) -> ModelServerError:
+    """Tell "nobody is there" from "somebody hung up": only the first is safe to try again."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return ModelUnavailable("The model server is not running.")
+    if isinstance(reason, urllib3.exceptions.ReadTimeoutError):
+        return ModelTimeout("The model server kept silent for too long.")
+    return ModelServerError("The model server broke off before it answered.")
+
+
+def cancelled_error(reason: str | None) -> ApiError:
+    """The failure of a call that we ended ourselves."""
+    if reason == "shutdown":
+        return Unavailable("The server is shutting down.", code="overloaded", retry_after=5)
+    return ClientClosedRequest("The client closed the connection.")
+
+
+def upstream_error(status: int, body: bytes) -> ApiError:
+    """The model server's error answer in our shape. ``body`` is whatever it sent."""
+    return error_from(status, _error_object(body))
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = decoded.get("error") if isinstance(decoded, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def error_from(status: int, error: dict[str, Any]) -> ApiError:
+    """One of our exceptions for an ``error`` object of the model server; ``status`` is HTTP's."""
+    message = str(error.get("message") or f"The model server answered {status}.")
+    if error.get("type") == "exceed_context_size_error":
+        return _context_length_exceeded(error)
+    if status == 503:
+        return ModelLoading("The model is being loaded.")
+    if status >= 500 and not _CLIENT_FAULTS.search(message):
+        return ModelServerError(f"The model server failed: {message}")
+    return _refused(status if status < 500 else 400, message, error)
+
+
+def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:
+    refused = ModelServerRefused(message, code=_code_of(message, error), param=_param_of(message, error))
+    refused.status = status
+    return refused
+
+
+def _context_length_exceeded(error: dict[str, Any]) -> ModelServerRefused:
+    """OpenAI's wording: clients recognise an overlong prompt by it."""
+    limit, used = error.get("n_ctx"), error.get("n_prompt_tokens")
+    return ModelServerRefused(
+        f"This model's maximum context length is {limit} tokens. However, your messages resulted in "
+        f"{used} tokens. Please reduce the length of the messages.",
+        code="context_length_exceeded",
+        param="messages",
+    )
+
+
+def _code_of(message: str, error: dict[str, Any]) -> str | None:
+    if isinstance(error.get("code"), str):
+        return str(error["code"])
+    if _UNSUPPORTED_INPUT.search(message):
+        return "unsupported_value"
+    return "chat_template_error" if _TEMPLATE.search(message) else "invalid_value"
+
+
+def _param_of(message: str, error: dict[str, Any]) -> str | None:
+    """The field: named by the model server, or read out of llama.cpp's ``Field 'n': …``."""
+    if isinstance(error.get("param"), str):
+        return str(error["param"])
+    field = re.match(r"Field '([^']+)'", message)
+    if field:
+        return field.group(1)
+    return "messages" if _UNSUPPORTED_INPUT.search(message) or _TEMPLATE.search(message) else None

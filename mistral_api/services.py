@@ -1,0 +1,104 @@
+"""The application's services: made by the factory, started with the first request, closed at the end."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from flask import Flask, current_app
+from sqlalchemy import Engine
+
+from mistral_api.database import MIGRATIONS
+from mistral_api.generation.service import Generator
+from mistral_api.health.database import DatabaseProbe
+from mistral_api.inference.catalogue import Catalogue
+from mistral_api.inference.client import ModelServer
+from mistral_api.recording.recorder import Recorder
+from mistral_api.settings import Settings
+from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.states import State
+from mistral_api.supervisor.status import read_status
+
+log = logging.getLogger(__name__)
+
+_EXTENSION = "mistral-api"
+
+
+class Services:
+    """Everything that outlives a request, in one place with one owner."""
+
+    def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
+        """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
+        self.settings = settings
+        self.engine = engine
+        self.started_at = time.monotonic()
+        self.model_server = ModelServer(settings, self._given_up)
+        names = served_model_names(settings) if settings.supervised else []
+        self.catalogue = Catalogue(self.model_server, names)
+        self.recorder = Recorder(
+            settings.data_dir / "journal",
+            engine,
+            store_content=settings.store_content,
+            retention_days=settings.retention_days,
+        )
+        self.database_probe = DatabaseProbe(engine, MIGRATIONS)
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder)
+        self._release_database = release_database
+        self._lock = threading.Lock()
+        self._state = "made"
+
+    def _given_up(self) -> str | None:
+        """Why the supervisor will not bring the model server back, if it has said so."""
+        if not self.settings.supervised:
+            return None
+        status = read_status(self.settings.data_dir)
+        if status is None or status.state is not State.FATAL:
+            return None
+        return "The model server is not running and will not be restarted; see its status in /health."
+
+    def start(self) -> None:
+        """Begin recording. Called by the first request, so that ``flask db …`` starts no threads."""
+        with self._lock:
+            if self._state != "made":
+                return
+            self.recorder.start()
+            self._state = "started"
+            atexit.register(self.close)
+
+    def drain(self, seconds: float) -> None:
+        """Let running generations finish for so long, then end them with an error event."""
+        if not self.model_server.watch.wait_until_idle(seconds):
+            self.model_server.watch.cancel_all("shutdown")
+            self.model_server.watch.wait_until_idle(2.0)
+
+    def close(self) -> None:
+        """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""
+        with self._lock:
+            if self._state == "closed":
+                return
+            self._state = "closed"
+        atexit.unregister(self.close)
+        self.model_server.close()
+        self.recorder.close()
+        self.database_probe.close()
+        self.engine.dispose()
+        self._release_database()
+
+
+def install(app: Flask, made: Services) -> None:
+    """Give the application its services."""
+    app.extensions[_EXTENSION] = made
+
+
+def services_of(app: Flask) -> Services:
+    """The services of an application."""
+    made: Services = app.extensions[_EXTENSION]
+    return made
+
+
+def services() -> Services:
+    """The services of the application that handles the current request."""
+    return services_of(current_app)

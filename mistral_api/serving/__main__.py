@@ -1,0 +1,99 @@
+"""``python -m mistral_api.serving``: what ``bin/serve`` runs once the environment is set up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.security.access import require_safe_listener
+from mistral_api.serving.errors import StartError
+from mistral_api.serving.listener import bind_listener, url_of
+from mistral_api.serving.signals import StopRequests
+from mistral_api.serving.stack import Stack
+from mistral_api.settings import SettingError, Settings, load_settings
+
+CANNOT_START = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; the exit code is 0 then, 2 if it cannot start."""
+    options = _options(arguments)
+    stop_requests = StopRequests()
+    try:
+        settings = _settings(options)
+        return _run(settings, stop_requests)
+    except (SettingError, StartError, EmbeddedPostgresError) as error:
+        if str(error):
+            print(error, file=sys.stderr)
+        return CANNOT_START
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="serve", description="Run Mistral Local API: database, model server and API.", allow_abbrev=False
+    )
+    parser.add_argument("--host", help="address to listen on (API_HOST)")
+    parser.add_argument("--port", help="port to listen on (API_PORT)")
+    parser.add_argument("--data-dir", help="folder for all data (DATA_DIR)")
+    return parser.parse_args(arguments)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings, options first. They go through the environment, which the supervisor inherits."""
+    for name, value in (
+        ("API_HOST", options.host),
+        ("API_PORT", options.port),
+        ("DATA_DIR", options.data_dir),
+    ):
+        if value is not None:
+            os.environ[name] = value
+    settings = load_settings()
+    os.environ["DATA_DIR"] = str(settings.data_dir)
+    require_safe_listener(settings)
+    _require_writable(settings.data_dir)
+    return settings
+
+
+def _require_writable(data_dir: Path) -> None:
+    """Raises StartError where nothing can be recorded."""
+    probe = data_dir / f".writable-{os.getpid()}"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
+
+
+def _run(settings: Settings, stop_requests: StopRequests) -> int:
+    listener = bind_listener(settings.api_host, settings.api_port)
+    stack = Stack(settings, stop_requests)
+    try:
+        stack.start(listener)
+        if stack.wait_until_ready():
+            _announce(url_of(listener))
+            stack.serve()
+    finally:
+        stack.stop()
+        listener.close()
+    return 0
+
+
+def _announce(url: str) -> None:
+    print(f"Mistral Local API ready on {url}")
+    print(f"Try: {_curl(url)}", flush=True)
+
+
+def _curl(url: str) -> str:
+    """A first request, quoted for the shell of this system."""
+    body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
+    quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
+    return f'curl {url}/v1/chat/completions -H "Content-Type: application/json" -d {quoted}'
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The API's listening socket, taken before anything else is started."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from mistral_api.serving.errors import StartError
+
+
+def bind_listener(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet. Raises StartError with one sentence."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"API_HOST: '{host}' is not an address of this machine: {error.strerror}.") from error
+    try:
+        _claim(listener)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"API_PORT: cannot listen on {host}:{port}: {error.strerror}. "
+            "Stop the program that uses it, or choose another port with --port."
+        ) from error
+    return listener
+
+
+def _claim(listener: socket.socket) -> None:
+    """On POSIX a port that is merely winding down may be taken; on Windows the same flag would share it."""
+    if sys.platform == "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL that clients on this machine can use."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - replaced, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

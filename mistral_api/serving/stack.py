@@ -1,0 +1,89 @@
+"""The parts of the server in the order they start: database, schema, supervisor, web server."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+
+from flask import Flask
+from flask_migrate import upgrade
+from sqlalchemy.exc import SQLAlchemyError
+
+from mistral_api import create_app
+from mistral_api.services import services_of
+from mistral_api.serving.errors import StartError
+from mistral_api.serving.model_server import SupervisorProcess
+from mistral_api.serving.signals import StopRequests
+from mistral_api.serving.web import WebServer
+from mistral_api.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Stack:
+    """Owns every part from :meth:`start` to :meth:`stop`; stopping a half-started stack is fine."""
+
+    def __init__(self, settings: Settings, stop_requests: StopRequests) -> None:
+        self._settings = settings
+        self._stop_requests = stop_requests
+        self._app: Flask | None = None
+        self._web: WebServer | None = None
+        self._supervisor = SupervisorProcess(settings) if settings.supervised else None
+
+    def start(self, listener: socket.socket) -> None:
+        """Start every part; the model may still be loading afterwards. Raises StartError."""
+        self._app = create_app(self._settings)
+        _migrate(self._app)
+        services_of(self._app).start()
+        if self._supervisor is not None:
+            self._supervisor.start()
+        self._web = WebServer(self._app, listener, self._settings)
+        self._web.start()
+
+    def wait_until_ready(self) -> bool:
+        """Wait for the model; False when asked to stop before. Raises StartError when it cannot come."""
+        while self._supervisor is not None and not self._supervisor.require_ready():
+            if self._stop_requests.wait(0.05):
+                return False
+        return True
+
+    def serve(self) -> None:
+        """Stay until asked to stop. Raises StartError if the web server dies."""
+        while not self._stop_requests.wait():
+            if self._supervisor is not None:
+                self._supervisor.tend()
+            if self._web is None or not self._web.running:
+                raise StartError("The web server stopped by itself; its log has the reason.")
+
+    def stop(self) -> None:
+        """Streams first, then the record, then the model server, then the database."""
+        if self._web is not None:
+            self._web.stop_accepting()
+            self._let_requests_finish()
+            self._web.close()
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        if self._app is not None:
+            services_of(self._app).close()
+
+    def _let_requests_finish(self) -> None:
+        """Bounded by SHUTDOWN_SECONDS; a second request to stop ends the wait."""
+        watch = services_of(self._app).model_server.watch if self._app else None
+        deadline = time.monotonic() + self._settings.shutdown_seconds
+        while watch is not None and not watch.wait_until_idle(0.1):
+            if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
+                log.warning("running requests are ended: they did not finish in time")
+                watch.cancel_all("shutdown")
+                watch.wait_until_idle(2.0)
+                return
+
+
+def _migrate(app: Flask) -> None:
+    """Bring the schema to this version. Raises StartError with the database's own first line."""
+    try:
+        with app.app_context():
+            upgrade()
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise StartError(f"DATABASE_URL: the database cannot be used: {cause}.") from error

@@ -1,0 +1,49 @@
+"""The error body and its headers, from every kind of exception of ours."""
+
+import inspect
+
+import orjson
+import pytest
+
+from mistral_api import errors
+from mistral_api.errors import ApiError, InvalidRequest, ModelLoading, error_event, error_response
+from mistral_api.inference import translation  # noqa: F401 - its exceptions belong to the tree
+from tests.shapes import assert_error_shape
+
+
+def _every_kind() -> list[type[ApiError]]:
+    found, waiting = [], [ApiError]
+    while waiting:
+        kind = waiting.pop()
+        found.append(kind)
+        waiting += kind.__subclasses__()
+    return found
+
+
+@pytest.mark.parametrize("kind", _every_kind(), ids=lambda kind: kind.__name__)
+def test_every_exception_makes_a_whole_error_body(kind: type[ApiError]) -> None:
+    if "code" in inspect.signature(kind).parameters:
+        error = kind("It went wrong.", code="some_code")
+    response = error_response(error)
+    assert response.status_code == error.status
+    assert response.headers["X-Error-Source"] in ("api", "model-server")
+    assert_error_shape(orjson.loads(response.data), message="It went wrong.", code="some_code")
+
+
+def test_the_tree_in_the_docstring_names_every_exception() -> None:
+    documented = errors.__doc__ or ""
+    for kind in _every_kind():
+        if kind.__module__ == errors.__name__:
+            assert kind.__name__ in documented
+
+
+def test_a_retryable_failure_says_when_to_try_again_in_whole_seconds() -> None:
+    assert error_response(ModelLoading("Loading.", retry_after=0.2)).headers["Retry-After"] == "1"
+    assert error_response(ModelLoading("Loading.", retry_after=4.2)).headers["Retry-After"] == "5"
+
+
+def test_an_error_in_a_stream_is_one_data_event() -> None:
+    event = error_event(InvalidRequest("No.", param="n", code="invalid_value"))
+    assert event.startswith(b"data: {")
+    assert event.endswith(b"}\n\n")
+    assert_error_shape(orjson.loads(event[6:]), param="n", code="invalid_value")

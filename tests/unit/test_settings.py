@@ -1,0 +1,76 @@
+"""Settings: read from text, refused with one sentence, never leaking a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from mistral_api.settings import SettingError, Settings, declared, settings_from
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = settings_from({})
+    assert (settings.api_host, settings.api_port, settings.api_threads) == ("127.0.0.1", 9000, 64)
+    assert settings.database_url is None
+    assert settings.data_dir == Path("var").absolute()
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert settings_from({"API_PORT": "  ", "DATABASE_URL": ""}) == settings_from({})
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_hosted_database_urls_keep_their_ssl_options(scheme: str) -> None:
+    settings = settings_from({"DATABASE_URL": f"{scheme}://u:p@db.example.com:5432/m?sslmode=require"})
+    assert settings.database_url == "postgresql+psycopg2://u:p@db.example.com:5432/m?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("API_PORT", "abc", "a whole number from 0 to 65535"),
+        ("API_PORT", "70000", "a whole number from 0 to 65535"),
+        ("API_THREADS", "0", "a whole number from 1 to 1024"),
+        ("STORE_CONTENT", "perhaps", "true or false"),
+        ("GPU_LAYERS", "some", "a whole number of layers, auto or all"),
+        ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
+        ("MODEL_SERVER_URL", "ftp://host", "an http:// or https:// URL"),
+        ("MODEL_WAIT_SECONDS", "nan", "a number of seconds from 0 to 3600"),
+        ("MODEL_ALIAS", "a,,b", "separated by commas"),
+        ("API_HOST", "two words", "a host name or an IP address"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        settings_from({name: value})
+    message = str(refused.value)
+    assert message.startswith(f"{name}: '{value}'")
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_a_bad_database_url_is_refused_without_showing_its_password() -> None:
+    with pytest.raises(SettingError, match="DATABASE_URL") as refused:
+        settings_from({"DATABASE_URL": "mysql://user:s3cret@host/db"})
+    assert "s3cret" not in str(refused.value)
+
+
+def test_the_settings_never_show_a_secret() -> None:
+    assert "s3cret" not in repr(Settings(database_url="postgresql+psycopg2://user:s3cret@host/db"))
+
+
+def test_a_model_server_url_may_end_in_v1() -> None:
+    settings = settings_from({"MODEL_SERVER_URL": "http://gpu.example.com:8000/v1/"})
+    assert settings.model_server_base_url == "http://gpu.example.com:8000"
+    assert not settings.supervised
+
+
+def test_an_ipv6_model_server_gets_a_valid_url() -> None:
+    settings = settings_from({"MODEL_SERVER_HOST": "::1", "MODEL_SERVER_PORT": "8099"})
+    assert settings.model_server_base_url == "http://[::1]:8099"
+
+
+def test_every_setting_has_a_meaning_and_a_default_its_kind_allows() -> None:
+    for name, declaration in declared():
+        assert declaration.metadata["meaning"], name
+        if declaration.default is not None and not isinstance(declaration.default, bool):
+            declaration.metadata["kind"].read(str(declaration.default))

@@ -1,0 +1,77 @@
+"""What is gathered from answers, whole or streamed."""
+
+from typing import Any
+
+from mistral_api.inference.transcript import Transcript
+
+
+def _chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
+
+
+def test_a_stream_is_joined_to_one_message() -> None:
+    transcript = Transcript()
+    for delta in ({"role": "assistant", "content": None}, {"content": "Hel"}, {"content": "lo"}):
+        transcript.add_chunk(_chunk(delta))
+    transcript.add_chunk(_chunk({}, finish="stop"))
+    assert transcript.choices[0].message == {"content": "Hello"}
+    assert transcript.finish_reason == "stop"
+    assert transcript.model == "m"
+
+
+def test_tool_call_pieces_are_joined_by_their_index() -> None:
+    transcript = Transcript()
+    pieces = [
+        {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}},
+        {"index": 1, "id": "call_b", "type": "function", "function": {"name": "sub", "arguments": "{"}},
+        {"index": 0, "function": {"arguments": '{"x":'}},
+        {"index": 0, "function": {"arguments": "1}"}},
+        {"index": 1, "function": {"arguments": "}"}},
+    ]
+    for piece in pieces:
+        transcript.add_chunk(_chunk({"tool_calls": [piece]}))
+    assert transcript.choices[0].message["tool_calls"] == [
+        {"id": "call_a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}},
+        {"id": "call_b", "type": "function", "function": {"name": "sub", "arguments": "{}"}},
+    ]
+    assert transcript.said_anything
+
+
+def test_choices_that_interleave_are_kept_apart() -> None:
+    transcript = Transcript()
+    transcript.add_chunk(_chunk({"content": "a"}, index=0))
+    transcript.add_chunk(_chunk({"content": "b"}, index=1))
+    transcript.add_chunk(_chunk({"content": "A"}, index=0))
+    assert [transcript.choices[index].message["content"] for index in (0, 1)] == ["aA", "b"]
+
+
+def test_usage_gives_true_token_counts() -> None:
+    transcript = Transcript()
+    usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
+    transcript.add_chunk(
+        {"choices": [], "usage": usage, "timings": {"predicted_ms": 30.0, "predicted_per_second": 99.5}}
+    )
+    tokens = transcript.settle()
+    assert (tokens.prompt, tokens.cached, tokens.completion) == (31, 30, 3)
+    assert transcript.tokens_per_second == 99.5
+
+
+def test_a_stream_cut_short_counts_the_pieces_it_got() -> None:
+    transcript = Transcript()
+    for text in ("one", " two", " three"):
+        transcript.add_chunk(_chunk({"content": text}))
+    tokens = transcript.settle()
+    assert (tokens.prompt, tokens.completion) == (None, 3)
+
+
+def test_a_whole_completion_is_read_like_a_chat() -> None:
+    transcript = Transcript()
+    transcript.add_body({"choices": [{"text": " Paris", "index": 0, "finish_reason": "length"}], "model": "m"})
+    assert transcript.choices[0].message == {"content": " Paris"}
+    assert transcript.finish_reason == "length"
+
+
+def test_an_answer_that_never_came_says_nothing() -> None:
+    transcript = Transcript()
+    transcript.add_chunk(_chunk({"role": "assistant", "content": None}))
+    assert not transcript.said_anything

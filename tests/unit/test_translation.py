@@ -1,0 +1,98 @@
+"""The model server's failures in our words."""
+
+import re
+
+import orjson
+import pytest
+import requests
+import urllib3
+
+from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelTimeout, ModelUnavailable
+from mistral_api.inference.translation import cancelled_error, translated, upstream_error
+
+
+def _body(message: str, kind: str = "server_error", **more: object) -> bytes:
+    return orjson.dumps({"error": {"code": 500, "message": message, "type": kind, **more}})
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "becomes", "code", "param"),
+    [
+        (400, "Field 'n': Value must be between 1 <= value <= 4, but got 5", 400, "invalid_value", "n"),
+        (
+            500,
+            "image input is not supported - hint: you may need the mmproj",
+            400,
+            "unsupported_value",
+            "messages",
+        ),
+        (500, "Failed to parse tools: Expected 'tools' to be an array", 400, "invalid_value", None),
+        (500, "Compute error.", 502, "model_server_error", None),
+        (503, "Loading model", 503, "model_loading", None),
+    ],
+)
+def test_an_error_answer_keeps_its_meaning(
+    status: int, message: str, becomes: int, code: str, param: str | None
+) -> None:
+    error = upstream_error(status, _body(message))
+    assert (error.status, error.code, error.param, error.source) == (becomes, code, param, "model-server")
+
+
+def test_an_overlong_prompt_is_said_in_openais_words() -> None:
+    error = upstream_error(400, _body("request exceeds", "exceed_context_size_error", n_prompt_tokens=4031, n_ctx=2048))
+    assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "messages")
+    assert re.search(r"maximum context length is 2048 tokens.*resulted in 4031 tokens", error.message)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": "text"}', b'"x"'])
+def test_an_error_answer_that_is_no_error_object_is_the_model_servers_fault(body: bytes) -> None:
+    error = upstream_error(500, body)
+    assert (error.status, error.code) == (502, "model_server_error")
+
+
+def _max_retries(reason: Exception) -> requests.ConnectionError:
+    pool = urllib3.HTTPConnectionPool("127.0.0.1")
+    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(pool, "/", reason))
+
+
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [
+        (requests.ConnectTimeout(), ModelUnavailable),
+        (requests.ReadTimeout(), ModelTimeout),
+        (_max_retries(urllib3.exceptions.NewConnectionError(None, "refused")), ModelUnavailable),  # type: ignore[arg-type]
+        (requests.ConnectionError("reset"), ModelServerError),
+        (urllib3.exceptions.ProtocolError("broken"), ModelServerError),
+        (urllib3.exceptions.ReadTimeoutError(urllib3.HTTPConnectionPool("x"), "/", "slow"), ModelTimeout),
+        (requests.exceptions.ChunkedEncodingError(), ModelServerError),
+        (ConnectionResetError(), ModelServerError),
+    ],
+)
+def test_every_library_error_becomes_one_of_ours(raised: Exception, becomes: type[ApiError]) -> None:
+    with pytest.raises(becomes) as translated_error, translated():
+        raise raised
+    assert type(translated_error.value) is becomes
+    assert translated_error.value.__cause__ is raised
+
+
+def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
+    found = [root]
+    for kind in root.__subclasses__():
+        found += _every_error_class(kind)
+    return found
+
+
+@pytest.mark.parametrize("kind", _every_error_class(requests.RequestException), ids=lambda kind: kind.__name__)
+def test_no_error_of_requests_is_unmapped(kind: type[Exception]) -> None:
+    error = kind.__new__(kind)
+    with pytest.raises(ModelServerError), translated():
+        raise error
+
+
+def test_loading_is_unavailability_worth_waiting_for() -> None:
+    assert issubclass(ModelLoading, ModelUnavailable)
+
+
+def test_a_call_that_we_ended_says_why() -> None:
+    assert cancelled_error("client").status == 499
+    assert (cancelled_error("shutdown").status, cancelled_error("shutdown").code) == (503, "overloaded")
