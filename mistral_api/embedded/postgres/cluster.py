@@ -1,0 +1,174 @@
+"""One database cluster: made by initdb, started and stopped by pg_ctl (PostgreSQL's reference pages)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from mistral_api.embedded.postgres.binaries import package_version
+from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
+from mistral_api.embedded.postgres.layout import Layout
+
+USER = DATABASE = "mistral"
+SOCKET_PORT = 5432
+STOP_SECONDS = 30
+
+# Bounded logs without anything a user wrote: no statements, no details of rows.
+_CONFIGURATION = {
+    "max_connections": "50",
+    "logging_collector": "on",
+    "log_filename": "postgres-%a.log",
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
+
+
+class Cluster:
+    """The cluster of one layout. Whoever calls holds the layout's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    @property
+    def exists(self) -> bool:
+        """Whether initdb has finished here."""
+        return (self._layout.data / "PG_VERSION").exists()
+
+    def url(self, database: str = DATABASE) -> str:
+        """The SQLAlchemy URL of a database in the cluster, password included."""
+        password = quote(self._layout.password_file.read_text(encoding="utf-8").strip(), safe="")
+        if sys.platform == "win32":
+            return f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{self._port()}/{database}"
+        folder = quote(str(self._layout.socket_folder), safe="/")
+        return f"postgresql+psycopg2://{USER}:{password}@/{database}?host={folder}&port={SOCKET_PORT}"
+
+    def _port(self) -> int:
+        return int(self._layout.port_file.read_text(encoding="utf-8"))
+
+    def initialise(self, seconds: float) -> None:
+        """Make the cluster under another name and rename it: it is there whole or not at all."""
+        layout = self._layout
+        making = layout.base / "data.new"
+        if making.exists():
+            shutil.rmtree(making)
+        making.mkdir(mode=0o700)
+        layout.account.give(making)
+        password_file = _write_password(layout)
+        options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        options += ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={USER}", "--no-instructions"]
+        try:
+            self._run("initdb", ["-D", str(making), *options], seconds)
+        finally:
+            password_file.unlink()
+        making.rename(layout.data)
+
+    def require_same_version(self) -> None:
+        """Refuse the data of another major version: PostgreSQL would not read them."""
+        found = (self._layout.data / "PG_VERSION").read_text(encoding="utf-8").strip()
+        ours = package_version().split(".")[0]
+        if found != ours:
+            raise EmbeddedPostgresError(
+                f"'{self._layout.data}' was made by PostgreSQL {found} and this is {ours}: dump it with the old "
+                "version and restore it, or choose another DATA_DIR."
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether a server runs on the cluster (pg_ctl status: 0 yes, 3 no)."""
+        command = [self._program("pg_ctl"), "status", "-D", str(self._layout.data)]
+        return self._layout.account.run(command, seconds=10).returncode == 0
+
+    def start(self, seconds: float) -> None:
+        """Start the server and wait until it takes connections. Raises EmbeddedPostgresError."""
+        self._configure()
+        log = self._layout.start_log
+        log.unlink(missing_ok=True)
+        options = ["-D", str(self._layout.data), "-l", str(log), "-w", "-t", str(int(seconds))]
+        try:
+            self._run("pg_ctl", ["start", *options], seconds + 5)
+        except EmbeddedPostgresError as error:
+            raise EmbeddedPostgresError(f"{error} {self._last_words()}".strip()) from error
+
+    def stop(self) -> None:
+        """Stop the server: open transactions are rolled back, nothing committed is lost."""
+        for mode in ("fast", "immediate"):
+            options = ["-D", str(self._layout.data), "-m", mode, "-w", "-t", str(STOP_SECONDS)]
+            command = [self._program("pg_ctl"), "stop", *options]
+            if self._layout.account.run(command, STOP_SECONDS + 5).returncode == 0 or not self.running:
+                return
+        raise EmbeddedPostgresError(f"The embedded PostgreSQL in '{self._layout.data}' does not stop.")
+
+    def _configure(self) -> None:
+        """Write our settings; anew at each start, since folders may have been moved."""
+        settings = dict(_CONFIGURATION)
+        if sys.platform == "win32":
+            settings |= {"listen_addresses": "127.0.0.1", "port": str(_claim_port(self._layout.port_file))}
+        else:
+            settings |= {"listen_addresses": "", "port": str(SOCKET_PORT)}
+            settings["unix_socket_directories"] = str(self._layout.socket_folder)
+            settings["unix_socket_permissions"] = "0700"
+        ours = self._layout.data / "mistral.conf"
+        lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
+        ours.write_text("".join(lines), encoding="utf-8")
+        self._layout.account.give(ours)
+        main = self._layout.data / "postgresql.conf"
+        if "mistral.conf" not in main.read_text(encoding="utf-8"):
+            with main.open("a", encoding="utf-8") as file:
+                file.write("\ninclude 'mistral.conf'\n")
+
+    def _last_words(self) -> str:
+        """The end of what the server said while it failed to start."""
+        try:
+            lines = self._layout.start_log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "It said: " + " / ".join(line.strip() for line in lines[-3:])
+
+    def _program(self, name: str) -> str:
+        return str(self._layout.binaries / name)
+
+    def _run(self, program: str, arguments: Sequence[str], seconds: float) -> None:
+        try:
+            done = self._layout.account.run([self._program(program), *arguments], seconds)
+        except subprocess.TimeoutExpired as error:
+            raise EmbeddedPostgresError(f"{program} did not finish in {seconds:.0f} s.") from error
+        if done.returncode != 0:
+            said = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-3:])
+            raise EmbeddedPostgresError(f"The embedded PostgreSQL: {program} failed: {said}.")
+
+
+def _write_password(layout: Layout) -> Path:
+    """Choose the password, keep it for us, and lend it to initdb in a file of its account."""
+    password = secrets.token_urlsafe(32)
+    layout.password_file.unlink(missing_ok=True)
+    _write_private(layout.password_file, password)
+    lent = layout.base / "password.initdb"
+    lent.unlink(missing_ok=True)
+    _write_private(lent, password)
+    layout.account.give(lent)
+    return lent
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _claim_port(port_file: Path) -> int:
+    """A free loopback port, written where the other processes find it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    port_file.write_text(str(port), encoding="utf-8")
+    return port

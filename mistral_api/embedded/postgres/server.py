@@ -1,0 +1,108 @@
+"""The embedded PostgreSQL as its users see it: a URL, and a stop that only the owner's call carries out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+from filelock import FileLock, Timeout
+from psycopg2 import errorcodes, sql
+
+from mistral_api.embedded.postgres import owner
+from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
+from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
+from mistral_api.embedded.postgres.layout import SYSTEM_BASE, Layout, plan_layout
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10
+
+
+class EmbeddedPostgres:
+    """A running embedded PostgreSQL. ``url`` is SQLAlchemy's, with the password."""
+
+    def __init__(self, layout: Layout, cluster: Cluster, *, owned: bool) -> None:
+        self.url = cluster.url()
+        self.owned = owned
+        self._layout = layout
+        self._cluster = cluster
+        self._process = os.getpid()
+
+    def stop(self, *, deadline_seconds: float = 60) -> None:
+        """Stop the server if this process owns it; otherwise, and the second time, do nothing."""
+        if not self.owned or os.getpid() != self._process:
+            return
+        self.owned = False
+        with _locked(self._layout, deadline_seconds):
+            if self._cluster.running:
+                self._cluster.stop()
+            owner.release(self._layout.owner_file)
+
+
+def start_embedded_postgres(
+    data_dir: Path, *, deadline_seconds: float = 60, system_base: Path = SYSTEM_BASE
+) -> EmbeddedPostgres:
+    """The server of this DATA_DIR, started if it does not run. Raises EmbeddedPostgresError.
+
+    The process that starts it is its owner. An owner that died without stopping it is succeeded by the
+    next process that comes.
+    """
+    layout = plan_layout(data_dir.absolute(), system_base)
+    cluster = Cluster(layout)
+    with _locked(layout, deadline_seconds):
+        if not cluster.exists:
+            log.info("making the embedded PostgreSQL in %s", layout.base)
+            cluster.initialise(deadline_seconds)
+        cluster.require_same_version()
+        if not cluster.running:
+            cluster.start(deadline_seconds)
+            owner.release(layout.owner_file)
+        _ensure_database(cluster)
+        owned = owner.living_owner(layout.owner_file) is None
+        if owned:
+            owner.claim(layout.owner_file)
+    return EmbeddedPostgres(layout, cluster, owned=owned)
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout, seconds: float) -> Iterator[None]:
+    """One process at a time starts or stops the server."""
+    try:
+        with FileLock(layout.lock_file, timeout=seconds, mode=0o600):
+            yield
+    except Timeout as error:
+        raise EmbeddedPostgresError(
+            f"Another process has been starting or stopping the PostgreSQL in '{layout.home}' for {seconds:.0f} s."
+        ) from error
+
+
+def _ensure_database(cluster: Cluster) -> None:
+    """Make our database where it is missing (the first time, or after a start that was cut off)."""
+    try:
+        psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_SECONDS).close()
+    except psycopg2.OperationalError as error:
+        if f'database "{DATABASE}" does not exist' not in str(error):
+            raise EmbeddedPostgresError(f"The embedded PostgreSQL refuses us: {str(error).strip()}.") from error
+        _create_database(cluster)
+
+
+def _create_database(cluster: Cluster) -> None:
+    connection = psycopg2.connect(_dsn(cluster.url("postgres")), connect_timeout=CONNECT_SECONDS)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    except psycopg2.Error as error:
+        if error.pgcode != errorcodes.DUPLICATE_DATABASE:
+            raise
+    finally:
+        connection.close()
+
+
+def _dsn(url: str) -> str:
+    """The URL as libpq reads it."""
+    return url.replace("postgresql+psycopg2://", "postgresql://", 1)
