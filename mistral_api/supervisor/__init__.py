@@ -1,0 +1,1 @@
+"""The owner of the model server, and of nothing else. Knows no Flask and no database."""

@@ -1,0 +1,86 @@
+"""``python -m mistral_api.embedded.engine``: serves like llama-server until it gets SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import xllamacpp
+
+from mistral_api.embedded.engine.flags import Asked, BadFlag, parse
+from mistral_api.embedded.engine.parameters import parameters
+
+BAD_USAGE, LOAD_FAILED = 2, 1
+
+# What the main thread waits for: a signal, the loaded server, or the error of a failed load.
+Event: TypeAlias = "int | BaseException | xllamacpp.Server"
+LOOK_SECONDS = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load the model and serve it; the exit code says how it ended."""
+    try:
+        asked = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except BadFlag as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USAGE
+    if asked.version:
+        print(f"version: xllamacpp {xllamacpp.__version__} (llama.cpp {xllamacpp.BUILD_INFO['build_target']})")
+        return 0
+    if "model.path" not in asked.values:
+        print("error: argument -m/--model: a model file is needed", file=sys.stderr)
+        return BAD_USAGE
+    for name in asked.unknown_variables:
+        print(f"warning: {name} has no effect on the bundled engine", file=sys.stderr)
+    return _serve(asked)
+
+
+def _serve(asked: Asked) -> int:
+    """The load blocks in native code, so it has a thread of its own: signals end the process at any time."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, _frame: events.put(number))
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, lambda number, _frame: events.put(number))
+
+    def load() -> None:
+        try:
+            events.put(xllamacpp.Server(parameters(asked.values)))
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
+            events.put(error)
+
+    threading.Thread(target=load, name="load", daemon=True).start()
+    return _wait(events)
+
+
+def _wait(events: queue.SimpleQueue[Event]) -> int:
+    server: xllamacpp.Server | None = None
+    while True:
+        try:
+            event = events.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            continue
+        if isinstance(event, int):
+            break
+        if isinstance(event, BaseException):
+            print(f"error: the model could not be loaded: {event}", file=sys.stderr)
+            return LOAD_FAILED
+        server = event
+        print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
+    return 0
+
+
+def _end(code: int) -> None:
+    """End at once: native threads that are generating or loading are not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _end(main())

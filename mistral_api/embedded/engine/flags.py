@@ -1,0 +1,155 @@
+"""The flags and variables of llama-server that the bundled engine takes, each declared once.
+
+Names and meanings are llama.cpp's (tools/server/README.md). A flag wins over its variable. A flag that
+is not here is refused by name; a variable that is not here is reported and has no effect.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+_YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
+_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+
+
+class BadFlag(ValueError):
+    """A flag or its value is not known; the message names it."""
+
+
+def gpu_layers(text: str) -> int:
+    """``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
+    return {"auto": -1, "all": -2}.get(text) or int(text)
+
+
+def names(text: str) -> set[str]:
+    """Names separated by commas."""
+    return {name.strip() for name in text.split(",") if name.strip()}
+
+
+def listed(text: str) -> list[str]:
+    """Values separated by commas, in order."""
+    return [value.strip() for value in text.split(",") if value.strip()]
+
+
+def switch(text: str) -> bool:
+    """llama.cpp's words for yes and no."""
+    if text.lower() not in _YES + _NO:
+        raise ValueError(text)
+    return text.lower() in _YES
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One parameter: its flags, its variable, how its text is read, and the attribute it sets.
+
+    ``attribute`` is a path in xllamacpp's CommonParams. A ``switch`` needs no value on the command line;
+    ``off`` are the flags that switch it off.
+    """
+
+    flags: tuple[str, ...]
+    variable: str | None
+    read: Callable[[str], Any]
+    attribute: str
+    off: tuple[str, ...] = ()
+
+
+FLAGS = (
+    Flag(("-m", "--model"), "LLAMA_ARG_MODEL", str, "model.path"),
+    Flag(("--host",), "LLAMA_ARG_HOST", listed, "hostnames"),
+    Flag(("--port",), "LLAMA_ARG_PORT", int, "port"),
+    Flag(("-a", "--alias"), "LLAMA_ARG_ALIAS", names, "model_alias"),
+    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "LLAMA_ARG_N_GPU_LAYERS", gpu_layers, "n_gpu_layers"),
+    Flag(("-c", "--ctx-size"), "LLAMA_ARG_CTX_SIZE", int, "n_ctx"),
+    Flag(("-b", "--batch-size"), "LLAMA_ARG_BATCH", int, "n_batch"),
+    Flag(("-ub", "--ubatch-size"), "LLAMA_ARG_UBATCH", int, "n_ubatch"),
+    Flag(("-t", "--threads"), "LLAMA_ARG_THREADS", int, "cpuparams.n_threads"),
+    Flag(("-tb", "--threads-batch"), None, int, "cpuparams_batch.n_threads"),
+    Flag(("--threads-http",), "LLAMA_ARG_THREADS_HTTP", int, "n_threads_http"),
+    Flag(("-np", "--parallel"), "LLAMA_ARG_N_PARALLEL", int, "n_parallel"),
+    Flag(("-n", "--predict", "--n-predict"), "LLAMA_ARG_N_PREDICT", int, "n_predict"),
+    Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", switch, "endpoint_metrics"),
+    Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", switch, "endpoint_slots", ("--no-slots",)),
+    Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", switch, "endpoint_props"),
+    Flag(("--slot-save-path",), None, str, "slot_save_path"),
+    Flag(("--api-key",), "LLAMA_API_KEY", listed, "api_keys"),
+    Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
+    Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", switch, "cache_prompt", ("--no-cache-prompt",)),
+    Flag(("--cache-reuse",), "LLAMA_ARG_CACHE_REUSE", int, "n_cache_reuse"),
+    Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", switch, "ctx_shift", ("--no-context-shift",)),
+    Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", one_of(*_CACHE_TYPES), "cache_type_k"),
+    Flag(("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V", one_of(*_CACHE_TYPES), "cache_type_v"),
+    Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", one_of("on", "off", "auto"), "flash_attn_type"),
+    Flag(("--jinja",), "LLAMA_ARG_JINJA", switch, "use_jinja", ("--no-jinja",)),
+    Flag(("--chat-template",), "LLAMA_ARG_CHAT_TEMPLATE", str, "chat_template"),
+    Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", switch, "embedding"),
+    Flag(("--warmup",), "LLAMA_ARG_WARMUP", switch, "warmup", ("--no-warmup",)),
+    Flag(("--ui", "--webui"), "LLAMA_ARG_UI", switch, "ui", ("--no-ui", "--no-webui")),
+    Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadFlag(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="engine", allow_abbrev=False, description=__doc__)
+    parser.add_argument("--version", action="store_true", help="print the engine's version and exit")
+    for flag in FLAGS:
+        target = parser.add_mutually_exclusive_group()
+        if flag.read is switch:
+            target.add_argument(*flag.flags, dest=flag.attribute, action="store_const", const="on")
+        else:
+            target.add_argument(*flag.flags, dest=flag.attribute)
+        if flag.off:
+            target.add_argument(*flag.off, dest=flag.attribute, action="store_const", const="off")
+    return parser
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line and the environment ask for: values by attribute."""
+
+    version: bool
+    values: Mapping[str, Any]
+    unknown_variables: Sequence[str]
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Asked:
+    """Read the flags, then the variables where there is no flag. Raises BadFlag."""
+    given = vars(_parser().parse_args(list(arguments)))
+    values = {}
+    for flag in FLAGS:
+        text, source = given[flag.attribute], flag.flags[-1]
+        if text is None and flag.variable:
+            text, source = environment.get(flag.variable), flag.variable
+        if text is not None:
+            values[flag.attribute] = _read(flag, text, source)
+    return Asked(bool(given["version"]), values, _unknown(environment))
+
+
+def _read(flag: Flag, text: str, source: str) -> Any:
+    try:
+        return flag.read(text)
+    except ValueError as error:
+        raise BadFlag(f"argument {source}: '{text}' is not allowed") from error
+
+
+def _unknown(environment: Iterable[str]) -> list[str]:
+    known = {flag.variable for flag in FLAGS}
+    return sorted(name for name in environment if name.startswith("LLAMA_ARG_") and name not in known)

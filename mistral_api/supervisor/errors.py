@@ -1,0 +1,11 @@
+"""Why there is no model server, and never will be without somebody's doing."""
+
+from __future__ import annotations
+
+
+class CannotStart(RuntimeError):
+    """Something is wrong that no restart mends; the message is one sentence that says what to do."""
+
+
+class GivenUp(RuntimeError):
+    """The model server has crashed too often; the message says how often, and its last words."""

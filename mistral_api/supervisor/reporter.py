@@ -1,0 +1,73 @@
+"""The supervisor's side of the status file: every change of state is legal, logged and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from typing import Any
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.identity import ProcessIdentity, identity_of
+from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.output import log_file
+from mistral_api.supervisor.states import State, require_legal
+from mistral_api.supervisor.status import ModelServerStatus, write_status
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """The one place that knows, and tells, the state of the model server."""
+
+    def __init__(self, settings: Settings) -> None:
+        own = identity_of(os.getpid())
+        names = served_model_names(settings)
+        self._data_dir = settings.data_dir
+        self._status = ModelServerStatus(
+            state=State.STOPPED,
+            since=time.time(),
+            supervisor_pid=own.pid,
+            supervisor_started=own.started,
+            engine="unknown",
+            model=names[0] if names else "",
+            model_path=str(settings.model_path or ""),
+            url=settings.model_server_base_url,
+            gpu_layers=settings.gpu_layers,
+            context_size=settings.context_size,
+            parallel=settings.parallel,
+            log_path=str(log_file(settings.data_dir)),
+        )
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self._status.state
+
+    @property
+    def restarts(self) -> int:
+        """Restarts since the supervisor started."""
+        return self._status.restarts
+
+    def enter(self, state: State, **changes: Any) -> None:
+        """Go to a state. Raises IllegalTransition for one that may not follow."""
+        require_legal(self._status.state, state)
+        self._status = dataclasses.replace(self._status, state=state, since=time.time(), **changes)
+        self._write()
+
+    def note(self, **changes: Any) -> None:
+        """Change what is known without changing the state."""
+        self._status = dataclasses.replace(self._status, **changes)
+        self._write()
+
+    def process(self, identity: ProcessIdentity | None) -> None:
+        """Note the server's process, or that there is none."""
+        self.note(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
+
+    def _write(self) -> None:
+        """A disk that is full must not end the model server: it is said in the log instead."""
+        try:
+            write_status(self._data_dir, self._status)
+        except OSError as error:
+            log.warning("the status file cannot be written: %s", error)
