@@ -8,6 +8,6 @@ import logging
 def configure_logging(level: str) -> None:
     """Log to stderr at this level, unless whoever runs us has configured logging already."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Pool chatter of the libraries tells an operator nothing at INFO.
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    # What these libraries say at INFO tells an operator nothing.
+    for library in ("urllib3", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)

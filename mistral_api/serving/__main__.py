@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mistral_api.data_dir import make_data_dir
 from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.errors import StartError
@@ -62,7 +63,7 @@ def _require_writable(data_dir: Path) -> None:
     """Raises StartError where nothing can be recorded."""
     probe = data_dir / f".writable-{os.getpid()}"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_data_dir(data_dir)
         probe.touch()
         probe.unlink()
     except OSError as error:

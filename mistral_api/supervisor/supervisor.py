@@ -50,9 +50,7 @@ class Supervisor:
             raise
         except OSError as error:
             raise CannotStart(f"DATA_DIR: the log cannot be written: {error}.") from error
-        self._reporter.note(
-            engine=engine.name, engine_version=engine.version, model_path=_model_in(command)
-        )
+        self._reporter.note(engine=engine.name, engine_version=engine.version, model_path=_model_in(command))
         try:
             while not self._stopping:
                 self._run_once(command, output)
@@ -145,7 +143,9 @@ class Supervisor:
             self._failed_loads += 1
             problem += f" while it was loading: {output.last_words()}"
             if not self._was_ready and self._failed_loads >= FAILED_LOADS:
-                raise self._fatal(CannotStart(f"MODEL_PATH: '{_model_in(command)}' cannot be loaded: {problem.rstrip('.')}."))
+                raise self._fatal(
+                    CannotStart(f"MODEL_PATH: '{_model_in(command)}' cannot be loaded: {problem.rstrip('.')}.")
+                )
         delay = self._backoff.crashed(time.monotonic() - ready_at if ready_at is not None else 0.0)
         if delay is None:
             raise self._fatal(GivenUp(f"Given up after {self._reporter.restarts} restarts: {problem}."))

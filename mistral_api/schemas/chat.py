@@ -1,0 +1,73 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import validates_schema
+
+from mistral_api.schemas.fields import Array, Boolean, Checked, Choice, Integer, Object, check_array, check_choice
+from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.messages import Messages
+from mistral_api.schemas.sampling import GenerationRequest
+from mistral_api.schemas.tools import ResponseFormat, ToolChoice, Tools
+
+
+class TextModality(Checked):
+    """``["text"]``: nothing else comes out of the models served here."""
+
+    def check(self, value: Any) -> None:
+        """Refuse any other modality."""
+        check_array(value, 1)
+        for index, name in enumerate(value):
+            if name != "text":
+                text = "Unsupported value for '{param}': this server answers in 'text' only."
+                refuse("unsupported_value", text, f"[{index}]")
+
+
+class FunctionCall(Checked):
+    """The deprecated ``function_call``: a word, or an object with a name."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is neither."""
+        if isinstance(value, str):
+            check_choice(value, ("none", "auto"))
+        elif not isinstance(value, dict):
+            refuse_type("a string or an object", value)
+
+
+class ChatCompletionRequest(GenerationRequest):
+    """A chat completion request."""
+
+    messages = Messages(required=True)
+    max_completion_tokens = Integer(-1, 2**31 - 1)
+    tools = Tools()
+    tool_choice = ToolChoice()
+    parallel_tool_calls = Boolean()
+    functions = Array(0, 128)
+    function_call = FunctionCall()
+    response_format = ResponseFormat()
+    logprobs = Boolean()
+    top_logprobs = Integer(0, 20)
+    modalities = TextModality()
+    reasoning_effort = Choice("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    chat_template_kwargs = Object()
+    add_generation_prompt = Boolean()
+
+    @validates_schema
+    def _belongs_together(self, data: dict[str, Any], **_options: Any) -> None:
+        if "max_tokens" in data and "max_completion_tokens" in data:
+            text = "'max_tokens' and '{param}' cannot both be given; use '{param}'."
+            refuse("mutually_exclusive_parameters", text, field="max_completion_tokens")
+        if data.get("top_logprobs") and not data.get("logprobs"):
+            refuse("invalid_value", "'{param}' is only allowed when 'logprobs' is true.", field="top_logprobs")
+
+    @validates_schema
+    def _choice_is_a_tool(self, data: dict[str, Any], **_options: Any) -> None:
+        choice = data.get("tool_choice")
+        if choice == "required" and not data.get("tools"):
+            refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
+        if isinstance(choice, dict):
+            names = [tool["function"]["name"] for tool in data.get("tools", [])]
+            if choice["function"]["name"] not in names:
+                refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")

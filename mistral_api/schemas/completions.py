@@ -1,0 +1,79 @@
+"""``POST /v1/completions``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import post_load, validates_schema
+
+from mistral_api.schemas.fields import Boolean, Checked, Integer, Text, check_array, check_bounds, check_text
+from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.sampling import GenerationRequest
+
+DEFAULT_MAX_TOKENS = 16
+MOST_PROMPTS = 2048
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_tokens(tokens: list[Any], path: str = "") -> None:
+    check_array(tokens, 1, path=path)
+    for index, token in enumerate(tokens):
+        if not _is_token(token):
+            refuse_type("an integer", token, f"{path}[{index}]")
+        check_bounds(token, 0, 2**31 - 1, "integer", f"{path}[{index}]")
+
+
+class Prompt(Checked):
+    """A string, an array of strings, tokens, or an array of arrays of tokens; never a mixture."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is none of these."""
+        if isinstance(value, str):
+            return
+        if not isinstance(value, list):
+            refuse_type("a string or an array", value)
+        check_array(value, 1)
+        if _is_token(value[0]):
+            _check_tokens(value)
+            return
+        check_array(value, 1, MOST_PROMPTS)
+        for index, prompt in enumerate(value):
+            if isinstance(value[0], list) and isinstance(prompt, list):
+                _check_tokens(prompt, f"[{index}]")
+            else:
+                check_text(prompt, path=f"[{index}]")
+
+
+class Echo(Boolean):
+    """llama.cpp ignores ``echo``: better refused than ignored."""
+
+    def check(self, value: Any) -> None:
+        """Refuse ``true``."""
+        super().check(value)
+        if value:
+            refuse("unsupported_value", "Unsupported value: '{param}' true is not supported by this server.")
+
+
+class CompletionRequest(GenerationRequest):
+    """A legacy completion request; without ``max_tokens`` it gets OpenAI's 16."""
+
+    prompt = Prompt(required=True)
+    suffix = Text()
+    echo = Echo()
+    logprobs = Integer(0, 5)
+    best_of = Integer(0, 20)
+
+    @validates_schema
+    def _best_of_fits(self, data: dict[str, Any], **_options: Any) -> None:
+        best_of = data.get("best_of")
+        if best_of is not None and best_of > data.get("n", 1):
+            refuse("unsupported_value", "Unsupported value: '{param}' above 'n' is not supported.", field="best_of")
+
+    @post_load
+    def _limit(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        if "n_predict" not in data:
+            data.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+        return data

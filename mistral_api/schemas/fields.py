@@ -1,0 +1,169 @@
+"""The kinds of fields in requests: marshmallow fields that refuse in OpenAI's words and codes.
+
+They check and pass values on unchanged: what the client sent is what the model server gets.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import fields
+
+from mistral_api.schemas.issues import quoted, refuse, refuse_type, refuse_value, shown
+
+Limit = float | None
+
+
+def check_bounds(value: float, low: Limit, high: Limit, kind: str, path: str = "") -> None:
+    """Refuse a number outside its bounds; ``kind`` is ``integer`` or ``decimal``."""
+    if low is not None and value < low:
+        bound, words = "below_min_value", f"below minimum value. Expected a value >= {low:g}"
+    elif high is not None and value > high:
+        bound, words = "above_max_value", f"above maximum value. Expected a value <= {high:g}"
+    else:
+        return
+    refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {shown(value)} instead.", path)
+
+
+class Checked(fields.Field[Any]):
+    """A field whose value passes unchanged if :meth:`check` lets it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        self.check(value)
+        return value
+
+    def check(self, value: Any) -> None:
+        """Raise ValidationError for a value that is not allowed."""
+        raise NotImplementedError
+
+
+class Integer(Checked):
+    """A whole number within bounds; ``true`` and ``1.0`` are none."""
+
+    def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._low, self._high = low, high
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            refuse_type("an integer", value)
+        check_bounds(value, self._low, self._high, "integer")
+
+
+class Number(Checked):
+    """A number within bounds."""
+
+    def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._low, self._high = low, high
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            refuse_type("a decimal", value)
+        check_bounds(value, self._low, self._high, "decimal")
+
+
+class Boolean(Checked):
+    """``true`` or ``false``."""
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, bool):
+            refuse_type("a boolean", value)
+
+
+class Text(Checked):
+    """A string of bounded length, maybe of a certain form."""
+
+    def __init__(
+        self, low: int = 0, high: int | None = None, form: re.Pattern[str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._low, self._high, self._form = low, high, form
+
+    def check(self, value: Any) -> None:
+        check_text(value, self._low, self._high)
+        if self._form is not None and not self._form.fullmatch(value):
+            refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}' has characters that are not allowed.")
+
+
+def check_text(value: Any, low: int = 0, high: int | None = None, path: str = "") -> None:
+    """Refuse what is no string, or one that is too short or too long."""
+    if not isinstance(value, str):
+        refuse_type("a string", value, path)
+    if len(value) < low:
+        refuse("invalid_value", "Invalid '{param}': the string must not be empty.", path)
+    if high is not None and len(value) > high:
+        text = f"Invalid '{{param}}': string too long. Expected at most {high} characters, but got {len(value)}."
+        refuse("string_above_max_length", text, path)
+
+
+class Choice(Checked):
+    """One of a few words."""
+
+    def __init__(self, *words: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._words = words
+
+    def check(self, value: Any) -> None:
+        check_choice(value, self._words)
+
+
+def check_choice(value: Any, words: tuple[str, ...], path: str = "") -> None:
+    """Refuse what is none of these words."""
+    if not isinstance(value, str):
+        refuse_type("a string", value, path)
+    if value not in words:
+        refuse_value(quoted(words), value, path)
+
+
+class Object(Checked):
+    """Any JSON object."""
+
+    def check(self, value: Any) -> None:
+        check_object(value)
+
+
+def check_object(value: Any, path: str = "") -> None:
+    """Refuse what is no object."""
+    if not isinstance(value, dict):
+        refuse_type("an object", value, path)
+
+
+def check_array(value: Any, low: int = 0, high: int | None = None, path: str = "") -> None:
+    """Refuse what is no array, or one that is too short or too long."""
+    if not isinstance(value, list):
+        refuse_type("an array", value, path)
+    if len(value) < low:
+        refuse("empty_array", "Invalid '{param}': empty array. Expected an array with minimum length 1.", path)
+    if high is not None and len(value) > high:
+        text = f"Invalid '{{param}}': array too long. Expected at most {high} elements, but got {len(value)}."
+        refuse("array_above_max_length", text, path)
+
+
+class Array(Checked):
+    """Any JSON array within a length."""
+
+    def __init__(self, low: int = 0, high: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._low, self._high = low, high
+
+    def check(self, value: Any) -> None:
+        check_array(value, self._low, self._high)
+
+
+class TextOrArray(Checked):
+    """A string, or an array of strings within a length (``stop``)."""
+
+    def __init__(self, high: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._high = high
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, str):
+            return
+        if not isinstance(value, list):
+            refuse_type("a string or an array of strings", value)
+        check_array(value, 0, self._high)
+        for index, item in enumerate(value):
+            check_text(item, path=f"[{index}]")

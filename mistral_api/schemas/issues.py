@@ -1,0 +1,67 @@
+"""What is wrong with a field: OpenAI's code, a sentence, and where in the request it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from marshmallow import ValidationError
+
+SHOWN_CHARACTERS = 80
+
+_TYPE_NAMES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a decimal",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One problem. ``path`` is relative to the field it was found in, as in ``[0].role``.
+
+    ``text`` may hold ``{param}``, which becomes the whole path of the field.
+    """
+
+    code: str
+    text: str
+    path: str = ""
+
+
+def refuse(code: str, text: str, path: str = "", *, field: str = "_schema") -> NoReturn:
+    """Raise marshmallow's ValidationError with one Issue in it.
+
+    ``field`` is needed only where a check of the whole request refuses one of its fields.
+    """
+    raise ValidationError([Issue(code, text, path)], field_name=field)
+
+
+def refuse_type(expected: str, value: Any, path: str = "") -> NoReturn:
+    """Refuse a value of the wrong JSON type."""
+    got = _TYPE_NAMES.get(type(value), "something else")
+    refuse("invalid_type", f"Invalid type for '{{param}}': expected {expected}, but got {got} instead.", path)
+
+
+def refuse_value(allowed: str, value: Any, path: str = "") -> NoReturn:
+    """Refuse a value that is none of those allowed."""
+    refuse("invalid_value", f"Invalid value: '{shown(value)}'. Supported values for '{{param}}': {allowed}.", path)
+
+
+def refuse_missing(path: str) -> NoReturn:
+    """Refuse an object that lacks a field."""
+    refuse("missing_required_parameter", "Missing required parameter: '{param}'.", path)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, clipped."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+
+
+def quoted(words: tuple[str, ...]) -> str:
+    """A list of allowed words."""
+    return ", ".join(f"'{word}'" for word in words)

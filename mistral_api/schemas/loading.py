@@ -1,0 +1,36 @@
+"""From a decoded body, or the arguments of a query, to a valid dictionary, or to one clear refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas.issues import Issue
+
+
+def load(schema: Schema, payload: object) -> dict[str, Any]:
+    """The valid fields as the client sent them; top-level nulls count as absent.
+
+    Raises InvalidRequest for the first field, in the order the schema declares them, that is wrong.
+    """
+    if not isinstance(payload, dict):
+        raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
+    present = {name: value for name, value in payload.items() if value is not None}
+    try:
+        loaded: dict[str, Any] = schema.load(present)
+    except ValidationError as error:
+        raise _refusal(schema, error) from error
+    return loaded
+
+
+def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:
+    """The first problem, as an error of ours."""
+    problems: dict[str, Any] = error.messages_dict
+    name = next((declared for declared in schema.fields if declared in problems), next(iter(problems)))
+    issue = problems[name][0]
+    if not isinstance(issue, Issue):  # marshmallow's own words: the field is required and missing
+        issue = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
+    param = name + issue.path
+    return InvalidRequest(issue.text.replace("{param}", param), code=issue.code, param=param)

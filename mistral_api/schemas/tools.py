@@ -1,0 +1,89 @@
+"""Tools, the choice among them, and the format of the answer (OpenAI's ChatCompletionTool and its kin)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mistral_api.schemas.fields import Checked, check_array, check_choice, check_object, check_text
+from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type, refuse_value
+
+MOST_TOOLS = 128
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CHOICES = ("none", "auto", "required")
+_FORMATS = ("text", "json_object", "json_schema")
+
+
+def _check_function_name(name: Any, path: str) -> None:
+    check_text(name, 1, 64, path)
+    if not _NAME.fullmatch(name):
+        refuse("invalid_value", "Invalid '{param}': a function's name has letters, digits, '_' and '-' only.", path)
+
+
+def _check_function(function: Any, path: str) -> None:
+    check_object(function, path)
+    if "name" not in function:
+        refuse_missing(f"{path}.name")
+    _check_function_name(function["name"], f"{path}.name")
+    if function.get("description") is not None:
+        check_text(function["description"], path=f"{path}.description")
+    if function.get("parameters") is not None:
+        check_object(function["parameters"], f"{path}.parameters")
+    if function.get("strict") is not None and not isinstance(function["strict"], bool):
+        refuse_type("a boolean", function["strict"], f"{path}.strict")
+
+
+class Tools(Checked):
+    """The functions that the model may call."""
+
+    def check(self, value: Any) -> None:
+        """Refuse the first tool that is wrong."""
+        check_array(value, 0, MOST_TOOLS)
+        for index, tool in enumerate(value):
+            path = f"[{index}]"
+            check_object(tool, path)
+            if "type" not in tool:
+                refuse_missing(f"{path}.type")
+            if tool["type"] != "function":
+                text = "Unsupported value for '{param}': this server has tools of type 'function' only."
+                refuse("unsupported_value", text, f"{path}.type")
+            if "function" not in tool:
+                refuse_missing(f"{path}.function")
+            _check_function(tool["function"], f"{path}.function")
+
+
+class ToolChoice(Checked):
+    """``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": …}}``."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is neither a known word nor a named function."""
+        if isinstance(value, str):
+            check_choice(value, _CHOICES)
+            return
+        if not isinstance(value, dict):
+            refuse_type(f"one of {quoted(_CHOICES)} or an object", value)
+        check_choice(value.get("type", ""), ("function",), ".type")
+        if not isinstance(value.get("function"), dict) or "name" not in value["function"]:
+            refuse_missing(".function.name")
+        _check_function_name(value["function"]["name"], ".function.name")
+
+
+class ResponseFormat(Checked):
+    """``text``, ``json_object``, or ``json_schema`` with a schema."""
+
+    def check(self, value: Any) -> None:
+        """Refuse an unknown type, or a schema that is no object."""
+        check_object(value)
+        if "type" not in value:
+            refuse_missing(".type")
+        if not isinstance(value["type"], str) or value["type"] not in _FORMATS:
+            refuse_value(quoted(_FORMATS), value["type"], ".type")
+        # llama.cpp also takes {"type": "json_object", "schema": …}
+        if value.get("schema") is not None:
+            check_object(value["schema"], ".schema")
+        if value["type"] == "json_schema":
+            if "json_schema" not in value:
+                refuse_missing(".json_schema")
+            check_object(value["json_schema"], ".json_schema")
+            if value["json_schema"].get("schema") is not None:
+                check_object(value["json_schema"]["schema"], ".json_schema.schema")
