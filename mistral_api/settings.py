@@ -93,7 +93,7 @@ class Settings:
     context_size: int = _setting(
         whole_number(0, 1 << 24),
         0,
-        "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request",
+        "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request; 0 gives each the model's own",
         shown="0 (the model's own)",
     )
     batch_size: int = _setting(whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt")

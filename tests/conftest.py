@@ -1,0 +1,53 @@
+"""One running stack for all tests that only ask it questions; its database for those that look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg2.extras
+import pytest
+import requests
+from openai import OpenAI
+
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.running import Server, data_folder, running_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """``bin/serve`` on embedded defaults: real PostgreSQL, real llama.cpp, the demo model, 2048 tokens a slot."""
+    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[requests.Session]:
+    """A session of plain HTTP."""
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[OpenAI]:
+    """The openai package, pointed at the server; failures are not tried again."""
+    with OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[psycopg2.extensions.cursor]:
+    """A cursor on the server's own database; rows are dictionaries."""
+    embedded = start_embedded_postgres(server.data_dir)
+    assert not embedded.owned
+    connection = psycopg2.connect(embedded.url.replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+        yield cursor
+    connection.close()
+
+
+@pytest.fixture
+def session_id(request: pytest.FixtureRequest) -> str:
+    """A session of the test's own."""
+    return f"test:{abs(hash(request.node.nodeid)):x}"

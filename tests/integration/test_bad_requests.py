@@ -1,0 +1,110 @@
+"""Whatever is wrong with a request: a 4xx in OpenAI's shape that names the field, and never a 5xx."""
+
+from typing import Any
+
+import pytest
+import requests
+
+from tests.running import Server
+from tests.shapes import assert_error_shape
+
+HELLO = [{"role": "user", "content": "Hi"}]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({}, 400, "missing_required_parameter", "messages"),
+        ([], 400, "invalid_type", None),
+        ({"messages": []}, 400, "empty_array", "messages"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "invalid_value", "messages[0].role"),
+        ({"messages": HELLO, "temperature": 2.5}, 400, "decimal_above_max_value", "temperature"),
+        ({"messages": HELLO, "model": "gpt-9"}, 404, "model_not_found", "model"),
+        ({"messages": HELLO, "tools": "x"}, 400, "invalid_type", "tools"),
+        ({"messages": HELLO, "use_history": True}, 400, "not_supported", "use_history"),
+        ({"messages": HELLO, "n": 5, "max_tokens": 1}, 400, "invalid_value", "n"),
+        ({"messages": HELLO, "grammar": "root ::= ("}, 400, "invalid_value", None),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "unsupported_value", "messages"),
+        ({"messages": [{"role": "user", "content": "word " * 4000}]}, 400, "context_length_exceeded", "messages"),
+        ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),
+        ({"messages": HELLO, "stream": True, "grammar": "root ::= ("}, 400, "invalid_value", None),
+        ({"messages": HELLO, "samplers": [1, 2]}, 400, "invalid_value", "samplers"),
+        ({"messages": HELLO, "dry_sequence_breakers": [1]}, 400, "invalid_value", "dry_sequence_breakers"),
+    ],
+)
+def test_a_bad_chat_request_is_refused(
+    server: Server, http: requests.Session, body: Any, status: int, code: str, param: str | None
+) -> None:
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == status, answer.text
+    assert_error_shape(answer.json(), code=code, param=param)
+    assert answer.headers["X-Error-Source"] in ("api", "model-server")
+    assert answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"prompt": []}, "empty_array", "prompt"),
+        ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"),
+        ({"prompt": [99999999]}, "invalid_value", None),
+        ({"prompt": "a", "echo": True}, "unsupported_value", "echo"),
+        ({"prompt": "a", "max_tokens": "many"}, "invalid_type", "max_tokens"),
+    ],
+)
+def test_a_bad_completion_request_is_refused(
+    server: Server, http: requests.Session, body: Any, code: str, param: str | None
+) -> None:
+    answer = http.post(f"{server.url}/v1/completions", json=body, timeout=60)
+    assert answer.status_code == 400, answer.text
+    assert_error_shape(answer.json(), code=code, param=param)
+
+
+@pytest.mark.parametrize("content", [b"", b"{broken", b"\xff\xfe", b'{"messages": NaN}', b'"\\ud800"'])
+def test_a_body_that_is_not_json_is_refused(server: Server, http: requests.Session, content: bytes) -> None:
+    answer = http.post(f"{server.url}/v1/chat/completions", data=content, timeout=10)
+    assert answer.status_code == 400
+    assert_error_shape(answer.json(), param=None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("GET", "/", 404, "unknown_url"),
+        ("PUT", "/v1/models", 405, "method_not_supported"),
+        ("GET", "/v1/chat/completions", 405, "method_not_supported"),
+        ("GET", "/v1/models/nope", 404, "model_not_found"),
+        ("GET", "/v1/conversations/never-was", 404, "not_found"),
+        ("DELETE", "/v1/conversations/never-was", 404, "not_found"),
+        ("GET", "/v1/conversations/x?limit=0", 400, "integer_below_min_value"),
+        ("GET", "/v1/conversations/x?limit=many", 400, "invalid_type"),
+        ("GET", "/v1/conversations/x?before=1", 400, "invalid_value"),
+        ("GET", "/v1/stats?hours=8761", 400, "integer_above_max_value"),
+        ("GET", "/v1/conversations?after=never-was", 404, "not_found"),
+    ],
+)
+def test_every_other_failure_has_the_same_shape(
+    server: Server, http: requests.Session, method: str, path: str, status: int, code: str
+) -> None:
+    answer = http.request(method, server.url + path, timeout=10)
+    assert answer.status_code == status
+    assert_error_shape(answer.json(), code=code)
+    assert answer.headers["X-Error-Source"] == "api"
+    assert answer.headers["X-Request-Id"]
+
+
+def test_a_body_that_is_too_large_is_refused_with_413(server: Server, http: requests.Session) -> None:
+    body = b'{"messages": "' + b"x" * (20 << 20) + b'"}'
+    answer = http.post(f"{server.url}/v1/chat/completions", data=body, timeout=30)
+    assert answer.status_code == 413
+    assert_error_shape(answer.json(), code="request_too_large")
+
+
+def test_a_refused_request_changes_nothing_but_leaves_its_usage(
+    server: Server, http: requests.Session, session_id: str
+) -> None:
+    body = {"messages": HELLO, "session_id": session_id, "temperature": 9}
+    assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=10).status_code == 400
+    assert http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 404

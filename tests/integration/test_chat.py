@@ -1,0 +1,90 @@
+"""Chat completions on the real engine."""
+
+import re
+
+import orjson
+import requests
+
+from tests.running import Server
+from tests.shapes import assert_error_shape
+
+HELLO = [{"role": "user", "content": "Hello, how are you?"}]
+
+
+def test_an_answer_has_text_usage_and_its_session(server: Server, http: requests.Session) -> None:
+    request = {"messages": HELLO, "max_tokens": 8, "ignore_eos": True}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
+    body = answer.json()
+    assert answer.status_code == 200
+    assert body["choices"][0]["message"]["content"].strip()
+    assert body["usage"]["completion_tokens"] == 8
+    assert body["session_id"] == answer.headers["X-Session-Id"]
+    assert re.fullmatch(r"sess_[0-9a-f]{32}", body["session_id"])
+
+
+def test_the_contracts_example_request_is_answered_but_for_its_model(server: Server, http: requests.Session) -> None:
+    request = {
+        "messages": HELLO,
+        "model": "mistral-7b-instruct",
+        "temperature": 0.7,
+        "max_tokens": 300,
+        "session_id": "optional-session-id",
+    }
+    refused = http.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
+    assert refused.status_code == 404
+    assert_error_shape(refused.json(), code="model_not_found", param="model")
+    assert "SmolLM2-135M-Instruct.Q4_1" in refused.json()["error"]["message"]
+    answered = http.post(
+        f"{server.url}/v1/chat/completions", json=request | {"model": None, "max_tokens": 4}, timeout=60
+    )
+    assert answered.json()["session_id"] == "optional-session-id"
+
+
+def test_a_stream_is_relayed_event_by_event(server: Server, http: requests.Session, session_id: str) -> None:
+    body = {"messages": HELLO, "max_tokens": 6, "ignore_eos": True, "stream": True, "session_id": session_id}
+    with http.post(f"{server.url}/v1/chat/completions", json=body, stream=True, timeout=60) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["X-Session-Id"] == session_id
+        events = [line for line in answer.iter_lines() if line]
+    assert events[-1] == b"data: [DONE]"
+    chunks = [orjson.loads(event[6:]) for event in events[:-1]]
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert text.strip()
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+    assert not any("usage" in chunk and chunk["usage"] for chunk in chunks)
+
+
+def test_a_stream_ends_with_usage_when_asked(server: Server, http: requests.Session) -> None:
+    body = {"messages": HELLO, "max_tokens": 3, "ignore_eos": True, "stream": True}
+    body["stream_options"] = {"include_usage": True}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    last = [line for line in answer.content.split(b"\n\n") if line][-2]
+    chunk = orjson.loads(last[6:])
+    assert chunk["choices"] == []
+    assert chunk["usage"]["completion_tokens"] == 3
+
+
+def test_fields_that_nobody_knows_pass_and_null_means_absent(server: Server, http: requests.Session) -> None:
+    body = {"messages": HELLO, "max_tokens": 2, "temperature": None, "tools": None, "prediction": {"type": "x"}}
+    assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+
+def test_a_json_schema_is_kept_to(server: Server, http: requests.Session) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    body = {
+        "messages": [{"role": "user", "content": "Give a number."}],
+        "max_tokens": 60,
+        "temperature": 0,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}},
+    }
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+    assert isinstance(orjson.loads(answer["choices"][0]["message"]["content"])["n"], int)
+
+
+def test_a_request_id_of_the_client_comes_back(server: Server, http: requests.Session) -> None:
+    body = {"messages": HELLO, "max_tokens": 1}
+    headers = {"X-Request-Id": "my-request-1"}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    assert answer.headers["X-Request-Id"] == "my-request-1"

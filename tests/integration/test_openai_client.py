@@ -1,0 +1,86 @@
+"""The openai package against the running server, with its own types and errors."""
+
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
+
+HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello!"}]
+
+
+@pytest.fixture
+def model(client: OpenAI) -> str:
+    """The model served."""
+    return client.models.list().data[0].id
+
+
+def test_chat(client: OpenAI, model: str) -> None:
+    answer = client.chat.completions.create(model=model, messages=HELLO, max_tokens=8)
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer._request_id
+
+
+def test_streaming_chat_with_usage(client: OpenAI, model: str) -> None:
+    stream = client.chat.completions.create(
+        model=model, messages=HELLO, max_tokens=8, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_completions(client: OpenAI, model: str) -> None:
+    answer = client.completions.create(model=model, prompt="The capital of France is", max_tokens=4)
+    assert answer.choices[0].text
+    streamed = client.completions.create(model=model, prompt="Once", max_tokens=4, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed)
+
+
+def test_models(client: OpenAI, model: str) -> None:
+    found = client.models.retrieve(model)
+    assert found.id == model
+    assert found.object == "model"
+    extra = found.model_extra or {}
+    assert extra["context_window"] == 2048
+    assert extra["state"] == "ready"
+
+
+def test_a_tool_call_can_be_forced_through_json(client: OpenAI, model: str) -> None:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        max_tokens=40,
+        tools=[
+            {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+        ],
+    )
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+
+
+def test_a_bad_value_is_a_bad_request_error_that_names_the_field(client: OpenAI, model: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO, temperature=7)
+    assert (refused.value.code, refused.value.param) == ("decimal_above_max_value", "temperature")
+    assert refused.value.type == "invalid_request_error"
+
+
+def test_an_unknown_model_is_a_not_found_error(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(model="gpt-9", messages=HELLO)
+    assert refused.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-9")
+
+
+def test_a_bad_request_with_stream_is_refused_before_the_stream(client: OpenAI, model: str) -> None:
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=model, messages=[], stream=True)
+
+
+def test_a_prompt_that_does_not_fit_is_told_in_openais_way(client: OpenAI, model: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="maximum context length is 2048 tokens") as refused:
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "word " * 3000}])
+    assert refused.value.code == "context_length_exceeded"

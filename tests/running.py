@@ -1,0 +1,157 @@
+"""Running the real thing for a test: processes with free ports, their own data, and a certain end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 90.0
+STOP_SECONDS = 40.0
+# Settings of whoever runs the tests must not reach the servers under test.
+_OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RETENTION_", "GPU_", "ALLOW_", "LOG_LEVEL")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(found: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """Poll until something true is found; fails after the deadline, saying what did not come."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = found()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def data_folder() -> Iterator[Path]:
+    """A folder for DATA_DIR that every account can reach, also when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder / "var"
+    finally:
+        shutil.rmtree(folder)
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """The environment of the tests without settings of ours, and with these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return kept | {"PYTHONUNBUFFERED": "1"} | settings
+
+
+def processes_of(data_dir: Path) -> list[psutil.Process]:
+    """Every living process that has this folder in its command line or environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            words = [*process.cmdline(), process.environ().get("DATA_DIR", "")]
+            if process.pid != os.getpid() and any(str(data_dir) in word for word in words):
+                found.append(process)
+    return found
+
+
+@dataclass
+class Server:
+    """``bin/serve``'s stack, as one process with its children."""
+
+    process: subprocess.Popen[str]
+    api_port: int
+    model_port: int
+    data_dir: Path
+    log_path: Path
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def model_url(self) -> str:
+        """Where the model server answers."""
+        return f"http://127.0.0.1:{self.model_port}"
+
+    def log(self) -> str:
+        """Everything it has printed."""
+        return self.log_path.read_text(errors="replace")
+
+    def health(self) -> dict[str, Any]:
+        """The body of GET /health."""
+        body: dict[str, Any] = requests.get(self.url + "/health", timeout=10).json()
+        return body
+
+    def slots_busy(self) -> int:
+        """How many slots the model server itself says are at work."""
+        slots = requests.get(self.model_url + "/slots", timeout=30).json()
+        return sum(slot["is_processing"] for slot in slots)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def launched(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]:
+    """Start the stack without waiting for it; at the end it is stopped, by force if need be."""
+    api_port, model_port = free_port(), free_port()
+    log_path = data_dir.parent / f"serve-{api_port}.log"
+    environment = clean_environment(
+        **{"API_PORT": str(api_port), "MODEL_SERVER_PORT": str(model_port), "DATA_DIR": str(data_dir)} | settings
+    )
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mistral_api.serving", *options],
+            env=environment, cwd=data_dir.parent, stdout=log, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    server = Server(process, api_port, model_port, data_dir, log_path)
+    try:
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        finally:
+            for left in processes_of(data_dir):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+
+
+@contextlib.contextmanager
+def running_server(data_dir: Path, **settings: str) -> Iterator[Server]:
+    """The stack, ready to answer."""
+    with launched(data_dir, **settings) as server:
+        wait_until_ready(server)
+        yield server
+
+
+def wait_until_ready(server: Server) -> None:
+    """Until the ready line is printed."""
+
+    def announced() -> bool:
+        assert server.process.poll() is None, server.log()
+        return "Mistral Local API ready on" in server.log()
+
+    wait_for(announced, "the ready line", START_SECONDS)
