@@ -19,6 +19,7 @@ class Endpoint:
     """One generation endpoint; ``messages`` reads the client's messages out of a valid payload."""
 
     path: str
+    chat: bool
     schema: Schema
     messages: Callable[[dict[str, Any]], list[dict[str, Any]]]
 
@@ -31,13 +32,19 @@ def _prompt_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": payload["prompt"]}]
 
 
-CHAT = Endpoint("/v1/chat/completions", ChatCompletionRequest(), _chat_messages)
-COMPLETION = Endpoint("/v1/completions", CompletionRequest(), _prompt_message)
+CHAT = Endpoint("/v1/chat/completions", True, ChatCompletionRequest(), _chat_messages)
+COMPLETION = Endpoint("/v1/completions", False, CompletionRequest(), _prompt_message)
 
 
-def upstream_payload(payload: dict[str, Any]) -> dict[str, Any]:
-    """The request as the model server gets it: without our fields, streams always with usage."""
+def upstream_payload(payload: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+    """The request as the model server gets it: without our fields, and streams always with usage.
+
+    ``ours``: the model server is llama.cpp. It is asked for a stream whatever the client asked for, with
+    reports of progress: see ``inference.assembly`` and ``inference.stream`` for the reasons.
+    """
     sent = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
+    if ours:
+        sent |= {"stream": True, "return_progress": True}
     if sent.get("stream"):
         sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     return sent

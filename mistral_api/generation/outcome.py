@@ -43,6 +43,7 @@ class OpenExchange:
         self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
     ) -> None:
         """Note what a valid request asks for."""
+        self.transcript = Transcript(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
         self.record.stream = bool(payload.get("stream"))
@@ -82,9 +83,10 @@ class OpenExchange:
         tokens = transcript.settle()
         record.prompt_tokens, record.cached_tokens = tokens.prompt, tokens.cached
         record.completion_tokens = tokens.completion
-        if record.time_to_first_token_ms is None and transcript.generation_ms is not None:
-            record.time_to_first_token_ms = max(0.0, record.latency_ms - transcript.generation_ms)
-        record.tokens_per_second = transcript.tokens_per_second or self._rate()
+        timings = transcript.timings or {}
+        if record.time_to_first_token_ms is None and "predicted_ms" in timings:
+            record.time_to_first_token_ms = max(0.0, record.latency_ms - timings["predicted_ms"])
+        record.tokens_per_second = timings.get("predicted_per_second") or self._rate()
 
     def _rate(self) -> float | None:
         """Tokens after the first one over the time they took."""

@@ -11,11 +11,13 @@ import orjson
 from mistral_api.errors import ApiError, ModelServerError, internal_error
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.streaming import StreamRelay
+from mistral_api.generation.streaming import StreamRelay, read_events
 from mistral_api.identifiers import new_session_id
+from mistral_api.inference.assembly import whole_body
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
+from mistral_api.inference.stream import EventStream
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
 from mistral_api.security.access import Caller
@@ -66,14 +68,40 @@ class Generator:
         session_id = payload.get("session_id") or new_session_id()
         model = payload.get("model") or self._catalogue.default()
         exchange.describe(payload, session_id, model, endpoint.messages(payload))
-        answer = self._server.generate(endpoint.path, upstream_payload(payload), asked.call)
-        if payload.get("stream"):
-            return Given(session_id, StreamRelay(answer, exchange, show_usage=wants_usage(payload)))
-        return Given(session_id, _whole(answer, exchange, session_id))
+        ours = self._server.supervised
+        answer = self._server.generate(endpoint.path, upstream_payload(payload, ours=ours), asked.call)
+        if not ours and not payload.get("stream"):
+            return Given(session_id, _whole(answer, exchange, session_id))
+        stream = EventStream(answer, show_progress=bool(payload.get("return_progress")))
+        if not payload.get("stream"):
+            return Given(session_id, _assembled(stream, exchange, session_id, chat=endpoint.chat))
+        return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
+
+
+def _relay(stream: EventStream, exchange: OpenExchange, *, show_usage: bool) -> StreamRelay:
+    """A stream that has begun: what fails before its first event is an HTTP error."""
+    try:
+        stream.wait_for_first()
+    except BaseException:
+        stream.close()
+        raise
+    return StreamRelay(stream, exchange, show_usage=show_usage)
+
+
+def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, *, chat: bool) -> dict[str, Any]:
+    """Read a stream to its end and make one answer of it, recorded before anyone sees it."""
+    try:
+        for events in stream:
+            exchange.first_bytes()
+            read_events(events, exchange)
+    finally:
+        stream.close()
+    exchange.succeed()
+    return whole_body(exchange.transcript, chat=chat) | {"session_id": session_id}
 
 
 def _whole(answer: Answer, exchange: OpenExchange, session_id: str) -> dict[str, Any]:
-    """Read an answer that does not stream, and record it before anyone sees it."""
+    """Read another engine's answer that does not stream, recorded before anyone sees it."""
     try:
         body = _decoded(answer.read())
     finally:

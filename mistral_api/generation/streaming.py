@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from mistral_api.errors import ApiError, ModelServerError, error_event, internal_error
+from mistral_api.errors import ApiError, error_event, internal_error
 from mistral_api.generation.outcome import OpenExchange
-from mistral_api.inference.client import Answer
-from mistral_api.inference.events import DONE, EventSplitter, event_data, event_error, split_events
-from mistral_api.inference.translation import ClientClosedRequest, error_from
+from mistral_api.inference.events import DONE, event_data, split_events
+from mistral_api.inference.stream import EventStream
+from mistral_api.inference.translation import ClientClosedRequest
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class StreamRelay:
     """The body of a streaming response. Closing it early frees the model server's slot."""
 
-    def __init__(self, answer: Answer, exchange: OpenExchange, *, show_usage: bool) -> None:
-        self._answer = answer
+    def __init__(self, stream: EventStream, exchange: OpenExchange, *, show_usage: bool) -> None:
+        self._stream = stream
         self._exchange = exchange
         self._show_usage = show_usage
 
@@ -33,58 +33,44 @@ class StreamRelay:
             self._exchange.fail(internal_error())
             yield error_event(internal_error())
         finally:
-            self._answer.close()
+            self._stream.close()
 
     def _relay(self) -> Iterator[bytes]:
-        """Whole events only, so that an error event never lands inside another event.
+        """What is sent is read for the record while the next bytes are on their way.
 
-        What is sent is read for the record while the next bytes are on their way. Only the closing
-        ``[DONE]`` waits for the record: whoever has seen it finds the exchange recorded.
+        Only the closing ``[DONE]`` waits for the record: whoever has seen it finds the exchange recorded.
         """
-        splitter = EventSplitter()
-        for piece in self._answer.chunks():
+        for events in self._stream:
             self._exchange.first_bytes()
-            events = splitter.feed(piece)
-            if not events:
-                continue
-            if DONE in events or b'"usage"' in events or b"error" in events:
-                yield from self._relay_one_by_one(events)
+            if events.startswith(DONE):
+                self._exchange.succeed()
+                yield events
+            elif b'"usage"' in events and not self._show_usage:
+                yield from self._without_usage(events)
             else:
                 yield events
                 self._read(events)
-        if not self._exchange.ended:
-            raise ModelServerError("The model server broke off its answer.")
 
-    def _relay_one_by_one(self, events: bytes) -> Iterator[bytes]:
-        """The rarer events: an error ends the stream, usage may not be meant for the client."""
-        for event in split_events(events):
-            self._check(event)
-            if event.startswith(DONE):
-                self._exchange.succeed()
-                yield event + b"\n\n"
-                return
-            self._read(event)
-            if self._show_usage or not _is_usage_only(event):
-                yield event + b"\n\n"
-
-    def _check(self, event: bytes) -> None:
-        error = event_error(event)
-        if error is not None:
-            code = error.get("code")
-            raise error_from(code if isinstance(code, int) and 400 <= code < 600 else 500, error)
-
-    def _read(self, events: bytes) -> None:
+    def _without_usage(self, events: bytes) -> Iterator[bytes]:
+        """A chunk that carries nothing but the usage is not for a client that did not ask for it."""
+        self._read(events)
         for event in split_events(events):
             data = event_data(event)
-            if isinstance(data, dict):
-                self._exchange.transcript.add_chunk(data)
+            if not (isinstance(data, dict) and data.get("choices") == []):
+                yield event + b"\n\n"
+
+    def _read(self, events: bytes) -> None:
+        read_events(events, self._exchange)
 
     def close(self) -> None:
         """Called by the WSGI server, whatever happened: before the end it means that the client left."""
         self._exchange.fail(ClientClosedRequest("The client closed the connection."))
-        self._answer.close()
+        self._stream.close()
 
 
-def _is_usage_only(event: bytes) -> bool:
-    data = event_data(event)
-    return isinstance(data, dict) and data.get("choices") == []
+def read_events(events: bytes, exchange: OpenExchange) -> None:
+    """Take a run of events into the exchange's transcript."""
+    for event in split_events(events):
+        data = event_data(event)
+        if isinstance(data, dict):
+            exchange.transcript.add_chunk(data)

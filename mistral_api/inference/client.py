@@ -63,6 +63,7 @@ class ModelServer:
     def __init__(self, settings: Settings, given_up: Callable[[], str | None]) -> None:
         """``given_up`` says why nobody will start the model server again, or None while it may come."""
         self.base_url = settings.model_server_base_url
+        self.supervised = settings.supervised
         self.watch = CallWatch()
         self._given_up = given_up
         self._wait_seconds = settings.model_wait_seconds

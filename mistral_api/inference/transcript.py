@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _JOINED = ("content", "reasoning_content", "refusal")
+_HEAD = ("id", "created", "model", "system_fingerprint")
 
 
 @dataclass(slots=True)
@@ -23,23 +24,24 @@ class Tokens:
 
 @dataclass(slots=True)
 class Choice:
-    """One answer of the model: the fields of its message, and why it ended."""
+    """One answer of the model: the fields of its message, why it ended, the log probabilities of its tokens."""
 
     message: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
+    logprobs: list[Any] | None = None
 
 
 class Transcript:
     """The growing record of one answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, choices_per_prompt: int = 1) -> None:
         self.choices: dict[int, Choice] = {}
         self.tokens = Tokens()
-        self.model: str | None = None
-        self.generation_ms: float | None = None
-        self.tokens_per_second: float | None = None
+        self.head: dict[str, Any] = {}
+        self.timings: dict[str, Any] | None = None
+        self._choices_per_prompt = choices_per_prompt
         self._pieces = 0
-        self._has_usage = False
+        self._usages: list[dict[str, Any]] = []
 
     def add_body(self, body: dict[str, Any]) -> None:
         """Take a whole answer (``chat.completion`` or ``text_completion``)."""
@@ -55,6 +57,8 @@ class Transcript:
             delta = choice.get("delta") or {"content": choice.get("text")}
             entry = self._choice(choice)
             self._pieces += _extend(entry.message, delta)
+            if choice.get("logprobs"):
+                entry.logprobs = (entry.logprobs or []) + (choice["logprobs"].get("content") or [])
         self._add_counts(chunk)
 
     def _choice(self, choice: dict[str, Any]) -> Choice:
@@ -63,30 +67,32 @@ class Transcript:
         return entry
 
     def _add_counts(self, body: dict[str, Any]) -> None:
-        self.model = body.get("model") or self.model
-        usage, timings = body.get("usage"), body.get("timings")
-        if isinstance(usage, dict):
-            self._add_usage(usage)
-        if isinstance(timings, dict):
-            self._add_timings(timings)
-
-    def _add_usage(self, usage: dict[str, Any]) -> None:
-        """Streams of several prompts report each prompt's usage apart: they add up."""
-        self._has_usage = True
-        details = usage.get("prompt_tokens_details") or {}
-        self.tokens.prompt = (self.tokens.prompt or 0) + int(usage.get("prompt_tokens") or 0)
-        self.tokens.completion = (self.tokens.completion or 0) + int(usage.get("completion_tokens") or 0)
-        self.tokens.cached = (self.tokens.cached or 0) + int(details.get("cached_tokens") or 0)
-
-    def _add_timings(self, timings: dict[str, Any]) -> None:
-        self.generation_ms = timings.get("predicted_ms")
-        self.tokens_per_second = timings.get("predicted_per_second") or None
+        if not self.head:
+            self.head = {name: body[name] for name in _HEAD if name in body}
+        if isinstance(body.get("usage"), dict):
+            self._usages.append(body["usage"])
+        if isinstance(body.get("timings"), dict):
+            self.timings = body["timings"]
 
     def settle(self) -> Tokens:
-        """The counts as far as known. A stream cut short has one token a piece, as llama.cpp sends it."""
-        if not self._has_usage and self._pieces:
+        """The counts as far as known. A stream cut short has one token a piece, as llama.cpp sends it.
+
+        llama.cpp reports the usage of each choice apart, and with each the prompt that they share.
+        """
+        if self._usages:
+            shared = self._choices_per_prompt if len(self._usages) > 1 else 1
+            details = [usage.get("prompt_tokens_details") or {} for usage in self._usages]
+            self.tokens.prompt = _sum(self._usages, "prompt_tokens") // shared
+            self.tokens.cached = _sum(details, "cached_tokens") // shared
+            self.tokens.completion = _sum(self._usages, "completion_tokens")
+        elif self._pieces:
             self.tokens.completion = self._pieces
         return self.tokens
+
+    @property
+    def model(self) -> str | None:
+        """The model as the model server names it."""
+        return self.head.get("model")
 
     @property
     def finish_reason(self) -> str | None:
@@ -101,6 +107,10 @@ class Transcript:
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _sum(counts: list[dict[str, Any]], name: str) -> int:
+    return sum(int(count.get(name) or 0) for count in counts)
 
 
 def _extend(message: dict[str, Any], delta: dict[str, Any]) -> int:

@@ -39,7 +39,8 @@ class ClientClosedRequest(ApiError):
 # Requests that llama.cpp answers with a 500 although the client is at fault.
 _CLIENT_FAULTS = re.compile(
     r"(image|audio|video) input is not supported|Failed to parse (tools|messages|input)"
-    r"|Invalid (tool|url|content)|[Tt]emplate|[Jj]inja|\[json\.exception|unsupported|parse error|type must be"
+    r"|Invalid (tool|url|content)|[Gg]rammar|[Tt]emplate|[Jj]inja|\[json\.exception|unsupported|parse error"
+    r"|type must be"
 )
 _UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported")
 _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")

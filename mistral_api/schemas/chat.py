@@ -9,8 +9,10 @@ from marshmallow import validates_schema
 from mistral_api.schemas.fields import Array, Boolean, Checked, Choice, Integer, Object, check_array, check_choice
 from mistral_api.schemas.issues import refuse, refuse_type
 from mistral_api.schemas.messages import Messages
-from mistral_api.schemas.sampling import GenerationRequest
+from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
 from mistral_api.schemas.tools import ResponseFormat, ToolChoice, Tools
+
+_PLAIN = {"type": "text"}
 
 
 class TextModality(Checked):
@@ -61,6 +63,8 @@ class ChatCompletionRequest(GenerationRequest):
             refuse("mutually_exclusive_parameters", text, field="max_completion_tokens")
         if data.get("top_logprobs") and not data.get("logprobs"):
             refuse("invalid_value", "'{param}' is only allowed when 'logprobs' is true.", field="top_logprobs")
+        if data.get("response_format", _PLAIN)["type"] != "text":
+            refuse_endless(data, "response_format")
 
     @validates_schema
     def _choice_is_a_tool(self, data: dict[str, Any], **_options: Any) -> None:

@@ -18,7 +18,7 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_tokens(tokens: list[Any], path: str = "") -> None:
+def _check_tokens(tokens: Any, path: str = "") -> None:
     check_array(tokens, 1, path=path)
     for index, token in enumerate(tokens):
         if not _is_token(token):
@@ -40,11 +40,9 @@ class Prompt(Checked):
             _check_tokens(value)
             return
         check_array(value, 1, MOST_PROMPTS)
+        check_one = _check_tokens if isinstance(value[0], list) else check_text
         for index, prompt in enumerate(value):
-            if isinstance(value[0], list) and isinstance(prompt, list):
-                _check_tokens(prompt, f"[{index}]")
-            else:
-                check_text(prompt, path=f"[{index}]")
+            check_one(prompt, path=f"[{index}]")
 
 
 class Echo(Boolean):
@@ -68,9 +66,11 @@ class CompletionRequest(GenerationRequest):
 
     @validates_schema
     def _best_of_fits(self, data: dict[str, Any], **_options: Any) -> None:
-        best_of = data.get("best_of")
-        if best_of is not None and best_of > data.get("n", 1):
+        best_of, wanted = data.get("best_of", 0), data.get("n", 1)
+        if best_of > wanted:
             refuse("unsupported_value", "Unsupported value: '{param}' above 'n' is not supported.", field="best_of")
+        if 0 < best_of < wanted:
+            refuse("invalid_value", "Invalid '{param}': expected a value that is not below 'n'.", field="best_of")
 
     @post_load
     def _limit(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:

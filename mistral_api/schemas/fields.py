@@ -1,10 +1,12 @@
 """The kinds of fields in requests: marshmallow fields that refuse in OpenAI's words and codes.
 
-They check and pass values on unchanged: what the client sent is what the model server gets.
+They check and pass values on unchanged: what the client sent is what the model server gets, but for nulls
+inside messages and tools.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -18,9 +20,9 @@ Limit = float | None
 def check_bounds(value: float, low: Limit, high: Limit, kind: str, path: str = "") -> None:
     """Refuse a number outside its bounds; ``kind`` is ``integer`` or ``decimal``."""
     if low is not None and value < low:
-        bound, words = "below_min_value", f"below minimum value. Expected a value >= {low:g}"
+        bound, words = "below_min_value", f"below minimum value. Expected a value >= {low}"
     elif high is not None and value > high:
-        bound, words = "above_max_value", f"above maximum value. Expected a value <= {high:g}"
+        bound, words = "above_max_value", f"above maximum value. Expected a value <= {high}"
     else:
         return
     refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {shown(value)} instead.", path)
@@ -51,6 +53,15 @@ class Integer(Checked):
         check_bounds(value, self._low, self._high, "integer")
 
 
+def check_number(value: Any, low: Limit = None, high: Limit = None, path: str = "") -> None:
+    """Refuse what is no finite number, or one outside its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        refuse_type("a decimal", value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse("invalid_value", "Invalid '{param}': expected a finite number.", path)
+    check_bounds(value, low, high, "decimal", path)
+
+
 class Number(Checked):
     """A number within bounds."""
 
@@ -59,17 +70,20 @@ class Number(Checked):
         self._low, self._high = low, high
 
     def check(self, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            refuse_type("a decimal", value)
-        check_bounds(value, self._low, self._high, "decimal")
+        check_number(value, self._low, self._high)
+
+
+def check_boolean(value: Any, path: str = "") -> None:
+    """Refuse what is neither ``true`` nor ``false``."""
+    if not isinstance(value, bool):
+        refuse_type("a boolean", value, path)
 
 
 class Boolean(Checked):
     """``true`` or ``false``."""
 
     def check(self, value: Any) -> None:
-        if not isinstance(value, bool):
-            refuse_type("a boolean", value)
+        check_boolean(value)
 
 
 class Text(Checked):
@@ -117,6 +131,11 @@ def check_choice(value: Any, words: tuple[str, ...], path: str = "") -> None:
         refuse_value(quoted(words), value, path)
 
 
+def without_nulls(value: dict[str, Any], keep: str = "") -> dict[str, Any]:
+    """An object without its null fields but one: llama.cpp answers 500 to most nulls."""
+    return {name: each for name, each in value.items() if each is not None or name == keep}
+
+
 class Object(Checked):
     """Any JSON object."""
 
@@ -152,8 +171,8 @@ class Array(Checked):
         check_array(value, self._low, self._high)
 
 
-class TextOrArray(Checked):
-    """A string, or an array of strings within a length (``stop``)."""
+class TextOrTexts(Checked):
+    """A string, or an array of strings (``stop``), none empty: llama.cpp would stop at once."""
 
     def __init__(self, high: int, **options: Any) -> None:
         super().__init__(**options)
@@ -161,9 +180,10 @@ class TextOrArray(Checked):
 
     def check(self, value: Any) -> None:
         if isinstance(value, str):
+            check_text(value, 1)
             return
         if not isinstance(value, list):
             refuse_type("a string or an array of strings", value)
         check_array(value, 0, self._high)
         for index, item in enumerate(value):
-            check_text(item, path=f"[{index}]")
+            check_text(item, 1, path=f"[{index}]")

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from marshmallow import ValidationError
 
 SHOWN_CHARACTERS = 80
+_WRITABLE = 10**60
 
 _TYPE_NAMES = {
     str: "a string",
@@ -46,7 +47,7 @@ def refuse_type(expected: str, value: Any, path: str = "") -> NoReturn:
     refuse("invalid_type", f"Invalid type for '{{param}}': expected {expected}, but got {got} instead.", path)
 
 
-def refuse_value(allowed: str, value: Any, path: str = "") -> NoReturn:
+def refuse_value(allowed: str, value: str, path: str = "") -> NoReturn:
     """Refuse a value that is none of those allowed."""
     refuse("invalid_value", f"Invalid value: '{shown(value)}'. Supported values for '{{param}}': {allowed}.", path)
 
@@ -56,10 +57,12 @@ def refuse_missing(path: str) -> NoReturn:
     refuse("missing_required_parameter", "Missing required parameter: '{param}'.", path)
 
 
-def shown(value: Any) -> str:
+def shown(value: str | float) -> str:
     """A value in a message, clipped."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    if not isinstance(value, str):
+        # Python refuses to write out integers of thousands of digits.
+        return repr(value) if -_WRITABLE < value < _WRITABLE else "a number beyond all bounds"
+    return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
 
 
 def quoted(words: tuple[str, ...]) -> str:

@@ -7,22 +7,34 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas.issues import Issue
+from mistral_api.schemas.constraints import nested
+from mistral_api.schemas.issues import Issue, shown
+
+# orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
+DEEPEST = 100
 
 
 def load(schema: Schema, payload: object) -> dict[str, Any]:
-    """The valid fields as the client sent them; top-level nulls count as absent.
+    """The valid fields as the client sent them; nulls of known fields count as absent.
 
     Raises InvalidRequest for the first field, in the order the schema declares them, that is wrong.
     """
     if not isinstance(payload, dict):
         raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
-    present = {name: value for name, value in payload.items() if value is not None}
+    for name, value in payload.items():
+        _check_depth(name, value)
+    present = {name: value for name, value in payload.items() if value is not None or name not in schema.fields}
     try:
         loaded: dict[str, Any] = schema.load(present)
     except ValidationError as error:
         raise _refusal(schema, error) from error
     return loaded
+
+
+def _check_depth(name: str, value: object) -> None:
+    if any(depth >= DEEPEST for depth, _ in enumerate(nested(value))):
+        text = f"Invalid '{shown(name)}': nested too deeply. Expected at most {DEEPEST} levels."
+        raise InvalidRequest(text, code="invalid_value", param=shown(name))
 
 
 def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:

@@ -8,10 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mistral_api.schemas.fields import Checked, check_array, check_choice, check_object, check_text
-from mistral_api.schemas.issues import quoted, refuse_missing, refuse_type, refuse_value
+from mistral_api.schemas.fields import (
+    Checked,
+    check_array,
+    check_choice,
+    check_object,
+    check_text,
+    without_nulls,
+)
+from mistral_api.schemas.issues import refuse_missing, refuse_type
 
 MOST_MESSAGES = 10_000
+# llama.cpp reads these in messages of every role, and answers 500 where one is no string.
+_TEXTS = ("name", "refusal", "reasoning_content", "tool_call_id")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -66,8 +75,7 @@ def _check_part(part: Any, path: str) -> None:
     if "type" not in part:
         refuse_missing(f"{path}.type")
     kind = part["type"]
-    if not isinstance(kind, str) or kind not in _PARTS:
-        refuse_value(quoted(tuple(_PARTS)), kind, f"{path}.type")
+    check_choice(kind, tuple(_PARTS), f"{path}.type")
     _PARTS[kind](part, kind, path)
 
 
@@ -97,8 +105,10 @@ def _check_tool_calls(calls: Any, path: str) -> None:
         check_object(call, where)
         if call.get("id") is not None:
             check_text(call["id"], path=f"{where}.id")
-        if "function" not in call:
-            refuse_missing(f"{where}.function")
+        for name in ("type", "function"):
+            if name not in call:
+                refuse_missing(f"{where}.{name}")
+        check_choice(call["type"], ("function",), f"{where}.type")
         check_object(call["function"], f"{where}.function")
         for name in ("name", "arguments"):
             if name not in call["function"]:
@@ -111,22 +121,30 @@ def check_message(message: Any, path: str) -> None:
     check_object(message, path)
     if "role" not in message:
         refuse_missing(f"{path}.role")
-    role = message["role"]
-    check_choice(role, ROLES, f"{path}.role")
+    check_choice(message["role"], ROLES, f"{path}.role")
     _check_content(message, path)
-    for name in ("name", "refusal", "reasoning_content"):
+    for name in _TEXTS:
         if message.get(name) is not None:
             check_text(message[name], path=f"{path}.{name}")
-    if role == "assistant" and message.get("tool_calls") is not None:
+    if message.get("tool_calls") is not None:
         _check_tool_calls(message["tool_calls"], f"{path}.tool_calls")
-    if role == "tool":
-        if message.get("tool_call_id") is None:
-            refuse_missing(f"{path}.tool_call_id")
-        check_text(message["tool_call_id"], path=f"{path}.tool_call_id")
+    if message["role"] == "tool" and message.get("tool_call_id") is None:
+        refuse_missing(f"{path}.tool_call_id")
+
+
+def _present(message: dict[str, Any]) -> dict[str, Any]:
+    """The message without nulls; a null content says that a message of tool calls has none."""
+    present = without_nulls(message, keep="content")
+    if "tool_calls" in present:
+        present["tool_calls"] = [without_nulls(call) for call in present["tool_calls"]]
+    return present
 
 
 class Messages(Checked):
-    """The messages, at least one."""
+    """The messages, at least one; what is null in them counts as absent, as SDKs replay it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return [_present(message) for message in super()._deserialize(value, attr, data, **kwargs)]
 
     def check(self, value: Any) -> None:
         """Refuse the first message that is wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,9 @@ from marshmallow import EXCLUDE, Schema, fields
 from mistral_api.schemas.fields import check_bounds, check_text
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.sampling import valid_session_id
+
+# int() would also take spaces, underscores and the digits of other scripts.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 class IntegerText(fields.Field[int]):
@@ -21,10 +25,9 @@ class IntegerText(fields.Field[int]):
         self._low, self._high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        try:
-            number = int(value[:32])
-        except ValueError:
+        if not _INTEGER.fullmatch(value):
             refuse("invalid_type", "Invalid type for '{param}': expected an integer.")
+        number = int(value)
         check_bounds(number, self._low, self._high, "integer")
         return number
 

@@ -10,16 +10,18 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, validates_schema
 
+from mistral_api.schemas.constraints import Grammar, JsonSchema
 from mistral_api.schemas.fields import (
     Array,
     Boolean,
     Checked,
+    Choice,
     Integer,
     Number,
-    Object,
     Text,
-    TextOrArray,
-    check_bounds,
+    TextOrTexts,
+    check_boolean,
+    check_number,
     check_object,
     check_text,
 )
@@ -29,6 +31,8 @@ SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
 INT64 = (-(2**63), 2**63 - 1)
 STOPS = 64
+# llama.cpp allocates four bytes for each token it is to look back at, whatever the context holds.
+LONGEST_LOOK_BACK = 2**20
 
 
 def valid_session_id(text: str) -> bool:
@@ -52,11 +56,9 @@ class LogitBias(Checked):
 
 def _check_bias(token: str, bias: Any) -> None:
     path = f".{token[:40]}"
-    if not re.fullmatch(r"\d{1,9}", token):
+    if not re.fullmatch(r"[0-9]{1,9}", token):
         refuse("invalid_value", "Invalid key in '{param}': expected a token id.", path)
-    if isinstance(bias, bool) or not isinstance(bias, int | float):
-        refuse_type("a decimal", bias, path)
-    check_bounds(bias, -100, 100, "decimal", path)
+    check_number(bias, -100, 100, path)
 
 
 def _check_pair(index: int, pair: Any) -> None:
@@ -66,8 +68,8 @@ def _check_pair(index: int, pair: Any) -> None:
     token, bias = pair
     if isinstance(token, bool) or not isinstance(token, int | str):
         refuse_type("a token id or a string", token, f"{path}[0]")
-    if not isinstance(bias, bool | int | float):
-        refuse_type("a decimal or false", bias, f"{path}[1]")
+    if bias is not False:  # llama.cpp's way to say never
+        check_number(bias, path=f"{path}[1]")
 
 
 class StreamOptions(Checked):
@@ -76,8 +78,8 @@ class StreamOptions(Checked):
     def check(self, value: Any) -> None:
         check_object(value)
         for name in ("include_usage", "include_obfuscation"):
-            if value.get(name) is not None and not isinstance(value[name], bool):
-                refuse_type("a boolean", value[name], f".{name}")
+            if value.get(name) is not None:
+                check_boolean(value[name], f".{name}")
 
 
 class Metadata(Checked):
@@ -101,6 +103,13 @@ class UseHistory(Boolean):
             refuse("not_supported", "'{param}' is not supported yet; send the earlier messages yourself.")
 
 
+def refuse_endless(data: dict[str, Any], constraint: str) -> None:
+    """Refuse ``ignore_eos`` with a constraint: past the end of its grammar llama.cpp answers 500."""
+    if data.get("ignore_eos"):
+        text = f"'{{param}}' cannot be true together with '{constraint}'."
+        refuse("mutually_exclusive_parameters", text, field="ignore_eos")
+
+
 class GenerationRequest(Schema):
     """What every generation request may hold; unknown fields pass on to the model server."""
 
@@ -114,7 +123,7 @@ class GenerationRequest(Schema):
     temperature = Number(0, 2)
     top_p = Number(0, 1)
     n = Integer(1, 128)
-    stop = TextOrArray(STOPS)
+    stop = TextOrTexts(STOPS)
     seed = Integer(*INT64)
     presence_penalty = Number(-2, 2)
     frequency_penalty = Number(-2, 2)
@@ -131,7 +140,7 @@ class GenerationRequest(Schema):
     typical_p = Number(0, 1)
     top_n_sigma = Number()
     repeat_penalty = Number(0)
-    repeat_last_n = Integer(-1, 2**31 - 1)
+    repeat_last_n = Integer(-1, LONGEST_LOOK_BACK)
     mirostat = Integer(0, 2)
     mirostat_tau = Number(0)
     mirostat_eta = Number(0)
@@ -142,8 +151,8 @@ class GenerationRequest(Schema):
     dry_multiplier = Number(0)
     dry_base = Number()
     dry_allowed_length = Integer(0, 2**31 - 1)
-    dry_penalty_last_n = Integer(-1, 2**31 - 1)
-    dry_sequence_breakers = Array(0, 1000)
+    dry_penalty_last_n = Integer(-1, LONGEST_LOOK_BACK)
+    dry_sequence_breakers = Array(1, 64)
     n_predict = Integer(-1, 2**31 - 1)
     n_keep = Integer(-1, 2**31 - 1)
     n_probs = Integer(0, 2**31 - 1)
@@ -151,8 +160,9 @@ class GenerationRequest(Schema):
     n_indent = Integer(0, 2**31 - 1)
     t_max_predict_ms = Integer(-1, 2**31 - 1)
     id_slot = Integer(-1, 2**31 - 1)
-    grammar = Text()
-    json_schema = Object()
+    grammar = Grammar()
+    json_schema = JsonSchema()
+    reasoning_format = Choice("none", "auto", "deepseek", "deepseek-legacy")
     ignore_eos = Boolean()
     cache_prompt = Boolean()
     return_tokens = Boolean()
@@ -166,3 +176,13 @@ class GenerationRequest(Schema):
     def _only_with_stream(self, data: dict[str, Any], **_options: Any) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
+
+    @validates_schema
+    def _one_constraint(self, data: dict[str, Any], **_options: Any) -> None:
+        grammar, schema = bool(data.get("grammar")), "json_schema" in data
+        if grammar and schema:
+            refuse(
+                "mutually_exclusive_parameters", "'{param}' and 'grammar' cannot both be given.", field="json_schema"
+            )
+        if grammar or schema:
+            refuse_endless(data, "grammar" if grammar else "json_schema")

@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mistral_api.schemas.fields import Checked, check_array, check_choice, check_object, check_text
-from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type, refuse_value
+from mistral_api.schemas.constraints import check_schema
+from mistral_api.schemas.fields import (
+    Checked,
+    check_array,
+    check_boolean,
+    check_choice,
+    check_object,
+    check_text,
+    without_nulls,
+)
+from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type
 
 MOST_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -28,13 +37,17 @@ def _check_function(function: Any, path: str) -> None:
     if function.get("description") is not None:
         check_text(function["description"], path=f"{path}.description")
     if function.get("parameters") is not None:
-        check_object(function["parameters"], f"{path}.parameters")
-    if function.get("strict") is not None and not isinstance(function["strict"], bool):
-        refuse_type("a boolean", function["strict"], f"{path}.strict")
+        check_schema(function["parameters"], f"{path}.parameters")
+    if function.get("strict") is not None:
+        check_boolean(function["strict"], f"{path}.strict")
 
 
 class Tools(Checked):
-    """The functions that the model may call."""
+    """The functions that the model may call; a null description counts as absent."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        tools = super()._deserialize(value, attr, data, **kwargs)
+        return [{**tool, "function": without_nulls(tool["function"])} for tool in tools]
 
     def check(self, value: Any) -> None:
         """Refuse the first tool that is wrong."""
@@ -68,6 +81,16 @@ class ToolChoice(Checked):
         _check_function_name(value["function"]["name"], ".function.name")
 
 
+def _check_named_schema(value: Any, path: str = ".json_schema") -> None:
+    check_object(value, path)
+    if value.get("name") is not None:
+        check_text(value["name"], 1, path=f"{path}.name")
+    if value.get("strict") is not None:
+        check_boolean(value["strict"], f"{path}.strict")
+    if value.get("schema") is not None:
+        check_schema(value["schema"], f"{path}.schema")
+
+
 class ResponseFormat(Checked):
     """``text``, ``json_object``, or ``json_schema`` with a schema."""
 
@@ -76,14 +99,11 @@ class ResponseFormat(Checked):
         check_object(value)
         if "type" not in value:
             refuse_missing(".type")
-        if not isinstance(value["type"], str) or value["type"] not in _FORMATS:
-            refuse_value(quoted(_FORMATS), value["type"], ".type")
+        check_choice(value["type"], _FORMATS, ".type")
         # llama.cpp also takes {"type": "json_object", "schema": …}
         if value.get("schema") is not None:
-            check_object(value["schema"], ".schema")
+            check_schema(value["schema"], ".schema")
         if value["type"] == "json_schema":
             if "json_schema" not in value:
                 refuse_missing(".json_schema")
-            check_object(value["json_schema"], ".json_schema")
-            if value["json_schema"].get("schema") is not None:
-                check_object(value["json_schema"]["schema"], ".json_schema.schema")
+            _check_named_schema(value["json_schema"])

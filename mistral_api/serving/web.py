@@ -35,6 +35,8 @@ class WebServer:
             channel_request_lookahead=1,
             max_request_body_size=settings.max_request_bytes + (1 << 20),
             asyncore_use_poll=hasattr(wasyncore.select, "poll"),
+            # A proxy on this machine must be recognisable: security looks for its headers.
+            clear_untrusted_proxy_headers=False,
             ident=None,
         )
         self._thread = threading.Thread(target=self._server.run, name="waitress", daemon=True)

@@ -4,6 +4,7 @@ import openai
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
+from openai.types.shared_params import FunctionDefinition
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello!"}]
 
@@ -48,14 +49,13 @@ def test_models(client: OpenAI, model: str) -> None:
     assert extra["state"] == "ready"
 
 
-def test_a_tool_call_can_be_forced_through_json(client: OpenAI, model: str) -> None:
+def test_a_request_with_tools_is_answered(client: OpenAI, model: str) -> None:
+    function: FunctionDefinition = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
     answer = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": "What is the weather in Paris?"}],
         max_tokens=40,
-        tools=[
-            {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
-        ],
+        tools=[{"type": "function", "function": function}],
     )
     assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
 

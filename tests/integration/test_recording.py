@@ -47,7 +47,7 @@ def test_an_exchange_leaves_its_messages_and_a_full_usage_row(
         "WHERE c.session_id = %s ORDER BY m.sequence",
         (session_id,),
     )
-    first, second = database.fetchall()
+    first, second = (dict(row) for row in database.fetchall())
     assert (first["role"], first["content"]) == ("user", "Hello!")
     assert (second["role"], second["status"]) == ("assistant", "complete")
     assert second["content"]

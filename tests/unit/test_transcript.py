@@ -48,12 +48,19 @@ def test_choices_that_interleave_are_kept_apart() -> None:
 def test_usage_gives_true_token_counts() -> None:
     transcript = Transcript()
     usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
-    transcript.add_chunk(
-        {"choices": [], "usage": usage, "timings": {"predicted_ms": 30.0, "predicted_per_second": 99.5}}
-    )
+    timings = {"predicted_ms": 30.0, "predicted_per_second": 99.5}
+    transcript.add_chunk({"choices": [], "usage": usage, "timings": timings})
     tokens = transcript.settle()
     assert (tokens.prompt, tokens.cached, tokens.completion) == (31, 30, 3)
-    assert transcript.tokens_per_second == 99.5
+    assert transcript.timings == timings
+
+
+def test_a_prompt_that_choices_share_is_counted_once() -> None:
+    transcript = Transcript(choices_per_prompt=2)
+    for _ in range(2):
+        transcript.add_chunk({"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 5}})
+    tokens = transcript.settle()
+    assert (tokens.prompt, tokens.completion) == (31, 10)
 
 
 def test_a_stream_cut_short_counts_the_pieces_it_got() -> None:

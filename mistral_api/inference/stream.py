@@ -1,0 +1,89 @@
+"""The model server's events, run by run: without its reports of progress, and with its errors raised.
+
+Our model server is asked to report its progress through a prompt (``return_progress``): only because it
+then writes something with every batch does it notice a client that has left before the first token.
+Clients that did not ask for these reports do not get them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import orjson
+
+from mistral_api.errors import ModelServerError
+from mistral_api.inference.client import Answer
+from mistral_api.inference.events import DONE, EventSplitter, event_data, event_error, split_events
+from mistral_api.inference.translation import error_from
+
+_PROGRESS = b'"prompt_progress"'
+
+
+class EventStream:
+    """Runs of whole events. Iterate once; raises our exceptions, also where the stream ends too early."""
+
+    def __init__(self, answer: Answer, *, show_progress: bool) -> None:
+        self._answer = answer
+        self._show_progress = show_progress
+        self._opening: bytes | None = None
+        self._runs = self._read()
+
+    def wait_for_first(self) -> None:
+        """Wait for the first events: a failure before them is still an HTTP answer of its own."""
+        self._runs = chain([next(self._runs)], self._runs)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._runs)
+
+    def _read(self) -> Iterator[bytes]:
+        """A run has one event only where that event is the closing ``[DONE]``, or follows progress."""
+        splitter = EventSplitter()
+        for piece in self._answer.chunks():
+            events = splitter.feed(piece)
+            if not events:
+                continue
+            if _PROGRESS in events or DONE in events or b"error" in events:
+                for event in split_events(events):
+                    _raise_error(event)
+                    yield from self._visible(event + b"\n\n")
+                    if event.startswith(DONE):
+                        return
+            else:
+                yield from self._opened(events)
+        raise ModelServerError("The model server broke off its answer.")
+
+    def _visible(self, event: bytes) -> Iterator[bytes]:
+        if _PROGRESS not in event:
+            yield from self._opened(event)
+        elif self._show_progress:
+            yield event
+        elif self._opening is None:
+            self._opening = _without_progress(event)
+
+    def _opened(self, events: bytes) -> Iterator[bytes]:
+        """The first report of progress stood for the opening chunk of a chat, which names the role."""
+        opening, self._opening = self._opening, b""
+        if opening:
+            yield opening
+        yield events
+
+    def close(self) -> None:
+        """End the request, whether or not all of it has been read."""
+        self._answer.close()
+
+
+def _without_progress(event: bytes) -> bytes:
+    """The chunk a report of progress rides on, if that chunk says anything without it."""
+    chunk = event_data(event)
+    if not isinstance(chunk, dict) or b'"role"' not in event:
+        return b""
+    chunk.pop("prompt_progress", None)
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _raise_error(event: bytes) -> None:
+    error = event_error(event)
+    if error is not None:
+        code = error.get("code")
+        raise error_from(code if isinstance(code, int) and 400 <= code < 600 else 500, error)

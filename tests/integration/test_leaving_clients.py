@@ -1,0 +1,75 @@
+"""A client that leaves frees the model server's slot, wherever its request is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import orjson
+import psycopg2.extensions
+import pytest
+import requests
+
+from tests.running import Server, wait_for
+
+# The prompt takes seconds to read on a CPU: the client leaves before the first token.
+LONG_PROMPT = [{"role": "user", "content": "word " * 1800}]
+# The answer takes seconds to write.
+LONG_ANSWER = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 1500, "ignore_eos": True}
+# Far less than either would take if it went on.
+SECONDS = 2.5
+
+
+@pytest.fixture(autouse=True)
+def _idle_before_and_after(server: Server) -> Iterator[None]:
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")
+    yield
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")
+
+
+def _send(server: Server, body: dict[str, object]) -> socket.socket:
+    """Send a request by hand, so that the connection can be closed at any point."""
+    content = orjson.dumps(body)
+    connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_before_the_first_token(server: Server, stream: bool) -> None:
+    with _send(server, {"messages": LONG_PROMPT, "max_tokens": 50, "stream": stream}):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+def test_while_an_answer_that_does_not_stream_is_written(server: Server) -> None:
+    with _send(server, LONG_ANSWER):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+def test_in_the_middle_of_a_stream_what_was_said_is_kept(
+    server: Server, http: requests.Session, session_id: str, database: psycopg2.extensions.cursor
+) -> None:
+    with _send(server, LONG_ANSWER | {"stream": True, "session_id": session_id}) as connection:
+        received = b""
+        while received.count(b"data: ") < 8:
+            received += connection.recv(65536)
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+    def recorded() -> list[dict[str, object]]:
+        answer = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10)
+        messages: list[dict[str, object]] = answer.json().get("messages", [])
+        return messages
+
+    user, assistant = wait_for(recorded, "the interrupted exchange")
+    assert user["status"] == "complete"
+    assert assistant["status"] == "interrupted"
+    assert len(str(assistant["content"])) > 5
+    database.execute("SELECT status, error_code, completion_tokens FROM api_usage WHERE session_id = %s", (session_id,))
+    row = database.fetchone()
+    assert row is not None
+    status, error_code, tokens = dict(row).values()
+    assert (status, error_code) == (499, "client_closed_request")
+    assert tokens >= 6

@@ -1,0 +1,43 @@
+"""The README's examples do what they say, on the running server."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.running import ROOT, Server
+
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+CURL = re.findall(r"```sh\n(curl .*?)```", README, flags=re.DOTALL)
+
+
+def _at(server: Server, example: str) -> str:
+    assert "http://127.0.0.1:9000" in example
+    return example.replace("http://127.0.0.1:9000", server.url)
+
+
+def test_there_are_a_curl_and_two_python_examples() -> None:
+    assert (len(CURL), len(PYTHON)) == (1, 2)
+
+
+def test_the_curl_example_answers_with_text(server: Server) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", _at(server, CURL[0])], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert re.search(r'"content":"[^"]+', done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("example", PYTHON, ids=["requests", "openai"])
+def test_the_python_examples_print_text(server: Server, tmp_path: Path, example: str) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(_at(server, example))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) > 10
+    history = requests.get(f"{server.url}/v1/conversations/first-steps", timeout=10).json()
+    assert history["messages"][-1]["role"] == "assistant"
+    assert history["messages"][-1]["content"].strip()[:20] in done.stdout

@@ -1,0 +1,357 @@
+"""What a chat completion request may hold, and the one clear refusal of everything else."""
+
+import copy
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas import ChatCompletionRequest, load
+
+SCHEMA = ChatCompletionRequest()
+HELLO = {"role": "user", "content": "Hello"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}, "strict": True}}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True}}
+FULL: dict[str, Any] = {
+    "model": "mistral-7b-instruct",
+    "messages": [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}], "name": "ada"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x", "detail": "low"}}]},
+        CALLS,
+        {"role": "tool", "content": "a cat", "tool_call_id": "call_1"},
+        {"role": "assistant", "content": "", "reasoning_content": "A cat."},
+    ],
+    "tools": [TOOL],
+    "tool_choice": {"type": "function", "function": {"name": "look"}},
+    "response_format": FORMAT,
+    "stop": ["END", "STOP"],
+    "seed": -1,
+    "logit_bias": {"50256": -100, "7": 1.5},
+    "logprobs": True,
+    "top_logprobs": 20,
+    "temperature": 2,
+    "top_p": 0,
+    "n": 128,
+    "max_completion_tokens": 300,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "metadata": {"key": "value"},
+    "session_id": "a.b:c_d-1",
+    "reasoning_effort": "high",
+    "min_p": 0.05,
+    "samplers": ["top_k", "temperature"],
+    "speculative.n_max": 4,
+    "an_unknown_field": {"nested": [None, 1, "x"]},
+}
+
+
+def _refusal(payload: object) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        load(SCHEMA, payload)
+    return caught.value
+
+
+def test_a_good_request_passes_unchanged_unknown_fields_included() -> None:
+    before = copy.deepcopy(FULL)
+    assert load(SCHEMA, FULL) == before
+    assert before == FULL
+
+
+def test_nulls_of_known_fields_count_as_absent_and_unknown_ones_pass() -> None:
+    assert load(SCHEMA, {"messages": [HELLO], "temperature": None, "tools": None, "unheard_of": None}) == {
+        "messages": [HELLO],
+        "unheard_of": None,
+    }
+
+
+def test_nulls_that_sdks_replay_inside_messages_are_left_out() -> None:
+    replayed = {"role": "assistant", "content": "Hi", "refusal": None, "tool_calls": None, "reasoning_content": None}
+    calling = {"role": "assistant", "content": None, "name": None, "tool_calls": [{**CALL, "id": None}]}
+    loaded = load(SCHEMA, {"messages": [HELLO, replayed, calling]})
+    assert loaded["messages"][1] == {"role": "assistant", "content": "Hi"}
+    without_id = {"type": "function", "function": CALL["function"]}
+    assert loaded["messages"][2] == {"role": "assistant", "content": None, "tool_calls": [without_id]}
+    assert replayed["refusal"] is None
+
+
+def test_a_null_description_of_a_tool_is_left_out() -> None:
+    tool = {"type": "function", "function": {"name": "look", "description": None}}
+    assert load(SCHEMA, {"messages": [HELLO], "tools": [tool]})["tools"] == [
+        {"type": "function", "function": {"name": "look"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code", "words"),
+    [
+        ({"temperature": "hot"}, "temperature", "invalid_type", "expected a decimal, but got a string instead"),
+        ({"temperature": True}, "temperature", "invalid_type", "got a boolean"),
+        ({"temperature": 2.5}, "temperature", "decimal_above_max_value", "Expected a value <= 2, but got 2.5"),
+        ({"temperature": -0.1}, "temperature", "decimal_below_min_value", ">= 0"),
+        ({"temperature": 10**5000}, "temperature", "decimal_above_max_value", "<= 2"),
+        ({"top_n_sigma": float("nan")}, "top_n_sigma", "invalid_value", "finite"),
+        ({"top_p": 1.1}, "top_p", "decimal_above_max_value", "<= 1"),
+        ({"presence_penalty": -3}, "presence_penalty", "decimal_below_min_value", ">= -2"),
+        (
+            {"n": 130},
+            "n",
+            "integer_above_max_value",
+            "Invalid 'n': integer above maximum value. Expected a value <= 128, but got 130 instead.",
+        ),
+        ({"n": 0}, "n", "integer_below_min_value", ">= 1"),
+        ({"n": 1.0}, "n", "invalid_type", "expected an integer, but got a decimal"),
+        ({"seed": 2**63}, "seed", "integer_above_max_value", "<= 9223372036854775807"),
+        ({"max_tokens": -2}, "max_tokens", "integer_below_min_value", ">= -1"),
+        (
+            {"max_tokens": 5, "max_completion_tokens": 5},
+            "max_completion_tokens",
+            "mutually_exclusive_parameters",
+            "cannot both be given",
+        ),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "integer_above_max_value", "<= 20"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'logprobs' is true"),
+        ({"stream": "yes"}, "stream", "invalid_type", "expected a boolean"),
+        ({"stream_options": {}}, "stream_options", "invalid_value", "'stream' is true"),
+        (
+            {"stream": True, "stream_options": {"include_usage": 1}},
+            "stream_options.include_usage",
+            "invalid_type",
+            "a boolean",
+        ),
+        ({"stop": 5}, "stop", "invalid_type", "a string or an array of strings"),
+        ({"stop": ""}, "stop", "invalid_value", "must not be empty"),
+        ({"stop": ["a", "b", 3]}, "stop[2]", "invalid_type", "expected a string"),
+        ({"stop": ["x"] * 65}, "stop", "array_above_max_length", "at most 64"),
+        ({"logit_bias": {"50256": 101}}, "logit_bias.50256", "decimal_above_max_value", "<= 100"),
+        ({"logit_bias": {"hello": 1}}, "logit_bias.hello", "invalid_value", "token id"),
+        ({"logit_bias": [[5]]}, "logit_bias[0]", "invalid_type", "a token and a bias"),
+        ({"logit_bias": [[5, "x"]]}, "logit_bias[0][1]", "invalid_type", "a decimal"),
+        ({"model": ""}, "model", "invalid_value", "must not be empty"),
+        ({"model": "m" * 257}, "model", "string_above_max_length", "at most 256"),
+        ({"session_id": "a b"}, "session_id", "invalid_value", "not allowed"),
+        ({"session_id": "s" * 129}, "session_id", "string_above_max_length", "128"),
+        ({"use_history": True}, "use_history", "not_supported", "is not supported yet"),
+        ({"store": 1}, "store", "invalid_type", "a boolean"),
+        ({"metadata": {"k": 1}}, "metadata.k", "invalid_type", "a string"),
+        ({"metadata": {str(number): "" for number in range(17)}}, "metadata", "invalid_value", "at most 16"),
+        ({"modalities": ["text", "audio"]}, "modalities[1]", "unsupported_value", "'text' only"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value", "'minimal'"),
+        ({"reasoning_format": "x"}, "reasoning_format", "invalid_value", "'deepseek'"),
+        ({"repeat_last_n": 2**31 - 1}, "repeat_last_n", "integer_above_max_value", "<= 1048576"),
+        ({"dry_sequence_breakers": ["x"] * 65}, "dry_sequence_breakers", "array_above_max_length", "at most 64"),
+        ({"grammar": "(" * 70_000}, "grammar", "string_above_max_length", "65536"),
+        ({"grammar": "(" * 501}, "grammar", "invalid_value", "nested too deeply"),
+        ({"grammar": "x", "json_schema": {}}, "json_schema", "mutually_exclusive_parameters", "'grammar'"),
+        ({"grammar": "x", "ignore_eos": True}, "ignore_eos", "mutually_exclusive_parameters", "'grammar'"),
+        (
+            {"response_format": FORMAT, "ignore_eos": True},
+            "ignore_eos",
+            "mutually_exclusive_parameters",
+            "'response_format'",
+        ),
+        ({"json_schema": {"enum": ["x"] * 10_001}}, "json_schema", "invalid_json_schema", "at most 10000 values"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs", "invalid_type", "an object"),
+    ],
+)
+def test_a_field_out_of_order_is_refused(fields: dict[str, Any], param: str, code: str, words: str) -> None:
+    error = _refusal({"messages": [HELLO], **fields})
+    assert (error.status, error.param, error.code) == (400, param, code)
+    assert words in error.message
+    assert "{" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("messages", "param", "code", "words"),
+    [
+        ("Hello", "messages", "invalid_type", "an array"),
+        ([], "messages", "empty_array", "minimum length 1"),
+        ([HELLO] * 10_001, "messages", "array_above_max_length", "at most 10000"),
+        ([HELLO, "x"], "messages[1]", "invalid_type", "an object"),
+        ([{"content": "x"}], "messages[0].role", "missing_required_parameter", "'messages[0].role'"),
+        ([{"role": "wizard", "content": "x"}], "messages[0].role", "invalid_value", "'wizard'"),
+        ([{"role": None, "content": "x"}], "messages[0].role", "invalid_type", "got null"),
+        ([{"role": "x" * 500, "content": "x"}], "messages[0].role", "invalid_value", "x" * 80 + "…"),
+        ([{"role": "user"}], "messages[0].content", "missing_required_parameter", "content"),
+        ([{"role": "user", "content": None}], "messages[0].content", "missing_required_parameter", "content"),
+        ([{"role": "assistant", "content": None}], "messages[0].content", "missing_required_parameter", "content"),
+        ([{"role": "user", "content": 5}], "messages[0].content", "invalid_type", "a string or an array"),
+        ([{"role": "user", "content": []}], "messages[0].content", "empty_array", "empty"),
+        ([{"role": "user", "content": ["x"]}], "messages[0].content[0]", "invalid_type", "an object"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "smell"}]}],
+            "messages[0].content[1].type",
+            "invalid_value",
+            "'image_url'",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}],
+            "messages[0].content[0].text",
+            "missing_required_parameter",
+            "text",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+            "messages[0].content[0].image_url.url",
+            "missing_required_parameter",
+            "url",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}],
+            "messages[0].content[0].input_audio.format",
+            "missing_required_parameter",
+            "format",
+        ),
+        ([HELLO | {"name": 5}], "messages[0].name", "invalid_type", "a string"),
+        ([HELLO | {"tool_call_id": 5}], "messages[0].tool_call_id", "invalid_type", "a string"),
+        ([HELLO | {"tool_calls": "x"}], "messages[0].tool_calls", "invalid_type", "an array"),
+        (
+            [HELLO, {"role": "tool", "content": "x"}],
+            "messages[1].tool_call_id",
+            "missing_required_parameter",
+            "tool_call_id",
+        ),
+        (
+            [CALLS | {"tool_calls": [{"function": CALL["function"]}]}],
+            "messages[0].tool_calls[0].type",
+            "missing_required_parameter",
+            "type",
+        ),
+        (
+            [CALLS | {"tool_calls": [CALL | {"type": "custom"}]}],
+            "messages[0].tool_calls[0].type",
+            "invalid_value",
+            "'function'",
+        ),
+        (
+            [CALLS | {"tool_calls": [CALL | {"function": {"name": "f", "arguments": {}}}]}],
+            "messages[0].tool_calls[0].function.arguments",
+            "invalid_type",
+            "a string",
+        ),
+    ],
+)
+def test_a_wrong_message_is_refused_by_its_place(messages: Any, param: str, code: str, words: str) -> None:
+    error = _refusal({"messages": messages})
+    assert (error.param, error.code) == (param, code)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"tools": "x"}, "tools", "invalid_type"),
+        ({"tools": [TOOL] * 129}, "tools", "array_above_max_length"),
+        ({"tools": [{}]}, "tools[0].type", "missing_required_parameter"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "unsupported_value"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", "missing_required_parameter"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f" * 65}}]},
+            "tools[0].function.name",
+            "string_above_max_length",
+        ),
+        (
+            {"tools": [TOOL, {"type": "function", "function": {"name": "f", "parameters": "x"}}]},
+            "tools[1].function.parameters",
+            "invalid_type",
+        ),
+        ({"tool_choice": "perhaps"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice",
+            "invalid_value",
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function"}},
+            "tool_choice.function.name",
+            "missing_required_parameter",
+        ),
+        ({"response_format": "json"}, "response_format", "invalid_type"),
+        ({"response_format": {}}, "response_format.type", "missing_required_parameter"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": ["text"]}}, "response_format.type", "invalid_type"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema",
+            "missing_required_parameter",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
+            "response_format.json_schema.schema",
+            "invalid_type",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": 5, "schema": {}}}},
+            "response_format.json_schema.name",
+            "invalid_type",
+        ),
+    ],
+)
+def test_wrong_tools_and_formats_are_refused(fields: dict[str, Any], param: str, code: str) -> None:
+    error = _refusal({"messages": [HELLO], **fields})
+    assert (error.param, error.code) == (param, code)
+
+
+@pytest.mark.parametrize("payload", [None, [], "text", 5, True])
+def test_a_body_that_is_no_object_is_refused(payload: object) -> None:
+    error = _refusal(payload)
+    assert (error.param, error.code) == (None, "invalid_type")
+
+
+def test_missing_messages_are_named() -> None:
+    error = _refusal({"model": "m"})
+    assert error.message == "Missing required parameter: 'messages'."
+    assert (error.param, error.code) == ("messages", "missing_required_parameter")
+
+
+def test_the_first_declared_of_several_wrong_fields_is_told() -> None:
+    wrong = {"top_p": 9, "messages": [], "temperature": 9}
+    assert _refusal(wrong).param == _refusal(dict(reversed(wrong.items()))).param == "temperature"
+
+
+@pytest.mark.parametrize("name", ["unknown", "messages", "response_format", "tools"])
+def test_what_orjson_reads_but_could_not_write_is_refused(name: str) -> None:
+    deep = orjson.loads(b"[" * 900 + b"]" * 900)
+    error = _refusal({"messages": [HELLO], name: deep})
+    assert (error.param, error.code) == (name, "invalid_value")
+    assert "nested too deeply" in error.message
+
+
+_SPLINTERS: list[Any] = [
+    None, True, 0, -1, 1.5, 2**63, 10**400, float("inf"), "", "x", "\ud800", "a\0b", "{param}", [], {}, [[]], [{}],
+    {"type": "text"}, {"type": ["text"]}, {"type": {}}, {"": ""}, [None], ["x", 1],
+]  # fmt: skip
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) inside a JSON value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [(value, key) for key, _ in pairs]
+    return found + [place for _, child in pairs for place in _places(child)]
+
+
+def test_whatever_the_request_it_passes_or_is_refused() -> None:
+    """Two thousand requests, each with a few fields replaced or removed at random."""
+    dice = random.Random(20_250_101)
+    refusals: list[InvalidRequest] = []
+    for _ in range(2000):
+        payload = copy.deepcopy(FULL)
+        for _ in range(dice.randint(1, 4)):
+            container, key = dice.choice(_places(payload))
+            if dice.random() < 0.2:
+                del container[key]
+            else:
+                container[key] = copy.deepcopy(dice.choice(_SPLINTERS))
+        try:
+            load(SCHEMA, payload)
+        except InvalidRequest as error:
+            refusals.append(error)
+    assert 1000 < len(refusals) < 2000
+    assert all(refusal.code and len(refusal.message) < 500 for refusal in refusals)

@@ -1,0 +1,75 @@
+"""What a legacy completion request may hold."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas import CompletionRequest, load
+
+SCHEMA = CompletionRequest()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "Once upon", ["a", "b"], [1, 2, 3], [[1, 2], [3]], ["x"] * 2048, list(range(4096))]
+)
+def test_a_prompt_in_any_of_its_forms_passes_unchanged(prompt: Any) -> None:
+    payload = {"prompt": prompt, "max_tokens": 5, "unheard_of": [1]}
+    before = copy.deepcopy(payload)
+    assert load(SCHEMA, payload) == before
+    assert payload == before
+
+
+def test_without_a_limit_sixteen_tokens_are_asked_for() -> None:
+    payload = {"prompt": "Once upon"}
+    assert load(SCHEMA, payload)["max_tokens"] == 16
+    assert payload == {"prompt": "Once upon"}
+    assert load(SCHEMA, {"prompt": "x", "max_tokens": None})["max_tokens"] == 16
+
+
+def test_llama_cpps_own_limit_stands_in_for_max_tokens() -> None:
+    assert "max_tokens" not in load(SCHEMA, {"prompt": "x", "n_predict": 5})
+
+
+@pytest.mark.parametrize("fields", [{"best_of": 0}, {"n": 2, "best_of": 2}, {"echo": False}, {"logprobs": 5}])
+def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
+    assert load(SCHEMA, {"prompt": "x", "max_tokens": 1, **fields}) == {"prompt": "x", "max_tokens": 1, **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code", "words"),
+    [
+        ({}, "prompt", "missing_required_parameter", "Missing required parameter: 'prompt'."),
+        ({"prompt": None}, "prompt", "missing_required_parameter", "prompt"),
+        ({"prompt": 5}, "prompt", "invalid_type", "a string or an array"),
+        ({"prompt": {"prompt_string": "x"}}, "prompt", "invalid_type", "got an object"),
+        ({"prompt": []}, "prompt", "empty_array", "minimum length 1"),
+        ({"prompt": [[]]}, "prompt[0]", "empty_array", "empty"),
+        ({"prompt": ["a", 1]}, "prompt[1]", "invalid_type", "a string"),
+        ({"prompt": [1, "a"]}, "prompt[1]", "invalid_type", "an integer"),
+        ({"prompt": [[1], "a"]}, "prompt[1]", "invalid_type", "an array"),
+        ({"prompt": [[1, "a"]]}, "prompt[0][1]", "invalid_type", "an integer"),
+        ({"prompt": [[["a"]]]}, "prompt[0][0]", "invalid_type", "got an array"),
+        ({"prompt": [True]}, "prompt[0]", "invalid_type", "got a boolean"),
+        ({"prompt": [None]}, "prompt[0]", "invalid_type", "got null"),
+        ({"prompt": [1.5]}, "prompt[0]", "invalid_type", "got a decimal"),
+        ({"prompt": [-1]}, "prompt[0]", "integer_below_min_value", ">= 0"),
+        ({"prompt": [2**63]}, "prompt[0]", "integer_above_max_value", "<= 2147483647"),
+        ({"prompt": ["x"] * 2049}, "prompt", "array_above_max_length", "at most 2048"),
+        ({"prompt": "x", "echo": True}, "echo", "unsupported_value", "not supported"),
+        ({"prompt": "x", "best_of": 2}, "best_of", "unsupported_value", "above 'n'"),
+        ({"prompt": "x", "best_of": 1, "n": 2}, "best_of", "invalid_value", "not below 'n'"),
+        ({"prompt": "x", "best_of": 21}, "best_of", "integer_above_max_value", "<= 20"),
+        ({"prompt": "x", "logprobs": 6}, "logprobs", "integer_above_max_value", "<= 5"),
+        ({"prompt": "x", "logprobs": True}, "logprobs", "invalid_type", "an integer"),
+        ({"prompt": "x", "suffix": 5}, "suffix", "invalid_type", "a string"),
+        ({"prompt": "x", "max_tokens": "many"}, "max_tokens", "invalid_type", "an integer"),
+        ({"prompt": "x", "temperature": 3}, "temperature", "decimal_above_max_value", "<= 2"),
+    ],
+)
+def test_a_wrong_completion_request_is_refused(fields: dict[str, Any], param: str, code: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        load(SCHEMA, fields)
+    assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
+    assert words in caught.value.message
