@@ -10,6 +10,7 @@ The tree::
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
+        ├── ModelServerLost     502, it hung up before it had answered anything
         ├── ModelTimeout        504
         └── ModelUnavailable    503, loading, restarting or given up
             └── ModelLoading    503
@@ -114,6 +115,10 @@ class ModelServerRefused(ModelServerError):
     status = 400
     type = "invalid_request_error"
     default_code: str | None = None
+
+
+class ModelServerLost(ModelServerError):
+    """502: the model server hung up before it had answered anything; nobody has seen any of it."""
 
 
 class ModelTimeout(ModelServerError):

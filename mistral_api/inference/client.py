@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import requests
 
-from mistral_api.errors import ModelLoading, ModelServerError, ModelUnavailable
+from mistral_api.errors import ModelLoading, ModelServerError, ModelServerLost, ModelUnavailable
 from mistral_api.inference.cancellation import Call, CallWatch
 from mistral_api.inference.connections import model_server_session
 from mistral_api.inference.translation import cancelled_error, translated, upstream_error
@@ -79,6 +79,7 @@ class ModelServer:
         """
         body = orjson.dumps(payload)
         deadline = time.monotonic() + self._wait_seconds
+        may_be_lost = True
         self.watch.add(call)
         try:
             while True:
@@ -86,6 +87,12 @@ class ModelServer:
                     return Answer(self._send(path, body, call), call, self.watch)
                 except ModelUnavailable as error:
                     self._wait_or_raise(error, deadline, call)
+                except ModelServerLost:
+                    # A server that was killed takes connections until its memory is released. Only once:
+                    # the request itself may be what kills it.
+                    if not may_be_lost:
+                        raise
+                    may_be_lost = False
         except BaseException:
             self.watch.remove(call)
             raise

@@ -20,6 +20,7 @@ from mistral_api.errors import (
     ApiError,
     ModelLoading,
     ModelServerError,
+    ModelServerLost,
     ModelServerRefused,
     ModelTimeout,
     ModelUnavailable,
@@ -62,13 +63,13 @@ def translated() -> Iterator[None]:
 
 
 def _from_connection_error(error: requests.ConnectionError) -> ModelServerError:
-    """Tell "nobody is there" from "somebody hung up": only the first is safe to try again."""
+    """Tell "nobody is there" from "somebody hung up"."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(reason, urllib3.exceptions.NewConnectionError):
         return ModelUnavailable("The model server is not running.")
     if isinstance(reason, urllib3.exceptions.ReadTimeoutError):
         return ModelTimeout("The model server kept silent for too long.")
-    return ModelServerError("The model server broke off before it answered.")
+    return ModelServerLost("The model server broke off before it answered.")
 
 
 def cancelled_error(reason: str | None) -> ApiError:

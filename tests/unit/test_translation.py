@@ -7,7 +7,7 @@ import pytest
 import requests
 import urllib3
 
-from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelTimeout, ModelUnavailable
+from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelServerLost, ModelTimeout, ModelUnavailable
 from mistral_api.inference.translation import cancelled_error, translated, upstream_error
 
 
@@ -61,7 +61,7 @@ def _max_retries(reason: Exception) -> requests.ConnectionError:
         (requests.ConnectTimeout(), ModelUnavailable),
         (requests.ReadTimeout(), ModelTimeout),
         (_max_retries(urllib3.exceptions.NewConnectionError(None, "refused")), ModelUnavailable),  # type: ignore[arg-type]
-        (requests.ConnectionError("reset"), ModelServerError),
+        (requests.ConnectionError("reset"), ModelServerLost),
         (urllib3.exceptions.ProtocolError("broken"), ModelServerError),
         (urllib3.exceptions.ReadTimeoutError(urllib3.HTTPConnectionPool("x"), "/", "slow"), ModelTimeout),
         (requests.exceptions.ChunkedEncodingError(), ModelServerError),

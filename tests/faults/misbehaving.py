@@ -1,0 +1,125 @@
+"""A model server that misbehaves on demand, over a real socket in the real protocol.
+
+The model's name says what it does; ``/health`` and ``/v1/models`` are always fine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+NAMES = (
+    "fine",
+    "silent",
+    "silent-stream",
+    "cut",
+    "cut-stream",
+    "garbage",
+    "breaks-500",
+    "error-event",
+    "loading",
+    "no-done",
+)
+COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
+LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+
+
+def _event(data: Any) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def _chunk(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return _event({"id": "x", "model": "fake", "choices": [choice]})
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """One connection; ``released`` ends the waits when the test is over."""
+
+    protocol_version = "HTTP/1.1"
+    released: threading.Event
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing on stderr."""
+
+    def do_GET(self) -> None:
+        """Health and models."""
+        models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in NAMES]
+        self._whole(200, {"object": "list", "data": models} if self.path == "/v1/models" else {"status": "ok"})
+
+    def do_POST(self) -> None:
+        """Do what the model's name says."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        actions: dict[str, Callable[[], None]] = {
+            "fine": self._fine,
+            "silent": self._wait,
+            "silent-stream": lambda: self._stream(_chunk("one"), self._wait),
+            "cut": self._cut_in_body,
+            "cut-stream": lambda: self._stream(_chunk("one"), self._cut),
+            "no-done": lambda: self._stream(_chunk("one"), lambda: self._send(b"")),
+            "garbage": lambda: self._raw(200, b"\x00\xffnot json"),
+            "breaks-500": lambda: self._whole(500, COMPUTE_ERROR),
+            "loading": lambda: self._whole(503, LOADING),
+            "error-event": lambda: self._stream(_chunk("one") + _event(COMPUTE_ERROR), lambda: self._send(b"")),
+        }
+        actions[body["model"]]()
+
+    def _fine(self) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        self._whole(200, {"id": "x", "model": "fake", "choices": [choice], "usage": usage})
+
+    def _whole(self, status: int, body: Any) -> None:
+        self._raw(status, json.dumps(body).encode())
+
+    def _raw(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _stream(self, data: bytes, end: Callable[[], None]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._send(data)
+        end()
+
+    def _send(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _wait(self) -> None:
+        self.released.wait(timeout=60)
+        self.close_connection = True
+
+    def _cut(self) -> None:
+        self.close_connection = True
+
+    def _cut_in_body(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+        self.close_connection = True
+
+
+@contextlib.contextmanager
+def misbehaving_server() -> Iterator[str]:
+    """Run it; answers its base URL."""
+    released = threading.Event()
+    handler = type("Handler", (Misbehaving,), {"released": released})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)

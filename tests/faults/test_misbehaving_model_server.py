@@ -1,0 +1,88 @@
+"""Whatever the model server does, the client gets a clear answer in time, and the record says what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import requests
+
+from tests.faults.misbehaving import NAMES, misbehaving_server
+from tests.running import Server, data_folder, running_server
+from tests.shapes import assert_error_shape
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The stack in front of a model server that somebody else runs; short deadlines."""
+    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "0.3", "SHUTDOWN_SECONDS": "1"}
+    with (
+        misbehaving_server() as url,
+        data_folder() as data_dir,
+        running_server(data_dir, MODEL_SERVER_URL=url, **settings) as running,
+    ):
+        yield running
+
+
+def _ask(server: Server, model: str, **more: Any) -> requests.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "session_id": model, **more}
+    return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=20)
+
+
+def test_an_engine_that_someone_else_runs_is_used_as_it_is(server: Server) -> None:
+    answer = _ask(server, "fine")
+    assert answer.json()["choices"][0]["message"]["content"] == "fine"
+    assert [model["id"] for model in requests.get(f"{server.url}/v1/models", timeout=10).json()["data"]] == list(NAMES)
+    health = server.health()
+    assert (health["status"], health["model_server"]["engine"]) == ("ok", "external")
+    assert health["model_server"]["slots"] is None
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [
+        ("silent", 504, "model_timeout"),
+        ("cut", 502, "model_server_error"),
+        ("garbage", 502, "model_server_error"),
+        ("breaks-500", 502, "model_server_error"),
+        ("loading", 503, "model_loading"),
+    ],
+)
+def test_a_failure_without_a_stream(server: Server, model: str, status: int, code: str) -> None:
+    answer = _ask(server, model)
+    assert answer.status_code == status
+    assert_error_shape(answer.json(), code=code)
+    assert answer.headers["X-Error-Source"] == "model-server"
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    stored = requests.get(f"{server.url}/v1/conversations/{model}", timeout=10).json()["messages"]
+    assert [(message["role"], message["status"]) for message in stored] == [("user", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("silent-stream", "model_timeout"),
+        ("cut-stream", "model_server_error"),
+        ("no-done", "model_server_error"),
+        ("error-event", "model_server_error"),
+    ],
+)
+def test_a_failure_in_the_middle_of_a_stream(server: Server, model: str, code: str) -> None:
+    answer = _ask(server, model, stream=True)
+    assert answer.status_code == 200
+    events = [event for event in answer.content.split(b"\n\n") if event]
+    assert b'"one"' in events[0]
+    assert_error_shape(orjson.loads(events[-1].removeprefix(b"data: ")), code=code)
+    stored = requests.get(f"{server.url}/v1/conversations/{model}", timeout=10).json()["messages"]
+    assert [(message["content"], message["status"]) for message in stored] == [
+        ("Hi", "complete"),
+        ("one", "interrupted"),
+    ]
+
+
+def test_a_failure_before_the_stream_is_an_http_error(server: Server) -> None:
+    answer = _ask(server, "breaks-500", stream=True)
+    assert answer.status_code == 502
+    assert_error_shape(answer.json(), code="model_server_error")

@@ -1,0 +1,72 @@
+"""The model server dies; clients hardly notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import orjson
+import psutil
+import pytest
+import requests
+
+from tests.running import Server, data_folder, running_server, wait_for
+from tests.shapes import assert_error_shape
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A stack of this module's own: its model server will not live long."""
+    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
+        yield running
+
+
+def _kill(server: Server) -> tuple[int, int]:
+    """Kill the model server with SIGKILL; answers its pid and the restarts so far."""
+    model_server = server.health()["model_server"]
+    os.kill(model_server["pid"], signal.SIGKILL)
+    return model_server["pid"], model_server["restarts"]
+
+
+def test_killed_while_idle_the_next_request_is_served(server: Server) -> None:
+    assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
+    pid, restarts = _kill(server)
+    answer = requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"]
+    health = server.health()
+    assert health["model_server"]["restarts"] == restarts + 1
+    assert health["model_server"]["pid"] != pid
+    assert "signal 9" in health["model_server"]["last_error"]
+    assert not psutil.pid_exists(pid)
+
+
+def test_killed_in_the_middle_of_a_stream_the_client_gets_an_error_event(server: Server) -> None:
+    body = HELLO | {"stream": True, "max_tokens": 1500, "ignore_eos": True, "session_id": "killed"}
+    with requests.post(f"{server.url}/v1/chat/completions", json=body, stream=True, timeout=60) as answer:
+        pieces = answer.iter_content(None)
+        received = next(pieces) + next(pieces)
+        _kill(server)
+        received += b"".join(pieces)
+    last = received.strip().split(b"\n\n")[-1]
+    assert_error_shape(orjson.loads(last.removeprefix(b"data: ")), code="model_server_error")
+    assert b"[DONE]" not in received
+    stored = requests.get(f"{server.url}/v1/conversations/killed", timeout=10).json()["messages"]
+    assert [message["status"] for message in stored] == ["complete", "interrupted"]
+    assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
+
+
+def test_health_says_that_nothing_is_served_while_it_restarts(server: Server) -> None:
+    _kill(server)
+
+    def unavailable() -> bool:
+        answer = requests.get(f"{server.url}/health", timeout=10)
+        return answer.status_code == 503 and answer.json()["status"] == "unavailable"
+
+    wait_for(unavailable, "a health of 503", 5)
+    wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).status_code == 200, "health again", 30)

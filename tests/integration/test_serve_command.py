@@ -1,0 +1,178 @@
+"""``bin/serve`` from start to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.running import (
+    ROOT,
+    clean_environment,
+    data_folder,
+    free_port,
+    launched,
+    processes_of,
+    running_server,
+    wait_for,
+    wait_until_ready,
+)
+
+LONG_STREAM = {
+    "messages": [{"role": "user", "content": "Count."}],
+    "max_tokens": 100,
+    "ignore_eos": True,
+    "stream": True,
+    "session_id": "before-the-end",
+}
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A DATA_DIR of the test's own."""
+    with data_folder() as folder:
+        yield folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
+def test_a_running_stream_ends_cleanly_and_nothing_is_left(data_dir: Path, stop_signal: signal.Signals) -> None:
+    with running_server(data_dir, CONTEXT_SIZE="2048") as server:
+        with requests.post(f"{server.url}/v1/chat/completions", json=LONG_STREAM, stream=True, timeout=60) as answer:
+            pieces = answer.iter_content(None)
+            received = next(pieces)
+            server.process.send_signal(stop_signal)
+            wait_for(lambda: _refuses(server.api_port), "a closed listener")
+            received += b"".join(pieces)
+        assert received.endswith(b"data: [DONE]\n\n")
+        assert server.process.wait(timeout=30) == 0
+        wait_for(lambda: not processes_of(data_dir), "the end of every process")
+    with running_server(data_dir, CONTEXT_SIZE="2048") as again:
+        stored = requests.get(f"{again.url}/v1/conversations/before-the-end", timeout=10).json()
+        assert [message["status"] for message in stored["messages"]] == ["complete", "complete"]
+
+
+def test_a_stream_that_takes_too_long_gets_an_error_event(data_dir: Path) -> None:
+    endless = LONG_STREAM | {"max_tokens": 1900}
+    with running_server(data_dir, SHUTDOWN_SECONDS="0.2", CONTEXT_SIZE="8192") as server:
+        with requests.post(f"{server.url}/v1/chat/completions", json=endless, stream=True, timeout=60) as answer:
+            pieces = answer.iter_content(None)
+            received = next(pieces)
+            server.process.terminate()
+            received += b"".join(pieces)
+        last = received.strip().split(b"\n\n")[-1]
+        assert b'"error"' in last
+        assert b"shutting down" in last
+        assert server.process.wait(timeout=30) == 0
+        wait_for(lambda: not processes_of(data_dir), "the end of every process")
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def _one_sentence(data_dir: Path, *options: str, **settings: str) -> str:
+    """What a start that cannot succeed says; it must exit with 2 and leave nothing."""
+    settings = {
+        "API_PORT": str(free_port()),
+        "MODEL_SERVER_PORT": str(free_port()),
+        "DATA_DIR": str(data_dir),
+    } | settings
+    done = subprocess.run(
+        [sys.executable, "-m", "mistral_api.serving", *options],
+        env=clean_environment(LOG_LEVEL="ERROR", **settings),
+        cwd=data_dir.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    wait_for(lambda: not processes_of(data_dir), "the end of every process")
+    sentence = done.stderr.strip()
+    assert "\n" not in sentence
+    assert "Traceback" not in sentence
+    return sentence
+
+
+def test_a_taken_port_is_told_in_one_sentence(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1:{port}" in _one_sentence(data_dir, "--port", port)
+
+
+def test_a_missing_model_is_told_in_one_sentence(data_dir: Path) -> None:
+    assert "MODEL_PATH: '/no/such.gguf' cannot be read" in _one_sentence(data_dir, MODEL_PATH="/no/such.gguf")
+
+
+def test_a_bad_setting_is_told_in_one_sentence(data_dir: Path) -> None:
+    assert _one_sentence(data_dir, API_THREADS="lots").startswith("API_THREADS: 'lots' is not allowed")
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_in_one_sentence(data_dir: Path) -> None:
+    blocked = data_dir.parent / "file"
+    blocked.write_text("a file where a folder should be")
+    assert "DATA_DIR: cannot write in" in _one_sentence(data_dir, DATA_DIR=str(blocked / "var"))
+
+
+def test_a_database_that_is_not_there_is_told_in_one_sentence(data_dir: Path) -> None:
+    url = f"postgres://user:s3cret@127.0.0.1:{free_port()}/db"
+    sentence = _one_sentence(data_dir, DATABASE_URL=url)
+    assert sentence.startswith("DATABASE_URL: the database cannot be used")
+    assert "s3cret" not in sentence
+
+
+def test_listening_to_the_world_without_a_key_is_refused(data_dir: Path) -> None:
+    assert "ALLOW_ANONYMOUS" in _one_sentence(data_dir, "--host", "0.0.0.0")  # noqa: S104 - refused
+
+
+def test_a_supervisor_that_is_killed_is_replaced(data_dir: Path) -> None:
+    with running_server(data_dir, CONTEXT_SIZE="2048") as server:
+        first = server.health()["model_server"]["pid"]
+        supervisor = psutil.Process(first).parent()
+        assert supervisor is not None
+        supervisor.kill()
+
+        def replaced() -> bool:
+            model_server = server.health()["model_server"]
+            return model_server["state"] == "ready" and model_server["pid"] not in (None, first)
+
+        wait_for(replaced, "another model server", 30)
+        assert not psutil.pid_exists(first)
+
+
+def test_the_file_in_bin_serves_too(data_dir: Path) -> None:
+    port, model_port = str(free_port()), str(free_port())
+    log = (data_dir.parent / "bin.log").open("w+")
+    with log:
+        command = [sys.executable, str(ROOT / "bin" / "serve"), "--port", port, "--data-dir", str(data_dir)]
+        environment = clean_environment(MODEL_SERVER_PORT=model_port, CONTEXT_SIZE="2048")
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            ready = f"Mistral Local API ready on http://127.0.0.1:{port}"
+            wait_for(lambda: ready in Path(log.name).read_text(), "the ready line", 240)
+            body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+            answer = requests.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60)
+            assert answer.status_code == 200
+        finally:
+            process.terminate()
+            assert process.wait(timeout=40) == 0
+
+
+def test_the_state_is_told_while_the_model_is_loaded(data_dir: Path) -> None:
+    with launched(data_dir, CONTEXT_SIZE="2048") as server:
+        wait_for(lambda: not _refuses(server.api_port), "an answering API", 60)
+        answer = requests.get(f"{server.url}/health", timeout=10)
+        state = answer.json()["model_server"]["state"]
+        assert answer.status_code == (200 if state == "ready" else 503)
+        assert state in ("stopped", "starting", "loading", "ready")
+        wait_until_ready(server)
