@@ -21,7 +21,7 @@ def model_server_report(settings: Settings, server: ModelServer, names: list[str
     return {
         "state": _state(probe, status),
         "model": names[0] if names else None,
-        "engine": status.engine if status else "external",
+        "engine": _engine(settings, status),
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
@@ -29,6 +29,12 @@ def model_server_report(settings: Settings, server: ModelServer, names: list[str
         "slots": _slots(server) if probe == "ready" else None,
         "last_error": status.last_error if status else None,
     }
+
+
+def _engine(settings: Settings, status: ModelServerStatus | None) -> str | None:
+    if not settings.supervised:
+        return "external"
+    return status.engine if status else None
 
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:

@@ -46,6 +46,11 @@ class Reporter:
         return self._status.state
 
     @property
+    def model_path(self) -> str:
+        """The model that is being served."""
+        return self._status.model_path
+
+    @property
     def restarts(self) -> int:
         """Restarts since the supervisor started."""
         return self._status.restarts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from pathlib import Path
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
@@ -43,14 +44,15 @@ class Supervisor:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
         try:
             self._stop_leftover()
-            engine, command = self._prepare()
+            engine, model = self._prepare()
             output = OutputLog(log_file(self._settings.data_dir))
         except CannotStart as error:
             self._reporter.enter(State.FATAL, last_error=str(error))
             raise
         except OSError as error:
             raise CannotStart(f"DATA_DIR: the log cannot be written: {error}.") from error
-        self._reporter.note(engine=engine.name, engine_version=engine.version, model_path=_model_in(command))
+        self._reporter.note(engine=engine.name, engine_version=engine.version, model_path=str(model))
+        command = server_command(self._settings, engine, model)
         try:
             while not self._stopping:
                 self._run_once(command, output)
@@ -62,12 +64,12 @@ class Supervisor:
         if recorded is not None and recorded.server is not None and stop_leftover(recorded.server):
             log.warning("stopped a model server (pid %d) that an earlier supervisor had left", recorded.server.pid)
 
-    def _prepare(self) -> tuple[Engine, list[str]]:
+    def _prepare(self) -> tuple[Engine, Path]:
         """What no restart would mend is found out before anything is started."""
         model = require_model(self._settings)
         engine = choose_engine(self._settings)
         require_free_port(self._settings)
-        return engine, server_command(self._settings, engine, model)
+        return engine, model
 
     def _run_once(self, command: list[str], output: OutputLog) -> None:
         """One life of the server: from its start to its end, and the wait before the next."""
@@ -85,7 +87,7 @@ class Supervisor:
         finally:
             self._end(process)
         if not self._stopping:
-            self._after_crash(process, command, output, ready_at)
+            self._after_crash(process, output, ready_at)
 
     def _watch(self, process: ServerProcess, began: float) -> float | None:
         """Until the process ends or is to end; answers when it became ready, if it did (monotonic)."""
@@ -134,9 +136,7 @@ class Supervisor:
             self._reporter.enter(State.STOPPED)
             log.info("model server stopped")
 
-    def _after_crash(
-        self, process: ServerProcess, command: list[str], output: OutputLog, ready_at: float | None
-    ) -> None:
+    def _after_crash(self, process: ServerProcess, output: OutputLog, ready_at: float | None) -> None:
         """Wait before the next start. Raises CannotStart or GivenUp when there is to be none."""
         problem = f"the model server ended with {_ending(process.exit_code)}"
         if ready_at is None:
@@ -144,7 +144,7 @@ class Supervisor:
             problem += f" while it was loading: {output.last_words()}"
             if not self._was_ready and self._failed_loads >= FAILED_LOADS:
                 raise self._fatal(
-                    CannotStart(f"MODEL_PATH: '{_model_in(command)}' cannot be loaded: {problem.rstrip('.')}.")
+                    CannotStart(f"MODEL_PATH: '{self._reporter.model_path}' cannot be loaded: {problem.rstrip('.')}.")
                 )
         delay = self._backoff.crashed(time.monotonic() - ready_at if ready_at is not None else 0.0)
         if delay is None:
@@ -167,11 +167,6 @@ class Supervisor:
     def _fatal(self, error: CannotStart | GivenUp) -> CannotStart | GivenUp:
         self._reporter.enter(State.FATAL, last_error=str(error))
         return error
-
-
-def _model_in(command: list[str]) -> str:
-    """The model's path in a server's command line."""
-    return command[command.index("-m") + 1]
 
 
 def _ending(exit_code: int | None) -> str:

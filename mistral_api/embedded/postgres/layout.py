@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistral_api.data_dir import make_data_dir
+from mistral_api.data_dir import is_root, make_data_dir
 from mistral_api.embedded.postgres.account import Account, account_for_postgres
 from mistral_api.embedded.postgres.binaries import reachable_binaries
 from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
@@ -55,26 +55,36 @@ class Layout:
         """Which process stops the server."""
         return self.home / "owner.json"
 
-    @property
-    def lock_file(self) -> Path:
-        """Held while the server is started or stopped."""
-        return self.home / "lock"
 
-
-def plan_layout(data_dir: Path, system_base: Path = SYSTEM_BASE) -> Layout:
-    """Decide where everything lies and make the folders. Raises EmbeddedPostgresError."""
-    account = account_for_postgres()
+def make_home(data_dir: Path) -> Path:
+    """The folder of our own files, made if need be; the lock lies in it. Raises EmbeddedPostgresError."""
     home = data_dir / "postgres"
     try:
         make_data_dir(data_dir)
-        home.mkdir(exist_ok=True, mode=0o711 if account.uid is not None else 0o700)
+        home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
+    except OSError as error:
+        raise _unwritable(home, error) from error
+    return home
+
+
+def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
+    """Decide where everything lies and make the folders; the caller holds the lock of ``home``.
+
+    Raises EmbeddedPostgresError.
+    """
+    account = account_for_postgres()
+    try:
         base = _base(home, account, system_base)
         binaries = reachable_binaries(account, system_base)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
-        raise EmbeddedPostgresError(
-            f"DATA_DIR: the embedded PostgreSQL cannot be kept in '{home}': {error.strerror} ({error.filename})."
-        ) from error
+        raise _unwritable(home, error) from error
+
+
+def _unwritable(home: Path, error: OSError) -> EmbeddedPostgresError:
+    return EmbeddedPostgresError(
+        f"DATA_DIR: the embedded PostgreSQL cannot be kept in '{home}': {error.strerror} ({error.filename})."
+    )
 
 
 def _base(home: Path, account: Account, system_base: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from psycopg2 import errorcodes, sql
 from mistral_api.embedded.postgres import owner
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
 from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
-from mistral_api.embedded.postgres.layout import SYSTEM_BASE, Layout, plan_layout
+from mistral_api.embedded.postgres.layout import SYSTEM_BASE, Layout, make_home, plan_layout
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10
+RETRY_SECONDS = 0.1
 
 
 class EmbeddedPostgres:
@@ -37,7 +39,7 @@ class EmbeddedPostgres:
         if not self.owned or os.getpid() != self._process:
             return
         self.owned = False
-        with _locked(self._layout, deadline_seconds):
+        with _locked(self._layout.home, deadline_seconds):
             if self._cluster.running:
                 self._cluster.stop()
             owner.release(self._layout.owner_file)
@@ -51,17 +53,15 @@ def start_embedded_postgres(
     The process that starts it is its owner. An owner that died without stopping it is succeeded by the
     next process that comes.
     """
-    layout = plan_layout(data_dir.absolute(), system_base)
-    cluster = Cluster(layout)
-    with _locked(layout, deadline_seconds):
+    home = make_home(data_dir.absolute())
+    with _locked(home, deadline_seconds):
+        layout = plan_layout(home, system_base)
+        cluster = Cluster(layout)
         if not cluster.exists:
             log.info("making the embedded PostgreSQL in %s", layout.base)
             cluster.initialise(deadline_seconds)
         cluster.require_same_version()
-        if not cluster.running:
-            cluster.start(deadline_seconds)
-            owner.release(layout.owner_file)
-        _ensure_database(cluster)
+        _bring_up(layout, cluster, deadline_seconds)
         owned = owner.living_owner(layout.owner_file) is None
         if owned:
             owner.claim(layout.owner_file)
@@ -69,24 +69,45 @@ def start_embedded_postgres(
 
 
 @contextlib.contextmanager
-def _locked(layout: Layout, seconds: float) -> Iterator[None]:
-    """One process at a time starts or stops the server."""
+def _locked(home: Path, seconds: float) -> Iterator[None]:
+    """One process at a time makes, starts or stops the server."""
     try:
-        with FileLock(layout.lock_file, timeout=seconds, mode=0o600):
+        with FileLock(home / "lock", timeout=seconds, mode=0o600):
             yield
     except Timeout as error:
         raise EmbeddedPostgresError(
-            f"Another process has been starting or stopping the PostgreSQL in '{layout.home}' for {seconds:.0f} s."
+            f"Another process has been starting or stopping the PostgreSQL in '{home}' for {seconds:.0f} s."
         ) from error
 
 
+def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
+    """Start the server where it does not run, until it lets us in.
+
+    A server that has just been killed counts as running for as long as its process is not gone.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        if not cluster.running:
+            cluster.start(seconds)
+            owner.release(layout.owner_file)
+        try:
+            _ensure_database(cluster)
+        except psycopg2.OperationalError as error:
+            if time.monotonic() >= deadline:
+                sentence = str(error).strip().splitlines()[0]
+                raise EmbeddedPostgresError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
 def _ensure_database(cluster: Cluster) -> None:
-    """Make our database where it is missing (the first time, or after a start that was cut off)."""
+    """Make our database where it is missing. Raises psycopg2.OperationalError while nobody answers."""
     try:
         psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_SECONDS).close()
     except psycopg2.OperationalError as error:
         if f'database "{DATABASE}" does not exist' not in str(error):
-            raise EmbeddedPostgresError(f"The embedded PostgreSQL refuses us: {str(error).strip()}.") from error
+            raise
         _create_database(cluster)
 
 

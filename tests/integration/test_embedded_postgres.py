@@ -1,0 +1,229 @@
+"""The embedded PostgreSQL: shared, owned, private."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+from sqlalchemy.engine import make_url
+
+from mistral_api.data_dir import is_root
+from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
+from mistral_api.embedded.postgres.account import Account
+from mistral_api.embedded.postgres.layout import plan_layout
+from tests.running import ROOT, clean_environment, data_folder, wait_for
+
+as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local user has to be played")
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A DATA_DIR of the test's own."""
+    with data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Path, EmbeddedPostgres]]:
+    """One server for the tests that only look at it."""
+    with data_folder() as folder:
+        running = start_embedded_postgres(folder)
+        yield folder, running
+        running.stop()
+
+
+def _query(url: str, statement: str = "SELECT 1") -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=10)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def _postmaster(data_dir: Path) -> int:
+    return int((plan_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
+
+
+def test_it_answers_and_asks_for_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
+    _, running = shared
+    assert running.owned
+    assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral", "mistral")]
+    password = f":{make_url(running.url).password}@"
+    for other in (":wrong@", "@"):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            _query(running.url.replace(password, other))
+
+
+def test_every_line_of_its_rules_wants_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
+    _, running = shared
+    methods = _query(running.url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
+    assert methods == [("scram-sha-256",)]
+    assert _query(running.url, "SHOW listen_addresses") == [("",)]
+
+
+def test_password_and_socket_are_for_its_owner_alone(shared: tuple[Path, EmbeddedPostgres]) -> None:
+    data_dir, _ = shared
+    layout = plan_layout(data_dir / "postgres")
+    assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
+    for folder in (layout.socket_folder, layout.data):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@as_root
+def test_another_local_user_is_refused(shared: tuple[Path, EmbeddedPostgres]) -> None:
+    _, running = shared
+    nobody = pwd.getpwnam("nobody")
+    script = "import sys, psycopg2; psycopg2.connect(sys.argv[1], connect_timeout=5)"
+    for url in (running.url, running.url.replace(f":{make_url(running.url).password}@", "@")):
+        command = ["/usr/bin/env", "python3", "-c", "import os,sys; os.listdir(sys.argv[1])"]
+        folder = make_url(running.url).query["host"]
+        entered = Account(nobody.pw_uid, nobody.pw_gid).run([*command, str(folder)], 30)
+        assert "Permission" in entered.stderr
+        connected = subprocess.run(
+            [sys.executable, "-c", f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); import psycopg2; "
+             f"os.setuid({nobody.pw_uid}); {script}", url.replace("+psycopg2", "")],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert connected.returncode != 0
+        assert "Permission denied" in connected.stderr
+
+
+@as_root
+def test_as_root_in_a_home_that_only_root_enters_no_mode_changes(tmp_path: Path) -> None:
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=tmp_path))
+    base = Path(tempfile.mkdtemp(prefix="mistral-api-base-"))
+    base.chmod(0o755)
+    parents = [home, *home.parents]
+    before = [(path, path.stat().st_mode, path.stat().st_uid) for path in parents]
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    try:
+        running = start_embedded_postgres(home / "var", system_base=base)
+        try:
+            assert _query(running.url) == [(1,)]
+            server = psutil.Process(int(next(base.glob("*/data/postmaster.pid")).read_text().split()[0]))
+            assert server.username() == "mistral-api"
+        finally:
+            running.stop()
+        assert [(path, path.stat().st_mode, path.stat().st_uid) for path in parents] == before
+        assert (home / "var" / "postgres" / "location.txt").read_text().startswith(str(base))
+    finally:
+        subprocess.run(["/bin/rm", "-rf", str(base)], check=True)
+
+
+def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
+    monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")
+    monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
+    with pytest.raises(
+        EmbeddedPostgresError, match="start as another user, set DATABASE_URL, or make a system account"
+    ):
+        start_embedded_postgres(data_dir)
+
+
+def test_data_survive_a_restart(data_dir: Path) -> None:
+    first = start_embedded_postgres(data_dir)
+    _query(first.url, "CREATE TABLE kept AS SELECT 42 AS value")
+    first.stop()
+    second = start_embedded_postgres(data_dir)
+    try:
+        assert _query(second.url, "SELECT value FROM kept") == [(42,)]
+    finally:
+        second.stop()
+
+
+def test_only_the_owner_stops_it(data_dir: Path) -> None:
+    first = start_embedded_postgres(data_dir)
+    second = start_embedded_postgres(data_dir)
+    assert (first.owned, second.owned) == (True, False)
+    assert first.url == second.url
+    second.stop()
+    assert _query(first.url) == [(1,)]
+    pid = _postmaster(data_dir)
+    first.stop()
+    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
+    first.stop()
+
+
+_STARTER = """
+import sys
+from pathlib import Path
+from mistral_api.embedded.postgres import start_embedded_postgres
+running = start_embedded_postgres(Path(sys.argv[1]))
+print(running.owned, running.url, flush=True)
+sys.stdin.read()
+"""
+
+
+def _starter(data_dir: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _STARTER, str(data_dir)]
+    return subprocess.Popen(
+        command, env=clean_environment(), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_that_start_together_share_one_server(data_dir: Path) -> None:
+    with _starter(data_dir) as one, _starter(data_dir) as other:
+        assert one.stdout is not None
+        assert other.stdout is not None
+        said = [one.stdout.readline().split(), other.stdout.readline().split()]
+        assert sorted(words[0] for words in said) == ["False", "True"]
+        assert said[0][1] == said[1][1]
+        one.kill()
+        other.kill()
+    successor = start_embedded_postgres(data_dir)
+    assert successor.owned
+    successor.stop()
+
+
+def test_an_owner_that_was_killed_is_succeeded(data_dir: Path) -> None:
+    with _starter(data_dir) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline().startswith("True")
+        pid = _postmaster(data_dir)
+        owner.kill()
+    successor = start_embedded_postgres(data_dir)
+    assert successor.owned
+    assert _postmaster(data_dir) == pid
+    successor.stop()
+    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
+
+
+def test_a_server_that_was_killed_comes_up_again_with_what_was_committed(data_dir: Path) -> None:
+    first = start_embedded_postgres(data_dir)
+    _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
+    os.kill(_postmaster(data_dir), 9)
+    second = start_embedded_postgres(data_dir)
+    try:
+        assert _query(second.url, "SELECT value FROM kept") == [(7,)]
+    finally:
+        second.stop()
+        first.stop()
+
+
+def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
+    running = start_embedded_postgres(data_dir)
+    running.stop()
+    (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13 and this is \d+"):
+        start_embedded_postgres(data_dir)
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None:
+    deep = data_dir / ("d" * 60) / ("e" * 60)
+    running = start_embedded_postgres(deep)
+    try:
+        assert _query(running.url) == [(1,)]
+    finally:
+        running.stop()
+        plan_layout(deep / "postgres").socket_folder.rmdir()

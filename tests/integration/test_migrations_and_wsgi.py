@@ -1,0 +1,87 @@
+"""``flask db upgrade`` and ``waitress-serve wsgi:app``, as an operator types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+import requests
+
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.running import ROOT, clean_environment, data_folder, free_port, wait_for
+
+PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[tuple[Path, str]]:
+    """A PostgreSQL of the module's own and an empty database in it, as a hosting company's URL."""
+    with data_folder() as data_dir:
+        running = start_embedded_postgres(data_dir)
+        url = running.url.replace("postgresql+psycopg2://", "postgres://") + "&sslmode=prefer"
+        yield data_dir, url
+        running.stop()
+
+
+def _flask(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment(DATABASE_URL=url)
+    command = [sys.executable, "-m", "flask", "db", *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_schema_is_made_with_nothing_but_a_url_and_matches_the_tables(database: tuple[Path, str]) -> None:
+    _, url = database
+    upgraded = _flask(url, "upgrade")
+    assert upgraded.returncode == 0, upgraded.stderr
+    checked = _flask(url, "check")
+    assert "No new upgrade operations detected" in checked.stdout + checked.stderr
+    heads = _flask(url, "heads")
+    assert len(heads.stdout.strip().splitlines()) == 1
+    assert _flask(url, "downgrade", "base").returncode == 0
+    assert _flask(url, "upgrade").returncode == 0
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT partstrat FROM pg_partitioned_table WHERE partrelid = 'api_usage'::regclass")
+        assert cursor.fetchall() == [("r",)]
+    connection.close()
+
+
+def test_waitress_serves_the_wsgi_file_as_the_readme_says(database: tuple[Path, str]) -> None:
+    data_dir, url = database
+    assert _flask(url, "upgrade").returncode == 0
+    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("waitress-serve"))
+    port = free_port()
+    arguments = line.replace("--listen=*:9000", f"--listen=127.0.0.1:{port}").split()[1:]
+    environment = clean_environment(DATABASE_URL=url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(free_port()))
+    command = [str(PROGRAMS / "waitress-serve"), *arguments]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    def answered() -> list[requests.Response]:
+        try:
+            return [requests.get(f"http://127.0.0.1:{port}/health", timeout=5)]
+        except requests.ConnectionError:
+            return []
+
+    try:
+        (health,) = wait_for(answered, "an answer of waitress", 30)
+        assert health.status_code == 503
+        assert health.json()["database"] == health.json()["database"] | {"status": "ok", "schema": "current"}
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_a_bad_setting_stops_the_wsgi_file_with_one_sentence() -> None:
+    command = [str(PROGRAMS / "waitress-serve"), "--listen=127.0.0.1:0", "wsgi:app"]
+    done = subprocess.run(
+        command,
+        env=clean_environment(API_PORT="many"),
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "API_PORT: 'many' is not allowed; give a whole number from 0 to 65535." in done.stderr
+    assert "Traceback" not in done.stderr
