@@ -26,7 +26,11 @@ def whole_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> fl
 
 
 def first_event_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
-    """Milliseconds until the first event of a stream is there; the rest is read, but not timed."""
+    """Milliseconds until the first event of a stream is there; the rest is read, but not timed.
+
+    Both sides close a connection after a stream, so each gets a new one.
+    """
+    connection.close()
     began = time.perf_counter()
     response = _post(connection, body | {"stream": True})
     response.readline()

@@ -37,8 +37,11 @@ class EventStream:
         return iter(self._runs)
 
     def _read(self) -> Iterator[bytes]:
-        """A run has one event only where that event is the closing ``[DONE]``, or follows progress."""
-        splitter = EventSplitter()
+        """A run has one event only where that event is the closing ``[DONE]``, or follows progress.
+
+        Read on after ``[DONE]``: a connection whose answer has been read to its end is used again.
+        """
+        splitter, done = EventSplitter(), False
         for piece in self._answer.chunks():
             events = splitter.feed(piece)
             if not events:
@@ -46,12 +49,12 @@ class EventStream:
             if _PROGRESS in events or DONE in events or b"error" in events:
                 for event in split_events(events):
                     _raise_error(event)
+                    done = done or event.startswith(DONE)
                     yield from self._visible(event + b"\n\n")
-                    if event.startswith(DONE):
-                        return
             else:
                 yield from self._opened(events)
-        raise ModelServerError("The model server broke off its answer.")
+        if not done:
+            raise ModelServerError("The model server broke off its answer.")
 
     def _visible(self, event: bytes) -> Iterator[bytes]:
         if _PROGRESS not in event:

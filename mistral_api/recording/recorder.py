@@ -82,9 +82,10 @@ class Recorder:
 
     def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
         """Wait until PostgreSQL has all that was said in a session; False when it takes longer."""
-        journal, _ = self._running()
+        journal, writer = self._running()
         deadline = time.monotonic() + seconds
         while journal.has_session(owner, session_id):
+            writer.hurry()
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 BATCH = 200
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
 PRUNE_SECONDS = 3600.0
+# A batch is gathered for so long before it is delivered, so that delivering does not compete with the
+# requests that fill it; a reader who waits for it ends the gathering.
+GATHER_SECONDS = 0.25
 
 
 class Writer:
@@ -33,6 +36,7 @@ class Writer:
         self._retention_days = retention_days
         self._prune_at = time.monotonic()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -44,9 +48,14 @@ class Writer:
         """Say that the journal has something new."""
         self._wake.set()
 
+    def hurry(self) -> None:
+        """Say that somebody waits for what is in the journal."""
+        self._hurry.set()
+
     def close(self, seconds: float) -> None:
         """Deliver what can be delivered in so many seconds, then end the thread."""
         self._closing.set()
+        self._hurry.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=seconds)
@@ -55,6 +64,7 @@ class Writer:
         retry = FIRST_RETRY_SECONDS
         while True:
             self._wake.clear()
+            self._hurry.clear()
             try:
                 self._drain()
                 self._prune_if_due()
@@ -62,6 +72,7 @@ class Writer:
                 if self._closing.is_set():
                     return
                 self._wake.wait(timeout=PRUNE_SECONDS)
+                self._hurry.wait(timeout=GATHER_SECONDS)
             except (SQLAlchemyError, sqlite3.Error) as error:
                 log.warning("recording waits for the database: %s", _first_line(error))
                 if self._closing.wait(timeout=retry * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter

@@ -18,6 +18,8 @@ from mistral_api.serving.stack import Stack
 from mistral_api.settings import SettingError, Settings, load_settings
 
 CANNOT_START = 2
+# How long one thread may keep the others from running Python code: the writer must not hold up answers.
+SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,6 +73,7 @@ def _require_writable(data_dir: Path) -> None:
 
 
 def _run(settings: Settings, stop_requests: StopRequests) -> int:
+    sys.setswitchinterval(SWITCH_SECONDS)
     listener = bind_listener(settings.api_host, settings.api_port)
     stack = Stack(settings, stop_requests)
     try:
