@@ -73,8 +73,9 @@ class OpenExchange:
         record.finish_reason = transcript.finish_reason
         record.model = record.model or transcript.model
         self._count()
-        if record.messages is not None and transcript.said_anything:
-            record.answers = [transcript.choices[index].message for index in sorted(transcript.choices)]
+        # An answer may be complete and empty; one cut short before its first word is none.
+        if record.messages is not None and (status == "complete" or transcript.said_anything):
+            record.answers = [transcript.choices[index].answer for index in sorted(transcript.choices)]
         self._recorder.record(record)
 
     def _count(self) -> None:

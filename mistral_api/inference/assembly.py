@@ -32,12 +32,9 @@ def whole_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
 
 
 def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
-    said = {"role": "assistant", "content": None, "refusal": None} | choice.message
-    if said["content"] is None and not choice.message.get("tool_calls"):
-        said["content"] = ""
     return {
         "index": index,
-        "message": said,
+        "message": {"role": "assistant", "refusal": None} | choice.answer,
         "logprobs": None if choice.logprobs is None else {"content": choice.logprobs, "refusal": None},
         "finish_reason": choice.finish_reason,
     }

@@ -30,6 +30,12 @@ class Choice:
     finish_reason: str | None = None
     logprobs: list[Any] | None = None
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The message; its content is null only where tool calls stand in its place (OpenAI's ``Message``)."""
+        content = self.message.get("content")
+        return self.message | {"content": "" if content is None and not self.message.get("tool_calls") else content}
+
 
 class Transcript:
     """The growing record of one answer."""

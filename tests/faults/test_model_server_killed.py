@@ -16,7 +16,7 @@ from tests.running import Server, data_folder, running_server, wait_for
 from tests.shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3}
+HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "temperature": 0}
 
 
 @pytest.fixture(scope="module")

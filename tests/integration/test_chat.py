@@ -12,7 +12,7 @@ HELLO = [{"role": "user", "content": "Hello, how are you?"}]
 
 
 def test_an_answer_has_text_usage_and_its_session(server: Server, http: requests.Session) -> None:
-    request = {"messages": HELLO, "max_tokens": 8, "ignore_eos": True}
+    request = {"messages": HELLO, "max_tokens": 8, "ignore_eos": True, "temperature": 0}
     answer = http.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
     body = answer.json()
     assert answer.status_code == 200
@@ -41,7 +41,14 @@ def test_the_contracts_example_request_is_answered_but_for_its_model(server: Ser
 
 
 def test_a_stream_is_relayed_event_by_event(server: Server, http: requests.Session, session_id: str) -> None:
-    body = {"messages": HELLO, "max_tokens": 6, "ignore_eos": True, "stream": True, "session_id": session_id}
+    body = {
+        "messages": HELLO,
+        "max_tokens": 6,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream": True,
+        "session_id": session_id,
+    }
     with http.post(f"{server.url}/v1/chat/completions", json=body, stream=True, timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert answer.headers["X-Accel-Buffering"] == "no"

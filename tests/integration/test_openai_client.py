@@ -16,7 +16,7 @@ def model(client: OpenAI) -> str:
 
 
 def test_chat(client: OpenAI, model: str) -> None:
-    answer = client.chat.completions.create(model=model, messages=HELLO, max_tokens=8)
+    answer = client.chat.completions.create(model=model, messages=HELLO, max_tokens=8, temperature=0)
     assert answer.choices[0].message.content
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -25,7 +25,7 @@ def test_chat(client: OpenAI, model: str) -> None:
 
 def test_streaming_chat_with_usage(client: OpenAI, model: str) -> None:
     stream = client.chat.completions.create(
-        model=model, messages=HELLO, max_tokens=8, stream=True, stream_options={"include_usage": True}
+        model=model, messages=HELLO, max_tokens=8, temperature=0, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -34,9 +34,9 @@ def test_streaming_chat_with_usage(client: OpenAI, model: str) -> None:
 
 
 def test_completions(client: OpenAI, model: str) -> None:
-    answer = client.completions.create(model=model, prompt="The capital of France is", max_tokens=4)
+    answer = client.completions.create(model=model, prompt="The capital of France is", max_tokens=4, temperature=0)
     assert answer.choices[0].text
-    streamed = client.completions.create(model=model, prompt="Once", max_tokens=4, stream=True)
+    streamed = client.completions.create(model=model, prompt="Once", max_tokens=4, temperature=0, stream=True)
     assert "".join(chunk.choices[0].text for chunk in streamed)
 
 

@@ -28,7 +28,14 @@ def _usage_row(database: psycopg2.extensions.cursor, request_id: str) -> dict[st
 def test_an_exchange_leaves_its_messages_and_a_full_usage_row(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor, session_id: str, stream: bool
 ) -> None:
-    body = {"messages": HELLO, "max_tokens": 6, "ignore_eos": True, "session_id": session_id, "stream": stream}
+    body = {
+        "messages": HELLO,
+        "max_tokens": 6,
+        "ignore_eos": True,
+        "temperature": 0,
+        "session_id": session_id,
+        "stream": stream,
+    }
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
     row = _usage_row(database, answer.headers["X-Request-Id"])
     assert (row["status"], row["endpoint"], row["stream"]) == (200, "/v1/chat/completions", stream)
@@ -95,7 +102,8 @@ def test_a_conversation_is_readable_at_once_oldest_first(
             "session_id": session_id,
             "stream": turn == 1,
         }
-        http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
         read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
         assert read["messages"][-2]["content"] == f"turn {turn}"
     assert read["title"] == "turn 0"
@@ -191,3 +199,18 @@ def test_text_that_postgresql_cannot_hold_is_kept_as_far_as_it_can_be(
     assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
     read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
     assert read["messages"][0]["content"] == "nul \ufffd here"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_says_nothing_is_an_answer_all_the_same(
+    server: Server, http: requests.Session, session_id: str, stream: bool
+) -> None:
+    said = {"messages": HELLO, "session_id": session_id, "stream": stream, "grammar": 'root ::= ""'}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=said, timeout=60)
+    assert answer.status_code == 200, answer.text
+    read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
+    assert [(message["role"], message["content"]) for message in read["messages"]] == [
+        ("user", "Hello!"),
+        ("assistant", ""),
+    ]
+    assert read["messages"][1]["status"] == "complete"
