@@ -27,6 +27,8 @@ def run_online() -> None:
     with db.engine.connect() as connection:
         context.configure(connection=connection, target_metadata=db.metadata, include_object=_belongs_to_us)
         with context.begin_transaction():
+            # A migration of many rows may take longer than any request.
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(9000)")
             context.run_migrations()
 

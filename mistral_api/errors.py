@@ -28,7 +28,8 @@ from http import HTTPStatus
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as RoutingNotFound
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class ApiError(Exception):
         self.code = code or self.default_code
         self.param = param
         self.retry_after = retry_after
+        # What the answer says beside the body, such as the session that keeps the failure.
+        self.headers: dict[str, str] = {}
 
     def body(self) -> ErrorBody:
         """The OpenAI error object, all four keys present."""
@@ -148,6 +151,7 @@ def error_response(error: ApiError) -> Response:
     """The HTTP answer for a failure."""
     response = Response(orjson.dumps(error.body()), status=error.status, mimetype="application/json")
     response.headers["X-Error-Source"] = error.source
+    response.headers.update(error.headers)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
@@ -163,17 +167,25 @@ def internal_error() -> ApiError:
     return ApiError("The server failed to answer this request; its log has the details under the request id.")
 
 
+def refused_request(status: int, reason: str) -> ApiError:
+    """A request that never got as far as a view, by its HTTP status; ``reason`` is shown to the client."""
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
+    else:
+        failure = InvalidRequest(reason)
+    failure.status = status
+    return failure
+
+
 def _from_http_exception(error: HTTPException) -> ApiError:
     """Werkzeug's own failures (routing, body size, body reading) in our shape."""
-    if isinstance(error, RequestEntityTooLarge):
-        failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
-    elif isinstance(error, MethodNotAllowed):
-        failure = InvalidRequest(f"Not allowed to {request.method} on {request.path}", code="method_not_supported")
-    elif error.code == HTTPStatus.NOT_FOUND:
-        failure = NotFound(f"Invalid URL ({request.method} {request.path})", code="unknown_url")
-    else:
-        failure = InvalidRequest(error.description or error.name)
-    failure.status = error.code or 500
+    if error.code is None or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return internal_error()
+    failure = refused_request(error.code, error.description or error.name)
+    if isinstance(error, MethodNotAllowed):
+        failure.message, failure.code = f"Not allowed to {request.method} on {request.path}", "method_not_supported"
+    elif isinstance(error, RoutingNotFound):
+        failure.message, failure.code = f"Invalid URL ({request.method} {request.path})", "unknown_url"
     return failure
 
 

@@ -40,7 +40,9 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = shown
     if log.isEnabledFor(logging.INFO):
         spent = (time.monotonic() - g.began) * 1000
-        log.info("%s %s %d %.1f ms %s", request.method, request.path, response.status_code, spent, shown)
+        # A path may hold a line break, which must not begin a line of the log.
+        path = ascii(request.path)[1:-1]
+        log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent, shown)
     return response
 
 

@@ -68,12 +68,6 @@ class Services:
             self._state = "started"
             atexit.register(self.close)
 
-    def drain(self, seconds: float) -> None:
-        """Let running generations finish for so long, then end them with an error event."""
-        if not self.model_server.watch.wait_until_idle(seconds):
-            self.model_server.watch.cancel_all("shutdown")
-            self.model_server.watch.wait_until_idle(2.0)
-
     def close(self) -> None:
         """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""
         with self._lock:

@@ -47,7 +47,13 @@ class OpenExchange:
         self.record.session_id = session_id
         self.record.model = model
         self.record.stream = bool(payload.get("stream"))
-        self.record.messages = messages
+        # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
+        self.record.messages = None if payload.get("store") is False else messages
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer to a valid request says, a failure too: the session that keeps it."""
+        return {"X-Session-Id": self.record.session_id} if self.record.session_id else {}
 
     def first_bytes(self) -> None:
         """Note that the model server has begun to answer: the time to first token."""

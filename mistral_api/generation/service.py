@@ -56,6 +56,7 @@ class Generator:
         try:
             return self._generate(endpoint, asked, exchange)
         except ApiError as error:
+            error.headers |= exchange.headers
             exchange.fail(error)
             raise
         except Exception:

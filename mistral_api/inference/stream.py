@@ -17,7 +17,7 @@ from mistral_api.inference.client import Answer
 from mistral_api.inference.events import DONE, EventSplitter, event_data, event_error, split_events
 from mistral_api.inference.translation import error_from
 
-_PROGRESS = b'"prompt_progress"'
+_PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
 
 
 class EventStream:
@@ -65,9 +65,10 @@ class EventStream:
             self._opening = _without_progress(event)
 
     def _opened(self, events: bytes) -> Iterator[bytes]:
-        """The first report of progress stood for the opening chunk of a chat, which names the role."""
+        """A chat's stream opens with a chunk that names the role. llama.cpp leaves it out where its first token
+        was held back (half a character), but its reports of progress name the role too."""
         opening, self._opening = self._opening, b""
-        if opening:
+        if opening and _ROLE not in events:
             yield opening
         yield events
 
@@ -79,7 +80,7 @@ class EventStream:
 def _without_progress(event: bytes) -> bytes:
     """The chunk a report of progress rides on, if that chunk says anything without it."""
     chunk = event_data(event)
-    if not isinstance(chunk, dict) or b'"role"' not in event:
+    if not isinstance(chunk, dict) or _ROLE not in event:
         return b""
     chunk.pop("prompt_progress", None)
     return b"data: " + orjson.dumps(chunk) + b"\n\n"

@@ -83,8 +83,8 @@ class Writer:
         while entries := self._journal.oldest(BATCH):
             try:
                 self._delivery.deliver([Exchange.from_bytes(entry.payload) for entry in entries])
-            except (ValueError, KeyError, TypeError, DataError, IntegrityError, StatementError) as error:
-                if _is_about_the_connection(error):
+            except Exception as error:
+                if _is_about_the_database(error):
                     raise
                 self._deliver_one_by_one(entries)
             else:
@@ -95,8 +95,8 @@ class Writer:
         for entry in entries:
             try:
                 self._delivery.deliver([Exchange.from_bytes(entry.payload)])
-            except (ValueError, KeyError, TypeError, DataError, IntegrityError, StatementError) as error:
-                if _is_about_the_connection(error):
+            except Exception as error:
+                if _is_about_the_database(error):
                     raise
                 log.error("an exchange was set aside in the journal: %s", _first_line(error))
                 self._journal.reject(entry, _first_line(error))
@@ -110,7 +110,7 @@ class Writer:
             self._prune_at = time.monotonic() + PRUNE_SECONDS
 
 
-def _is_about_the_connection(error: Exception) -> bool:
+def _is_about_the_database(error: Exception) -> bool:
     """Whether an error speaks of the database's state rather than of the rows (SQLAlchemy's
     OperationalError, InterfaceError and ProgrammingError are StatementErrors too)."""
     return isinstance(error, SQLAlchemyError) and not (

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 
+from alembic.util.exc import CommandError
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
@@ -84,6 +85,8 @@ def _migrate(app: Flask) -> None:
     try:
         with app.app_context():
             upgrade()
+    except CommandError as error:
+        raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise StartError(f"DATABASE_URL: the database cannot be used: {cause}.") from error

@@ -15,6 +15,7 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.server import create_server
 
+from mistral_api.serving.channel import Channel
 from mistral_api.settings import Settings
 
 # More open connections than threads: idle keep-alive connections must not lock others out.
@@ -39,6 +40,7 @@ class WebServer:
             clear_untrusted_proxy_headers=False,
             ident=None,
         )
+        self._server.channel_class = Channel
         self._thread = threading.Thread(target=self._server.run, name="waitress", daemon=True)
 
     def start(self) -> None:

@@ -1,7 +1,10 @@
 """Whatever is wrong with a request: a 4xx in OpenAI's shape that names the field, and never a 5xx."""
 
+import socket
+from http.client import HTTPResponse
 from typing import Any
 
+import orjson
 import pytest
 import requests
 
@@ -100,6 +103,38 @@ def test_a_body_that_is_too_large_is_refused_with_413(server: Server, http: requ
     answer = http.post(f"{server.url}/v1/chat/completions", data=body, timeout=30)
     assert answer.status_code == 413
     assert_error_shape(answer.json(), code="request_too_large")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (f"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {1 << 40}", 413, "request_too_large"),
+        ("POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: many", 400, None),
+        ("POST /v1/completions HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: pigeon", 400, None),
+        ("GET /health HTTP/1.1\r\nHost: test\r\nX-Long: " + "x" * 300_000, 431, None),
+        ("no such thing as HTTP", 400, None),
+    ],
+)
+def test_what_the_web_server_refuses_by_itself_has_the_same_shape(
+    server: Server, head: str, status: int, code: str | None
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.api_port), timeout=10) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == status
+        assert answer.headers["X-Error-Source"] == "api"
+        assert answer.headers["X-Request-Id"]
+        assert_error_shape(orjson.loads(answer.read()), code=code)
+
+
+def test_a_failure_after_validation_names_the_session_that_keeps_it(server: Server, http: requests.Session) -> None:
+    body = {"messages": [{"role": "user", "content": "word " * 9000}]}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=30)
+    assert_error_shape(answer.json(), code="context_length_exceeded")
+    url = f"{server.url}/v1/conversations/{answer.headers['X-Session-Id']}"
+    kept = http.get(url, timeout=10).json()["messages"]
+    assert [message["status"] for message in kept] == ["failed"]
 
 
 def test_a_refused_request_changes_nothing_but_leaves_its_usage(

@@ -1,8 +1,10 @@
 """Chat completions on the real engine."""
 
 import re
+from typing import Any
 
 import orjson
+import pytest
 import requests
 
 from tests.running import Server
@@ -71,6 +73,66 @@ def test_a_stream_ends_with_usage_when_asked(server: Server, http: requests.Sess
     chunk = orjson.loads(last[6:])
     assert chunk["choices"] == []
     assert chunk["usage"]["completion_tokens"] == 3
+
+
+def _chunks(answer: requests.Response) -> list[Any]:
+    return [orjson.loads(event[6:]) for event in answer.content.split(b"\n\n") if event.startswith(b"data: {")]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_progress_through_the_prompt_is_shown_to_those_who_ask(
+    server: Server, http: requests.Session, asked: bool
+) -> None:
+    prompt = [{"role": "user", "content": f"Progress {asked}. " * 60}]
+    body = {"messages": prompt, "max_tokens": 2, "ignore_eos": True, "stream": True, "return_progress": asked}
+    chunks = _chunks(http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60))
+    assert any("prompt_progress" in chunk for chunk in chunks) is asked
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"messages": [{"role": "user", "content": "Several batches of prompt. " * 30}]},
+        # llama.cpp itself leaves the role out where the first token is half a character.
+        {"messages": HELLO, "grammar": 'root ::= "\U0001f600"'},
+        {"messages": HELLO, "grammar": 'root ::= ""'},
+    ],
+    ids=["long prompt", "half a character", "no text"],
+)
+def test_a_stream_names_the_role_once_at_its_beginning(
+    server: Server, http: requests.Session, special: dict[str, Any]
+) -> None:
+    body = {"max_tokens": 8, "stream": True, **special}
+    chunks = _chunks(http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60))
+    roles = [chunk["choices"][0]["delta"].get("role") for chunk in chunks]
+    assert roles == ["assistant"] + [None] * (len(chunks) - 1)
+
+
+def test_log_probabilities_are_the_same_streamed_or_not(server: Server, http: requests.Session) -> None:
+    body = {"messages": HELLO, "max_tokens": 4, "ignore_eos": True, "temperature": 0, "logprobs": True}
+    url = f"{server.url}/v1/chat/completions"
+    whole = http.post(url, json=body | {"top_logprobs": 2}, timeout=60).json()["choices"][0]["logprobs"]["content"]
+    chunks = _chunks(http.post(url, json=body | {"top_logprobs": 2, "stream": True}, timeout=60))
+    streamed = [
+        entry
+        for chunk in chunks
+        for choice in chunk["choices"]
+        for entry in (choice.get("logprobs") or {}).get("content") or []
+    ]
+    assert [entry["token"] for entry in whole] == [entry["token"] for entry in streamed]
+    assert [len(entry["top_logprobs"]) for entry in whole] == [2] * 4
+
+
+def test_several_choices_are_given_and_recorded(server: Server, http: requests.Session, session_id: str) -> None:
+    body = {"messages": HELLO, "max_tokens": 3, "ignore_eos": True, "n": 2, "session_id": session_id}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert answer["usage"]["completion_tokens"] == 6
+    read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
+    assert read["messages"][-1]["content"] == answer["choices"][0]["message"]["content"]
+    listed = http.get(f"{server.url}/v1/conversations", params={"limit": "1"}, timeout=10).json()["data"][0]
+    assert (listed["session_id"], listed["message_count"]) == (session_id, 3)
 
 
 def test_fields_that_nobody_knows_pass_and_null_means_absent(server: Server, http: requests.Session) -> None:

@@ -214,3 +214,13 @@ def test_an_answer_that_says_nothing_is_an_answer_all_the_same(
         ("assistant", ""),
     ]
     assert read["messages"][1]["status"] == "complete"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_not_to_be_stored_leaves_its_figures_and_no_text(
+    server: Server, http: requests.Session, database: psycopg2.extensions.cursor, session_id: str, stream: bool
+) -> None:
+    body = {"messages": HELLO, "max_tokens": 2, "ignore_eos": True, "session_id": session_id, "stream": stream}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body | {"store": False}, timeout=60)
+    assert _usage_row(database, answer.headers["X-Request-Id"])["completion_tokens"] == 2
+    assert http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 404

@@ -132,7 +132,7 @@ def test_a_database_that_is_not_there_is_told_in_one_sentence(data_dir: Path) ->
 
 
 def test_listening_to_the_world_without_a_key_is_refused(data_dir: Path) -> None:
-    assert "ALLOW_ANONYMOUS" in _one_sentence(data_dir, "--host", "0.0.0.0")  # noqa: S104 - refused
+    assert "ALLOW_ANONYMOUS" in _one_sentence(data_dir, "--host", "0.0.0.0")
 
 
 def test_a_supervisor_that_is_killed_is_replaced(data_dir: Path) -> None:

@@ -1,0 +1,81 @@
+"""PostgreSQL dies under the running server: answers go on, the record waits, and arrives when it is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.running import Server, data_folder, processes_of, running_server, wait_for
+from tests.shapes import assert_error_shape
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A stack of the test's own: its database will not live long."""
+    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192", SHUTDOWN_SECONDS="1") as running:
+        yield running
+
+
+def _ask(server: Server, session_id: str) -> requests.Response:
+    body = {
+        "messages": [{"role": "user", "content": f"I am {session_id}"}],
+        "max_tokens": 2,
+        "session_id": session_id,
+    }
+    return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
+def _kill_postgres(server: Server) -> None:
+    """SIGKILL to every process of it at once, as a machine that loses its power."""
+    servers = [process for process in processes_of(server.data_dir) if "postgres" in process.name()]
+    assert servers
+    children = [child for process in servers for child in process.children(recursive=True)]
+    for process in servers + children:
+        if process.is_running():
+            os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(servers + children, timeout=10)
+
+
+def test_answers_go_on_and_nothing_recorded_is_lost(server: Server) -> None:
+    assert _ask(server, "before").status_code == 200
+    assert requests.get(f"{server.url}/v1/conversations/before", timeout=10).status_code == 200
+    _kill_postgres(server)
+
+    assert _ask(server, "meanwhile").status_code == 200
+    health = server.health()
+    assert (health["status"], health["database"]["status"]) == ("degraded", "unavailable")
+    assert health["recording"]["pending"] == 1
+    for path, code in (
+        ("/v1/conversations/meanwhile", "recording_delayed"),
+        ("/v1/conversations/before", "database_unavailable"),
+        ("/v1/stats", "database_unavailable"),
+    ):
+        answer = requests.get(server.url + path, timeout=20)
+        assert answer.status_code == 503, answer.text
+        assert_error_shape(answer.json(), code=code)
+        assert answer.headers["Retry-After"]
+
+    revived = start_embedded_postgres(server.data_dir)
+    try:
+        wait_for(lambda: server.health()["recording"]["pending"] == 0, "the delivery of what waited", 30)
+        assert server.health()["status"] == "ok"
+        messages = requests.get(f"{server.url}/v1/conversations/meanwhile", timeout=10).json()["messages"]
+        assert messages[0]["content"] == "I am meanwhile"
+        connection = psycopg2.connect(revived.url.replace("+psycopg2", ""))
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*), count(DISTINCT request_id) FROM api_usage WHERE status = 200")
+            assert cursor.fetchone() == (2, 2)
+        connection.close()
+    finally:
+        server.stop()
+        revived.stop()

@@ -1,0 +1,54 @@
+"""Who is let in: this machine, and the world only where the operator says so."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask, request
+
+from mistral_api.errors import Unauthorized
+from mistral_api.security.access import identify, is_loopback, require_access, require_safe_listener
+from mistral_api.settings import SettingError, Settings
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.7", False),
+        ("fe80::1%eth0", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_loopback_is_told_from_the_world(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_listening_to_the_world_needs_the_operators_word() -> None:
+    with pytest.raises(SettingError, match=r"^API_HOST: '0.0.0.0' .* set ALLOW_ANONYMOUS=true"):
+        require_safe_listener(Settings(api_host="0.0.0.0"))
+    require_safe_listener(Settings(api_host="0.0.0.0", allow_anonymous=True))
+    require_safe_listener(Settings(api_host="127.0.0.1"))
+
+
+@pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.168.1.7", False)])
+def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed: bool) -> None:
+    with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}):
+        if allowed:
+            assert require_access(request, Settings()).owner == "local"
+        else:
+            with pytest.raises(Unauthorized, match="ALLOW_ANONYMOUS"):
+                require_access(request, Settings())
+        assert require_access(request, Settings(allow_anonymous=True)).address == address
+
+
+def test_a_caller_behind_a_proxy_is_not_local() -> None:
+    with Flask(__name__).test_request_context(
+        environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={"X-Forwarded-For": "192.168.1.7"}
+    ):
+        assert identify(request).local is False

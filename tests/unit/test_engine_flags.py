@@ -1,0 +1,68 @@
+"""The bundled engine's flags and variables: llama-server's own, and nothing passes unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistral_api.embedded.engine.flags import BadFlag, parse
+from mistral_api.settings import Settings
+from mistral_api.supervisor.command import Engine, server_command
+
+
+def test_the_supervisors_command_line_is_understood() -> None:
+    command = server_command(Settings(model_alias="a,b"), Engine("bundled", ("engine",)), Path("m"))
+    values = dict(parse(command[1:], {}).values)
+    assert values == values | {
+        "model.path": "m",
+        "hostnames": ["127.0.0.1"],
+        "port": 8081,
+        "model_alias": {"a", "b"},
+        "n_gpu_layers": -1,
+        "n_ctx": 0,
+        "n_batch": 2048,
+        "n_parallel": 4,
+        "endpoint_metrics": True,
+        "endpoint_slots": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["--mode", "x"], "unrecognized arguments: --mode x"),  # no abbreviations
+        (["--port", "many"], "argument --port: 'many' is not allowed"),
+        (["-ngl", "some"], "argument --n-gpu-layers: 'some' is not allowed"),
+        (["-fa", "maybe"], "argument --flash-attn: 'maybe' is not allowed"),
+        (["-ctk", "q9"], "argument --cache-type-k: 'q9' is not allowed"),
+        (["-m"], "argument -m/--model: expected one argument"),
+        (["--slots", "--no-slots"], "not allowed with argument"),
+    ],
+)
+def test_what_is_not_known_is_refused_by_name(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(BadFlag) as refused:
+        parse(arguments, {})
+    assert sentence in str(refused.value)
+
+
+def test_variables_stand_in_for_flags_and_flags_win() -> None:
+    environment = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_CTX_SIZE": "4096", "LLAMA_ARG_ENDPOINT_SLOTS": "off"}
+    values = parse(["--port", "2"], environment).values
+    assert (values["port"], values["n_ctx"], values["endpoint_slots"]) == (2, 4096, False)
+
+
+def test_a_bad_variable_is_refused_by_its_own_name() -> None:
+    with pytest.raises(BadFlag, match="argument LLAMA_ARG_CTX_SIZE: 'wide' is not allowed"):
+        parse([], {"LLAMA_ARG_CTX_SIZE": "wide"})
+
+
+def test_variables_that_have_no_effect_are_named() -> None:
+    asked = parse([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
+    assert asked.unknown_variables == ["LLAMA_ARG_RPC"]
+
+
+@pytest.mark.parametrize(("text", "layers"), [("auto", -1), ("all", -2), ("0", 0), ("20", 20)])
+def test_layers_may_be_a_number_or_a_word(text: str, layers: int) -> None:
+    assert parse(["-ngl", text], {}).values["n_gpu_layers"] == layers

@@ -1,0 +1,131 @@
+"""The supervisor's rules: which state follows which, when it tries again, what its status means later."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.backoff import Backoff
+from mistral_api.supervisor.command import Engine, server_command
+from mistral_api.supervisor.identity import identity_of, is_alive
+from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.states import SUCCESSORS, IllegalTransition, State, require_legal
+from mistral_api.supervisor.status import read_recorded, read_status, status_file, write_status
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """The time now, in seconds."""
+        return self.now
+
+
+def test_every_state_can_be_left_but_fatal_and_reached_but_by_none() -> None:
+    assert set(SUCCESSORS) == set(State)
+    assert [state for state in State if not SUCCESSORS[state]] == [State.FATAL]
+    assert set.union(*SUCCESSORS.values()) == set(State)
+
+
+@pytest.mark.parametrize(
+    ("current", "following"),
+    [(State.STOPPED, State.READY), (State.FATAL, State.STARTING), (State.BACKOFF, State.READY)],
+)
+def test_a_state_that_may_not_follow_is_refused(current: State, following: State) -> None:
+    with pytest.raises(IllegalTransition, match=f"{following} does not follow {current}"):
+        require_legal(current, following)
+
+
+def test_waits_grow_with_each_crash_up_to_half_a_minute() -> None:
+    backoff = Backoff(max_restarts=20)
+    waits = [backoff.crashed(healthy_seconds=1) for _ in range(8)]
+    assert all(wait is not None for wait in waits)
+    for wait, longest in zip(waits, (0.1, 0.3, 0.9, 2.7, 8.1, 24.3, 30, 30), strict=True):
+        assert longest * 0.75 <= (wait or 0) <= longest
+
+
+def test_a_minute_of_health_starts_the_waits_over() -> None:
+    backoff = Backoff(max_restarts=20)
+    for _ in range(5):
+        backoff.crashed(healthy_seconds=1)
+    assert (backoff.crashed(healthy_seconds=60) or 1) <= 0.1
+
+
+def test_too_many_restarts_in_ten_minutes_are_the_end() -> None:
+    clock = Clock()
+    backoff = Backoff(max_restarts=3, clock=clock)
+    for clock.now in (0, 100, 200):
+        assert backoff.crashed(healthy_seconds=90) is not None
+    clock.now = 300
+    assert backoff.crashed(healthy_seconds=90) is None
+    clock.now = 601
+    assert backoff.crashed(healthy_seconds=90) is not None
+
+
+def test_no_restarts_at_all_can_be_asked_for() -> None:
+    assert Backoff(max_restarts=0).crashed(healthy_seconds=1000) is None
+
+
+def test_the_status_of_a_dead_supervisor_says_stopped(tmp_path: Path) -> None:
+    reporter = Reporter(Settings(data_dir=tmp_path))
+    for state in (State.STARTING, State.LOADING, State.READY):
+        reporter.enter(state)
+    written = read_status(tmp_path)
+    assert written is not None
+    assert (written.state, written.supervisor_pid) == (State.READY, os.getpid())
+    # The same number, another process: a pid that was given out again.
+    write_status(tmp_path, dataclasses.replace(written, supervisor_started=written.supervisor_started - 60, pid=1))
+    read = read_status(tmp_path)
+    assert read is not None
+    assert (read.state, read.pid) == (State.STOPPED, None)
+
+
+def test_the_reason_of_a_fatal_end_outlives_its_supervisor(tmp_path: Path) -> None:
+    reporter = Reporter(Settings(data_dir=tmp_path))
+    reporter.enter(State.FATAL, last_error="no such file")
+    written = read_recorded(tmp_path)
+    assert written is not None
+    write_status(tmp_path, dataclasses.replace(written, supervisor_started=0.0))
+    read = read_status(tmp_path)
+    assert read is not None
+    assert (read.state, read.last_error) == (State.FATAL, "no such file")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": "dancing"}'])
+def test_a_status_file_that_makes_no_sense_is_no_status(tmp_path: Path, content: str) -> None:
+    status_file(tmp_path).parent.mkdir()
+    status_file(tmp_path).write_text(content)
+    assert read_status(tmp_path) is None
+
+
+def test_a_process_is_known_by_its_start_too() -> None:
+    own = identity_of(os.getpid())
+    assert is_alive(own)
+    assert not is_alive(own._replace(started=own.started - 1))
+
+
+def test_the_command_line_says_all_that_the_settings_say() -> None:
+    settings = Settings(
+        model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
+    )
+    command = server_command(settings, Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf"))
+    assert command[0] == "/opt/llama-server"
+    assert command[-2:] == ["--metrics", "--slots"]
+    assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
+        "-m": "/models/m.gguf",
+        "--host": "127.0.0.1",
+        "--port": "8081",
+        "-ngl": "20",
+        "-c": "8192",
+        "-b": "2048",
+        "-t": "6",
+        "-np": "4",
+        "--alias": "mistral-7b-instruct,mistral",
+        "--threads-http": "72",
+    }
