@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psutil
 from dotenv import load_dotenv
 
+from mistral_api.addresses import url_of
 from mistral_api.setting_types import (
     ALIASES,
     DATABASE_URL,
@@ -125,16 +126,12 @@ class Settings:
     @property
     def model_server_base_url(self) -> str:
         """Where requests to the model server go, without a trailing slash."""
-        return self.model_server_url or f"http://{_url_host(self.model_server_host)}:{self.model_server_port}"
+        return self.model_server_url or url_of(self.model_server_host, self.model_server_port)
 
     @property
     def supervised(self) -> bool:
         """Whether the model server is ours to start and restart."""
         return self.model_server_url is None
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def declared() -> list[tuple[str, Field[Any]]]:

@@ -57,13 +57,8 @@ class _CallPool(HTTPConnectionPool):
         super()._put_conn(conn)
 
 
-class _CallHTTPSPool(HTTPSConnectionPool):
+class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
     ConnectionCls = _CallHTTPSConnection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.became_idle()
-        super()._put_conn(conn)
 
 
 class _CallAdapter(HTTPAdapter):

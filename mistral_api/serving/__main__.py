@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mistral_api.addresses import url_of
 from mistral_api.data_dir import make_data_dir
 from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.errors import StartError
-from mistral_api.serving.listener import bind_listener, url_of
+from mistral_api.serving.listener import bind_listener
 from mistral_api.serving.signals import StopRequests
 from mistral_api.serving.stack import Stack
 from mistral_api.settings import SettingError, Settings, load_settings
@@ -79,7 +80,7 @@ def _run(settings: Settings, stop_requests: StopRequests) -> int:
     try:
         stack.start(listener)
         if stack.wait_until_ready():
-            _announce(url_of(listener))
+            _announce(url_of(*listener.getsockname()[:2]))
             stack.serve()
     finally:
         stack.stop()

@@ -35,10 +35,3 @@ def _claim(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-
-def url_of(listener: socket.socket) -> str:
-    """The base URL that clients on this machine can use."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - replaced, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

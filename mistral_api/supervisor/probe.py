@@ -6,6 +6,7 @@ import http.client
 import socket
 from enum import Enum
 
+from mistral_api.addresses import reachable_host
 from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
 
@@ -20,16 +21,10 @@ class Answer(Enum):
     NONE = "none"
 
 
-def probe_host(settings: Settings) -> str:
-    """The address to ask at: a server that listens everywhere is asked on loopback."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104 - replaced, not bound
-        settings.model_server_host, settings.model_server_host
-    )
-
-
 def probe(settings: Settings) -> Answer:
     """Ask once, within a deadline."""
-    connection = http.client.HTTPConnection(probe_host(settings), settings.model_server_port, timeout=PROBE_SECONDS)
+    host = reachable_host(settings.model_server_host)
+    connection = http.client.HTTPConnection(host, settings.model_server_port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status

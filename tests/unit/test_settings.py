@@ -64,9 +64,20 @@ def test_a_model_server_url_may_end_in_v1() -> None:
     assert not settings.supervised
 
 
-def test_an_ipv6_model_server_gets_a_valid_url() -> None:
-    settings = settings_from({"MODEL_SERVER_HOST": "::1", "MODEL_SERVER_PORT": "8099"})
-    assert settings.model_server_base_url == "http://[::1]:8099"
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8099"),
+        ("::1", "http://[::1]:8099"),
+        ("gpu.example.com", "http://gpu.example.com:8099"),
+        # What listens everywhere is reached on loopback: Windows cannot connect to "everywhere".
+        ("*", "http://127.0.0.1:8099"),
+        ("0.0.0.0", "http://127.0.0.1:8099"),
+        ("::", "http://[::1]:8099"),
+    ],
+)
+def test_the_model_server_is_reached_where_it_listens(host: str, url: str) -> None:
+    assert settings_from({"MODEL_SERVER_HOST": host, "MODEL_SERVER_PORT": "8099"}).model_server_base_url == url
 
 
 def test_every_setting_has_a_meaning_and_a_default_its_kind_allows() -> None:
