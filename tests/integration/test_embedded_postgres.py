@@ -227,3 +227,22 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None
     finally:
         running.stop()
         plan_layout(deep / "postgres").socket_folder.rmdir()
+
+
+@pytest.mark.parametrize("running_still", [False, True])
+def test_data_whose_password_was_deleted_get_another_one(data_dir: Path, running_still: bool) -> None:
+    first = start_embedded_postgres(data_dir)
+    _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
+    if not running_still:
+        first.stop()
+    layout = plan_layout(data_dir / "postgres")
+    layout.password_file.unlink()
+    second = start_embedded_postgres(data_dir)
+    try:
+        assert _query(second.url, "SELECT value FROM kept") == [(7,)]
+        assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            _query(first.url)
+    finally:
+        second.stop()
+        first.stop()

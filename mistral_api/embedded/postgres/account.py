@@ -31,8 +31,8 @@ class Account:
     uid: int | None = None
     gid: int | None = None
 
-    def run(self, command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
-        """Run a command as the account. Raises subprocess.TimeoutExpired, OSError."""
+    def run(self, command: Sequence[str], seconds: float, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command as the account, ``typed`` as its input. Raises subprocess.TimeoutExpired, OSError."""
         options: dict[str, Any] = {}
         if self.uid is not None:
             options = {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -40,7 +40,7 @@ class Account:
             command,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"LC_ALL": "C"},
             cwd=Path(sys.executable).anchor,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             errors="replace",

@@ -72,6 +72,24 @@ class Cluster:
             password_file.unlink()
         making.rename(layout.data)
 
+    @property
+    def password_known(self) -> bool:
+        """Whether we still have the password: it goes when a DATA_DIR is deleted whose data lie elsewhere."""
+        return self._layout.password_file.exists()
+
+    def renew_password(self, seconds: float) -> None:
+        """Choose another password, in PostgreSQL's single-user mode; the server must not run.
+
+        Who may write the data may do that (reference page of postgres, "Single-User Mode").
+        """
+        password = secrets.token_urlsafe(32)
+        writing = self._layout.password_file.with_suffix(".new")
+        writing.unlink(missing_ok=True)
+        _write_private(writing, password)
+        command = ["--single", "-D", str(self._layout.data), "postgres"]
+        self._run("postgres", command, seconds, typed=f"ALTER ROLE {USER} PASSWORD '{password}'\n")
+        writing.replace(self._layout.password_file)
+
     def require_same_version(self) -> None:
         """Refuse the data of another major version: PostgreSQL would not read them."""
         found = (self._layout.data / "PG_VERSION").read_text(encoding="utf-8").strip()
@@ -137,9 +155,9 @@ class Cluster:
     def _program(self, name: str) -> str:
         return str(self._layout.binaries / name)
 
-    def _run(self, program: str, arguments: Sequence[str], seconds: float) -> None:
+    def _run(self, program: str, arguments: Sequence[str], seconds: float, typed: str = "") -> None:
         try:
-            done = self._layout.account.run([self._program(program), *arguments], seconds)
+            done = self._layout.account.run([self._program(program), *arguments], seconds, typed)
         except subprocess.TimeoutExpired as error:
             raise EmbeddedPostgresError(f"{program} did not finish in {seconds:.0f} s.") from error
         if done.returncode != 0:

@@ -61,6 +61,8 @@ def start_embedded_postgres(
             log.info("making the embedded PostgreSQL in %s", layout.base)
             cluster.initialise(deadline_seconds)
         cluster.require_same_version()
+        if not cluster.password_known:
+            _renew_password(layout, cluster, deadline_seconds)
         _bring_up(layout, cluster, deadline_seconds)
         owned = owner.living_owner(layout.owner_file) is None
         if owned:
@@ -78,6 +80,14 @@ def _locked(home: Path, seconds: float) -> Iterator[None]:
         raise EmbeddedPostgresError(
             f"Another process has been starting or stopping the PostgreSQL in '{home}' for {seconds:.0f} s."
         ) from error
+
+
+def _renew_password(layout: Layout, cluster: Cluster, seconds: float) -> None:
+    """Get into data whose password has been deleted, rather than leave them or throw them away."""
+    log.warning("the password of the data in %s is gone; they get another one", layout.data)
+    if cluster.running:
+        cluster.stop()
+    cluster.renew_password(seconds)
 
 
 def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
