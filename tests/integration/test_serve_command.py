@@ -44,7 +44,7 @@ def data_dir() -> Iterator[Path]:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
 def test_a_running_stream_ends_cleanly_and_nothing_is_left(data_dir: Path, stop_signal: signal.Signals) -> None:
-    with running_server(data_dir, CONTEXT_SIZE="2048") as server:
+    with running_server(data_dir, CONTEXT_SIZE="2048", SHUTDOWN_SECONDS="30") as server:
         with requests.post(f"{server.url}/v1/chat/completions", json=LONG_STREAM, stream=True, timeout=60) as answer:
             pieces = answer.iter_content(None)
             received = next(pieces)
