@@ -11,3 +11,5 @@ def configure_logging(level: str) -> None:
     # What these libraries say at INFO tells an operator nothing.
     for library in ("urllib3", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # waitress warns of every single request that has to wait for a thread.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
