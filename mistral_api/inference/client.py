@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,11 +11,10 @@ import requests
 from mistral_api.errors import ModelLoading, ModelServerError, ModelServerLost, ModelUnavailable
 from mistral_api.inference.cancellation import Call, CallWatch
 from mistral_api.inference.connections import model_server_session
+from mistral_api.inference.patience import Patience
 from mistral_api.inference.translation import cancelled_error, translated, upstream_error
 from mistral_api.settings import Settings
 
-# How often a request that waits for the model server tries again.
-RETRY_SECONDS = 0.1
 # Deadlines (connect, read) of questions that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
 
@@ -78,21 +76,16 @@ class ModelServer:
         ModelTimeout and ModelServerError for the rest.
         """
         body = orjson.dumps(payload)
-        deadline = time.monotonic() + self._wait_seconds
-        may_be_lost = True
+        patience = Patience(self._wait_seconds, self._given_up, call)
         self.watch.add(call)
         try:
             while True:
                 try:
                     return Answer(self._send(path, body, call), call, self.watch)
                 except ModelUnavailable as error:
-                    self._wait_or_raise(error, deadline, call)
-                except ModelServerLost:
-                    # A server that was killed takes connections until its memory is released. Only once:
-                    # the request itself may be what kills it.
-                    if not may_be_lost:
-                        raise
-                    may_be_lost = False
+                    patience.after_unavailable(error)
+                except ModelServerLost as error:
+                    patience.after_lost(error)
         except BaseException:
             self.watch.remove(call)
             raise
@@ -115,17 +108,6 @@ class ModelServer:
             if call.cancelled:
                 raise cancelled_error(call.reason) from error
             raise
-
-    def _wait_or_raise(self, error: ModelUnavailable, deadline: float, call: Call) -> None:
-        """Sleep a moment before the next try, or say at last that there is no model server."""
-        if call.cancelled:
-            raise cancelled_error(call.reason) from error
-        reason = self._given_up()
-        if reason is not None:
-            raise ModelUnavailable(reason, retry_after=30) from error
-        if time.monotonic() >= deadline:
-            raise error
-        time.sleep(RETRY_SECONDS)
 
     def get(self, path: str) -> Any:
         """A quick question to the model server, decoded. Raises our exceptions."""

@@ -23,6 +23,8 @@ NAMES = (
     "error-event",
     "loading",
     "no-done",
+    "dying",
+    "hangs-up",
 )
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
@@ -42,6 +44,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     released: threading.Event
+    hang_ups: list[str]
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing on stderr."""
@@ -64,9 +67,16 @@ class Misbehaving(BaseHTTPRequestHandler):
             "garbage": lambda: self._raw(200, b"\x00\xffnot json"),
             "breaks-500": lambda: self._whole(500, COMPUTE_ERROR),
             "loading": lambda: self._whole(503, LOADING),
+            "dying": self._hang_up if self.hang_ups.count("dying") < 3 else self._fine,
+            "hangs-up": self._hang_up,
             "error-event": lambda: self._stream(_chunk("one") + _event(COMPUTE_ERROR), lambda: self._send(b"")),
         }
-        actions[body["model"]]()
+        self.model = body["model"]
+        actions[self.model]()
+
+    def _hang_up(self) -> None:
+        self.hang_ups.append(self.model)
+        self.close_connection = True
 
     def _fine(self) -> None:
         choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
@@ -111,7 +121,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 def misbehaving_server() -> Iterator[str]:
     """Run it; answers its base URL."""
     released = threading.Event()
-    handler = type("Handler", (Misbehaving,), {"released": released})
+    handler = type("Handler", (Misbehaving,), {"released": released, "hang_ups": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

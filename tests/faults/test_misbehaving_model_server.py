@@ -17,7 +17,7 @@ from tests.shapes import assert_error_shape
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The stack in front of a model server that somebody else runs; short deadlines."""
-    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "0.3", "SHUTDOWN_SECONDS": "1"}
+    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
     with (
         misbehaving_server() as url,
         data_folder() as data_dir,
@@ -40,11 +40,18 @@ def test_an_engine_that_someone_else_runs_is_used_as_it_is(server: Server) -> No
     assert health["model_server"]["slots"] is None
 
 
+def test_one_that_is_dying_takes_and_drops_connections_until_it_is_gone(server: Server) -> None:
+    answer = _ask(server, "dying")
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "fine"
+
+
 @pytest.mark.parametrize(
     ("model", "status", "code"),
     [
         ("silent", 504, "model_timeout"),
         ("cut", 502, "model_server_error"),
+        ("hangs-up", 502, "model_server_error"),
         ("garbage", 502, "model_server_error"),
         ("breaks-500", 502, "model_server_error"),
         ("loading", 503, "model_loading"),
