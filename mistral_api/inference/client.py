@@ -76,7 +76,7 @@ class ModelServer:
         ModelTimeout and ModelServerError for the rest.
         """
         body = orjson.dumps(payload)
-        patience = Patience(self._wait_seconds, self._given_up, call)
+        patience = Patience(self._wait_seconds, self._given_up)
         self.watch.add(call)
         try:
             while True:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 
 from mistral_api.errors import ModelServerLost, ModelUnavailable
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.translation import cancelled_error
 
 # How often a request that waits tries again.
 RETRY_SECONDS = 0.1
@@ -18,11 +16,10 @@ DYING_SECONDS = 3.0
 class Patience:
     """The tries of one request: each method sleeps a moment before the next one, or raises."""
 
-    def __init__(self, wait_seconds: float, given_up: Callable[[], str | None], call: Call) -> None:
+    def __init__(self, wait_seconds: float, given_up: Callable[[], str | None]) -> None:
         """``given_up`` says why nobody will start the model server again, or None while it may come."""
         self._deadline = time.monotonic() + wait_seconds
         self._given_up = given_up
-        self._call = call
         self._lost_until: float | None = None
         self._death_seen = False
 
@@ -32,7 +29,7 @@ class Patience:
         reason = self._given_up()
         if reason is not None:
             raise ModelUnavailable(reason, retry_after=30) from error
-        self._pause(error, self._deadline)
+        _pause(error, self._deadline)
 
     def after_lost(self, error: ModelServerLost) -> None:
         """It hung up before it answered anything: its end, unless the request itself is what kills it.
@@ -40,15 +37,14 @@ class Patience:
         Raises ``error`` when a server that came back was lost too, and when one hangs up for longer
         than dying, or waiting, may take.
         """
-        if self._lost_until is None:
-            self._lost_until = min(time.monotonic() + DYING_SECONDS, self._deadline)
         if self._death_seen:
             raise error
-        self._pause(error, self._lost_until)
+        if self._lost_until is None:
+            self._lost_until = min(time.monotonic() + DYING_SECONDS, self._deadline)
+        _pause(error, self._lost_until)
 
-    def _pause(self, error: Exception, deadline: float) -> None:
-        if self._call.cancelled:
-            raise cancelled_error(self._call.reason) from error
-        if time.monotonic() >= deadline:
-            raise error
-        time.sleep(RETRY_SECONDS)
+
+def _pause(error: Exception, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise error
+    time.sleep(RETRY_SECONDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -10,8 +12,10 @@ import pytest
 from mistral_api.errors import ModelServerLost, ModelUnavailable
 from mistral_api.inference import patience as module
 from mistral_api.inference.cancellation import Call
+from mistral_api.inference.client import ModelServer
 from mistral_api.inference.patience import Patience
 from mistral_api.inference.translation import ClientClosedRequest
+from mistral_api.settings import Settings
 
 LOST = ModelServerLost("It hung up.")
 AWAY = ModelUnavailable("Nobody listens.")
@@ -26,7 +30,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _patience(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> Patience:
-    return Patience(wait_seconds, given_up, Call())
+    return Patience(wait_seconds, given_up)
 
 
 def _exhaust(tries: Callable[[], None]) -> None:
@@ -69,8 +73,13 @@ def test_a_supervisor_that_gave_up_ends_the_wait_with_its_reason() -> None:
         _patience(given_up=lambda: "no such file").after_unavailable(AWAY)
 
 
-def test_a_client_that_left_waits_for_nothing() -> None:
-    call = Call()
-    call.cancel("client")
-    with pytest.raises(ClientClosedRequest):
-        Patience(30.0, lambda: None, call).after_lost(LOST)
+def test_a_client_that_left_waits_for_nothing(pauses: list[float]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # held, but not listened on
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with contextlib.closing(ModelServer(Settings(model_server_url=url), lambda: None)) as server:
+            call = Call()
+            call.cancel("client")
+            with pytest.raises(ClientClosedRequest):
+                server.generate("/v1/completions", {}, call)
+    assert not pauses
