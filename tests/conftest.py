@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg2.extras
 import pytest
@@ -10,7 +11,14 @@ import requests
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.running import Server, data_folder, running_server
+from tests.running import Server, data_folder, libpq_url, running_server
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A DATA_DIR of the test's own."""
+    with data_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +48,7 @@ def database(server: Server) -> Iterator[psycopg2.extensions.cursor]:
     """A cursor on the server's own database; rows are dictionaries."""
     embedded = start_embedded_postgres(server.data_dir)
     assert not embedded.owned
-    connection = psycopg2.connect(embedded.url.replace("+psycopg2", ""))
+    connection = psycopg2.connect(libpq_url(embedded.url))
     connection.autocommit = True
     with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
         yield cursor

@@ -55,6 +55,11 @@ def data_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def libpq_url(url: str) -> str:
+    """A SQLAlchemy URL as psycopg2 itself takes it."""
+    return url.replace("+psycopg2", "")
+
+
 def clean_environment(**settings: str) -> dict[str, str]:
     """The environment of the tests without settings of ours, and with these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

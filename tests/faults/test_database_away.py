@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.running import Server, data_folder, processes_of, running_server, wait_for
+from tests.running import Server, data_folder, libpq_url, processes_of, running_server, wait_for
 from tests.shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -71,7 +71,7 @@ def test_answers_go_on_and_nothing_recorded_is_lost(server: Server) -> None:
         assert server.health()["status"] == "ok"
         messages = requests.get(f"{server.url}/v1/conversations/meanwhile", timeout=10).json()["messages"]
         assert messages[0]["content"] == "I am meanwhile"
-        connection = psycopg2.connect(revived.url.replace("+psycopg2", ""))
+        connection = psycopg2.connect(libpq_url(revived.url))
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT count(*), count(DISTINCT request_id) FROM api_usage WHERE status = 200")
             assert cursor.fetchone() == (2, 2)

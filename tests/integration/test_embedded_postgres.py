@@ -20,16 +20,9 @@ from mistral_api.data_dir import is_root
 from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
 from mistral_api.embedded.postgres.layout import plan_layout
-from tests.running import ROOT, clean_environment, data_folder, wait_for
+from tests.running import ROOT, clean_environment, data_folder, libpq_url, wait_for
 
 as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local user has to be played")
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A DATA_DIR of the test's own."""
-    with data_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +35,7 @@ def shared() -> Iterator[tuple[Path, EmbeddedPostgres]]:
 
 
 def _query(url: str, statement: str = "SELECT 1") -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=10)
+    connection = psycopg2.connect(libpq_url(url), connect_timeout=10)
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
@@ -92,7 +85,7 @@ def test_another_local_user_is_refused(shared: tuple[Path, EmbeddedPostgres]) ->
         assert "Permission" in entered.stderr
         connected = subprocess.run(
             [sys.executable, "-c", f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); import psycopg2; "
-             f"os.setuid({nobody.pw_uid}); {script}", url.replace("+psycopg2", "")],
+             f"os.setuid({nobody.pw_uid}); {script}", libpq_url(url)],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert connected.returncode != 0

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,6 @@ import requests
 from tests.running import (
     ROOT,
     clean_environment,
-    data_folder,
     free_port,
     launched,
     processes_of,
@@ -32,13 +30,6 @@ LONG_STREAM = {
     "stream": True,
     "session_id": "before-the-end",
 }
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A DATA_DIR of the test's own."""
-    with data_folder() as folder:
-        yield folder
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -19,7 +19,7 @@ import requests
 
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import ModelServerStatus, read_status
-from tests.running import ROOT, clean_environment, data_folder, free_port, processes_of, wait_for
+from tests.running import ROOT, clean_environment, free_port, processes_of, wait_for
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
@@ -65,13 +65,6 @@ def _supervisor(data_dir: Path, **settings: str) -> Iterator[Running]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A DATA_DIR of the test's own."""
-    with data_folder() as folder:
-        yield folder
 
 
 def _run(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
