@@ -6,7 +6,7 @@ from alembic import context
 from flask import current_app
 
 from mistral_api.extensions import db
-from mistral_api.tables import conversation, usage  # noqa: F401 - their tables join the metadata
+from mistral_api.tables import conversation, rollup, usage  # noqa: F401 - their tables join the metadata
 
 
 def _belongs_to_us(_object: object, name: str | None, kind: str, *_rest: object) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2.extensions
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -59,6 +59,8 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
     """
     in_url = make_url(url).query
     return {
+        # What users wrote stands in parameters: it must not get into a log with an error.
+        "hide_parameters": True,
         "pool_pre_ping": True,
         "pool_recycle": 300,
         "pool_size": settings.database_pool_size,
@@ -66,6 +68,18 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "pool_timeout": 5,
         "connect_args": {name: value for name, value in _LIBPQ_DEADLINES.items() if name not in in_url},
     }
+
+
+def writer_engine(engine: Engine, settings: Settings) -> Engine:
+    """A second way to the same database, with the one connection that the writer needs.
+
+    Readers who wait for what it writes cannot take it away. It is not checked before use: a batch that
+    fails is delivered again, and one round trip fewer counts where the database is far away.
+    """
+    options = engine_options(settings, engine.url.render_as_string(hide_password=False))
+    made = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
+    bound_statements(made)
+    return made
 
 
 def bound_statements(engine: Engine) -> None:

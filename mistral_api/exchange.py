@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,8 +26,10 @@ class Exchange:
     client_address: str | None = None
     client_request_id: str | None = None
     session_id: str | None = None
-    model: str | None = None
     stream: bool = False
+    messages: list[dict[str, Any]] | None = None
+    # The model may be known only at the end, as all that follows is.
+    model: str | None = None
     status: int = 200
     error_code: str | None = None
     prompt_tokens: int | None = None
@@ -37,36 +39,68 @@ class Exchange:
     time_to_first_token_ms: float | None = None
     tokens_per_second: float | None = None
     finish_reason: str | None = None
-    messages: list[dict[str, Any]] | None = None
     answers: list[dict[str, Any]] | None = None
     answer_status: str = "complete"
+
+    def interrupted(self) -> Exchange:
+        """The exchange as it is recorded if this process dies now."""
+        return replace(self, status=500, error_code="interrupted", answer_status="interrupted")
 
     @property
     def shown_request_id(self) -> str:
         """The id that the client saw in ``X-Request-Id``."""
         return self.client_request_id or str(self.id)
 
-    def to_bytes(self) -> bytes:
-        """The journal's form: JSON."""
-        return orjson.dumps(self)
+    def opening(self) -> bytes:
+        """What is known at the start, in the journal's form: JSON."""
+        return _to_json({name: getattr(self, name) for name in _OPENING})
+
+    def outcome(self) -> bytes:
+        """What is known at the end, in the journal's form."""
+        return _to_json({name: getattr(self, name) for name in _OUTCOME})
 
     @classmethod
-    def from_bytes(cls, payload: bytes) -> Exchange:
+    def from_parts(cls, opening: bytes, outcome: bytes) -> Exchange:
         """Read the journal's form. Raises ValueError, KeyError or TypeError for anything else."""
-        fields = orjson.loads(payload)
-        if rb"\u0000" in payload:
-            fields = _without_nul(fields)
-        fields["id"] = UUID(fields["id"])
-        fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-        return cls(**fields)
+        known = orjson.loads(opening) | orjson.loads(outcome)
+        if rb"\u0000" in opening or rb"\u0000" in outcome:
+            known = _without_nul(known)
+        known["id"] = UUID(known["id"])
+        known["created_at"] = datetime.fromisoformat(known["created_at"])
+        return cls(**known)
+
+
+_NAMES = tuple(field.name for field in fields(Exchange))
+_OPENING, _OUTCOME = _NAMES[: _NAMES.index("status")], _NAMES[_NAMES.index("model") :]
+
+
+# How an exchange ended whose process died before it wrote anything down.
+UNKNOWN_OUTCOME = orjson.dumps({"status": 500, "error_code": "interrupted", "answer_status": "interrupted"})
+
+
+def _to_json(known: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(known)
+    except TypeError:
+        # Half a surrogate pair is no character: UTF-8 cannot hold it, nor can PostgreSQL.
+        return orjson.dumps(_mapped(known, _without_surrogates))
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _without_nul(value: Any) -> Any:
     """PostgreSQL's text and jsonb hold no NUL character: it becomes U+FFFD."""
+    return _mapped(value, lambda text: text.replace("\0", "\ufffd"))
+
+
+def _mapped(value: Any, change: Any) -> Any:
+    """A JSON value with every string in it changed."""
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return change(value)
     if isinstance(value, list):
-        return [_without_nul(item) for item in value]
+        return [_mapped(item, change) for item in value]
     if isinstance(value, dict):
-        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+        return {_mapped(name, change): _mapped(item, change) for name, item in value.items()}
     return value

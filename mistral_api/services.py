@@ -11,12 +11,13 @@ from collections.abc import Callable
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
-from mistral_api.database import MIGRATIONS
+from mistral_api.database import MIGRATIONS, writer_engine
 from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
-from mistral_api.recording.recorder import Recorder
+from mistral_api.recording.housekeeping import Housekeeping
+from mistral_api.recording.recorder import Policy, Recorder
 from mistral_api.settings import Settings
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.states import State
@@ -38,12 +39,10 @@ class Services:
         self.model_server = ModelServer(settings, self._given_up)
         names = served_model_names(settings) if settings.supervised else []
         self.catalogue = Catalogue(self.model_server, names)
-        self.recorder = Recorder(
-            settings.data_dir / "journal",
-            engine,
-            store_content=settings.store_content,
-            retention_days=settings.retention_days,
-        )
+        self.writer_engine = writer_engine(engine, settings)
+        policy = Policy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+        self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
+        self.housekeeping = Housekeeping(engine, settings.retention_days)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.generator = Generator(self.model_server, self.catalogue, self.recorder)
         self._release_database = release_database
@@ -65,6 +64,7 @@ class Services:
             if self._state != "made":
                 return
             self.recorder.start()
+            self.housekeeping.start()
             self._state = "started"
             atexit.register(self.close)
 
@@ -76,8 +76,10 @@ class Services:
             self._state = "closed"
         atexit.unregister(self.close)
         self.model_server.close()
+        self.housekeeping.close()
         self.recorder.close()
         self.database_probe.close()
+        self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
 

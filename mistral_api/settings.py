@@ -61,7 +61,9 @@ class Settings:
         shown="embedded PostgreSQL in DATA_DIR",
         secret=True,
     )
-    database_pool_size: int = _setting(whole_number(1, 100), 5, "most connections to PostgreSQL per process")
+    database_pool_size: int = _setting(
+        whole_number(1, 100), 5, "most connections to PostgreSQL per process that read; one more writes"
+    )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
@@ -112,6 +114,15 @@ class Settings:
     )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", shown="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
+    store_attachment_bytes: int = _setting(
+        whole_number(0, 1 << 30),
+        1 << 20,
+        "largest image, sound or file (as base64) that is kept; of larger ones their hash and length are",
+        shown="1048576 (1 MiB)",
+    )
+    recording_required: bool = _setting(
+        YES_OR_NO, False, "true answers 503 rather than generate what the disk does not let us record"
+    )
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", shown="0 (for ever)"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Engine, create_engine
+
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id
 
@@ -23,3 +25,8 @@ def said(text: str) -> list[dict[str, Any]]:
 def answered(text: str) -> list[dict[str, Any]]:
     """The answers of a model that says this."""
     return [{"content": text}]
+
+
+def engine_that_is_away() -> Engine:
+    """The way to a PostgreSQL that nobody runs."""
+    return create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", connect_args={"connect_timeout": 1})

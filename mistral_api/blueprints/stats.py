@@ -6,7 +6,8 @@ from typing import Any
 
 from flask import Blueprint, request
 
-from mistral_api.analytics.usage import Window, usage_stats
+from mistral_api.analytics.stats import usage_stats
+from mistral_api.analytics.window import Window
 from mistral_api.blueprints.access import guard
 from mistral_api.blueprints.reads import database_session
 from mistral_api.schemas import StatsQuery, load
@@ -20,4 +21,4 @@ def show_stats() -> dict[str, Any]:
     """The usage of the last hours. Every caller is the one local owner, who may see it all."""
     query = load(_QUERY, request.args.to_dict())
     with database_session() as session:
-        return usage_stats(session, Window.last(query["hours"], owner=None))
+        return usage_stats(session, Window.last(query["hours"]))

@@ -1,124 +1,149 @@
-"""Adding an exchange to its conversation: only what is new, on the branch it belongs to."""
+"""Adding exchanges to their conversations: only what is new, on the branch it belongs to.
+
+A batch takes three round trips, however many conversations it touches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+import orjson
+from sqlalchemy import Connection, text
 
-from mistral_api.conversations.branch import branch_upwards, digests_of
-from mistral_api.conversations.matching import digest, repeated_system, shared_prefix
+from mistral_api.conversations.matching import chains_of
+from mistral_api.conversations.searching import searchable_text
+from mistral_api.conversations.tree import Node, Tree
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id
 from mistral_api.tables.conversation import Conversation, Message
+from mistral_api.tables.recordset import column_names, recordset
 
 TITLE_LENGTH = 80
-_OWN_COLUMNS = ("role", "content", "tool_calls")
+_HEAD = ("head_id", "updated_at", "message_count")
+
+_Key = tuple[str, str]
+
+_NEW = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+# In one order always, so that two transactions never wait for each other's rows.
+_OPEN = text(
+    "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
+    "SELECT id, owner, session_id, title, to_tsvector('simple', title), created_at, updated_at "
+    f"FROM {recordset(Conversation, _NEW)} ORDER BY owner, session_id "
+    "ON CONFLICT (owner, session_id) DO UPDATE SET updated_at = greatest(conversations.updated_at, excluded.updated_at)"
+    " RETURNING id, owner, session_id, head_id, updated_at"
+)
+# Upwards from each head to the last answered turn, and every stored message that is sent again.
+_UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant')) AS unanswered"
+_READ = text(
+    "WITH RECURSIVE upwards AS ("
+    f" SELECT m.id, m.conversation_id, m.parent_id, m.chain, {_UNANSWERED} FROM messages AS m"
+    " WHERE m.id = ANY(CAST(:heads AS uuid[]))"
+    " UNION ALL"
+    f" SELECT m.id, m.conversation_id, m.parent_id, m.chain, {_UNANSWERED} FROM upwards"
+    " JOIN messages AS m ON m.id = upwards.parent_id WHERE upwards.unanswered) "
+    "SELECT conversation_id, id, chain, unanswered, true AS resume, 0 AS sequence FROM upwards WHERE NOT unanswered "
+    "UNION ALL "
+    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, false, m.sequence "
+    f"FROM {recordset(Message, ['conversation_id', 'chain'])} "
+    "JOIN messages AS m ON m.conversation_id = given.conversation_id AND m.chain = given.chain ORDER BY sequence"
+)
+_WRITTEN = [name for name in column_names(Message) if name not in ("sequence", "search")]
+_NAMES = ", ".join(_WRITTEN)
+# No content is the JSON null, not the NULL of SQL.
+_VALUES = _NAMES.replace(" content,", " coalesce(content, 'null'),")
+_WRITE = text(
+    f"INSERT INTO messages ({_NAMES}, search) "
+    f"SELECT {_VALUES}, to_tsvector('simple', words) "
+    f"FROM {recordset(Message, _WRITTEN, more=['words text'])}; "
+    "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
+    "UPDATE conversations AS c SET head_id = given.head_id, updated_at = given.updated_at, "
+    "message_count = c.message_count + given.message_count "
+    f"FROM {recordset(Conversation, ['id', *_HEAD], 'trees')} WHERE c.id = given.id"
+)
 
 
-def append_exchange(session: Session, exchange: Exchange) -> None:
-    """Append an exchange's messages in the session's transaction; its session must be named."""
-    sent = exchange.messages or []
-    conversation = _locked_conversation(session, exchange, sent)
-    parent, new = _place(session, conversation, sent)
-    rows = _chain(exchange, conversation.id, parent, new)
-    parent = rows[-1].id if rows else parent
-    answers = _answers(exchange, conversation.id, parent)
-    session.add_all(rows + answers)
-    # The first of several choices is the one the conversation goes on from.
-    conversation.head_id = answers[0].id if answers else parent
-    conversation.message_count += len(rows) + len(answers)
-    conversation.updated_at = max(conversation.updated_at, _end_of(exchange))
+def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    """Append the messages of exchanges, each with a session, in the connection's transaction.
+
+    Raises sqlalchemy.exc.SQLAlchemyError, and AttributeError for what is not a message.
+    """
+    if not exchanges:
+        return
+    chains = {exchange.id: chains_of(exchange.messages or []) for exchange in exchanges}
+    trees = _open(connection, exchanges)
+    _read(connection, trees, exchanges, chains)
+    for exchange in exchanges:
+        trees[_key(exchange)].append(exchange, chains[exchange.id])
+    _write(connection, trees.values())
 
 
-def _end_of(exchange: Exchange) -> Any:
-    return exchange.created_at + timedelta(milliseconds=exchange.latency_ms)
+def _key(exchange: Exchange) -> _Key:
+    return exchange.owner, exchange.session_id or ""
 
 
-def _locked_conversation(session: Session, exchange: Exchange, sent: Sequence[dict[str, Any]]) -> Conversation:
-    """The conversation's row, made if need be, locked until the transaction ends."""
-    made = insert(Conversation).values(
-        id=new_id(),
-        owner=exchange.owner,
-        session_id=exchange.session_id,
-        title=_title(sent),
-        created_at=exchange.created_at,
-        updated_at=exchange.created_at,
-    )
-    session.execute(made.on_conflict_do_nothing(index_elements=["owner", "session_id"]))
-    found = select(Conversation).where(
-        Conversation.owner == exchange.owner, Conversation.session_id == exchange.session_id
-    )
-    return session.scalars(found.with_for_update()).one()
+def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, Tree]:
+    """Every conversation, made if need be, and locked until the transaction ends."""
+    new: dict[_Key, dict[str, Any]] = {}
+    for exchange in exchanges:
+        row = {
+            "id": new_id(),
+            "owner": exchange.owner,
+            "session_id": exchange.session_id,
+            "title": _title(exchange.messages or []),
+            "created_at": exchange.created_at,
+            "updated_at": exchange.created_at,
+        }
+        new.setdefault(_key(exchange), row)
+    rows = connection.execute(_OPEN, {"rows": _json(list(new.values()))})
+    return {(row.owner, row.session_id): Tree(row.id, row.updated_at, head_id=row.head_id) for row in rows}
+
+
+def _read(
+    connection: Connection,
+    trees: dict[_Key, Tree],
+    exchanges: Sequence[Exchange],
+    chains: dict[UUID, list[str]],
+) -> None:
+    """Read what the exchanges may repeat, and where each conversation goes on."""
+    wanted = [
+        {"conversation_id": tree.conversation_id, "chain": chain}
+        for exchange in exchanges
+        if (tree := trees[_key(exchange)]).head_id is not None
+        for chain in chains[exchange.id]
+    ]
+    if not wanted:
+        return
+    heads = [str(tree.head_id) for tree in trees.values() if tree.head_id is not None]
+    by_id = {tree.conversation_id: tree for tree in trees.values()}
+    for row in connection.execute(_READ, {"rows": _json(wanted), "heads": heads}):
+        tree, node = by_id[row.conversation_id], Node(row.id, row.chain.hex, row.unanswered)
+        if row.resume:
+            tree.resume = node
+        else:
+            tree.known[node.chain] = node
+
+
+def _write(connection: Connection, trees: Iterable[Tree]) -> None:
+    rows = [row for tree in trees for row in tree.rows]
+    heads = [
+        {"id": tree.conversation_id, "head_id": tree.head_id, "updated_at": tree.updated_at,
+         "message_count": len(tree.rows)}
+        for tree in trees
+    ]  # fmt: skip
+    answered = [str(node) for tree in trees for node in tree.answered]
+    connection.execute(_WRITE, {"rows": _json(rows), "answered": answered, "trees": _json(heads)})
 
 
 def _title(sent: Sequence[dict[str, Any]]) -> str | None:
     """The beginning of what the user said first."""
     for message in sent:
-        content = message.get("content")
-        if message.get("role") == "user" and isinstance(content, str) and content.strip():
-            return " ".join(content.split())[:TITLE_LENGTH]
+        said = searchable_text(message.get("content")) if message.get("role") == "user" else None
+        if said and said.strip():
+            return " ".join(said.split())[:TITLE_LENGTH]
     return None
 
 
-def _place(
-    session: Session, conversation: Conversation, sent: list[dict[str, Any]]
-) -> tuple[UUID | None, list[dict[str, Any]]]:
-    """The message to append to, and the sent messages that are new."""
-    if conversation.head_id is None:
-        return None, sent
-    stored = session.execute(digests_of(branch_upwards(conversation.head_id))).all()
-    stored_digests = [row.digest for row in stored]
-    digests, roles = [digest(message) for message in sent], [str(message.get("role")) for message in sent]
-    shared = shared_prefix(stored_digests, digests, roles)
-    if shared:
-        return stored[shared - 1].id, sent[shared:]
-    answered = [row.id for row in stored if row.status != "failed"]
-    # Messages that were never answered are left as a side branch when the session goes on.
-    return (answered[-1] if answered else None), sent[repeated_system(stored_digests, digests, roles) :]
-
-
-def _chain(
-    exchange: Exchange, conversation_id: UUID, parent: UUID | None, new: Sequence[dict[str, Any]]
-) -> list[Message]:
-    """The client's new messages, each the child of the one before."""
-    status = "complete" if exchange.answers else exchange.answer_status
-    rows: list[Message] = []
-    for message in new:
-        row = _row(exchange, conversation_id, rows[-1].id if rows else parent, message)
-        row.status = status
-        rows.append(row)
-    return rows
-
-
-def _answers(exchange: Exchange, conversation_id: UUID, parent: UUID | None) -> list[Message]:
-    """The model's choices, siblings of each other; the request's tokens stand with the first."""
-    rows = []
-    for message in exchange.answers or []:
-        row = _row(exchange, conversation_id, parent, {"role": "assistant"} | message)
-        row.status, row.created_at, row.model = exchange.answer_status, _end_of(exchange), exchange.model
-        rows.append(row)
-    if rows:
-        rows[0].prompt_tokens, rows[0].completion_tokens = exchange.prompt_tokens, exchange.completion_tokens
-    return rows
-
-
-def _row(exchange: Exchange, conversation_id: UUID, parent: UUID | None, message: dict[str, Any]) -> Message:
-    extra = {name: value for name, value in message.items() if name not in _OWN_COLUMNS and value is not None}
-    return Message(
-        id=new_id(),
-        conversation_id=conversation_id,
-        parent_id=parent,
-        role=message.get("role", "user"),
-        content=message.get("content"),
-        tool_calls=message.get("tool_calls"),
-        extra=extra or None,
-        digest=digest(message),
-        request_id=exchange.shown_request_id,
-        created_at=exchange.created_at,
-    )
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    return orjson.dumps(rows).decode()

@@ -29,9 +29,3 @@ def branch_upwards(start: UUID, *, limit: int | None = None, stop_before: UUID |
 def messages_of(branch: CTE) -> Select[Message]:
     """The messages of a walk, oldest first."""
     return select(Message).join(branch, Message.id == branch.c.id).order_by(branch.c.depth.desc())
-
-
-def digests_of(branch: CTE) -> Select[UUID, str, str]:
-    """(id, digest, status) of a walk, oldest first: enough to recognise messages by."""
-    columns = select(Message.id, Message.digest, Message.status)
-    return columns.join(branch, Message.id == branch.c.id).order_by(branch.c.depth.desc())

@@ -7,7 +7,7 @@ what is new; one that leaves the stored branch somewhere starts another branch t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import orjson
@@ -40,25 +40,35 @@ def _call(call: Any) -> Any:
     return call
 
 
-def shared_prefix(stored: Sequence[str], sent: Sequence[str], sent_roles: Sequence[str]) -> int:
-    """How many messages at the start of ``sent`` are those at the start of the ``stored`` branch.
+def chain_of(above: str, own: str) -> str:
+    """What makes two messages the same, all that was said before them included: 32 hexadecimal digits.
 
-    Only a list that repeats an answer of the assistant proves that its client resends the history;
-    without one the messages are new ones, and the answer is 0.
+    ``above`` is the chain of the message before (empty for the first), ``own`` the message's digest.
     """
-    length = 0
-    while length < min(len(stored), len(sent)) and stored[length] == sent[length]:
-        length += 1
-    return length if "assistant" in sent_roles[:length] else 0
+    return hashlib.blake2b(f"{above}{own}".encode(), digest_size=16).hexdigest()
 
 
-def repeated_system(stored: Sequence[str], sent: Sequence[str], sent_roles: Sequence[str]) -> int:
+def chains_of(sent: Sequence[dict[str, Any]]) -> list[str]:
+    """The chain of each message of a list that begins a conversation."""
+    chains: list[str] = []
+    for message in sent:
+        chains.append(chain_of(chains[-1] if chains else "", digest(message)))
+    return chains
+
+
+def shared_prefix(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
+    """How many messages at the start of a sent list are a stored branch, or its beginning.
+
+    ``known`` has the chains of the stored messages. Only a list that repeats an answer of the assistant
+    proves that its client resends the history; without one the messages are new ones, and the answer is 0.
+    """
+    first_answer = roles.index("assistant") if "assistant" in roles else len(roles)
+    return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in known), 0)
+
+
+def repeated_system(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
     """How many leading system messages a client without history sends again each turn."""
     length = 0
-    while (
-        length < min(len(stored), len(sent))
-        and sent_roles[length] in ("system", "developer")
-        and stored[length] == sent[length]
-    ):
+    while length < len(roles) and roles[length] in ("system", "developer") and chains[length] in known:
         length += 1
     return length

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from mistral_api.errors import ApiError
+from mistral_api.errors import ApiError, Unavailable
 from mistral_api.exchange import Exchange
 from mistral_api.generation.endpoints import Endpoint
+from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
-from mistral_api.recording.recorder import Recorder
+from mistral_api.recording.recorder import Recorder, RecordingFailed
 from mistral_api.security.access import Caller
 
 
@@ -28,6 +30,10 @@ class OpenExchange:
     ) -> None:
         self._recorder = recorder
         self._started = time.monotonic()
+        self._position: int | None = None
+        # The checkpoints are made by a thread of their own while the answer is read.
+        self._lock = threading.Lock()
+        self._unwritten = False
         self.ended = False
         self.transcript = Transcript()
         self.record = Exchange(
@@ -39,16 +45,24 @@ class OpenExchange:
             client_request_id=client_request_id,
         )
 
-    def describe(
+    def begin(
         self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
     ) -> None:
-        """Note what a valid request asks for."""
+        """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``)."""
         self.transcript = Transcript(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
         self.record.stream = bool(payload.get("stream"))
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
-        self.record.messages = None if payload.get("store") is False else messages
+        self.record.messages = None if payload.get("store") is False else self._recorder.kept(messages)
+        try:
+            self._position = self._recorder.begin(self.record, self._progress)
+        except RecordingFailed as error:
+            raise Unavailable(
+                "Requests cannot be recorded now, and this server answers none that it cannot record.",
+                code="recording_unavailable",
+                retry_after=5,
+            ) from error
 
     @property
     def headers(self) -> dict[str, str]:
@@ -60,6 +74,24 @@ class OpenExchange:
         if self.record.time_to_first_token_ms is None:
             self.record.time_to_first_token_ms = self._elapsed_ms()
 
+    def read(self, events: bytes) -> None:
+        """Take a run of events of the answer into the transcript."""
+        with self._lock:
+            for event in split_events(events):
+                data = event_data(event)
+                if isinstance(data, dict):
+                    self.transcript.add_chunk(data)
+            self._unwritten = True
+
+    def _progress(self) -> bytes | None:
+        """The outcome if this process died now; None where it is the same as last time."""
+        with self._lock:
+            if self.ended or not self._unwritten:
+                return None
+            self._unwritten = False
+            self._take_over("interrupted")
+            return self.record.interrupted().outcome()
+
     def succeed(self) -> None:
         """The answer is complete."""
         self._end("complete")
@@ -70,9 +102,15 @@ class OpenExchange:
         self._end("interrupted" if self.transcript.said_anything else "failed")
 
     def _end(self, status: str) -> None:
-        if self.ended:
-            return
-        self.ended = True
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
+            self._take_over(status)
+        self._recorder.end(self._position, self.record)
+
+    def _take_over(self, status: str) -> None:
+        """Bring the record up to what is known now."""
         record, transcript = self.record, self.transcript
         record.latency_ms = self._elapsed_ms()
         record.answer_status = status
@@ -82,7 +120,6 @@ class OpenExchange:
         # An answer may be complete and empty; one cut short before its first word is none.
         if record.messages is not None and (status == "complete" or transcript.said_anything):
             record.answers = [transcript.choices[index].answer for index in sorted(transcript.choices)]
-        self._recorder.record(record)
 
     def _count(self) -> None:
         """Take over the token counts, and work out the times that nobody measured."""

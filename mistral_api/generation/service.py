@@ -11,7 +11,7 @@ import orjson
 from mistral_api.errors import ApiError, ModelServerError, internal_error
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.streaming import StreamRelay, read_events
+from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
 from mistral_api.inference.cancellation import Call
@@ -68,7 +68,7 @@ class Generator:
         self._catalogue.check(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
         model = payload.get("model") or self._catalogue.default()
-        exchange.describe(payload, session_id, model, endpoint.messages(payload))
+        exchange.begin(payload, session_id, model, endpoint.messages(payload))
         ours = self._server.supervised
         answer = self._server.generate(endpoint.path, upstream_payload(payload, ours=ours), asked.call)
         if not ours and not payload.get("stream"):
@@ -94,7 +94,7 @@ def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, *, 
     try:
         for events in stream:
             exchange.first_bytes()
-            read_events(events, exchange)
+            exchange.read(events)
     finally:
         stream.close()
     exchange.succeed()

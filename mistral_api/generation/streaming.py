@@ -49,28 +49,17 @@ class StreamRelay:
                 yield from self._without_usage(events)
             else:
                 yield events
-                self._read(events)
+                self._exchange.read(events)
 
     def _without_usage(self, events: bytes) -> Iterator[bytes]:
         """A chunk that carries nothing but the usage is not for a client that did not ask for it."""
-        self._read(events)
+        self._exchange.read(events)
         for event in split_events(events):
             data = event_data(event)
             if not (isinstance(data, dict) and data.get("choices") == []):
                 yield event + b"\n\n"
 
-    def _read(self, events: bytes) -> None:
-        read_events(events, self._exchange)
-
     def close(self) -> None:
         """Called by the WSGI server, whatever happened: before the end it means that the client left."""
         self._exchange.fail(ClientClosedRequest("The client closed the connection."))
         self._stream.close()
-
-
-def read_events(events: bytes, exchange: OpenExchange) -> None:
-    """Take a run of events into the exchange's transcript."""
-    for event in split_events(events):
-        data = event_data(event)
-        if isinstance(data, dict):
-            exchange.transcript.add_chunk(data)

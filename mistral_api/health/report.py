@@ -29,9 +29,9 @@ def health_of(services: Services, *, details: bool) -> Health:
     if not details:
         model_server = {name: value for name, value in model_server.items() if name not in _PRIVATE}
     database = services.database_probe.report()
-    backlog = services.recorder.backlog()
+    recording = services.recorder.state()
     serving = model_server["state"] == "ready"
-    whole = database["status"] == "ok" and database["schema"] == "current" and backlog.healthy
+    whole = database["status"] == "ok" and database["schema"] == "current" and recording.healthy
     status = "unavailable" if not serving else ("ok" if whole else "degraded")
     return Health(
         serving,
@@ -42,8 +42,10 @@ def health_of(services: Services, *, details: bool) -> Health:
             "model_server": model_server,
             "database": database,
             "recording": {
-                "pending": backlog.pending,
-                "oldest_pending_seconds": backlog.oldest_pending_seconds,
+                "status": "ok" if recording.healthy else "failing",
+                "pending": recording.pending,
+                "oldest_pending_seconds": recording.oldest_pending_seconds,
+                "rejected": recording.rejected,
             },
             "gpu": [],
         },

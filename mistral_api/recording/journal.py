@@ -1,45 +1,21 @@
-"""The journal: exchanges on the local disk until PostgreSQL has them.
-
-SQLite in WAL mode (sqlite.org/wal.html): a committed row survives ``kill -9`` of the process at any
-instant, and several processes may share the file. ``synchronous=NORMAL`` trades the last moments
-before a power failure for a commit without fsync.
-"""
+"""The journal, as requests see it: what they were asked, how far they are, how they ended."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.exchange import Exchange
+from mistral_api.recording.journal_file import connect, transaction
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS exchanges (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    session TEXT,
-    written_at REAL NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS exchanges_session ON exchanges (session);
-CREATE TABLE IF NOT EXISTS rejected (
-    position INTEGER PRIMARY KEY,
-    reason TEXT NOT NULL,
-    rejected_at REAL NOT NULL,
-    payload BLOB NOT NULL
-);
-"""
-
-BUSY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One journaled exchange that PostgreSQL does not have yet."""
-
-    position: int
-    payload: bytes
+_BEGIN = "INSERT INTO exchanges (process, session, opening) VALUES (?, ?, ?)"
+_END = "INSERT INTO endings (position, ended_at, outcome) VALUES (?, ?, ?)"
+_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints (position, outcome) VALUES (?, ?)"
+_WAITING = (
+    "SELECT 1 FROM exchanges JOIN endings ON endings.position = exchanges.position WHERE exchanges.session = ? LIMIT 1"
+)
 
 
 def session_key(owner: str, session_id: str) -> str:
@@ -48,69 +24,68 @@ def session_key(owner: str, session_id: str) -> str:
 
 
 class Journal:
-    """The exchanges that wait for PostgreSQL, oldest first. Safe to use from several threads."""
+    """The journal's file, for requests. Safe to use from several threads and several processes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the journal, making the folder if need be. Raises OSError or sqlite3.Error."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / "journal.sqlite3"
-        path.touch(mode=0o600)
+    def __init__(self, path: Path, process: str) -> None:
+        """Open a prepared journal for the process of that name. Raises sqlite3.Error."""
+        self._process = process
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.executescript(_SCHEMA)
+        self._connection = connect(path)
 
-    def append(self, exchange: Exchange) -> None:
-        """Add an exchange; it is safe when this returns. Raises sqlite3.Error."""
+    def begin(self, exchange: Exchange) -> int:
+        """Write down what a request asks for; answer its position. It is safe when this returns.
+
+        Raises sqlite3.Error.
+        """
         session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
+        row = (self._process, session, exchange.opening())
         with self._lock:
-            self._connection.execute(
-                "INSERT INTO exchanges (session, written_at, payload) VALUES (?, ?, ?)",
-                (session, time.time(), exchange.to_bytes()),
-            )
+            position = self._connection.execute(_BEGIN, row).lastrowid
+        assert position is not None  # noqa: S101 - an INSERT always has one
+        return position
 
-    def oldest(self, limit: int) -> list[Entry]:
-        """The entries that have waited longest."""
+    def end(self, position: int, exchange: Exchange) -> None:
+        """Write down how a request ended. It is safe when this returns. Raises sqlite3.Error."""
+        row = (position, time.time(), exchange.outcome())
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT position, payload FROM exchanges ORDER BY position LIMIT ?", (limit,)
-            ).fetchall()
-        return [Entry(position, payload) for position, payload in rows]
+            self._connection.execute(_END, row)
 
-    def remove(self, entries: list[Entry]) -> None:
-        """Forget entries that PostgreSQL has committed."""
-        with self._lock:
-            self._connection.execute("BEGIN")
-            self._connection.executemany(
-                "DELETE FROM exchanges WHERE position = ?", [(entry.position,) for entry in entries]
-            )
-            self._connection.execute("COMMIT")
+    def add(self, exchange: Exchange) -> None:
+        """Write down, all or nothing, a request that has ended already. Raises sqlite3.Error."""
+        session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
+        opening, outcome = exchange.opening(), exchange.outcome()
+        with self._lock, transaction(self._connection):
+            position = self._connection.execute(_BEGIN, (self._process, session, opening)).lastrowid
+            self._connection.execute(_END, (position, time.time(), outcome))
 
-    def reject(self, entry: Entry, reason: str) -> None:
-        """Set an entry aside that PostgreSQL will never take; it stays readable with the reason."""
-        with self._lock:
-            self._connection.execute("BEGIN")
-            self._connection.execute(
-                "INSERT OR IGNORE INTO rejected (position, reason, rejected_at, payload) VALUES (?, ?, ?, ?)",
-                (entry.position, reason, time.time(), entry.payload),
-            )
-            self._connection.execute("DELETE FROM exchanges WHERE position = ?", (entry.position,))
-            self._connection.execute("COMMIT")
+    def checkpoint(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
+        """Write down how far requests are, by position. Raises sqlite3.Error."""
+        with self._lock, transaction(self._connection):
+            self._connection.executemany(_CHECKPOINT, outcomes)
 
     def has_session(self, owner: str, session_id: str) -> bool:
-        """Whether anything of a session still waits."""
+        """Whether anything that was said in a session waits for PostgreSQL. Raises sqlite3.Error."""
         with self._lock:
-            row = self._connection.execute(
-                "SELECT 1 FROM exchanges WHERE session = ? LIMIT 1", (session_key(owner, session_id),)
-            ).fetchone()
+            row = self._connection.execute(_WAITING, (session_key(owner, session_id),)).fetchone()
         return row is not None
 
     def pending(self) -> tuple[int, float | None]:
-        """How many entries wait, and since when the oldest does (Unix seconds)."""
+        """How many ended exchanges wait, and since when the oldest does (Unix seconds). Raises sqlite3.Error."""
         with self._lock:
-            count, oldest = self._connection.execute("SELECT count(*), min(written_at) FROM exchanges").fetchone()
+            count, oldest = self._connection.execute("SELECT count(*), min(ended_at) FROM endings").fetchone()
         return count, oldest
+
+    def rejected(self) -> int:
+        """How many exchanges are set aside. Raises sqlite3.Error."""
+        with self._lock:
+            (count,) = self._connection.execute("SELECT count(*) FROM rejected").fetchone()
+        return int(count)
+
+    def require_writable(self) -> None:
+        """Write something that changes nothing. Raises sqlite3.Error where the disk does not take it."""
+        with self._lock, transaction(self._connection):
+            row = self._connection.execute(_BEGIN, (self._process, None, bytes(8192)))
+            self._connection.execute("DELETE FROM exchanges WHERE position = ?", (row.lastrowid,))
 
     def close(self) -> None:
         """Close the file. What still waits is delivered after the next start."""

@@ -9,31 +9,54 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from mistral_api.analytics.periods import next_month, start_of
+
 log = logging.getLogger(__name__)
 
 # Two processes must not make the same partition at the same time.
 _LOCK = 9001
-
-
-def month_of(moment: datetime) -> datetime:
-    """The first instant of a moment's month, in UTC."""
-    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def next_month(month: datetime) -> datetime:
-    """The first instant of the month after."""
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+_PREFIX = "api_usage_"
+# How many months that are still to come have their partition already.
+AHEAD = 2
 
 
 def partition_name(month: datetime) -> str:
     """``api_usage_2026_11`` for November 2026."""
-    return f"api_usage_{month:%Y_%m}"
+    return f"{_PREFIX}{month:%Y_%m}"
+
+
+def month_of_partition(name: str) -> datetime | None:
+    """The month of a partition, or None for the default one."""
+    try:
+        return datetime.strptime(name, f"{_PREFIX}%Y_%m").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def coming_months(now: datetime) -> list[datetime]:
+    """The month of now and those for which partitions are made ahead."""
+    months = [start_of("month", now)]
+    for _ in range(AHEAD):
+        months.append(next_month(months[-1]))
+    return months
+
+
+def partitions(connection: Connection) -> list[str]:
+    """The names of all partitions."""
+    query = (
+        "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid "
+        "WHERE i.inhparent = 'api_usage'::regclass ORDER BY c.relname"
+    )
+    return list(connection.scalars(text(query)))
 
 
 def create_partitions(connection: Connection, months: Iterable[datetime]) -> None:
     """Make the partitions of these months where they are missing, in the connection's transaction."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    there = set(partitions(connection))
     for month in months:
+        if partition_name(month) in there:
+            continue
         try:
             with connection.begin_nested():
                 connection.execute(

@@ -1,4 +1,4 @@
-"""The recorder: takes each finished exchange into the journal and wakes the writer."""
+"""The recorder: what requests call to leave their record, and what readers ask about it."""
 
 from __future__ import annotations
 
@@ -6,103 +6,195 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
 from mistral_api.exchange import Exchange
+from mistral_api.recording.attachments import without_large_attachments
+from mistral_api.recording.checkpoints import Progress
+from mistral_api.recording.complaints import Complaint
 from mistral_api.recording.journal import Journal
-from mistral_api.recording.writer import Writer
+from mistral_api.recording.spool import Spool
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.01
-WARN_SECONDS = 60.0
+# A journal that could not be opened or written is tried again no more often than this.
+TRY_AGAIN_SECONDS = 1.0
+# Exchanges that the disk did not take, kept until it does: this many, the newest.
+KEPT_IN_MEMORY = 200
+# How long closing may take to deliver what waits.
+DRAIN_SECONDS = 5.0
+
+
+class RecordingFailed(Exception):
+    """The journal cannot be written, and RECORDING_REQUIRED says that nothing goes unrecorded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits for PostgreSQL. ``healthy`` is false while the journal itself cannot be written."""
+class Policy:
+    """What is recorded: any text at all, attachments of how many bytes; and whether requests depend on it."""
 
-    pending: int
-    oldest_pending_seconds: float | None
+    store_content: bool = True
+    attachment_bytes: int = 1 << 20
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingState:
+    """What waits for PostgreSQL, and what it will never take.
+
+    ``healthy`` is false while the journal itself cannot be written; ``pending`` and ``rejected`` are 0 then
+    if it cannot be read either.
+    """
+
     healthy: bool
+    pending: int = 0
+    oldest_pending_seconds: float | None = None
+    rejected: int = 0
 
 
 class Recorder:
-    """Owns the journal and the writer from :meth:`start` to :meth:`close`."""
+    """Owns the journal and the threads on it from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, folder: Path, engine: Engine, *, store_content: bool, retention_days: int) -> None:
+    def __init__(self, folder: Path, engine: Engine, policy: Policy) -> None:
+        """``engine`` is the writer's own: it takes one connection."""
         self._folder = folder
         self._engine = engine
-        self._store_content = store_content
-        self._retention_days = retention_days
+        self._policy = policy
         self._lock = threading.Lock()
-        self._journal: Journal | None = None
-        self._writer: Writer | None = None
+        self._spool: Spool | None = None
         self._healthy = True
-        self._warned_at = float("-inf")
+        self._late: deque[tuple[int | None, Exchange]] = deque(maxlen=KEPT_IN_MEMORY)
+        self._try_at = float("-inf")
+        self._complain = Complaint(log)
 
     def start(self) -> None:
-        """Open the journal and begin delivering. Does nothing the second time. Raises OSError."""
+        """Open the journal and begin delivering. A disk that does not take it is tried again later."""
         with self._lock:
-            if self._journal is not None:
+            if self._spool is not None or time.monotonic() < self._try_at:
                 return
             try:
-                self._journal = Journal(self._folder)
-            except sqlite3.Error as error:
-                raise OSError(f"the journal in {self._folder} cannot be opened: {error}") from error
-            self._writer = Writer(self._journal, self._engine, self._retention_days)
-            self._writer.start()
+                self._spool = Spool(self._folder, self._engine)
+            except (OSError, sqlite3.Error) as error:
+                self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
+                self._failed(error)
 
-    def record(self, exchange: Exchange) -> None:
-        """Journal a finished exchange. A disk that fails costs the record, never the answer."""
-        if not self._store_content:
-            exchange.messages = exchange.answers = None
-        journal, writer = self._running()
+    def kept(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+        """What is to be recorded of the messages of a request."""
+        if not self._policy.store_content:
+            return None
+        return without_large_attachments(messages, self._policy.attachment_bytes)
+
+    def begin(self, exchange: Exchange, progress: Progress) -> int | None:
+        """Journal what a request asks for; answer its position, or None where the disk did not take it.
+
+        ``progress`` is asked for the outcome so far while the exchange is open. Raises RecordingFailed if
+        recording is required.
+        """
+        spool = self._opened()
         try:
-            journal.append(exchange)
-            self._healthy = True
+            if spool is None:
+                raise sqlite3.OperationalError("the journal is not open")
+            position = spool.journal.begin(exchange)
         except sqlite3.Error as error:
-            self._healthy = False
-            self._warn(error)
-        writer.notify()
+            self._failed(error)
+            if self._policy.required:
+                raise RecordingFailed("the journal cannot be written") from error
+            return None
+        self._succeeded(spool.journal)
+        spool.checkpoints.add(position, progress)
+        return position
 
-    def _running(self) -> tuple[Journal, Writer]:
-        if self._journal is None or self._writer is None:
-            raise RuntimeError("the recorder has not been started")
-        return self._journal, self._writer
+    def end(self, position: int | None, exchange: Exchange) -> None:
+        """Journal how an exchange ended. A disk that fails costs the record, never the answer."""
+        spool = self._opened()
+        try:
+            if spool is None:
+                raise sqlite3.OperationalError("the journal is not open")
+            _write(spool.journal, position, exchange)
+        except sqlite3.Error as error:
+            self._late.append((position, exchange))
+            self._failed(error)
+        else:
+            self._succeeded(spool.journal)
+        if spool is not None and position is not None:
+            spool.checkpoints.discard(position)
 
-    def _warn(self, error: Exception) -> None:
-        """One warning a minute: a full disk must not be filled with warnings."""
-        if time.monotonic() - self._warned_at >= WARN_SECONDS:
-            self._warned_at = time.monotonic()
-            log.error("exchanges are not being recorded: the journal cannot be written: %s", error)
+    def _opened(self) -> Spool | None:
+        if self._spool is None:
+            self.start()
+        return self._spool
+
+    def _succeeded(self, journal: Journal) -> None:
+        """The disk takes writes: write what it did not take before."""
+        self._healthy = True
+        while self._late:
+            try:
+                position, exchange = self._late.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                _write(journal, position, exchange)
+            except sqlite3.Error as error:
+                self._late.appendleft((position, exchange))
+                self._failed(error)
+                return
+
+    def _failed(self, error: Exception) -> None:
+        self._healthy = False
+        self._complain("requests are not being recorded: the journal in %s cannot be written: %s", self._folder, error)
 
     def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
         """Wait until PostgreSQL has all that was said in a session; False when it takes longer."""
-        journal, writer = self._running()
+        spool = self._opened()
+        if spool is None:
+            return True
         deadline = time.monotonic() + seconds
-        while journal.has_session(owner, session_id):
-            writer.hurry()
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_SECONDS)
+        try:
+            while spool.journal.has_session(owner, session_id):
+                spool.writer.hurry()
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(POLL_SECONDS)
+        except sqlite3.Error as error:
+            self._failed(error)
+            return False
         return True
 
-    def backlog(self) -> Backlog:
-        """How much waits, and since when."""
-        journal, _ = self._running()
-        count, oldest = journal.pending()
-        age = None if oldest is None else max(0.0, time.time() - oldest)
-        return Backlog(count, age, self._healthy)
+    def state(self) -> RecordingState:
+        """How recording goes. A journal that could not be written is tried again."""
+        spool = self._opened()
+        if spool is None:
+            return RecordingState(healthy=False)
+        try:
+            if not self._healthy and time.monotonic() >= self._try_at:
+                self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
+                spool.journal.require_writable()
+                self._succeeded(spool.journal)
+            count, oldest = spool.journal.pending()
+            age = None if oldest is None else max(0.0, time.time() - oldest)
+            return RecordingState(self._healthy, count, age, spool.journal.rejected())
+        except sqlite3.Error as error:
+            self._failed(error)
+            return RecordingState(healthy=False)
 
-    def close(self, seconds: float = 5.0) -> None:
+    def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Deliver what can be delivered in so many seconds; the rest stays in the journal."""
         with self._lock:
-            if self._writer is not None:
-                self._writer.close(seconds)
-            if self._journal is not None:
-                self._journal.close()
-            self._journal = self._writer = None
+            if self._spool is not None:
+                self._spool.close(seconds)
+            self._spool = None
+            # Nothing opens it again.
+            self._try_at = float("inf")
+
+
+def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
+    if position is None:
+        journal.add(exchange)
+    else:
+        journal.end(position, exchange)

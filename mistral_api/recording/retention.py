@@ -1,33 +1,95 @@
-"""Forgetting what is older than RETENTION_DAYS, a small batch at a time."""
+"""Forgetting what is older than RETENTION_DAYS: whole months of usage at once, the rest in small batches.
+
+The sums in ``usage_rollups`` and ``usage_series`` stay. Every step is a transaction of its own, so that
+no lock is held for long.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
-BATCH = 500
+from mistral_api.analytics.periods import next_month, start_of
+from mistral_api.recording.partitions import month_of_partition, partitions
 
-_STATEMENTS = (
+BATCH = 100
+# Dropping a partition locks the whole table for a moment: it gives up rather than hold everybody up.
+LOCK_SECONDS = 3
+
+_DELETE_CONVERSATIONS = text(
     "DELETE FROM conversations WHERE id IN "
-    "(SELECT id FROM conversations WHERE updated_at < :before ORDER BY updated_at LIMIT :batch)",
+    "(SELECT id FROM conversations WHERE updated_at < :before ORDER BY updated_at LIMIT :batch)"
+)
+_DELETE_USAGE = text(
     "DELETE FROM api_usage WHERE (request_id, created_at) IN (SELECT request_id, created_at "
-    "FROM api_usage WHERE created_at < :before ORDER BY created_at LIMIT :batch)",
+    "FROM api_usage WHERE created_at < :before ORDER BY created_at LIMIT :batch)"
+)
+_DELETE_SESSIONS = text(
+    "DELETE FROM usage_sessions WHERE (owner, session_id) IN (SELECT owner, session_id "
+    "FROM usage_sessions WHERE last_hour < :before ORDER BY last_hour LIMIT :batch)"
+)
+_REMEMBER = text(
+    "WITH former AS (DELETE FROM usage_pruned RETURNING before) "
+    "INSERT INTO usage_pruned SELECT greatest(:before, (SELECT max(before) FROM former))"
 )
 
 
-def prune(engine: Engine, days: int) -> int:
-    """Delete conversations and usage rows older than so many days; answer how many rows went."""
-    before = datetime.now(UTC) - timedelta(days=days)
-    return sum(_delete(engine, statement, before) for statement in _STATEMENTS)
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was deleted: conversations with their messages, months of usage, and single usage rows."""
+
+    conversations: int
+    partitions: int
+    usage_rows: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.conversations} conversations, {self.partitions} months of usage "
+            f"and {self.usage_rows} more usage rows deleted"
+        )
 
 
-def _delete(engine: Engine, statement: str, before: datetime) -> int:
-    """Each batch in a transaction of its own: no lock is held for long."""
+def prune(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> Pruned:
+    """Delete conversations last used, and usage rows made, more than so many days ago (to the hour).
+
+    ``stop`` is asked between two steps. Raises sqlalchemy.exc.SQLAlchemyError.
+    """
+    before = start_of("hour", datetime.now(UTC) - timedelta(days=days))
+    conversations = _delete(engine, _DELETE_CONVERSATIONS, before, stop)
+    # From here on the sums of these hours cannot be made again from rows.
+    with engine.begin() as connection:
+        connection.execute(_REMEMBER, {"before": before})
+    dropped = _drop_partitions(engine, before, stop)
+    usage = _delete(engine, _DELETE_USAGE, before, stop)
+    _delete(engine, _DELETE_SESSIONS, before, stop)
+    return Pruned(conversations, dropped, usage)
+
+
+def _delete(engine: Engine, statement: TextClause, before: datetime, stop: Callable[[], bool]) -> int:
     deleted = 0
-    while True:
+    while not stop():
         with engine.begin() as connection:
-            count = connection.execute(text(statement), {"before": before, "batch": BATCH}).rowcount
+            count = connection.execute(statement, {"before": before, "batch": BATCH}).rowcount
         deleted += count
         if count < BATCH:
-            return deleted
+            break
+    return deleted
+
+
+def _drop_partitions(engine: Engine, before: datetime, stop: Callable[[], bool]) -> int:
+    """Drop every month that ended before."""
+    with engine.connect() as connection:
+        months = {name: month_of_partition(name) for name in partitions(connection)}
+    old = [name for name, month in months.items() if month is not None and next_month(month) <= before]
+    dropped = 0
+    for name in old:
+        if stop():
+            break
+        with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+        dropped += 1
+    return dropped

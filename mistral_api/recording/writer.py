@@ -1,4 +1,8 @@
-"""The thread that moves the journal to PostgreSQL, and tries again for as long as it takes."""
+"""The thread that moves the journal to PostgreSQL, and tries again for as long as it takes.
+
+Of several processes that share a journal one delivers: whichever holds the lock. When it dies, the
+system releases the lock and another takes over.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +11,53 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 
+from filelock import FileLock
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.exchange import Exchange
+from mistral_api.recording.backlog import Backlog, Entry
+from mistral_api.recording.complaints import Complaint
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.journal import Entry, Journal
-from mistral_api.recording.retention import prune
+from mistral_api.recording.failures import about_the_rows, first_line, kind_of, took_too_long
+from mistral_api.recording.lives import Life
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
+# A batch is bounded by what a statement may take and by what memory it takes here.
+LARGEST_BATCH, MOST_BYTES = 1000, 8 << 20
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
-PRUNE_SECONDS = 3600.0
 # A batch is gathered for so long before it is delivered, so that delivering does not compete with the
 # requests that fill it; a reader who waits for it ends the gathering.
 GATHER_SECONDS = 0.25
+# How often a process that does not deliver asks whether it should, and one that does looks for dead ones.
+TAKE_OVER_SECONDS = 1.0
 
 
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, journal: Journal, engine: Engine, retention_days: int) -> None:
-        self._journal = journal
-        self._engine = engine
+    def __init__(self, path: Path, engine: Engine, life: Life) -> None:
+        """Open the journal at ``path`` for delivering. Raises sqlite3.Error."""
+        self._backlog = Backlog(path)
         self._delivery = Delivery(engine)
-        self._retention_days = retention_days
-        self._prune_at = time.monotonic()
-        self._wake = threading.Event()
+        self._life = life
+        self._turn = FileLock(path.with_name("writer.lock"), mode=0o600)
+        self._batch = LARGEST_BATCH
+        self._retry = FIRST_RETRY_SECONDS
+        self._look_at = float("-inf")
+        self._complain = Complaint(log)
         self._hurry = threading.Event()
         self._closing = threading.Event()
+        self._drain_until = float("inf")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
         """Begin delivering, what an earlier life left in the journal first."""
         self._thread.start()
-
-    def notify(self) -> None:
-        """Say that the journal has something new."""
-        self._wake.set()
 
     def hurry(self) -> None:
         """Say that somebody waits for what is in the journal."""
@@ -54,71 +65,91 @@ class Writer:
 
     def close(self, seconds: float) -> None:
         """Deliver what can be delivered in so many seconds, then end the thread."""
+        self._drain_until = time.monotonic() + seconds
         self._closing.set()
         self._hurry.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=seconds)
+        self._thread.join(timeout=seconds + 1)
 
     def _run(self) -> None:
-        retry = FIRST_RETRY_SECONDS
-        while True:
-            self._wake.clear()
-            self._hurry.clear()
+        with closing(self._backlog):
+            while not self._take_turn():
+                if self._closing.wait(TAKE_OVER_SECONDS):
+                    return
             try:
-                self._drain()
-                self._prune_if_due()
-                retry = FIRST_RETRY_SECONDS
-                if self._closing.is_set():
-                    return
-                self._wake.wait(timeout=PRUNE_SECONDS)
-                self._hurry.wait(timeout=GATHER_SECONDS)
-            except (SQLAlchemyError, sqlite3.Error) as error:
-                log.warning("recording waits for the database: %s", _first_line(error))
-                if self._closing.wait(timeout=retry * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
-                    return
-                retry = min(retry * 2, LAST_RETRY_SECONDS)
+                while self._deliver_for_a_while():
+                    pass
+            finally:
+                self._delivery.disconnect()
+                self._turn.release()
+
+    def _take_turn(self) -> bool:
+        try:
+            self._turn.acquire(timeout=0)
+        except OSError:  # another process holds it (filelock's Timeout), or the disk fails
+            return False
+        return True
+
+    def _deliver_for_a_while(self) -> bool:
+        """Deliver what there is and wait for more; False at the end."""
+        last = self._closing.is_set()
+        self._hurry.clear()
+        try:
+            self._end_interrupted()
+            self._drain()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            return self._wait_for_the_database(error)
+        self._retry = FIRST_RETRY_SECONDS
+        self._hurry.wait(timeout=GATHER_SECONDS)
+        return not last
+
+    def _wait_for_the_database(self, error: Exception) -> bool:
+        """Wait, each time longer, with jitter: many writers must not come back together."""
+        self._complain("recording waits for the database: %s", first_line(error))
+        self._delivery.disconnect()
+        if took_too_long(error):
+            self._batch = max(1, self._batch // 2)
+        ended = self._closing.wait(timeout=self._retry * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._retry = min(self._retry * 2, LAST_RETRY_SECONDS)
+        return not ended
+
+    def _end_interrupted(self) -> None:
+        """End what dead processes have left open, our own former lives among them."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + TAKE_OVER_SECONDS
+        count = self._backlog.interrupt(self._life.has_ended)
+        if count:
+            log.warning("%d requests were interrupted by the end of their process", count)
 
     def _drain(self) -> None:
-        while entries := self._journal.oldest(BATCH):
-            try:
-                self._delivery.deliver([Exchange.from_bytes(entry.payload) for entry in entries])
-            except Exception as error:
-                if _is_about_the_database(error):
-                    raise
-                self._deliver_one_by_one(entries)
+        delivered = 0
+        while time.monotonic() < self._drain_until:
+            entries = self._backlog.oldest(self._batch, MOST_BYTES)
+            if not entries:
+                break
+            self._deliver(entries)
+            self._batch = min(LARGEST_BATCH, self._batch * 2)
+            delivered += len(entries)
+        if delivered > LARGEST_BATCH:
+            self._backlog.shrink()
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        """Deliver entries; those that PostgreSQL refuses are found by halves and do not block the others."""
+        try:
+            self._delivery.deliver([entry.exchange() for entry in entries])
+        except Exception as error:
+            if not about_the_rows(error):
+                raise
+            if len(entries) == 1:
+                self._set_aside(entries[0], error)
             else:
-                self._journal.remove(entries)
+                middle = len(entries) // 2
+                self._deliver(entries[:middle])
+                self._deliver(entries[middle:])
+        else:
+            self._backlog.remove(entries)
 
-    def _deliver_one_by_one(self, entries: list[Entry]) -> None:
-        """Find the entries that PostgreSQL refuses, so that they do not block those behind them."""
-        for entry in entries:
-            try:
-                self._delivery.deliver([Exchange.from_bytes(entry.payload)])
-            except Exception as error:
-                if _is_about_the_database(error):
-                    raise
-                log.error("an exchange was set aside in the journal: %s", _first_line(error))
-                self._journal.reject(entry, _first_line(error))
-            else:
-                self._journal.remove([entry])
-
-    def _prune_if_due(self) -> None:
-        if self._retention_days and time.monotonic() >= self._prune_at:
-            deleted = prune(self._engine, self._retention_days)
-            log.info("retention: %d rows older than %d days deleted", deleted, self._retention_days)
-            self._prune_at = time.monotonic() + PRUNE_SECONDS
-
-
-def _is_about_the_database(error: Exception) -> bool:
-    """Whether an error speaks of the database's state rather than of the rows (SQLAlchemy's
-    OperationalError, InterfaceError and ProgrammingError are StatementErrors too)."""
-    return isinstance(error, SQLAlchemyError) and not (
-        isinstance(error, DataError | IntegrityError) or type(error) is StatementError
-    )
-
-
-def _first_line(error: Exception) -> str:
-    """One line, without the statement's parameters: those are what users wrote."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0][:300]
+    def _set_aside(self, entry: Entry, error: Exception) -> None:
+        """Keep the entry with the reason. The log gets no more than its kind: the reason may quote a user."""
+        self._backlog.reject(entry, first_line(error))
+        log.error("an exchange was set aside in the journal's table 'rejected': %s", kind_of(error))

@@ -17,7 +17,6 @@ class ApiUsage(Base):
     __tablename__ = "api_usage"
     __table_args__ = (
         Index("ix_api_usage_created_at", "created_at"),
-        Index("ix_api_usage_owner_created_at", "owner", "created_at"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 

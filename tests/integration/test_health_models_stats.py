@@ -21,7 +21,7 @@ def test_health_tells_the_state_of_every_part(server: Server, http: requests.Ses
     assert model_server["pid"] > 0
     assert (body["database"]["status"], body["database"]["schema"]) == ("ok", "current")
     assert body["database"]["latency_ms"] > 0
-    assert sorted(body["recording"]) == ["oldest_pending_seconds", "pending"]
+    assert sorted(body["recording"]) == ["oldest_pending_seconds", "pending", "rejected", "status"]
     assert body["gpu"] == []
     assert body["uptime_seconds"] > 0
     assert body["version"]

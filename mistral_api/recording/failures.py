@@ -1,0 +1,48 @@
+"""What a failure to deliver means: wrong rows, or a database that cannot take any now.
+
+Error classes: PostgreSQL's documentation, appendix A.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+
+# Data exceptions, broken constraints, and rows too large for an index or a type.
+_ROW_CLASSES = ("22", "23", "54")
+_QUERY_CANCELED = "57014"
+
+
+def about_the_rows(error: Exception) -> bool:
+    """Whether the rows are at fault: no waiting would make the database take them.
+
+    That includes whatever fails here, before the database has seen anything.
+    """
+    if isinstance(error, DBAPIError):
+        return _code(error)[:2] in _ROW_CLASSES
+    if isinstance(error, SQLAlchemyError):
+        return type(error) is StatementError
+    return not isinstance(error, sqlite3.Error | OSError | MemoryError)
+
+
+def took_too_long(error: Exception) -> bool:
+    """Whether the statement timeout ended it."""
+    return _code(error) == _QUERY_CANCELED
+
+
+def kind_of(error: Exception) -> str:
+    """The name of an error, and its code in PostgreSQL; nothing that a user wrote."""
+    cause = getattr(error, "orig", None) or error
+    code = _code(error)
+    return f"{type(cause).__name__} ({code})" if code else type(cause).__name__
+
+
+def first_line(error: Exception) -> str:
+    """One line, without the statement's parameters."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0][:300]
+
+
+def _code(error: Exception) -> str:
+    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
