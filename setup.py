@@ -8,6 +8,7 @@ setup(
     description="An OpenAI-compatible server for local GGUF models that records everything in PostgreSQL",
     license="MIT",
     python_requires=">=3.11",
+    entry_points={"console_scripts": ["mistral-api = mistral_api.cli:main"]},
     packages=find_packages(include=["mistral_api", "mistral_api.*"]),
     package_data={"mistral_api": ["py.typed"]},
     install_requires=[
@@ -20,6 +21,8 @@ setup(
         "requests>=2.32,<3",
         "urllib3>=2.2,<3",
         "waitress>=3.0.2,<4",
+        "click>=8.1,<9",
+        "tabulate>=0.9,<1",
         "python-dotenv>=1.0,<2",
         "orjson>=3.10,<4",
         "psutil>=6.0,<8",
@@ -34,6 +37,7 @@ setup(
         "lint": [
             "ruff>=0.12,<1",
             "mypy>=1.16,<3",
+            "types-tabulate>=0.9,<1",
             "types-requests>=2.32,<3",
             "types-psycopg2>=2.9,<3",
             "types-psutil>=6.0,<8",

@@ -42,6 +42,13 @@ def rebuild(engine: Engine, progress: Callable[[int], None] = lambda _rows: None
         return _sum_up(connection, since, progress)
 
 
+def count_rows(engine: Engine) -> int:
+    """How many usage rows there are. Raises sqlalchemy.exc.SQLAlchemyError."""
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        return connection.scalar(select(func.count()).select_from(ApiUsage)) or 0
+
+
 def rebuild_if_never_built(engine: Engine) -> None:
     """Sum up the rows of a database that is older than the sums. Raises sqlalchemy.exc.SQLAlchemyError."""
     with engine.connect() as connection:

@@ -7,15 +7,13 @@ from typing import Any
 from flask import Blueprint, request
 
 from mistral_api.blueprints.access import caller, guard
+from mistral_api.blueprints.bodies import json_body
 from mistral_api.blueprints.reads import database_session, require_recorded
-from mistral_api.conversations.presenting import conversation_body, list_body
-from mistral_api.conversations.reading import (
-    delete_conversation,
-    find_conversation,
-    list_conversations,
-    read_page,
-)
-from mistral_api.schemas import ConversationListQuery, ConversationQuery, load
+from mistral_api.conversations.changing import change_conversation, delete_conversation
+from mistral_api.conversations.listing import list_conversations
+from mistral_api.conversations.presenting import conversation_body, head_body, list_body
+from mistral_api.conversations.reading import find_conversation, read_page
+from mistral_api.schemas import ConversationListQuery, ConversationQuery, load, load_changes
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
 _PAGE_QUERY, _LIST_QUERY = ConversationQuery(), ConversationListQuery()
@@ -38,6 +36,15 @@ def retrieve(session_id: str) -> dict[str, Any]:
         conversation = find_conversation(session, caller().owner, session_id)
         page = read_page(session, conversation, query["limit"], query.get("before"), query.get("after"))
         return conversation_body(conversation, page)
+
+
+@blueprint.patch("/<session_id>")
+def change(session_id: str) -> dict[str, Any]:
+    """Change the title and the metadata of a conversation; answers it without its messages."""
+    changes = load_changes(json_body())
+    require_recorded(caller().owner, session_id)
+    with database_session() as session:
+        return head_body(change_conversation(session, caller().owner, session_id, changes))
 
 
 @blueprint.delete("/<session_id>")

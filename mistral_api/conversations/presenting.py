@@ -11,7 +11,7 @@ from mistral_api.tables.conversation import Conversation, Message
 
 def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
     """A conversation with a page of its messages."""
-    shown = [_message(message) for message in page.messages]
+    shown = [message_body(message) for message in page.messages]
     return _head(conversation) | {
         "messages": shown,
         "has_more": page.has_more,
@@ -22,7 +22,7 @@ def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
 
 def list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
     """A list of conversations without their messages."""
-    shown = [_head(conversation) | {"message_count": conversation.message_count} for conversation in conversations]
+    shown = [head_body(conversation) for conversation in conversations]
     return {
         "object": "list",
         "data": shown,
@@ -43,7 +43,12 @@ def _head(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _message(message: Message) -> dict[str, Any]:
+def head_body(conversation: Conversation) -> dict[str, Any]:
+    """A conversation without its messages."""
+    return _head(conversation) | {"message_count": conversation.message_count}
+
+
+def message_body(message: Message) -> dict[str, Any]:
     """A message; what else the client sent with it (``name``, ``tool_call_id`` …) stands beside the rest."""
     return (message.extra or {}) | {
         "id": str(message.id),

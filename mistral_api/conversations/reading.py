@@ -1,13 +1,11 @@
-"""Reading conversations back, a page at a time, and deleting them."""
+"""Reading a conversation back, a page at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, cast, delete, exists, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards, messages_of
@@ -57,40 +55,3 @@ def _message(session: Session, conversation: Conversation, message_id: UUID, par
     if message is None or message.conversation_id != conversation.id:
         raise NotFound(f"Message with id '{message_id}' not found in this conversation.", param=param)
     return message
-
-
-def list_conversations(session: Session, owner: str, query: dict[str, Any]) -> tuple[list[Conversation], bool]:
-    """An owner's conversations, the last used first, and whether there are more.
-
-    ``query`` holds ``limit`` and maybe ``after`` (a session id), ``q`` (text to find) and ``since``
-    (Unix seconds).
-    """
-    newest = tuple_(Conversation.updated_at, Conversation.id)
-    found = select(Conversation).where(Conversation.owner == owner)
-    if query.get("after"):
-        last = find_conversation(session, owner, query["after"])
-        found = found.where(newest < tuple_(last.updated_at, last.id))
-    if query.get("since") is not None:
-        found = found.where(Conversation.updated_at >= datetime.fromtimestamp(query["since"], UTC))
-    if query.get("q"):
-        found = found.where(_says(query["q"]))
-    found = found.order_by(Conversation.updated_at.desc(), Conversation.id.desc())
-    rows = list(session.scalars(found.limit(query["limit"] + 1)))
-    return rows[: query["limit"]], len(rows) > query["limit"]
-
-
-def _says(words: str) -> Any:
-    """Whether a message or the title of the conversation holds these words, in any case."""
-    in_message = exists().where(
-        Message.conversation_id == Conversation.id,
-        # ``#>> '{}'`` is the text of a JSON string without its quotes and escapes.
-        cast(Message.content.op("#>>")("{}"), Text).icontains(words, autoescape=True),
-    )
-    return in_message | Conversation.title.icontains(words, autoescape=True)
-
-
-def delete_conversation(session: Session, owner: str, session_id: str) -> None:
-    """Delete a conversation with its messages; its usage rows keep their figures. Raises NotFound."""
-    conversation = find_conversation(session, owner, session_id)
-    session.execute(delete(Conversation).where(Conversation.id == conversation.id))
-    session.commit()

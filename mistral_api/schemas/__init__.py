@@ -2,6 +2,7 @@
 
 from mistral_api.schemas.chat import ChatCompletionRequest
 from mistral_api.schemas.completions import CompletionRequest
+from mistral_api.schemas.conversations import load_changes
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, StatsQuery
 from mistral_api.schemas.sampling import valid_session_id
@@ -13,5 +14,6 @@ __all__ = [
     "ConversationQuery",
     "StatsQuery",
     "load",
+    "load_changes",
     "valid_session_id",
 ]

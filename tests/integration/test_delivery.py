@@ -40,7 +40,9 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def _empty(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text("TRUNCATE api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned CASCADE"))
+        connection.execute(
+            text("TRUNCATE api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned CASCADE")
+        )
 
 
 def _rows(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -6,77 +6,174 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mistral_api.exchange import Exchange
+from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.journal import Journal
-from tests.exchanges import an_exchange
+from mistral_api.recording.journal_file import NAME, prepare
+from tests.exchanges import an_exchange, answered, said
+
+MANY = 1 << 30
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """An empty journal."""
-    made = Journal(tmp_path)
+def path(tmp_path: Path) -> Path:
+    """An empty journal's path."""
+    return prepare(tmp_path, alone=True)
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    """The journal for requests of the process ``me``."""
+    made = Journal(path, "me")
     yield made
     made.close()
 
 
-def test_entries_come_back_whole_and_oldest_first(journal: Journal) -> None:
-    exchanges = [an_exchange(messages=[{"role": "user", "content": f"{number} \U0001f600"}]) for number in range(3)]
+@pytest.fixture
+def backlog(path: Path) -> Iterator[Backlog]:
+    """The journal for the writer."""
+    made = Backlog(path)
+    yield made
+    made.close()
+
+
+def test_entries_come_back_whole_and_oldest_first(journal: Journal, backlog: Backlog) -> None:
+    exchanges = [an_exchange(messages=said(f"{number} \U0001f600")) for number in range(3)]
     for exchange in exchanges:
-        journal.append(exchange)
-    assert [Exchange.from_bytes(entry.payload) for entry in journal.oldest(10)] == exchanges
-    assert len(journal.oldest(2)) == 2
+        journal.add(exchange)
+    assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == exchanges
+    assert len(backlog.oldest(2, MANY)) == 2
 
 
-def test_only_what_was_delivered_leaves(journal: Journal) -> None:
+def test_a_batch_is_bounded_by_its_bytes_but_never_empty(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
-        journal.append(an_exchange())
-    first, *rest = journal.oldest(10)
-    journal.remove([first])
-    assert journal.oldest(10) == rest
+        journal.add(an_exchange(messages=said("x" * 1000)))
+    assert len(backlog.oldest(10, 2500)) == 1
+    assert len(backlog.oldest(10, 1)) == 1
+    assert len(backlog.oldest(10, 3500)) == 2
+
+
+def test_only_what_has_ended_waits(journal: Journal, backlog: Backlog) -> None:
+    exchange = an_exchange(messages=said("Hello"))
+    position = journal.begin(exchange)
+    assert (backlog.oldest(10, MANY), journal.pending(), journal.has_session("local", "one")) == ([], (0, None), False)
+    ended = replace(exchange, answers=answered("Hi"), completion_tokens=1, model="m")
+    journal.end(position, ended)
+    assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == [ended]
+    assert journal.pending()[0] == 1
+    assert journal.has_session("local", "one")
+
+
+def test_only_what_was_delivered_leaves(journal: Journal, backlog: Backlog) -> None:
+    for _ in range(3):
+        journal.add(an_exchange())
+    first, *rest = backlog.oldest(10, MANY)
+    backlog.remove([first])
+    assert backlog.oldest(10, MANY) == rest
     assert journal.pending()[0] == 2
 
 
-def test_a_session_waits_for_its_owner_alone(journal: Journal) -> None:
-    journal.append(an_exchange("mine"))
-    journal.append(an_exchange(None))
+def test_a_session_waits_for_its_owner_alone(journal: Journal, backlog: Backlog) -> None:
+    journal.add(an_exchange("mine"))
+    journal.add(an_exchange(None))
     assert journal.has_session("local", "mine")
     assert not journal.has_session("local", "other")
     assert not journal.has_session("somebody else", "mine")
-    journal.remove(journal.oldest(10))
+    backlog.remove(backlog.oldest(10, MANY))
     assert not journal.has_session("local", "mine")
     assert journal.pending() == (0, None)
 
 
-def test_what_is_refused_is_set_aside_with_its_reason(journal: Journal, tmp_path: Path) -> None:
-    journal.append(an_exchange())
-    (entry,) = journal.oldest(1)
-    journal.reject(entry, "no such type")
-    assert journal.pending() == (0, None)
-    with sqlite3.connect(tmp_path / "journal.sqlite3") as connection:
-        rejected = connection.execute("SELECT reason, payload FROM rejected").fetchall()
-    connection.close()
-    assert rejected == [("no such type", entry.payload)]
+def test_what_is_refused_is_set_aside_with_its_reason(journal: Journal, backlog: Backlog, path: Path) -> None:
+    journal.add(an_exchange())
+    (entry,) = backlog.oldest(1, MANY)
+    backlog.reject(entry, "no such type")
+    assert (journal.pending(), journal.rejected()) == ((0, None), 1)
+    with closing(sqlite3.connect(path)) as connection:
+        rejected = connection.execute("SELECT reason, opening, outcome FROM rejected").fetchall()
+    assert rejected == [("no such type", entry.opening, entry.outcome)]
+
+
+def test_what_a_dead_process_left_open_ends_as_interrupted_with_its_last_checkpoint(
+    path: Path, journal: Journal, backlog: Backlog
+) -> None:
+    with closing(Journal(path, "dead")) as dead:
+        silent, speaking = an_exchange("silent", messages=said("1")), an_exchange("speaking", messages=said("2"))
+        dead.begin(silent)
+        position = dead.begin(speaking)
+        for text in ("One", "One two"):
+            spoken = replace(speaking, answers=answered(text), completion_tokens=len(text.split()))
+            dead.checkpoint([(position, spoken.interrupted().outcome())])
+    journal.begin(an_exchange("alive"))
+    assert backlog.interrupt(lambda name: name == "dead") == 2
+    first, second = (entry.exchange() for entry in backlog.oldest(10, MANY))
+    for exchange in (first, second):
+        assert (exchange.status, exchange.error_code, exchange.answer_status) == (500, "interrupted", "interrupted")
+    assert (first.id, first.answers) == (silent.id, None)
+    assert (second.id, second.answers, second.completion_tokens) == (speaking.id, answered("One two"), 2)
+    assert backlog.interrupt(lambda name: name == "dead") == 0
+    backlog.remove(backlog.oldest(10, MANY))
+    with closing(sqlite3.connect(path)) as connection:
+        left = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("exchanges", "checkpoints")]
+    assert left == [1, 0]
+
+
+def test_text_that_utf8_cannot_hold_is_kept_as_far_as_it_can_be(journal: Journal, backlog: Backlog) -> None:
+    journal.add(an_exchange(messages=said("half \ud83d of it"), answers=answered("nul \0")))
+    (entry,) = backlog.oldest(1, MANY)
+    exchange = entry.exchange()
+    assert exchange.messages == said("half ? of it")
+    assert exchange.answers == answered("nul \ufffd")
 
 
 def test_it_survives_its_process_being_killed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mistral_api.recording.journal import Journal; from tests.exchanges import an_exchange\n"
-        "Journal(Path(sys.argv[1])).append(an_exchange('killed'))\n"
+        "from mistral_api.recording.journal_file import prepare\n"
+        "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(an_exchange('killed'))\n"
         "os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, 'SIGKILL') else signal.SIGTERM)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
     assert killed.returncode != 0
-    journal = Journal(tmp_path)
-    assert [Exchange.from_bytes(entry.payload).session_id for entry in journal.oldest(10)] == ["killed"]
-    journal.close()
+    with closing(Backlog(prepare(tmp_path, alone=True))) as backlog:
+        assert [entry.exchange().session_id for entry in backlog.oldest(10, MANY)] == ["killed"]
+
+
+def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    exchange = an_exchange("old", messages=said("Still here?"))
+    opening, outcome = exchange.opening(), exchange.outcome()
+    payload = opening[:-1] + b"," + outcome[1:].replace(b'"model":null,', b"", 1)
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+        connection.executescript(
+            "CREATE TABLE exchanges (position INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT,"
+            " written_at REAL NOT NULL, payload BLOB NOT NULL);"
+            "CREATE INDEX exchanges_session ON exchanges (session);"
+            "CREATE TABLE rejected (position INTEGER PRIMARY KEY, reason TEXT NOT NULL, rejected_at REAL NOT NULL,"
+            " payload BLOB NOT NULL);"
+        )
+        connection.execute("INSERT INTO exchanges VALUES (7, ?, 1.5, ?)", ("local\nold", payload))
+        connection.execute("INSERT INTO rejected VALUES (3, 'why', 1.0, ?)", (payload,))
+        connection.commit()
+    path = prepare(tmp_path, alone=True)
+    with closing(Backlog(path)) as backlog, closing(Journal(path, "me")) as journal:
+        assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == [exchange]
+        assert journal.has_session("local", "old")
+        assert journal.rejected() == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_nobody_else_can_read_it(journal: Journal, tmp_path: Path) -> None:
-    journal.append(an_exchange())
+    journal.add(an_exchange())
     assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
+
+
+def test_exchanges_know_themselves_in_both_parts() -> None:
+    exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True)
+    assert Exchange.from_parts(exchange.opening(), exchange.outcome()) == exchange

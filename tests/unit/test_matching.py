@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.matching import digest, repeated_system, shared_prefix
+from mistral_api.conversations.matching import chains_of, digest, repeated_system, shared_prefix
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
@@ -56,23 +56,36 @@ def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "sent", "roles", "shared"),
+    ("stored", "sent", "shared"),
     [
-        ("", "a", "u", 0),
-        ("aB", "aBc", "uau", 2),
-        ("aBcD", "aBx", "uau", 2),
-        ("aBcD", "xBc", "uau", 0),
-        ("aBcD", "aBcDe", "uauau", 4),
-        ("aB", "ac", "uu", 0),  # the same question twice is no history
-        ("saB", "sa", "su", 0),
+        (["uHi"], ["uHi"], 0),
+        (["uHi", "aYes"], ["uHi", "aYes", "uOk"], 2),
+        (["uHi", "aYes", "uOk", "aWell"], ["uHi", "aYes", "uNo"], 2),
+        (["uHi", "aYes"], ["uHo", "aYes", "uOk"], 0),
+        (["uHi", "aYes", "uOk", "aWell"], ["uHi", "aYes", "uOk", "aWell", "uEnd"], 4),
+        (["uHi", "aYes"], ["uHi", "uOk"], 0),  # the same question twice is no history
+        (["sBe", "uHi", "aYes"], ["sBe", "uHi"], 0),
     ],
 )
-def test_only_a_repeated_answer_proves_that_history_is_resent(stored: str, sent: str, roles: str, shared: int) -> None:
-    names = {"u": "user", "a": "assistant", "s": "system"}
-    assert shared_prefix(list(stored), list(sent), [names[role] for role in roles]) == shared
+def test_only_a_repeated_answer_proves_that_history_is_resent(stored: list[str], sent: list[str], shared: int) -> None:
+    known = set(chains_of(_messages(stored)))
+    roles = [message["role"] for message in _messages(sent)]
+    assert shared_prefix(chains_of(_messages(sent)), roles, known) == shared
 
 
-def test_a_system_message_sent_each_turn_is_stored_once() -> None:
-    assert repeated_system(["s", "a", "B"], ["s", "c"], ["system", "user"]) == 1
-    assert repeated_system(["s", "a", "B"], ["t", "c"], ["system", "user"]) == 0
-    assert repeated_system(["a"], ["a"], ["user"]) == 0
+def _messages(written: list[str]) -> list[dict[str, Any]]:
+    roles = {"u": "user", "a": "assistant", "s": "system"}
+    return [{"role": roles[each[0]], "content": each[1:]} for each in written]
+
+
+def test_the_same_words_after_other_words_are_another_message() -> None:
+    first, second = chains_of(_messages(["uHi", "aYes"])), chains_of(_messages(["uHo", "aYes"]))
+    assert first[1] != second[1]
+    assert len({*first, *second}) == 4
+
+
+@pytest.mark.parametrize(("sent", "repeated"), [(["sBe", "uNew"], 1), (["sDo", "uNew"], 0), (["uHi", "uNew"], 0)])
+def test_a_system_message_sent_each_turn_is_stored_once(sent: list[str], repeated: int) -> None:
+    known = set(chains_of(_messages(["sBe", "uHi", "aYes"]))) | set(chains_of(_messages(["uHi"])))
+    roles = [message["role"] for message in _messages(sent)]
+    assert repeated_system(chains_of(_messages(sent)), roles, known) == repeated

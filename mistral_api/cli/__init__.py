@@ -1,0 +1,23 @@
+"""``mistral-api``: the commands for whoever operates a server, on the same settings as the server's."""
+
+from __future__ import annotations
+
+import click
+
+from mistral_api.cli.export import export
+from mistral_api.cli.prune import prune
+from mistral_api.cli.stats import stats
+from mistral_api.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="mistral-api")
+def main() -> None:
+    """Look into, export and tidy up what Mistral Local API has recorded.
+
+    Settings come from the environment and from .env in the working directory, as for the server.
+    """
+
+
+for _command in (export, prune, stats):
+    main.add_command(_command)

@@ -1,0 +1,80 @@
+"""``mistral-api stats`` and ``mistral-api stats rebuild``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+from tabulate import tabulate
+
+from mistral_api.analytics.rebuild import count_rows
+from mistral_api.analytics.rebuild import rebuild as rebuild_sums
+from mistral_api.analytics.stats import usage_stats
+from mistral_api.analytics.window import Window
+from mistral_api.cli.database import command_engine
+
+_SPREADS = {
+    "latency, ms": "latency_ms",
+    "time to first token, ms": "time_to_first_token_ms",
+    "tokens per second": "tokens_per_second",
+}
+
+
+@click.group(invoke_without_command=True)
+@click.option("--hours", type=click.IntRange(1, 8760), default=24, show_default=True, help="How far back to look.")
+@click.option("--by", type=click.Choice(["model", "endpoint", "key"]), help="One line for each.")
+@click.pass_context
+def stats(context: click.Context, hours: int, by: str | None) -> None:
+    """Show requests, tokens and latencies of the last hours, as GET /v1/stats has them."""
+    if context.invoked_subcommand is not None:
+        return
+    with command_engine() as engine, Session(engine) as session:
+        found = usage_stats(session, Window.last(hours))
+    since = datetime.fromtimestamp(found["window"]["start"], UTC)
+    click.echo(f"Since {since:%Y-%m-%d %H:%M} UTC")
+    click.echo(_grouped(found, by) if by else _summary(found))
+
+
+def _summary(found: dict[str, Any]) -> str:
+    rows: list[list[Any]] = [[f"requests {name}", found["requests"][name]] for name in ("total", "succeeded", "failed")]
+    rows += [[f"status {status}", number] for status, number in found["requests"]["by_status"].items()]
+    rows += [[f"{name} tokens", number] for name, number in found["tokens"].items()]
+    rows.append(["sessions", found["sessions"]])
+    rows += [
+        [f"{shown}, {figure}", _rounded(value)]
+        for shown, name in _SPREADS.items()
+        for figure, value in found[name].items()
+    ]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right"))
+
+
+def _grouped(found: dict[str, Any], by: str) -> str:
+    headers = [by, "requests", "failed", "prompt tokens", "cached", "completion tokens", "mean latency, ms"]
+    rows = [
+        [
+            entry[by] or "-",
+            entry["requests"]["total"],
+            entry["requests"]["failed"],
+            entry["tokens"]["prompt"],
+            entry["tokens"]["cached"],
+            entry["tokens"]["completion"],
+            _rounded(entry["latency_ms"]["mean"]),
+        ]
+        for entry in found[f"by_{by}"]
+    ]
+    alignment = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=alignment if rows else None)
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+@stats.command()
+def rebuild() -> None:
+    """Sum up all usage rows anew. What retention has deleted stays in the sums as it was."""
+    with command_engine() as engine, click.progressbar(length=count_rows(engine), label="Summing up") as bar:
+        count = rebuild_sums(engine, bar.update)
+    click.echo(f"{count} usage rows summed up.")
