@@ -20,11 +20,12 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the API and the model server behind it listen, and the serving process."""
+    """Where the API and the model server behind it listen, the serving process and its data."""
 
     api: tuple[str, int]
     model_server: tuple[str, int]
     process: subprocess.Popen[bytes]
+    data_dir: Path
 
 
 def free_port() -> int:
@@ -51,7 +52,7 @@ def running_server(**settings: str) -> Iterator[Running]:
         process = subprocess.Popen([sys.executable, "-m", "mistral_api.serving"], env=environment)
         try:
             _wait_until_ready(api, process)
-            yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process)
+            yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
         finally:
             process.terminate()
             process.wait(timeout=60)

@@ -104,6 +104,7 @@ def _create_series() -> None:
         sa.Column("start", TIMESTAMPTZ, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
         *(sa.Column(name, postgresql.ARRAY(sa.Integer), nullable=False) for name in histograms),
+        sa.Column("p95_latency_bucket", sa.SmallInteger),
         sa.PrimaryKeyConstraint("period", "owner", "start", name="pk_usage_series"),
     )
 

@@ -1,6 +1,6 @@
 """Histograms with fixed buckets, each 8 % wider than the one before.
 
-Bucket ``n`` counts the values above ``LOWEST * RATIO**(n - 1)`` up to ``LOWEST * RATIO**n``; a percentile
+Bucket ``n`` counts the values from ``LOWEST * RATIO**(n - 1)`` to below ``LOWEST * RATIO**n``; a percentile
 read from it is the middle of its bucket, at most 4 % away from the value that stands at that rank.
 A histogram is as long as its highest bucket in use, so that histograms of any length can be added.
 """
@@ -8,24 +8,23 @@ A histogram is as long as its highest bucket in use, so that histograms of any l
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 LOWEST, HIGHEST, RATIO = 0.1, 1e8, 1.08
-_SCALE = 1 / math.log(RATIO)
-LAST_BUCKET = math.ceil(math.log(HIGHEST / LOWEST) * _SCALE)
+LAST_BUCKET = math.ceil(math.log(HIGHEST / LOWEST) / math.log(RATIO))
+_BOUNDS = [LOWEST * RATIO**bucket for bucket in range(LAST_BUCKET)]
 
 
 def bucket_of(value: float) -> int:
     """The bucket that counts a value; what lies beyond the bounds counts in the first or the last one."""
-    if value <= LOWEST:
-        return 0
-    return min(LAST_BUCKET, math.ceil(math.log(value / LOWEST) * _SCALE))
+    return bisect_right(_BOUNDS, value)
 
 
 def count(histogram: list[int], value: float) -> None:
     """Count a value."""
-    bucket = bucket_of(value)
+    bucket = bisect_right(_BOUNDS, value)
     if bucket >= len(histogram):
         histogram.extend([0] * (bucket + 1 - len(histogram)))
     histogram[bucket] += 1
@@ -38,15 +37,17 @@ def added(histograms: Iterable[Sequence[int]]) -> list[int]:
 
 def percentile(histogram: Sequence[int], share: float) -> float | None:
     """The value that this share of the values does not exceed (nearest rank); None without any value."""
-    rank = max(1, math.ceil(share * sum(histogram)))
-    seen = 0
-    for bucket, number in enumerate(histogram):
-        seen += number
-        if seen >= rank:
-            return _middle(bucket)
+    total = sum(histogram)
+    rank = max(1, math.ceil(share * total))
+    below = total
+    # From the top: the percentiles that are asked for most stand there.
+    for bucket in range(len(histogram) - 1, -1, -1):
+        below -= histogram[bucket]
+        if below < rank <= total:
+            return middle_of(bucket)
     return None
 
 
-def _middle(bucket: int) -> float:
+def middle_of(bucket: int) -> float:
     """The value that is off by the same share from both ends of a bucket."""
-    return LOWEST if bucket == 0 else LOWEST * RATIO ** (bucket - 0.5)
+    return LOWEST if bucket == 0 else LOWEST * math.pow(RATIO, bucket - 0.5)

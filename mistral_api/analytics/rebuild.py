@@ -10,18 +10,17 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, 
 
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.analytics.rollups import Rollups
+from mistral_api.analytics.sessions import recount_sessions
 from mistral_api.tables.rollup import UsagePruned, UsageRollup, UsageSeries, UsageSession
 from mistral_api.tables.usage import ApiUsage
 
 log = logging.getLogger(__name__)
 
 FETCHED_TOGETHER = 5000
-# So many sums are kept in memory before they are written.
-MOST_SUMS = 5000
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 _READ = [
-    ApiUsage.created_at, ApiUsage.endpoint, ApiUsage.model, ApiUsage.owner, ApiUsage.session_id, ApiUsage.status,
+    ApiUsage.created_at, ApiUsage.endpoint, ApiUsage.model, ApiUsage.owner, ApiUsage.status,
     ApiUsage.prompt_tokens, ApiUsage.cached_tokens, ApiUsage.completion_tokens, ApiUsage.latency_ms,
     ApiUsage.time_to_first_token_ms, ApiUsage.tokens_per_second,
 ]  # fmt: skip
@@ -86,18 +85,20 @@ def _hours(table: type[UsageRollup | UsageSeries], start: datetime, end: datetim
 
 
 def _sum_up(connection: Connection, since: datetime, progress: Callable[[int], None]) -> int:
-    """Read the rows once, in any order, and write the sums whenever there are many."""
-    rollups, count = Rollups(), 0
+    """Read the rows once, in their order, and write the sums of each month when it is over."""
     found = connection.execute(
-        select(*_READ).where(ApiUsage.created_at >= since), execution_options={"yield_per": FETCHED_TOGETHER}
+        select(*_READ).where(ApiUsage.created_at >= since).order_by(ApiUsage.created_at),
+        execution_options={"yield_per": FETCHED_TOGETHER},
     )
+    rollups, month, count = Rollups(), _FIRST, 0
     for rows in found.partitions():
+        if start_of("month", rows[0].created_at) != month:
+            rollups.write(connection)
+            rollups, month = Rollups(), start_of("month", rows[0].created_at)
         for row in rows:
             rollups.add(row)
         count += len(rows)
         progress(len(rows))
-        if len(rollups) > MOST_SUMS:
-            rollups.write(connection)
-            rollups = Rollups()
+    rollups.add_sessions(recount_sessions(connection, since))
     rollups.write(connection)
     return count

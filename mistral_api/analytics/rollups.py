@@ -6,9 +6,11 @@ Both go through here, and all sums are of whole numbers, so both come to the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import add
 from typing import Any, Protocol
 
 import orjson
@@ -17,7 +19,7 @@ from sqlalchemy import Connection, text
 from mistral_api.analytics.histogram import added, count
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.tables.recordset import column_names, recordset
-from mistral_api.tables.rollup import EVERYBODY, UsageRollup, UsageSeries, UsageSession
+from mistral_api.tables.rollup import EVERYBODY, UsageRollup, UsageSeries
 
 
 class Usage(Protocol):
@@ -31,8 +33,6 @@ class Usage(Protocol):
     def model(self) -> str | None: ...
     @property
     def owner(self) -> str: ...
-    @property
-    def session_id(self) -> str | None: ...
     @property
     def status(self) -> int: ...
     @property
@@ -69,17 +69,20 @@ class Point:
         self.prompt_tokens += usage.prompt_tokens or 0
         self.completion_tokens += usage.completion_tokens or 0
         count(self.latency, usage.latency_ms)
-        if usage.time_to_first_token_ms is not None:
-            count(self.first_token, usage.time_to_first_token_ms)
-        if usage.tokens_per_second is not None:
-            count(self.rate, usage.tokens_per_second)
+        if (first_token := usage.time_to_first_token_ms) is not None:
+            count(self.first_token, first_token)
+        if (rate := usage.tokens_per_second) is not None:
+            count(self.rate, rate)
 
-    def merge(self, other: Point) -> None:
-        """Add the sums of another point."""
-        for name in _COUNTED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in _HISTOGRAMS:
-            setattr(self, name, added([getattr(self, name), getattr(other, name)]))
+    @classmethod
+    def total(cls, points: Sequence[Point]) -> Point:
+        """The sums of several points."""
+        counted = [sum(getattr(point, name) for point in points) for name in _COUNTED]
+        return cls(*counted, *(added(getattr(point, name) for point in points) for name in _HISTOGRAMS))
+
+    def sums(self) -> dict[str, Any]:
+        """The sums by name."""
+        return {name: getattr(self, name) for name in _COUNTED + _HISTOGRAMS}
 
 
 _COUNTED = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
@@ -89,33 +92,27 @@ _SUMS = (
     "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
 )  # fmt: skip
 
-_GroupKey = tuple[datetime, str, str, str, int]
-_PointKey = tuple[datetime, str]
-_SessionKey = tuple[str, str]
-
 
 class Rollups:
-    """The sums of some requests. Add the requests, then write them, once."""
+    """The sums of some requests, by hour while they are added. Write them once."""
 
     def __init__(self) -> None:
-        self._groups: dict[_GroupKey, list[int]] = {}
-        self._points: dict[_PointKey, Point] = {}
-        self._sessions: dict[_SessionKey, datetime] = {}
+        self._groups: dict[tuple[datetime, str, str, str, int], list[int]] = {}
+        self._points: dict[tuple[datetime, str], Point] = {}
 
     def add(self, usage: Usage) -> None:
         """Count a request in its hour."""
-        hour = start_of("hour", usage.created_at)
-        group = (hour, usage.endpoint, usage.model or "", usage.owner, usage.status)
-        sums = self._groups.get(group)
-        self._groups[group] = _sums(usage) if sums is None else [a + b for a, b in zip(sums, _sums(usage), strict=True)]
-        for owner in (usage.owner, EVERYBODY):
-            self._point(hour, owner).add(usage)
-        if usage.session_id:
-            session = (usage.owner, usage.session_id)
-            self._sessions[session] = max(hour, self._sessions.get(session, hour))
+        hour, owner = start_of("hour", usage.created_at), usage.owner
+        group = (hour, usage.endpoint, usage.model or "", owner, usage.status)
+        sums = _sums(usage)
+        before = self._groups.get(group)
+        self._groups[group] = sums if before is None else list(map(add, before, sums))
+        self._point(hour, owner).add(usage)
 
-    def _point(self, start: datetime, owner: str) -> Point:
-        return self._points.setdefault((start, owner), Point())
+    def add_sessions(self, changes: Mapping[tuple[datetime, str], int]) -> None:
+        """Count, by hour and key, the sessions that were last used then."""
+        for (hour, owner), number in changes.items():
+            self._point(hour, owner).sessions += number
 
     def add_sums(self, rollups: Iterable[Any], points: Iterable[Any]) -> None:
         """Take over the sums of whole hours: rows of ``usage_rollups`` and of ``usage_series``."""
@@ -123,53 +120,41 @@ class Rollups:
             group = (row.start, row.endpoint, row.model, row.owner, row.status)
             self._groups[group] = [getattr(row, name) for name in _SUMS]
         for row in points:
-            self._points[row.start, row.owner] = Point(**{name: getattr(row, name) for name in _COUNTED + _HISTOGRAMS})
+            if row.owner != EVERYBODY:
+                sums = {name: getattr(row, name) for name in _COUNTED + _HISTOGRAMS}
+                self._points[row.start, row.owner] = Point(**sums)
 
-    def __len__(self) -> int:
-        """How many sums there are."""
-        return len(self._groups) + len(self._points) + len(self._sessions)
+    def _point(self, hour: datetime, owner: str) -> Point:
+        point = self._points.get((hour, owner))
+        if point is None:
+            point = self._points[hour, owner] = Point()
+        return point
 
     def write(self, connection: Connection, periods: Sequence[str] = PERIODS) -> None:
-        """Add the sums to those in the database, in the connection's transaction."""
-        if not self._groups:
-            return
-        self._move_sessions(connection)
-        parameters = {"rollups": _json(self._rollup_rows(periods)), "points": _json(self._point_rows(periods))}
-        connection.execute(_ADD, parameters)
-
-    def _move_sessions(self, connection: Connection) -> None:
-        """A session counts in the period in which it was last used: take it out of where it counted before."""
-        rows = [
-            {"owner": owner, "session_id": session_id, "last_hour": hour}
-            for (owner, session_id), hour in sorted(self._sessions.items())
-        ]
-        if not rows:
-            return
-        for row in connection.execute(_MOVE_SESSIONS, {"rows": _json(rows)}):
-            for owner in (row.owner, EVERYBODY):
-                self._point(row.last_hour, owner).sessions += 1
-                if row.former is not None:
-                    self._point(row.former, owner).sessions -= 1
+        """Add the sums to those in the database, by hour, day and month, in the connection's transaction."""
+        if self._points:
+            parameters = {"rollups": self._rollup_rows(periods), "points": self._point_rows(periods)}
+            connection.execute(_ADD, {name: orjson.dumps(rows).decode() for name, rows in parameters.items()})
 
     def _rollup_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
-        found: dict[tuple[Any, ...], list[int]] = {}
+        found: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
         for (hour, *group), sums in self._groups.items():
             for period in periods:
-                key = (period, start_of(period, hour), *group)
-                before = found.get(key)
-                found[key] = sums if before is None else [a + b for a, b in zip(before, sums, strict=True)]
+                found[period, start_of(period, hour), *group].append(sums)
         names = ("period", "start", "endpoint", "model", "owner", "status", *_SUMS)
-        return [dict(zip(names, (*key, *sums), strict=True)) for key, sums in found.items()]
+        return [
+            dict(zip(names, (*key, *map(sum, zip(*sums, strict=True))), strict=True)) for key, sums in found.items()
+        ]
 
     def _point_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
-        found: dict[tuple[str, str, datetime], Point] = {}
+        found: defaultdict[tuple[str, str, datetime], list[Point]] = defaultdict(list)
         for (hour, owner), point in self._points.items():
             for period in periods:
-                found.setdefault((period, owner, start_of(period, hour)), Point()).merge(point)
+                for whose in (owner, EVERYBODY):
+                    found[period, whose, start_of(period, hour)].append(point)
         return [
-            {"period": period, "owner": owner, "start": start}
-            | {name: getattr(point, name) for name in _COUNTED + _HISTOGRAMS}
-            for (period, owner, start), point in found.items()
+            {"period": period, "owner": owner, "start": start} | Point.total(points).sums()
+            for (period, owner, start), points in found.items()
         ]
 
 
@@ -189,44 +174,42 @@ def _sums(usage: Usage) -> list[int]:
     ]
 
 
-def _json(rows: Iterable[dict[str, Any]]) -> str:
-    return orjson.dumps(list(rows)).decode()
+def _both(name: str) -> str:
+    """A number or a histogram that is there already, with the new one added."""
+    if name in _HISTOGRAMS:
+        return (
+            f"ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0) FROM "
+            f"unnest(present.{name}, excluded.{name}) WITH ORDINALITY AS pair(a, b, bucket) ORDER BY bucket)"
+        )
+    return f"present.{name} + excluded.{name}"
 
 
-def _changes(names: Iterable[str]) -> str:
-    """What becomes of a row that is there already: numbers and histograms are added to its own."""
-    changes = []
-    for name in names:
-        if name in _HISTOGRAMS:
-            changes.append(
-                f"{name} = ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0) FROM "
-                f"unnest(present.{name}, excluded.{name}) WITH ORDINALITY AS pair(a, b, bucket) ORDER BY bucket)"
-            )
-        elif name in _SUMS + _COUNTED:
-            changes.append(f"{name} = present.{name} + excluded.{name}")
-    return ", ".join(changes)
-
-
-def _add_up(table: type[UsageRollup | UsageSeries], parameter: str) -> str:
-    """Insert rows or add to them, always in one order: two transactions never wait for each other's rows."""
-    names = column_names(table)
-    columns, key = ", ".join(names), ", ".join(column.name for column in table.__table__.primary_key)
+def _p95_bucket(histogram: str, requests: str) -> str:
+    """``histogram.percentile`` in SQL, as far as the bucket: PostgreSQL counts from 1."""
     return (
-        f"INSERT INTO {table.__tablename__} AS present ({columns}) SELECT {columns} "
-        f"FROM {recordset(table, names, parameter)} ORDER BY {key} "
-        f"ON CONFLICT ({key}) DO UPDATE SET {_changes(names)}"
+        f"(SELECT min(bucket) - 1 FROM (SELECT bucket, sum(number) OVER (ORDER BY bucket) AS seen "
+        f"FROM unnest({histogram}) WITH ORDINALITY AS counted(number, bucket)) AS running "
+        f"WHERE seen >= greatest(1, ceil(0.95 * ({requests}))))"
     )
 
 
-_ADD = text(f"{_add_up(UsageRollup, 'rollups')}; {_add_up(UsageSeries, 'points')}")
-# Answers the sessions that moved, and the hour in which they counted before.
-_SESSIONS = recordset(UsageSession, column_names(UsageSession))
-_MOVE_SESSIONS = text(
-    "WITH former AS (SELECT s.owner, s.session_id, s.last_hour FROM usage_sessions AS s "
-    f"JOIN {_SESSIONS} USING (owner, session_id)), "
-    "moved AS (INSERT INTO usage_sessions AS s (owner, session_id, last_hour) SELECT owner, session_id, last_hour "
-    f"FROM {_SESSIONS} ON CONFLICT (owner, session_id) "
-    "DO UPDATE SET last_hour = excluded.last_hour WHERE s.last_hour < excluded.last_hour "
-    "RETURNING owner, session_id, last_hour) "
-    "SELECT owner, moved.last_hour, former.last_hour AS former FROM moved LEFT JOIN former USING (owner, session_id)"
-)
+def _add_up(table: type[UsageRollup | UsageSeries], parameter: str, computed: dict[str, tuple[str, str]]) -> str:
+    """Insert rows or add to them, always in one order: two transactions never wait for each other's rows.
+
+    ``computed`` has for a column what it is in a new row, and in one that has been added to.
+    """
+    keys = [column.name for column in table.__table__.primary_key]
+    given = [name for name in column_names(table) if name not in computed]
+    new = [*given, *(value for value, _ in computed.values())]
+    changes = {name: _both(name) for name in given if name not in keys} | {
+        name: value for name, (_, value) in computed.items()
+    }
+    return (
+        f"INSERT INTO {table.__tablename__} AS present ({', '.join([*given, *computed])}) SELECT {', '.join(new)} "
+        f"FROM {recordset(table, given, parameter)} ORDER BY {', '.join(keys)} ON CONFLICT ({', '.join(keys)}) "
+        f"DO UPDATE SET {', '.join(f'{name} = {value}' for name, value in changes.items())}"
+    )
+
+
+_P95 = (_p95_bucket("latency", "requests"), _p95_bucket(_both("latency"), _both("requests")))
+_ADD = text(f"{_add_up(UsageRollup, 'rollups', {})}; {_add_up(UsageSeries, 'points', {'p95_latency_bucket': _P95})}")

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Text, cast, func, or_, select
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.histogram import added, percentile
-from mistral_api.analytics.window import Window
-from mistral_api.tables.rollup import EVERYBODY, UsageRollup, UsageSeries
+from mistral_api.analytics.histogram import added, middle_of, percentile
+from mistral_api.analytics.window import COVER, POINTS, Window
+from mistral_api.tables.rollup import EVERYBODY
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _SUMS = (
@@ -24,13 +24,26 @@ _HISTOGRAMS = ("latency", "first_token", "rate")
 
 Sums = Counter[str]
 
+_READ_GROUPS = text(
+    f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in _SUMS)} "
+    f"FROM usage_rollups WHERE {COVER} AND (:owner = '{EVERYBODY}' OR owner = :owner) "
+    "GROUP BY endpoint, model, owner, status"
+)
+# Points of the series carry no histogram: the bucket of their 95th percentile stands beside it.
+_READ_POINTS = text(
+    "SELECT period, CAST(extract(epoch FROM start) AS bigint) AS start, requests, failed, prompt_tokens, "
+    f"completion_tokens, sessions, p95_latency_bucket, {COVER} AS covers, "
+    f"{', '.join(f'CASE WHEN {COVER} THEN CAST({name} AS text) END AS {name}' for name in _HISTOGRAMS)} "
+    f"FROM usage_series WHERE owner = :owner AND ({COVER} OR {POINTS})"
+)
+
 
 def usage_stats(session: Session, window: Window) -> dict[str, Any]:
     """The body of ``GET /v1/stats``."""
     groups = _groups(session, window)
     points, covering = _points(session, window)
     total = _total(sums for _, sums in groups)
-    spreads = {name: added(orjson.loads(getattr(row, name)) for row in covering) for name in _HISTOGRAMS}
+    spreads = {name: added(_histogram(getattr(row, name)) for row in covering) for name in _HISTOGRAMS}
     return {
         "object": "usage.stats",
         "window": {"hours": window.hours, "start": _unix(window.start), "end": _unix(window.end)},
@@ -47,7 +60,7 @@ def usage_stats(session: Session, window: Window) -> dict[str, Any]:
         "by_endpoint": _grouped(groups, "endpoint"),
         "by_model": _grouped(groups, "model"),
         "by_key": _grouped(groups, "owner", "key"),
-        "series": [_point(start, points.get(start)) for start in window.starts()],
+        "series": [_point(start, points.get(start)) for start in map(_unix, window.starts())],
     }
 
 
@@ -57,34 +70,25 @@ def _unix(moment: datetime) -> int:
 
 def _groups(session: Session, window: Window) -> list[tuple[Any, Sums]]:
     """The sums of the window by endpoint, model, key and status."""
-    keys = (UsageRollup.endpoint, UsageRollup.model, UsageRollup.owner, UsageRollup.status)
-    sums = [func.sum(getattr(UsageRollup, name)).label(name) for name in _SUMS]
-    found = select(*keys, *sums).where(window.cover(UsageRollup)).group_by(*keys)
-    if window.owner != EVERYBODY:
-        found = found.where(UsageRollup.owner == window.owner)
     groups = []
-    for row in session.execute(found):
-        counted = Counter({name: int(getattr(row, name)) for name in _SUMS})
-        counted["failed"] = counted["requests"] if row.status >= 400 else 0
-        groups.append((row, counted))
+    for row in session.execute(_READ_GROUPS, window.bounds()):
+        sums = Counter({name: int(getattr(row, name)) for name in _SUMS})
+        sums["failed"] = sums["requests"] if row.status >= 400 else 0
+        groups.append((row, sums))
     return groups
 
 
-def _points(session: Session, window: Window) -> tuple[dict[datetime, Any], list[Any]]:
-    """The points of the series by start, and the rows that cover the window.
-
-    Histograms travel as JSON text: decoding it is much faster than psycopg2 reads arrays.
-    """
-    histograms = [cast(func.to_json(getattr(UsageSeries, name)), Text).label(name) for name in _HISTOGRAMS]
-    covers = window.cover(UsageSeries).label("covers")
-    rows = session.execute(
-        select(
-            UsageSeries.period, UsageSeries.start, UsageSeries.requests, UsageSeries.failed, UsageSeries.prompt_tokens,
-            UsageSeries.completion_tokens, UsageSeries.sessions, *histograms, covers,
-        ).where(UsageSeries.owner == window.owner, or_(window.cover(UsageSeries), window.points()))
-    ).all()  # fmt: skip
+def _points(session: Session, window: Window) -> tuple[dict[int, Any], list[Any]]:
+    """The points of the series by start, and the rows that cover the window."""
+    rows = session.execute(_READ_POINTS, window.bounds()).all()
     points = {row.start: row for row in rows if row.period == window.unit}
     return points, [row for row in rows if row.covers]
+
+
+def _histogram(written: str) -> list[int]:
+    """PostgreSQL's ``{1,2,3}``: decoded as JSON it takes a tenth of the time that psycopg2 needs for an array."""
+    counts: list[int] = orjson.loads(f"[{written[1:-1]}]")
+    return counts
 
 
 def _total(sums: Iterable[Sums]) -> Sums:
@@ -139,12 +143,12 @@ def _grouped(groups: Iterable[tuple[Any, Sums]], column: str, shown: str | None 
     ]
 
 
-def _point(start: datetime, row: Any) -> dict[str, Any]:
+def _point(start: int, row: Any) -> dict[str, Any]:
     return {
-        "start": _unix(start),
+        "start": start,
         "requests": row.requests if row else 0,
         "failed": row.failed if row else 0,
         "prompt_tokens": row.prompt_tokens if row else 0,
         "completion_tokens": row.completion_tokens if row else 0,
-        "p95_latency_ms": percentile(orjson.loads(row.latency), 0.95) if row else None,
+        "p95_latency_ms": middle_of(row.p95_latency_bucket) if row and row.requests else None,
     }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-
-from sqlalchemy import ColumnElement, and_, or_
+from typing import Any
 
 from mistral_api.analytics.periods import next_month, start_of
-from mistral_api.tables.rollup import EVERYBODY, UsageRollup, UsageSeries
+from mistral_api.tables.rollup import EVERYBODY
 
 # Windows longer than this get a point a day instead of a point an hour.
 HOURLY_UP_TO = 168
@@ -43,22 +42,22 @@ class Window:
         step = timedelta(hours=1) if self.unit == "hour" else timedelta(days=1)
         return [self.start + step * number for number in range((self.end - self.start) // step + 1)]
 
-    def cover(self, table: type[UsageRollup | UsageSeries]) -> ColumnElement[bool]:
-        """The rows that together hold the window: hours up to midnight, days up to the end of a month, months.
-
-        Nothing is later than now, so the current month counts as a whole.
-        """
+    def bounds(self) -> dict[str, Any]:
+        """The parameters of :data:`COVER` and :data:`POINTS`."""
         midnight = _at_or_after("day", self.start)
-        first_of_month = _at_or_after("month", midnight)
-        return or_(
-            and_(table.period == "hour", table.start >= self.start, table.start < midnight),
-            and_(table.period == "day", table.start >= midnight, table.start < first_of_month),
-            and_(table.period == "month", table.start >= first_of_month),
-        )
+        month = _at_or_after("month", midnight)
+        return {"start": self.start, "midnight": midnight, "month": month, "unit": self.unit, "owner": self.owner}
 
-    def points(self) -> ColumnElement[bool]:
-        """The rows of the series."""
-        return and_(UsageSeries.period == self.unit, UsageSeries.start >= self.start)
+
+# The sums that together hold the window: hours up to midnight, days up to the end of a month, months. Nothing is
+# later than now, so the current month counts as a whole.
+COVER = (
+    "(period = 'hour' AND start >= :start AND start < :midnight"
+    " OR period = 'day' AND start >= :midnight AND start < :month"
+    " OR period = 'month' AND start >= :month)"
+)
+# The sums that are the points of the series.
+POINTS = "(period = :unit AND start >= :start)"
 
 
 def _at_or_after(period: str, moment: datetime) -> datetime:

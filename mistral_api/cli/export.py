@@ -35,7 +35,12 @@ def _moment(_context: click.Context, _option: click.Parameter, given: str | None
 
 
 @click.command()
-@click.option("--since", callback=_moment, metavar="MOMENT", help="Only conversations used since: a date, a date and time, Unix seconds.")
+@click.option(
+    "--since",
+    callback=_moment,
+    metavar="MOMENT",
+    help="Only conversations used since then.",
+)
 @click.option("--session", "session_id", help="Only the conversation of this session.")
 @click.option(
     "--format",

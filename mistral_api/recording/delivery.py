@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
+from mistral_api.analytics.sessions import move_sessions
 from mistral_api.conversations.appending import append_exchanges
 from mistral_api.exchange import Exchange
 from mistral_api.recording.partitions import create_partitions
@@ -51,15 +52,20 @@ class Delivery:
             delivered = _insert_usage(connection, exchanges)
             new = [exchange for exchange in exchanges if exchange.id in delivered]
             append_exchanges(connection, [exchange for exchange in new if exchange.session_id and exchange.messages])
-            rollups = Rollups()
-            for exchange in new:
-                rollups.add(exchange)
-            rollups.write(connection)
+            _sum_up(connection, new)
         self._months |= months
 
     def disconnect(self) -> None:
         """Let go of the connection: after a failover the next one leads elsewhere."""
         self._engine.dispose()
+
+
+def _sum_up(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    rollups = Rollups()
+    for exchange in exchanges:
+        rollups.add(exchange)
+    rollups.add_sessions(move_sessions(connection, exchanges))
+    rollups.write(connection)
 
 
 def _insert_usage(connection: Connection, exchanges: Sequence[Exchange]) -> set[UUID]:

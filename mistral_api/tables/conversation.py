@@ -34,7 +34,7 @@ class Conversation(Base):
     title: Mapped[str | None] = mapped_column(Text)
     # ``metadata`` is taken by the declarative base, so the attribute has another name than the column.
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
-    search: Mapped[str | None] = mapped_column(TSVECTOR)
+    search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     head_id: Mapped[UUID | None]
     message_count: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
@@ -69,7 +69,7 @@ class Message(Base):
     # What a message is recognised by when it is sent again, with all that was said before it
     # (conversations.matching).
     chain: Mapped[UUID]
-    search: Mapped[str | None] = mapped_column(TSVECTOR)
+    search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     status: Mapped[str] = mapped_column(Text)
     request_id: Mapped[str] = mapped_column(Text)
     model: Mapped[str | None] = mapped_column(Text)

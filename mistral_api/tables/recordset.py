@@ -1,4 +1,4 @@
-"""Many rows as one parameter: a JSON array that PostgreSQL reads as a table (``jsonb_to_recordset``)."""
+"""Many rows as one parameter: a JSON array that PostgreSQL reads as a table (``json_to_recordset``)."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ def recordset(table: type[Base], names: Iterable[str], parameter: str = "rows", 
     """The FROM item ``given``, read from the named parameter: these columns of a table, and ``more`` declared ones."""
     columns = table.__table__.c
     declared = [f"{name} {columns[name].type.compile(dialect=_DIALECT)}" for name in names]
-    return f"jsonb_to_recordset(CAST(:{parameter} AS jsonb)) AS given({', '.join([*declared, *more])})"
+    return f"json_to_recordset(CAST(:{parameter} AS json)) AS given({', '.join([*declared, *more])})"

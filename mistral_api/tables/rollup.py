@@ -64,6 +64,8 @@ class UsageSeries(Base):
     latency: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     first_token: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     rate: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    # Where the 95th percentile of the latency lies in its histogram; null without any request.
+    p95_latency_bucket: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class UsageSession(Base):

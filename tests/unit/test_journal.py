@@ -120,7 +120,9 @@ def test_what_a_dead_process_left_open_ends_as_interrupted_with_its_last_checkpo
     assert backlog.interrupt(lambda name: name == "dead") == 0
     backlog.remove(backlog.oldest(10, MANY))
     with closing(sqlite3.connect(path)) as connection:
-        left = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("exchanges", "checkpoints")]
+        left = [
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("exchanges", "checkpoints")
+        ]
     assert left == [1, 0]
 
 

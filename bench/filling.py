@@ -1,0 +1,103 @@
+"""A database of the size that years of use leave behind: made by PostgreSQL itself, from nothing but numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine, text
+
+from mistral_api.analytics.periods import next_month, start_of
+from mistral_api.analytics.rebuild import rebuild
+from mistral_api.recording.partitions import create_partitions
+
+OWNER = "local"
+# The long conversations, of so many messages; the rest of the messages are in conversations of 20.
+LONG, LONG_MESSAGES, SHORT_MESSAGES = 50, 1000, 20
+# Word n of so many is common for small n and rare for large ones, as in any language.
+VOCABULARY = 20_000
+
+_USAGE = """
+INSERT INTO api_usage (request_id, created_at, endpoint, status, owner, session_id, model, stream, prompt_tokens,
+    cached_tokens, completion_tokens, latency_ms, time_to_first_token_ms, tokens_per_second, finish_reason)
+SELECT gen_random_uuid(), :start + random() * (CAST(:end AS timestamptz) - CAST(:start AS timestamptz)),
+    (ARRAY['/v1/chat/completions', '/v1/completions'])[1 + (random() < 0.2)::int],
+    (ARRAY[200, 200, 200, 200, 200, 200, 200, 499, 400, 503])[1 + floor(random() * 10)],
+    (ARRAY['local', 'team', 'robot'])[1 + floor(random() * 3)],
+    'session-' || floor(random() * :sessions), (ARRAY['mistral-7b-instruct', 'demo'])[1 + (random() < 0.3)::int],
+    random() < 0.7, floor(random() * 2000), floor(random() * 1000), floor(random() * 500),
+    exp(random() * 6 + 3), exp(random() * 4 + 2), 10 + random() * 90, 'stop'
+FROM generate_series(1, :rows)
+"""
+_CONVERSATIONS = """
+INSERT INTO conversations (id, owner, session_id, title, search, head_id, message_count, created_at, updated_at)
+SELECT md5('c' || c)::uuid, :owner, 'session-' || c, 'Conversation ' || c, to_tsvector('simple', 'Conversation ' || c),
+    md5(c || '-' || count)::uuid, count, now() - c * interval '1 minute', now() - c * interval '1 minute'
+FROM (SELECT c, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages END AS count
+      FROM generate_series(1, :conversations) AS c) AS planned
+"""
+_MESSAGES = """
+INSERT INTO messages (id, conversation_id, parent_id, role, content, chain, search, status, request_id, created_at)
+SELECT md5(c || '-' || n)::uuid, md5('c' || c)::uuid, CASE WHEN n > 1 THEN md5(c || '-' || n - 1)::uuid END,
+    CASE WHEN n % 2 = 1 THEN 'user' ELSE 'assistant' END, to_jsonb(words), md5(c || '+' || n)::uuid,
+    to_tsvector('simple', words), 'complete', c || '-' || n, now() - c * interval '1 minute'
+FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS c
+CROSS JOIN LATERAL generate_series(1, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages END) AS n
+CROSS JOIN LATERAL (
+    SELECT string_agg('word' || floor(:vocabulary * power(random(), 4))::int, ' ') AS words
+    FROM generate_series(1, 20 + (n + c) % 20)) AS said
+"""
+
+
+def fill(engine: Engine, usage_rows: int, messages: int) -> int:
+    """Fill an empty database; answer how many conversations there are. Usage is spread over the last year."""
+    conversations = LONG + max(0, messages - LONG * LONG_MESSAGES) // SHORT_MESSAGES
+    with _timed(f"{usage_rows} usage rows"):
+        _fill_usage(engine, usage_rows, conversations)
+    with _timed("summing them up (mistral-api stats rebuild)"):
+        rebuild(engine)
+    with _timed(f"{conversations} conversations with {messages} messages"), _unbound(engine) as connection:
+        _fill_conversations(connection, conversations)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, _timed("VACUUM ANALYZE"):
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))
+    return conversations
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    print(f"filling: {what}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+@contextmanager
+def _unbound(engine: Engine) -> Iterator[Connection]:
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        yield connection
+
+
+def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
+    end = datetime.now(UTC)
+    month, starts = start_of("month", end.replace(year=end.year - 1)), []
+    while month <= end:
+        starts.append(month)
+        month = next_month(month)
+    for start in starts:
+        span = {"start": start, "end": min(end, next_month(start)), "rows": rows // len(starts), "sessions": sessions}
+        with _unbound(engine) as connection:
+            create_partitions(connection, [start])
+            connection.execute(text(_USAGE), span)
+
+
+def _fill_conversations(connection: Connection, conversations: int) -> None:
+    """The text index is made at the end: that is much faster than keeping it up to date."""
+    long = {"long": LONG, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
+    connection.execute(text("DROP INDEX ix_messages_search"))
+    connection.execute(text(_CONVERSATIONS), long | {"owner": OWNER, "conversations": conversations})
+    span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
+    connection.execute(text(_MESSAGES), long | span)
+    connection.execute(text("CREATE INDEX ix_messages_search ON messages USING gin (search)"))

@@ -1,0 +1,77 @@
+"""In which hour every session was last used: from that follows how many were used since any moment.
+
+A session counts once, in the period of its last use, so the counts of periods can be added.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Protocol
+
+import orjson
+from sqlalchemy import Connection, text
+
+from mistral_api.analytics.periods import start_of
+from mistral_api.tables.recordset import column_names, recordset
+from mistral_api.tables.rollup import UsageSession
+
+# By hour and key: how many sessions more, or fewer, were last used then.
+Changes = Counter[tuple[datetime, str]]
+
+_GIVEN = recordset(UsageSession, column_names(UsageSession))
+_MOVE = text(
+    "WITH former AS (SELECT s.owner, s.session_id, s.last_hour FROM usage_sessions AS s "
+    f"JOIN {_GIVEN} USING (owner, session_id)), "
+    "moved AS (INSERT INTO usage_sessions AS s (owner, session_id, last_hour) SELECT owner, session_id, last_hour "
+    f"FROM {_GIVEN} ON CONFLICT (owner, session_id) "
+    "DO UPDATE SET last_hour = excluded.last_hour WHERE s.last_hour < excluded.last_hour "
+    "RETURNING owner, session_id, last_hour) "
+    "SELECT owner, moved.last_hour, former.last_hour AS former FROM moved LEFT JOIN former USING (owner, session_id)"
+)
+_RECOUNT = text(
+    "INSERT INTO usage_sessions (owner, session_id, last_hour) "
+    "SELECT owner, session_id, date_trunc('hour', max(created_at), 'UTC') FROM api_usage "
+    "WHERE created_at >= :since AND session_id <> '' GROUP BY owner, session_id "
+    "ON CONFLICT (owner, session_id) DO UPDATE SET last_hour = excluded.last_hour"
+)
+_COUNT = text(
+    "SELECT last_hour, owner, count(*) AS number FROM usage_sessions "
+    "WHERE last_hour >= :since GROUP BY last_hour, owner"
+)
+
+
+class Used(Protocol):
+    """A request that may belong to a session."""
+
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def session_id(self) -> str | None: ...
+
+
+def move_sessions(connection: Connection, requests: Iterable[Used]) -> Changes:
+    """Note the sessions of some requests as used; answer what that changes."""
+    used: dict[tuple[str, str], datetime] = {}
+    for request in requests:
+        if request.session_id:
+            session, hour = (request.owner, request.session_id), start_of("hour", request.created_at)
+            used[session] = max(hour, used.get(session, hour))
+    changes: Changes = Counter()
+    if not used:
+        return changes
+    rows = [{"owner": owner, "session_id": name, "last_hour": hour} for (owner, name), hour in sorted(used.items())]
+    for row in connection.execute(_MOVE, {"rows": orjson.dumps(rows).decode()}):
+        changes[row.last_hour, row.owner] += 1
+        if row.former is not None:
+            changes[row.former, row.owner] -= 1
+    return changes
+
+
+def recount_sessions(connection: Connection, since: datetime) -> Changes:
+    """Find the sessions used since a moment anew, from the usage rows; nothing is noted of them any more."""
+    connection.execute(_RECOUNT, {"since": since})
+    return Counter({(row.last_hour, row.owner): row.number for row in connection.execute(_COUNT, {"since": since})})

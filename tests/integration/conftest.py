@@ -1,0 +1,36 @@
+"""A database without a server, for tests of what works on it directly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask_migrate import upgrade
+from sqlalchemy import Engine
+
+from mistral_api import create_app
+from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.services import services_of
+from mistral_api.settings import Settings
+from tests.databases import empty
+from tests.running import data_folder
+
+
+@pytest.fixture(scope="session")
+def database_engine() -> Iterator[Engine]:
+    """The connections of an application to a PostgreSQL of its own, with the schema made."""
+    with data_folder() as data_dir:
+        running = start_embedded_postgres(data_dir)
+        app = create_app(Settings(database_url=running.url, data_dir=data_dir))
+        with app.app_context():
+            upgrade()
+        yield services_of(app).engine
+        services_of(app).close()
+        running.stop()
+
+
+@pytest.fixture
+def engine(database_engine: Engine) -> Engine:
+    """That database, empty."""
+    empty(database_engine)
+    return database_engine

@@ -1,0 +1,49 @@
+"""The sums that cover a window hold every moment of it once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mistral_api.analytics.periods import next_month, start_of
+from mistral_api.analytics.window import Window
+
+NOWS = [
+    datetime(2026, 11, 23, 18, 8, 33, tzinfo=UTC),
+    datetime(2026, 1, 1, 0, 0, 0, tzinfo=UTC),
+    datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2025, 12, 31, 12, tzinfo=UTC),
+]
+
+
+def _window(hours: int, now: datetime) -> Window:
+    unit = "hour" if hours <= 168 else "day"
+    return Window(hours, start_of(unit, now - timedelta(hours=hours)), now)
+
+
+@pytest.mark.parametrize("now", NOWS)
+@pytest.mark.parametrize("hours", [1, 24, 168, 169, 720, 8760])
+def test_the_periods_of_the_cover_follow_each_other_without_a_gap(now: datetime, hours: int) -> None:
+    window = _window(hours, now)
+    bounds = window.bounds()
+    assert window.start <= now - timedelta(hours=hours)
+    assert bounds["start"] == window.start
+    assert bounds["start"] <= bounds["midnight"] <= bounds["month"]
+    assert start_of("day", bounds["midnight"]) == bounds["midnight"]
+    assert bounds["midnight"] - bounds["start"] < timedelta(days=1)
+    assert start_of("month", bounds["month"]) == bounds["month"]
+    assert bounds["month"] <= next_month(start_of("month", bounds["midnight"]))
+
+
+@pytest.mark.parametrize("now", NOWS)
+@pytest.mark.parametrize(
+    ("hours", "unit", "points"), [(1, "hour", 2), (168, "hour", 169), (169, "day", 8), (8760, "day", 366)]
+)
+def test_the_series_goes_from_the_start_to_now(now: datetime, hours: int, unit: str, points: int) -> None:
+    window = _window(hours, now)
+    starts = window.starts()
+    assert window.unit == unit
+    assert starts[0] == window.start
+    assert starts[-1] == start_of(unit, now)
+    assert len(starts) in (points, points + 1)
