@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from flask import current_app
 
+from mistral_api.database_deadlines import unhurried
 from mistral_api.extensions import db
 from mistral_api.tables import conversation, rollup, usage  # noqa: F401 - their tables join the metadata
 
@@ -26,9 +27,8 @@ def run_online() -> None:
     """Migrate under an advisory lock, so that two starting processes do not migrate together."""
     with db.engine.connect() as connection:
         context.configure(connection=connection, target_metadata=db.metadata, include_object=_belongs_to_us)
-        with context.begin_transaction():
-            # A migration of many rows may take longer than any request.
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        # A migration of many rows may take longer than any request.
+        with context.begin_transaction(), unhurried(connection):
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(9000)")
             context.run_migrations()
 

@@ -12,18 +12,16 @@ import psycopg2.extensions
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
+from mistral_api.database_deadlines import CONNECT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
 
 # The migrations lie beside the package, in the project's root.
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-# A statement that takes longer than this is given up by the server (milliseconds).
-STATEMENT_TIMEOUT_MS = 30_000
-
 # How libpq gives up on a dead peer: a hosted database may vanish without a word.
 _LIBPQ_DEADLINES: dict[str, Any] = {
-    "connect_timeout": 5,
+    "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -58,6 +56,7 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
     What the URL itself says (``sslmode``, ``connect_timeout`` …) is never overridden.
     """
     in_url = make_url(url).query
+    install_deadlines(_connect_seconds(in_url.get("connect_timeout")))
     return {
         # What users wrote stands in parameters: it must not get into a log with an error.
         "hide_parameters": True,
@@ -68,6 +67,11 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "pool_timeout": 5,
         "connect_args": {name: value for name, value in _LIBPQ_DEADLINES.items() if name not in in_url},
     }
+
+
+def _connect_seconds(given: object) -> float:
+    """What the URL says, where 0 is no limit to libpq, else ours."""
+    return float(given) or float("inf") if isinstance(given, str) and given.isdigit() else CONNECT_SECONDS
 
 
 def writer_engine(engine: Engine, settings: Settings) -> Engine:

@@ -1,10 +1,19 @@
-"""Looking into a database, and emptying it."""
+"""Looking into a database, emptying it, making another."""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 from sqlalchemy import Engine, text
+from sqlalchemy.engine import make_url
+
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.running import ROOT, Server, clean_environment, libpq_url
 
 _TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned"
 
@@ -24,3 +33,22 @@ def empty(engine: Engine) -> None:
     """Delete everything that was recorded."""
     with engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {_TABLES} CASCADE"))
+
+
+@contextlib.contextmanager
+def another_database(server: Server, name: str) -> Iterator[str]:
+    """A migrated database beside that of a running server: its URL for DATABASE_URL."""
+    url = start_embedded_postgres(server.data_dir).url
+    connection = psycopg2.connect(libpq_url(url))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    try:
+        own = make_url(url).set(database=name).render_as_string(hide_password=False)
+        command = [sys.executable, "-m", "flask", "db", "upgrade"]
+        subprocess.run(command, env=clean_environment(DATABASE_URL=own), cwd=ROOT, check=True, timeout=60)
+        yield own
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.close()

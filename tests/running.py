@@ -160,3 +160,37 @@ def wait_until_ready(server: Server) -> None:
         return "Mistral Local API ready on" in server.log()
 
     wait_for(announced, "the ready line", START_SECONDS)
+
+
+@contextlib.contextmanager
+def api_alone(data_dir: Path, **settings: str) -> Iterator[Server]:
+    """``waitress-serve wsgi:app`` in front of a model server that runs already; ended by SIGTERM."""
+    port = free_port()
+    data_dir.mkdir(exist_ok=True, mode=0o711)
+    log_path = data_dir.parent / f"api-{port}.log"
+    command = [str(Path(sys.executable).parent / "waitress-serve"), f"--listen=127.0.0.1:{port}", "--threads=16"]
+    environment = clean_environment(DATA_DIR=str(data_dir), **settings)
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--channel-request-lookahead=1", "wsgi:app"],
+            env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    server = Server(process, port, int(settings["MODEL_SERVER_PORT"]), data_dir, log_path)
+    try:
+        wait_for(lambda: _answers(server), "an answer of the API", START_SECONDS)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _answers(server: Server) -> bool:
+    assert server.process.poll() is None, server.log()
+    try:
+        return requests.get(server.url + "/health/live", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, 
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import recount_sessions
+from mistral_api.database_deadlines import unhurried
 from mistral_api.tables.rollup import UsagePruned, UsageRollup, UsageSeries, UsageSession
 from mistral_api.tables.usage import ApiUsage
 
@@ -32,8 +33,7 @@ def rebuild(engine: Engine, progress: Callable[[int], None] = lambda _rows: None
     All in one transaction: readers see the old sums until it is done, and writers wait. Sums of hours whose
     rows have been pruned stay as they are. Raises sqlalchemy.exc.SQLAlchemyError.
     """
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    with engine.begin() as connection, unhurried(connection):
         connection.execute(text("LOCK TABLE usage_rollups, usage_series, usage_sessions IN SHARE ROW EXCLUSIVE MODE"))
         since = connection.scalar(select(func.max(UsagePruned.before))) or _FIRST
         _forget(connection, since)
@@ -43,8 +43,7 @@ def rebuild(engine: Engine, progress: Callable[[int], None] = lambda _rows: None
 
 def count_rows(engine: Engine) -> int:
     """How many usage rows there are. Raises sqlalchemy.exc.SQLAlchemyError."""
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    with engine.begin() as connection, unhurried(connection):
         return connection.scalar(select(func.count()).select_from(ApiUsage)) or 0
 
 

@@ -1,0 +1,226 @@
+"""``kill -9`` of API processes at any instant, while they stream: nothing that a client saw is lost or doubled.
+
+Five processes share one DATA_DIR, so the survivors record what the dead ones left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+import psycopg2.extras
+import pytest
+import requests
+
+from tests.databases import another_database
+from tests.running import ROOT, Server, clean_environment, free_port, libpq_url, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
+
+PROCESSES, KILLS = 5, 50
+MOST_TOKENS = 60
+
+
+@dataclass
+class Seen:
+    """What a client saw of one streamed answer: pieces of text with the time they came, and whether it ended."""
+
+    request_id: str
+    pieces: list[tuple[float, str]] = field(default_factory=list)
+    opened: bool = False
+    done: bool = False
+
+    def text(self, until: float = float("inf")) -> str:
+        return "".join(piece for moment, piece in self.pieces if moment <= until)
+
+
+class Apis:
+    """The processes, and when each was killed."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.ports = [free_port() for _ in range(PROCESSES)]
+        command = [sys.executable, "-m", "tests.faults.forking_api", *map(str, self.ports)]
+        self._log = log.open("w")
+        self._process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        self._pids: dict[int, int] = {}
+        self.kills: dict[int, list[float]] = {port: [] for port in self.ports}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_for(lambda: len(self._pids) == PROCESSES, "the API processes")
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            port, pid = map(int, line.split())
+            self._pids[port] = pid
+
+    def kill(self, port: int) -> None:
+        pid = self._pids[port]
+        self.kills[port].append(time.monotonic())
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self._pids[port] != pid, "the next API process")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+        self._reader.join(timeout=20)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+
+class Client:
+    """Streams one answer after another from one process, until told to stop."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        self._name = f"killed-{port}-{number}"
+        self._stop = threading.Event()
+        self.port = port
+        self.seen: list[Seen] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            seen = Seen(f"{self._name}-{len(self.seen)}")
+            try:
+                self._stream(seen)
+            except requests.RequestException:
+                if not seen.opened:
+                    self._stop.wait(0.05)
+            self.seen.append(seen)
+
+    def _stream(self, seen: Seen) -> None:
+        body = {
+            "messages": [{"role": "user", "content": f"Count upwards. {seen.request_id}"}],
+            "max_tokens": random.choice([1, 5, MOST_TOKENS]),
+            "ignore_eos": True,
+            "temperature": 0,
+            "stream": True,
+        }
+        headers = {"X-Request-Id": seen.request_id}
+        with requests.post(self._url, json=body, headers=headers, stream=True, timeout=60) as answer:
+            for line in answer.iter_lines(chunk_size=1):
+                seen.opened = True
+                if line == b"data: [DONE]":
+                    seen.done = True
+                elif line.startswith(b"data: {"):
+                    for choice in json.loads(line[6:]).get("choices", []):
+                        seen.pieces.append((time.monotonic(), choice["delta"].get("content") or ""))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=90)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def database_url(server: Server) -> Iterator[str]:
+    """A database of the test's own beside that of the shared server."""
+    with another_database(server, "killed") as url:
+        yield url
+
+
+@pytest.fixture
+def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[Apis]:
+    """The processes, in front of the shared model server."""
+    environment = clean_environment(
+        DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
+    )
+    made = Apis(environment, data_dir.parent / "apis.log")
+    yield made
+    made.close()
+
+
+def test_every_request_is_recorded_once_with_what_its_client_saw(apis: Apis, database_url: str) -> None:
+    clients = [Client(port, number) for port in apis.ports for number in range(2)]
+    chance = random.Random()
+    order = apis.ports * (KILLS // PROCESSES)
+    killers = [
+        threading.Thread(target=_kill_now_and_then, args=(apis, port, order.count(port), chance)) for port in apis.ports
+    ]
+    for killer in killers:
+        killer.start()
+    for killer in killers:
+        killer.join(timeout=120)
+    for client in clients:
+        client.stop()
+    assert sum(map(len, apis.kills.values())) == KILLS
+
+    recording = f"http://127.0.0.1:{apis.ports[0]}/health"
+    wait_for(lambda: _nothing_waits(recording), "the delivery of everything", 30)
+    rows = wait_for(lambda: _all_ended(database_url, clients), "the end of what was interrupted", 30)
+    _assert_recorded(rows, clients, apis)
+
+
+def _kill_now_and_then(apis: Apis, port: int, times: int, chance: random.Random) -> None:
+    pause = threading.Event()
+    for _ in range(times):
+        pause.wait(chance.uniform(0.05, 2.2))
+        apis.kill(port)
+
+
+def _nothing_waits(url: str) -> bool:
+    recording = requests.get(url, timeout=10).json()["recording"]
+    assert recording["rejected"] == 0
+    return bool(recording["pending"] == 0)
+
+
+def _all_ended(url: str, clients: list[Client]) -> dict[str, list[dict[str, object]]] | None:
+    """The recorded rows by request id, once every request that got as far as an answer has one."""
+    connection = psycopg2.connect(libpq_url(url))
+    with connection, connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+        cursor.execute(
+            "SELECT u.client_request_id, u.status, u.error_code, u.completion_tokens, m.status AS answer_status, "
+            "m.content FROM api_usage AS u LEFT JOIN messages AS m "
+            "ON m.request_id = u.client_request_id AND m.role = 'assistant'"
+        )
+        found: dict[str, list[dict[str, object]]] = {}
+        for row in cursor.fetchall():
+            found.setdefault(row["client_request_id"], []).append(dict(row))
+    connection.close()
+    opened = {seen.request_id for client in clients for seen in client.seen if seen.pieces}
+    return found if opened <= set(found) else None
+
+
+def _assert_recorded(rows: dict[str, list[dict[str, object]]], clients: list[Client], apis: Apis) -> None:
+    assert {number for found in rows.values() if (number := len(found)) != 1} == set()
+    answered = cut_off = 0
+    for client in clients:
+        for seen in client.seen:
+            if not seen.pieces:
+                continue
+            (row,) = rows[seen.request_id]
+            if seen.done:
+                answered += 1
+                assert (row["status"], row["answer_status"], row["content"]) == (200, "complete", seen.text())
+            else:
+                cut_off += 1
+                killed = max(moment for moment in apis.kills[client.port] if moment <= seen.pieces[-1][0] + 60)
+                _assert_kept(row, seen, killed)
+    # How many of each depends on how fast the machine generates; both must have been put to the test.
+    assert min(answered, cut_off) >= 10
+
+
+def _assert_kept(row: dict[str, object], seen: Seen, killed: float) -> None:
+    """The text up to a second before the kill is there; the end may have been written, too, but not have come."""
+    stored = str(row["content"] or "")
+    if row["status"] == 200:
+        assert stored.startswith(seen.text())
+        return
+    assert (row["status"], row["error_code"]) == (500, "interrupted")
+    assert stored.startswith(seen.text(until=killed - 1.0)), (stored, seen.text(until=killed - 1.0))
+    assert row["answer_status"] == ("interrupted" if stored else None)

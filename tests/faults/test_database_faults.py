@@ -1,0 +1,183 @@
+"""PostgreSQL misbehaves in every way a hosted one does: answers go on, and what was answered is recorded once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
+from tests.running import ROOT, Server, api_alone, clean_environment, data_folder, libpq_url, processes_of, wait_for
+from tests.shapes import assert_error_shape
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+class Database:
+    """A PostgreSQL of the test's own, to be stopped and started at will."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._running: EmbeddedPostgres = start_embedded_postgres(data_dir)
+        self.url = self._running.url
+
+    def stop(self) -> None:
+        self._running.stop()
+
+    def start(self) -> None:
+        self._running = start_embedded_postgres(self._data_dir)
+
+    def processes(self) -> list[psutil.Process]:
+        servers = [process for process in processes_of(self._data_dir) if "postgres" in process.name()]
+        assert servers
+        return servers + [child for process in servers for child in process.children(recursive=True)]
+
+    def signal(self, number: int) -> None:
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                os.kill(process.pid, number)
+
+    def reset_connections(self) -> None:
+        with closing(psycopg2.connect(libpq_url(self.url))) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+
+    def recorded(self) -> dict[str, int]:
+        """How many rows each request has."""
+        with closing(psycopg2.connect(libpq_url(self.url))) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT client_request_id, count(*) FROM api_usage GROUP BY client_request_id")
+            return dict(cursor.fetchall())
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """The database, with its schema."""
+    with data_folder() as folder:
+        made = Database(folder)
+        command = [sys.executable, "-m", "flask", "db", "upgrade"]
+        subprocess.run(command, env=clean_environment(DATABASE_URL=made.url), cwd=ROOT, check=True, timeout=60)
+        yield made
+        made.stop()
+
+
+@contextmanager
+def _api(server: Server, database: Database, data_dir: Path) -> Iterator[Server]:
+    with api_alone(data_dir, DATABASE_URL=database.url, MODEL_SERVER_PORT=str(server.model_port)) as api:
+        yield api
+
+
+def _ask(api: Server, request_id: str) -> requests.Response:
+    body = {"messages": [{"role": "user", "content": request_id}], "max_tokens": 1, "session_id": request_id}
+    headers = {"X-Request-Id": request_id}
+    return requests.post(f"{api.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+
+
+class Load:
+    """Requests without a pause from a few clients; ``answered`` has the ids of those that were answered."""
+
+    def __init__(self, api: Server, clients: int = 3) -> None:
+        self._api = api
+        self._stop = threading.Event()
+        self.answered: list[str] = []
+        self.refused: list[str] = []
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, client: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            answer = _ask(self._api, f"load-{client}-{number}")
+            (self.answered if answer.status_code == 200 else self.refused).append(answer.headers["X-Request-Id"])
+            number += 1
+
+    def go_on_for(self, more: int) -> None:
+        """Until so many more requests have been answered: they do not wait for the database."""
+        target = len(self.answered) + more
+        wait_for(lambda: len(self.answered) >= target, f"{more} more answers", 30)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+
+
+def _wait_until_delivered(api: Server) -> None:
+    wait_for(lambda: api.health()["recording"]["pending"] == 0, "the delivery of everything", 40)
+    assert api.health()["recording"]["rejected"] == 0
+
+
+def test_a_database_that_stops_restarts_and_drops_connections_under_load_loses_nothing(
+    server: Server, database: Database, data_dir: Path
+) -> None:
+    with _api(server, database, data_dir) as api:
+        load = Load(api)
+        load.go_on_for(10)
+        database.stop()
+        load.go_on_for(20)
+        database.start()
+        for _ in range(5):
+            load.go_on_for(5)
+            database.reset_connections()
+        database.stop()
+        database.start()
+        load.go_on_for(10)
+        database.signal(signal.SIGKILL)
+        load.go_on_for(10)
+        database.start()
+        load.stop()
+        assert load.refused == []
+        _wait_until_delivered(api)
+        assert api.health()["status"] == "ok"
+    assert database.recorded() == dict.fromkeys(load.answered, 1)
+
+
+def test_a_database_that_is_away_for_the_whole_life_of_the_api_gets_everything_from_the_next(
+    server: Server, database: Database, data_dir: Path
+) -> None:
+    database.stop()
+    with _api(server, database, data_dir) as api:
+        ids = [_ask(api, f"away-{number}").headers["X-Request-Id"] for number in range(5)]
+        health = api.health()
+        assert (health["status"], health["recording"]["pending"]) == ("degraded", 5)
+    database.start()
+    assert database.recorded() == {}
+    with _api(server, database, data_dir) as api:
+        _wait_until_delivered(api)
+    assert database.recorded() == dict.fromkeys(ids, 1)
+
+
+def test_a_database_that_hangs_holds_up_nobody_but_its_readers(
+    server: Server, database: Database, data_dir: Path
+) -> None:
+    with _api(server, database, data_dir) as api:
+        assert _ask(api, "before").status_code == 200
+        _wait_until_delivered(api)
+        database.signal(signal.SIGSTOP)
+        try:
+            assert _ask(api, "meanwhile").status_code == 200
+            began = time.monotonic()
+            answer = requests.get(f"{api.url}/v1/conversations/meanwhile", timeout=20)
+            assert answer.status_code == 503
+            assert_error_shape(answer.json(), code="recording_delayed")
+            assert api.health()["status"] == "degraded"
+            assert time.monotonic() - began < 15
+        finally:
+            database.signal(signal.SIGCONT)
+        _wait_until_delivered(api)
+        read = requests.get(f"{api.url}/v1/conversations/meanwhile", timeout=20).json()
+        assert read["messages"][0]["content"] == "meanwhile"
+    assert database.recorded() == {"before": 1, "meanwhile": 1}

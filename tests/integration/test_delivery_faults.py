@@ -1,0 +1,151 @@
+"""What keeps a batch from PostgreSQL for a while keeps it for no longer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from mistral_api import database_deadlines
+from mistral_api.recording.recorder import Policy, Recorder
+from tests.databases import count_of, rows_of
+from tests.exchanges import an_exchange, answered, said
+from tests.running import wait_for
+
+
+@contextmanager
+def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
+    recorder = Recorder(folder, engine, Policy())
+    recorder.start()
+    yield recorder
+    recorder.close()
+    engine.dispose()
+
+
+def _record(recorder: Recorder, number: int, name: str = "one") -> None:
+    for turn in range(number):
+        exchange = an_exchange(f"{name}-{turn}", messages=said("hi"), answers=answered("hello"))
+        recorder.end(recorder.begin(exchange, lambda: None), exchange)
+
+
+def _wait_until_delivered(recorder: Recorder) -> None:
+    wait_for(lambda: recorder.state().pending == 0, "an empty journal", 30)
+    assert recorder.state().rejected == 0
+
+
+def test_a_role_without_a_free_connection_is_tried_again(engine: Engine, tmp_path: Path) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE crowded LOGIN PASSWORD 'crowded' CONNECTION LIMIT 0"))
+        connection.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO crowded"))
+        connection.execute(text("GRANT ALL ON SCHEMA public TO crowded"))
+        connection.execute(text("ALTER TABLE api_usage OWNER TO crowded"))
+    crowded = create_engine(engine.url.set(username="crowded", password="crowded"), pool_size=1, max_overflow=0)
+    try:
+        with _recording(tmp_path, crowded) as recorder:
+            _record(recorder, 3)
+            with pytest.raises(OperationalError, match="too many connections"):
+                crowded.connect()
+            with engine.begin() as connection:
+                connection.execute(text("ALTER ROLE crowded CONNECTION LIMIT 1"))
+            _wait_until_delivered(recorder)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("REASSIGN OWNED BY crowded TO CURRENT_USER"))
+            connection.execute(text("DROP OWNED BY crowded"))
+            connection.execute(text("DROP ROLE crowded"))
+    assert count_of(engine, "api_usage") == 3
+
+
+def test_statements_that_time_out_are_tried_again_until_they_do_not(engine: Engine, tmp_path: Path) -> None:
+    impatient = create_engine(engine.url, pool_size=1, connect_args={"options": "-c statement_timeout=100"})
+    timeouts: list[str] = []
+
+    @event.listens_for(impatient, "handle_error")
+    def _note(context: object) -> None:
+        timeouts.append(getattr(getattr(context, "original_exception", None), "pgcode", ""))
+
+    with _recording(tmp_path, impatient) as recorder:
+        with engine.begin() as blocker:
+            blocker.execute(text("LOCK TABLE api_usage IN ACCESS EXCLUSIVE MODE"))
+            _record(recorder, 20)
+            wait_for(lambda: timeouts.count("57014") >= 2, "statements that time out")
+        _wait_until_delivered(recorder)
+    assert rows_of(engine, "SELECT count(*), count(DISTINCT request_id) FROM api_usage") == [(20, 20)]
+    assert count_of(engine, "messages") == 40
+
+
+def test_a_commit_whose_acknowledgement_is_lost_is_not_delivered_twice(engine: Engine, tmp_path: Path) -> None:
+    unlucky = create_engine(engine.url, pool_size=1)
+    lost: list[bool] = []
+
+    @event.listens_for(unlucky, "commit")
+    def _lose(connection: object) -> None:
+        if len(lost) < 3:
+            lost.append(True)
+            raw = connection.connection.dbapi_connection  # type: ignore[attr-defined]
+            raw.commit()
+            raw.close()
+
+    with _recording(tmp_path, unlucky) as recorder:
+        _record(recorder, 5)
+        _wait_until_delivered(recorder)
+    assert len(lost) == 3
+    assert count_of(engine, "api_usage") == 5
+    assert rows_of(engine, "SELECT sum(requests) FROM usage_rollups WHERE period = 'hour'") == [(5,)]
+    assert count_of(engine, "messages") == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_server_that_has_stopped_answering_is_given_up_in_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database_deadlines.install_deadlines()
+    hung = create_engine(engine.url)
+    with hung.connect() as connection:
+        backend = connection.scalar(text("SELECT pg_backend_pid()"))
+        token = database_deadlines._answer_seconds.set(0.3)
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(OperationalError, match=r"did not answer within 0\.3 s"):
+                connection.execute(text("SELECT 1"))
+            assert 0.3 <= time.monotonic() - began < 10
+            assert connection.invalidated
+        finally:
+            os.kill(backend, signal.SIGCONT)
+            database_deadlines._answer_seconds.reset(token)
+    hung.dispose()
+
+
+def test_a_clock_that_is_set_back_an_hour_changes_no_order_and_loses_nothing(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with _recording(tmp_path, engine) as recorder:
+        _record_at(recorder, "before", real())
+        monkeypatch.setattr(time, "time", lambda: real() - 3600)
+        _record_at(recorder, "after", real() - 3600)
+        age = recorder.state().oldest_pending_seconds
+        assert age is None or age >= 0
+        assert recorder.wait_for_session("local", "clock", 10)
+        _wait_until_delivered(recorder)
+    texts = rows_of(engine, "SELECT content FROM messages ORDER BY sequence")
+    assert texts == [("before",), ("hello",), ("after",), ("hello",)]
+    created, updated = rows_of(engine, "SELECT created_at, updated_at FROM conversations")[0]
+    assert updated >= created
+    assert rows_of(engine, "SELECT sum(requests) FROM usage_series WHERE period = 'hour' AND owner = ''") == [(2,)]
+
+
+def _record_at(recorder: Recorder, text_said: str, moment: float) -> None:
+    created_at = datetime.fromtimestamp(moment, UTC)
+    exchange = an_exchange("clock", created_at=created_at, messages=said(text_said), answers=answered("hello"))
+    recorder.end(recorder.begin(exchange, lambda: None), exchange)
