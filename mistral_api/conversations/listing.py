@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_, union
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.reading import find_conversation
-from mistral_api.conversations.searching import finding
+from mistral_api.conversations.searching import found_anywhere, says
 from mistral_api.tables.conversation import Conversation
 
+# So many conversations are searched one by one before the index is asked for all of them.
+LOOKED_AT_FIRST = 200
 _NEWEST = (Conversation.updated_at.desc(), Conversation.id.desc())
 
 
@@ -29,14 +31,20 @@ def list_conversations(session: Session, owner: str, query: dict[str, Any]) -> t
     if query.get("since") is not None:
         found = found.where(Conversation.updated_at >= datetime.fromtimestamp(query["since"], UTC))
     wanted = query["limit"] + 1
-    rows = list(session.scalars(_newest(found, query.get("q"), wanted)))
+    search = query.get("q")
+    rows = _newest(session, found, wanted) if search is None else _search(session, found, wanted, search)
     return rows[: query["limit"]], len(rows) == wanted
 
 
-def _newest(found: Select[Conversation], search: str | None, wanted: int) -> Select[Conversation]:
-    """The newest of what was found. Each way of being found gives its own newest; the newest of all are among them."""
-    if search is None:
-        return found.order_by(*_NEWEST).limit(wanted)
-    ways = [way.with_only_columns(Conversation.id).order_by(*_NEWEST).limit(wanted) for way in finding(found, search)]
-    ids = union(*(select(way.subquery()) for way in ways))
-    return select(Conversation).where(Conversation.id.in_(ids)).order_by(*_NEWEST).limit(wanted)
+def _newest(session: Session, found: Select[Conversation], wanted: int) -> list[Conversation]:
+    return list(session.scalars(found.order_by(*_NEWEST).limit(wanted)))
+
+
+def _search(session: Session, found: Select[Conversation], wanted: int, search: str) -> list[Conversation]:
+    """A common word is soon found in enough of the newest conversations; for a rare one the index knows all places."""
+    newest = found.order_by(*_NEWEST).limit(LOOKED_AT_FIRST).subquery()
+    first = _newest(session, select(Conversation).where(Conversation.id.in_(select(newest.c.id)), says(search)), wanted)
+    if len(first) == wanted:
+        return first
+    everywhere = found_anywhere(search)
+    return _newest(session, found.join(everywhere, everywhere.c.id == Conversation.id), wanted)

@@ -26,8 +26,9 @@ TABLES = {
     "rejected": ("id", "reason", "rejected_at", "opening", "outcome"),
 }
 _SPAN = 256
-# Where the last key cannot be read, rows are looked for this far beyond the last one found.
-_REACH = 100_000
+# Where the last key cannot be read, rows are looked for this far beyond the last one found: more than a lost
+# page of the tree leads to.
+_REACH = 10_000
 
 Row = tuple[Any, ...]
 
@@ -52,9 +53,7 @@ def replace_damaged(path: Path, make: Callable[[Path], None]) -> None:
         if side.exists():
             os.replace(side, kept.with_name(kept.name + suffix))
     os.replace(fresh, path)
-    log.error(
-        "of the damaged journal %s were saved; up to %d rows were not readable and remain in %s", saved, lost, kept
-    )
+    log.error("saved of the damaged journal: %s; at least %d rows are lost, the file is kept as %s", saved, lost, kept)
 
 
 def damage(path: Path) -> str | None:
@@ -70,22 +69,36 @@ def damage(path: Path) -> str | None:
 
 
 def _copy(damaged: Path, fresh: Path) -> tuple[str, int]:
-    """Copy every readable row; answer how many of which table, and how many keys led to no readable row."""
+    """Copy every row that is whole; answer how many of which table, and how many are known to be lost."""
     counts, lost = [], 0
     with closing(sqlite3.connect(damaged, isolation_level=None)) as source, closing(sqlite3.connect(fresh)) as target:
-        source.execute("PRAGMA writable_schema=ON")
+        if not _open_damaged(source):
+            return "nothing", 0
         for table, columns in TABLES.items():
             places = ", ".join("?" * len(columns))
-            saved = 0
-            for row in _rows(source, table, columns):
-                if row is None:
-                    lost += 1
-                else:
-                    target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", row)
-                    saved += 1
-            counts.append(f"{saved} {table}")
+            rows = list(_rows(source, table, columns))
+            whole = [row for row in rows if row is not None]
+            target.executemany(f"INSERT INTO {table} VALUES ({places})", whole)
+            counts.append(f"{len(whole)} {table}")
+            lost += _lost(rows)
         target.commit()
     return ", ".join(counts), lost
+
+
+def _open_damaged(source: sqlite3.Connection) -> bool:
+    """Whether the file is a database at all."""
+    try:
+        source.execute("PRAGMA writable_schema=ON")
+        return source.execute("SELECT count(*) FROM sqlite_master").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _lost(rows: list[Row | None]) -> int:
+    """The unreadable keys before the last readable one; behind it nobody knows whether there was anything."""
+    while rows and rows[-1] is None:
+        rows = rows[:-1]
+    return rows.count(None)
 
 
 def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Row | None]:
@@ -113,15 +126,19 @@ def _bounds(source: sqlite3.Connection, table: str, key: str) -> tuple[int, int 
 
 
 def _span(source: sqlite3.Connection, select: str, low: int, high: int) -> Iterator[Row | None]:
-    """The rows of some keys; where reading fails, each half by itself."""
+    """The rows of some keys; where reading fails, each key by itself."""
     try:
         rows = source.execute(select, (low, high)).fetchall()
     except sqlite3.DatabaseError:
         if low == high:
             yield None
-            return
-        middle = (low + high) // 2
-        yield from _span(source, select, low, middle)
-        yield from _span(source, select, middle + 1, high)
-        return
-    yield from rows
+        else:
+            for key in range(low, high + 1):
+                yield from _span(source, select, key, key)
+    else:
+        yield from (row if _is_whole(row) else None for row in rows)
+
+
+def _is_whole(row: Row) -> bool:
+    """Where a page was cut in two, SQLite reads zeros: no JSON has those."""
+    return not any(isinstance(value, bytes) and b"\0" in value for value in row)

@@ -1,0 +1,40 @@
+"""A process is known to be dead when the system has let go of its lock, and not before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mistral_api.recording.lives import Life
+
+_PROGRAM = (
+    "import sys; from pathlib import Path; from mistral_api.recording.lives import Life\n"
+    "life = Life(Path(sys.argv[1])); print(life.name, flush=True); sys.stdin.read()\n"
+)
+
+
+def test_another_process_lives_until_it_is_killed(tmp_path: Path) -> None:
+    mine = Life(tmp_path)
+    assert mine.alone()
+    command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        name = other.stdout.readline().strip()
+        assert not mine.has_ended(name)
+        assert not mine.alone()
+        other.kill()
+        other.wait(timeout=10)
+    assert mine.has_ended(name)
+    assert mine.alone()
+    mine.close()
+
+
+def test_who_has_closed_has_ended_and_oneself_never_has(tmp_path: Path) -> None:
+    mine, other = Life(tmp_path), Life(tmp_path)
+    assert not mine.has_ended(other.name)
+    other.close()
+    assert mine.has_ended(other.name)
+    assert not mine.has_ended(mine.name)
+    mine.close()
+    assert list((tmp_path / "processes").iterdir()) == []

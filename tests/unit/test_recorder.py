@@ -1,0 +1,104 @@
+"""The recorder when the disk does not take what it writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mistral_api.recording.journal import Journal
+from mistral_api.recording.recorder import Policy, Recorder, RecordingFailed
+from tests.exchanges import an_exchange, engine_that_is_away, said
+from tests.running import wait_for
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    """A recorder whose database is away."""
+    made = Recorder(tmp_path / "journal", engine_that_is_away(), Policy())
+    made.start()
+    yield made
+    made.close(seconds=0)
+
+
+def _full(*_arguments: object) -> int:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_what_the_disk_did_not_take_is_written_when_it_does(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = an_exchange("begun before", messages=said("1"))
+    position = recorder.begin(begun, lambda: None)
+    with monkeypatch.context() as full:
+        for name in ("begin", "end", "add", "require_writable"):
+            full.setattr(Journal, name, _full)
+        recorder.end(position, begun)
+        for number in range(3):
+            exchange = an_exchange(f"while full {number}", messages=said("2"))
+            assert recorder.begin(exchange, lambda: None) is None
+            recorder.end(None, exchange)
+        state = recorder.state()
+        assert (state.healthy, state.pending) == (False, 0)
+        assert [record.levelname for record in caplog.records if "not being recorded" in record.message] == ["WARNING"]
+    later = an_exchange("later", messages=said("3"))
+    recorder.end(recorder.begin(later, lambda: None), later)
+    state = recorder.state()
+    assert (state.healthy, state.pending) == (True, 5)
+
+
+def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(Journal, "add", _full)
+        recorder.end(None, an_exchange())
+    assert recorder.state().healthy
+    assert recorder.state().pending == 1
+
+
+def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file where the folder should be")
+    recorder = Recorder(tmp_path / "journal", engine_that_is_away(), Policy(required=True))
+    recorder.start()
+    assert not recorder.state().healthy
+    with pytest.raises(RecordingFailed):
+        recorder.begin(an_exchange(), lambda: None)
+    recorder.close()
+
+
+def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
+    folder = tmp_path / "journal"
+    folder.write_text("in the way")
+    recorder = Recorder(folder, engine_that_is_away(), Policy())
+    recorder.start()
+    exchange = an_exchange()
+    recorder.end(recorder.begin(exchange, lambda: None), exchange)
+    assert not recorder.state().healthy
+    folder.unlink()
+    assert recorder.state().pending == 1
+    assert recorder.state().healthy
+    recorder.close(seconds=0)
+    with closing(sqlite3.connect(folder / "journal.sqlite3")) as connection:
+        assert connection.execute("SELECT count(*) FROM endings").fetchone() == (1,)
+
+
+def test_how_far_an_answer_is_is_written_while_it_is_open(recorder: Recorder, tmp_path: Path) -> None:
+    exchange = an_exchange(messages=said("Tell me"))
+    asked: list[bool] = []
+
+    def progress() -> bytes | None:
+        asked.append(True)
+        return exchange.interrupted().outcome() if len(asked) == 1 else None
+
+    recorder.begin(exchange, progress)
+    with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:
+        wait_for(lambda: connection.execute("SELECT outcome FROM checkpoints").fetchall(), "a checkpoint", 5)
+        (outcome,) = connection.execute("SELECT outcome FROM checkpoints").fetchone()
+    assert b'"interrupted"' in outcome

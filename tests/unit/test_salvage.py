@@ -1,0 +1,111 @@
+"""A journal that has lost a part of its file: what is whole is recovered, and the log says what is not."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mistral_api.exchange import Exchange
+from mistral_api.recording.backlog import Backlog
+from mistral_api.recording.journal import Journal
+from mistral_api.recording.journal_file import NAME, prepare
+from mistral_api.recording.salvage import damage
+from tests.exchanges import an_exchange, answered, said
+
+NUMBER = 300
+
+
+@pytest.fixture
+def exchanges() -> list[Exchange]:
+    """Some long, some short."""
+    return [
+        an_exchange(f"session-{n}", messages=said(f"{n} " + "word " * (n % 50 * 10)), answers=answered(f"answer {n}"))
+        for n in range(NUMBER)
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path, exchanges: list[Exchange]) -> Path:
+    """A closed journal with all of them, in one file."""
+    made = prepare(tmp_path, alone=True)
+    with closing(Journal(made, "me")) as journal:
+        for exchange in exchanges:
+            journal.add(exchange)
+    with closing(sqlite3.connect(made)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert made.stat().st_size > 200_000
+    return made
+
+
+def _cut(path: Path, share: float) -> None:
+    with path.open("r+b") as file:
+        file.truncate(int(path.stat().st_size * share))
+
+
+def _recovered(path: Path) -> list[Exchange]:
+    with closing(Backlog(path)) as backlog:
+        return [entry.exchange() for entry in backlog.oldest(NUMBER, 1 << 30)]
+
+
+@pytest.mark.parametrize("share", [0.95, 0.7, 0.3])
+def test_what_is_whole_is_recovered(
+    path: Path, exchanges: list[Exchange], share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    _cut(path, share)
+    with caplog.at_level(logging.ERROR):
+        prepare(path.parent, alone=True)
+    recovered = _recovered(path)
+    assert damage(path) is None
+    assert all(exchange in exchanges for exchange in recovered)
+    assert share * 0.4 < len(recovered) / NUMBER < 1
+    words = caplog.text
+    assert "is damaged" in words
+    assert "rows are lost, the file is kept as" in words
+    (kept,) = path.parent.glob(f"{NAME}.damaged-*")
+    assert str(kept) in words
+
+
+def test_a_file_that_is_no_journal_any_more_gives_an_empty_one(path: Path) -> None:
+    path.write_bytes(b"not a database, " * 5000)
+    prepare(path.parent, alone=True)
+    assert _recovered(path) == []
+    (kept,) = path.parent.glob(f"{NAME}.damaged-*")
+    assert kept.read_bytes().startswith(b"not a database")
+    with closing(Journal(path, "me")) as journal:
+        journal.add(an_exchange())
+        assert journal.pending()[0] == 1
+
+
+def test_the_end_of_the_wal_may_be_missing(tmp_path: Path, exchanges: list[Exchange]) -> None:
+    path = prepare(tmp_path, alone=True)
+    journal, reader = Journal(path, "me"), sqlite3.connect(path)
+    for exchange in exchanges:
+        journal.add(exchange)
+    # As a crash leaves it: the WAL has not been moved into the file, and its last row is cut in two.
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for suffix in ("", "-wal"):
+        (copy / (NAME + suffix)).write_bytes((tmp_path / (NAME + suffix)).read_bytes())
+    journal.close()
+    reader.close()
+    wal = copy / f"{NAME}-wal"
+    _cut(wal, (wal.stat().st_size - 1000) / wal.stat().st_size)
+    prepare(copy, alone=True)
+    assert _recovered(copy / NAME) == exchanges[:-1]
+
+
+def test_a_whole_journal_is_left_alone(path: Path, exchanges: list[Exchange]) -> None:
+    prepare(path.parent, alone=True)
+    assert _recovered(path) == exchanges
+    assert not list(path.parent.glob("*damaged*"))
+
+
+def test_one_that_others_have_open_is_left_to_them(path: Path) -> None:
+    _cut(path, 0.5)
+    with pytest.raises(sqlite3.DatabaseError):
+        prepare(path.parent, alone=False)
+    assert not list(path.parent.glob("*damaged*"))
