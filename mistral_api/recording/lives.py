@@ -9,6 +9,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _FOLDER = "processes"
+# Making a mark and looking at one take a moment: whoever does either keeps all others away.
+_PATIENCE_SECONDS = 5
 
 
 class Life:
@@ -23,21 +25,27 @@ class Life:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name = uuid.uuid4().hex
         self._lock = FileLock(self._path(self.name), mode=0o600)
-        self._lock.acquire(timeout=0)
+        with self._turn():
+            self._lock.acquire(timeout=0)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lock"
 
+    def _turn(self) -> FileLock:
+        """Without it a mark that is just being made, and not held yet, would look like that of a dead process."""
+        return FileLock(self._folder.with_name("processes.lock"), timeout=_PATIENCE_SECONDS, mode=0o600)
+
     def has_ended(self, name: str) -> bool:
-        """Whether the process of that name has died, or has closed the journal."""
+        """Whether the process of that name has died, or has closed the journal. Raises OSError."""
         if name == self.name:
             return False
-        try:
-            with FileLock(self._path(name), timeout=0, mode=0o600):
-                pass
-        except Timeout:
-            return False
-        self._path(name).unlink(missing_ok=True)
+        with self._turn():
+            try:
+                with FileLock(self._path(name), timeout=0, mode=0o600):
+                    pass
+            except Timeout:
+                return False
+            self._path(name).unlink(missing_ok=True)
         return True
 
     def alone(self) -> bool:

@@ -96,7 +96,7 @@ class Writer:
         try:
             self._end_interrupted()
             self._drain()
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             return self._wait_for_the_database(error)
         self._retry = FIRST_RETRY_SECONDS
         self._hurry.wait(timeout=GATHER_SECONDS)

@@ -39,6 +39,7 @@ class Seen:
     pieces: list[tuple[float, str]] = field(default_factory=list)
     opened: bool = False
     done: bool = False
+    broken_at: float = 0.0
 
     def text(self, until: float = float("inf")) -> str:
         return "".join(piece for moment, piece in self.pieces if moment <= until)
@@ -84,9 +85,8 @@ class Apis:
 class Client:
     """Streams one answer after another from one process, until told to stop."""
 
-    def __init__(self, port: int, number: int) -> None:
+    def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        self._name = f"killed-{port}-{number}"
         self._stop = threading.Event()
         self.port = port
         self.seen: list[Seen] = []
@@ -95,13 +95,14 @@ class Client:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            seen = Seen(f"{self._name}-{len(self.seen)}")
+            seen = Seen(f"killed-{self.port}-{len(self.seen)}")
+            self.seen.append(seen)
             try:
                 self._stream(seen)
             except requests.RequestException:
+                seen.broken_at = time.monotonic()
                 if not seen.opened:
                     self._stop.wait(0.05)
-            self.seen.append(seen)
 
     def _stream(self, seen: Seen) -> None:
         body = {
@@ -146,12 +147,8 @@ def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[Apis]:
 
 
 def test_every_request_is_recorded_once_with_what_its_client_saw(apis: Apis, database_url: str) -> None:
-    clients = [Client(port, number) for port in apis.ports for number in range(2)]
-    chance = random.Random()
-    order = apis.ports * (KILLS // PROCESSES)
-    killers = [
-        threading.Thread(target=_kill_now_and_then, args=(apis, port, order.count(port), chance)) for port in apis.ports
-    ]
+    clients = [Client(port) for port in apis.ports]
+    killers = [threading.Thread(target=_kill_now_and_then, args=(apis, client)) for client in clients]
     for killer in killers:
         killer.start()
     for killer in killers:
@@ -166,11 +163,14 @@ def test_every_request_is_recorded_once_with_what_its_client_saw(apis: Apis, dat
     _assert_recorded(rows, clients, apis)
 
 
-def _kill_now_and_then(apis: Apis, port: int, times: int, chance: random.Random) -> None:
-    pause = threading.Event()
-    for _ in range(times):
-        pause.wait(chance.uniform(0.05, 2.2))
-        apis.kill(port)
+def _kill_now_and_then(apis: Apis, client: Client) -> None:
+    """Each time at any instant of the first seconds of an answer, or of what comes after it."""
+    pause, chance = threading.Event(), random.Random()
+    for _ in range(KILLS // PROCESSES):
+        begun = sum(bool(seen.pieces) for seen in client.seen)
+        wait_for(lambda begun=begun: sum(bool(seen.pieces) for seen in client.seen) > begun, "an answer", 60)  # type: ignore[misc]
+        pause.wait(chance.uniform(0, 2.0))
+        apis.kill(client.port)
 
 
 def _nothing_waits(url: str) -> bool:
@@ -209,7 +209,7 @@ def _assert_recorded(rows: dict[str, list[dict[str, object]]], clients: list[Cli
                 assert (row["status"], row["answer_status"], row["content"]) == (200, "complete", seen.text())
             else:
                 cut_off += 1
-                killed = max(moment for moment in apis.kills[client.port] if moment <= seen.pieces[-1][0] + 60)
+                killed = max(moment for moment in apis.kills[client.port] if moment <= seen.broken_at)
                 _assert_kept(row, seen, killed)
     # How many of each depends on how fast the machine generates; both must have been put to the test.
     assert min(answered, cut_off) >= 10
