@@ -21,7 +21,7 @@ setup(
         "requests>=2.32,<3",
         "urllib3>=2.2,<3",
         "waitress>=3.0.2,<4",
-        "click>=8.1,<9",
+        "click>=8.2,<9",
         "tabulate>=0.9,<1",
         "python-dotenv>=1.0,<2",
         "orjson>=3.10,<4",

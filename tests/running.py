@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings of whoever runs the tests must not reach the servers under test.
-_OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RETENTION_", "GPU_", "ALLOW_", "LOG_LEVEL")
+_OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_",
+         "LOG_")  # fmt: skip
 
 
 def free_port() -> int:

@@ -56,7 +56,7 @@ def export(since: datetime | None, session_id: str | None, line_format: str, out
     selection, line_of = Selection(since, session_id), _LINES[line_format]
     with command_engine() as engine:
         total, written = count_conversations(engine, selection), 0
-        with click.progressbar(length=total, label="Exporting", file=sys.stderr) as bar:
+        with click.progressbar(length=total, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             for conversation, messages in conversations(engine, selection):
                 line = line_of(conversation, messages)
                 if line is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +76,8 @@ def _rounded(value: float | None) -> str:
 @stats.command()
 def rebuild() -> None:
     """Sum up all usage rows anew. What retention has deleted stays in the sums as it was."""
-    with command_engine() as engine, click.progressbar(length=count_rows(engine), label="Summing up") as bar:
-        count = rebuild_sums(engine, bar.update)
+    with command_engine() as engine:
+        total, hidden = count_rows(engine), not sys.stderr.isatty()
+        with click.progressbar(length=total, label="Summing up", file=sys.stderr, hidden=hidden) as bar:
+            count = rebuild_sums(engine, bar.update)
     click.echo(f"{count} usage rows summed up.")

@@ -34,16 +34,16 @@ def words_of(search: str) -> ColumnElement[Any]:
 def says(search: str) -> ColumnElement[bool]:
     """Whether a conversation is found: by one of its messages, or by its title. For a few conversations at a time."""
     words = words_of(search)
-    in_message = exists().where(Message.conversation_id == Conversation.id, Message.search.op("@@")(words))
-    return Conversation.search.op("@@")(words) | in_message
+    in_message = exists().where(Message.conversation_id == Conversation.id, Message.search.bool_op("@@")(words))
+    return Conversation.search.bool_op("@@")(words) | in_message
 
 
 def found_anywhere(search: str) -> CTE:
     """The ids of all conversations that are found, straight from the text indexes."""
     words = words_of(search)
     ids = union(
-        select(Message.conversation_id.label("id")).where(Message.search.op("@@")(words)),
-        select(Conversation.id).where(Conversation.search.op("@@")(words)),
+        select(Message.conversation_id.label("id")).where(Message.search.bool_op("@@")(words)),
+        select(Conversation.id).where(Conversation.search.bool_op("@@")(words)),
     )
     # Materialized, for PostgreSQL would otherwise look at the newest conversations one by one: its guess of
     # how often a rare word occurs is too high.

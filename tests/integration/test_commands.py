@@ -1,0 +1,164 @@
+"""``mistral-api``, as an operator types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+
+from mistral_api.cli import main
+from mistral_api.recording.delivery import Delivery
+from tests.databases import count_of, rows_of
+from tests.exchanges import an_exchange, answered, said
+from tests.running import clean_environment
+
+PROGRAM = str(Path(sys.executable).parent / "mistral-api")
+NOW = datetime.now(UTC)
+LONG_AGO = NOW - timedelta(days=100)
+HISTORY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """Some conversations and their usage."""
+    hello = {"role": "assistant", "content": "Hello"}
+    Delivery(engine).deliver(
+        [
+            an_exchange("old", created_at=LONG_AGO, messages=said("Old"), answers=answered("Very old"), model="a"),
+            an_exchange("new", messages=HISTORY, answers=answered("Hello"), model="b", prompt_tokens=7),
+            an_exchange("new", messages=[*HISTORY, hello, *said("left?")], answers=answered("left"), model="b"),
+            an_exchange("new", messages=[*HISTORY, hello, *said("right?")], answers=answered("right"), model="b"),
+            an_exchange("failed", messages=said("Nobody there?"), answer_status="failed", status=503),
+        ]
+    )
+    return engine
+
+
+def _run(engine: Engine, *arguments: str, **settings: str) -> Result:
+    """In this process, which is faster; the command itself is run below."""
+    environment = clean_environment(DATABASE_URL=_url(engine), **settings)
+    return CliRunner(env=dict.fromkeys(os.environ) | environment).invoke(main, arguments)
+
+
+def _url(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def _lines(done: Result) -> list[Any]:
+    assert done.exit_code == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_everything_is_exported_with_every_branch(filled: Engine) -> None:
+    lines = _lines(_run(filled, "export"))
+    assert [line["session_id"] for line in lines] == ["old", "new", "failed"]
+    new = lines[1]
+    assert (new["object"], new["owner"], new["message_count"]) == ("conversation", "local", 7)
+    texts = {message["id"]: message["content"] for message in new["messages"]}
+    assert list(texts.values()) == ["Be brief.", "Hi", "Hello", "left?", "left", "right?", "right"]
+    parents = {message["content"]: texts.get(message["parent_id"]) for message in new["messages"]}
+    assert (parents["Be brief."], parents["left?"], parents["right?"]) == (None, "Hello", "Hello")
+    assert texts[new["head_id"]] == "right"
+
+
+def test_fine_tuning_gets_the_current_branches_that_have_an_answer(filled: Engine) -> None:
+    lines = _lines(_run(filled, "export", "--format", "openai-finetune"))
+    assert lines == [
+        {"messages": [*said("Old"), {"role": "assistant", "content": "Very old"}]},
+        {
+            "messages": [
+                *HISTORY,
+                {"role": "assistant", "content": "Hello"},
+                {"role": "user", "content": "right?"},
+                {"role": "assistant", "content": "right"},
+            ]
+        },
+    ]
+
+
+@pytest.mark.parametrize("since", [f"{NOW - timedelta(days=2):%Y-%m-%d}", str(int(NOW.timestamp()) - 86400)])
+def test_only_what_was_asked_for_is_exported(filled: Engine, since: str, tmp_path: Path) -> None:
+    assert {line["session_id"] for line in _lines(_run(filled, "export", "--since", since))} == {"new", "failed"}
+    assert [line["session_id"] for line in _lines(_run(filled, "export", "--session", "old"))] == ["old"]
+    file = tmp_path / "export.jsonl"
+    assert _lines(_run(filled, "export", "--session", "old", "--output", str(file))) == []
+    assert json.loads(file.read_text())["session_id"] == "old"
+
+
+def test_an_export_shows_its_progress_on_a_terminal_and_nowhere_else(filled: Engine) -> None:
+    assert "Exporting" not in _run(filled, "export").stderr
+    terminal, end = pty.openpty()
+    environment = clean_environment(DATABASE_URL=_url(filled), TERM="xterm")
+    process = subprocess.Popen([PROGRAM, "export"], env=environment, stdout=subprocess.PIPE, stderr=end)
+    os.close(end)
+    output, _ = process.communicate(timeout=60)
+    shown = b"".join(_read(terminal)).decode()
+    os.close(terminal)
+    assert len(output.splitlines()) == 3
+    assert "Exporting" in shown
+    assert "100%" in shown
+
+
+def _read(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            return
+        yield piece
+
+
+def test_statistics_are_printed_as_a_table(filled: Engine) -> None:
+    summary = dict(line.rsplit(None, 1) for line in _run(filled, "stats").stdout.splitlines()[1:])
+    assert (summary["requests total"], summary["requests failed"], summary["prompt tokens"]) == ("4", "1", "7")
+    assert (summary["status 503"], summary["sessions"]) == ("1", "2")
+    by_model = _run(filled, "stats", "--hours", "8760", "--by", "model").stdout.splitlines()
+    assert by_model[1].split()[:3] == ["model", "requests", "failed"]
+    assert [line.split()[:3] for line in by_model[3:]] == [["b", "3", "0"], ["-", "1", "1"], ["a", "1", "0"]]
+    for group in ("endpoint", "key"):
+        assert _run(filled, "stats", "--by", group).exit_code == 0
+
+
+def test_statistics_are_made_again(filled: Engine) -> None:
+    before = rows_of(filled, "SELECT * FROM usage_rollups ORDER BY 1, 2, 3, 4, 5, 6")
+    done = _run(filled, "stats", "rebuild")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "5 usage rows summed up.")
+    assert rows_of(filled, "SELECT * FROM usage_rollups ORDER BY 1, 2, 3, 4, 5, 6") == before
+
+
+def test_what_is_old_is_pruned(filled: Engine) -> None:
+    refused = _run(filled, "prune")
+    assert refused.exit_code == 2
+    assert "RETENTION_DAYS is 0" in refused.stderr
+    done = _run(filled, "prune", RETENTION_DAYS="30")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("Older than 30 days: 1 conversations")
+    assert count_of(filled, "conversations") == 2
+    assert _run(filled, "prune", "--days", "1000").exit_code == 0
+
+
+def test_what_cannot_be_done_is_said_in_a_sentence(filled: Engine) -> None:
+    for arguments, settings, sentence in (
+        (("export", "--since", "yesterday"), {}, "'yesterday' is no date"),
+        (("stats", "--hours", "0"), {}, "0 is not in the range"),
+        (("stats",), {"API_PORT": "many"}, "API_PORT: 'many' is not allowed"),
+    ):
+        done = _run(filled, *arguments, **settings)
+        assert done.exit_code != 0
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    away = clean_environment(DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing")
+    real = subprocess.run([PROGRAM, "stats"], env=away, capture_output=True, text=True, timeout=60, check=False)
+    assert (real.returncode, real.stdout) == (1, "")
+    assert "The database cannot be used" in real.stderr
+    assert "Traceback" not in real.stderr

@@ -1,0 +1,95 @@
+"""Without content, nothing that anybody said is anywhere: no file, no table, no log."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import requests
+from psycopg2 import sql
+
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.running import Server, data_folder, libpq_url, running_server, wait_for
+
+
+def _files_with(folder: Path, marker: bytes) -> list[str]:
+    return [str(file) for file in folder.rglob("*") if file.is_file() and marker in file.read_bytes()]
+
+
+def _tables_with(url: str, marker: str) -> list[str]:
+    found = []
+    with closing(psycopg2.connect(libpq_url(url))) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        for (table,) in cursor.fetchall():
+            query = sql.SQL("SELECT count(*) FROM {} AS t WHERE strpos(t::text, %s) > 0").format(sql.Identifier(table))
+            cursor.execute(query, (marker,))
+            if cursor.fetchone() != (0,):
+                found.append(table)
+    return found
+
+
+def _say(server: Server, marker: str, **fields: Any) -> None:
+    """Requests of every kind with the marker in prompts, tools, parameters that are refused, and the answer itself."""
+    url = f"{server.url}/v1/chat/completions"
+    message = {"role": "user", "content": f"Repeat: {marker}"}
+    grammar = f'root ::= "{marker}"'
+    tool = {"type": "function", "function": {"name": "f", "description": marker}}
+    bodies: list[dict[str, Any]] = [
+        {"messages": [message], "grammar": grammar},
+        {"messages": [message], "grammar": grammar, "stream": True},
+        {"messages": [message], "tools": [tool], "max_tokens": 2},
+        {"messages": [message], "temperature": marker},
+        {"messages": [message, {"role": "tool", "content": "x", "tool_call_id": marker}], "max_tokens": 1},
+        {"messages": [message] * 800, "max_tokens": 1},
+    ]
+    for body in bodies:
+        requests.post(url, json=body | fields, timeout=60)
+    requests.post(f"{server.url}/v1/completions", json={"prompt": marker, "max_tokens": 2} | fields, timeout=60)
+    long = {"messages": [message], "max_tokens": 500, "ignore_eos": True, "stream": True}
+    with requests.post(url, json=long | fields, stream=True, timeout=60) as left:
+        next(left.iter_lines())
+
+
+def _wait_until_delivered(server: Server, requests_made: int) -> None:
+    def delivered() -> bool:
+        total = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
+        return bool(total >= requests_made and server.health()["recording"]["pending"] == 0)
+
+    wait_for(delivered, "the delivery of every request")
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_server_without_content_keeps_none_anywhere(level: str) -> None:
+    marker = f"marker-{uuid.uuid4().hex}"
+    with data_folder() as data_dir:
+        settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": level}
+        with running_server(data_dir, **settings) as server:
+            _say(server, marker)
+            _wait_until_delivered(server, 8)
+            url = start_embedded_postgres(data_dir).url
+            assert _tables_with(url, marker) == []
+            assert _files_with(data_dir.parent, marker.encode()) == []
+        assert _files_with(data_dir.parent, marker.encode()) == []
+
+
+def test_a_request_that_is_not_to_be_stored_leaves_none_anywhere(server: Server) -> None:
+    marker = f"marker-{uuid.uuid4().hex}"
+    before = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
+    _say(server, marker, store=False)
+    _wait_until_delivered(server, before + 8)
+    url = start_embedded_postgres(server.data_dir).url
+    assert _tables_with(url, marker) == []
+    assert _files_with(server.data_dir.parent, marker.encode()) == []
+
+
+def test_the_search_of_this_test_finds_what_is_stored(server: Server) -> None:
+    marker = f"marker-{uuid.uuid4().hex}"
+    body = {"messages": [{"role": "user", "content": marker}], "max_tokens": 1}
+    requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    url = start_embedded_postgres(server.data_dir).url
+    wait_for(lambda: _tables_with(url, marker), "the message")
+    assert _files_with(server.data_dir, marker.encode())

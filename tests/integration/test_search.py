@@ -1,0 +1,141 @@
+"""Conversations are found by their words, through the text index, and only by their owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from mistral_api.analytics import stats
+from mistral_api.analytics.window import Window
+from mistral_api.conversations import listing
+from mistral_api.conversations.branch import branch_upwards, messages_of
+from mistral_api.conversations.changing import change_conversation
+from mistral_api.conversations.listing import list_conversations
+from mistral_api.conversations.searching import found_anywhere
+from mistral_api.recording.delivery import Delivery
+from mistral_api.tables.conversation import Conversation
+from tests.exchanges import an_exchange, answered, said
+
+TEXTS = {
+    "animals": "The quagga was a zebra with brown stripes.",
+    "cooking": "Boil the pasta in salted water, 100%_sure.",
+    "russian": "Зебра живёт в Африке",  # noqa: RUF001
+    "travel": "A zebra crossing in London",
+}
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """Four conversations, the last of them used last, and one of somebody else."""
+    delivery = Delivery(engine)
+    for name, words in TEXTS.items():
+        delivery.deliver([an_exchange(name, messages=said(f"About {name}?"), answers=answered(words))])
+    parts = [{"type": "text", "text": "A picture of a giraffe"}, {"type": "image_url", "image_url": {"url": "zebra"}}]
+    delivery.deliver([an_exchange("picture", messages=[{"role": "user", "content": parts}])])
+    delivery.deliver([an_exchange("theirs", owner="team", messages=said("Our zebra"))])
+    return engine
+
+
+def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
+    with Session(engine) as session:
+        rows, _ = list_conversations(session, owner, {"limit": 20, "q": search} | query)
+        return [row.session_id for row in rows]
+
+
+@pytest.mark.parametrize("looked_at_first", [0, 200])
+@pytest.mark.parametrize(
+    ("search", "sessions"),
+    [
+        ("quagga", ["animals"]),
+        ("QUAGGA", ["animals"]),
+        ("zebra", ["travel", "animals"]),
+        ("zebra -crossing", ["animals"]),
+        ("quagga or pasta", ["cooking", "animals"]),
+        ('"zebra with"', ["animals"]),
+        ('"with zebra"', []),
+        ("зебра", ["russian"]),
+        ("giraffe", ["picture"]),
+        ("100%_sure", ["cooking"]),
+        ("travel", ["travel"]),
+        ("nowhere", []),
+        ("'; DROP TABLE messages; --", []),
+    ],
+)
+def test_words_find_conversations(
+    filled: Engine, search: str, sessions: list[str], looked_at_first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LOOKED_AT_FIRST", looked_at_first)
+    assert _found(filled, search) == sessions
+
+
+def test_nobody_finds_what_is_not_theirs(filled: Engine) -> None:
+    assert _found(filled, "zebra", owner="team") == ["theirs"]
+    assert _found(filled, "zebra", owner="nobody") == []
+
+
+def test_a_title_that_was_changed_is_found_by_its_new_words(filled: Engine) -> None:
+    with Session(filled) as session:
+        change_conversation(session, "local", "cooking", {"title": "Kitchen secrets"})
+    assert _found(filled, "secrets") == ["cooking"]
+
+
+def test_what_is_found_comes_in_pages(filled: Engine) -> None:
+    with Session(filled) as session:
+        first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
+        rest, no_more = list_conversations(session, "local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
+    assert ([row.session_id for row in first], more) == (["travel"], True)
+    assert ([row.session_id for row in rest], no_more) == (["animals"], False)
+
+
+def _plan(engine: Engine, query: str, parameters: Any) -> str:
+    """How PostgreSQL goes about it where reading a whole table is too dear, as it is for a table of any size."""
+    with engine.connect() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {query}", parameters))
+
+
+@pytest.fixture
+def many(engine: Engine) -> Engine:
+    """Enough conversations that reading all of them would be slow."""
+    delivery = Delivery(engine)
+    for lot in range(4):
+        delivery.deliver(
+            [
+                an_exchange(f"many-{lot}-{n}", messages=said(f"word{n} common"), answers=answered(f"answer{n} common"))
+                for n in range(500)
+            ]
+        )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    return engine
+
+
+def test_every_read_goes_through_an_index(many: Engine) -> None:
+    statement = found_anywhere("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    plan = _plan(many, str(statement), statement.params)
+    assert "ix_messages_search" in plan
+    assert "ix_conversations_search" in plan
+    by_session = "SELECT * FROM conversations WHERE owner = %s AND session_id = %s"
+    assert "uq_conversations_owner_session_id" in _plan(many, by_session, ("local", "many-1-1"))
+    newest = "SELECT * FROM conversations WHERE owner = %s ORDER BY updated_at DESC, id DESC LIMIT 20"
+    assert "updated_at on conversations" in _plan(many, newest, ("local",))
+
+
+def test_a_conversation_and_its_statistics_are_read_through_indexes(many: Engine) -> None:
+    with Session(many) as session:
+        head = session.scalars(select(Conversation.head_id)).first()
+    assert head is not None
+    page = messages_of(branch_upwards(head, limit=51)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    plan = _plan(many, str(page), page.params)
+    assert "pk_messages" in plan
+    assert "Seq Scan on messages" not in plan
+    bounds = Window.last(24).bounds()
+    for query, index in ((stats._READ_GROUPS, "pk_usage_rollups"), (stats._READ_POINTS, "pk_usage_series")):
+        compiled = query.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+        plan = _plan(many, str(compiled), bounds)
+        assert index in plan
+        assert "api_usage" not in plan
