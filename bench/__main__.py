@@ -1,23 +1,52 @@
-"""``python bin/bench``: the cost of the API over the bare model server."""
+"""``python bin/bench [latency] [recording] [reads]``."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench.latency import compare, first_event_ms, whole_ms
+from bench.latency import Side, compare, first_event_ms, whole_ms
 from bench.memory import print_memory
+from bench.reads import measure_reads
+from bench.recording import measure_journal, measure_outage, measure_writer
 from bench.running import running_server
+
+PARTS = ("latency", "recording", "reads")
 
 
 def main() -> None:
-    """Start a server, measure, print, stop it."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    """Start what is needed, measure, print, stop it."""
+    options = _options()
+    if "latency" in options.parts:
+        _latency(options.pairs)
+    if "recording" in options.parts:
+        with running_server() as running:
+            measure_journal(running, options.pairs)
+        measure_writer()
+        measure_outage()
+    if "reads" in options.parts:
+        with running_server() as running:
+            measure_reads(running, options.usage_rows, options.messages)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="Measure what Mistral Local API costs.")
+    parser.add_argument("parts", nargs="*", default=["latency"], metavar="PART", help=f"any of {', '.join(PARTS)}")
     parser.add_argument("--pairs", type=int, default=100, help="paired requests for each figure (default 100)")
+    parser.add_argument("--usage-rows", type=int, default=10_000_000, help="rows for reads (default 10 million)")
+    parser.add_argument("--messages", type=int, default=2_000_000, help="messages for reads (default 2 million)")
     options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    return options
+
+
+def _latency(pairs: int) -> None:
     with running_server() as running:
-        compare(running, "one token", whole_ms, options.pairs, max_tokens=1)
-        compare(running, "first event of a stream", first_event_ms, options.pairs, max_tokens=1)
-        compare(running, "stream of 64 tokens, first event", first_event_ms, options.pairs // 4, max_tokens=64)
+        sides = Side("bare", running.model_server), Side("through the API", running.api)
+        compare("one token", sides, whole_ms, pairs, max_tokens=1)
+        compare("first event of a stream", sides, first_event_ms, pairs, max_tokens=1)
+        compare("stream of 64 tokens, first event", sides, first_event_ms, pairs // 4, max_tokens=64)
         print_memory(running)
 
 

@@ -1,4 +1,4 @@
-"""What a request costs more through the API than at the bare model server, pair by pair.
+"""What a request costs more on one side than on the other, pair by pair.
 
 Each pair sends the same request to both, in turns, over keep-alive connections, so that a machine
 that speeds up or slows down does so for both.
@@ -11,11 +11,18 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from bench.running import Running
-
 Send = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two that are compared: what it is called and where it listens."""
+
+    name: str
+    address: tuple[str, int]
 
 
 def whole_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
@@ -47,30 +54,29 @@ def _post(connection: http.client.HTTPConnection, body: dict[str, Any]) -> http.
     return response
 
 
-def compare(running: Running, name: str, send: Send, pairs: int, max_tokens: int) -> None:
-    """Measure and print the medians of both sides, of their differences and of their ratios."""
-    api = http.client.HTTPConnection(*running.api, timeout=120)
-    bare = http.client.HTTPConnection(*running.model_server, timeout=120)
+def compare(name: str, sides: tuple[Side, Side], send: Send, pairs: int, max_tokens: int) -> None:
+    """Measure and print the medians of both sides, and those of the differences and ratios of the pairs."""
+    first, second = (http.client.HTTPConnection(*side.address, timeout=120) for side in sides)
     body = {
         "messages": [{"role": "user", "content": "Say one word."}],
         "max_tokens": max_tokens,
         "temperature": 0,
     }
     for _ in range(5):
-        send(bare, body), send(api, body)
+        send(first, body), send(second, body)
     times = [
-        (send(bare, body), send(api, body)) if pair % 2 else (send(api, body), send(bare, body))[::-1]
+        (send(first, body), send(second, body)) if pair % 2 else (send(second, body), send(first, body))[::-1]
         for pair in range(pairs)
     ]
     added = sorted(ours - theirs for theirs, ours in times)
     ratios = [ours / theirs for theirs, ours in times]
     print(
-        f"{name}: bare {statistics.median(theirs for theirs, _ in times):.2f} ms, "
-        f"through the API {statistics.median(ours for _, ours in times):.2f} ms, "
+        f"{name}: {sides[0].name} {statistics.median(theirs for theirs, _ in times):.2f} ms, "
+        f"{sides[1].name} {statistics.median(ours for _, ours in times):.2f} ms, "
         f"added {statistics.median(added):.2f} ms (quarter to quarter "
         f"{added[len(added) // 4]:.2f} to {added[3 * len(added) // 4]:.2f}), "
         f"ratio {statistics.median(ratios):.3f}; {pairs} pairs",
         flush=True,
     )
-    api.close()
-    bare.close()
+    first.close()
+    second.close()

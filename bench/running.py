@@ -51,14 +51,15 @@ def running_server(**settings: str) -> Iterator[Running]:
         }
         process = subprocess.Popen([sys.executable, "-m", "mistral_api.serving"], env=environment)
         try:
-            _wait_until_ready(api, process)
+            wait_until_ready(api, process)
             yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
         finally:
             process.terminate()
             process.wait(timeout=60)
 
 
-def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until a server on that loopback port would answer a request. Ends the benchmark where it never does."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:

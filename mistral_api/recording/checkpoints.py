@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # What a killed process had streamed before is recorded; it may be this much older, and a moment.
 CHECKPOINT_SECONDS = 0.5
 
+LARGE_WAL = 32 << 20
+
 # Gives the outcome so far in the journal's form, or None where nothing has changed since it was asked last.
 Progress = Callable[[], bytes | None]
 
@@ -30,6 +32,7 @@ class Checkpoints:
     def __init__(self, journal: Journal, path: Path) -> None:
         self._journal = journal
         self._path = path
+        self._wal = path.with_name(f"{path.name}-wal")
         self._lock = threading.Lock()
         self._open: dict[int, Progress] = {}
         self._closing = threading.Event()
@@ -59,9 +62,14 @@ class Checkpoints:
             while not self._closing.wait(CHECKPOINT_SECONDS):
                 try:
                     self._write()
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                    self._empty_wal(connection)
                 except sqlite3.Error as error:  # the recorder warns of a disk that fails
                     log.debug("no checkpoint: %s", error)
+
+    def _empty_wal(self, connection: sqlite3.Connection) -> None:
+        """Without holding anybody up, unless they write so fast that it would grow and grow."""
+        large = self._wal.exists() and self._wal.stat().st_size > LARGE_WAL
+        connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if large else 'PASSIVE'})").fetchall()
 
     def _write(self) -> None:
         with self._lock:

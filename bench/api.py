@@ -1,0 +1,72 @@
+"""``python -m bench.api PORT [--unrecorded]``: the API alone, in front of a model server that runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import waitress
+
+from bench.running import Running, free_port, wait_until_ready
+from mistral_api import create_app
+from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.exchange import Exchange
+from mistral_api.recording.checkpoints import Progress
+from mistral_api.recording.recorder import Recorder, RecordingState
+from mistral_api.services import services_of
+from mistral_api.serving.__main__ import SWITCH_SECONDS
+
+
+class NoRecorder(Recorder):
+    """Records nothing: what requests cost without a journal."""
+
+    def start(self) -> None:
+        """Open nothing."""
+
+    def begin(self, exchange: Exchange, progress: Progress) -> int | None:
+        """Write nothing."""
+        return None
+
+    def end(self, position: int | None, exchange: Exchange) -> None:
+        """Write nothing."""
+
+    def state(self) -> RecordingState:
+        """All is well."""
+        return RecordingState(healthy=True)
+
+
+@contextlib.contextmanager
+def api_beside(running: Running, *options: str) -> Iterator[tuple[str, int]]:
+    """Another API process on the database and the model server of a running one; where it listens."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        environment = os.environ | {
+            "DATABASE_URL": start_embedded_postgres(running.data_dir).url,
+            "MODEL_SERVER_PORT": str(running.model_server[1]),
+            "DATA_DIR": folder,
+            "LOG_LEVEL": "WARNING",
+        }
+        process = subprocess.Popen([sys.executable, "-m", "bench.api", str(port), *options], env=environment)
+        try:
+            wait_until_ready(port, process)
+            yield "127.0.0.1", port
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    app = create_app()
+    if "--unrecorded" in sys.argv:
+        services_of(app).recorder.__class__ = NoRecorder
+    sys.setswitchinterval(SWITCH_SECONDS)
+    waitress.serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
+
+
+if __name__ == "__main__":
+    main()

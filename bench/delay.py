@@ -1,0 +1,51 @@
+"""A line that takes its time: bytes arrive half a round trip later than they were sent, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def delayed(socket_file: Path, round_trip_seconds: float) -> Iterator[int]:
+    """A loopback port that leads to a Unix socket, with that round trip."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    line = _Line(socket_file, round_trip_seconds / 2)
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(line.connected, "127.0.0.1", 0), loop).result(10)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        asyncio.run_coroutine_threadsafe(_hang_up(server), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
+
+
+async def _hang_up(server: asyncio.Server) -> None:
+    server.close()
+    lines = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    if lines:
+        await asyncio.wait(lines, timeout=5)
+
+
+class _Line:
+    def __init__(self, socket_file: Path, one_way_seconds: float) -> None:
+        self._socket_file = socket_file
+        self._one_way_seconds = one_way_seconds
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the bytes of one connection in both directions."""
+        far_reader, far_writer = await asyncio.open_unix_connection(str(self._socket_file))
+        await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 20):
+                loop.call_later(self._one_way_seconds, target.write, data)
+        loop.call_later(self._one_way_seconds, target.close)

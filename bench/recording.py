@@ -1,0 +1,136 @@
+"""What recording costs a request, how fast the journal reaches PostgreSQL, and what an outage costs in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from flask_migrate import upgrade
+from sqlalchemy import Engine, create_engine
+
+from bench.api import api_beside
+from bench.delay import delayed
+from bench.latency import Side, compare, whole_ms
+from bench.running import Running
+from mistral_api import create_app
+from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.exchange import Exchange
+from mistral_api.identifiers import new_id
+from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.services import services_of
+from mistral_api.settings import Settings
+
+WRITTEN, WRITTEN_FAR_AWAY = 20_000, 5_000
+ROUND_TRIP_SECONDS = 0.1
+OUTAGE_EXCHANGES = 3600 * 50
+AWAY = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
+
+
+def measure_journal(running: Running, pairs: int) -> None:
+    """The same API twice, with and without its journal, in front of one model server."""
+    with api_beside(running, "--unrecorded") as without, api_beside(running) as recorded:
+        sides = Side("without a journal", without), Side("with it", recorded)
+        compare("journal: one token", sides, whole_ms, pairs, max_tokens=1)
+
+
+def measure_writer() -> None:
+    """From a full journal into an empty PostgreSQL, on this machine and a long round trip away."""
+    with _database() as engine:
+        _deliver("a local PostgreSQL", engine, WRITTEN)
+        query = engine.url.query
+        with delayed(Path(str(query["host"])) / f".s.PGSQL.{query['port']}", ROUND_TRIP_SECONDS) as port:
+            far = create_engine(engine.url.difference_update_query(["host", "port"]).set(host="127.0.0.1", port=port))
+            _deliver(f"a PostgreSQL {ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, WRITTEN_FAR_AWAY)
+            far.dispose()
+
+
+def measure_outage() -> None:
+    """An hour of 50 exchanges a second for a database that is away."""
+    with _silence(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        recorder = Recorder(Path(folder), create_engine(AWAY), Policy())
+        recorder.start()
+        process, sizes = psutil.Process(), []
+        for number in range(OUTAGE_EXCHANGES + 1):
+            if number % 1000 == 0 and number:
+                sizes.append(process.memory_info().rss / 2**20)
+            _record(recorder, number)
+        disk = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 2**20
+        print(
+            f"outage: {recorder.state().pending} exchanges wait, {disk:.0f} MB on disk; memory at the beginning "
+            f"{sizes[0]:.1f} MB, at most {max(sizes):.1f} MB, at the end {sizes[-1]:.1f} MB",
+            flush=True,
+        )
+        recorder.close(seconds=0)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the warnings that a database is away: it is meant to be."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[Engine]:
+    """The writer's way to an empty database with its schema."""
+    with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        Path(folder).chmod(0o755)
+        running = start_embedded_postgres(Path(folder) / "var")
+        app = create_app(Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING"))
+        with app.app_context():
+            upgrade()
+        made = services_of(app)
+        yield made.writer_engine
+        made.close()
+        running.stop()
+
+
+def _deliver(where: str, engine: Engine, number: int) -> None:
+    """Fill a journal while nobody delivers, then let the writer have it."""
+    with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        with _silence():
+            filling = Recorder(Path(folder), create_engine(AWAY), Policy())
+            filling.start()
+            for count in range(number):
+                _record(filling, count)
+            filling.close(seconds=0)
+        recorder = Recorder(Path(folder), engine, Policy())
+        began = time.perf_counter()
+        recorder.start()
+        while recorder.state().pending:
+            time.sleep(0.01)
+        seconds = time.perf_counter() - began
+        recorder.close()
+    print(f"writer: {number / seconds:.0f} exchanges a second into {where}; {number} in {seconds:.1f} s", flush=True)
+
+
+def _record(recorder: Recorder, number: int) -> None:
+    exchange = _exchange(number)
+    recorder.end(recorder.begin(exchange, lambda: None), exchange)
+
+
+def _exchange(number: int) -> Exchange:
+    """A question and its answer, in one of some hundred conversations."""
+    return Exchange(
+        id=new_id(),
+        created_at=datetime.now(UTC),
+        endpoint="/v1/chat/completions",
+        owner="local",
+        session_id=f"bench-{number % 300}",
+        model="mistral-7b-instruct",
+        messages=[{"role": "user", "content": f"What is the weather like in city number {number}, and what to wear?"}],
+        answers=[{"content": "It is a fine day with some clouds and a light wind from the west; take a jacket. " * 3}],
+        prompt_tokens=40,
+        completion_tokens=60,
+        latency_ms=900.0 + number % 500,
+        time_to_first_token_ms=30.0 + number % 40,
+        tokens_per_second=60.0 + number % 30,
+        finish_reason="stop",
+    )
