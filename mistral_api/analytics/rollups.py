@@ -13,13 +13,12 @@ from datetime import datetime
 from operator import add
 from typing import Any, Protocol
 
-import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from mistral_api.analytics.adding import add_up
 from mistral_api.analytics.histogram import added, count
 from mistral_api.analytics.periods import PERIODS, start_of
-from mistral_api.tables.recordset import column_names, recordset
-from mistral_api.tables.rollup import EVERYBODY, UsageRollup, UsageSeries
+from mistral_api.tables.rollup import COUNTED, EVERYBODY, HISTOGRAMS, SUMS
 
 
 class Usage(Protocol):
@@ -77,20 +76,12 @@ class Point:
     @classmethod
     def total(cls, points: Sequence[Point]) -> Point:
         """The sums of several points."""
-        counted = [sum(getattr(point, name) for point in points) for name in _COUNTED]
-        return cls(*counted, *(added(getattr(point, name) for point in points) for name in _HISTOGRAMS))
+        counted = [sum(getattr(point, name) for point in points) for name in COUNTED]
+        return cls(*counted, *(added(getattr(point, name) for point in points) for name in HISTOGRAMS))
 
     def sums(self) -> dict[str, Any]:
         """The sums by name."""
-        return {name: getattr(self, name) for name in _COUNTED + _HISTOGRAMS}
-
-
-_COUNTED = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
-_HISTOGRAMS = ("latency", "first_token", "rate")
-_SUMS = (
-    "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_us",
-    "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
-)  # fmt: skip
+        return {name: getattr(self, name) for name in COUNTED + HISTOGRAMS}
 
 
 class Rollups:
@@ -118,10 +109,10 @@ class Rollups:
         """Take over the sums of whole hours: rows of ``usage_rollups`` and of ``usage_series``."""
         for row in rollups:
             group = (row.start, row.endpoint, row.model, row.owner, row.status)
-            self._groups[group] = [getattr(row, name) for name in _SUMS]
+            self._groups[group] = [getattr(row, name) for name in SUMS]
         for row in points:
             if row.owner != EVERYBODY:
-                sums = {name: getattr(row, name) for name in _COUNTED + _HISTOGRAMS}
+                sums = {name: getattr(row, name) for name in COUNTED + HISTOGRAMS}
                 self._points[row.start, row.owner] = Point(**sums)
 
     def _point(self, hour: datetime, owner: str) -> Point:
@@ -133,15 +124,14 @@ class Rollups:
     def write(self, connection: Connection, periods: Sequence[str] = PERIODS) -> None:
         """Add the sums to those in the database, by hour, day and month, in the connection's transaction."""
         if self._points:
-            parameters = {"rollups": self._rollup_rows(periods), "points": self._point_rows(periods)}
-            connection.execute(_ADD, {name: orjson.dumps(rows).decode() for name, rows in parameters.items()})
+            add_up(connection, self._rollup_rows(periods), self._point_rows(periods))
 
     def _rollup_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
         found: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
         for (hour, *group), sums in self._groups.items():
             for period in periods:
                 found[period, start_of(period, hour), *group].append(sums)
-        names = ("period", "start", "endpoint", "model", "owner", "status", *_SUMS)
+        names = ("period", "start", "endpoint", "model", "owner", "status", *SUMS)
         return [
             dict(zip(names, (*key, *map(sum, zip(*sums, strict=True))), strict=True)) for key, sums in found.items()
         ]
@@ -159,7 +149,7 @@ class Rollups:
 
 
 def _sums(usage: Usage) -> list[int]:
-    """In the order of ``_SUMS``."""
+    """In the order of ``SUMS``."""
     first_token, rate = usage.time_to_first_token_ms, usage.tokens_per_second
     return [
         1,
@@ -172,44 +162,3 @@ def _sums(usage: Usage) -> list[int]:
         round((rate or 0) * 1000),
         int(rate is not None),
     ]
-
-
-def _both(name: str) -> str:
-    """A number or a histogram that is there already, with the new one added."""
-    if name in _HISTOGRAMS:
-        return (
-            f"ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0) FROM "
-            f"unnest(present.{name}, excluded.{name}) WITH ORDINALITY AS pair(a, b, bucket) ORDER BY bucket)"
-        )
-    return f"present.{name} + excluded.{name}"
-
-
-def _p95_bucket(histogram: str, requests: str) -> str:
-    """``histogram.percentile`` in SQL, as far as the bucket: PostgreSQL counts from 1."""
-    return (
-        f"(SELECT min(bucket) - 1 FROM (SELECT bucket, sum(number) OVER (ORDER BY bucket) AS seen "
-        f"FROM unnest({histogram}) WITH ORDINALITY AS counted(number, bucket)) AS running "
-        f"WHERE seen >= greatest(1, ceil(0.95 * ({requests}))))"
-    )
-
-
-def _add_up(table: type[UsageRollup | UsageSeries], parameter: str, computed: dict[str, tuple[str, str]]) -> str:
-    """Insert rows or add to them, always in one order: two transactions never wait for each other's rows.
-
-    ``computed`` has for a column what it is in a new row, and in one that has been added to.
-    """
-    keys = [column.name for column in table.__table__.primary_key]
-    given = [name for name in column_names(table) if name not in computed]
-    new = [*given, *(value for value, _ in computed.values())]
-    changes = {name: _both(name) for name in given if name not in keys} | {
-        name: value for name, (_, value) in computed.items()
-    }
-    return (
-        f"INSERT INTO {table.__tablename__} AS present ({', '.join([*given, *computed])}) SELECT {', '.join(new)} "
-        f"FROM {recordset(table, given, parameter)} ORDER BY {', '.join(keys)} ON CONFLICT ({', '.join(keys)}) "
-        f"DO UPDATE SET {', '.join(f'{name} = {value}' for name, value in changes.items())}"
-    )
-
-
-_P95 = (_p95_bucket("latency", "requests"), _p95_bucket(_both("latency"), _both("requests")))
-_ADD = text(f"{_add_up(UsageRollup, 'rollups', {})}; {_add_up(UsageSeries, 'points', {'p95_latency_bucket': _P95})}")

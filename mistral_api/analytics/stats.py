@@ -13,19 +13,13 @@ from sqlalchemy.orm import Session
 
 from mistral_api.analytics.histogram import added, middle_of, percentile
 from mistral_api.analytics.window import COVER, POINTS, Window
-from mistral_api.tables.rollup import EVERYBODY
+from mistral_api.tables.rollup import EVERYBODY, HISTOGRAMS, SUMS
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-_SUMS = (
-    "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_us",
-    "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
-)  # fmt: skip
-_HISTOGRAMS = ("latency", "first_token", "rate")
-
 Sums = Counter[str]
 
 _READ_GROUPS = text(
-    f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in _SUMS)} "
+    f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in SUMS)} "
     f"FROM usage_rollups WHERE {COVER} AND (:owner = '{EVERYBODY}' OR owner = :owner) "
     "GROUP BY endpoint, model, owner, status"
 )
@@ -33,7 +27,7 @@ _READ_GROUPS = text(
 _READ_POINTS = text(
     "SELECT period, CAST(extract(epoch FROM start) AS bigint) AS start, requests, failed, prompt_tokens, "
     f"completion_tokens, sessions, p95_latency_bucket, {COVER} AS covers, "
-    f"{', '.join(f'CASE WHEN {COVER} THEN CAST({name} AS text) END AS {name}' for name in _HISTOGRAMS)} "
+    f"{', '.join(f'CASE WHEN {COVER} THEN CAST({name} AS text) END AS {name}' for name in HISTOGRAMS)} "
     f"FROM usage_series WHERE owner = :owner AND ({COVER} OR {POINTS})"
 )
 
@@ -43,7 +37,7 @@ def usage_stats(session: Session, window: Window) -> dict[str, Any]:
     groups = _groups(session, window)
     points, covering = _points(session, window)
     total = _total(sums for _, sums in groups)
-    spreads = {name: added(_histogram(getattr(row, name)) for row in covering) for name in _HISTOGRAMS}
+    spreads = {name: added(_histogram(getattr(row, name)) for row in covering) for name in HISTOGRAMS}
     return {
         "object": "usage.stats",
         "window": {"hours": window.hours, "start": _unix(window.start), "end": _unix(window.end)},
@@ -72,7 +66,7 @@ def _groups(session: Session, window: Window) -> list[tuple[Any, Sums]]:
     """The sums of the window by endpoint, model, key and status."""
     groups = []
     for row in session.execute(_READ_GROUPS, window.bounds()):
-        sums = Counter({name: int(getattr(row, name)) for name in _SUMS})
+        sums = Counter({name: int(getattr(row, name)) for name in SUMS})
         sums["failed"] = sums["requests"] if row.status >= 400 else 0
         groups.append((row, sums))
     return groups

@@ -12,7 +12,11 @@ from mistral_api.recording.journal_file import connect, transaction
 
 _BEGIN = "INSERT INTO exchanges (process, session, opening) VALUES (?, ?, ?)"
 _END = "INSERT INTO endings (position, ended_at, outcome) VALUES (?, ?, ?)"
-_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints (position, outcome) VALUES (?, ?)"
+# Only while the exchange is open: it may have ended, and even have been delivered, in the meantime.
+_CHECKPOINT = (
+    "INSERT OR REPLACE INTO checkpoints (position, outcome) SELECT position, ? FROM exchanges WHERE position = ? "
+    "AND NOT EXISTS (SELECT 1 FROM endings WHERE endings.position = exchanges.position)"
+)
 _WAITING = (
     "SELECT 1 FROM exchanges JOIN endings ON endings.position = exchanges.position WHERE exchanges.session = ? LIMIT 1"
 )
@@ -61,7 +65,7 @@ class Journal:
     def checkpoint(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
         """Write down how far requests are, by position. Raises sqlite3.Error."""
         with self._lock, transaction(self._connection):
-            self._connection.executemany(_CHECKPOINT, outcomes)
+            self._connection.executemany(_CHECKPOINT, [(outcome, position) for position, outcome in outcomes])
 
     def has_session(self, owner: str, session_id: str) -> bool:
         """Whether anything that was said in a session waits for PostgreSQL. Raises sqlite3.Error."""

@@ -17,7 +17,8 @@ from mistral_api.recording.salvage import replace_damaged
 NAME = "journal.sqlite3"
 BUSY_SECONDS = 5.0
 
-# exchanges: what was known at the start of a request. checkpoints: what its answer had come to, while it
+# exchanges: what was known at the start of a request; a position is never used twice, so that what is written
+# late can never get to another request. checkpoints: what its answer had come to, while it
 # is streamed. endings: how it ended; an exchange with an ending waits for PostgreSQL.
 _SCHEMA = (
     "CREATE TABLE exchanges (position INTEGER PRIMARY KEY, process TEXT NOT NULL, session TEXT, opening BLOB NOT NULL)",

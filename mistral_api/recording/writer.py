@@ -98,13 +98,16 @@ class Writer:
             self._drain()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             return self._wait_for_the_database(error)
+        if self._retry != FIRST_RETRY_SECONDS:
+            log.info("what had to wait is recorded")
         self._retry = FIRST_RETRY_SECONDS
-        self._hurry.wait(timeout=GATHER_SECONDS)
+        if not last:
+            self._hurry.wait(timeout=GATHER_SECONDS)
         return not last
 
     def _wait_for_the_database(self, error: Exception) -> bool:
         """Wait, each time longer, with jitter: many writers must not come back together."""
-        self._complain("recording waits for the database: %s", first_line(error))
+        self._complain("what is to be recorded waits in the journal: %s", first_line(error))
         self._delivery.disconnect()
         if took_too_long(error):
             self._batch = max(1, self._batch // 2)

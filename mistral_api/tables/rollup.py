@@ -17,6 +17,14 @@ from mistral_api.tables.base import TIMESTAMPTZ, Base
 # The owner of the rows that sum up everybody; no key can have this name.
 EVERYBODY = ""
 
+# The columns that are added up: those of usage_rollups, and the numbers and the histograms of usage_series.
+SUMS = (
+    "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_us",
+    "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
+)  # fmt: skip
+COUNTED = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
+HISTOGRAMS = ("latency", "first_token", "rate")
+
 
 class UsageRollup(Base):
     """The requests of one period to one endpoint with one model, key and HTTP status.

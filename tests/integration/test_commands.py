@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from mistral_api.cli import main
 from mistral_api.recording.delivery import Delivery
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said
-from tests.running import clean_environment
+from tests.running import ROOT, clean_environment
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 NOW = datetime.now(UTC)
@@ -96,6 +96,7 @@ def test_only_what_was_asked_for_is_exported(filled: Engine, since: str, tmp_pat
 
 
 def test_an_export_shows_its_progress_on_a_terminal_and_nowhere_else(filled: Engine) -> None:
+    pty = pytest.importorskip("pty", reason="POSIX terminals")
     assert "Exporting" not in _run(filled, "export").stderr
     terminal, end = pty.openpty()
     environment = clean_environment(DATABASE_URL=_url(filled), TERM="xterm")
@@ -145,6 +146,14 @@ def test_what_is_old_is_pruned(filled: Engine) -> None:
     assert done.stdout.startswith("Older than 30 days: 1 conversations")
     assert count_of(filled, "conversations") == 2
     assert _run(filled, "prune", "--days", "1000").exit_code == 0
+
+
+def test_the_documented_commands_run(filled: Engine) -> None:
+    documented = re.findall(r"`mistral-api ([a-z][^`]*)`", (ROOT / "docs" / "operation.md").read_text())
+    assert {line.split()[0] for line in documented} == set(main.commands)
+    for line in documented:
+        done = _run(filled, *line.split(), RETENTION_DAYS="90")
+        assert done.exit_code == 0, f"{line}: {done.output}"
 
 
 def test_what_cannot_be_done_is_said_in_a_sentence(filled: Engine) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
@@ -19,7 +20,7 @@ from mistral_api import database_deadlines
 from mistral_api.recording.recorder import Policy, Recorder
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said
-from tests.running import wait_for
+from tests.running import libpq_url, wait_for
 
 
 @contextmanager
@@ -52,8 +53,8 @@ def test_a_role_without_a_free_connection_is_tried_again(engine: Engine, tmp_pat
     try:
         with _recording(tmp_path, crowded) as recorder:
             _record(recorder, 3)
-            with pytest.raises(OperationalError, match="too many connections"):
-                crowded.connect()
+            with pytest.raises(psycopg2.OperationalError, match="too many connections"):
+                psycopg2.connect(libpq_url(crowded.url.render_as_string(hide_password=False)))
             with engine.begin() as connection:
                 connection.execute(text("ALTER ROLE crowded CONNECTION LIMIT 1"))
             _wait_until_delivered(recorder)

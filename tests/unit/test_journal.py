@@ -126,6 +126,18 @@ def test_what_a_dead_process_left_open_ends_as_interrupted_with_its_last_checkpo
     assert left == [1, 0]
 
 
+def test_a_checkpoint_that_comes_too_late_gets_to_nobody(journal: Journal, backlog: Backlog, path: Path) -> None:
+    late = an_exchange("late", messages=said("mine"), answers=answered("my secret"))
+    position = journal.begin(late)
+    journal.end(position, late)
+    journal.checkpoint([(position, late.interrupted().outcome())])
+    backlog.remove(backlog.oldest(10, MANY))
+    journal.checkpoint([(position, late.interrupted().outcome())])
+    assert journal.begin(an_exchange("other")) != position
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
+
+
 def test_text_that_utf8_cannot_hold_is_kept_as_far_as_it_can_be(journal: Journal, backlog: Backlog) -> None:
     journal.add(an_exchange(messages=said("half \ud83d of it"), answers=answered("nul \0")))
     (entry,) = backlog.oldest(1, MANY)
