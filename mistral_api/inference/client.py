@@ -123,15 +123,15 @@ class ModelServer:
     def probe(self) -> str:
         """``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
         try:
-            with translated():
-                response = self._session.get(self.base_url + "/health", timeout=QUICK)
-            if response.status_code == 200:
-                return "ready"
-            raise upstream_error(response.status_code, response.content)
+            try:
+                self.get("/health")
+            except ModelServerLost:  # an idle connection that it was just closing: another one tells
+                self.get("/health")
         except ModelLoading:
             return "loading"
         except ModelServerError:
             return "unreachable"
+        return "ready"
 
     def close(self) -> None:
         """Cancel what is in flight and close every connection."""

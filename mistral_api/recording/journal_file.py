@@ -21,7 +21,8 @@ BUSY_SECONDS = 5.0
 # late can never get to another request. checkpoints: what its answer had come to, while it
 # is streamed. endings: how it ended; an exchange with an ending waits for PostgreSQL.
 _SCHEMA = (
-    "CREATE TABLE exchanges (position INTEGER PRIMARY KEY, process TEXT NOT NULL, session TEXT, opening BLOB NOT NULL)",
+    "CREATE TABLE exchanges "
+    "(position INTEGER PRIMARY KEY AUTOINCREMENT, process TEXT NOT NULL, session TEXT, opening BLOB NOT NULL)",
     "CREATE INDEX exchanges_session ON exchanges (session) WHERE session IS NOT NULL",
     "CREATE TABLE checkpoints (position INTEGER PRIMARY KEY, outcome BLOB NOT NULL)",
     "CREATE TABLE endings (position INTEGER PRIMARY KEY, ended_at REAL NOT NULL, outcome BLOB NOT NULL)",

@@ -16,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 log = logging.getLogger(__name__)
 
 # Tables and their columns, the integer key first.
@@ -78,8 +80,9 @@ def _copy(damaged: Path, fresh: Path) -> tuple[str, int]:
             places = ", ".join("?" * len(columns))
             rows = list(_rows(source, table, columns))
             whole = [row for row in rows if row is not None]
-            target.executemany(f"INSERT INTO {table} VALUES ({places})", whole)
-            counts.append(f"{len(whole)} {table}")
+            # A row of zeros breaks the constraints of the new table.
+            saved = target.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", whole).rowcount
+            counts.append(f"{max(0, saved)} {table}")
             lost += _lost(rows)
         target.commit()
     return ", ".join(counts), lost
@@ -140,5 +143,11 @@ def _span(source: sqlite3.Connection, select: str, low: int, high: int) -> Itera
 
 
 def _is_whole(row: Row) -> bool:
-    """Where a page was cut in two, SQLite reads zeros: no JSON has those."""
-    return not any(isinstance(value, bytes) and b"\0" in value for value in row)
+    """Where a page was cut in two, SQLite reads zeros: that is no JSON."""
+    try:
+        for value in row:
+            if isinstance(value, bytes):
+                orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""A model server that closes an idle connection is no model server that is gone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mistral_api.inference.client import ModelServer
+from mistral_api.settings import Settings
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """A server that answers one request a connection, says nothing of that, and hangs up on the second."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()
+    thread.join(timeout=10)
+
+
+def _serve(listener: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # closed: the test is over
+            return
+        with connection:
+            connection.settimeout(10)
+            if connection.recv(4096):
+                connection.sendall(ANSWER)
+                connection.recv(4096)
+
+
+def test_it_is_asked_again_on_another_connection(address: tuple[str, int]) -> None:
+    server = ModelServer(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None)
+    assert [server.probe() for _ in range(4)] == ["ready"] * 4
+    server.close()
