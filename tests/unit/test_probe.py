@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ def address() -> Iterator[tuple[str, int]]:
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
         thread.start()
         yield listener.getsockname()
+        listener.shutdown(socket.SHUT_RDWR)
     thread.join(timeout=10)
 
 
@@ -31,8 +33,8 @@ def _serve(listener: socket.socket) -> None:
             connection, _ = listener.accept()
         except OSError:  # closed: the test is over
             return
-        with connection:
-            connection.settimeout(10)
+        with connection, contextlib.suppress(TimeoutError):
+            connection.settimeout(0.5)
             if connection.recv(4096):
                 connection.sendall(ANSWER)
                 connection.recv(4096)
