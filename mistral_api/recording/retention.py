@@ -21,7 +21,9 @@ LOCK_SECONDS = 3
 
 _DELETE_CONVERSATIONS = text(
     "DELETE FROM conversations WHERE id IN "
-    "(SELECT id FROM conversations WHERE updated_at < :before ORDER BY updated_at LIMIT :batch)"
+    "(SELECT id FROM conversations WHERE updated_at < :before ORDER BY updated_at LIMIT :batch "
+    # One that the writer has locked is being used: it is not old any more.
+    "FOR UPDATE SKIP LOCKED)"
 )
 _DELETE_USAGE = text(
     "DELETE FROM api_usage WHERE (request_id, created_at) IN (SELECT request_id, created_at "

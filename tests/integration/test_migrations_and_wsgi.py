@@ -6,12 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg2
 import pytest
 import requests
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
 
+from mistral_api.conversations.listing import list_conversations
+from mistral_api.conversations.matching import digest
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.recording.delivery import Delivery
+from tests.databases import rows_of
+from tests.exchanges import an_exchange, answered, said
 from tests.running import ROOT, clean_environment, data_folder, free_port, wait_for
 
 PROGRAMS = Path(sys.executable).parent
@@ -48,6 +56,41 @@ def test_the_schema_is_made_with_nothing_but_a_url_and_matches_the_tables(databa
         cursor.execute("SELECT partstrat FROM pg_partitioned_table WHERE partrelid = 'api_usage'::regclass")
         assert cursor.fetchall() == [("r",)]
     connection.close()
+
+
+def test_conversations_of_the_first_schema_go_on_and_are_found(database: tuple[Path, str]) -> None:
+    _, url = database
+    assert _flask(url, "downgrade", "base").returncode == 0
+    assert _flask(url, "upgrade", "0001").returncode == 0
+    history = [{"role": "user", "content": "A quagga?"}, {"role": "assistant", "content": "Extinct."}]
+    ids = [uuid4() for _ in history]
+    engine = create_engine(url.replace("postgres://", "postgresql+psycopg2://"))
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO conversations (id, owner, session_id, title, head_id, message_count, created_at,"
+                " updated_at) VALUES (:id, 'local', 'old', 'A quagga?', :head, 2, now(), now())"
+            ),
+            {"id": ids[0], "head": ids[1]},
+        )
+        for number, message in enumerate(history):
+            connection.execute(
+                text(
+                    "INSERT INTO messages (id, conversation_id, parent_id, role, content, digest, status, request_id,"
+                    " created_at) VALUES (:id, :conversation, :parent, :role, to_jsonb(CAST(:content AS text)),"
+                    " :digest, 'complete', 'r', now())"
+                ),
+                {"id": ids[number], "conversation": ids[0], "parent": ids[0] if number else None}
+                | {"digest": digest(message)} | message,
+            )  # fmt: skip
+    assert _flask(url, "upgrade").returncode == 0
+    Delivery(engine).deliver([an_exchange("old", messages=[*history, *said("Why?")], answers=answered("Hunted."))])
+    texts = rows_of(engine, "SELECT content FROM messages ORDER BY sequence")
+    assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
+    with Session(engine) as session:
+        found, _ = list_conversations(session, "local", {"limit": 5, "q": "quagga extinct or hunted"})
+        assert [conversation.session_id for conversation in found] == ["old"]
+    engine.dispose()
 
 
 def test_waitress_serves_the_wsgi_file_as_the_readme_says(database: tuple[Path, str]) -> None:
