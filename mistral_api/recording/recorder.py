@@ -151,20 +151,26 @@ class Recorder:
 
     def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
         """Wait until PostgreSQL has all that was said in a session; False when it takes longer."""
+        deadline = time.monotonic() + seconds
+        while self._waits(owner, session_id):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _waits(self, owner: str, session_id: str) -> bool:
+        """Whether anything of a session is in the journal, or has not even got there; whoever asks is in a hurry."""
+        if any((each.owner, each.session_id) == (owner, session_id) for _, each in self._late.copy()):
+            return True
         spool = self._opened()
         if spool is None:
-            return True
-        deadline = time.monotonic() + seconds
+            return False
+        spool.writer.hurry()
         try:
-            while spool.journal.has_session(owner, session_id):
-                spool.writer.hurry()
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(POLL_SECONDS)
+            return spool.journal.has_session(owner, session_id)
         except sqlite3.Error as error:
             self._failed(error)
-            return False
-        return True
+            return True
 
     def state(self) -> RecordingState:
         """How recording goes. A journal that could not be written is tried again."""

@@ -57,6 +57,8 @@ def test_serving_goes_on_and_health_says_what_is_wrong(server: Server, database_
         with _full_disk(api):
             for number in range(4):
                 assert _ask(api, f"meanwhile-{number}", stream=number % 2 == 1).status_code == 200
+            read = requests.get(f"{api.url}/v1/conversations/meanwhile-0", timeout=10)
+            assert_error_shape(read.json(), code="recording_delayed")
             health = api.health()
             assert (health["status"], health["recording"]["status"]) == ("degraded", "failing")
             assert health["database"]["status"] == "ok"
