@@ -13,7 +13,7 @@ from bench.filling import LONG, fill
 from bench.running import Running
 from mistral_api.embedded.postgres import start_embedded_postgres
 
-TIMES = 20
+WARM_UP, TIMES = 10, 50
 
 
 def measure_reads(running: Running, usage_rows: int, messages: int) -> None:
@@ -50,7 +50,7 @@ _PATHS = [
 def _print_times(running: Running, what: str, path: str) -> None:
     connection = http.client.HTTPConnection(*running.api, timeout=120)
     times = []
-    for _ in range(TIMES):
+    for _ in range(WARM_UP + TIMES):
         began = time.perf_counter()
         connection.request("GET", path)
         response = connection.getresponse()
@@ -59,4 +59,5 @@ def _print_times(running: Running, what: str, path: str) -> None:
         if response.status != http.client.OK:
             raise SystemExit(f"{path} answered {response.status}: {body[:300]!r}")
     connection.close()
+    times = times[WARM_UP:]
     print(f"read: {what}: median {statistics.median(times):.1f} ms, slowest {max(times):.1f} ms", flush=True)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import CTE, Select, literal, select
+from sqlalchemy import CTE, BindParameter, Select, literal, select
 
 from mistral_api.tables.conversation import Message
 
 
-def branch_upwards(start: UUID, *, limit: int | None = None, stop_before: UUID | None = None) -> CTE:
+def branch_upwards(
+    start: UUID | BindParameter[UUID],
+    *,
+    limit: int | BindParameter[int] | None = None,
+    stop_before: BindParameter[UUID] | None = None,
+) -> CTE:
     """The walk from ``start`` towards the root: columns ``id``, ``parent_id`` and ``depth`` (0 = start).
 
     ``limit`` bounds the number of messages; ``stop_before`` is a message that ends the walk unseen.

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Integer, Uuid, bindparam, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards, messages_of
 from mistral_api.errors import NotFound
 from mistral_api.tables.conversation import Conversation, Message
+
+# Put together once: that takes longer than PostgreSQL needs to answer.
+_START = bindparam("start", type_=Uuid)
+_NEWEST = messages_of(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
+_AFTER = messages_of(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,9 @@ def read_page(
         return Page([], has_more=False)
     if after is not None:
         _message(session, conversation, after, "after")
-        rows = list(session.scalars(messages_of(branch_upwards(start, stop_before=after))))
+        rows = list(session.scalars(_AFTER, {"start": start, "after": after}))
         return Page(rows[:limit], has_more=len(rows) > limit)
-    rows = list(session.scalars(messages_of(branch_upwards(start, limit=limit + 1))))
+    rows = list(session.scalars(_NEWEST, {"start": start, "number": limit + 1}))
     return Page(rows[-limit:], has_more=len(rows) > limit)
 
 

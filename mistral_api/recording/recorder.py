@@ -165,12 +165,14 @@ class Recorder:
         spool = self._opened()
         if spool is None:
             return False
-        spool.writer.hurry()
         try:
-            return spool.journal.has_session(owner, session_id)
+            waits = spool.journal.has_session(owner, session_id)
         except sqlite3.Error as error:
             self._failed(error)
             return True
+        if waits:
+            spool.writer.hurry()
+        return waits
 
     def state(self) -> RecordingState:
         """How recording goes. A journal that could not be written is tried again."""

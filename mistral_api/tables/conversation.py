@@ -68,7 +68,7 @@ class Message(Base):
     extra: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # What a message is recognised by when it is sent again, with all that was said before it
     # (conversations.matching).
-    chain: Mapped[UUID]
+    chain: Mapped[UUID] = mapped_column(deferred=True)
     search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     status: Mapped[str] = mapped_column(Text)
     request_id: Mapped[str] = mapped_column(Text)
