@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import waitress
 
-from bench.running import Running, free_port, wait_until_ready
+from bench.running import Running, free_port, serving
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.exchange import Exchange
@@ -50,13 +49,8 @@ def api_beside(running: Running, *options: str) -> Iterator[tuple[str, int]]:
             "DATA_DIR": folder,
             "LOG_LEVEL": "WARNING",
         }
-        process = subprocess.Popen([sys.executable, "-m", "bench.api", str(port), *options], env=environment)
-        try:
-            wait_until_ready(port, process)
+        with serving(["bench.api", str(port), *options], port, environment):
             yield "127.0.0.1", port
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild
+from mistral_api.database_deadlines import unhurried
 from mistral_api.recording.partitions import create_partitions
 
 OWNER = "local"
@@ -58,11 +59,10 @@ def fill(engine: Engine, usage_rows: int, messages: int) -> int:
         _fill_usage(engine, usage_rows, conversations)
     with _timed("summing them up (mistral-api stats rebuild)"):
         rebuild(engine)
-    with _timed(f"{conversations} conversations with {messages} messages"), _unbound(engine) as connection:
+    with _timed(f"{conversations} conversations with {messages} messages"), engine.begin() as connection:
         _fill_conversations(connection, conversations)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, _timed("VACUUM ANALYZE"):
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("VACUUM ANALYZE"))
+    with _timed("VACUUM ANALYZE"):
+        _vacuum(engine)
     return conversations
 
 
@@ -73,13 +73,6 @@ def _timed(what: str) -> Iterator[None]:
     print(f"filling: {what}: {time.monotonic() - began:.0f} s", flush=True)
 
 
-@contextmanager
-def _unbound(engine: Engine) -> Iterator[Connection]:
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        yield connection
-
-
 def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
     end = datetime.now(UTC)
     month, starts = start_of("month", end.replace(year=end.year - 1)), []
@@ -88,7 +81,7 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
         month = next_month(month)
     for start in starts:
         span = {"start": start, "end": min(end, next_month(start)), "rows": rows // len(starts), "sessions": sessions}
-        with _unbound(engine) as connection:
+        with engine.begin() as connection, unhurried(connection):
             create_partitions(connection, [start])
             connection.execute(text(_USAGE), span)
 
@@ -96,8 +89,15 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
 def _fill_conversations(connection: Connection, conversations: int) -> None:
     """The text index is made at the end: that is much faster than keeping it up to date."""
     long = {"long": LONG, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
-    connection.execute(text("DROP INDEX ix_messages_search"))
-    connection.execute(text(_CONVERSATIONS), long | {"owner": OWNER, "conversations": conversations})
     span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
-    connection.execute(text(_MESSAGES), long | span)
-    connection.execute(text("CREATE INDEX ix_messages_search ON messages USING gin (search)"))
+    with unhurried(connection):
+        connection.execute(text("DROP INDEX ix_messages_search"))
+        connection.execute(text(_CONVERSATIONS), long | {"owner": OWNER, "conversations": conversations})
+        connection.execute(text(_MESSAGES), long | span)
+        connection.execute(text("CREATE INDEX ix_messages_search ON messages USING gin (search)"))
+
+
+def _vacuum(engine: Engine) -> None:
+    """Outside any transaction, as VACUUM demands."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, unhurried(connection):
+        connection.execute(text("VACUUM ANALYZE"))

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +49,24 @@ def running_server(**settings: str) -> Iterator[Running]:
             "LOG_LEVEL": "WARNING",
             **settings,
         }
-        process = subprocess.Popen([sys.executable, "-m", "mistral_api.serving"], env=environment)
-        try:
-            wait_until_ready(api, process)
+        with serving(["mistral_api.serving"], api, environment) as process:
             yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
 
 
-def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until a server on that loopback port would answer a request. Ends the benchmark where it never does."""
+@contextlib.contextmanager
+def serving(module: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m`` a module with its arguments, which answers requests on that loopback port until the end."""
+    process = subprocess.Popen([sys.executable, "-m", *module], env=environment)
+    try:
+        _wait_until_ready(port, process)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Ends the benchmark where the server never becomes ready."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:

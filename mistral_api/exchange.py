@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -44,7 +45,7 @@ class Exchange:
 
     def interrupted(self) -> Exchange:
         """The exchange as it is recorded if this process dies now."""
-        return replace(self, status=500, error_code="interrupted", answer_status="interrupted")
+        return replace(self, **_INTERRUPTED)
 
     @property
     def shown_request_id(self) -> str:
@@ -73,9 +74,9 @@ class Exchange:
 _NAMES = tuple(field.name for field in fields(Exchange))
 _OPENING, _OUTCOME = _NAMES[: _NAMES.index("status")], _NAMES[_NAMES.index("model") :]
 
-
+_INTERRUPTED: dict[str, Any] = {"status": 500, "error_code": "interrupted", "answer_status": "interrupted"}
 # How an exchange ended whose process died before it wrote anything down.
-UNKNOWN_OUTCOME = orjson.dumps({"status": 500, "error_code": "interrupted", "answer_status": "interrupted"})
+UNKNOWN_OUTCOME = orjson.dumps(_INTERRUPTED)
 
 
 def _to_json(known: dict[str, Any]) -> bytes:
@@ -95,7 +96,7 @@ def _without_nul(value: Any) -> Any:
     return _mapped(value, lambda text: text.replace("\0", "\ufffd"))
 
 
-def _mapped(value: Any, change: Any) -> Any:
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     """A JSON value with every string in it changed."""
     if isinstance(value, str):
         return change(value)

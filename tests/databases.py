@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
@@ -36,19 +37,30 @@ def empty(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
+def cursor_on(url: str) -> Iterator[psycopg2.extensions.cursor]:
+    """A cursor without an engine, each statement of which is a transaction."""
+    with contextlib.closing(psycopg2.connect(libpq_url(url))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+def migrate(url: str) -> None:
+    """Make the schema, as an operator does."""
+    command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    subprocess.run(command, env=clean_environment(DATABASE_URL=url), cwd=ROOT, check=True, timeout=60)
+
+
+@contextlib.contextmanager
 def another_database(server: Server, name: str) -> Iterator[str]:
     """A migrated database beside that of a running server: its URL for DATABASE_URL."""
     url = start_embedded_postgres(server.data_dir).url
-    connection = psycopg2.connect(libpq_url(url))
-    connection.autocommit = True
-    with connection.cursor() as cursor:
+    with cursor_on(url) as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
     try:
         own = make_url(url).set(database=name).render_as_string(hide_password=False)
-        command = [sys.executable, "-m", "flask", "db", "upgrade"]
-        subprocess.run(command, env=clean_environment(DATABASE_URL=own), cwd=ROOT, check=True, timeout=60)
+        migrate(own)
         yield own
     finally:
-        with connection.cursor() as cursor:
+        with cursor_on(url) as cursor:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        connection.close()

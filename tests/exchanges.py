@@ -9,6 +9,7 @@ from sqlalchemy import Engine, create_engine
 
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id
+from mistral_api.recording.recorder import Recorder
 
 
 def an_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:
@@ -25,6 +26,11 @@ def said(text: str) -> list[dict[str, Any]]:
 def answered(text: str) -> list[dict[str, Any]]:
     """The answers of a model that says this."""
     return [{"content": text}]
+
+
+def record(recorder: Recorder, exchange: Exchange) -> None:
+    """Record an exchange from its beginning to its end."""
+    recorder.end(recorder.begin(exchange, lambda: None), exchange)
 
 
 def engine_that_is_away() -> Engine:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, text
 
-from mistral_api.tables.recordset import column_names, recordset
+from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.rollup import HISTOGRAMS, UsageRollup, UsageSeries
 
 
 def add_up(connection: Connection, rollups: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> None:
     """Add rows to ``usage_rollups`` and ``usage_series``, in the connection's transaction."""
-    parameters = {"rollups": orjson.dumps(rollups).decode(), "points": orjson.dumps(points).decode()}
-    connection.execute(_ADD, parameters)
+    connection.execute(_ADD, {"rollups": written(rollups), "points": written(points)})
 
 
 def _both(name: str) -> str:

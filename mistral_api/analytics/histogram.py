@@ -24,7 +24,7 @@ def bucket_of(value: float) -> int:
 
 def count(histogram: list[int], value: float) -> None:
     """Count a value."""
-    bucket = bisect_right(_BOUNDS, value)
+    bucket = bucket_of(value)
     if bucket >= len(histogram):
         histogram.extend([0] * (bucket + 1 - len(histogram)))
     histogram[bucket] += 1

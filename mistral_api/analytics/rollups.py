@@ -24,28 +24,17 @@ from mistral_api.tables.rollup import COUNTED, EVERYBODY, HISTOGRAMS, SUMS
 class Usage(Protocol):
     """What is summed up of a request: an exchange, or a row of ``api_usage``."""
 
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def owner(self) -> str: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def prompt_tokens(self) -> int | None: ...
-    @property
-    def cached_tokens(self) -> int | None: ...
-    @property
-    def completion_tokens(self) -> int | None: ...
-    @property
-    def latency_ms(self) -> float: ...
-    @property
-    def time_to_first_token_ms(self) -> float | None: ...
-    @property
-    def tokens_per_second(self) -> float | None: ...
+    created_at: datetime
+    endpoint: str
+    model: str | None
+    owner: str
+    status: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    latency_ms: float
+    time_to_first_token_ms: float | None
+    tokens_per_second: float | None
 
 
 @dataclass(slots=True)

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-import orjson
 from sqlalchemy import Connection, text
 
 from mistral_api.analytics.periods import start_of
-from mistral_api.tables.recordset import column_names, recordset
+from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.rollup import UsageSession
 
 # By hour and key: how many sessions more, or fewer, were last used then.
@@ -45,12 +44,9 @@ _COUNT = text(
 class Used(Protocol):
     """A request that may belong to a session."""
 
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def owner(self) -> str: ...
-    @property
-    def session_id(self) -> str | None: ...
+    created_at: datetime
+    owner: str
+    session_id: str | None
 
 
 def move_sessions(connection: Connection, requests: Iterable[Used]) -> Changes:
@@ -64,7 +60,7 @@ def move_sessions(connection: Connection, requests: Iterable[Used]) -> Changes:
     if not used:
         return changes
     rows = [{"owner": owner, "session_id": name, "last_hour": hour} for (owner, name), hour in sorted(used.items())]
-    for row in connection.execute(_MOVE, {"rows": orjson.dumps(rows).decode()}):
+    for row in connection.execute(_MOVE, {"rows": written(rows)}):
         changes[row.last_hour, row.owner] += 1
         if row.former is not None:
             changes[row.former, row.owner] -= 1

@@ -29,13 +29,12 @@ class Window:
     def last(cls, hours: int, owner: str = EVERYBODY) -> Window:
         """The last so many hours, with the whole of the hour or day in which they begin."""
         end = datetime.now(UTC)
-        unit = "hour" if hours <= HOURLY_UP_TO else "day"
-        return cls(hours, start_of(unit, end - timedelta(hours=hours)), end, owner)
+        return cls(hours, start_of(_unit_of(hours), end - timedelta(hours=hours)), end, owner)
 
     @property
     def unit(self) -> str:
         """What one point of the series spans."""
-        return "hour" if self.hours <= HOURLY_UP_TO else "day"
+        return _unit_of(self.hours)
 
     def starts(self) -> list[datetime]:
         """The start of every point of the series."""
@@ -58,6 +57,10 @@ COVER = (
 )
 # The sums that are the points of the series.
 POINTS = "(period = :unit AND start >= :start)"
+
+
+def _unit_of(hours: int) -> str:
+    return "hour" if hours <= HOURLY_UP_TO else "day"
 
 
 def _at_or_after(period: str, moment: datetime) -> datetime:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from mistral_api.database_errors import cause_of
 from mistral_api.errors import Unavailable
 from mistral_api.extensions import db
 from mistral_api.services import services
@@ -26,7 +27,7 @@ def database_session() -> Iterator[Session]:
         yield db.session()
     except (DBAPIError, PoolTimeoutError) as error:
         db.session.rollback()
-        log.warning("the database did not answer: %s", str(getattr(error, "orig", error)).strip())
+        log.warning("the database did not answer: %s", str(cause_of(error)).strip())
         raise Unavailable(
             "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
         ) from error

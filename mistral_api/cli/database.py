@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from mistral_api import create_app
+from mistral_api.database_errors import first_line_of
 from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.services import services_of
 from mistral_api.settings import SettingError
@@ -31,7 +32,7 @@ def command_engine() -> Iterator[Engine]:
 
 
 def _sentence(error: SQLAlchemyError) -> str:
-    first = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    first = first_line_of(error)
     if isinstance(error, ProgrammingError):
         return f"The database's schema is not that of this version ({first}); run 'flask db upgrade'."
     return f"The database cannot be used: {first}."

@@ -9,16 +9,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection, text
 
 from mistral_api.conversations.matching import chains_of
-from mistral_api.conversations.searching import searchable_text
+from mistral_api.conversations.searching import CONFIGURATION, searchable_text
 from mistral_api.conversations.tree import Node, Tree
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id
 from mistral_api.tables.conversation import Conversation, Message
-from mistral_api.tables.recordset import column_names, recordset
+from mistral_api.tables.recordset import column_names, recordset, written
 
 TITLE_LENGTH = 80
 _HEAD = ("head_id", "updated_at", "message_count")
@@ -29,7 +28,7 @@ _NEW = ("id", "owner", "session_id", "title", "created_at", "updated_at")
 # In one order always, so that two transactions never wait for each other's rows.
 _OPEN = text(
     "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    "SELECT id, owner, session_id, title, to_tsvector('simple', title), created_at, updated_at "
+    f"SELECT id, owner, session_id, title, to_tsvector('{CONFIGURATION}', title), created_at, updated_at "
     f"FROM {recordset(Conversation, _NEW)} ORDER BY owner, session_id "
     "ON CONFLICT (owner, session_id) DO UPDATE SET updated_at = greatest(conversations.updated_at, excluded.updated_at)"
     " RETURNING id, owner, session_id, head_id, updated_at"
@@ -55,7 +54,7 @@ _NAMES = ", ".join(_WRITTEN)
 _VALUES = _NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE = text(
     f"INSERT INTO messages ({_NAMES}, search) "
-    f"SELECT {_VALUES}, to_tsvector('simple', words) "
+    f"SELECT {_VALUES}, to_tsvector('{CONFIGURATION}', words) "
     f"FROM {recordset(Message, _WRITTEN, more=['words text'])}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
     "UPDATE conversations AS c SET head_id = given.head_id, updated_at = given.updated_at, "
@@ -96,7 +95,7 @@ def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, T
             "updated_at": exchange.created_at,
         }
         new.setdefault(_key(exchange), row)
-    rows = connection.execute(_OPEN, {"rows": _json(list(new.values()))})
+    rows = connection.execute(_OPEN, {"rows": written(list(new.values()))})
     return {(row.owner, row.session_id): Tree(row.id, row.updated_at, head_id=row.head_id) for row in rows}
 
 
@@ -117,7 +116,7 @@ def _read(
         return
     heads = [str(tree.head_id) for tree in trees.values() if tree.head_id is not None]
     by_id = {tree.conversation_id: tree for tree in trees.values()}
-    for row in connection.execute(_READ, {"rows": _json(wanted), "heads": heads}):
+    for row in connection.execute(_READ, {"rows": written(wanted), "heads": heads}):
         tree, node = by_id[row.conversation_id], Node(row.id, row.chain.hex, row.unanswered)
         if row.resume:
             tree.resume = node
@@ -133,7 +132,7 @@ def _write(connection: Connection, trees: Iterable[Tree]) -> None:
         for tree in trees
     ]  # fmt: skip
     answered = [str(node) for tree in trees for node in tree.answered]
-    connection.execute(_WRITE, {"rows": _json(rows), "answered": answered, "trees": _json(heads)})
+    connection.execute(_WRITE, {"rows": written(rows), "answered": answered, "trees": written(heads)})
 
 
 def _title(sent: Sequence[dict[str, Any]]) -> str | None:
@@ -143,7 +142,3 @@ def _title(sent: Sequence[dict[str, Any]]) -> str | None:
         if said and said.strip():
             return " ".join(said.split())[:TITLE_LENGTH]
     return None
-
-
-def _json(rows: Sequence[dict[str, Any]]) -> str:
-    return orjson.dumps(rows).decode()

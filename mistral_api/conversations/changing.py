@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, literal_column
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.reading import find_conversation
+from mistral_api.conversations.searching import title_words
 from mistral_api.tables.conversation import Conversation
 
 
@@ -16,7 +17,7 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
     conversation = find_conversation(session, owner, session_id)
     if "title" in changes:
         conversation.title = changes["title"]
-        conversation.search = func.to_tsvector(literal_column("'simple'"), changes["title"])
+        conversation.search = title_words(changes["title"])
     if "metadata" in changes:
         conversation.attributes = changes["metadata"]
     session.commit()

@@ -11,6 +11,10 @@ from mistral_api.tables.conversation import Conversation, Message
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a
 # character takes up to four bytes.
 SEARCHED_CHARACTERS = 200_000
+# PostgreSQL's text search configuration that knows no language: words are found as they are written, in any case.
+CONFIGURATION = "simple"
+# Not a parameter: PostgreSQL would take it for text.
+_CONFIGURATION: ColumnElement[Any] = literal_column(f"'{CONFIGURATION}'")
 
 
 def searchable_text(content: Any) -> str | None:
@@ -24,11 +28,13 @@ def searchable_text(content: Any) -> str | None:
 
 
 def words_of(search: str) -> ColumnElement[Any]:
-    """What a user types into a search box: words, "phrases in quotes", OR, and -words that must not be there.
+    """What a user types into a search box: words, "phrases in quotes", OR, and -words that must not be there."""
+    return func.websearch_to_tsquery(_CONFIGURATION, search)
 
-    The ``simple`` configuration knows no language: words are found as they are written, in any case.
-    """
-    return func.websearch_to_tsquery(literal_column("'simple'"), search)
+
+def title_words(title: str | None) -> ColumnElement[Any]:
+    """The words of a title, as ``conversations.search`` holds them."""
+    return func.to_tsvector(_CONFIGURATION, title)
 
 
 def says(search: str) -> ColumnElement[bool]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection, Engine, text
 
 from mistral_api.analytics.periods import start_of
@@ -19,7 +18,7 @@ from mistral_api.analytics.sessions import move_sessions
 from mistral_api.conversations.appending import append_exchanges
 from mistral_api.exchange import Exchange
 from mistral_api.recording.partitions import create_partitions
-from mistral_api.tables.recordset import column_names, recordset
+from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.usage import ApiUsage
 
 # Writers on different machines take turns on one database: the sums they add to are the same rows.
@@ -71,4 +70,4 @@ def _sum_up(connection: Connection, exchanges: Sequence[Exchange]) -> None:
 def _insert_usage(connection: Connection, exchanges: Sequence[Exchange]) -> set[UUID]:
     """One statement for the whole batch; answers the ids that were not there before."""
     rows = [{column: getattr(exchange, name) for column, name in _FIELDS} for exchange in exchanges]
-    return set(connection.scalars(_INSERT, {"rows": orjson.dumps(rows).decode()}))
+    return set(connection.scalars(_INSERT, {"rows": written(rows)}))

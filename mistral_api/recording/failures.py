@@ -9,6 +9,8 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
+from mistral_api.database_errors import cause_of, first_line_of
+
 # Data exceptions, broken constraints, and rows too large for an index or a type.
 _ROW_CLASSES = ("22", "23", "54")
 _QUERY_CANCELED = "57014"
@@ -33,16 +35,14 @@ def took_too_long(error: Exception) -> bool:
 
 def kind_of(error: Exception) -> str:
     """The name of an error, and its code in PostgreSQL; nothing that a user wrote."""
-    cause = getattr(error, "orig", None) or error
-    code = _code(error)
-    return f"{type(cause).__name__} ({code})" if code else type(cause).__name__
+    name, code = type(cause_of(error)).__name__, _code(error)
+    return f"{name} ({code})" if code else name
 
 
 def first_line(error: Exception) -> str:
     """One line, without the statement's parameters."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0][:300]
+    return f"{type(cause_of(error)).__name__}: {first_line_of(error)}"[:300]
 
 
 def _code(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
+    return getattr(cause_of(error), "pgcode", None) or ""

@@ -41,12 +41,16 @@ class Journal:
 
         Raises sqlite3.Error.
         """
-        session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
-        row = (self._process, session, exchange.opening())
+        row = self._opening(exchange)
         with self._lock:
             position = self._connection.execute(_BEGIN, row).lastrowid
         assert position is not None  # noqa: S101 - an INSERT always has one
         return position
+
+    def _opening(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
+        """The parameters of ``_BEGIN``."""
+        session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
+        return self._process, session, exchange.opening()
 
     def end(self, position: int, exchange: Exchange) -> None:
         """Write down how a request ended. It is safe when this returns. Raises sqlite3.Error."""
@@ -56,10 +60,9 @@ class Journal:
 
     def add(self, exchange: Exchange) -> None:
         """Write down, all or nothing, a request that has ended already. Raises sqlite3.Error."""
-        session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
-        opening, outcome = exchange.opening(), exchange.outcome()
+        opening, outcome = self._opening(exchange), exchange.outcome()
         with self._lock, transaction(self._connection):
-            position = self._connection.execute(_BEGIN, (self._process, session, opening)).lastrowid
+            position = self._connection.execute(_BEGIN, opening).lastrowid
             self._connection.execute(_END, (position, time.time(), outcome))
 
     def checkpoint(self, outcomes: Sequence[tuple[int, bytes]]) -> None:

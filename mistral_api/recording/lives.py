@@ -50,8 +50,8 @@ class Life:
 
     def alone(self) -> bool:
         """Whether no other process has the journal open; the marks of dead ones are removed."""
-        others = [path.stem for path in self._folder.glob("*.lock") if path.stem != self.name]
-        return len([name for name in others if self.has_ended(name)]) == len(others)
+        names = [path.stem for path in self._folder.glob("*.lock")]
+        return {name for name in names if not self.has_ended(name)} <= {self.name}
 
     def close(self) -> None:
         """Give the mark up."""

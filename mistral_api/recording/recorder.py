@@ -96,10 +96,8 @@ class Recorder:
         ``progress`` is asked for the outcome so far while the exchange is open. Raises RecordingFailed if
         recording is required.
         """
-        spool = self._opened()
         try:
-            if spool is None:
-                raise sqlite3.OperationalError("the journal is not open")
+            spool = self._required()
             position = spool.journal.begin(exchange)
         except sqlite3.Error as error:
             self._failed(error)
@@ -112,23 +110,28 @@ class Recorder:
 
     def end(self, position: int | None, exchange: Exchange) -> None:
         """Journal how an exchange ended. A disk that fails costs the record, never the answer."""
-        spool = self._opened()
         try:
-            if spool is None:
-                raise sqlite3.OperationalError("the journal is not open")
+            spool = self._required()
+            if position is not None:
+                spool.checkpoints.discard(position)
             _write(spool.journal, position, exchange)
         except sqlite3.Error as error:
             self._late.append((position, exchange))
             self._failed(error)
         else:
             self._succeeded(spool.journal)
-        if spool is not None and position is not None:
-            spool.checkpoints.discard(position)
 
     def _opened(self) -> Spool | None:
         if self._spool is None:
             self.start()
         return self._spool
+
+    def _required(self) -> Spool:
+        """Raises sqlite3.OperationalError where the journal cannot be opened."""
+        spool = self._opened()
+        if spool is None:
+            raise sqlite3.OperationalError("the journal is not open")
+        return spool
 
     def _succeeded(self, journal: Journal) -> None:
         """The disk takes writes: write what it did not take before."""

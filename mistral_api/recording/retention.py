@@ -19,20 +19,19 @@ BATCH = 100
 # Dropping a partition locks the whole table for a moment: it gives up rather than hold everybody up.
 LOCK_SECONDS = 3
 
-_DELETE_CONVERSATIONS = text(
-    "DELETE FROM conversations WHERE id IN "
-    "(SELECT id FROM conversations WHERE updated_at < :before ORDER BY updated_at LIMIT :batch "
-    # One that the writer has locked is being used: it is not old any more.
-    "FOR UPDATE SKIP LOCKED)"
-)
-_DELETE_USAGE = text(
-    "DELETE FROM api_usage WHERE (request_id, created_at) IN (SELECT request_id, created_at "
-    "FROM api_usage WHERE created_at < :before ORDER BY created_at LIMIT :batch)"
-)
-_DELETE_SESSIONS = text(
-    "DELETE FROM usage_sessions WHERE (owner, session_id) IN (SELECT owner, session_id "
-    "FROM usage_sessions WHERE last_hour < :before ORDER BY last_hour LIMIT :batch)"
-)
+
+def _delete_oldest(table: str, key: str, moment: str, locking: str = "") -> TextClause:
+    """Delete the oldest rows, ``batch`` of those whose moment lies ``before``."""
+    return text(
+        f"DELETE FROM {table} WHERE ({key}) IN "
+        f"(SELECT {key} FROM {table} WHERE {moment} < :before ORDER BY {moment} LIMIT :batch {locking})"
+    )
+
+
+# A conversation that the writer has locked is being used: it is not old any more.
+_DELETE_CONVERSATIONS = _delete_oldest("conversations", "id", "updated_at", "FOR UPDATE SKIP LOCKED")
+_DELETE_USAGE = _delete_oldest("api_usage", "request_id, created_at", "created_at")
+_DELETE_SESSIONS = _delete_oldest("usage_sessions", "owner, session_id", "last_hour")
 _REMEMBER = text(
     "WITH former AS (DELETE FROM usage_pruned RETURNING before) "
     "INSERT INTO usage_pruned SELECT greatest(:before, (SELECT max(before) FROM former))"

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,8 @@ def _open_damaged(source: sqlite3.Connection) -> bool:
 
 def _lost(rows: list[Row | None]) -> int:
     """The unreadable keys before the last readable one; behind it nobody knows whether there was anything."""
-    while rows and rows[-1] is None:
-        rows = rows[:-1]
-    return rows.count(None)
+    behind = sum(1 for _ in takewhile(lambda row: row is None, reversed(rows)))
+    return rows.count(None) - behind
 
 
 def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Row | None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -21,18 +20,12 @@ class Spool:
     def __init__(self, folder: Path, engine: Engine) -> None:
         """Open the journal and begin delivering. Raises OSError or sqlite3.Error."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        undo: list[Callable[[], None]] = []
-        try:
-            self.life = Life(folder)
-            undo.append(self.life.close)
+        with ExitStack() as undo:
+            self.life = undo.enter_context(closing(Life(folder)))
             path = prepare(folder, alone=self.life.alone())
-            self.journal = Journal(path, self.life.name)
-            undo.append(self.journal.close)
+            self.journal = undo.enter_context(closing(Journal(path, self.life.name)))
             self.writer = Writer(path, engine, self.life)
-        except (OSError, sqlite3.Error):
-            for close in reversed(undo):
-                close()
-            raise
+            undo.pop_all()  # nothing has failed: all stays open
         self.checkpoints = Checkpoints(self.journal, path)
         self.checkpoints.start()
         self.writer.start()

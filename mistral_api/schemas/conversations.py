@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import RAISE, Schema
+from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import Text
@@ -17,9 +17,6 @@ LONGEST_TITLE = 256
 
 class ConversationChanges(Schema):
     """What of a conversation can be changed; both are optional."""
-
-    class Meta:
-        unknown = RAISE
 
     title = Text(1, LONGEST_TITLE)
     metadata = Metadata()

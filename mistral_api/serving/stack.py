@@ -12,6 +12,7 @@ from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api import create_app
+from mistral_api.database_errors import first_line_of
 from mistral_api.services import services_of
 from mistral_api.serving.errors import StartError
 from mistral_api.serving.model_server import SupervisorProcess
@@ -88,5 +89,4 @@ def _migrate(app: Flask) -> None:
     except CommandError as error:
         raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
     except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise StartError(f"DATABASE_URL: the database cannot be used: {cause}.") from error
+        raise StartError(f"DATABASE_URL: the database cannot be used: {first_line_of(error)}.") from error

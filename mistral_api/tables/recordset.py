@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import orjson
 from sqlalchemy.dialects import postgresql
 
 from mistral_api.tables.base import Base
@@ -14,6 +16,11 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 def column_names(table: type[Base]) -> list[str]:
     """The names of a table's columns, in their order."""
     return [column.name for column in table.__table__.columns]
+
+
+def written(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as the value of such a parameter."""
+    return orjson.dumps(rows).decode()
 
 
 def recordset(table: type[Base], names: Iterable[str], parameter: str = "rows", more: Sequence[str] = ()) -> str:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import psycopg2
 import pytest
 import requests
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
-from tests.running import ROOT, Server, api_alone, clean_environment, data_folder, libpq_url, processes_of, wait_for
+from tests.databases import cursor_on, migrate
+from tests.running import Server, api_alone, data_folder, processes_of, wait_for
 from tests.shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -49,7 +48,7 @@ class Database:
                 os.kill(process.pid, number)
 
     def reset_connections(self) -> None:
-        with closing(psycopg2.connect(libpq_url(self.url))) as connection, connection.cursor() as cursor:
+        with cursor_on(self.url) as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -57,7 +56,7 @@ class Database:
 
     def recorded(self) -> dict[str, int]:
         """How many rows each request has."""
-        with closing(psycopg2.connect(libpq_url(self.url))) as connection, connection.cursor() as cursor:
+        with cursor_on(self.url) as cursor:
             cursor.execute("SELECT client_request_id, count(*) FROM api_usage GROUP BY client_request_id")
             return dict(cursor.fetchall())
 
@@ -67,8 +66,7 @@ def database() -> Iterator[Database]:
     """The database, with its schema."""
     with data_folder() as folder:
         made = Database(folder)
-        command = [sys.executable, "-m", "flask", "db", "upgrade"]
-        subprocess.run(command, env=clean_environment(DATABASE_URL=made.url), cwd=ROOT, check=True, timeout=60)
+        migrate(made.url)
         yield made
         made.stop()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg2
 import pytest
 import requests
 
-from tests.databases import another_database
-from tests.running import Server, api_alone, libpq_url, wait_for
+from tests.databases import another_database, cursor_on
+from tests.running import Server, api_alone, wait_for
 from tests.shapes import assert_error_shape
 
 resource = pytest.importorskip("resource", reason="POSIX limits")
@@ -65,7 +64,7 @@ def test_serving_goes_on_and_health_says_what_is_wrong(server: Server, database_
         wait_for(lambda: api.health()["status"] == "ok", "recovery")
         assert _ask(api, "after").status_code == 200
         wait_for(lambda: api.health()["recording"]["pending"] == 0, "the delivery of everything")
-        with closing(psycopg2.connect(libpq_url(database_url))) as connection, connection.cursor() as cursor:
+        with cursor_on(database_url) as cursor:
             cursor.execute("SELECT session_id FROM conversations ORDER BY session_id")
             found = [row[0] for row in cursor.fetchall()]
     assert found == ["after", "before", *(f"meanwhile-{number}" for number in range(4))]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import requests
 from psycopg2 import sql
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.running import Server, data_folder, libpq_url, running_server, wait_for
+from tests.databases import cursor_on
+from tests.running import Server, data_folder, running_server, wait_for
 
 
 def _files_with(folder: Path, marker: bytes) -> list[str]:
@@ -21,7 +20,7 @@ def _files_with(folder: Path, marker: bytes) -> list[str]:
 
 def _tables_with(url: str, marker: str) -> list[str]:
     found = []
-    with closing(psycopg2.connect(libpq_url(url))) as connection, connection.cursor() as cursor:
+    with cursor_on(url) as cursor:
         cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
         for (table,) in cursor.fetchall():
             query = sql.SQL("SELECT count(*) FROM {} AS t WHERE strpos(t::text, %s) > 0").format(sql.Identifier(table))

@@ -14,7 +14,7 @@ from mistral_api.exchange import Exchange
 from mistral_api.recording.delivery import Delivery
 from mistral_api.recording.recorder import Policy, Recorder
 from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, engine_that_is_away, said
+from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said
 from tests.running import wait_for
 
 
@@ -22,10 +22,6 @@ def _recorder(folder: Path, engine: Engine) -> Recorder:
     made = Recorder(folder, engine, Policy())
     made.start()
     return made
-
-
-def _record(recorder: Recorder, exchange: Exchange) -> None:
-    recorder.end(recorder.begin(exchange, lambda: None), exchange)
 
 
 def test_an_exchange_that_is_delivered_twice_is_there_once(engine: Engine) -> None:
@@ -56,7 +52,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
         an_exchange("after", messages=said("2")),
     ]
     for exchange in exchanges:
-        _record(recorder, exchange)
+        record(recorder, exchange)
     wait_for(lambda: recorder.state().pending == 0, "an empty journal")
     assert recorder.state().rejected == 2
     recorder.close()
@@ -73,7 +69,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
 
 def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
     earlier = Recorder(tmp_path, engine_that_is_away(), Policy())
-    _record(earlier, an_exchange("left", messages=said("Still there?")))
+    record(earlier, an_exchange("left", messages=said("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)
     assert recorder.wait_for_session("local", "left", seconds=10)

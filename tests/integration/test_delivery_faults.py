@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from mistral_api import database_deadlines
 from mistral_api.recording.recorder import Policy, Recorder
 from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, said
+from tests.exchanges import an_exchange, answered, record, said
 from tests.running import libpq_url, wait_for
 
 
@@ -35,7 +35,7 @@ def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
 def _record(recorder: Recorder, number: int, name: str = "one") -> None:
     for turn in range(number):
         exchange = an_exchange(f"{name}-{turn}", messages=said("hi"), answers=answered("hello"))
-        recorder.end(recorder.begin(exchange, lambda: None), exchange)
+        record(recorder, exchange)
 
 
 def _wait_until_delivered(recorder: Recorder) -> None:
@@ -149,4 +149,4 @@ def test_a_clock_that_is_set_back_an_hour_changes_no_order_and_loses_nothing(
 def _record_at(recorder: Recorder, text_said: str, moment: float) -> None:
     created_at = datetime.fromtimestamp(moment, UTC)
     exchange = an_exchange("clock", created_at=created_at, messages=said(text_said), answers=answered("hello"))
-    recorder.end(recorder.begin(exchange, lambda: None), exchange)
+    record(recorder, exchange)

@@ -11,7 +11,7 @@ import pytest
 
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Policy, Recorder, RecordingFailed
-from tests.exchanges import an_exchange, engine_that_is_away, said
+from tests.exchanges import an_exchange, engine_that_is_away, record, said
 from tests.running import wait_for
 
 
@@ -45,7 +45,7 @@ def test_what_the_disk_did_not_take_is_written_when_it_does(
         assert (state.healthy, state.pending) == (False, 0)
         assert [record.levelname for record in caplog.records if "not being recorded" in record.message] == ["WARNING"]
     later = an_exchange("later", messages=said("3"))
-    recorder.end(recorder.begin(later, lambda: None), later)
+    record(recorder, later)
     state = recorder.state()
     assert (state.healthy, state.pending) == (True, 5)
 
@@ -79,7 +79,7 @@ def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
     recorder = Recorder(folder, engine_that_is_away(), Policy())
     recorder.start()
     exchange = an_exchange()
-    recorder.end(recorder.begin(exchange, lambda: None), exchange)
+    record(recorder, exchange)
     assert not recorder.state().healthy
     folder.unlink()
     assert recorder.state().pending == 1
