@@ -37,6 +37,8 @@ _PATHS = [
         for what, words in (
             ("a word in most messages", "word0"),
             ("a common word", "word20"),
+            ("a word in some newer conversations", "word300"),
+            ("a word in few newer conversations", "word1000"),
             ("a rare word", "word19876"),
             ("a word that is nowhere", "nowhere"),
             ("two words", "word300 word4000"),

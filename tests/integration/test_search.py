@@ -15,7 +15,7 @@ from mistral_api.conversations import listing
 from mistral_api.conversations.branch import branch_upwards, messages_of
 from mistral_api.conversations.changing import change_conversation
 from mistral_api.conversations.listing import list_conversations
-from mistral_api.conversations.searching import found_anywhere
+from mistral_api.conversations.searching import found_anywhere, says
 from mistral_api.recording.delivery import Delivery
 from mistral_api.tables.conversation import Conversation
 from tests.exchanges import an_exchange, answered, said
@@ -123,6 +123,20 @@ def test_every_read_goes_through_an_index(many: Engine) -> None:
     assert "uq_conversations_owner_session_id" in _plan(many, by_session, ("local", "many-1-1"))
     newest = "SELECT * FROM conversations WHERE owner = %s ORDER BY updated_at DESC, id DESC LIMIT 20"
     assert "updated_at on conversations" in _plan(many, newest, ("local",))
+
+
+def test_a_few_conversations_are_searched_without_the_text_index(engine: Engine) -> None:
+    """It names the messages of all conversations, and would be asked once for each of the few."""
+    long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
+    Delivery(engine).deliver([an_exchange(f"long-{number}", messages=long) for number in range(5)])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    for word in ("common", "word7"):
+        few = select(Conversation).where(Conversation.id.in_(select(Conversation.id).limit(3)), says(word))
+        compiled = few.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+        plan = _plan(engine, str(compiled), compiled.params)
+        assert "ix_messages_conversation_id" in plan
+        assert "ix_messages_search" not in plan
 
 
 def test_a_conversation_and_its_statistics_are_read_through_indexes(many: Engine) -> None:
