@@ -20,6 +20,7 @@ from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.showing import show_status
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.windows_job import end_children_with_this_process
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         raise CannotStart("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
+    end_children_with_this_process()
     configure_logging(settings.log_level)
     events = Events()
     _enqueue_stop_signals(events)

@@ -86,7 +86,10 @@ class Probe:
 def _work_of_slots(body: bytes) -> Work | None:
     """Prompt tokens processed and tokens decoded of each busy slot (``server_slot::to_json``, server-context.cpp)."""
     try:
-        busy = [slot for slot in json.loads(body) if slot["is_processing"]]
+        slots = json.loads(body)
+        if not isinstance(slots, list):
+            return None
+        busy = [slot for slot in slots if slot["is_processing"]]
         return Work(len(busy), tuple(_position(slot) for slot in busy))
     except (ValueError, TypeError, KeyError):
         return None
