@@ -109,7 +109,7 @@ class GpuMonitor:
             before, self._hangs = self._hangs, hangs or (self._hangs and not answered)
             now = self._hangs
         if now and not before:
-            log.warning("the NVIDIA driver has not answered for %.0f s: there are no GPU readings", HANG_SECONDS)
+            log.warning("the NVIDIA driver has not answered for %g s: there are no GPU readings", HANG_SECONDS)
         elif before and not now:
             log.info("the NVIDIA driver answers again")
 

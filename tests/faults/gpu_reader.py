@@ -1,7 +1,8 @@
 """``python -m tests.faults.gpu_reader PATIENCE RETRY_SECONDS``: for each line that it reads, a line of JSON.
 
 ``read`` answers the readings and the seconds they took, ``memory`` what a decision would be based on, ``log``
-all that was logged so far. At the end of its input it closes what it has open, and says how long that took.
+all that was logged so far. A driver hangs after two PATIENCE. At the end of its input it closes what it has
+open, and says how long that took.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+from mistral_api.supervisor import gpu
 from mistral_api.supervisor.gpu import GpuMonitor, memory_of
 
 
@@ -39,7 +41,9 @@ def _answer(command: str, monitor: GpuMonitor, said: _Lines) -> Any:
 def _main() -> None:
     said = _Lines()
     logging.basicConfig(level=logging.DEBUG, handlers=[said])
-    monitor = GpuMonitor(patience=float(sys.argv[1]), retry_seconds=float(sys.argv[2]))
+    patience = float(sys.argv[1])
+    gpu.HANG_SECONDS = 2 * patience
+    monitor = GpuMonitor(patience, retry_seconds=float(sys.argv[2]))
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_answer(line.strip(), monitor, said)) + "\n")
         sys.stdout.flush()

@@ -148,8 +148,13 @@ def test_a_driver_that_hangs_holds_nobody_up(nvml: FakeNvml) -> None:
         assert (first["readings"], second["readings"]) == ([], [])
         assert PATIENCE <= first["seconds"] < PATIENCE + 1
         assert second["seconds"] < PATIENCE
+        wait_for(lambda: reader.readings() or reader.ask("log"), "a word about it")
         nvml.say()
         assert wait_for(reader.readings, "a reading") == [CARD]
+        assert reader.ask("log") == [
+            "WARNING the NVIDIA driver has not answered for 0.8 s: there are no GPU readings",
+            "INFO the NVIDIA driver answers again",
+        ]
         nvml.say(hang=1)
         assert reader.readings() == []
         assert reader.end() < PATIENCE + 1
