@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -18,6 +19,8 @@ LAST_LINES = 200
 QUOTED_LINES = 4
 # A line without an end is cut here: garbage must not fill the memory.
 LONGEST_LINE = 8 << 10
+# llama.cpp begins its lines with the time since its start, and a letter for the level.
+_STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
 
 
 def log_file(data_dir: Path) -> Path:
@@ -69,10 +72,11 @@ class OutputLog:
         return [line.strip() for line in list(self._lines) if line.strip()]
 
     def last_words(self) -> str:
-        """The last lines that speak of an error, or simply the last ones, in one line."""
-        lines = self.lines()
+        """Why a load failed, in one line: the first lines that speak of an error, since what follows comes of
+        them, or else simply the last ones."""
+        lines = list(dict.fromkeys(_STAMP.sub("", line) for line in self.lines()))
         errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
-        return " / ".join((errors or lines)[-QUOTED_LINES:])[:1000]
+        return " / ".join(errors[:QUOTED_LINES] or lines[-QUOTED_LINES:])[:1000]
 
     def close(self) -> None:
         """Close the file."""

@@ -11,6 +11,7 @@ import psutil
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.gpu import device_memory
 from mistral_api.supervisor.model import Model, require_model
 
 # For the status file and a log; saved caches look after their own room.
@@ -62,13 +63,15 @@ def _require_disk(settings: Settings) -> None:
 
 
 def _require_memory(settings: Settings, engine: Engine, model: Model) -> None:
-    """A model larger than all memory of the machine would only make the disk run hot.
-
-    Asked only where no graphics card can take a part of it: what a card holds is llama.cpp's to find out.
-    """
-    if engine.name != BUNDLED and settings.gpu_layers != "0":
-        return
+    """A model larger than all memory there is would only make the disk run hot."""
     memory = psutil.virtual_memory().total + psutil.swap_memory().total
+    if model.file_bytes <= memory:
+        return
+    if engine.name != BUNDLED and settings.gpu_layers != "0":
+        device = device_memory()
+        if device is None:  # a card that does not tell; llama.cpp will
+            return
+        memory += device.total_bytes
     if model.file_bytes > memory:
         raise CannotStart(
             f"MODEL_PATH: '{model.path}' has {model.file_bytes // MIB} MiB and this machine {memory // MIB} MiB of "
