@@ -14,10 +14,12 @@ from filelock import FileLock, Timeout
 
 from mistral_api.data_dir import make_data_dir
 from mistral_api.logs import configure_logging
+from mistral_api.notification import ServiceManager
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.errors import CannotStart, GivenUp
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
+from mistral_api.supervisor.reporter import Reporter
 from mistral_api.supervisor.showing import show_status
 from mistral_api.supervisor.supervisor import Supervisor
 from mistral_api.supervisor.windows_job import end_children_with_this_process
@@ -66,14 +68,15 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         die_with_parent(os.getppid(), signal.SIGTERM)
     end_children_with_this_process()
     configure_logging(settings.log_level)
-    events = Events()
+    manager = ServiceManager.from_environment()
+    events = Events(manager)
     _enqueue_stop_signals(events)
     run_folder = settings.data_dir / "run"
     try:
         make_data_dir(settings.data_dir)
         run_folder.mkdir(exist_ok=True, mode=0o700)
         with FileLock(run_folder / "supervisor.lock", timeout=0):
-            Supervisor(settings, events, retry_gpu=options.retry_gpu).run()
+            Supervisor(settings, events, Reporter(settings, manager), retry_gpu=options.retry_gpu).run()
     except Timeout as error:
         raise CannotStart(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
     except OSError as error:

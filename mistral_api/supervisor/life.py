@@ -124,6 +124,7 @@ class Life:
 
     def _became_ready(self, attendant: Attendant) -> None:
         self._ready_at = time.monotonic()
+        self._events.starting = False
         attendant.became_ready()
         self._reporter.enter(State.READY)
         pid = self._process.identity.pid

@@ -8,6 +8,7 @@ import os
 import time
 from typing import Any
 
+from mistral_api.notification import ServiceManager
 from mistral_api.settings import Settings
 from mistral_api.supervisor.identity import ProcessIdentity, identity_of
 from mistral_api.supervisor.memory.ladder import Fit, asked_for
@@ -25,7 +26,9 @@ LAST_RESTARTS, SHOWN_LINES = 20, 20
 class Reporter:
     """The one place that knows, and tells, the state of the model server."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, manager: ServiceManager | None = None) -> None:
+        """``manager``: the service manager that started us, to be told as well."""
+        self._manager = manager or ServiceManager()
         own = identity_of(os.getpid())
         names = served_model_names(settings)
         self._data_dir = settings.data_dir
@@ -62,6 +65,7 @@ class Reporter:
         require_legal(self._status.state, state)
         self._status = dataclasses.replace(self._status, state=state, since=time.time(), **changes)
         self._write()
+        self._tell_manager()
 
     def checked(self, checked: Checked) -> None:
         """Note what is going to be run."""
@@ -111,6 +115,14 @@ class Reporter:
         """Change what is known without changing the state."""
         self._status = dataclasses.replace(self._status, **changes)
         self._write()
+
+    def _tell_manager(self) -> None:
+        if self.state is State.READY:
+            self._manager.ready()
+        elif self.state in (State.STOPPING, State.FATAL):
+            self._manager.stopping()
+        said = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
+        self._manager.status(f"{self._status.model} {self.state}{said}")
 
     def _write(self) -> None:
         """A disk that is full must not end the model server: it is said in the log instead."""

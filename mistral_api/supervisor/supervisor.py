@@ -30,13 +30,19 @@ class Supervisor:
     """Owns the model server."""
 
     def __init__(
-        self, settings: Settings, events: Events, *, retry_gpu: bool = False, backoff: Backoff | None = None
+        self,
+        settings: Settings,
+        events: Events,
+        reporter: Reporter,
+        *,
+        retry_gpu: bool = False,
+        backoff: Backoff | None = None,
     ) -> None:
         """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
         self._settings = settings
         self._events = events
         self._retry_gpu = retry_gpu
-        self._reporter = Reporter(settings)
+        self._reporter = reporter
         self._backoff = backoff or Backoff(settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
