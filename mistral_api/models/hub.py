@@ -66,7 +66,8 @@ class Hub:
     def look_up(self, source: Source) -> RemoteFile:
         """Size, checksum and commit of a file. Raises PullError."""
         with as_sentences(self.host, source):
-            found = get_hf_file_metadata(self._url(source), endpoint=self._endpoint)
+            timeout = constants.HF_HUB_ETAG_TIMEOUT
+            found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
         if found.commit_hash is None or found.etag is None or found.size is None:
             raise PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
         return RemoteFile(source.at(found.commit_hash), found.size, found.etag)

@@ -37,7 +37,7 @@ class Transfer:
             while (before := file.tell()) != self._remote.size:
                 error = self._attempt(file, before)
                 fruitless = 0 if file.tell() > before else fruitless + 1
-                if error is not None:
+                if error is not None and file.tell() != self._remote.size:
                     self._pause(error, fruitless)
 
     def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
