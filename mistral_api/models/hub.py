@@ -69,7 +69,7 @@ class Hub:
             timeout = constants.HF_HUB_ETAG_TIMEOUT
             found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
         if found.commit_hash is None or found.etag is None or found.size is None:
-            raise PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
+            raise self._no_hub()
         return RemoteFile(source.at(found.commit_hash), found.size, found.etag)
 
     def files_in(self, source: Source) -> list[str]:
@@ -78,7 +78,10 @@ class Hub:
         with as_sentences(self.host, source):
             answer = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
             hf_raise_for_status(answer)
-        names = [entry["rfilename"] for entry in answer.json()["siblings"]]
+        try:
+            names = [entry["rfilename"] for entry in answer.json()["siblings"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._no_hub() from error
         return sorted(name for name in names if name.endswith(".gguf"))
 
     @contextlib.contextmanager
@@ -98,6 +101,9 @@ class Hub:
     def close(self) -> None:
         """Close its connections."""
         close_session()
+
+    def _no_hub(self) -> PullError:
+        return PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
 
     def _url(self, source: Source) -> str:
         return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)

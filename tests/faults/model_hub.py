@@ -17,6 +17,8 @@ What it answers is what https://huggingface.co/docs/huggingface_hub describes an
 ``ignores-range``   the whole file comes whatever part is asked for
 ``other-range``     another part comes than was asked for
 ``no-checksum``     the ETag is no SHA-256
+``bad-listing``     the list of a repository's files is no JSON
+``moved``           the hub sends clients to the same repository under ``someone/``
 ``no-hub``          answers without any of the hub's headers
 ``huge``            the announced size fits no disk
 ``gated``           401 with GatedRepo unless the token is ``hf_good``
@@ -123,6 +125,8 @@ class _HubHandler(_Handler):
             self.answer(401, X_Error_Message="Invalid credentials in Authorization header")
         elif fault == "too-many":
             self.answer(429)
+        elif fault == "moved" and not self.path.startswith("/someone/"):
+            self.answer(307, Location="/someone/" + self.path.split("/", 2)[2])
         else:
             return False
         return True
@@ -136,7 +140,8 @@ class _HubHandler(_Handler):
             self.answer(404, X_Error_Code="RevisionNotFound")
         elif "file" not in match.groupdict():
             siblings = [{"rfilename": name.removeprefix(match["repo"] + "/")} for name in [*names, "x/y/README.md"]]
-            self.answer(200, json.dumps({"siblings": siblings}).encode())
+            listing = "<html>" if self.hub.fault == "bad-listing" else json.dumps({"siblings": siblings})
+            self.answer(200, listing.encode())
         else:
             self._resolved(f"{match['repo']}/{match['file']}")
 

@@ -111,6 +111,17 @@ def test_the_content_is_asked_of_the_commit_whose_checksum_was_given(hub: ModelH
     ]
 
 
+def test_a_repository_that_has_moved_is_followed(
+    hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.fault = "moved"
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    pulled, _ = _pull(hub, tmp_path, "before/model-GGUF:m.gguf")
+    assert pulled.path.read_bytes() == CONTENT
+    assert [each.method for each in hub.asked] == ["HEAD", "HEAD", "GET", "GET"]
+    assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
+
+
 def test_a_damaged_file_of_that_name_is_replaced(hub: ModelHub, tmp_path: Path) -> None:
     for damaged in (CONTENT[:-1], CONTENT[:-1] + b"?"):
         (tmp_path / "m.gguf").write_bytes(damaged)
@@ -228,6 +239,7 @@ def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tm
         ("unauthorized", f"{REPO}:m.gguf", "main", "set HF_TOKEN to a token that may read it"),
         ("too-many", f"{REPO}:m.gguf", "main", "takes no more requests from here for now"),
         ("no-hub", f"{REPO}:m.gguf", "main", "does not answer as a Hugging Face Hub does"),
+        ("bad-listing", f"{REPO}:n.gguf", "main", "does not answer as a Hugging Face Hub does"),
         ("huge", f"{REPO}:m.gguf", "main", "are still to come, but the disk of"),
     ],
 )
