@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import random
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from dotenv import dotenv_values
 from filelock import FileLock
 from huggingface_hub import constants
 
-from mistral_api.cli import main
-from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.models import pulling, transfer
 from mistral_api.models.advice import env_lines
 from mistral_api.models.errors import PullError
-from mistral_api.models.hub import Hub
-from mistral_api.models.pulling import Pulled, Puller
+from mistral_api.models.pulling import Pulled
 from mistral_api.models.sources import source_of
 from tests.faults.model_hub import COMMIT, ModelHub, model_hub
-from tests.running import clean_environment, wait_for
-
-PROGRAM = str(Path(sys.executable).parent / "mistral-api")
-REPO = "someone/model-GGUF"
-KNOWN_FILE = "bartowski/Mistral-7B-Instruct-v0.3-GGUF/Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
-CONTENT = b"GGUF" + random.Random(4).randbytes(400_000)
-HALF = (len(CONTENT) + 1) // 2
-
-
-class Shown:
-    """What the display was told."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self.counts: list[int] = []
-
-    def say(self, sentence: str) -> None:
-        self.sentences.append(sentence)
-
-    @contextlib.contextmanager
-    def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
-        assert name
-        assert size
-        yield self.counts.append
+from tests.faults.pulls import CONTENT, HALF, REPO, left_in, pull_from, refusal_of
 
 
 @pytest.fixture
@@ -71,40 +36,20 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def _pull(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main") -> tuple[Pulled, Shown]:
-    shown, client = Shown(), Hub(hub.url)
-    try:
-        return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown
-    finally:
-        client.close()
-
-
-def _refusal(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
-    """The sentence of a pull that fails; nothing has its final name then."""
-    with pytest.raises(PullError) as refused:
-        _pull(hub, folder, given, revision)
-    assert not list(folder.glob("*.gguf"))
-    return str(refused.value)
-
-
-def _left(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (folder / pulling.UNFINISHED).glob("*.part")]
-
-
 def test_a_model_is_fetched_checked_and_then_fetched_no_more(hub: ModelHub, tmp_path: Path) -> None:
-    pulled, shown = _pull(hub, tmp_path)
+    pulled, shown = pull_from(hub, tmp_path)
     assert (pulled.path, pulled.size) == (tmp_path / "m.gguf", len(CONTENT))
     assert pulled.path.read_bytes() == CONTENT
     assert (shown.counts[0], shown.counts[-1]) == (0, len(CONTENT))
-    assert not _left(tmp_path)
-    again, shown = _pull(hub, tmp_path)
+    assert not left_in(tmp_path)
+    again, shown = pull_from(hub, tmp_path)
     assert again == pulled
     assert any("there already and whole" in sentence for sentence in shown.sentences)
     assert len(hub.stored) == 1
 
 
 def test_the_content_is_asked_of_the_commit_whose_checksum_was_given(hub: ModelHub, tmp_path: Path) -> None:
-    _pull(hub, tmp_path)
+    pull_from(hub, tmp_path)
     assert [(each.method, each.path) for each in hub.asked] == [
         ("HEAD", f"/{REPO}/resolve/main/m.gguf"),
         ("GET", f"/{REPO}/resolve/{COMMIT}/m.gguf"),
@@ -116,7 +61,7 @@ def test_a_repository_that_has_moved_is_followed(
 ) -> None:
     hub.fault = "moved"
     monkeypatch.setenv("HF_TOKEN", "hf_good")
-    pulled, _ = _pull(hub, tmp_path, "before/model-GGUF:m.gguf")
+    pulled, _ = pull_from(hub, tmp_path, "before/model-GGUF:m.gguf")
     assert pulled.path.read_bytes() == CONTENT
     assert [each.method for each in hub.asked] == ["HEAD", "HEAD", "GET", "GET"]
     assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
@@ -125,14 +70,14 @@ def test_a_repository_that_has_moved_is_followed(
 def test_a_damaged_file_of_that_name_is_replaced(hub: ModelHub, tmp_path: Path) -> None:
     for damaged in (CONTENT[:-1], CONTENT[:-1] + b"?"):
         (tmp_path / "m.gguf").write_bytes(damaged)
-        pulled, shown = _pull(hub, tmp_path)
+        pulled, shown = pull_from(hub, tmp_path)
         assert pulled.path.read_bytes() == CONTENT
         assert any("is replaced" in sentence for sentence in shown.sentences)
 
 
 def test_a_connection_that_breaks_is_gone_on_with(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault, hub.cuts = "cut", 2
-    pulled, _ = _pull(hub, tmp_path)
+    pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
     assert hub.ranges() == [None, f"bytes={HALF}-", f"bytes={HALF + (len(CONTENT) - HALF + 1) // 2}-"]
 
@@ -140,7 +85,7 @@ def test_a_connection_that_breaks_is_gone_on_with(hub: ModelHub, tmp_path: Path)
 @pytest.mark.parametrize("fault", ["errors", "short-length", "long-length"])
 def test_a_storage_that_fails_once_is_asked_again(hub: ModelHub, tmp_path: Path, fault: str) -> None:
     hub.fault = fault
-    pulled, _ = _pull(hub, tmp_path)
+    pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
 
 
@@ -149,14 +94,14 @@ def _interrupt(hub: ModelHub, folder: Path) -> None:
     hub.fault = "stall"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-        assert "did not answer in time" in _refusal(hub, folder)
-    assert _left(folder) == [CONTENT[:HALF]]
+        assert "did not answer in time" in refusal_of(hub, folder)
+    assert left_in(folder) == [CONTENT[:HALF]]
     hub.fault = ""
 
 
 def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
-    pulled, shown = _pull(hub, tmp_path)
+    pulled, shown = pull_from(hub, tmp_path)
     assert hub.ranges()[-1] == f"bytes={HALF}-"
     assert pulled.path.read_bytes() == CONTENT
     assert any(sentence.startswith("Going on with m.gguf at") for sentence in shown.sentences)
@@ -165,7 +110,7 @@ def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(hub: Mod
 
 def test_a_storage_that_keeps_failing_is_given_up(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault, hub.cuts = "errors", 1000
-    assert "answered with status 500" in _refusal(hub, tmp_path)
+    assert "answered with status 500" in refusal_of(hub, tmp_path)
     assert len(hub.stored) == 2
 
 
@@ -174,18 +119,18 @@ def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_pat
     _interrupt(hub, tmp_path)
     hub.fault, hub.cuts = fault, 0
     if fault == "ignores-range":
-        assert _pull(hub, tmp_path)[0].path.read_bytes() == CONTENT
+        assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
         return
-    assert "broke off" in _refusal(hub, tmp_path)
-    assert _left(tmp_path) == [CONTENT[:HALF]]
+    assert "broke off" in refusal_of(hub, tmp_path)
+    assert left_in(tmp_path) == [CONTENT[:HALF]]
 
 
 def test_other_content_begins_anew_and_leaves_nothing_of_the_old(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
     hub.files[f"{REPO}/m.gguf"] = new = b"GGUF" + CONTENT[:3:-1]
-    pulled, _ = _pull(hub, tmp_path)
+    pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == new
-    assert not _left(tmp_path)
+    assert not left_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -198,21 +143,21 @@ def test_other_content_begins_anew_and_leaves_nothing_of_the_old(hub: ModelHub, 
 def test_what_was_not_announced_is_removed(hub: ModelHub, tmp_path: Path, fault: str, sentence: str) -> None:
     hub.fault = fault
     with pytest.raises(PullError, match=sentence):
-        _pull(hub, tmp_path)
-    assert not any(_left(tmp_path))
+        pull_from(hub, tmp_path)
+    assert not any(left_in(tmp_path))
     hub.fault = ""
-    assert _pull(hub, tmp_path)[0].path.read_bytes() == CONTENT
+    assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
 def test_a_file_that_is_no_gguf_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     hub.files[f"{REPO}/m.gguf"] = b"PK" + CONTENT
-    assert "m.gguf is no GGUF file" in _refusal(hub, tmp_path)
-    assert not _left(tmp_path)
+    assert "m.gguf is no GGUF file" in refusal_of(hub, tmp_path)
+    assert not left_in(tmp_path)
 
 
 def test_where_there_is_no_checksum_it_is_said(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault = "no-checksum"
-    pulled, shown = _pull(hub, tmp_path)
+    pulled, shown = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
     assert any("its size alone is checked" in sentence for sentence in shown.sentences)
 
@@ -220,13 +165,13 @@ def test_where_there_is_no_checksum_it_is_said(hub: ModelHub, tmp_path: Path) ->
 def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tmp_path: Path) -> None:
     parts = {f"m-0000{number}-of-00003.gguf": b"GGUF" + bytes([number]) * 5000 for number in (1, 2, 3)}
     hub.files.update({f"{REPO}/q/{name}": content for name, content in parts.items()})
-    pulled, _ = _pull(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
+    pulled, _ = pull_from(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
     assert pulled == Pulled(tmp_path / "m-00001-of-00003.gguf", 3 * 5004)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gguf")} == parts
     assert [each.path.partition("-of-")[0][-1] for each in hub.stored] == ["3", "2", "1"]
     del hub.files[f"{REPO}/q/m-00003-of-00003.gguf"]
     with pytest.raises(PullError, match=r"has no file q/m-00003-of-00003\.gguf"):
-        _pull(hub, tmp_path / "other", f"{REPO}:q/m-00001-of-00003.gguf")
+        pull_from(hub, tmp_path / "other", f"{REPO}:q/m-00001-of-00003.gguf")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +192,7 @@ def test_what_cannot_be_had_is_said_in_a_sentence(
     hub: ModelHub, tmp_path: Path, fault: str, given: str, revision: str, sentence: str
 ) -> None:
     hub.fault = fault
-    said = _refusal(hub, tmp_path, given, revision)
+    said = refusal_of(hub, tmp_path, given, revision)
     assert sentence in said
     assert "\n" not in said
     assert not hub.stored
@@ -256,7 +201,7 @@ def test_what_cannot_be_had_is_said_in_a_sentence(
 def test_a_hub_that_never_answers_is_given_up(hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.fault = "silent"
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
-    assert "did not answer in time" in _refusal(hub, tmp_path)
+    assert "did not answer in time" in refusal_of(hub, tmp_path)
 
 
 def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
@@ -264,7 +209,7 @@ def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
 ) -> None:
     hub.fault = "gated"
     monkeypatch.setenv("HF_TOKEN", "hf_good")
-    _pull(hub, tmp_path)
+    pull_from(hub, tmp_path)
     assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
     assert {each.authorization for each in hub.stored} == {None}
 
@@ -273,12 +218,12 @@ def test_two_pulls_into_one_folder_do_not_meet(hub: ModelHub, tmp_path: Path) ->
     unfinished = tmp_path / pulling.UNFINISHED
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
-        assert "Another pull into" in _refusal(hub, tmp_path)
+        assert "Another pull into" in refusal_of(hub, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert _refusal(hub, tmp_path / "file").startswith(f"{tmp_path / 'file'}")
+    assert refusal_of(hub, tmp_path / "file").startswith(f"{tmp_path / 'file'}")
 
 
 def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> None:
@@ -295,122 +240,3 @@ def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> No
     }
     assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
     assert len(env_lines(source_of(f"{REPO}:m.gguf"), pulled)) == 2
-
-
-# The command itself, in a process of its own.
-
-
-def _environment(hub: ModelHub, folder: Path, **variables: str) -> dict[str, str]:
-    """Without the settings for the hub of whoever runs the tests."""
-    kept = {name: value for name, value in clean_environment().items() if not name.startswith("HF_")}
-    return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "TERM": "xterm"} | variables
-
-
-def _command(hub: ModelHub, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [PROGRAM, "pull", *arguments], env=_environment(hub, folder, **variables), cwd=folder,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def _ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate(timeout=60)
-    return process.returncode, output, errors
-
-
-def test_the_command_killed_in_the_middle_goes_on_and_the_file_is_the_same(tmp_path: Path) -> None:
-    content = demo_model_path().read_bytes()
-    with model_hub(**{KNOWN_FILE: content}) as hub:
-        hub.fault = "stall"
-        for number, ending in enumerate((signal.SIGKILL, signal.SIGINT), start=1):
-            begun = _command(hub, tmp_path, "mistral-7b-instruct")
-            _wait_for_requests(hub, number)
-            wait_for(lambda: _size(tmp_path / "models") >= len(content) // 2, "half of the model")
-            begun.send_signal(ending)
-            code, _, errors = _ended(begun)
-            assert not list((tmp_path / "models").glob("*.gguf"))
-        assert (code, errors.splitlines()[-1]) == (1, "Error: Interrupted; the same command goes on where it was.")
-        hub.fault = ""
-        code, output, errors = _ended(_command(hub, tmp_path, "mistral-7b-instruct"))
-    assert code == 0, errors
-    half = (len(content) + 1) // 2
-    assert hub.ranges() == [None, f"bytes={half}-", f"bytes={half}-"]
-    path = tmp_path / "models" / "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
-    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
-    assert f"MODEL_PATH={path}\nMODEL_ALIAS=mistral-7b-instruct\n" in output
-    assert "MiB): 50 %\n" in errors
-    assert "MiB): 100 %\n" in errors
-
-
-def _wait_for_requests(hub: ModelHub, number: int) -> None:
-    wait_for(lambda: len(hub.stored) == number, f"request {number} for content")
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob(".pull/*.part"))
-
-
-def test_the_command_shows_a_bar_on_a_terminal(hub: ModelHub, tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty", reason="POSIX terminals")
-    terminal, end = pty.openpty()
-    environment, command = _environment(hub, tmp_path), [PROGRAM, "pull", f"{REPO}:m.gguf"]
-    subprocess.run(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=end, timeout=60, check=True)
-    os.close(end)
-    shown = os.read(terminal, 65536).decode()
-    os.close(terminal)
-    assert "m.gguf (0.4 MiB)" in shown
-    assert "100%" in shown
-
-
-def test_the_command_reads_a_token_from_env_and_shows_it_nowhere(hub: ModelHub, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("HF_TOKEN=hf_wrong_and_secret\n")
-    hub.fault = "gated"
-    process = _command(hub, tmp_path, f"{REPO}:m.gguf", HF_DEBUG="1")
-    code, output, errors = _ended(process)
-    assert (code, output) == (1, "")
-    assert "Error: someone/model-GGUF is gated" in errors
-    assert {each.authorization for each in hub.asked} == {"Bearer hf_wrong_and_secret"}
-    assert "secret" not in errors
-
-
-def test_a_hub_that_cannot_be_reached_is_named(hub: ModelHub, tmp_path: Path) -> None:
-    code, output, errors = _ended(_command(hub, tmp_path, f"{REPO}:m.gguf", HF_ENDPOINT="http://me:secret@127.0.0.1:1"))
-    assert (code, output) == (1, "")
-    assert errors.startswith("Error: 127.0.0.1:1 cannot be reached")
-    assert len(errors.splitlines()) == 1
-    assert "secret" not in errors
-
-
-def test_what_cannot_even_be_asked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(name: str) -> str:
-        done = CliRunner().invoke(main, ["pull", name, "--dir", str(tmp_path)])
-        assert (done.exit_code, done.stdout) == (1, "")
-        return done.stderr
-
-    assert said("mistral-70b").startswith("Error: 'mistral-70b' is not known: give one of ministral-3b-instruct, ")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert said("mistral-7b-instruct") == "Error: HF_HUB_OFFLINE is set: unset it to download.\n"
-    monkeypatch.setenv("HF_TOKEN", "hf_\u00e9t\u00e9")
-    assert said("mistral-7b-instruct") == "Error: HF_TOKEN has characters that no token has: copy it anew.\n"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
-def test_the_command_on_a_full_disk_says_so_and_goes_on_later(hub: ModelHub, tmp_path: Path) -> None:
-    limit = 100_000
-    command = ["prlimit", f"--fsize={limit}", PROGRAM, "pull", f"{REPO}:m.gguf"]
-    full = subprocess.run(
-        command, env=_environment(hub, tmp_path), cwd=tmp_path,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert full.returncode == 1
-    assert full.stderr.splitlines()[-1].startswith("Error: The disk of models is full; make room")
-    _pull(hub, tmp_path / "models")
-    assert hub.ranges() == [None, f"bytes={limit}-"]
-
-
-def test_the_list_needs_no_hub_and_the_other_commands_do_not_load_it() -> None:
-    shown = CliRunner().invoke(main, ["pull", "--list"])
-    assert shown.exit_code == 0
-    assert re.search(r"^mistral-7b-instruct +4\.1 +6\.1 +19 +32 +all ", shown.stdout, re.MULTILINE)
-    program = "import sys, mistral_api.cli; sys.exit('huggingface_hub' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
