@@ -7,7 +7,7 @@ from flask import current_app
 
 from mistral_api.database_deadlines import unhurried
 from mistral_api.extensions import db
-from mistral_api.tables import conversation, rollup, usage  # noqa: F401 - their tables join the metadata
+from mistral_api.tables import conversation, gpu, rollup, usage  # noqa: F401 - their tables join the metadata
 
 
 def _belongs_to_us(_object: object, name: str | None, kind: str, *_rest: object) -> bool:

@@ -16,9 +16,11 @@ from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
+from mistral_api.recording.gpu_sampler import GpuSampler
 from mistral_api.recording.housekeeping import Housekeeping
 from mistral_api.recording.recorder import Policy, Recorder
 from mistral_api.settings import Settings
+from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
@@ -44,6 +46,8 @@ class Services:
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
         self.housekeeping = Housekeeping(engine, settings.retention_days)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
+        self.gpu_monitor = GpuMonitor()
+        self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.generator = Generator(self.model_server, self.catalogue, self.recorder)
         self._release_database = release_database
         self._lock = threading.Lock()
@@ -65,6 +69,7 @@ class Services:
                 return
             self.recorder.start()
             self.housekeeping.start()
+            self.gpu_sampler.start()
             self._state = "started"
             atexit.register(self.close)
 
@@ -78,6 +83,8 @@ class Services:
         self.model_server.close()
         self.housekeeping.close()
         self.recorder.close()
+        self.gpu_sampler.close()
+        self.gpu_monitor.close()
         self.database_probe.close()
         self.writer_engine.dispose()
         self.engine.dispose()

@@ -109,6 +109,12 @@ class Settings:
         10,
         "restarts of a crashing model server within ten minutes before it is given up",
     )
+    load_seconds: float = _setting(
+        seconds(1, 86400), 600.0, "longest silence of a model server that loads its model; what it prints counts"
+    )
+    hang_seconds: float = _setting(
+        seconds(1, 86400), 60.0, "how long a busy model server may stand still, or not answer, until it is restarted"
+    )
     log_level: str = _setting(
         choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "DEBUG also shows llama.cpp's own log"
     )

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from mistral_api.analytics.gpu_series import gpu_series
 from mistral_api.analytics.histogram import added, middle_of, percentile
 from mistral_api.analytics.window import COVER, POINTS, Window
 from mistral_api.tables.rollup import EVERYBODY, HISTOGRAMS, SUMS
@@ -55,6 +56,7 @@ def usage_stats(session: Session, window: Window) -> dict[str, Any]:
         "by_model": _grouped(groups, "model"),
         "by_key": _grouped(groups, "owner", "key"),
         "series": [_point(start, points.get(start)) for start in map(_unix, window.starts())],
+        "gpu": gpu_series(session, window),
     }
 
 

@@ -22,6 +22,13 @@ _SPREADS = {
     "tokens per second": "tokens_per_second",
 }
 
+_GPU_FIGURES = (
+    ("utilization_percent", "%", 1, 0),
+    ("memory_used_bytes", "GiB", 1 << 30, 1),
+    ("temperature_celsius", "°C", 1, 0),
+    ("power_watts", "W", 1, 0),
+)
+
 
 @click.group(invoke_without_command=True)
 @click.option("--hours", type=click.IntRange(1, 8760), default=24, show_default=True, help="How far back to look.")
@@ -48,7 +55,17 @@ def _summary(found: dict[str, Any]) -> str:
         for shown, name in _SPREADS.items()
         for figure, value in found[name].items()
     ]
+    rows += [[f"GPU {card['index']} {card['name']}, peaks", _peaks(card)] for card in found["gpu"]]
     return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right"))
+
+
+def _peaks(card: dict[str, Any]) -> str:
+    """The highest of each figure in the window, in one line: ``97 %, 5.2 GiB, 71 °C, 120 W``."""
+    shown = []
+    for name, unit, divisor, digits in _GPU_FIGURES:
+        peaks = [peak for point in card["series"] if (peak := point[name]["peak"]) is not None]
+        shown.append(f"{max(peaks) / divisor:.{digits}f} {unit}" if peaks else f"- {unit}")
+    return ", ".join(shown)
 
 
 def _grouped(found: dict[str, Any], by: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,6 @@ def health_of(services: Services, *, details: bool) -> Health:
                 "oldest_pending_seconds": recording.oldest_pending_seconds,
                 "rejected": recording.rejected,
             },
-            "gpu": [],
+            "gpu": [dataclasses.asdict(reading) for reading in services.gpu_monitor.read()],
         },
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from mistral_api.addresses import url_of
 from mistral_api.data_dir import make_data_dir
 from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.notification import ServiceManager
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.errors import StartError
 from mistral_api.serving.listener import bind_listener
@@ -26,10 +27,10 @@ SWITCH_SECONDS = 0.0005
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop; the exit code is 0 then, 2 if it cannot start."""
     options = _options(arguments)
-    stop_requests = StopRequests()
+    stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
         settings = _settings(options)
-        return _run(settings, stop_requests)
+        return _run(settings, Stack(settings, stop_requests, manager, api_only=options.api_only), manager)
     except (SettingError, StartError, EmbeddedPostgresError) as error:
         if str(error):
             print(error, file=sys.stderr)
@@ -43,6 +44,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (API_HOST)")
     parser.add_argument("--port", help="port to listen on (API_PORT)")
     parser.add_argument("--data-dir", help="folder for all data (DATA_DIR)")
+    parser.add_argument(
+        "--api-only", action="store_true", help="run the API alone; the model server is run by bin/supervisor"
+    )
     return parser.parse_args(arguments)
 
 
@@ -73,14 +77,15 @@ def _require_writable(data_dir: Path) -> None:
         raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
 
 
-def _run(settings: Settings, stop_requests: StopRequests) -> int:
+def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     listener = bind_listener(settings.api_host, settings.api_port)
-    stack = Stack(settings, stop_requests)
     try:
         stack.start(listener)
         if stack.wait_until_ready():
-            _announce(url_of(*listener.getsockname()[:2]))
+            url = url_of(*listener.getsockname()[:2])
+            manager.status(f"serving on {url}")
+            _announce(url)
             stack.serve()
     finally:
         stack.stop()

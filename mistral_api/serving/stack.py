@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api import create_app
 from mistral_api.database_errors import first_line_of
+from mistral_api.notification import ServiceManager
 from mistral_api.services import services_of
 from mistral_api.serving.errors import StartError
 from mistral_api.serving.model_server import SupervisorProcess
@@ -22,30 +23,42 @@ from mistral_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# How long a service manager is asked to wait: for the next revisions of the schema, and, beyond
+# SHUTDOWN_SECONDS, for the supervisor, the record and the database to end.
+MIGRATION_SECONDS = 1800.0
+ENDING_SECONDS = 120.0
+
 
 class Stack:
     """Owns every part from :meth:`start` to :meth:`stop`; stopping a half-started stack is fine."""
 
-    def __init__(self, settings: Settings, stop_requests: StopRequests) -> None:
+    def __init__(
+        self, settings: Settings, stop_requests: StopRequests, manager: ServiceManager, *, api_only: bool = False
+    ) -> None:
+        """``api_only``: somebody else runs the supervisor; the API serves whether it has a model yet or not."""
         self._settings = settings
         self._stop_requests = stop_requests
+        self._manager = manager
         self._app: Flask | None = None
         self._web: WebServer | None = None
-        self._supervisor = SupervisorProcess(settings) if settings.supervised else None
+        self._supervisor = SupervisorProcess(settings) if settings.supervised and not api_only else None
 
     def start(self, listener: socket.socket) -> None:
         """Start every part; the model may still be loading afterwards. Raises StartError."""
         self._app = create_app(self._settings)
+        self._manager.extend_timeout(MIGRATION_SECONDS)
         _migrate(self._app)
         services_of(self._app).start()
         if self._supervisor is not None:
             self._supervisor.start()
         self._web = WebServer(self._app, listener, self._settings)
         self._web.start()
+        self._manager.ready()
 
     def wait_until_ready(self) -> bool:
         """Wait for the model; False when asked to stop before. Raises StartError when it cannot come."""
         while self._supervisor is not None and not self._supervisor.require_ready():
+            self._manager.alive()
             if self._stop_requests.wait(0.05):
                 return False
         return True
@@ -53,6 +66,7 @@ class Stack:
     def serve(self) -> None:
         """Stay until asked to stop. Raises StartError if the web server dies."""
         while not self._stop_requests.wait():
+            self._manager.alive()
             if self._supervisor is not None:
                 self._supervisor.tend()
             if self._web is None or not self._web.running:
@@ -60,6 +74,8 @@ class Stack:
 
     def stop(self) -> None:
         """Streams first, then the record, then the model server, then the database."""
+        self._manager.stopping()
+        self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
         if self._web is not None:
             self._web.stop_accepting()
             self._let_requests_finish()
@@ -74,6 +90,7 @@ class Stack:
         watch = services_of(self._app).model_server.watch if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
         while watch is not None and not watch.wait_until_idle(0.1):
+            self._manager.alive()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
                 watch.cancel_all("shutdown")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import logging
 import os
-import queue
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from types import FrameType
 
 from filelock import FileLock, Timeout
 
@@ -19,10 +16,11 @@ from mistral_api.data_dir import make_data_dir
 from mistral_api.logs import configure_logging
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.errors import CannotStart, GivenUp
+from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.showing import show_status
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.windows_job import end_children_with_this_process
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +28,12 @@ CANNOT_START, GIVEN_UP = 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 stopped when asked (or, for ``status``, ready), 1 not ready, 2 cannot start, 3 given up."""
+    """Exit codes: 0 stopped when asked, 2 cannot start, 3 given up; for ``status`` see ``showing``."""
     options = _options(arguments)
     try:
         settings = load_settings()
         if options.command == "status":
-            return _show_status(settings, as_json=options.json)
+            return show_status(settings, as_json=options.json)
         return _supervise(settings, options)
     except (SettingError, CannotStart) as error:
         print(error, file=sys.stderr)
@@ -50,6 +48,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="supervisor", description="Run the model server and keep it running.", allow_abbrev=False
     )
     parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (Linux)")
+    parser.add_argument(
+        "--retry-gpu",
+        action="store_true",
+        help="try the GPU_LAYERS and CONTEXT_SIZE that were asked for again, although they did not fit last time",
+    )
     commands = parser.add_subparsers(dest="command")
     status = commands.add_parser("status", help="say how the model server is")
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -61,16 +64,16 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         raise CannotStart("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
+    end_children_with_this_process()
     configure_logging(settings.log_level)
-    events: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in _stop_signals():
-        signal.signal(name, lambda _number, _frame: events.put("stop"))
+    events = Events()
+    _enqueue_stop_signals(events)
     run_folder = settings.data_dir / "run"
     try:
         make_data_dir(settings.data_dir)
         run_folder.mkdir(exist_ok=True, mode=0o700)
         with FileLock(run_folder / "supervisor.lock", timeout=0):
-            Supervisor(settings, events).run()
+            Supervisor(settings, events, retry_gpu=options.retry_gpu).run()
     except Timeout as error:
         raise CannotStart(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
     except OSError as error:
@@ -78,29 +81,15 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _stop_signals() -> list[signal.Signals]:
+def _enqueue_stop_signals(events: Events) -> None:
+    def enqueue(_number: int, _frame: FrameType | None) -> None:
+        events.queue.put("stop")
+
     names = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":
         names.append(signal.SIGBREAK)
-    return names
-
-
-def _show_status(settings: Settings, *, as_json: bool) -> int:
-    status = read_status(settings.data_dir)
-    if status is None:
-        print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")
-        return 1
-    if as_json:
-        print(json.dumps(dataclasses.asdict(status), indent=1))
-    else:
-        since = datetime.fromtimestamp(status.since, UTC).isoformat(timespec="seconds")
-        print(
-            f"{status.state} since {since}: {status.model} on {status.url}, pid {status.pid}, "
-            f"{status.restarts} restarts, log {status.log_path}"
-        )
-        if status.last_error:
-            print(f"last error: {status.last_error}")
-    return 0 if status.state is State.READY else 1
+    for name in names:
+        signal.signal(name, enqueue)
 
 
 if __name__ == "__main__":

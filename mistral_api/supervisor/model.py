@@ -1,14 +1,42 @@
-"""Which model is served, and under which names."""
+"""Which model is served, under which names, and what its file says of it."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mistral_api.embedded.demo_model import DemoModelMissing, demo_model_path
 from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.gguf import GgufError, Header, read_header
 
-GGUF_MAGIC = b"GGUF"
+# Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers put them into file names.
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS",
+    20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M",
+    28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4", 39: "NVFP4",
+}  # fmt: skip
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model whose files are whole. ``layers`` are its blocks, ``context`` the tokens it was made for.
+
+    ``files``: every shard, the first one first; ``file_bytes``: all of them together.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    file_bytes: int
+    architecture: str | None
+    parameters: int
+    quantization: str | None
+    context: int | None
+    layers: int | None
 
 
 def model_file(settings: Settings) -> Path:
@@ -26,17 +54,60 @@ def served_model_names(settings: Settings) -> list[str]:
         return []
 
 
-def require_model(settings: Settings) -> Path:
-    """The model's file, looked at before anything is started. Raises CannotStart."""
+def require_model(settings: Settings) -> Model:
+    """The model, each of its files looked at before anything is started. Raises CannotStart."""
     try:
-        path = model_file(settings)
+        path = model_file(settings).absolute()
     except DemoModelMissing as error:
         raise CannotStart(str(error)) from error
+    first = _header(path)
+    files = _shards(path, first)
+    headers = [first, *(_header(file) for file in files[1:])]
+    return _model(path, files, headers)
+
+
+def _header(path: Path) -> Header:
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
+        return read_header(path)
     except OSError as error:
         raise CannotStart(f"MODEL_PATH: '{path}' cannot be read: {error.strerror}.") from error
-    if magic != GGUF_MAGIC:
-        raise CannotStart(f"MODEL_PATH: '{path}' is not a GGUF file; llama.cpp serves no other kind.")
-    return path.absolute()
+    except GgufError as error:
+        raise CannotStart(f"MODEL_PATH: '{path}' {error}.") from error
+
+
+def _shards(path: Path, first: Header) -> tuple[Path, ...]:
+    """All files of a model that is split (``gguf-split``); they are named NAME-00001-of-00003.gguf."""
+    count = _number(first.metadata.get("split.count")) or 1
+    if count <= 1:
+        return (path,)
+    named = _SHARD.fullmatch(path.name)
+    if named is None or int(named["count"]) != count:
+        raise CannotStart(
+            f"MODEL_PATH: '{path}' is one of {count} parts and must be named NAME-00001-of-{count:05}.gguf, as it came."
+        )
+    files = tuple(path.with_name(f"{named['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
+    if path != files[0]:
+        raise CannotStart(f"MODEL_PATH: '{path}' is not the first part of the model; give '{files[0]}'.")
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise CannotStart(f"MODEL_PATH: '{path}' is one of {count} parts; missing beside it: {', '.join(missing)}.")
+    return files
+
+
+def _model(path: Path, files: tuple[Path, ...], headers: list[Header]) -> Model:
+    known = headers[0].metadata
+    architecture = known.get("general.architecture")
+    return Model(
+        path=path,
+        files=files,
+        file_bytes=sum(file.stat().st_size for file in files),
+        architecture=architecture,
+        parameters=sum(header.parameters for header in headers),
+        quantization=_FILE_TYPES.get(known.get("general.file_type", -1)),
+        context=_number(known.get(f"{architecture}.context_length")),
+        layers=_number(known.get(f"{architecture}.block_count")),
+    )
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+import time
 from collections import deque
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -12,8 +14,13 @@ from typing import IO
 log = logging.getLogger("llama.cpp")
 
 FILE_BYTES, FILES = 10 << 20, 3
-LAST_LINES = 50
+# Enough for the messages around a failed load, with the model's description between them.
+LAST_LINES = 200
 QUOTED_LINES = 4
+# A line without an end is cut here: garbage must not fill the memory.
+LONGEST_LINE = 8 << 10
+# llama.cpp begins its lines with the time since its start, and a letter for the level.
+_STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
 
 
 def log_file(data_dir: Path) -> Path:
@@ -29,27 +36,47 @@ class OutputLog:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES, encoding="utf-8")
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        # When the server last said anything: also the dots of a load, which are no whole line (monotonic).
+        self.last_output_at = time.monotonic()
 
     def follow(self, stream: IO[bytes]) -> threading.Thread:
         """Read a process's output until it ends, in a thread that closes the stream."""
         self._lines.clear()
+        self.last_output_at = time.monotonic()
         thread = threading.Thread(target=self._read, args=(stream,), name="model-server-output", daemon=True)
         thread.start()
         return thread
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
-            for raw in stream:
-                line = raw.decode("utf-8", errors="replace").rstrip()
-                self._lines.append(line)
-                self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
-                log.debug("%s", line)
+            rest = b""
+            while piece := stream.read(LONGEST_LINE):  # unbuffered: whatever there is
+                self.last_output_at = time.monotonic()
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._take(line)
+                if len(rest) >= LONGEST_LINE:
+                    self._take(rest)
+                    rest = b""
+            if rest:
+                self._take(rest)
+
+    def _take(self, raw: bytes) -> None:
+        line = raw[:LONGEST_LINE].decode("utf-8", errors="replace").rstrip()
+        self._lines.append(line)
+        self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+        log.debug("%s", line)
+
+    def lines(self) -> list[str]:
+        """The last lines of the server that runs, or ran last, without the empty ones."""
+        return [line.strip() for line in list(self._lines) if line.strip()]
 
     def last_words(self) -> str:
-        """The last lines that speak of an error, or simply the last ones, in one line."""
-        lines = [line.strip() for line in list(self._lines) if line.strip()]
+        """Why a load failed, in one line: the first lines that speak of an error, since what follows comes of
+        them, or else simply the last ones."""
+        lines = list(dict.fromkeys(_STAMP.sub("", line) for line in self.lines()))
         errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
-        return " / ".join((errors or lines)[-QUOTED_LINES:])[:1000]
+        return " / ".join(errors[:QUOTED_LINES] or lines[-QUOTED_LINES:])[:1000]
 
     def close(self) -> None:
         """Close the file."""

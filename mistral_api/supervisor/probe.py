@@ -1,16 +1,26 @@
-"""Asking the model server how it is, by the standard library alone: the supervisor stays small."""
+"""Asking the model server how it is, by the standard library alone: the supervisor stays small.
+
+``GET /health``, ``/slots`` and ``/metrics`` are described in llama.cpp's tools/server/README.md. The last two go
+through the loop that generates: no answer to them says something that ``/health`` does not.
+"""
 
 from __future__ import annotations
 
 import http.client
-import socket
+import json
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from mistral_api.addresses import reachable_host
 from mistral_api.settings import Settings
-from mistral_api.supervisor.errors import CannotStart
 
 PROBE_SECONDS = 2.0
+# The slots of a server with long prompts under LLAMA_SERVER_SLOTS_DEBUG are large; more than this is nonsense.
+LARGEST_ANSWER = 16 << 20
+NOT_FOUND, NOT_OFFERED = 404, 501
 
 
 class Answer(Enum):
@@ -21,31 +31,85 @@ class Answer(Enum):
     NONE = "none"
 
 
-def probe(settings: Settings) -> Answer:
-    """Ask once, within a deadline."""
-    host = reachable_host(settings.model_server_host)
-    connection = http.client.HTTPConnection(host, settings.model_server_port, timeout=PROBE_SECONDS)
-    try:
-        connection.request("GET", "/health")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return Answer.NONE
-    finally:
-        connection.close()
-    return {200: Answer.READY, 503: Answer.LOADING}.get(status, Answer.NONE)
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the server is at. Two that are equal, with busy slots, are a server that stands still."""
+
+    busy: int
+    position: Hashable
 
 
-def require_free_port(settings: Settings) -> None:
-    """Refuse a port that somebody else listens on. Raises CannotStart."""
-    host, port = settings.model_server_host, settings.model_server_port
+class Probe:
+    """Asks one model server, within a deadline each time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._host = reachable_host(settings.model_server_host)
+        self._port = settings.model_server_port
+        self._offers_slots = True
+        self._offers_metrics = True
+
+    def health(self) -> Answer:
+        """Ask whether it is ready."""
+        status, _ = self._get("/health")
+        return {200: Answer.READY, 503: Answer.LOADING}.get(status, Answer.NONE)
+
+    def work(self) -> Work | None:
+        """What it is at; None where it does not answer in time, or nonsense.
+
+        A build without ``/slots`` is asked for ``/metrics``, and one without either how its health is.
+        """
+        if self._offers_slots:
+            status, body = self._get("/slots")
+            if status not in (NOT_OFFERED, NOT_FOUND):
+                return _work_of_slots(body) if status == 200 else None
+            self._offers_slots = False
+        if self._offers_metrics:
+            status, body = self._get("/metrics")
+            if status not in (NOT_OFFERED, NOT_FOUND):
+                return _work_of_metrics(body) if status == 200 else None
+            self._offers_metrics = False
+        return Work(0, None) if self.health() is Answer.READY else None
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        """Status and body; status 0 where there is no answer."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read(LARGEST_ANSWER)
+        except (OSError, http.client.HTTPException):
+            return 0, b""
+        finally:
+            connection.close()
+
+
+def _work_of_slots(body: bytes) -> Work | None:
+    """Prompt tokens processed and tokens decoded of each busy slot (``server_slot::to_json``, server-context.cpp)."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(1)
-    except OSError as error:
-        raise CannotStart(
-            f"MODEL_SERVER_PORT: {host}:{port} cannot be listened on: {error.strerror}; "
-            "stop the program that uses it, or choose another port."
-        ) from error
+        slots = json.loads(body)
+        if not isinstance(slots, list):
+            return None
+        busy = [slot for slot in slots if slot["is_processing"]]
+        return Work(len(busy), tuple(_position(slot) for slot in busy))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _position(slot: dict[str, Any]) -> Hashable:
+    decoded = slot.get("next_token")
+    if isinstance(decoded, list):
+        decoded = decoded[0] if decoded else {}
+    counts = [slot.get(name) for name in ("id", "id_task", "n_prompt_tokens", "n_prompt_tokens_processed")]
+    return (*counts, (decoded or {}).get("n_decoded"))
+
+
+_METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
+
+
+def _work_of_metrics(body: bytes) -> Work | None:
+    """Requests in work, and how often anything has been computed (``server_task_result_metrics``, server-task.cpp)."""
+    try:
+        found = {name: float(value) for name, value in _METRIC.findall(body)}
+        return Work(int(found[b"requests_processing"]), found[b"n_decode_total"])
+    except (ValueError, KeyError):
+        return None

@@ -9,24 +9,24 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from mistral_api.supervisor import launcher
-from mistral_api.supervisor.identity import ProcessIdentity, identity_of, is_alive
+from mistral_api.supervisor.events import Event
+from mistral_api.supervisor.identity import identity_of
 from mistral_api.supervisor.output import OutputLog
 
 STOP_SECONDS = 10.0
+# One that hangs will not end by itself: it gets just long enough to die of the signal.
+HUNG_STOP_SECONDS = 2.0
 KILL_SECONDS = 5.0
 
 
 class ServerProcess:
     """Owns a process from its start to :meth:`stop` or its exit, of which the queue is told."""
 
-    def __init__(self, command: Sequence[str], output: OutputLog, exits: queue.SimpleQueue[str]) -> None:
+    def __init__(self, command: Sequence[str], output: OutputLog, exits: queue.SimpleQueue[Event]) -> None:
         """Start it. Raises OSError."""
         self._process = _spawn(command)
         self.identity = identity_of(self._process.pid)
@@ -45,29 +45,32 @@ class ServerProcess:
         """None while it runs; negative for a signal, as subprocess has it."""
         return self._process.poll()
 
-    def stop(self) -> None:
-        """Ask it to end, wait, then end it by force, with whatever it has started itself."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to end, wait so long, then end it by force, with whatever it has started itself."""
         if self.exit_code is None:
-            _signal_group(self._process, signal.SIGTERM)
+            _ask_to_end(self._process)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=STOP_SECONDS)
-        self.clean_up()
+                self._process.wait(timeout=seconds)
+        self._clean_up()
 
-    def clean_up(self) -> None:
-        """Leave nothing of its group behind, and wait until its last words are read."""
-        if sys.platform != "win32":
-            _signal_group(self._process, signal.SIGKILL)
-        elif self.exit_code is None:
-            self._process.kill()
-        self._process.wait(timeout=KILL_SECONDS)
+    def _clean_up(self) -> None:
+        """Leave nothing of its group behind, and wait until its last words are read.
+
+        A process that the system cannot end (it is stuck in a driver) is left to it: nobody else could do more.
+        """
+        _kill(self._process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=KILL_SECONDS)
         self._waiter.join(timeout=KILL_SECONDS)
         self._reader.join(timeout=KILL_SECONDS)
 
 
 def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Nothing but its three standard streams is inherited (Popen closes the rest), and its output is unbuffered."""
     if sys.platform == "win32":
         return subprocess.Popen(
             command,
+            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -78,6 +81,7 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
         prefix = [sys.executable, "-I", "-S", str(Path(launcher.__file__)), str(os.getpid())]
     return subprocess.Popen(
         [*prefix, *command],
+        bufsize=0,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,27 +89,22 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    """Signal the process and all it has started; a group that is gone needs no signal."""
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to the process and all it has started; on Windows what Ctrl-Break sends."""
     if sys.platform == "win32":
-        process.terminate()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+        try:
+            process.send_signal(signal.CTRL_BREAK_EVENT)
+        except OSError:  # a service has no console to send it through
+            process.terminate()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
-def stop_leftover(identity: ProcessIdentity) -> bool:
-    """End a server that an earlier supervisor has left, if it is that very process; whether there was one."""
-    if not is_alive(identity):
-        return False
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(identity.pid)
-        process.terminate()
-        _, alive = psutil.wait_procs([process], timeout=STOP_SECONDS)
-        for each in alive:
-            each.kill()
-        psutil.wait_procs(alive, timeout=KILL_SECONDS)
-    deadline = time.monotonic() + KILL_SECONDS
-    while is_alive(identity) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return True
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The whole group at once; on Windows the process, and its job object the rest."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -10,12 +10,16 @@ from typing import Any
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.identity import ProcessIdentity, identity_of
+from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.output import log_file
+from mistral_api.supervisor.preflight import Checked
 from mistral_api.supervisor.states import State, require_legal
-from mistral_api.supervisor.status import ModelServerStatus, write_status
+from mistral_api.supervisor.status import ModelServerStatus, Restart, write_status
 
 log = logging.getLogger(__name__)
+
+LAST_RESTARTS, SHOWN_LINES = 20, 20
 
 
 class Reporter:
@@ -25,6 +29,7 @@ class Reporter:
         own = identity_of(os.getpid())
         names = served_model_names(settings)
         self._data_dir = settings.data_dir
+        self._asked = asked_for(settings)
         self._status = ModelServerStatus(
             state=State.STOPPED,
             since=time.time(),
@@ -36,6 +41,8 @@ class Reporter:
             url=settings.model_server_base_url,
             gpu_layers=settings.gpu_layers,
             context_size=settings.context_size,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
             parallel=settings.parallel,
             log_path=str(log_file(settings.data_dir)),
         )
@@ -44,11 +51,6 @@ class Reporter:
     def state(self) -> State:
         """The state now."""
         return self._status.state
-
-    @property
-    def model_path(self) -> str:
-        """The model that is being served."""
-        return self._status.model_path
 
     @property
     def restarts(self) -> int:
@@ -61,14 +63,54 @@ class Reporter:
         self._status = dataclasses.replace(self._status, state=state, since=time.time(), **changes)
         self._write()
 
-    def note(self, **changes: Any) -> None:
-        """Change what is known without changing the state."""
-        self._status = dataclasses.replace(self._status, **changes)
-        self._write()
+    def checked(self, checked: Checked) -> None:
+        """Note what is going to be run."""
+        engine, model = checked.engine, checked.model
+        self._note(
+            engine=engine.name,
+            engine_version=engine.version,
+            model_path=str(model.path),
+            architecture=model.architecture,
+            parameters=model.parameters,
+            quantization=model.quantization,
+            model_context=model.context,
+        )
+
+    def fit(self, fit: Fit) -> None:
+        """Note the settings that are tried now."""
+        self._note(
+            gpu_layers=fit.gpu_layers,
+            context_size=fit.context_size,
+            cache_type=fit.cache_type,
+            memory_step=None if fit == self._asked else f"{fit} (asked for: {self._asked})",
+        )
+
+    def restarting(self, reason: str, lines: list[str]) -> None:
+        """Go to ``backoff`` after an end, and note why; ``lines``: the server's last ones."""
+        restart = Restart(time.time(), reason)
+        self.enter(
+            State.BACKOFF,
+            last_error=reason,
+            last_lines=lines[-SHOWN_LINES:],
+            last_restarts=[*self._status.last_restarts, restart][-LAST_RESTARTS:],
+        )
+
+    def fatal(self, reason: str, lines: list[str]) -> None:
+        """Go to ``fatal``; ``lines``: the server's last ones, if it ran at all."""
+        self.enter(State.FATAL, last_error=reason, last_lines=lines[-SHOWN_LINES:])
+
+    def restarted(self) -> None:
+        """Count a restart, once it is made."""
+        self._note(restarts=self._status.restarts + 1)
 
     def process(self, identity: ProcessIdentity | None) -> None:
         """Note the server's process, or that there is none."""
-        self.note(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
+        self._note(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
+
+    def _note(self, **changes: Any) -> None:
+        """Change what is known without changing the state."""
+        self._status = dataclasses.replace(self._status, **changes)
+        self._write()
 
     def _write(self) -> None:
         """A disk that is full must not end the model server: it is said in the log instead."""

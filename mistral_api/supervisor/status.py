@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mistral_api.atomic_files import replace_file
 from mistral_api.supervisor.identity import ProcessIdentity, is_alive
 from mistral_api.supervisor.states import State
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """One restart: when (Unix seconds), and why."""
+
+    at: float
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelServerStatus:
-    """The model server at one moment. ``since`` is in Unix seconds, the start times are the system's."""
+    """The model server at one moment. ``since`` is in Unix seconds, the start times are the system's.
+
+    ``gpu_layers``, ``context_size`` and ``cache_type`` are those in effect; ``memory_step`` says so in words where
+    they are not the ones that were asked for. ``last_restarts`` are the newest of ``restarts``, ``last_lines`` the
+    server's own words before it ended last.
+    """
 
     state: State
     since: float
@@ -26,12 +40,22 @@ class ModelServerStatus:
     engine_version: str | None = None
     model: str
     model_path: str
+    architecture: str | None = None
+    parameters: int | None = None
+    quantization: str | None = None
+    model_context: int | None = None
     url: str
-    restarts: int = 0
     gpu_layers: str
     context_size: int
+    cache_type: str | None = None
+    memory_step: str | None = None
+    batch_size: int
+    threads: int
     parallel: int
+    restarts: int = 0
+    last_restarts: list[Restart] = field(default_factory=list)
     last_error: str | None = None
+    last_lines: list[str] = field(default_factory=list)
     log_path: str
 
     @property
@@ -53,21 +77,21 @@ def status_file(data_dir: Path) -> Path:
 
 
 def write_status(data_dir: Path, status: ModelServerStatus) -> None:
-    """Replace the status file at once: a reader sees the old one or the new one. Raises OSError."""
-    path = status_file(data_dir)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    writing = path.with_suffix(f".{os.getpid()}.new")
-    writing.write_text(json.dumps(dataclasses.asdict(status), indent=1), encoding="utf-8")
-    os.replace(writing, path)
+    """Replace the status file. Raises OSError."""
+    replace_file(status_file(data_dir), json.dumps(dataclasses.asdict(status), indent=1))
 
 
 def read_recorded(data_dir: Path) -> ModelServerStatus | None:
     """The status as it was written, or None where there is none that can be read."""
     try:
-        fields = json.loads(status_file(data_dir).read_text(encoding="utf-8"))
-        return ModelServerStatus(**(fields | {"state": State(fields["state"])}))
+        return _from_fields(json.loads(status_file(data_dir).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _from_fields(fields: dict[str, Any]) -> ModelServerStatus:
+    restarts = [Restart(**each) for each in fields["last_restarts"]]
+    return ModelServerStatus(**(fields | {"state": State(fields["state"]), "last_restarts": restarts}))
 
 
 def read_status(data_dir: Path) -> ModelServerStatus | None:

@@ -16,8 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
+from mistral_api.analytics.gpu_sums import GpuSums
 from mistral_api.cli import main
 from mistral_api.recording.delivery import Delivery
+from tests.cards import a_card
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said
 from tests.running import ROOT, clean_environment
@@ -128,6 +130,19 @@ def test_statistics_are_printed_as_a_table(filled: Engine) -> None:
     assert [line.split()[:3] for line in by_model[3:]] == [["b", "3", "0"], ["-", "1", "1"], ["a", "1", "0"]]
     for group in ("endpoint", "key"):
         assert _run(filled, "stats", "--by", group).exit_code == 0
+
+
+def test_statistics_have_a_line_for_each_graphics_card(filled: Engine) -> None:
+    assert "GPU" not in _run(filled, "stats").stdout
+    sums = GpuSums()
+    sums.add(NOW, [a_card(utilization=97, watts=119.6), a_card(1, utilization=None, watts=None)])
+    with filled.begin() as connection:
+        sums.write(connection)
+    lines = _run(filled, "stats").stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines if line.startswith("GPU")] == [
+        "GPU 0 Card 0, peaks 97 %, 5.0 GiB, 60 °C, 120 W",
+        "GPU 1 Card 1, peaks - %, 5.0 GiB, 61 °C, - W",
+    ]
 
 
 def test_statistics_are_made_again(filled: Engine) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,82 +16,36 @@ import requests
 from mistral_api.supervisor.identity import identity_of, is_alive
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import ModelServerStatus, read_status
-from tests.running import ROOT, clean_environment, free_port, processes_of, wait_for
+from tests.gguf_files import gguf
+from tests.running import processes_of, wait_for
+from tests.supervising import run_supervisor, supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
 
 
-@dataclass
-class Running:
-    """A supervisor's process and the settings it runs on."""
-
-    process: subprocess.Popen[str]
-    data_dir: Path
-    port: int
-
-    def status(self) -> ModelServerStatus:
-        """The status file; there must be one."""
-        status = read_status(self.data_dir)
-        assert status is not None
-        return status
-
-    def wait_ready(self, restarts: int = 0) -> ModelServerStatus:
-        """Until the model server is ready, after so many restarts."""
-
-        def ready() -> ModelServerStatus | None:
-            status = read_status(self.data_dir)
-            return status if status and status.state is State.READY and status.restarts == restarts else None
-
-        found: ModelServerStatus = wait_for(ready, "a model server that is ready", 40)
-        return found
-
-
-def _settings(data_dir: Path, **settings: str) -> dict[str, str]:
-    own = {"DATA_DIR": str(data_dir), "MODEL_SERVER_PORT": str(free_port()), "CONTEXT_SIZE": "8192"}
-    return clean_environment(**own | settings)
-
-
-@contextlib.contextmanager
-def _supervisor(data_dir: Path, **settings: str) -> Iterator[Running]:
-    environment = _settings(data_dir, **settings)
-    command = [sys.executable, "-m", "mistral_api.supervisor"]
-    process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield Running(process, data_dir, int(environment["MODEL_SERVER_PORT"]))
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _run(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A supervisor that is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "mistral_api.supervisor", *arguments],
-        env=_settings(data_dir, LOG_LEVEL="ERROR", **settings),
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
 @posix
 def test_the_model_server_lives_dies_and_is_brought_back(data_dir: Path) -> None:
-    with _supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
+    with supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
         first = running.wait_ready()
         assert (first.engine, first.model, first.parallel) == ("bundled", "mine", 4)
+        assert (first.architecture, first.quantization, first.model_context) == ("llama", "Q4_1", 8192)
+        assert first.parameters == 134_515_008
         assert requests.get(f"{first.url}/props", timeout=10).json()["default_generation_settings"]["n_ctx"] == 2048
         assert requests.get(f"{first.url}/metrics", timeout=10).status_code == 200
         assert "listening" in Path(first.log_path).read_text()
-        shown = _run(data_dir, "status", "--json")
+        shown = run_supervisor(data_dir, "status", "--json")
         assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "ready")
-        second_supervisor = _run(data_dir)
-        assert second_supervisor.returncode == 2
-        assert "another supervisor runs" in second_supervisor.stderr
+        refused = run_supervisor(data_dir)
+        assert refused.returncode == 2
+        assert "another supervisor runs" in refused.stderr
 
         assert first.pid is not None
         os.kill(first.pid, signal.SIGKILL)
         second = running.wait_ready(restarts=1)
         assert second.pid != first.pid
         assert second.last_error == "the model server ended with signal 9"
+        assert [restart.reason for restart in second.last_restarts] == ["the model server ended with signal 9"]
 
         running.process.terminate()
         assert running.process.wait(timeout=20) == 0
@@ -103,12 +53,12 @@ def test_the_model_server_lives_dies_and_is_brought_back(data_dir: Path) -> None
     assert not processes_of(data_dir)
     assert second.pid is not None
     assert not psutil.pid_exists(second.pid)
-    assert _run(data_dir, "status").returncode == 1
+    assert run_supervisor(data_dir, "status").returncode == 1
 
 
 @linux
 def test_a_supervisor_that_is_killed_takes_its_server_along(data_dir: Path) -> None:
-    with _supervisor(data_dir) as running:
+    with supervisor(data_dir) as running:
         pid = running.wait_ready().pid
         assert pid is not None
         server = identity_of(pid)
@@ -120,7 +70,7 @@ def test_a_supervisor_that_is_killed_takes_its_server_along(data_dir: Path) -> N
 
 @posix
 def test_stopping_while_the_model_is_loaded_leaves_nothing(data_dir: Path) -> None:
-    with _supervisor(data_dir) as running:
+    with supervisor(data_dir) as running:
         wait_for(lambda: (read_status(data_dir) or running).__class__ is ModelServerStatus, "a status")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=20) == 0
@@ -138,7 +88,7 @@ def test_stopping_while_the_model_is_loaded_leaves_nothing(data_dir: Path) -> No
     ],
 )
 def test_what_no_restart_mends_is_fatal_at_once(data_dir: Path, settings: dict[str, str], sentence: str) -> None:
-    done = _run(data_dir, **settings)
+    done = run_supervisor(data_dir, **settings)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -153,23 +103,27 @@ def test_a_port_in_foreign_hands_is_fatal_at_once(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = _run(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
+        done = run_supervisor(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
     assert done.returncode == 2
     assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
 
 
 def test_a_model_that_cannot_be_loaded_is_tried_twice_and_told_with_the_servers_words(data_dir: Path) -> None:
-    broken = data_dir.parent / "broken.gguf"
-    broken.write_bytes(b"GGUF" + b"\0" * 64)
-    done = _run(data_dir, MODEL_PATH=str(broken))
+    unknown = gguf(data_dir.parent / "unknown.gguf", {"general.architecture": "no-such-thing"})
+    done = run_supervisor(data_dir, MODEL_PATH=str(unknown))
     assert done.returncode == 2
-    assert f"MODEL_PATH: '{broken}' cannot be loaded" in done.stderr
-    assert "failed to load model" in done.stderr
+    assert f"MODEL_PATH: '{unknown}' cannot be loaded" in done.stderr
+    assert "unknown model architecture: 'no-such-thing'" in done.stderr
+    status = read_status(data_dir)
+    assert status is not None
+    assert (status.state, status.restarts) == (State.FATAL, 1)
+    assert any("no-such-thing" in line for line in status.last_lines)
+    assert run_supervisor(data_dir, "status").returncode == 2
 
 
 @pytest.mark.skipif("LLAMA_SERVER_BIN" not in os.environ, reason="LLAMA_SERVER_BIN names no llama-server")
 def test_the_real_llama_server_takes_our_command_line_and_answers(data_dir: Path) -> None:
-    with _supervisor(data_dir, LLAMA_SERVER_BIN=os.environ["LLAMA_SERVER_BIN"], MODEL_ALIAS="real") as running:
+    with supervisor(data_dir, LLAMA_SERVER_BIN=os.environ["LLAMA_SERVER_BIN"], MODEL_ALIAS="real") as running:
         status = running.wait_ready()
         assert status.engine == "llama-server"
         assert status.engine_version

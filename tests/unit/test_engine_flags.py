@@ -8,11 +8,14 @@ import pytest
 
 from mistral_api.embedded.engine.flags import BadFlag, parse
 from mistral_api.settings import Settings
-from mistral_api.supervisor.command import Engine, server_command
+from mistral_api.supervisor.command import server_command
+from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.memory.ladder import Fit
 
 
 def test_the_supervisors_command_line_is_understood() -> None:
-    command = server_command(Settings(model_alias="a,b"), Engine("bundled", ("engine",)), Path("m"))
+    fit = Fit("auto", 0, "q8_0")
+    command = server_command(Settings(model_alias="a,b"), Engine("bundled", ("engine",)), Path("m"), fit)
     values = dict(parse(command[1:], {}).values)
     assert values == values | {
         "model.path": "m",
@@ -21,6 +24,8 @@ def test_the_supervisors_command_line_is_understood() -> None:
         "model_alias": {"a", "b"},
         "n_gpu_layers": -1,
         "n_ctx": 0,
+        "cache_type_k": "q8_0",
+        "flash_attn_type": "on",
         "n_batch": 2048,
         "n_parallel": 4,
         "endpoint_metrics": True,

@@ -10,9 +10,12 @@ import pytest
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
-from mistral_api.supervisor.command import Engine, server_command
+from mistral_api.supervisor.command import server_command
+from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.identity import identity_of, is_alive
+from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.showing import EXIT_CODES
 from mistral_api.supervisor.states import SUCCESSORS, IllegalTransition, State, require_legal
 from mistral_api.supervisor.status import read_recorded, read_status, status_file, write_status
 
@@ -114,7 +117,8 @@ def test_the_command_line_says_all_that_the_settings_say() -> None:
     settings = Settings(
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
-    command = server_command(settings, Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf"))
+    engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf")
+    command = server_command(settings, engine, model, asked_for(settings))
     assert command[0] == "/opt/llama-server"
     assert command[-2:] == ["--metrics", "--slots"]
     assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
@@ -129,3 +133,16 @@ def test_the_command_line_says_all_that_the_settings_say() -> None:
         "--alias": "mistral-7b-instruct,mistral",
         "--threads-http": "72",
     }
+
+
+def test_a_smaller_cache_is_asked_for_with_flash_attention() -> None:
+    engine, fit = Engine("llama-server", ("/opt/llama-server",)), Fit("9", 4096, "q8_0")
+    command = server_command(Settings(gpu_layers="20", context_size=8192), engine, Path("/models/m.gguf"), fit)
+    flags = dict(zip(command[1:-2:2], command[2:-2:2], strict=True))
+    assert (flags["-ngl"], flags["-c"]) == ("9", "4096")
+    assert (flags["-ctk"], flags["-ctv"], flags["-fa"]) == ("q8_0", "q8_0", "on")
+
+
+def test_every_state_has_an_exit_code_and_only_ready_is_0() -> None:
+    assert set(EXIT_CODES) == set(State)
+    assert [state for state, code in EXIT_CODES.items() if code == 0] == [State.READY]

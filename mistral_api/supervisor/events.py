@@ -1,0 +1,31 @@
+"""What happens around the supervisor's loop: signal handlers and threads only enqueue, the loop waits here."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import Literal, TypeAlias
+
+Event: TypeAlias = Literal["stop", "exited"]
+
+
+class Events:
+    """The events that have come and not been looked at. ``stopping``: whether one of them asked to stop."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.stopping = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait for one event, at most so long."""
+        try:
+            event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
+        except queue.Empty:
+            return
+        self.stopping = self.stopping or event == "stop"
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long; only a request to stop ends it early."""
+        deadline = time.monotonic() + seconds
+        while not self.stopping and (left := deadline - time.monotonic()) > 0:
+            self.wait(left)

@@ -1,0 +1,154 @@
+"""The header of a GGUF file: what a model says of itself, and whether all of its bytes are there.
+
+The layout is the one at the top of llama.cpp's ``ggml/include/gguf.h``; type numbers and block sizes are those of
+``ggml/include/ggml.h``. Read here and not by the package ``gguf``, which brings numpy: the supervisor stays small.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+# Tensor type -> (values in a block, bytes of a block). The size of a type that is not here is not checked.
+_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
+}  # fmt: skip
+
+
+class GgufError(ValueError):
+    """The file cannot be a whole model; the message is half a sentence that goes after its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``metadata`` has numbers and strings only: of arrays, a tokenizer's above all, nothing is kept.
+
+    ``parameters``: weights in this file. ``needed_bytes``: how large the file must be to hold all its tensors.
+    """
+
+    version: int
+    metadata: Mapping[str, Any]
+    parameters: int
+    needed_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Read a file's header. Raises OSError where it cannot be opened, GgufError for what is no whole model."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        _require_gguf(file.read(len(MAGIC) + 4), size)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            header = _Reader(data).header()
+    if header.needed_bytes > size:
+        raise truncated(size, header.needed_bytes)
+    return header
+
+
+def truncated(size: int, needed: int | None = None) -> GgufError:
+    """The error of a file whose end is missing."""
+    whole = f" of {needed}" if needed else ""
+    return GgufError(f"is truncated: only {size}{whole} bytes are there; download or copy it again")
+
+
+def _unknown_type(kind: int) -> GgufError:
+    return GgufError(f"has a value of the unknown type {kind} in its header: it is damaged, download it again")
+
+
+def _require_gguf(start: bytes, size: int) -> None:
+    if size == 0:
+        raise GgufError("is empty; download or copy it again")
+    if start[: len(MAGIC)] != MAGIC:
+        raise GgufError("is not a GGUF file; llama.cpp serves no other kind")
+    if len(start) < len(MAGIC) + 4:
+        raise truncated(size)
+    (version,) = struct.unpack("<I", start[len(MAGIC) :])
+    if version in VERSIONS:
+        return
+    if int.from_bytes(start[len(MAGIC) :], "big") in VERSIONS:
+        raise GgufError("was made for a big-endian machine; take the ordinary file")
+    raise GgufError(f"is of GGUF version {version}, which llama.cpp does not read; convert it anew")
+
+
+class _Reader:
+    """Walks through the header; whatever lies beyond the end means that the file is truncated."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = len(MAGIC)
+
+    def header(self) -> Header:
+        version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
+        metadata: dict[str, Any] = {}
+        for _ in range(pairs):
+            name, value = self._string(), self._value(self._scalar("<I"))
+            if value is not None:
+                metadata[name] = value
+        parameters, end = 0, 0
+        for _ in range(tensors):
+            values, last = self._tensor()
+            parameters, end = parameters + values, max(end, last)
+        alignment = metadata.get("general.alignment")
+        if not isinstance(alignment, int) or alignment <= 0:
+            alignment = DEFAULT_ALIGNMENT
+        start = -(-self._at // alignment) * alignment
+        return Header(version, metadata, parameters, start + end)
+
+    def _tensor(self) -> tuple[int, int]:
+        """How many values it has, and where in the data it ends."""
+        self._string()
+        values = 1
+        for _ in range(self._scalar("<I")):
+            values *= self._scalar("<q")
+        kind, offset = self._scalar("<I"), self._scalar("<Q")
+        block, size = _BLOCKS.get(kind, (1, 0))
+        return values, offset + values // block * size
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            return self._skip_array()
+        if kind not in _SCALARS:
+            raise _unknown_type(kind)
+        return self._scalar(_SCALARS[kind])
+
+    def _skip_array(self) -> None:
+        kind, count = self._scalar("<I"), self._scalar("<Q")
+        if kind in _SCALARS:
+            self._take(struct.calcsize(_SCALARS[kind]) * count)
+            return
+        if kind != _STRING:  # llama.cpp knows no arrays of arrays either
+            raise _unknown_type(kind)
+        for _ in range(count):
+            self._take(self._scalar("<Q"))
+
+    def _string(self) -> str:
+        start = self._take(self._scalar("<Q"))
+        return self._data[start : self._at].decode("utf-8", errors="replace")
+
+    def _scalar(self, layout: str) -> Any:
+        start = self._take(struct.calcsize(layout))
+        return struct.unpack_from(layout, self._data, start)[0]
+
+    def _take(self, count: int) -> int:
+        """Step over so many bytes; answers where they begin."""
+        start = self._at
+        if count > len(self._data) - start:
+            raise truncated(len(self._data))
+        self._at = start + count
+        return start

@@ -1,0 +1,171 @@
+"""One life of the model server's process: loading, ready, and why it ended. Every outcome is watched for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.output import OutputLog
+from mistral_api.supervisor.probe import Answer, Probe
+from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
+from mistral_api.supervisor.processor_time import ProcessorTime
+from mistral_api.supervisor.progress import ProgressWatch
+from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.states import State
+
+log = logging.getLogger(__name__)
+
+LOADING_PROBE_SECONDS = 0.05
+READY_PROBE_SECONDS = 1.0
+# A server that keeps talking is loading still, up to so many times LOAD_SECONDS.
+LONGEST_LOAD_FACTOR = 10
+# So long without an answer, and not computing, is worth a word; llama.cpp answers between two batches only.
+UNRESPONSIVE_SECONDS = 10.0
+
+
+class End(Enum):
+    """How a life ended: we were asked to stop, the process ended by itself, or it was ended because it hung."""
+
+    STOPPED = "stopped"
+    EXITED = "exited"
+    LOAD_OVERDUE = "load overdue"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """``ready_seconds``: how long it had been ready, None where it never was."""
+
+    how: End
+    exit_code: int | None
+    ready_seconds: float | None
+    reason: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether the process was killed from outside (SIGKILL), which says nothing of what it would have done."""
+        return self.how is End.EXITED and self.exit_code == -9
+
+
+class Attendant(Protocol):
+    """What else is to be done in the life of a server, by whoever started it."""
+
+    def became_ready(self) -> None:
+        """It has loaded its model, and nobody has been told yet."""
+
+    def while_ready(self) -> str | None:
+        """A turn of the loop; answers why the server is to be ended, if it is."""
+
+    def before_stop(self) -> None:
+        """It works and is about to be ended because we stop."""
+
+
+class Life:
+    """Owns a started process until it has ended; :meth:`run` does not return before."""
+
+    def __init__(
+        self, settings: Settings, process: ServerProcess, output: OutputLog, reporter: Reporter, events: Events
+    ) -> None:
+        self._settings = settings
+        self._process = process
+        self._output = output
+        self._reporter = reporter
+        self._events = events
+        self._probe = Probe(settings)
+        self._began = time.monotonic()
+        self._ready_at: float | None = None
+
+    def run(self, attendant: Attendant) -> Ending:
+        """Watch the process until it has ended, or is to be, and end it."""
+        how, problem = End.STOPPED, ""
+        try:
+            how, problem = self._watch(attendant)
+        finally:
+            lived = time.monotonic() - self._ready_at if self._ready_at is not None else None
+            self._end(how, attendant)
+        exit_code = self._process.exit_code
+        if how is End.EXITED:
+            problem = f"the model server ended with {_in_words(exit_code)}"
+        return Ending(how, exit_code, lived, problem)
+
+    def _watch(self, attendant: Attendant) -> tuple[End, str]:
+        problem = self._until_ready()
+        if problem is not None:
+            return End.LOAD_OVERDUE, problem
+        if self._running():
+            self._became_ready(attendant)
+            problem = self._while_ready(attendant)
+        if problem is not None:
+            return End.HUNG, f"the model server hung: {problem}"
+        return (End.STOPPED if self._events.stopping else End.EXITED), ""
+
+    def _running(self) -> bool:
+        return self._process.exit_code is None and not self._events.stopping
+
+    def _until_ready(self) -> str | None:
+        """Wait for the model; answers what is wrong where it takes too long."""
+        while self._running():
+            if self._probe.health() is Answer.READY:
+                return None
+            if self._overdue():
+                return f"the model was not loaded after {time.monotonic() - self._began:.0f} s"
+            self._events.wait(LOADING_PROBE_SECONDS)
+        return None
+
+    def _overdue(self) -> bool:
+        """LOAD_SECONDS after its last sign of progress, which is whatever it prints."""
+        now, limit = time.monotonic(), self._settings.load_seconds
+        return now - self._output.last_output_at > limit or now - self._began > limit * LONGEST_LOAD_FACTOR
+
+    def _became_ready(self, attendant: Attendant) -> None:
+        self._ready_at = time.monotonic()
+        attendant.became_ready()
+        self._reporter.enter(State.READY)
+        pid = self._process.identity.pid
+        log.info("model server ready after %.1f s (pid %d)", self._ready_at - self._began, pid)
+
+    def _while_ready(self, attendant: Attendant) -> str | None:
+        """Until the process ends or is to end; answers why it is hung, if it is."""
+        progress = ProgressWatch(self._settings.hang_seconds)
+        processor = ProcessorTime(self._process.identity.pid, self._settings.threads)
+        while self._running():
+            work = self._probe.work()
+            progress.saw(work)
+            computing = progress.still_seconds > READY_PROBE_SECONDS and processor.computing()
+            problem = progress.hang(computing=computing) or attendant.while_ready()
+            if problem is not None and self._running():
+                return problem
+            self._note(progress, computing=computing)
+            # A probe that got no answer has waited already.
+            self._events.wait(READY_PROBE_SECONDS if work is not None else 0.0)
+        return None
+
+    def _note(self, progress: ProgressWatch, *, computing: bool) -> None:
+        """Say when a server that was ready answers no more, and when it does again."""
+        silent = progress.unanswered_seconds > UNRESPONSIVE_SECONDS and not computing
+        if silent and self._reporter.state is State.READY:
+            self._reporter.enter(State.UNRESPONSIVE)
+            log.warning("the model server has not answered for %.0f s", progress.unanswered_seconds)
+        elif self._reporter.state is State.UNRESPONSIVE and progress.unanswered_seconds < READY_PROBE_SECONDS:
+            self._reporter.enter(State.READY)
+            log.info("the model server answers again")
+
+    def _end(self, how: End, attendant: Attendant) -> None:
+        """End the process where it has not ended by itself; one that hangs is not given long."""
+        if self._events.stopping:
+            self._reporter.enter(State.STOPPING)
+            if how is End.STOPPED and self._ready_at is not None:
+                attendant.before_stop()
+        self._process.stop(HUNG_STOP_SECONDS if how in (End.HUNG, End.LOAD_OVERDUE) else STOP_SECONDS)
+        self._reporter.process(None)
+
+
+def _in_words(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"signal {-exit_code}"
+    return f"exit code {exit_code}"

@@ -1,0 +1,64 @@
+"""Where on the ladder we are: begins with what worked last time, goes down when memory was short."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.life import End, Ending
+from mistral_api.supervisor.memory.ladder import Ladder, asked_for
+from mistral_api.supervisor.memory.remembered import RememberedFits
+from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, shortage_in
+from mistral_api.supervisor.preflight import Checked
+
+log = logging.getLogger(__name__)
+
+# A server that has been running dies of what it said last, not of what it got over long ago.
+LAST_LINES = 20
+
+
+class Fitting:
+    """The step that is tried now; one for each run of the supervisor."""
+
+    def __init__(self, settings: Settings, checked: Checked, *, start_over: bool) -> None:
+        """``start_over``: begin at the top, whatever worked last time."""
+        self._path = checked.model.path
+        self._ladder = Ladder(settings, checked.model)
+        self._remembered = RememberedFits(settings, checked.model, checked.engine)
+        known = None if start_over else self._remembered.recall()
+        if known is not None:
+            log.info("starting with what fitted into memory last time: %s", known)
+        self.fit = known or asked_for(settings)
+
+    def worked(self) -> None:
+        """The server became ready with it: the next start begins here."""
+        self._remembered.remember(self.fit)
+
+    def step_down(self, ending: Ending, lines: Sequence[str], kills_before: int | None) -> bool:
+        """Go one step down if the server died for want of memory; whether it did, and there was one.
+
+        ``lines``: its output; ``kills_before``: the kernel's count of kills for memory when it was started. Raises
+        CannotStart where not even the lowest step can be loaded.
+        """
+        shortage = _shortage(ending, lines, kills_before, on_device=self.fit.on_device)
+        if shortage is None:
+            return False
+        below = self._ladder.below(self.fit, shortage)
+        if below is None and ending.ready_seconds is None:
+            raise CannotStart(
+                f"MODEL_PATH: '{self._path}' does not fit into the {shortage.value}, not even with {self.fit}; "
+                "choose a smaller quantization or model, or close what else uses the memory."
+            )
+        self.fit = below or self.fit
+        return below is not None
+
+
+def _shortage(ending: Ending, lines: Sequence[str], kills_before: int | None, *, on_device: bool) -> Shortage | None:
+    if ending.how is not End.EXITED:
+        return None
+    if killed_for_memory(ending.exit_code, kills_before):
+        return Shortage.HOST
+    said = lines if ending.ready_seconds is None else lines[-LAST_LINES:]
+    return None if ending.killed else shortage_in(said, on_device=on_device)

@@ -1,0 +1,79 @@
+"""What no restart would mend is found out before anything is started, and said in one sentence."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from dataclasses import dataclass
+
+import psutil
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.gpu import device_memory
+from mistral_api.supervisor.model import Model, require_model
+
+# For the status file and a log; saved caches look after their own room.
+NEEDED_DISK_BYTES = 16 << 20
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What passed: the engine to run and the model to give it."""
+
+    engine: Engine
+    model: Model
+
+
+def check(settings: Settings) -> Checked:
+    """Look at everything the model server needs. Raises CannotStart."""
+    model = require_model(settings)
+    engine = choose_engine(settings)
+    require_free_port(settings)
+    _require_disk(settings)
+    _require_memory(settings, engine, model)
+    return Checked(engine, model)
+
+
+def require_free_port(settings: Settings) -> None:
+    """Refuse a port that somebody else listens on; a server of ours that was left has been ended by now."""
+    host, port = settings.model_server_host, settings.model_server_port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except OSError as error:
+        raise CannotStart(
+            f"MODEL_SERVER_PORT: {host}:{port} cannot be listened on: {error.strerror}; "
+            "stop the program that uses it, or choose another port."
+        ) from error
+
+
+def _require_disk(settings: Settings) -> None:
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < NEEDED_DISK_BYTES:
+        raise CannotStart(
+            f"DATA_DIR: the disk of '{settings.data_dir}' has only {free // MIB} MiB left; "
+            f"make at least {NEEDED_DISK_BYTES // MIB} MiB free."
+        )
+
+
+def _require_memory(settings: Settings, engine: Engine, model: Model) -> None:
+    """A model larger than all memory there is would only make the disk run hot."""
+    memory = psutil.virtual_memory().total + psutil.swap_memory().total
+    if model.file_bytes <= memory:
+        return
+    if engine.name != BUNDLED and settings.gpu_layers != "0":
+        device = device_memory()
+        if device is None:  # a card that does not tell; llama.cpp will
+            return
+        memory += device.total_bytes
+    if model.file_bytes > memory:
+        raise CannotStart(
+            f"MODEL_PATH: '{model.path}' has {model.file_bytes // MIB} MiB and this machine {memory // MIB} MiB of "
+            "memory; choose a smaller quantization or model."
+        )

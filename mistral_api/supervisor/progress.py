@@ -1,0 +1,56 @@
+"""Whether a server that is ready still gets on. ``/health`` answering is no proof of life: progress is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mistral_api.supervisor.probe import Work
+
+# A batch of a long prompt on a CPU takes minutes, in which llama.cpp answers nothing. While several of its threads
+# compute, a server that does not answer gets so many times HANG_SECONDS.
+COMPUTING_FACTOR = 10
+
+
+class ProgressWatch:
+    """Fed with every probe; says when the server hangs.
+
+    It hangs when no busy slot advances, or when it does not answer, for HANG_SECONDS. One slot that advances is
+    enough: llama.cpp fills its batches slot by slot, and one long prompt may make all others wait.
+    """
+
+    def __init__(self, hang_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hang_seconds = hang_seconds
+        self._clock = clock
+        self._last_work: Work | None = None
+        self._advanced_at = self._answered_at = clock()
+
+    def saw(self, work: Work | None) -> None:
+        """Take in what a probe found; None: no answer."""
+        now = self._clock()
+        if work is None:
+            return
+        self._answered_at = now
+        if not work.busy or work != self._last_work:
+            self._advanced_at = now
+        self._last_work = work
+
+    @property
+    def unanswered_seconds(self) -> float:
+        """How long ago the last answer came."""
+        return self._clock() - self._answered_at
+
+    @property
+    def still_seconds(self) -> float:
+        """How long ago anything was seen to advance."""
+        return self._clock() - min(self._answered_at, self._advanced_at)
+
+    def hang(self, *, computing: bool) -> str | None:
+        """Why the server is to be ended, or None; ``computing``: several of its threads use the processor."""
+        patience = self._hang_seconds * (COMPUTING_FACTOR if computing else 1)
+        if self.unanswered_seconds >= patience:
+            return f"it has not answered for {self.unanswered_seconds:.0f} s"
+        still = self._clock() - self._advanced_at
+        if self._last_work is not None and self._last_work.busy and still >= patience:
+            return f"none of its {self._last_work.busy} busy slots has advanced for {still:.0f} s"
+        return None

@@ -1,0 +1,50 @@
+"""NVIDIA's management library without a card: ``fake_nvml.c``, compiled, where the system's linker finds it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+
+MIB = 1 << 20
+TOTAL, RESERVED, USED = 8192 * MIB, 300 * MIB, 5000 * MIB
+
+
+class FakeNvml:
+    """A ``libnvidia-ml.so.1`` in a folder of its own, and what it is to say."""
+
+    def __init__(self, folder: Path) -> None:
+        """Compile it; skips the test where that cannot be done."""
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if not sys.platform.startswith("linux") or compiler is None:
+            pytest.skip("needs Linux's LD_LIBRARY_PATH and a C compiler for a library that stands in for NVIDIA's")
+        self._folder = folder
+        self._control = folder / "control"
+        self.say()
+        library = "libnvidia-ml.so.1"
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library}", "-o", str(folder / library),
+             str(ROOT / "tests" / "fake_nvml.c")],
+            check=True, timeout=60,
+        )  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs in its environment to find it before any other."""
+        paths = [str(self._folder), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
+        return {
+            "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path),
+            "FAKE_NVML_CONTROL": str(self._control),
+        }
+
+    def say(self, **words: int) -> None:
+        """From now on it says this, and nothing that was said before; words as in the C source."""
+        writing = self._control.with_suffix(".new")
+        writing.write_text("".join(f"{word} {number}\n" for word, number in words.items()))
+        os.replace(writing, self._control)

@@ -1,0 +1,144 @@
+"""A program that takes llama-server's command line, speaks its HTTP, and misbehaves on demand.
+
+``MISBEHAVE`` says how, one word for each start, separated by commas; the last one holds for all that follow. What it
+has done is written into ``MISBEHAVE_DIR``: ``starts`` has a line of arguments a start, ``probes`` a byte a probe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+FOLDER = Path(os.environ.get("MISBEHAVE_DIR", "."))
+COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
+CUDA_OUT_OF_MEMORY = (
+    "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3584.00 MiB on device 0: cudaMalloc failed: out of memory\n"
+    "llama_model_load: error loading model: unable to allocate CUDA0 buffer"
+)
+HOST_OUT_OF_MEMORY = "ggml_aligned_malloc: insufficient memory (attempted to allocate 9000.00 MB)"
+METRICS = "llamacpp:requests_processing 1\nllamacpp:n_decode_total {}\n"
+
+
+def _behaviour() -> str:
+    """The word of this start."""
+    starts = FOLDER / "starts"
+    number = len(starts.read_text().splitlines()) if starts.exists() else 0
+    with starts.open("a") as file:
+        file.write(json.dumps(sys.argv[1:]) + "\n")
+    words = os.environ["MISBEHAVE"].split(",")
+    return words[min(number, len(words) - 1)]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    behaviour = ""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing on stderr."""
+
+    def do_GET(self) -> None:
+        """Health, slots, metrics and models."""
+        with (FOLDER / "probes").open("ab") as probes:
+            probes.write(b".")
+        how = self.behaviour
+        if how == "garbage-later" and self.path != "/health":
+            self.wfile.write(b"\x00\xff\x00 no protocol at all\r\n\r\n")
+            self.close_connection = True
+        elif self.path == "/health":
+            self._answer(503 if how == "never-ready" else 200, {"status": "ok"})
+        elif self.path == "/slots":
+            self._slots(how)
+        elif self.path == "/metrics":
+            self._metrics(how)
+        else:
+            models = [{"id": "fake", "object": "model", "created": 1, "owned_by": "test"}]
+            self._answer(200, {"object": "list", "data": models})
+
+    def _slots(self, how: str) -> None:
+        if how == "slots-hang":
+            threading.Event().wait()
+        if how.startswith("no-slots"):
+            self._answer(501, {"error": {"code": 501, "message": "off", "type": "not_supported_error"}})
+            return
+        decoded = int(time.monotonic() * 100) if how == "slow" else 7
+        slot = {"id": 0, "id_task": 1, "n_prompt_tokens_processed": 5, "next_token": [{"n_decoded": decoded}]}
+        self._answer(200, [slot | {"is_processing": how in ("stands-still", "slow", "ignores-term")}])
+
+    def _metrics(self, how: str) -> None:
+        if how == "no-slots-no-metrics":
+            self._answer(501, {})
+        else:
+            self._raw(METRICS.format(int(time.monotonic() * 100) if how == "no-slots-slow" else 7).encode())
+
+    def do_POST(self) -> None:
+        """Every generation fails."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(500, COMPUTE_ERROR)
+
+    def _answer(self, status: int, body: object) -> None:
+        self._raw(json.dumps(body).encode(), status)
+
+    def _raw(self, content: bytes, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _die_early(how: str, layers: str) -> None:
+    """The behaviours that never serve."""
+    if how.startswith("exit-"):
+        print("the last words", flush=True)
+        raise SystemExit(int(how.removeprefix("exit-")))
+    if how == "signal":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how.startswith("layers-"):
+        fit = int(how.removeprefix("layers-"))
+        if not layers.isdigit() or int(layers) > fit:
+            print(CUDA_OUT_OF_MEMORY, file=sys.stderr, flush=True)
+            raise SystemExit(1)
+    if how == "host-memory":
+        print(HOST_OUT_OF_MEMORY, file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Misbehave."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("-ngl", default="auto")
+    options, _ = parser.parse_known_args()
+    if options.version:
+        print("version: 1 (fake)")
+        return
+    how = _behaviour()
+    (FOLDER / "descriptors").write_text(" ".join(sorted(os.listdir("/proc/self/fd"))))
+    _die_early(how, options.ngl)
+    if how == "ignores-term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Handler.behaviour = how
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    if how == "dies-ready":
+        threading.Thread(target=_die_once_probed, daemon=True).start()
+    server.serve_forever()
+
+
+def _die_once_probed() -> None:
+    """Die as soon as it has been told that it is ready: with the first question after that."""
+    while not (FOLDER / "probes").exists():
+        time.sleep(0.001)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

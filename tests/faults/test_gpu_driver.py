@@ -1,0 +1,160 @@
+"""Readings of graphics cards whose driver misbehaves: the real bindings, speaking to a library of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
+from tests.running import ROOT, clean_environment, wait_for
+
+PATIENCE = 0.4
+CARD = {
+    "index": 0,
+    "name": "NVIDIA Imaginary 0",
+    "utilization_percent": 37,
+    "memory_used_bytes": USED,
+    "memory_total_bytes": TOTAL,
+    "temperature_celsius": 61,
+    "power_watts": 45.5,
+}
+
+
+class Reader:
+    """A program that reads the cards when it is told to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, command: str = "read") -> Any:
+        """What it answers to a command."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def readings(self) -> list[dict[str, Any]]:
+        """The readings."""
+        found: list[dict[str, Any]] = self.ask()["readings"]
+        return found
+
+    def end(self) -> float:
+        """End it properly; the seconds that it took to let go of the driver."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        seconds: float = self._line()["closed_after"]
+        assert self._process.wait(timeout=10) == 0
+        return seconds
+
+    def _line(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    """Compiled once."""
+    return FakeNvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def nvml(library: FakeNvml) -> FakeNvml:
+    """With one card that is well."""
+    library.say()
+    return library
+
+
+@contextlib.contextmanager
+def _reading(nvml: FakeNvml, retry_seconds: float = 0.05) -> Iterator[Reader]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.gpu_reader", str(PATIENCE), str(retry_seconds)],
+        env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            yield Reader(process)
+        finally:
+            process.kill()
+
+
+def test_a_card_tells_what_it_does(nvml: FakeNvml) -> None:
+    with _reading(nvml) as reader:
+        assert reader.readings() == [CARD]
+        nvml.say(cards=2, utilization=99)
+        first, second = reader.readings()
+        assert first == CARD | {"utilization_percent": 99}
+        assert (second["index"], second["name"]) == (1, "NVIDIA Imaginary 1")
+        free = TOTAL - RESERVED - USED
+        assert reader.ask("memory") == {"total_bytes": 2 * TOTAL, "free_bytes": 2 * free}
+        assert reader.ask("log") == []
+        assert reader.end() < 1
+
+
+def test_what_a_card_or_its_driver_does_not_tell_is_null(nvml: FakeNvml) -> None:
+    with _reading(nvml) as reader:
+        nvml.say(power=0)
+        assert reader.readings() == [CARD | {"power_watts": None}]
+        nvml.say(old=1)
+        assert reader.readings() == [CARD | {"memory_used_bytes": USED + RESERVED}]
+        nvml.say(new=1)
+        assert reader.readings() == [CARD | {"temperature_celsius": 62}]
+
+
+def test_without_a_driver_there_are_no_readings_until_it_appears(nvml: FakeNvml, tmp_path: Path) -> None:
+    nvml.say(driver=0)
+    with _reading(nvml) as reader:
+        for _ in range(20):
+            assert reader.readings() == []
+        assert reader.ask("memory") is None
+        assert reader.ask("log") == ["DEBUG no GPU readings: Driver Not Loaded"]
+        nvml.say()
+        assert wait_for(reader.readings, "a reading") == [CARD]
+
+
+def test_a_driver_that_is_not_there_is_not_looked_for_at_every_question(nvml: FakeNvml) -> None:
+    nvml.say(driver=0)
+    with _reading(nvml, retry_seconds=600) as reader:
+        assert reader.readings() == []
+        nvml.say()
+        assert reader.readings() == []
+        assert reader.end() < 1
+
+
+def test_a_card_that_falls_off_the_bus_leaves_the_others_and_may_come_back(nvml: FakeNvml) -> None:
+    nvml.say(cards=2)
+    with _reading(nvml) as reader:
+        assert len(reader.readings()) == 2
+        nvml.say(cards=2, lost=1)
+        for _ in range(20):
+            assert reader.readings() == [CARD]
+        nvml.say(cards=2)
+        wait_for(lambda: len(reader.readings()) == 2, "the lost card")
+        assert reader.ask("log") == ["WARNING GPU 1 does not answer: GPU is lost", "INFO GPU 1 answers again"]
+
+
+def test_a_driver_that_hangs_holds_nobody_up(nvml: FakeNvml) -> None:
+    with _reading(nvml) as reader:
+        assert reader.readings() == [CARD]
+        nvml.say(hang=1)
+        first, second = reader.ask(), reader.ask()
+        assert (first["readings"], second["readings"]) == ([], [])
+        assert PATIENCE <= first["seconds"] < PATIENCE + 1
+        assert second["seconds"] < PATIENCE
+        wait_for(lambda: reader.readings() or reader.ask("log"), "a word about it")
+        nvml.say()
+        assert wait_for(reader.readings, "a reading") == [CARD]
+        assert reader.ask("log") == [
+            "WARNING the NVIDIA driver has not answered for 0.8 s: there are no GPU readings",
+            "INFO the NVIDIA driver answers again",
+        ]
+        nvml.say(hang=1)
+        assert reader.readings() == []
+        assert reader.end() < PATIENCE + 1

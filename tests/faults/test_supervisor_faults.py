@@ -1,0 +1,180 @@
+"""A model server that misbehaves: the supervisor notices, mends, and says what it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.backoff import Backoff
+from mistral_api.supervisor.errors import GivenUp
+from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.states import State
+from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.supervisor import Supervisor
+from tests.running import free_port, processes_of, wait_for
+from tests.supervising import Misbehaving, Running, misbehaving, run_supervisor, supervisor
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and scripts")
+
+
+@pytest.fixture
+def engine(data_dir: Path) -> Misbehaving:
+    """A llama-server that misbehaves."""
+    return misbehaving(data_dir.parent / "engine")
+
+
+@pytest.mark.parametrize(
+    ("how", "ending"), [("exit-0", "exit code 0"), ("exit-1", "exit code 1"), ("signal", "signal 11")]
+)
+def test_one_that_exits_at_once_is_given_up_with_its_last_words(
+    data_dir: Path, engine: Misbehaving, how: str, ending: str
+) -> None:
+    done = run_supervisor(data_dir, **engine.settings(how))
+    assert done.returncode == 2
+    assert f"ended with {ending} while it was loading" in done.stderr
+    assert ("the last words" in done.stderr) == (how != "signal")
+    assert len(engine.starts()) == 2
+
+
+def test_layers_are_given_up_until_the_model_fits_and_that_is_remembered(data_dir: Path, engine: Misbehaving) -> None:
+    settings = engine.settings("layers-14") | {"GPU_LAYERS": "auto"}  # the demo model has 30 blocks
+    with supervisor(data_dir, **settings) as running:
+        status = running.wait_ready(restarts=2)
+    assert [start["-ngl"] for start in engine.starts()] == ["auto", "20", "13"]
+    assert (status.gpu_layers, status.cache_type) == ("13", None)
+    assert "asked for: auto GPU layers" in (status.memory_step or "")
+    assert "for want of memory; next try: 13 GPU layers" in status.last_restarts[-1].reason
+    with supervisor(data_dir, **settings) as running:
+        assert running.wait_ready().gpu_layers == "13"
+    with supervisor(data_dir, "--retry-gpu", **settings) as running:
+        running.wait_ready(restarts=2)
+    assert [start["-ngl"] for start in engine.starts()] == ["auto", "20", "13", "13", "auto", "20", "13"]
+
+
+def test_where_no_layer_fits_the_cpu_serves(data_dir: Path, engine: Misbehaving) -> None:
+    with supervisor(data_dir, **engine.settings("layers-0") | {"GPU_LAYERS": "all"}) as running:
+        wait_for(lambda: len(engine.starts()) == 7, "the last step", 30)
+        status = running.wait_ready(restarts=6)
+    assert (status.gpu_layers, status.context_size, status.cache_type) == ("0", 8192, None)
+    tried = [(start["-ngl"], start["-c"], start.get("-ctk")) for start in engine.starts()]
+    assert tried[-3:] == [("8", "8192", "q8_0"), ("8", "4096", "q8_0"), ("0", "8192", None)]
+
+
+def test_a_model_that_fits_in_no_way_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
+    done = run_supervisor(data_dir, **engine.settings("host-memory"))
+    assert done.returncode == 2
+    assert "does not fit into the memory of this machine, not even with auto GPU layers, q8_0 KV cache" in done.stderr
+    assert len(engine.starts()) == 4
+
+
+def test_one_that_never_becomes_ready_is_given_up(data_dir: Path, engine: Misbehaving) -> None:
+    done = run_supervisor(data_dir, **engine.settings("never-ready") | {"LOAD_SECONDS": "1"})
+    assert done.returncode == 2
+    assert "was not loaded after 1 s" in done.stderr
+    assert not processes_of(engine.folder)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("garbage-later", "has not answered for"),
+        ("slots-hang", "has not answered for"),
+        ("stands-still", "none of its 1 busy slots has advanced for"),
+        ("ignores-term", "none of its 1 busy slots has advanced for"),
+        ("no-slots", "none of its 1 busy slots has advanced for"),
+    ],
+)
+def test_one_that_hangs_is_ended_and_started_again(data_dir: Path, engine: Misbehaving, how: str, reason: str) -> None:
+    with supervisor(data_dir, **engine.settings(f"{how},fine") | {"HANG_SECONDS": "1"}) as running:
+        status = running.wait_ready(restarts=1, seconds=15)
+    assert reason in status.last_restarts[0].reason
+
+
+@pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics"])
+def test_one_that_is_only_slow_or_idle_is_left_alone(data_dir: Path, engine: Misbehaving, how: str) -> None:
+    with supervisor(data_dir, **engine.settings(how) | {"HANG_SECONDS": "1"}) as running:
+        first = running.wait_ready()
+        asked = engine.probes()
+        wait_for(lambda: engine.probes() >= asked + 3, "three more probes")
+        assert running.status() == first
+
+
+def test_it_inherits_no_files(data_dir: Path, engine: Misbehaving) -> None:
+    with supervisor(data_dir, **engine.settings("fine")) as running:
+        running.wait_ready()
+        assert engine.descriptors() == ["0", "1", "2", "3"]  # 3: the folder that it lists
+
+
+def test_killed_while_it_loads_it_is_started_again_and_not_blamed(data_dir: Path, engine: Misbehaving) -> None:
+    settings = engine.settings("never-ready,never-ready,never-ready,fine")
+    with supervisor(data_dir, **settings) as running:
+        for restarts in range(3):
+            _kill_loading(running, engine, restarts)
+        assert running.wait_ready(restarts=3).gpu_layers == "auto"
+
+
+def _kill_loading(running: Running, engine: Misbehaving, restarts: int) -> None:
+    pid = wait_for(lambda: _loading(running, engine, restarts), "a server that loads")
+    os.kill(pid, signal.SIGKILL)
+
+
+def _loading(running: Running, engine: Misbehaving, restarts: int) -> int | None:
+    status = read_status(running.data_dir)
+    loading = status is not None and (status.state, status.restarts) == (State.LOADING, restarts)
+    return status.pid if status is not None and loading and len(engine.starts()) == restarts + 1 else None
+
+
+def test_a_supervisor_that_was_killed_leaves_a_place_to_start_from(data_dir: Path, engine: Misbehaving) -> None:
+    with supervisor(data_dir, **engine.settings("ignores-term,fine")) as running:
+        first = running.wait_ready().pid
+        running.process.kill()
+        running.process.wait(timeout=10)
+    assert first is not None
+    wait_for(lambda: not _runs(first), "the end of the orphan", 2)
+    with supervisor(data_dir, **engine.settings("fine")) as running:
+        assert running.wait_ready().pid != first
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_hundred_crashes_in_a_row_end_and_cost_no_memory(
+    data_dir: Path, engine: Misbehaving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in engine.settings("dies-ready").items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(
+        data_dir=data_dir, model_server_port=free_port(), llama_server_bin=Path(engine.settings("")["LLAMA_SERVER_BIN"])
+    )
+    (data_dir / "run").mkdir(parents=True)
+    process, sizes = psutil.Process(), []
+
+    class Measured(Backoff):
+        """Waits for nothing, and weighs the process at each crash."""
+
+        def crashed(self, healthy_seconds: float) -> float | None:
+            """As ever, without the wait."""
+            (engine.folder / "probes").unlink(missing_ok=True)
+            sizes.append(process.memory_info().rss)
+            return None if super().crashed(healthy_seconds) is None else 0.0
+
+    with pytest.raises(GivenUp, match="Given up after 100 restarts"):
+        Supervisor(settings, Events(), backoff=Measured(max_restarts=100)).run()
+    assert len(engine.starts()) == 101
+    assert max(sizes[50:]) - sizes[20] < 4 << 20
+    status = read_status(data_dir)
+    assert status is not None
+    assert (status.state, len(status.last_restarts)) == (State.FATAL, 20)
+    assert not processes_of(engine.folder)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("model-server")]

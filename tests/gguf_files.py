@@ -1,0 +1,42 @@
+"""Small GGUF files, whole and broken, in the layout of llama.cpp's ``ggml/include/gguf.h``."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+U32, STRING, ARRAY = 4, 8, 9
+LLAMA: Mapping[str, str | int] = {
+    "general.architecture": "llama",
+    "general.file_type": 15,
+    "llama.block_count": 32,
+    "llama.context_length": 4096,
+}
+
+
+def gguf(
+    path: Path, metadata: Mapping[str, str | int | list[str]] = LLAMA, tensors: Sequence[int] = (64,), version: int = 3
+) -> Path:
+    """Write a file with these metadata and F32 tensors of so many values each; answers its path."""
+    head = b"GGUF" + struct.pack("<Iqq", version, len(tensors), len(metadata))
+    head += b"".join(_string(name) + _value(value) for name, value in metadata.items())
+    offset = 0
+    for number, values in enumerate(tensors):
+        head += _string(f"tensor{number}") + struct.pack("<IqIQ", 1, values, 0, offset)
+        offset += -(-values * 4 // 32) * 32
+    head += bytes(-len(head) % 32)
+    path.write_bytes(head + bytes(offset))
+    return path
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _value(value: str | int | list[str]) -> bytes:
+    if isinstance(value, int):
+        return struct.pack("<II", U32, value)
+    if isinstance(value, str):
+        return struct.pack("<I", STRING) + _string(value)
+    return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_string, value))

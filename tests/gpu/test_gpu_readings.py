@@ -1,0 +1,85 @@
+"""Live readings of a real card, next to what ``nvidia-smi`` says of it."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from mistral_api.supervisor.gpu import DECISION_SECONDS, GpuMonitor, device_memory
+from mistral_api.supervisor.nvml import GpuReading
+
+pytestmark = pytest.mark.gpu
+
+MIB = 1 << 20
+QUERY = "index,name,memory.total,memory.used,temperature.gpu,power.draw,utilization.gpu"
+
+
+def _nvidia_smi() -> list[list[str]]:
+    """A line of figures for each card; none without a driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    done = subprocess.run(
+        [program, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return list(csv.reader(done.stdout.splitlines(), skipinitialspace=True)) if done.returncode == 0 else []
+
+
+@pytest.fixture(scope="module")
+def cards() -> list[list[str]]:
+    """What ``nvidia-smi`` says; skips where there is no card."""
+    found = _nvidia_smi()
+    if not found:
+        pytest.skip("no NVIDIA GPU here: nvidia-smi shows none")
+    return found
+
+
+@pytest.fixture
+def monitor() -> Iterator[GpuMonitor]:
+    """A monitor that has time to open the driver."""
+    with closing(GpuMonitor(patience=DECISION_SECONDS)) as made:
+        yield made
+
+
+def test_the_readings_are_those_of_nvidia_smi(cards: list[list[str]], monitor: GpuMonitor) -> None:
+    readings = monitor.read()
+    assert [(str(reading.index), reading.name) for reading in readings] == [(card[0], card[1]) for card in cards]
+    for reading, card in zip(readings, cards, strict=True):
+        _assert_close(reading, card)
+
+
+def _assert_close(reading: GpuReading, card: list[str]) -> None:
+    """The same, or nearly so where it changes from one moment to the next."""
+    total, used, degrees, watts, percent = card[2:]
+    mib = None if reading.memory_total_bytes is None else reading.memory_total_bytes / MIB
+    _assert_told(mib, total, within=1)
+    mib = None if reading.memory_used_bytes is None else reading.memory_used_bytes / MIB
+    _assert_told(mib, used, within=64)
+    _assert_told(reading.temperature_celsius, degrees, within=5)
+    _assert_told(reading.power_watts, watts, within=max(30.0, 0.5 * (reading.power_watts or 0)))
+    _assert_told(reading.utilization_percent, percent, within=100)
+
+
+def _assert_told(value: float | None, shown: str, within: float) -> None:
+    """``nvidia-smi`` shows ``[N/A]`` or ``[Not Supported]`` for what the card does not tell."""
+    if shown.startswith("["):
+        assert value is None
+    else:
+        assert value == pytest.approx(float(shown), abs=within)
+
+
+def test_the_memory_to_decide_by_is_that_of_all_cards(cards: list[list[str]]) -> None:
+    totals = [float(card[2]) for card in cards if not card[2].startswith("[")]
+    memory = device_memory()
+    if not totals:
+        assert memory is None
+        return
+    assert memory is not None
+    assert memory.total_bytes / MIB == pytest.approx(sum(totals), abs=len(totals))
+    assert 0 < memory.free_bytes <= memory.total_bytes

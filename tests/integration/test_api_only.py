@@ -1,0 +1,37 @@
+"""``bin/serve --api-only``: the API beside a supervisor of its own unit, under a service manager."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.running import launched, processes_of, wait_for, wait_until_ready
+from tests.service_manager import listening
+
+CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the protocol is systemd's")
+def test_it_serves_without_a_model_and_tells_the_manager_how_it_is(data_dir: Path) -> None:
+    settings = {"WATCHDOG_USEC": "400000", "MODEL_WAIT_SECONDS": "0", "SHUTDOWN_SECONDS": "1"}
+    with (
+        listening(data_dir.parent) as manager,
+        launched(data_dir, "--api-only", NOTIFY_SOCKET=manager.address, **settings) as server,
+    ):
+        wait_until_ready(server)
+        assert [said.partition("=")[0] for said in manager.heard()[:2]] == ["EXTEND_TIMEOUT_USEC", "READY"]
+        wait_for(lambda: manager.heard().count("WATCHDOG=1") >= 3, "a watchdog that is fed")
+        assert f"STATUS=serving on {server.url}" in manager.said
+
+        assert requests.get(f"{server.url}/health/live", timeout=10).status_code == 200
+        answer = requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=10)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+        assert not [each for each in processes_of(data_dir) if "mistral_api.supervisor" in each.cmdline()]
+
+        assert server.stop() == 0
+        assert manager.heard().index("STOPPING=1") > manager.said.index("READY=1")
+        asked = next(said for said in manager.said[manager.said.index("STOPPING=1") :] if said.startswith("EXTEND"))
+        assert float(asked.partition("=")[2]) / 1e6 > 60

@@ -1,0 +1,108 @@
+"""Running a supervisor for a test, with the real engine or with one that misbehaves."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mistral_api.supervisor.states import State
+from mistral_api.supervisor.status import ModelServerStatus, read_status
+from tests.running import ROOT, clean_environment, free_port, wait_for
+
+
+@dataclass
+class Running:
+    """A supervisor's process and the settings it runs on."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    port: int
+
+    def status(self) -> ModelServerStatus:
+        """The status file; there must be one."""
+        status = read_status(self.data_dir)
+        assert status is not None
+        return status
+
+    def wait_ready(self, restarts: int = 0, seconds: float = 40) -> ModelServerStatus:
+        """Until the model server is ready, after so many restarts."""
+
+        def ready() -> ModelServerStatus | None:
+            status = read_status(self.data_dir)
+            return status if status and status.state is State.READY and status.restarts == restarts else None
+
+        found: ModelServerStatus = wait_for(ready, f"a model server that is ready after {restarts} restarts", seconds)
+        return found
+
+
+def supervisor_environment(data_dir: Path, **settings: str) -> dict[str, str]:
+    """The settings of a supervisor of its own."""
+    own = {"DATA_DIR": str(data_dir), "MODEL_SERVER_PORT": str(free_port()), "CONTEXT_SIZE": "8192"}
+    return clean_environment(**own | settings)
+
+
+@contextlib.contextmanager
+def supervisor(data_dir: Path, *options: str, **settings: str) -> Iterator[Running]:
+    """A supervisor that runs until the end of the block."""
+    environment = supervisor_environment(data_dir, **settings)
+    command = [sys.executable, "-m", "mistral_api.supervisor", *options]
+    process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield Running(process, data_dir, int(environment["MODEL_SERVER_PORT"]))
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def run_supervisor(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A supervisor that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "mistral_api.supervisor", *arguments],
+        env=supervisor_environment(data_dir, LOG_LEVEL="ERROR", **settings),
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@dataclass
+class Misbehaving:
+    """A ``llama-server`` that misbehaves: the settings that choose it, and what it has done."""
+
+    folder: Path
+
+    def settings(self, how: str) -> dict[str, str]:
+        """``how``: see ``tests/faults/misbehaving_engine.py``."""
+        return {
+            "LLAMA_SERVER_BIN": str(self.folder / "llama-server"),
+            "MISBEHAVE": how,
+            "MISBEHAVE_DIR": str(self.folder),
+        }
+
+    def starts(self) -> list[dict[str, str]]:
+        """The flags of every start, those that have a value."""
+        file = self.folder / "starts"
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [dict(itertools.pairwise(words)) for words in lines]
+
+    def probes(self) -> int:
+        """How often it has been asked anything."""
+        file = self.folder / "probes"
+        return file.stat().st_size if file.exists() else 0
+
+    def descriptors(self) -> list[str]:
+        """The files it had open when it began, the folder that it listed them from among them."""
+        return (self.folder / "descriptors").read_text().split()
+
+
+def misbehaving(folder: Path) -> Misbehaving:
+    """Put the program into a folder."""
+    folder.mkdir()
+    program = folder / "llama-server"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/faults/misbehaving_engine.py "$@"\n')
+    program.chmod(0o755)
+    return Misbehaving(folder)

@@ -1,0 +1,85 @@
+"""A model's file is told to be whole, cut short or something else, and what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.settings import Settings
+from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.gguf import GgufError, read_header
+from mistral_api.supervisor.model import require_model
+from tests.gguf_files import LLAMA, gguf
+
+
+def _problem(path: Path) -> str:
+    with pytest.raises(CannotStart) as caught:
+        require_model(Settings(model_path=path))
+    return str(caught.value)
+
+
+def test_a_real_model_needs_exactly_the_bytes_it_has() -> None:
+    path = demo_model_path()
+    header = read_header(path)
+    assert header.needed_bytes == path.stat().st_size
+    assert header.parameters == 134_515_008
+    assert "tokenizer.ggml.tokens" not in header.metadata
+
+
+def test_a_model_says_what_it_is(tmp_path: Path) -> None:
+    names: dict[str, str | int | list[str]] = {**LLAMA, "tokenizer.ggml.tokens": ["a", "bc", ""], "general.name": "M"}
+    model = require_model(Settings(model_path=gguf(tmp_path / "m.gguf", names, (64, 100))))
+    assert (model.architecture, model.quantization, model.context, model.layers) == ("llama", "Q4_K_M", 4096, 32)
+    assert model.parameters == 164
+
+
+@pytest.mark.parametrize("missing", [1, 200, 300])
+def test_a_file_without_its_end_is_told_from_a_wrong_one(tmp_path: Path, missing: int) -> None:
+    path = gguf(tmp_path / "m.gguf")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-missing])
+    assert f"is truncated: only {len(whole) - missing} " in _problem(path)
+
+
+def test_a_file_cut_anywhere_is_truncated_or_empty(tmp_path: Path) -> None:
+    whole = gguf(tmp_path / "m.gguf", {**LLAMA, "words": ["one", "two"]}).read_bytes()
+    for length in range(4, len(whole)):
+        (tmp_path / "cut.gguf").write_bytes(whole[:length])
+        with pytest.raises(GgufError, match="is truncated"):
+            read_header(tmp_path / "cut.gguf")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04 a zip", "is not a GGUF file"),
+        (b"GGUF\x01\0\0\0" + bytes(64), "is of GGUF version 1"),
+        (b"GGUF\0\0\0\x03" + bytes(64), "big-endian"),
+        (b"GGUF\x03\0\0\0" + bytes(8) + b"\x01" + bytes(15) + b"\x63\0\0\0" + bytes(64), "unknown type 99"),
+    ],
+)
+def test_another_file_is_named_for_what_it_is(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content)
+    assert sentence in _problem(path)
+
+
+def test_every_part_of_a_split_model_must_be_there(tmp_path: Path) -> None:
+    parts = [tmp_path / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    for part in parts:
+        gguf(part, {**LLAMA, "split.count": 3})
+    model = require_model(Settings(model_path=parts[0]))
+    assert model.files == tuple(parts)
+    assert model.parameters == 3 * 64
+    assert f"give '{parts[0]}'" in _problem(parts[1])
+    parts[2].write_bytes(parts[2].read_bytes()[:-10])
+    assert f"'{parts[2]}' is truncated" in _problem(parts[0])
+    parts[2].unlink()
+    assert "missing beside it: m-00003-of-00003.gguf" in _problem(parts[0])
+
+
+def test_a_part_with_another_name_cannot_find_the_others(tmp_path: Path) -> None:
+    assert "must be named NAME-00001-of-00002.gguf" in _problem(gguf(tmp_path / "m.gguf", {**LLAMA, "split.count": 2}))

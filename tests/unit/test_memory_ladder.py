@@ -1,0 +1,148 @@
+"""What is tried when memory is short, and what is remembered of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.memory.ladder import Fit, Ladder, asked_for
+from mistral_api.supervisor.memory.remembered import RememberedFits, fits_file
+from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, oom_kills, shortage_in
+from mistral_api.supervisor.model import Model, require_model
+from tests.gguf_files import gguf
+
+ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """A model of 32 blocks and a context of 4096 tokens."""
+    return require_model(Settings(model_path=gguf(tmp_path / "m.gguf")))
+
+
+def _steps(model: Model, shortage: Shortage, settings: Settings) -> list[Fit]:
+    ladder, steps = Ladder(settings, model), [asked_for(settings)]
+    while (below := ladder.below(steps[-1], shortage)) is not None:
+        assert below not in steps
+        steps.append(below)
+        shortage = shortage if below.on_device else Shortage.HOST
+    return steps
+
+
+def test_a_card_gets_fewer_layers_then_a_smaller_cache_then_nothing(model: Model) -> None:
+    assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="auto", context_size=32768)) == [
+        Fit("auto", 32768),
+        Fit("22", 32768),
+        Fit("14", 32768),
+        Fit("9", 32768),
+        Fit("9", 32768, "q8_0"),
+        Fit("9", 16384, "q8_0"),
+        Fit("0", 32768),
+        # From here on it is the machine's own memory that was short.
+        Fit("0", 32768, "q8_0"),
+        Fit("0", 16384, "q8_0"),
+        Fit("0", 8192, "q8_0"),
+    ]
+
+
+def test_a_number_of_layers_is_where_it_begins(model: Model) -> None:
+    layers = [fit.gpu_layers for fit in _steps(model, Shortage.DEVICE, Settings(gpu_layers="20", context_size=8192))]
+    assert layers[:3] == ["20", "13", "13"]
+
+
+def test_more_layers_than_the_model_has_are_all_of_them(model: Model) -> None:
+    assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="999", context_size=8192))[1].gpu_layers == "22"
+
+
+def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: Model) -> None:
+    # A context of 0 gives each of the 4 slots the model's own 4096 tokens.
+    assert _steps(model, Shortage.HOST, Settings(gpu_layers="auto", context_size=0)) == [
+        Fit("auto", 0),
+        Fit("auto", 0, "q8_0"),
+        Fit("auto", 8192, "q8_0"),
+        Fit("auto", 4096, "q8_0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "shortage"),
+    [
+        (
+            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3584.00 MiB on device 0: cudaMalloc failed: "
+            "out of memory",
+            Shortage.DEVICE,
+        ),
+        ("CUDA error: out of memory", Shortage.DEVICE),
+        ("llama_model_load: error loading model: unable to allocate CUDA0 buffer", Shortage.DEVICE),
+        ("llama_model_load: error loading model: unable to allocate Vulkan0 buffer", Shortage.DEVICE),
+        ("ggml_gallocr_reserve_n_impl: failed to allocate ROCm1 buffer of size 99", Shortage.DEVICE),
+        ("ggml_vulkan: Device memory allocation of size 4294967296 failed.", Shortage.DEVICE),
+        ("ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory", Shortage.DEVICE),
+        ("alloc_tensor_range: failed to allocate CPU buffer of size 8589934592", Shortage.HOST),
+        ("llama_model_load: error loading model: unable to allocate CPU_REPACK buffer", Shortage.HOST),
+        ("unable to allocate CUDA_Host buffer", Shortage.HOST),
+        ("ggml_aligned_malloc: insufficient memory (attempted to allocate 9000.00 MB)", Shortage.HOST),
+        ("error: the model could not be loaded: std::bad_alloc", Shortage.HOST),
+        ("mmap failed: Cannot allocate memory", Shortage.HOST),
+        ("WARNING: failed to allocate 128.00 MB of pinned memory", None),
+        ("llama_model_load: error loading model: missing tensor 'token_embd.weight'", None),
+        ("common_fit_params: projected to use 7000 MiB of device memory", None),
+    ],
+)
+def test_llama_cpps_words_say_which_memory_was_short(line: str, shortage: Shortage | None) -> None:
+    for on_device in (True, False):
+        assert shortage_in(["a line before", line, "and one after"], on_device=on_device) is shortage
+
+
+def test_words_that_do_not_say_which_mean_the_card_where_one_is_used() -> None:
+    line = "llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache"
+    assert shortage_in([line], on_device=True) is Shortage.DEVICE
+    assert shortage_in([line], on_device=False) is Shortage.HOST
+
+
+@pytest.mark.skipif(oom_kills() is None, reason="this kernel does not count its kills for want of memory")
+def test_only_the_kernels_own_kill_is_taken_for_one() -> None:
+    kills = oom_kills()
+    assert kills is not None
+    assert killed_for_memory(-9, kills - 1)
+    assert not killed_for_memory(-9, kills)  # somebody's kill -9
+    assert not killed_for_memory(-11, kills - 1)
+    assert not killed_for_memory(-9, None)
+
+
+def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, model: Model) -> None:
+    settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
+    assert RememberedFits(settings, model, ENGINE).recall() is None
+    RememberedFits(settings, model, ENGINE).remember(Fit("13", 8192))
+    assert RememberedFits(settings, model, ENGINE).recall() == Fit("13", 8192)
+
+    for other in (
+        dataclasses.replace(settings, context_size=4096),
+        dataclasses.replace(settings, gpu_layers="33"),
+        dataclasses.replace(settings, parallel=1),
+    ):
+        assert RememberedFits(other, model, ENGINE).recall() is None
+    assert RememberedFits(settings, model, Engine("bundled", ())).recall() is None
+    os.utime(model.path, ns=(1, 1))
+    assert RememberedFits(settings, model, ENGINE).recall() is None
+
+
+def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, model: Model) -> None:
+    settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
+    remembered = RememberedFits(settings, model, ENGINE)
+    remembered.remember(Fit("13", 8192))
+    remembered.remember(Fit("30", 8192))
+    assert remembered.recall() is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"PATH": 1}', '{"PATH": {"circumstances": {}}}'])
+def test_a_file_that_makes_no_sense_remembers_nothing(tmp_path: Path, model: Model, content: str) -> None:
+    settings = Settings(data_dir=tmp_path)
+    fits_file(tmp_path).parent.mkdir()
+    fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)))
+    assert RememberedFits(settings, model, ENGINE).recall() is None

@@ -1,0 +1,113 @@
+"""Slow is not hung: what counts is whether anything advances."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mistral_api.supervisor.probe import Work, _work_of_metrics, _work_of_slots
+from mistral_api.supervisor.progress import ProgressWatch
+
+IDLE = Work(0, ())
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """The time now, in seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at 0."""
+    return Clock()
+
+
+@pytest.fixture
+def watch(clock: Clock) -> ProgressWatch:
+    """A watch that calls a server hung after a minute."""
+    return ProgressWatch(60, clock)
+
+
+def test_an_idle_server_never_hangs(watch: ProgressWatch, clock: Clock) -> None:
+    for clock.now in range(0, 1000, 10):
+        watch.saw(IDLE)
+        assert watch.hang(computing=False) is None
+
+
+def test_a_prompt_of_half_an_hour_that_advances_is_left_alone(watch: ProgressWatch, clock: Clock) -> None:
+    for clock.now in range(0, 1800, 50):
+        watch.saw(Work(1, clock.now))
+        assert watch.hang(computing=False) is None
+
+
+def test_one_slot_that_advances_is_enough(watch: ProgressWatch, clock: Clock) -> None:
+    for clock.now in range(0, 600, 30):
+        watch.saw(Work(2, ("still", clock.now)))
+        assert watch.hang(computing=False) is None
+
+
+def test_busy_slots_that_stand_still_are_a_hang(watch: ProgressWatch, clock: Clock) -> None:
+    for clock.now in range(100, 160, 10):
+        watch.saw(Work(2, "still"))
+        assert watch.hang(computing=False) is None
+    clock.now = 160
+    watch.saw(Work(2, "still"))
+    assert watch.hang(computing=False) == "none of its 2 busy slots has advanced for 60 s"
+
+
+def test_a_request_that_ends_and_a_new_one_start_over(watch: ProgressWatch, clock: Clock) -> None:
+    for clock.now, work in ((0, Work(1, "a")), (50, IDLE), (60, Work(1, "a")), (110, Work(1, "a"))):
+        watch.saw(work)
+        assert watch.hang(computing=False) is None
+
+
+def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: ProgressWatch, clock: Clock) -> None:
+    watch.saw(Work(1, "a"))
+    clock.now = 60
+    watch.saw(None)
+    assert watch.hang(computing=True) is None
+    assert watch.hang(computing=False) == "it has not answered for 60 s"
+    clock.now = 600
+    assert watch.hang(computing=True) == "it has not answered for 600 s"
+
+
+def test_a_watch_that_was_itself_held_up_asks_before_it_judges(watch: ProgressWatch, clock: Clock) -> None:
+    watch.saw(Work(1, "a"))
+    clock.now = 3600
+    watch.saw(Work(1, "b"))
+    assert watch.hang(computing=False) is None
+
+
+def test_slots_tell_prompt_progress_and_tokens_decoded() -> None:
+    def work(**counts: object) -> Work | None:
+        busy: dict[str, object] = {"id": 1, "id_task": 5, "is_processing": True, "n_prompt_tokens_processed": 64}
+        busy["next_token"] = [{"n_decoded": 3}]
+        return _work_of_slots(json.dumps([{"id": 0, "is_processing": False}, busy | counts]).encode())
+
+    first = work()
+    assert first is not None
+    assert first.busy == 1
+    assert work() == first
+    for other in ({"n_prompt_tokens_processed": 128}, {"next_token": [{"n_decoded": 4}]}, {"id_task": 6}):
+        assert work(**other) != first
+    # Builds of 2024 have no list there.
+    assert work(next_token={"n_decoded": 3}) == first
+    assert work(next_token=[]) is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b"[1]", b'[{"id": 0}]', b"null"])
+def test_slots_that_make_no_sense_are_no_answer(body: bytes) -> None:
+    assert _work_of_slots(body) is None
+
+
+def test_metrics_tell_requests_and_computations() -> None:
+    text = b"# HELP x\nllamacpp:requests_processing 2\nllamacpp:n_decode_total 1.5e+06\nllamacpp:other 1\n"
+    assert _work_of_metrics(text) == Work(2, 1500000.0)
+    assert _work_of_metrics(b"llamacpp:requests_processing 2\n") is None
+    assert _work_of_metrics(b"llamacpp:requests_processing x\nllamacpp:n_decode_total 1\n") is None
