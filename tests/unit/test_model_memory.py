@@ -1,0 +1,59 @@
+"""The memory a model needs and the layers that fit, against values worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistral_api.models.errors import UnknownModel
+from mistral_api.models.known import KNOWN, known_model, model_in
+from mistral_api.models.memory import Architecture, bytes_for_all_layers, gpu_layers, layers_by_card
+
+GIB = 1024**3
+MISTRAL_7B = Architecture(blocks=32, kv_heads=8, head_size=128)
+FILE = 4_372_812_000
+
+
+def test_a_blocks_kv_cache() -> None:
+    # Keys and values: 2 x 8192 tokens x 8 heads x 128 numbers x 2 bytes = 32 MiB; 1 GiB in 32 blocks.
+    assert MISTRAL_7B.kv_bytes(8192) == 33_554_432
+    assert 32 * MISTRAL_7B.kv_bytes(8192) == GIB
+    assert MISTRAL_7B.kv_bytes(32768) == 4 * 33_554_432
+
+
+def test_what_all_layers_need() -> None:
+    # 4 372 812 000 of weights + 1 073 741 824 of KV cache + 1 073 741 824 in reserve.
+    assert bytes_for_all_layers(MISTRAL_7B, FILE) == 6_520_295_648
+
+
+def test_the_layers_that_fit() -> None:
+    # A layer: 4 372 812 000 / 33 = 132 509 454.5 of weights, with its KV cache 166 063 886.5 bytes.
+    # 4 GiB less the reserve: 3 221 225 472 / 166 063 886.5 = 19.4; 6 GiB: 5 368 709 120 / 166 063 886.5 = 32.3, and
+    # the output layer with the rest needs 6.07 GiB; 8 GiB hold everything.
+    assert layers_by_card(MISTRAL_7B, FILE) == {4: "19", 6: "32", 8: "all"}
+    # With 32768 tokens a layer is 132 509 454.5 + 134 217 728 = 266 727 182.5: (8 - 1) GiB / that = 28.2.
+    assert gpu_layers(MISTRAL_7B, FILE, 8 * GIB, context=32768) == "28"
+
+
+def test_the_edges() -> None:
+    needed = bytes_for_all_layers(MISTRAL_7B, FILE)
+    assert gpu_layers(MISTRAL_7B, FILE, needed) == "all"
+    assert gpu_layers(MISTRAL_7B, FILE, needed - 1) == "32"
+    assert gpu_layers(MISTRAL_7B, FILE, GIB // 2) == "0"
+
+
+def test_known_models_are_found_by_name_and_repository() -> None:
+    assert len({model.name for model in KNOWN}) == len({model.repo for model in KNOWN}) == len(KNOWN)
+    model = known_model("Mistral-7B-Instruct")
+    assert model_in(model.repo) is model
+    assert model_in("somebody/else") is None
+    with pytest.raises(UnknownModel, match=r"mistral-7b-instruct, .*owner/repository:file\.gguf"):
+        known_model("mistral-70b")
+
+
+def test_the_table_in_the_documents_is_what_the_code_works_out() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "operation.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| model (Q4_K_M, context of 8192"))
+    expected = [f"| `{model.name}` | {' | '.join(model.row()[1:-1])} |" for model in KNOWN]
+    assert lines[start + 2 : start + 2 + len(KNOWN) + 1] == [*expected, ""]
