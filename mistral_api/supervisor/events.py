@@ -8,9 +8,6 @@ from typing import Literal, TypeAlias
 
 from mistral_api.notification import ServiceManager
 
-# How much longer a start may take, said again and again while a model is loaded.
-EXTENSION_SECONDS = 60.0
-
 Event: TypeAlias = Literal["stop", "exited"]
 
 
@@ -22,27 +19,17 @@ class Events:
 
     def __init__(self, manager: ServiceManager | None = None) -> None:
         self._manager = manager or ServiceManager()
-        self._extended_at = float("-inf")
-        # Until the first model is loaded the manager waits for the end of the start, and has no watchdog.
-        self.starting = True
         self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.stopping = False
 
     def wait(self, seconds: float) -> None:
         """Wait for one event, at most so long."""
-        self._tell_manager()
+        self._manager.alive()
         try:
             event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
         except queue.Empty:
             return
         self.stopping = self.stopping or event == "stop"
-
-    def _tell_manager(self) -> None:
-        self._manager.alive()
-        now = time.monotonic()
-        if self.starting and now - self._extended_at > EXTENSION_SECONDS / 2:
-            self._extended_at = now
-            self._manager.extend_timeout(EXTENSION_SECONDS)
 
     def pause(self, seconds: float) -> None:
         """Wait so long; only a request to stop ends it early."""

@@ -124,7 +124,6 @@ class Life:
 
     def _became_ready(self, attendant: Attendant) -> None:
         self._ready_at = time.monotonic()
-        self._events.starting = False
         attendant.became_ready()
         self._reporter.enter(State.READY)
         pid = self._process.identity.pid
@@ -137,7 +136,7 @@ class Life:
         while self._running():
             work = self._probe.work()
             progress.saw(work)
-            computing = progress.still_seconds > READY_PROBE_SECONDS and processor.computing()
+            computing = (work is None or work.busy > 0) and processor.computing()
             problem = progress.hang(computing=computing) or attendant.while_ready()
             if problem is not None and self._running():
                 return problem

@@ -40,11 +40,6 @@ class ProgressWatch:
         """How long ago the last answer came."""
         return self._clock() - self._answered_at
 
-    @property
-    def still_seconds(self) -> float:
-        """How long ago anything was seen to advance."""
-        return self._clock() - min(self._answered_at, self._advanced_at)
-
     def hang(self, *, computing: bool) -> str | None:
         """Why the server is to be ended, or None; ``computing``: several of its threads use the processor."""
         patience = self._hang_seconds * (COMPUTING_FACTOR if computing else 1)

@@ -21,6 +21,8 @@ from mistral_api.supervisor.status import ModelServerStatus, Restart, write_stat
 log = logging.getLogger(__name__)
 
 LAST_RESTARTS, SHOWN_LINES = 20, 20
+# What the service manager is asked for: saving caches and ending the server are bounded well below it.
+STOP_SECONDS = 60.0
 
 
 class Reporter:
@@ -117,10 +119,12 @@ class Reporter:
         self._write()
 
     def _tell_manager(self) -> None:
-        if self.state is State.READY:
+        """Ready means that this loop turns: the watchdog begins then, and a model may take long to be loaded."""
+        if self.state is State.STARTING:
             self._manager.ready()
-        elif self.state in (State.STOPPING, State.FATAL):
+        elif self.state is State.STOPPING:
             self._manager.stopping()
+            self._manager.extend_timeout(STOP_SECONDS)
         said = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
         self._manager.status(f"{self._status.model} {self.state}{said}")
 
