@@ -6,6 +6,7 @@ import click
 
 from mistral_api.cli.export import export
 from mistral_api.cli.prune import prune
+from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats
 from mistral_api.version import VERSION
 
@@ -19,5 +20,5 @@ def main() -> None:
     """
 
 
-for _command in (export, prune, stats):
+for _command in (export, prune, service, stats):
     main.add_command(_command)
