@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.data_dir import is_root, make_data_dir
@@ -23,24 +22,25 @@ LINGERING = Path("/var/lib/systemd/linger")
 class SystemdRegistration:
     """The units of one scope. Every failure is a RegistrationError, and changes nothing."""
 
-    def __init__(self, *, user: bool, account: str, folder: Path | None = None) -> None:
-        """``account`` runs the units of the system; a user's own run as that user."""
+    def __init__(self, *, user: bool, account: str, folder: Path | None = None, project: Path = PROJECT) -> None:
+        """``account`` runs the units of the system; a user's own run as that user. ``folder`` holds the units."""
         self._user = user
         self._account_name = account
+        self._project = project
         self._systemctl = Systemctl(user=user)
-        self._files = UnitFiles(folder or (_user_folder() if user else SYSTEM_FOLDER))
+        self._files = UnitFiles(folder or (_user_folder() if user else SYSTEM_FOLDER), project)
 
     def texts(self) -> dict[Path, str]:
         """What an installation would write, by file."""
         self._require_right()
         account = self._account()
-        return self._texts(surroundings(PROJECT, account), account)
+        return self._texts(surroundings(self._project, account), account)
 
     def install(self, *, now: bool) -> list[str]:
         """Write and enable the units, and start them where asked to; lines for whoever asked."""
         self._require_right()
         account = self._account()
-        found = surroundings(PROJECT, account)
+        found = surroundings(self._project, account)
         texts = self._texts(found, account)
         self._files.require_free(texts)
         if not self._systemctl.running():
@@ -97,10 +97,12 @@ class SystemdRegistration:
         hints = []
         systemctl = "systemctl --user" if self._user else "systemctl"
         if not now:
-            hints.append(f"They start with the system; at once: {systemctl} start {_names(texts)}")
+            hints.append(
+                f"They start with the system; at once: {systemctl} start {' '.join(path.stem for path in texts)}"
+            )
         if self._user and not (LINGERING / account.name).exists():
             hints.append("They end when you log out, unless you run once: loginctl enable-linger")
-        dotenv = PROJECT / ".env"
+        dotenv = self._project / ".env"
         if dotenv.exists() and dotenv.stat().st_mode & 0o004:
             hints.append(f"Every account can read {dotenv}; if it holds a password: chmod o-rwx {dotenv}")
         return hints
@@ -132,10 +134,6 @@ def _detail(shown: dict[str, str]) -> str:
     if shown.get("Result", "success") != "success":
         parts.append(f"last result: {shown['Result']}")
     return ", ".join(part for part in (*parts, shown.get("StatusText", "")) if part)
-
-
-def _names(paths: Sequence[Path] | dict[Path, str]) -> str:
-    return " ".join(path.stem for path in paths)
 
 
 def _user_folder() -> Path:

@@ -8,20 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mistral_api.registration.errors import RegistrationError
-from mistral_api.registration.names import PROJECT, SERVICES
+from mistral_api.registration.names import SERVICES
 from mistral_api.registration.units import file_name, is_ours, project_of
 
 
 class UnitFiles:
-    """The files of the services in one folder."""
+    """The files of one project's services in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: Path) -> None:
         self.folder = folder
+        self._project = str(project)
 
     def written(self) -> dict[Path, str]:
-        """Those that we have written for this project, with their text. Raises RegistrationError."""
+        """Those that we have written for the project, with their text. Raises RegistrationError."""
         return {
-            path: text for path, text in self._there().items() if is_ours(text) and project_of(text) == str(PROJECT)
+            path: text for path, text in self._there().items() if is_ours(text) and project_of(text) == self._project
         }
 
     def require_free(self, paths: Iterable[Path]) -> None:
@@ -33,7 +34,7 @@ class UnitFiles:
                 continue
             if not is_ours(text):
                 raise RegistrationError(f"'{path}' was not written by this command; move it away first.")
-            if project_of(text) != str(PROJECT):
+            if project_of(text) != self._project:
                 raise RegistrationError(f"'{path}' runs the project in '{project_of(text)}': uninstall it there first.")
 
     @contextlib.contextmanager
