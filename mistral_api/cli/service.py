@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from mistral_api.data_dir import is_root
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.report import exit_code
 
@@ -40,12 +39,12 @@ def service() -> None:
 
 @service.command()
 @_scope
-@click.option("--account", default="mistral-api", show_default=True, help="Who runs the system's units (Linux).")
+@click.option("--account", help="Who runs the units of the system (Linux).  [default: mistral-api, made if need be]")
 @click.option("--print", "only_print", is_flag=True, help="Show what would be written, and write nothing.")
 @click.option("--now", is_flag=True, help="Start the services too.")
-def install(user: bool | None, account: str, only_print: bool, now: bool) -> None:
+def install(user: bool | None, account: str | None, only_print: bool, now: bool) -> None:
     """Write and enable two services, each restarted by itself; running it again brings them up to date."""
-    registration = _registration(user, account)
+    registration = Registration(user=user, account=account)
     if only_print:
         for place, text in registration.texts().items():
             click.echo(f"# ---- {place}\n{text}")
@@ -58,7 +57,7 @@ def install(user: bool | None, account: str, only_print: bool, now: bool) -> Non
 @_scope
 def uninstall(user: bool | None) -> None:
     """Stop the services and remove what install has written. Data are kept."""
-    for line in _registration(user).uninstall():
+    for line in Registration(user=user, account=None).uninstall():
         click.echo(line)
 
 
@@ -70,11 +69,7 @@ def status(context: click.Context, user: bool | None) -> None:
 
     Exit codes: 0 all run, 3 one does not run, 4 one is not installed or nobody knows.
     """
-    states = _registration(user).states()
+    states = Registration(user=user, account=None).states()
     for each in states:
         click.echo(f"{each.name}: {each.state}{f' ({each.detail})' if each.detail else ''}")
     context.exit(exit_code(states))
-
-
-def _registration(user: bool | None, account: str = "") -> Registration:
-    return Registration(user=not is_root() if user is None else user, account=account)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mistral_api.data_dir import is_root, make_data_dir
+from mistral_api.embedded.postgres.account import ACCOUNT_NAME
 from mistral_api.registration.accounts import ServiceAccount, account_named, device_groups, made, own_account
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.names import API, PROJECT, SERVICES, Service
@@ -22,10 +23,18 @@ LINGERING = Path("/var/lib/systemd/linger")
 class SystemdRegistration:
     """The units of one scope. Every failure is a RegistrationError, and changes nothing."""
 
-    def __init__(self, *, user: bool, account: str, folder: Path | None = None, project: Path = PROJECT) -> None:
-        """``account`` runs the units of the system; a user's own run as that user. ``folder`` holds the units."""
+    def __init__(
+        self, *, user: bool | None, account: str | None, folder: Path | None = None, project: Path = PROJECT
+    ) -> None:
+        """Of a user, or of the system, which is root's default; ``folder`` holds the units.
+
+        ``account`` runs the units of the system, by default one of our own; a user's units run as that user.
+        """
+        user = not is_root() if user is None else user
+        if user and account:
+            raise RegistrationError("--account is for units of the system; a user's own run as that user.")
         self._user = user
-        self._account_name = account
+        self._account_name = account or ACCOUNT_NAME
         self._project = project
         self._systemctl = Systemctl(user=user)
         self._files = UnitFiles(folder or (_user_folder() if user else SYSTEM_FOLDER), project)
@@ -49,7 +58,7 @@ class SystemdRegistration:
         _make_data_dir(found.data_dir, account)
         self._enable(texts)
         if now:
-            self._systemctl.do("start", *(path.name for path in texts))
+            self._start(texts)
         return [*(f"written and enabled: {path}" for path in texts), *self._hints(texts, account, now=now)]
 
     def uninstall(self) -> list[str]:
@@ -92,6 +101,12 @@ class SystemdRegistration:
         with self._files.replaced(texts, surplus):
             self._systemctl.do("daemon-reload")
             self._systemctl.do("enable", *(path.name for path in texts))
+
+    def _start(self, texts: dict[Path, str]) -> None:
+        try:
+            self._systemctl.do("start", *(path.name for path in texts))
+        except RegistrationError as error:
+            raise RegistrationError(f"The units are installed and enabled, but do not start: {error}") from error
 
     def _hints(self, texts: dict[Path, str], account: ServiceAccount, *, now: bool) -> list[str]:
         hints = []

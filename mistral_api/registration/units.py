@@ -130,12 +130,13 @@ RestartSec=5
 TimeoutStartSec=180
 # Running answers get SHUTDOWN_SECONDS; it asks for that time by itself.
 TimeoutStopSec=90""",
-    SUPERVISOR: """\
+    SUPERVISOR: f"""\
 Restart=always
 RestartSec=2
 # 2: it cannot start, and has said why; 3: it has given the model server up. Restarting would help neither.
-RestartPreventExitStatus=2 3
-# It asks for more time by itself while a large model loads.
+RestartPreventExitStatus={" ".join(map(str, SUPERVISOR.final))}
+# It has started once its checks are done and its loop runs: from then on the watchdog looks after it, while the
+# model loads for as long as it takes.
 TimeoutStartSec=180
 # A check that cannot be interrupted takes up to 30 s, saving caches 10 s, ending the model server 15 s.
 TimeoutStopSec=90""",

@@ -51,7 +51,7 @@ class Machine:
 
     def registration(self, *, user: bool = True, project: Path | None = None) -> SystemdRegistration:
         folder = self.units if not user else None
-        return SystemdRegistration(user=user, account=ACCOUNT_NAME, folder=folder, project=project or self.project)
+        return SystemdRegistration(user=user, account=None, folder=folder, project=project or self.project)
 
     def configure(self, **settings: object) -> None:
         lines = [f"{name}='{value}'\n" for name, value in settings.items()]
