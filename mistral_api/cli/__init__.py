@@ -7,6 +7,7 @@ import click
 from mistral_api.cli.export import export
 from mistral_api.cli.prune import prune
 from mistral_api.cli.pull import pull
+from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats
 from mistral_api.version import VERSION
 
@@ -20,5 +21,5 @@ def main() -> None:
     """
 
 
-for _command in (export, prune, pull, stats):
+for _command in (export, prune, pull, service, stats):
     main.add_command(_command)

@@ -114,6 +114,16 @@ def test_as_root_in_a_home_that_only_root_enters_no_mode_changes(tmp_path: Path)
         subprocess.run(["/bin/rm", "-rf", str(base)], check=True)
 
 
+@as_root
+def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir: Path) -> None:
+    home = data_dir / "postgres"
+    home.mkdir(parents=True)
+    os.chown(home, 54321, 54321)
+    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+        start_embedded_postgres(data_dir)
+    assert not list(home.iterdir())
+
+
 def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")

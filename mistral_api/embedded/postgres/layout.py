@@ -64,7 +64,17 @@ def make_home(data_dir: Path) -> Path:
         home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
     except OSError as error:
         raise _unwritable(home, error) from error
+    _require_ours(home)
     return home
+
+
+def _require_ours(home: Path) -> None:
+    """Root must not make a second database, and a second password, beside those of an account's own server."""
+    owner = home.stat().st_uid
+    if is_root() and owner != 0:
+        raise EmbeddedPostgresError(
+            f"DATA_DIR: '{home}' belongs to the account with the number {owner}: run this as that account, not as root."
+        )
 
 
 def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:

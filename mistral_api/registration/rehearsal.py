@@ -1,0 +1,112 @@
+"""``python -m mistral_api.registration.rehearsal``: what a service will find, seen as the service will see it.
+
+Run under the service's account, in its folder and without the environment of whoever installs it. It prints
+what the installation needs to know as JSON, or says in one sentence what would keep the service from starting.
+No secret is printed: the settings themselves stay here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from mistral_api.database import MIGRATIONS
+from mistral_api.embedded.demo_model import DemoModelMissing
+from mistral_api.security.access import require_safe_listener
+from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.supervisor.model import model_file
+
+CANNOT_RUN = 2
+
+
+class _CannotRun(RuntimeError):
+    """A sentence for the operator."""
+
+
+def main() -> int:
+    """0 with the findings on the standard output, 2 with a sentence on the standard error stream."""
+    try:
+        settings = _settings()
+        _require_data_dir(settings.data_dir)
+        needed = _required_files(settings) if settings.supervised else []
+    except (SettingError, DemoModelMissing, _CannotRun) as error:
+        click.echo(error, err=True)
+        return CANNOT_RUN
+    found = {
+        "data_dir": str(settings.data_dir),
+        "api_port": settings.api_port,
+        "supervised": settings.supervised,
+        "needed": [str(path) for path in (Path(sys.executable), *needed)],
+    }
+    click.echo(json.dumps(found))
+    return 0
+
+
+def _settings() -> Settings:
+    dotenv = Path.cwd() / ".env"
+    if dotenv.exists() and not os.access(dotenv, os.R_OK):
+        raise _CannotRun(f"'{dotenv}' cannot be read by {_who()}: give it the account's group and mode 640.")
+    if not os.access(MIGRATIONS / "env.py", os.R_OK):
+        raise _CannotRun(f"'{MIGRATIONS}' cannot be read by {_who()}.")
+    settings = load_settings()
+    require_safe_listener(settings)
+    return settings
+
+
+def _require_data_dir(data_dir: Path) -> None:
+    """What is there must be ours alone: data of another account are not taken over, nor half of them."""
+    if not data_dir.exists():
+        parent = next(folder for folder in data_dir.parents if folder.exists())
+        if not os.access(parent, os.X_OK):
+            raise _CannotRun(f"DATA_DIR: '{data_dir}' cannot be reached by {_who()}.")
+        return
+    if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise _not_ours(data_dir)
+    for path in (data_dir, *data_dir.iterdir()):
+        if hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid():
+            raise _not_ours(path)
+    if any((data_dir / "postgres" / name).exists() for name in ("server", "location.txt")) and not _is_root():
+        raise _CannotRun(
+            f"DATA_DIR: '{data_dir}' holds the PostgreSQL of a server that ran as root; docs/operation.md says how "
+            "to hand it over, or choose another DATA_DIR."
+        )
+
+
+def _not_ours(path: Path) -> _CannotRun:
+    return _CannotRun(
+        f"DATA_DIR: '{path}' belongs to another account than {_who()}; set another DATA_DIR in .env, "
+        "or hand it over first (docs/operation.md says how)."
+    )
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def _required_files(settings: Settings) -> list[Path]:
+    """The model, and the program that serves it where one is named."""
+    model, program = model_file(settings).absolute(), settings.llama_server_bin
+    try:
+        model.open("rb").close()
+    except OSError as error:
+        raise _CannotRun(f"MODEL_PATH: '{model}' cannot be read by {_who()}: {error.strerror}.") from error
+    if program is None:
+        return [model]
+    found = shutil.which(program)
+    if found is None:
+        raise _CannotRun(f"LLAMA_SERVER_BIN: '{program}' cannot be run by {_who()}.")
+    return [model, Path(found).absolute()]
+
+
+def _who() -> str:
+    """The account, as the installation names it."""
+    return f"the account '{os.environ.get('USER', '')}'"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

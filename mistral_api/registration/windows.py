@@ -1,0 +1,228 @@
+"""The services with Windows' Service Control Manager. Not yet run on Windows: see docs/operation.md.
+
+They run as LocalService, which has no rights but those of any user: not as the system. The functions are
+those of winsvc.h, by pywin32.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform != "win32":
+    raise ImportError("The Service Control Manager is Windows'.")
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pywintypes
+import win32service
+
+from mistral_api.data_dir import make_data_dir
+from mistral_api.registration.errors import RegistrationError
+from mistral_api.registration.names import API, PROJECT, SERVICES, Service
+from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, ServiceState
+from mistral_api.settings import SettingError, load_settings
+
+ACCOUNT = r"NT AUTHORITY\LocalService"
+LOCAL_SERVICE_SID = "*S-1-5-19"
+ICACLS_SECONDS = 60.0
+# Restarted after so many milliseconds, the last as often as need be; an hour without a failure begins anew.
+RESTART_MS = (2_000, 10_000, 60_000)
+RESET_SECONDS = 3600
+# winerror.h
+ACCESS_DENIED, DOES_NOT_EXIST, NOT_ACTIVE, ALREADY_RUNNING = 5, 1060, 1062, 1056
+_STATES = {
+    win32service.SERVICE_RUNNING: "running",
+    win32service.SERVICE_START_PENDING: "starting",
+    win32service.SERVICE_STOP_PENDING: "stopping",
+    win32service.SERVICE_STOPPED: "stopped",
+}
+
+
+class WindowsRegistration:
+    """The two services. Every failure is a RegistrationError."""
+
+    def __init__(self, *, user: bool | None, account: str | None) -> None:
+        if user is not None or account is not None:
+            raise RegistrationError(f"--user, --system and --account are for Linux; here services run as {ACCOUNT}.")
+
+    def texts(self) -> dict[Path, str]:
+        """What an installation would register, by service."""
+        return {Path(each.name): f"{_command(each)}\nas {ACCOUNT}\n" for each in _services(_data_dir_and_kind()[1])}
+
+    def install(self, *, now: bool) -> list[str]:
+        """Register both, or bring them up to date; lines for whoever asked."""
+        _require_reachable()
+        data_dir, supervised = _data_dir_and_kind()
+        services = _services(supervised)
+        with _manager(win32service.SC_MANAGER_CREATE_SERVICE) as manager:
+            _grant(data_dir)
+            for each in SERVICES:
+                if each in services:
+                    _register(manager, each)
+                else:
+                    _remove(manager, each)
+            if now:
+                for each in services:
+                    _start(manager, each)
+        return [f"registered: {each.name}" for each in services] + ["They start with Windows, a little after it."]
+
+    def uninstall(self) -> list[str]:
+        """Stop and remove both; data stay where they are."""
+        with _manager(win32service.SC_MANAGER_CONNECT) as manager:
+            removed = [each.name for each in reversed(SERVICES) if _remove(manager, each)]
+        if not removed:
+            raise RegistrationError("No service of ours is installed.")
+        return [f"removed: {name}" for name in removed] + ["The data stay where they are."]
+
+    def states(self) -> list[ServiceState]:
+        """How each service is."""
+        with _manager(win32service.SC_MANAGER_CONNECT) as manager:
+            return [_state(manager, each) for each in SERVICES]
+
+
+def _services(supervised: bool) -> tuple[Service, ...]:
+    """No supervisor where somebody else runs the model server."""
+    return SERVICES if supervised else (API,)
+
+
+def _data_dir_and_kind() -> tuple[Path, bool]:
+    """DATA_DIR as a service will have it, and whether a model server is to be supervised."""
+    try:
+        with contextlib.chdir(PROJECT):
+            settings = load_settings()
+    except SettingError as error:
+        raise RegistrationError(str(error)) from error
+    return settings.data_dir, settings.supervised
+
+
+def _require_reachable() -> None:
+    """What lies in a user's profile is closed to LocalService."""
+    profiles = Path(os.environ.get("PUBLIC", r"C:\Users\Public")).parent
+    for what, place in (("The project", PROJECT), ("Python", Path(sys.base_prefix))):
+        if place.is_relative_to(profiles):
+            raise RegistrationError(
+                f"{what} lies in '{place}', where {ACCOUNT} cannot read: it must be outside of '{profiles}'."
+            )
+
+
+def _grant(data_dir: Path) -> None:
+    """Let the account write DATA_DIR and what will be in it (icacls: OI and CI hand the right down, M is modify)."""
+    try:
+        make_data_dir(data_dir)
+    except OSError as error:
+        raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
+    icacls = Path(os.environ["SYSTEMROOT"], "System32", "icacls.exe")
+    done = subprocess.run(
+        [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=ICACLS_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RegistrationError(f"DATA_DIR: {ACCOUNT} cannot be let into '{data_dir}': {done.stderr.strip()}")
+
+
+def _command(service: Service) -> str:
+    """The host in the environment's Python. pythonservice.exe, pywin32's own host, knows no environments."""
+    return f'"{sys.executable}" -m mistral_api.registration.windows_host {service.name}'
+
+
+@contextlib.contextmanager
+def _manager(access: int) -> Iterator[Any]:
+    """The Service Control Manager; its errors become sentences."""
+    try:
+        manager = win32service.OpenSCManager(None, None, access | win32service.SC_MANAGER_CONNECT)
+        try:
+            yield manager
+        finally:
+            win32service.CloseServiceHandle(manager)
+    except pywintypes.error as error:
+        advice = " Run this as an administrator." if error.winerror == ACCESS_DENIED else ""
+        raise RegistrationError(f"The Service Control Manager refuses: {error.strerror}{advice}") from error
+
+
+@contextlib.contextmanager
+def _opened(manager: Any, service: Service, access: int) -> Iterator[Any]:
+    """One service, or None where it is not registered."""
+    try:
+        handle = win32service.OpenService(manager, service.name, access)
+    except pywintypes.error as error:
+        if error.winerror != DOES_NOT_EXIST:
+            raise
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        win32service.CloseServiceHandle(handle)
+
+
+def _register(manager: Any, service: Service) -> None:
+    """Create the service, or change one that is there, and say how it is started and restarted."""
+    kind, start = win32service.SERVICE_WIN32_OWN_PROCESS, win32service.SERVICE_AUTO_START
+    on_error, command, title = win32service.SERVICE_ERROR_NORMAL, _command(service), service.title
+    everything = win32service.SERVICE_ALL_ACCESS
+    with _opened(manager, service, everything) as handle:
+        if handle is not None:
+            win32service.ChangeServiceConfig(
+                handle, kind, start, on_error, command, None, False, None, ACCOUNT, "", title
+            )
+            _configure(handle)
+            return
+    handle = win32service.CreateService(
+        manager, service.name, title, everything, kind, start, on_error, command, None, False, None, ACCOUNT, ""
+    )
+    try:
+        _configure(handle)
+    finally:
+        win32service.CloseServiceHandle(handle)
+
+
+def _configure(handle: Any) -> None:
+    change, actions = win32service.ChangeServiceConfig2, [(win32service.SC_ACTION_RESTART, ms) for ms in RESTART_MS]
+    change(handle, win32service.SERVICE_CONFIG_DESCRIPTION, f"Runs in {PROJECT}")
+    change(handle, win32service.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, True)
+    change(
+        handle,
+        win32service.SERVICE_CONFIG_FAILURE_ACTIONS,
+        {"ResetPeriod": RESET_SECONDS, "RebootMsg": "", "Command": "", "Actions": actions},
+    )
+
+
+def _start(manager: Any, service: Service) -> None:
+    with _opened(manager, service, win32service.SERVICE_START) as handle:
+        try:
+            win32service.StartService(handle, None)
+        except pywintypes.error as error:
+            if error.winerror != ALREADY_RUNNING:
+                raise
+
+
+def _remove(manager: Any, service: Service) -> bool:
+    """Whether there was one. It is gone once it has stopped, which it does in its own time."""
+    with _opened(manager, service, win32service.SERVICE_ALL_ACCESS) as handle:
+        if handle is None:
+            return False
+        try:
+            win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)
+        except pywintypes.error as error:
+            if error.winerror != NOT_ACTIVE:
+                raise
+        win32service.DeleteService(handle)
+        return True
+
+
+def _state(manager: Any, service: Service) -> ServiceState:
+    with _opened(manager, service, win32service.SERVICE_QUERY_STATUS) as handle:
+        if handle is None:
+            return ServiceState(service.name, "not installed", UNKNOWN)
+        state = win32service.QueryServiceStatus(handle)[1]
+    running = state == win32service.SERVICE_RUNNING
+    return ServiceState(service.name, _STATES.get(state, str(state)), RUNNING if running else NOT_RUNNING)

@@ -1,0 +1,306 @@
+"""``mistral-api service`` with real files and rehearsals; a stand-in for systemctl records what it is asked.
+
+No systemd runs where tests run, and none may be started; what is written is read by ``systemd-analyze verify``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("systemd is Linux's", allow_module_level=True)
+
+from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
+from mistral_api.registration.errors import RegistrationError
+from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_code
+from mistral_api.registration.systemd import SystemdRegistration
+from mistral_api.settings import declared
+from tests.running import ROOT, clean_environment
+
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$*" >> "$STAND_IN/calls"
+case "$*" in
+  *is-system-running*) cat "$STAND_IN/system" ;;
+  *show*) cat "$STAND_IN/shown" ;;
+  *enable*) if [ -e "$STAND_IN/refuses" ]; then echo "Failed to enable unit: no" >&2; exit 1; fi ;;
+esac
+"""
+SECRET = "s3cret-of-the-database"
+API_UNIT, SUPERVISOR_UNIT = "mistral-api.service", "mistral-api-supervisor.service"
+BOTH = {API_UNIT, SUPERVISOR_UNIT}
+FOREIGN_UID = 54321
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away and install system units")
+
+
+@dataclass
+class Machine:
+    """A project, a folder for units and a systemctl, all of them the test's own."""
+
+    project: Path
+    units: Path
+    stand_in: Path
+
+    def registration(self, *, user: bool = True, project: Path | None = None) -> SystemdRegistration:
+        folder = self.units if not user else None
+        return SystemdRegistration(user=user, account=None, folder=folder, project=project or self.project)
+
+    def configure(self, **settings: object) -> None:
+        lines = [f"{name}='{value}'\n" for name, value in settings.items()]
+        (self.project / ".env").write_text("".join(lines))
+
+    def says(self, what: str, text: str) -> None:
+        (self.stand_in / what).write_text(text)
+
+    def calls(self) -> list[str]:
+        return (self.stand_in / "calls").read_text().splitlines()
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.units.iterdir()} if self.units.exists() else set()
+
+
+@pytest.fixture
+def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Its paths have what systemd would read as more than a path."""
+    base = data_dir.parent / "my 100% $HOME"
+    made = Machine(base / "project", base / "config" / "systemd" / "user", base / "bin")
+    for folder in (base, made.project, made.stand_in):
+        folder.mkdir(mode=0o755)
+    program = made.stand_in / "systemctl"
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    made.says("system", "running\n")
+    for name, _ in declared():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STAND_IN", str(made.stand_in))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
+    monkeypatch.setenv("PATH", f"{made.stand_in}:{os.environ['PATH']}")
+    return made
+
+
+def test_install_writes_and_enables_and_uninstall_takes_exactly_that_away(machine: Machine) -> None:
+    machine.configure(DATABASE_URL=f"postgres://user:{SECRET}@db/mistral", DATA_DIR=machine.project / "data")
+    machine.registration().install(now=False)
+    assert machine.files() == BOTH
+    assert machine.calls() == [
+        "--user is-system-running",
+        "--user daemon-reload",
+        f"--user enable {SUPERVISOR_UNIT} {API_UNIT}",
+    ]
+    written = {path.name: path.read_text() for path in machine.units.iterdir()}
+    assert not [text for text in written.values() if SECRET in text]
+    assert {path.stat().st_mode & 0o777 for path in machine.units.iterdir()} == {0o644}
+
+    machine.registration().install(now=True)
+    assert {path.name: path.read_text() for path in machine.units.iterdir()} == written
+    assert machine.calls()[-1] == "--user start mistral-api-supervisor.service mistral-api.service"
+
+    (machine.units / "other.service").touch()
+    (machine.project / "data" / "kept").touch()
+    said = machine.registration().uninstall()
+    assert machine.files() == {"other.service"}
+    assert machine.calls()[-2:] == [f"--user disable --now {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
+    assert f"The data stay in {machine.project / 'data'}" in said
+    assert (machine.project / "data" / "kept").exists()
+    with pytest.raises(RegistrationError, match="No unit of ours"):
+        machine.registration().uninstall()
+
+
+def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
+    machine.says("refuses", "")
+    with pytest.raises(RegistrationError, match=r"enable .* failed: Failed to enable unit: no"):
+        machine.registration().install(now=False)
+    assert machine.files() == set()
+
+    (machine.stand_in / "refuses").unlink()
+    machine.registration().install(now=False)
+    before = (machine.units / API_UNIT).read_text()
+    machine.configure(DATA_DIR=machine.project / "elsewhere")
+    machine.says("refuses", "")
+    with pytest.raises(RegistrationError):
+        machine.registration().install(now=False)
+    assert (machine.units / API_UNIT).read_text() == before
+
+
+def test_without_systemd_nothing_is_written_and_the_state_is_unknown(machine: Machine) -> None:
+    machine.says("system", "offline\n")
+    with pytest.raises(RegistrationError, match="No systemd runs here"):
+        machine.registration().install(now=False)
+    assert machine.files() == set()
+    assert not (machine.project / "var").exists()
+    states = machine.registration().states()
+    assert exit_code(states) == UNKNOWN
+    assert all("no systemd runs here" in state.detail for state in states)
+
+
+def test_a_unit_of_somebody_else_is_left_alone(machine: Machine) -> None:
+    machine.units.mkdir(parents=True)
+    (machine.units / API_UNIT).write_text("[Unit]\n")
+    with pytest.raises(RegistrationError, match="was not written by this command"):
+        machine.registration().install(now=False)
+    with pytest.raises(RegistrationError, match="No unit of ours"):
+        machine.registration().uninstall()
+    assert (machine.units / API_UNIT).read_text() == "[Unit]\n"
+
+
+def test_a_second_copy_of_the_project_does_not_take_the_units_over(machine: Machine) -> None:
+    machine.registration().install(now=False)
+    copy = machine.project.with_name("copy")
+    copy.mkdir()
+    with pytest.raises(RegistrationError, match="uninstall it there first"):
+        machine.registration(project=copy).install(now=False)
+    assert str(machine.project) in (machine.units / API_UNIT).read_text()
+
+
+def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -> None:
+    machine.registration().install(now=False)
+    machine.configure(MODEL_SERVER_URL="http://127.0.0.1:8099")
+    machine.registration().install(now=False)
+    assert machine.files() == {API_UNIT}
+    assert f"--user disable --now {SUPERVISOR_UNIT}" in machine.calls()
+
+
+def test_settings_that_only_the_shell_has_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "9100")
+    with pytest.raises(RegistrationError, match="environment, which sets API_PORT: write that into"):
+        machine.registration().install(now=False)
+    machine.configure(API_PORT=9100)
+    machine.registration().install(now=False)
+    assert machine.files() == BOTH
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"MODEL_PATH": "/no/such.gguf"}, "MODEL_PATH: '/no/such.gguf' cannot be read by the account"),
+        ({"LLAMA_SERVER_BIN": "/no/such/llama-server"}, "LLAMA_SERVER_BIN: '/no/such/llama-server' cannot be run"),
+        ({"API_THREADS": "lots"}, "API_THREADS: 'lots' is not allowed"),
+        ({"API_HOST": "0.0.0.0"}, "ALLOW_ANONYMOUS"),
+    ],
+)
+def test_what_could_not_start_is_not_installed(machine: Machine, settings: dict[str, str], sentence: str) -> None:
+    machine.configure(**settings)
+    with pytest.raises(RegistrationError, match=sentence) as refused:
+        machine.registration().install(now=False)
+    assert "\n" not in str(refused.value)
+    assert machine.files() == set()
+
+
+@as_root
+def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
+    data_dir = machine.project / "var"
+    data_dir.mkdir()
+    (data_dir / "postgres").mkdir()
+    os.chown(data_dir / "postgres", FOREIGN_UID, FOREIGN_UID)
+    with pytest.raises(RegistrationError, match="postgres' belongs to another account than the account 'root'"):
+        machine.registration().install(now=False)
+    with pytest.raises(RegistrationError, match=f"var' belongs to another account than the account '{ACCOUNT_NAME}'"):
+        _reachable(machine).texts()
+    assert machine.files() == set()
+
+
+@as_root
+def test_a_system_unit_runs_under_an_account_that_owns_the_data(machine: Machine) -> None:
+    _reachable(machine).install(now=False)
+    text = (machine.units / API_UNIT).read_text()
+    assert f"User={ACCOUNT_NAME}\n" in text
+    owner = (machine.project / "var").stat()
+    assert (owner.st_uid != 0, owner.st_mode & 0o777) == (True, 0o700)
+    _reachable(machine).install(now=False)
+
+
+@as_root
+def test_a_project_that_the_account_cannot_read_is_refused(machine: Machine) -> None:
+    machine.project.chmod(0o700)
+    with pytest.raises(RegistrationError, match=f"The account '{ACCOUNT_NAME}' cannot run the server in"):
+        machine.registration(user=False).install(now=False)
+    assert machine.files() == set()
+
+
+@as_root
+def test_settings_that_the_account_cannot_read_are_refused(machine: Machine) -> None:
+    machine.configure(API_PORT=9000)
+    (machine.project / ".env").chmod(0o600)
+    with pytest.raises(RegistrationError, match=r"\.env' cannot be read by the account"):
+        _reachable(machine).install(now=False)
+
+
+def _reachable(machine: Machine) -> SystemdRegistration:
+    """For the system; skips where the tests' own Python can only be reached by root."""
+    others = Account(FOREIGN_UID, FOREIGN_UID)
+    if not all(others.can_reach(folder) for folder in (Path(sys.executable).resolve().parent, Path(sys.prefix), ROOT)):
+        pytest.skip("this checkout or its Python can only be reached by root")
+    return machine.registration(user=False)
+
+
+@pytest.mark.parametrize(
+    ("shown", "state", "code"),
+    [
+        ("LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=7\nStatusText=ready", "active", RUNNING),
+        ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts=3", "activating", NOT_RUNNING),
+        ("LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=watchdog", "failed", NOT_RUNNING),
+        ("LoadState=not-found\nActiveState=inactive", "not installed", UNKNOWN),
+    ],
+)
+def test_the_state_of_each_unit_is_told(machine: Machine, shown: str, state: str, code: int) -> None:
+    machine.says("shown", shown + "\n")
+    states = machine.registration().states()
+    assert {each.name for each in states} == BOTH
+    assert {each.state for each in states} == {state}
+    assert exit_code(states) == code
+
+
+def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machine, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "mistral-api"), "service"]
+    environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    printed = run("install", "--user", "--print")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert all(f"# ---- {tmp_path}/systemd/user/{name}" in printed.stdout for name in BOTH)
+    assert not list(tmp_path.iterdir())
+    refused = run("uninstall", "--user")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: No unit of ours is installed")
+    machine.says("system", "offline\n")
+    asked = run("status", "--user")
+    assert asked.returncode == UNKNOWN
+    assert f"{API_UNIT}: unknown (not installed, and no systemd runs here)" in asked.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("user", [True, False])
+def test_systemd_reads_the_units_without_a_complaint(
+    machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The units' Python lies on a path with spaces, percent and dollar signs; verify looks whether it is there."""
+    environment = machine.project / ".venv"
+    environment.symlink_to(sys.prefix)
+    python = environment / Path(sys.executable).relative_to(sys.prefix)
+    monkeypatch.setattr(sys, "executable", str(python))
+    if user:
+        machine.registration().install(now=False)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root installs units of the system")
+        _reachable(machine).install(now=False)
+    program = str(shutil.which("systemd-analyze"))
+    done = subprocess.run(
+        [program, *(["--user"] if user else []), "verify", *map(str, sorted(machine.units.iterdir()))],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(machine.project)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert str(python).replace("%", "%%") in (machine.units / API_UNIT).read_text()
