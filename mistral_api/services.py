@@ -20,6 +20,7 @@ from mistral_api.recording.housekeeping import Housekeeping
 from mistral_api.recording.recorder import Policy, Recorder
 from mistral_api.settings import Settings
 from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.report_writer import ReportWriter
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
 
@@ -44,7 +45,8 @@ class Services:
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
         self.housekeeping = Housekeeping(engine, settings.retention_days)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
-        self.generator = Generator(self.model_server, self.catalogue, self.recorder)
+        self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
@@ -65,6 +67,8 @@ class Services:
                 return
             self.recorder.start()
             self.housekeeping.start()
+            if self.reports is not None:
+                self.reports.start()
             self._state = "started"
             atexit.register(self.close)
 
@@ -76,6 +80,8 @@ class Services:
             self._state = "closed"
         atexit.unregister(self.close)
         self.model_server.close()
+        if self.reports is not None:
+            self.reports.close()
         self.housekeeping.close()
         self.recorder.close()
         self.database_probe.close()
