@@ -23,6 +23,7 @@ from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.report_writer import ReportWriter
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.warm.folder import forget
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,13 @@ class Services:
                 self.reports.start()
             self._state = "started"
             atexit.register(self.close)
+
+    def forget_cache(self, owner: str, session_id: str) -> None:
+        """Have what the supervisor keeps of a conversation deleted too."""
+        try:
+            forget(self.settings.data_dir, owner, session_id)
+        except OSError as error:
+            log.warning("the saved cache of a deleted conversation may come back: %s", error)
 
     def close(self) -> None:
         """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""

@@ -14,9 +14,9 @@ from collections import deque
 from pathlib import Path
 
 from mistral_api.atomic_files import replace_file
-from mistral_api.supervisor.conversation_keys import conversation_key
 from mistral_api.supervisor.identity import identity_of
 from mistral_api.supervisor.reports import Failure, Generation, Report, reports_folder
+from mistral_api.supervisor.warm.keys import conversation_key
 
 log = logging.getLogger(__name__)
 
