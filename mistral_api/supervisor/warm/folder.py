@@ -171,7 +171,11 @@ def _read_list(folder: Path) -> tuple[str, list[SavedCache]]:
 def _saved_cache(fields: dict[str, Any]) -> SavedCache:
     cache = SavedCache(**fields)
     numbers = cache.seed, cache.tokens, cache.bytes
-    sensible = all(isinstance(number, int) and number >= 0 for number in numbers) and float(cache.used_at) >= 0
+    sensible = (
+        all(isinstance(number, int) and number >= 0 for number in numbers)
+        and cache.tokens > 0
+        and float(cache.used_at) >= 0
+    )
     if not (sensible and _NAME.fullmatch(cache.file) and cache.file.startswith(f"{cache.conversation}-")):
         raise ValueError(f"not a saved cache: {cache}")
     return cache

@@ -33,11 +33,12 @@ class CacheStore:
         self._budget = settings.slot_save_bytes
         self._kept_seconds = settings.retention_days * 86400.0
         self._forgotten: dict[str, float] = {}
+        self._measured: float | None = None
 
     @property
     def bytes_per_token(self) -> float:
-        """What a token takes, as the caches show that there are."""
-        return max((each.bytes / max(each.tokens, 1) for each in self.caches.values()), default=USUAL_BYTES_PER_TOKEN)
+        """What a token takes, as the last cache has shown."""
+        return self._measured or USUAL_BYTES_PER_TOKEN
 
     def prepare(self) -> bool:
         """Make the folder, or empty it where no text may be kept; whether caches can be kept."""
@@ -58,6 +59,7 @@ class CacheStore:
             return False
         try:
             self.caches = self.folder.listed(self._fingerprint)
+            self._measured = max((each.bytes / each.tokens for each in self.caches.values()), default=None)
             self.take_forgotten({})
             self.tidy()
         except OSError as error:
@@ -99,7 +101,7 @@ class CacheStore:
     def make_room(self, candidate: Candidate) -> bool:
         """Whether the disk takes it; its own former cache is given up for that where need be."""
         size = size_of(candidate, self.bytes_per_token)
-        per_token = self.bytes_per_token if self.caches else MOST_BYTES_PER_TOKEN
+        per_token = self._measured or MOST_BYTES_PER_TOKEN
         needed = int(candidate.tokens * per_token) + LEFT_FREE_BYTES
         if not self._fits(size, needed):
             self.discard([candidate.conversation])
@@ -111,6 +113,7 @@ class CacheStore:
 
     def add(self, cache: SavedCache) -> bool:
         """Take a new file into the list; one that turns out too large for the budget goes again."""
+        self._measured = cache.bytes / cache.tokens
         former = self.caches.get(cache.conversation)
         used = sum(each.bytes for each in self.caches.values() if each is not former)
         if used + cache.bytes > self._budget:
