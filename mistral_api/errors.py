@@ -127,8 +127,8 @@ class ModelServerFailed(ModelServerError):
     ``summary`` is what it said, up to where it may quote somebody's text.
     """
 
-    def __init__(self, message: str, *, summary: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: str | None = None, summary: str = "it gave no reason") -> None:
+        super().__init__(message, code=code)
         self.summary = summary
 
 

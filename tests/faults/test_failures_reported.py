@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
 
 def _ask(client: FlaskClient, model: str, **more: Any) -> bytes:
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "session_id": model} | more
-    return client.post("/v1/chat/completions", json=body, environ_base={"REMOTE_ADDR": "127.0.0.1"}).data
+    return bytes(client.post("/v1/chat/completions", json=body, environ_base={"REMOTE_ADDR": "127.0.0.1"}).data)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -46,7 +46,12 @@ class Engine:
 
     def reports(self, **fields: Any) -> Reports:
         """What the API tells of the last request: a generation of Ann's that may be stored."""
-        values = {"seed": self.seed, "conversation": ANN, "may_be_stored": True, "ended_at": time.monotonic()} | fields
+        values: dict[str, Any] = {
+            "seed": self.seed,
+            "conversation": ANN,
+            "may_be_stored": True,
+            "ended_at": time.monotonic(),
+        } | fields
         return Reports((), {self.seed: Generation(**values)})
 
 
@@ -93,7 +98,7 @@ def test_a_restored_conversation_is_continued_without_its_prompt(engine: Engine,
     text = f"Once{STORY}"
     engine.say(text)
     held = engine.slot()
-    assert caches.save_all(engine.reports()) == 1
+    assert caches.save_all(engine.reports) == 1
     (file,) = _files(engine)
     assert file.name.startswith(ANN)
     requests.post(f"{engine.settings.model_server_base_url}/slots/{held.id}?action=erase", timeout=10)
@@ -106,9 +111,9 @@ def test_a_restored_conversation_is_continued_without_its_prompt(engine: Engine,
 def test_what_has_not_changed_is_not_saved_again(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
     reports = engine.reports()
-    assert caches.save_all(reports) == 1
+    assert caches.save_all(lambda: reports) == 1
     before = _files(engine)
-    assert caches.save_all(reports) == 0
+    assert caches.save_all(lambda: reports) == 0
     assert _files(engine) == before
 
 
@@ -124,7 +129,7 @@ def test_what_is_not_to_be_stored_or_unknown_leaves_no_file(
         forget(engine.settings.data_dir, "local", "ann")
     if "seed" in fields:
         reports = Reports((), {-5: reports.generations[engine.seed]})
-    assert caches.save_all(reports) == 0
+    assert caches.save_all(lambda: reports) == 0
     assert _files(engine) == []
 
 
@@ -139,7 +144,7 @@ def test_a_slot_that_went_to_another_request_while_it_was_saved_does_not_count(
         return save(server, slot, filename, seconds)
 
     monkeypatch.setattr(SlotServer, "save", overtaken)
-    assert caches.save_all(reports) == 0
+    assert caches.save_all(lambda: reports) == 0
     assert _files(engine) == []
 
 
@@ -154,14 +159,14 @@ def test_a_conversation_that_is_deleted_while_it_is_saved_leaves_no_file(
         return save(server, slot, filename, seconds)
 
     monkeypatch.setattr(SlotServer, "save", deleted)
-    assert caches.save_all(reports) == 0
+    assert caches.save_all(lambda: reports) == 0
     assert _files(engine) == []
 
 
 def test_a_damaged_cache_never_reaches_the_engine(engine: Engine, caches: SavedCaches) -> None:
     """llama.cpp would end the process over a file that is too short."""
     engine.say()
-    assert caches.save_all(engine.reports()) == 1
+    assert caches.save_all(engine.reports) == 1
     (file,) = _files(engine)
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
@@ -175,14 +180,14 @@ def test_a_damaged_cache_never_reaches_the_engine(engine: Engine, caches: SavedC
 
 def test_a_cache_of_other_settings_is_deleted(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
-    assert caches.save_all(engine.reports()) == 1
+    assert caches.save_all(engine.reports) == 1
     assert SavedCaches(engine.settings, "other").restore() == 0
     assert _files(engine) == []
 
 
 def test_what_the_engine_does_not_take_is_deleted(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
-    assert caches.save_all(engine.reports()) == 1
+    assert caches.save_all(engine.reports) == 1
     path = slots_folder(engine.settings.data_dir) / LIST
     path.write_text(path.read_text().replace('"tokens": ', '"tokens": 1'))
     assert SavedCaches(engine.settings, "same").restore() == 0
@@ -191,7 +196,7 @@ def test_what_the_engine_does_not_take_is_deleted(engine: Engine, caches: SavedC
 
 def test_caches_that_a_server_dies_of_are_not_given_to_it_again(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
-    assert caches.save_all(engine.reports()) == 1
+    assert caches.save_all(engine.reports) == 1
     again = SavedCaches(engine.settings, "same")
     assert again.restore() == 1
     again.crashed()
@@ -217,7 +222,7 @@ def test_a_quiet_moment_is_waited_for(engine: Engine, caches: SavedCaches) -> No
     body = {"prompt": "Long", "max_tokens": 1000, "ignore_eos": True, "stream": True}
     url = f"{engine.settings.model_server_base_url}/v1/completions"
     with requests.post(url, json=body, stream=True, timeout=60) as answer:
-        lines = answer.iter_lines()
+        lines = answer.iter_lines()  # kept: an iterator that is dropped closes the connection
         next(lines)
         caches.save_due(now + 301, reports)
         wait_for(lambda: not caches.saving, "the look", 20)
@@ -225,13 +230,13 @@ def test_a_quiet_moment_is_waited_for(engine: Engine, caches: SavedCaches) -> No
         caches.save_due(now + 700, reports)
         wait_for(lambda: _files(engine), "a save beside a busy slot", 20)
         assert any(slot.busy for slot in server.slots())
-        lines.close()
+        del lines
 
 
 def test_a_server_that_does_not_answer_is_no_reason_to_stop(engine: Engine, caches: SavedCaches) -> None:
     away = SavedCaches(Settings(data_dir=engine.settings.data_dir, model_server_port=free_port()), "same")
     engine.say()
-    assert away.save_all(engine.reports()) == 0
+    assert away.save_all(engine.reports) == 0
     assert away.restore() == 0
     with pytest.raises(SlotFailure):
         SlotServer(engine.settings).restore(Slot(0, False), "none", 5)

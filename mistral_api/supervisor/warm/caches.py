@@ -18,6 +18,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.reports import Reports
@@ -36,6 +37,8 @@ TRY_AGAIN_SECONDS, PATIENCE_SECONDS = 5.0, 120.0
 # A server that dies so soon after a restore does not get the same caches again.
 DISTRUST_SECONDS = 30.0
 END_SECONDS = 5.0
+# How long an API process takes to report a generation, and some more.
+REPORT_SECONDS = 0.6
 
 
 class SavedCaches:
@@ -98,14 +101,15 @@ class SavedCaches:
         self._worker = threading.Thread(target=begin, name="slot-save", daemon=True)
         self._worker.start()
 
-    def save_all(self, reports: Reports, seconds: float = STOP_SAVE_SECONDS) -> int:
-        """Save what has changed before a planned stop; how many conversations were."""
+    def save_all(self, read: Callable[[], Reports], seconds: float = STOP_SAVE_SECONDS) -> int:
+        """Save what has changed before a planned stop; how many conversations were. ``read`` reads the reports."""
         if not (self._end_saving() and self._store.enabled):
             return 0
         self._stop_saving.clear()
         began = time.monotonic()
-        self._store.take_forgotten(reports.generations)
         try:
+            reports = self._with_the_last(read)
+            self._store.take_forgotten(reports.generations)
             count = self._save(reports, began + seconds)
         except SlotFailure as error:
             log.warning("conversations are not saved: %s", error)
@@ -113,6 +117,14 @@ class SavedCaches:
         if count:
             log.info("saved %d conversations in %.2f s", count, time.monotonic() - began)
         return count
+
+    def _with_the_last(self, read: Callable[[], Reports]) -> Reports:
+        """The reports, once they name every slot's generation: that of a moment ago may be on its way."""
+        deadline = time.monotonic() + REPORT_SECONDS
+        seeds = {slot.seed for slot in self._server.slots() if slot.tokens and not slot.busy}
+        while not seeds <= (reports := read()).generations.keys() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return reports
 
     def close(self) -> None:
         """End the thread."""
