@@ -1,4 +1,4 @@
-"""``python bin/bench [latency] [recording] [reads]``."""
+"""``python bin/bench [latency] [recording] [reads] [warm]``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from bench.memory import print_memory
 from bench.reads import measure_reads
 from bench.recording import measure_journal, measure_outage, measure_writer
 from bench.running import running_server
+from bench.warm import measure_warm_restart
 
-PARTS = ("latency", "recording", "reads")
+PARTS = ("latency", "recording", "reads", "warm")
 
 
 def main() -> None:
@@ -26,6 +27,8 @@ def main() -> None:
     if "reads" in options.parts:
         with running_server() as running:
             measure_reads(running, options.usage_rows, options.messages)
+    if "warm" in options.parts:
+        measure_warm_restart()
 
 
 def _options() -> argparse.Namespace:

@@ -10,6 +10,7 @@ The tree::
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
+        ├── ModelServerFailed   502, it said that it failed, or answered nonsense
         ├── ModelServerLost     502, it hung up before it had answered anything
         ├── ModelTimeout        504
         └── ModelUnavailable    503, loading, restarting or given up
@@ -118,6 +119,17 @@ class ModelServerRefused(ModelServerError):
     status = 400
     type = "invalid_request_error"
     default_code: str | None = None
+
+
+class ModelServerFailed(ModelServerError):
+    """502: the model server runs, and fails: its own 5xx, an error event, or an answer that is none.
+
+    ``summary`` is what it said, up to where it may quote somebody's text.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, summary: str = "it gave no reason") -> None:
+        super().__init__(message, code=code)
+        self.summary = summary
 
 
 class ModelServerLost(ModelServerError):

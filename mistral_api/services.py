@@ -22,8 +22,10 @@ from mistral_api.recording.recorder import Policy, Recorder
 from mistral_api.settings import Settings
 from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.report_writer import ReportWriter
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.warm.folder import forget
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ class Services:
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
-        self.generator = Generator(self.model_server, self.catalogue, self.recorder)
+        self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
@@ -70,8 +73,17 @@ class Services:
             self.recorder.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
+            if self.reports is not None:
+                self.reports.start()
             self._state = "started"
             atexit.register(self.close)
+
+    def forget_cache(self, owner: str, session_id: str) -> None:
+        """Have what the supervisor keeps of a conversation deleted too."""
+        try:
+            forget(self.settings.data_dir, owner, session_id)
+        except OSError as error:
+            log.warning("the saved cache of a deleted conversation may come back: %s", error)
 
     def close(self) -> None:
         """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""
@@ -81,6 +93,8 @@ class Services:
             self._state = "closed"
         atexit.unregister(self.close)
         self.model_server.close()
+        if self.reports is not None:
+            self.reports.close()
         self.housekeeping.close()
         self.recorder.close()
         self.gpu_sampler.close()

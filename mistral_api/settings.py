@@ -132,6 +132,14 @@ class Settings:
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", shown="0 (for ever)"
     )
+    slot_save_seconds: float = _setting(
+        seconds(0, 86400),
+        300.0,
+        "how often the caches of the busiest conversations are saved for the next start; 0 saves none",
+    )
+    slot_save_bytes: int = _setting(
+        whole_number(0, 1 << 50), 4 << 30, "most bytes of saved caches", shown="4294967296 (4 GiB)"
+    )
     shutdown_seconds: float = _setting(
         seconds(0, 3600), 10.0, "how long running requests may finish when the server stops"
     )

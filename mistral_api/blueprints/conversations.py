@@ -14,6 +14,7 @@ from mistral_api.conversations.listing import list_conversations
 from mistral_api.conversations.presenting import conversation_body, head_body, list_body
 from mistral_api.conversations.reading import find_conversation, read_page
 from mistral_api.schemas import ConversationListQuery, ConversationQuery, load, load_changes
+from mistral_api.services import services
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
 _PAGE_QUERY, _LIST_QUERY = ConversationQuery(), ConversationListQuery()
@@ -53,4 +54,5 @@ def remove(session_id: str) -> dict[str, Any]:
     require_recorded(caller().owner, session_id)
     with database_session() as session:
         delete_conversation(session, caller().owner, session_id)
+    services().forget_cache(caller().owner, session_id)
     return {"id": session_id, "object": "conversation.deleted", "deleted": True}

@@ -7,8 +7,9 @@ from flask import Response, request
 
 from mistral_api.blueprints.access import caller
 from mistral_api.blueprints.bodies import json_body
+from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint
-from mistral_api.generation.service import Asked, Given
+from mistral_api.generation.service import Given
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.inference.cancellation import Call
 from mistral_api.request_ids import client_request_id, request_id

@@ -6,7 +6,8 @@ import click
 
 from mistral_api.cli.database import command_engine
 from mistral_api.recording.retention import prune as prune_database
-from mistral_api.settings import SettingError, load_settings
+from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.supervisor.warm.folder import forget_unused
 
 
 @click.command()
@@ -19,13 +20,21 @@ def prune(days: int | None) -> None:
     kept = days or _retention_days()
     with command_engine() as engine:
         click.echo(f"Older than {kept} days: {prune_database(engine, kept)}.")
+    try:
+        forget_unused(_settings().data_dir, kept)
+    except OSError as error:
+        raise click.ClickException(f"DATA_DIR: saved caches cannot be deleted: {error.strerror}.") from error
 
 
 def _retention_days() -> int:
-    try:
-        days = load_settings().retention_days
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error
+    days = _settings().retention_days
     if not days:
         raise click.UsageError("RETENTION_DAYS is 0, everything is kept for ever: give --days.")
     return days
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error

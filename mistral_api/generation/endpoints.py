@@ -36,15 +36,18 @@ CHAT = Endpoint("/v1/chat/completions", True, ChatCompletionRequest(), _chat_mes
 COMPLETION = Endpoint("/v1/completions", False, CompletionRequest(), _prompt_message)
 
 
-def upstream_payload(payload: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+def upstream_payload(payload: dict[str, Any], *, ours: bool, seed: int | None = None) -> dict[str, Any]:
     """The request as the model server gets it: without our fields, and streams always with usage.
 
     ``ours``: the model server is llama.cpp. It is asked for a stream whatever the client asked for, with
-    reports of progress: see ``inference.assembly`` and ``inference.stream`` for the reasons.
+    reports of progress: see ``inference.assembly`` and ``inference.stream`` for the reasons. ``seed``: for a
+    request that brings none.
     """
     sent = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
     if ours:
         sent |= {"stream": True, "return_progress": True}
+    if seed is not None:
+        sent["seed"] = seed
     if sent.get("stream"):
         sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     return sent

@@ -6,29 +6,26 @@ import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.exchange import Exchange
+from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint
+from mistral_api.generation.reporting import recognisable_seed, tell_supervisor
 from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
 from mistral_api.recording.recorder import Recorder, RecordingFailed
-from mistral_api.security.access import Caller
+from mistral_api.supervisor.report_writer import ReportWriter
 
 
 class OpenExchange:
     """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        endpoint: Endpoint,
-        caller: Caller,
-        request_id: UUID,
-        client_request_id: str | None,
-    ) -> None:
+    def __init__(self, recorder: Recorder, reports: ReportWriter | None, endpoint: Endpoint, asked: Asked) -> None:
         self._recorder = recorder
+        self._reports = reports
+        # What the model server is asked to use, where the request leaves it to us.
+        self.seed: int | None = None
         self._started = time.monotonic()
         self._position: int | None = None
         # The checkpoints are made by a thread of their own while the answer is read.
@@ -37,12 +34,12 @@ class OpenExchange:
         self.ended = False
         self.transcript = Transcript()
         self.record = Exchange(
-            id=request_id,
+            id=asked.request_id,
             created_at=datetime.now(UTC),
             endpoint=endpoint.path,
-            owner=caller.owner,
-            client_address=caller.address,
-            client_request_id=client_request_id,
+            owner=asked.caller.owner,
+            client_address=asked.caller.address,
+            client_request_id=asked.client_request_id,
         )
 
     def begin(
@@ -53,6 +50,7 @@ class OpenExchange:
         self.record.session_id = session_id
         self.record.model = model
         self.record.stream = bool(payload.get("stream"))
+        self.seed = recognisable_seed(payload) if self._reports is not None else None
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
         self.record.messages = None if payload.get("store") is False else self._recorder.kept(messages)
         try:
@@ -94,20 +92,22 @@ class OpenExchange:
 
     def succeed(self) -> None:
         """The answer is complete."""
-        self._end("complete")
+        self._end("complete", None)
 
     def fail(self, error: ApiError) -> None:
         """The request failed, or its client left; what was said until then is kept."""
         self.record.status, self.record.error_code = error.status, error.code or error.type
-        self._end("interrupted" if self.transcript.said_anything else "failed")
+        self._end("interrupted" if self.transcript.said_anything else "failed", error)
 
-    def _end(self, status: str) -> None:
+    def _end(self, status: str, error: ApiError | None) -> None:
         with self._lock:
             if self.ended:
                 return
             self.ended = True
             self._take_over(status)
         self._recorder.end(self._position, self.record)
+        if self._reports is not None:
+            tell_supervisor(self._reports, self.seed, self.record, error)
 
     def _take_over(self, status: str) -> None:
         """Bring the record up to what is known now."""

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import orjson
 
-from mistral_api.errors import ApiError, ModelServerError, internal_error
+from mistral_api.errors import ApiError, ModelServerFailed, internal_error
+from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
-from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
 from mistral_api.inference.stream import EventStream
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
-from mistral_api.security.access import Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request for a generation as it came in: who asks, the decoded body, and the client's line."""
-
-    caller: Caller
-    request_id: UUID
-    client_request_id: str | None
-    body: object
-    call: Call = field(default_factory=Call)
+from mistral_api.supervisor.report_writer import ReportWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +33,18 @@ class Given:
 class Generator:
     """Answers generation requests. One for the application; safe to use from many threads."""
 
-    def __init__(self, server: ModelServer, catalogue: Catalogue, recorder: Recorder) -> None:
+    def __init__(
+        self, server: ModelServer, catalogue: Catalogue, recorder: Recorder, reports: ReportWriter | None
+    ) -> None:
+        """``reports``: what a supervisor of ours is told, if there is one."""
+        self._reports = reports
         self._server = server
         self._catalogue = catalogue
         self._recorder = recorder
 
     def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
-        exchange = OpenExchange(self._recorder, endpoint, asked.caller, asked.request_id, asked.client_request_id)
+        exchange = OpenExchange(self._recorder, self._reports, endpoint, asked)
         try:
             return self._generate(endpoint, asked, exchange)
         except ApiError as error:
@@ -70,7 +62,8 @@ class Generator:
         model = payload.get("model") or self._catalogue.default()
         exchange.begin(payload, session_id, model, endpoint.messages(payload))
         ours = self._server.supervised
-        answer = self._server.generate(endpoint.path, upstream_payload(payload, ours=ours), asked.call)
+        sent = upstream_payload(payload, ours=ours, seed=exchange.seed)
+        answer = self._server.generate(endpoint.path, sent, asked.call)
         if not ours and not payload.get("stream"):
             return Given(session_id, _whole(answer, exchange, session_id))
         stream = EventStream(answer, show_progress=bool(payload.get("return_progress")))
@@ -117,7 +110,7 @@ def _decoded(content: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise ModelServerError("The model server answered something that is not JSON.") from error
+        raise ModelServerFailed("The model server answered something that is not JSON.", summary="no JSON") from error
     if not isinstance(body, dict):
-        raise ModelServerError("The model server answered something that is not a JSON object.")
+        raise ModelServerFailed("The model server answered something that is not a JSON object.", summary="no object")
     return body

@@ -12,7 +12,7 @@ from itertools import chain
 
 import orjson
 
-from mistral_api.errors import ModelServerError
+from mistral_api.errors import ModelServerFailed
 from mistral_api.inference.client import Answer
 from mistral_api.inference.events import DONE, EventSplitter, event_data, event_error, split_events
 from mistral_api.inference.translation import error_from
@@ -54,7 +54,7 @@ class EventStream:
             else:
                 yield from self._opened(events)
         if not done:
-            raise ModelServerError("The model server broke off its answer.")
+            raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
 
     def _visible(self, event: bytes) -> Iterator[bytes]:
         if _PROGRESS not in event:

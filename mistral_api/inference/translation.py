@@ -20,6 +20,7 @@ from mistral_api.errors import (
     ApiError,
     ModelLoading,
     ModelServerError,
+    ModelServerFailed,
     ModelServerLost,
     ModelServerRefused,
     ModelTimeout,
@@ -43,6 +44,10 @@ _CLIENT_FAULTS = re.compile(
     r"|Invalid (tool|url|content)|[Gg]rammar|[Tt]emplate|[Jj]inja|\[json\.exception|unsupported|parse error"
     r"|type must be"
 )
+# Its other failures that another request, or a restart, would not meet.
+_NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceeded|input is too large")
+# llama.cpp quotes what it could not read after a colon, in quotes or on a line of its own.
+_BEFORE_QUOTES = re.compile(r"[:\n\"'`]")
 _UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported")
 _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")
 
@@ -101,8 +106,16 @@ def error_from(status: int, error: dict[str, Any]) -> ApiError:
     if status == 503:
         return ModelLoading("The model is being loaded.")
     if status >= 500 and not _CLIENT_FAULTS.search(message):
-        return ModelServerError(f"The model server failed: {message}")
+        return _failed(message)
     return _refused(status if status < 500 else 400, message, error)
+
+
+def _failed(message: str) -> ModelServerError:
+    """The server is not to blame for a model that left the format asked for, or for a context that is full."""
+    told = f"The model server failed: {message}"
+    if _NOT_ITS_FAULT.search(message):
+        return ModelServerError(told)
+    return ModelServerFailed(told, summary=_BEFORE_QUOTES.split(message, maxsplit=1)[0][:100].strip())
 
 
 def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:

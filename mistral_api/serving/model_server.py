@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # Exit codes by which the supervisor says that starting it again would not help.
 CANNOT_START, GIVEN_UP = 2, 3
 RESPAWN_SECONDS = 1.0
-STOP_SECONDS = 20.0
+# It saves the caches of conversations (15 s at most) before it ends its model server.
+STOP_SECONDS = 40.0
 
 
 class SupervisorProcess:

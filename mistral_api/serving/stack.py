@@ -81,9 +81,16 @@ class Stack:
             self._let_requests_finish()
             self._web.close()
         if self._supervisor is not None:
+            self._report_last_requests()
             self._supervisor.stop()
         if self._app is not None:
             services_of(self._app).close()
+
+    def _report_last_requests(self) -> None:
+        """The supervisor saves the caches of conversations: it must know which were continued just now."""
+        reports = services_of(self._app).reports if self._app else None
+        if reports is not None:
+            reports.flush()
 
     def _let_requests_finish(self) -> None:
         """Bounded by SHUTDOWN_SECONDS; a second request to stop ends the wait."""

@@ -71,7 +71,7 @@ class Misbehaving(BaseHTTPRequestHandler):
             "hangs-up": self._hang_up,
             "error-event": lambda: self._stream(_chunk("one") + _event(COMPUTE_ERROR), lambda: self._send(b"")),
         }
-        self.model = body["model"]
+        self.model, self.streams = body["model"], body.get("stream", False)
         actions[self.model]()
 
     def _hang_up(self) -> None:
@@ -79,6 +79,10 @@ class Misbehaving(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _fine(self) -> None:
+        if self.streams:
+            self._stream(_chunk("fine"), lambda: self._send(b"data: [DONE]\n\n"))
+            self._send(b"")
+            return
         choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         self._whole(200, {"id": "x", "model": "fake", "choices": [choice], "usage": usage})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,11 @@ def test_variables_that_have_no_effect_are_named() -> None:
 @pytest.mark.parametrize(("text", "layers"), [("auto", -1), ("all", -2), ("0", 0), ("20", 20)])
 def test_layers_may_be_a_number_or_a_word(text: str, layers: int) -> None:
     assert parse(["-ngl", text], {}).values["n_gpu_layers"] == layers
+
+
+def test_the_folder_for_slots_exists_and_gets_its_separator(tmp_path: Path) -> None:
+    flag = "--slot-save-path"
+    for given in (str(tmp_path), f"{tmp_path}{os.sep}"):
+        assert parse([flag, given], {}).values["slot_save_path"] == f"{tmp_path}{os.sep}"
+    with pytest.raises(BadFlag, match="slot-save-path"):
+        parse([flag, str(tmp_path / "none")], {})

@@ -7,6 +7,7 @@ is not here is refused by name; a variable that is not here is reported and has 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -39,6 +40,13 @@ def switch(text: str) -> bool:
     if text.lower() not in _YES + _NO:
         raise ValueError(text)
     return text.lower() in _YES
+
+
+def folder(text: str) -> str:
+    """An existing folder, with the separator at its end that llama.cpp puts file names behind (common/arg.cpp)."""
+    if not os.path.isdir(text):
+        raise ValueError(text)
+    return os.path.join(text, "")
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -84,7 +92,7 @@ FLAGS = (
     Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", switch, "endpoint_metrics"),
     Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", switch, "endpoint_slots", ("--no-slots",)),
     Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", switch, "endpoint_props"),
-    Flag(("--slot-save-path",), None, str, "slot_save_path"),
+    Flag(("--slot-save-path",), None, folder, "slot_save_path"),
     Flag(("--api-key",), "LLAMA_API_KEY", listed, "api_keys"),
     Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
     Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", switch, "cache_prompt", ("--no-cache-prompt",)),

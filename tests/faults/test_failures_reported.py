@@ -1,0 +1,74 @@
+"""The supervisor is told of generations that its model server fails while it looks healthy, and of no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+
+from mistral_api import create_app
+from mistral_api.services import services_of
+from mistral_api.settings import Settings
+from mistral_api.supervisor.reports import ReportReader
+from tests.faults.misbehaving import NAMES, misbehaving_server
+from tests.running import wait_for
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[FlaskClient]:
+    """The application on a model server that it takes for its supervisor's; its database is away."""
+    with misbehaving_server() as url:
+        settings = Settings(
+            database_url="postgresql+psycopg2://nobody@127.0.0.1:1/nothing",
+            data_dir=tmp_path,
+            model_server_port=urlsplit(url).port or 0,
+            model_alias=",".join(NAMES),
+            model_wait_seconds=0.0,
+            model_read_seconds=1.0,
+        )
+        app = create_app(settings)
+        yield app.test_client()
+        services_of(app).recorder.close(seconds=0)
+        services_of(app).close()
+
+
+def _ask(client: FlaskClient, model: str, **more: Any) -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "session_id": model} | more
+    return bytes(client.post("/v1/chat/completions", json=body, environ_base={"REMOTE_ADDR": "127.0.0.1"}).data)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_failures_in_a_row_are_counted_until_one_succeeds(client: FlaskClient, tmp_path: Path, stream: bool) -> None:
+    reader = ReportReader(tmp_path)
+    for model in ("breaks-500", "error-event", "no-done"):
+        _ask(client, model, stream=stream)
+    wait_for(lambda: len(reader.read().failures) == 3, "three failures", 5)
+    texts = ["Compute error.", "Compute error.", "an answer without an end"]
+    assert [failure.text for failure in reader.read().failures] == texts
+    assert b"fine" in _ask(client, "fine", stream=stream)
+    wait_for(lambda: not reader.read().failures, "the end of the run", 5)
+
+
+def test_a_server_that_is_away_loading_or_silent_fails_nothing(client: FlaskClient, tmp_path: Path) -> None:
+    for model in ("loading", "cut", "cut-stream", "hangs-up", "silent-stream"):
+        assert b'"error"' in _ask(client, model)
+    reader = ReportReader(tmp_path)
+    wait_for(lambda: len(reader.read().generations) == 5, "five generations that ended", 5)
+    assert reader.read().failures == ()
+
+
+def test_what_may_not_be_stored_is_told_apart_and_a_seed_of_the_clients_is_not_told(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    _ask(client, "fine", seed=7)
+    _ask(client, "fine", seed=-1)
+    _ask(client, "fine", store=False)
+    reader = ReportReader(tmp_path)
+    wait_for(lambda: len(reader.read().generations) == 2, "two generations", 5)
+    generations = sorted(reader.read().generations.values(), key=lambda each: each.ended_at)
+    assert [each.may_be_stored for each in generations] == [True, False]
+    assert all(0 <= each.seed < 1 << 31 and each.seed != 7 for each in generations)

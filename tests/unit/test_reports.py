@@ -1,0 +1,155 @@
+"""What API processes tell the supervisor: written off the request's path, merged over processes, bounded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mistral_api.supervisor.identity import ProcessIdentity, identity_of
+from mistral_api.supervisor.report_writer import FAILURES, GENERATIONS, ReportWriter
+from mistral_api.supervisor.reports import REMEMBERED, Failure, Generation, Report, ReportReader, reports_folder
+from mistral_api.supervisor.warm.keys import conversation_key
+from tests.running import wait_for
+
+OURS = identity_of(os.getpid())
+GONE = ProcessIdentity(OURS.pid, OURS.started - 1)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[ReportWriter]:
+    """A writer that runs."""
+    made = ReportWriter(tmp_path)
+    made.start()
+    yield made
+    made.close()
+
+
+def _generation(seed: int, ended_at: float = 1.0) -> Generation:
+    return Generation(seed, "key", True, ended_at)
+
+
+def _put(data_dir: Path, name: str, report: Report | str) -> Path:
+    """A report as a process of that name has left it."""
+    path = reports_folder(data_dir) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report if isinstance(report, str) else report.to_json())
+    return path
+
+
+def test_a_generation_is_told_with_its_conversations_key_alone(writer: ReportWriter, tmp_path: Path) -> None:
+    reader = ReportReader(tmp_path)
+    writer.ended(7, "local", "secret-session", may_be_stored=True)
+    writer.ended(8, "local", "other", may_be_stored=False)
+    wait_for(lambda: len(reader.read().generations) == 2, "the report", 5)
+    known = reader.read().generations
+    assert (known[7].conversation, known[7].may_be_stored) == (conversation_key("local", "secret-session"), True)
+    assert known[8].may_be_stored is False
+    assert abs(known[7].ended_at - time.monotonic()) < 10
+    (path,) = reports_folder(tmp_path).iterdir()
+    assert "secret" not in path.read_text()
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_conversations_of_two_owners_have_two_keys() -> None:
+    assert conversation_key("ab", "c") != conversation_key("a", "bc")
+
+
+def test_failures_count_until_a_generation_succeeds(writer: ReportWriter, tmp_path: Path) -> None:
+    reader = ReportReader(tmp_path)
+    began = time.monotonic()
+    for _ in range(3):
+        writer.failed("Compute error.")
+    wait_for(lambda: len(reader.read().failures) == 3, "three failures", 5)
+    assert [failure.text for failure in reader.read().failures_since(began)] == ["Compute error."] * 3
+    assert reader.read().failures_since(time.monotonic()) == ()
+    writer.succeeded()
+    wait_for(lambda: not reader.read().failures, "the end of the run", 5)
+    writer.failed("again")
+    wait_for(lambda: [each.text for each in reader.read().failures] == ["again"], "a new run", 5)
+
+
+def test_a_report_is_bounded(writer: ReportWriter, tmp_path: Path) -> None:
+    for seed in range(500):
+        writer.ended(seed, "local", f"session {seed}", may_be_stored=True)
+        writer.failed(f"failure {seed}")
+    writer.flush()
+    (path,) = reports_folder(tmp_path).iterdir()
+    report = Report.from_json(path.read_text())
+    assert [each.seed for each in report.generations] == list(range(500 - GENERATIONS, 500))
+    assert len(report.failures) == FAILURES
+
+
+def test_a_success_in_one_process_ends_the_failures_of_all(tmp_path: Path) -> None:
+    _put(tmp_path, "1", Report(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
+    _put(tmp_path, "2", Report(OURS, 3.0, (Failure(4.0, "other"),), ()))
+    assert [each.text for each in ReportReader(tmp_path).read().failures] == ["other", "late"]
+
+
+def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp_path: Path) -> None:
+    path = _put(tmp_path, "1", Report(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
+    reader = ReportReader(tmp_path)
+    for _ in range(2):
+        reports = reader.read()
+        assert (list(reports.generations), reports.failures) == ([7], ())
+    assert not path.exists()
+
+
+def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
+    reader = ReportReader(tmp_path)
+    for start in range(0, 2 * REMEMBERED, 64):
+        _put(tmp_path, "1", Report(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))))
+        reader.read()
+    assert sorted(reader.read().generations) == list(range(REMEMBERED, 2 * REMEMBERED))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        json.dumps({"process": [1], "succeeded_at": None, "failures": [], "generations": []}),
+        json.dumps({"process": OURS, "succeeded_at": "x", "failures": [], "generations": []}),
+        json.dumps({"process": OURS, "succeeded_at": None, "failures": [[1]], "generations": []}),
+        json.dumps({"process": OURS, "succeeded_at": None, "failures": [], "generations": [["a", "b", True, 1]]}),
+    ],
+)
+def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -> None:
+    path = _put(tmp_path, "1", content)
+    _put(tmp_path, "2", Report(OURS, None, (), (_generation(7),)))
+    assert list(ReportReader(tmp_path).read().generations) == [7]
+    assert not path.exists()
+
+
+def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mistral_api.supervisor.report_writer.TRY_AGAIN_SECONDS", 0.01)
+    blocked = tmp_path / "run"
+    blocked.write_text("a file where the folder should be")
+    writer = ReportWriter(tmp_path)
+    writer.start()
+    with caplog.at_level(logging.WARNING):
+        writer.failed("Compute error.")
+        wait_for(lambda: caplog.records, "a warning", 5)
+        writer.flush()
+    assert len(caplog.records) == 1
+    blocked.unlink()
+    reader = ReportReader(tmp_path)
+    wait_for(lambda: reader.read().failures, "the report", 5)
+    writer.close()
+
+
+def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
+    reports = ReportReader(tmp_path).read()
+    assert (reports.failures, reports.generations) == ((), {})

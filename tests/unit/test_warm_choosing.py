@@ -1,0 +1,132 @@
+"""Which conversations are worth saving, and what a saved cache depends on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mistral_api.supervisor.reports import Generation
+from mistral_api.supervisor.warm.choosing import SHORTEST_TOKENS, Candidate, candidates, chosen
+from mistral_api.supervisor.warm.fingerprint import fingerprint
+from mistral_api.supervisor.warm.folder import SavedCache
+from mistral_api.supervisor.warm.slots import Slot
+
+NOW = (1000.0, 1_700_000_000.0)
+
+
+def _saved(conversation: str, seed: int, tokens: int = 1000, used_at: float = 1.0) -> SavedCache:
+    return SavedCache(conversation, f"{conversation}.kv", seed, tokens, tokens * 10, "digest", used_at)
+
+
+def _generations(**conversations: int) -> dict[int, Generation]:
+    return {seed: Generation(seed, name, True, 900.0 + seed) for name, seed in conversations.items()}
+
+
+def _names(found: list[Candidate]) -> list[str]:
+    return [each.conversation for each in found]
+
+
+def test_the_longest_come_first_and_of_as_many_tokens_the_last_used() -> None:
+    slots = [Slot(0, False, 1, 500), Slot(1, False, 2, 900), Slot(2, False, 3, 500)]
+    found = candidates(slots, _generations(a=1, b=2, c=3), {}, {}, NOW)
+    assert _names(found) == ["b", "c", "a"]
+    assert found[0].used_at == NOW[1] - 98.0
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        Slot(0, True, 1, 900),
+        Slot(0, False, 99, 900),
+        Slot(0, False, 1, SHORTEST_TOKENS - 1),
+        Slot(0, False, 1, 0),
+        Slot(0, False),
+    ],
+    ids=["busy", "unknown", "short", "emptied", "untouched"],
+)
+def test_what_is_no_candidate(slot: Slot) -> None:
+    assert candidates([slot], _generations(a=1), {}, {}, NOW) == []
+
+
+def test_what_may_not_be_stored_is_no_candidate() -> None:
+    unstored = {1: Generation(1, "a", False, 900.0)}
+    assert candidates([Slot(0, False, 1, 900)], unstored, {}, {}, NOW) == []
+
+
+def test_what_is_saved_already_stays_as_it_is_and_what_went_on_is_saved_again() -> None:
+    slots = [Slot(0, False, 1, 900), Slot(1, False, 5, 800)]
+    saved = {"a": _saved("a", 1, 900), "b": _saved("b", 2, 700)}
+    same, longer = candidates(slots, _generations(a=1, b=5), saved, {}, NOW)
+    assert (same.conversation, same.slot) == ("a", None)
+    assert (longer.conversation, longer.slot, longer.seed) == ("b", slots[1], 5)
+
+
+def test_a_conversation_in_two_slots_is_saved_once_by_the_longer_one() -> None:
+    generations = {seed: Generation(seed, "a", True, 900.0 + seed) for seed in (1, 2)}
+    (found,) = candidates([Slot(0, False, 1, 900), Slot(1, False, 2, 300)], generations, {}, {}, NOW)
+    assert found.tokens == 900
+
+
+def test_a_conversation_that_has_lost_its_slot_comes_last_a_restored_one_does_not() -> None:
+    saved = {"lost": _saved("lost", 1, 5000), "restored": _saved("restored", 2, 700)}
+    slots = [Slot(0, False), Slot(1, False, 3, 300)]
+    found = candidates(slots, _generations(new=3), saved, {0: "restored"}, NOW)
+    assert _names(found) == ["restored", "new", "lost"]
+
+
+def test_as_many_are_kept_as_there_are_slots_and_as_the_bytes_allow() -> None:
+    slots = [Slot(number, False, number, 1000 - 100 * number) for number in range(1, 5)]
+    ranked = candidates(slots, _generations(a=1, b=2, c=3, d=4), {}, {}, NOW)
+    assert _names(chosen(ranked, 2, 10**9, 10.0)) == ["a", "b"]
+    assert _names(chosen(ranked, 4, 15_000, 10.0)) == ["a", "d"]
+    assert chosen(ranked, 4, 0, 10.0) == []
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A file that stands for a model."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def _fingerprint(model: Path, *words: str, version: str = "1", **variables: str) -> str:
+    return fingerprint(["server", "-m", str(model), "-c", "8192", *words], version, variables)
+
+
+def test_the_fingerprint_changes_with_all_that_a_cache_depends_on(model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter.gguf"
+    adapter.write_bytes(b"x")
+    before = [_fingerprint(model), _fingerprint(model, LLAMA_ARG_LORA=f"{adapter}:0.5")]
+    others = [
+        _fingerprint(model, "-np", "2"),
+        _fingerprint(model, "-ctk", "q8_0"),
+        _fingerprint(model, version="2"),
+        _fingerprint(model, LLAMA_ARG_ROPE_SCALE="2"),
+    ]
+    os.utime(model, ns=(1, 1))
+    touched = _fingerprint(model)
+    model.write_bytes(b"GGUF longer")
+    os.utime(model, ns=(1, 1))
+    longer = _fingerprint(model)
+    adapter.write_bytes(b"another")
+    adapted = _fingerprint(model, LLAMA_ARG_LORA=f"{adapter}:0.5")
+    every = [*before, *others, touched, longer, adapted]
+    assert len(set(every)) == len(every)
+
+
+def test_the_fingerprint_stays_where_only_the_way_to_the_server_changes(model: Path) -> None:
+    one = _fingerprint(model, "--host", "127.0.0.1", "--port", "1", "-t", "4", "--alias", "a", HOME="/root")
+    other = _fingerprint(model, "--host", "::1", "--port", "2", "-t", "8", "--alias", "b", HOME="/home")
+    assert one == other
+
+
+def test_every_shard_of_a_model_counts(tmp_path: Path) -> None:
+    shards = [tmp_path / f"large-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for shard in shards:
+        shard.write_bytes(b"GGUF")
+    before = _fingerprint(shards[0])
+    shards[1].write_bytes(b"GGUF changed")
+    assert _fingerprint(shards[0]) != before

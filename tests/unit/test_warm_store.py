@@ -1,0 +1,190 @@
+"""The folder of saved caches: only what is whole and allowed counts, and the disk is never filled."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistral_api.settings import Settings
+from mistral_api.supervisor.reports import Generation
+from mistral_api.supervisor.warm.choosing import Candidate
+from mistral_api.supervisor.warm.folder import LIST, CacheFolder, SavedCache, forget, forget_unused, slots_folder
+from mistral_api.supervisor.warm.keys import conversation_key
+from mistral_api.supervisor.warm.slots import Slot
+from mistral_api.supervisor.warm.store import CacheStore
+
+ANN, BOB = conversation_key("local", "ann"), conversation_key("local", "bob")
+DAY = 86400.0
+
+
+def _store(data_dir: Path, fingerprint: str = "same", **settings: Any) -> CacheStore:
+    made = CacheStore(Settings(data_dir=data_dir, **settings), fingerprint)
+    made.open()
+    return made
+
+
+def _add(store: CacheStore, conversation: str, content: bytes = b"cache", **fields: Any) -> SavedCache:
+    """Save a cache as a round does it."""
+    name = store.folder.new_name(conversation)
+    (store.folder.path / name).write_bytes(content)
+    size, digest = store.folder.measure(name, time.monotonic() + 10)
+    values: dict[str, Any] = {"seed": 1, "tokens": 5, "used_at": time.time()} | fields
+    cache = SavedCache(conversation=conversation, file=name, bytes=size, digest=digest, **values)
+    store.add(cache)
+    return cache
+
+
+def _files(data_dir: Path) -> list[str]:
+    return sorted(path.name for path in slots_folder(data_dir).iterdir())
+
+
+def _held(conversation: str, tokens: int) -> Candidate:
+    return Candidate(conversation, tokens, 1.0, True, None, Slot(0, False, 2, tokens), 2)
+
+
+def test_what_was_saved_is_there_in_the_next_life_and_what_was_half_done_is_not(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    first, cache = _add(store, ANN), _add(store, ANN, b"longer cache", tokens=9)
+    (store.folder.path / store.folder.new_name(BOB)).write_bytes(b"half")
+    (store.folder.path / f"{LIST}.77.new").write_text("half")
+    assert not (store.folder.path / first.file).exists()
+    assert _store(tmp_path).caches == {ANN: cache}
+    assert _files(tmp_path) == sorted([cache.file, LIST])
+
+
+def test_under_another_fingerprint_everything_is_deleted(tmp_path: Path) -> None:
+    _add(_store(tmp_path), ANN)
+    assert _store(tmp_path, "other").caches == {}
+    assert _files(tmp_path) == [LIST]
+
+
+@pytest.mark.parametrize("settings", [{"slot_save_seconds": 0.0}, {"store_content": False}])
+def test_where_nothing_is_to_be_kept_nothing_stays(tmp_path: Path, settings: dict[str, Any]) -> None:
+    _add(_store(tmp_path), ANN)
+    assert not _store(tmp_path, **settings).prepare()
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../../etc/passwd"},
+        {"file": f"{BOB}-00000000.kv"},
+        {"file": 5},
+        {"tokens": "many"},
+        {"bytes": -1},
+        {"used_at": None},
+        {"conversation": None},
+        {"more": 1},
+    ],
+)
+def test_a_list_that_makes_no_sense_is_not_used(tmp_path: Path, change: dict[str, Any]) -> None:
+    _add(_store(tmp_path), ANN)
+    path = slots_folder(tmp_path) / LIST
+    content = json.loads(path.read_text())
+    content["caches"][0] |= change
+    path.write_text(json.dumps(content))
+    assert _store(tmp_path).caches == {}
+    assert _files(tmp_path) == [LIST]
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", "7", '{"fingerprint": "same", "caches": 7}'])
+def test_a_list_that_is_none_is_not_used(tmp_path: Path, text: str) -> None:
+    _add(_store(tmp_path), ANN)
+    (slots_folder(tmp_path) / LIST).write_text(text)
+    assert _store(tmp_path).caches == {}
+
+
+def test_a_deleted_conversation_goes_at_once_and_what_was_said_before_is_not_saved_later(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    ann, bob = _add(store, ANN), _add(store, BOB)
+    before = Generation(1, ANN, True, time.monotonic())
+    assert store.allows(before)
+    forget(tmp_path, "local", "ann")
+    assert not (store.folder.path / ann.file).exists()
+    store.take_forgotten({})
+    assert store.caches == {BOB: bob}
+    assert not store.allows(before)
+    assert store.allows(Generation(2, ANN, True, time.monotonic()))
+    assert _files(tmp_path) == sorted([bob.file, LIST])
+
+
+def test_a_deletion_while_nobody_supervises_is_heeded_at_the_next_start(tmp_path: Path) -> None:
+    ann = _add(_store(tmp_path), ANN)
+    (slots_folder(tmp_path) / f"{ANN}.forgotten").write_text("1.0")
+    assert _store(tmp_path).caches == {}
+    assert ann.file not in _files(tmp_path)
+
+
+def test_forgetting_makes_no_folder_where_there_is_none(tmp_path: Path) -> None:
+    forget(tmp_path, "local", "ann")
+    forget_unused(tmp_path, 1)
+    assert not slots_folder(tmp_path).exists()
+
+
+def test_what_is_older_than_retention_goes(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    _add(store, ANN, used_at=time.time() - 3 * DAY)
+    bob = _add(store, BOB)
+    assert list(_store(tmp_path, retention_days=2).caches) == [BOB]
+    forget_unused(tmp_path, 1)
+    assert bob.file in _files(tmp_path)
+    ended = Generation(1, ANN, True, time.monotonic() - 3 * DAY)
+    assert not _store(tmp_path, retention_days=2).allows(ended)
+
+
+def test_pruning_by_hand_forgets_what_is_older(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    old, new = _add(store, ANN, used_at=time.time() - 3 * DAY), _add(store, BOB)
+    forget_unused(tmp_path, 2)
+    assert (old.file in _files(tmp_path), new.file in _files(tmp_path)) == (False, True)
+
+
+def test_the_bytes_are_bounded(tmp_path: Path) -> None:
+    store = _store(tmp_path, slot_save_bytes=1000)
+    ann = _add(store, ANN, b"x" * 600, tokens=60)
+    assert store.bytes_per_token == 10
+    assert store.make_room(_held(BOB, 40))
+    assert not store.make_room(_held(BOB, 41))
+    too_large = _add(store, BOB, b"y" * 500)
+    assert store.caches == {ANN: ann}
+    assert too_large.file not in _files(tmp_path)
+
+
+def test_a_conversation_gives_up_its_former_cache_where_both_do_not_fit(tmp_path: Path) -> None:
+    store = _store(tmp_path, slot_save_bytes=1000)
+    former = _add(store, ANN, b"x" * 600, tokens=60)
+    assert store.make_room(_held(ANN, 70))
+    assert former.file not in _files(tmp_path)
+
+
+def test_the_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _store(tmp_path)
+    _add(store, ANN, b"x" * 100, tokens=1)
+    monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + 5000)
+    assert store.make_room(_held(BOB, 50))
+    assert not store.make_room(_held(BOB, 51))
+
+
+def test_before_there_is_a_measure_a_token_counts_as_a_large_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + (500 << 20))
+    assert _store(tmp_path).make_room(_held(BOB, 500))
+    assert not _store(tmp_path).make_room(_held(BOB, 501))
+
+
+def test_a_list_that_cannot_be_written_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _store(tmp_path)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CacheFolder, "write_list", full)
+    ann = _add(store, ANN)
+    assert store.caches == {}
+    assert ann.file not in _files(tmp_path)
