@@ -15,6 +15,7 @@ from mistral_api.notification import ServiceManager
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.errors import StartError
 from mistral_api.serving.listener import bind_listener
+from mistral_api.serving.model_server import SupervisorProcess
 from mistral_api.serving.signals import StopRequests
 from mistral_api.serving.stack import Stack
 from mistral_api.settings import SettingError, Settings, load_settings
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
         settings = _settings(options)
-        return _run(settings, Stack(settings, stop_requests, manager, api_only=options.api_only), manager)
+        stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
+        return _run(settings, stack, manager)
     except (SettingError, StartError, EmbeddedPostgresError) as error:
         if str(error):
             print(error, file=sys.stderr)
@@ -47,6 +49,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--api-only", action="store_true", help="run the API alone; the model server is run by bin/supervisor"
     )
+    parser.add_argument("--retry-gpu", action="store_true", help="try what did not fit into memory last time again")
     return parser.parse_args(arguments)
 
 
@@ -64,6 +67,12 @@ def _settings(options: argparse.Namespace) -> Settings:
     require_safe_listener(settings)
     _require_writable(settings.data_dir)
     return settings
+
+
+def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorProcess | None:
+    if options.api_only or not settings.supervised:
+        return None
+    return SupervisorProcess(settings, retry_gpu=options.retry_gpu)
 
 
 def _require_writable(data_dir: Path) -> None:

@@ -26,14 +26,19 @@ STOP_SECONDS = 40.0
 class SupervisorProcess:
     """Owns the supervisor's process from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, retry_gpu: bool) -> None:
+        """``retry_gpu``: the first start tries what was asked for, whatever fitted last time."""
         self._settings = settings
+        self._retry_gpu = retry_gpu
         self._process: subprocess.Popen[bytes] | None = None
         self._respawn_at: float | None = None
 
     def start(self) -> None:
         """Start the supervisor. Ctrl-C does not reach it: it is stopped in order, by us."""
         command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
+        if self._retry_gpu:
+            command.append("--retry-gpu")
+            self._retry_gpu = False
         if sys.platform == "win32":
             self._process = subprocess.Popen(command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
         else:

@@ -33,15 +33,19 @@ class Stack:
     """Owns every part from :meth:`start` to :meth:`stop`; stopping a half-started stack is fine."""
 
     def __init__(
-        self, settings: Settings, stop_requests: StopRequests, manager: ServiceManager, *, api_only: bool = False
+        self,
+        settings: Settings,
+        stop_requests: StopRequests,
+        manager: ServiceManager,
+        supervisor: SupervisorProcess | None,
     ) -> None:
-        """``api_only``: somebody else runs the supervisor; the API serves whether it has a model yet or not."""
+        """``supervisor``: None where somebody else runs it; the API serves whether it has a model yet or not."""
         self._settings = settings
         self._stop_requests = stop_requests
         self._manager = manager
         self._app: Flask | None = None
         self._web: WebServer | None = None
-        self._supervisor = SupervisorProcess(settings) if settings.supervised and not api_only else None
+        self._supervisor = supervisor
 
     def start(self, listener: socket.socket) -> None:
         """Start every part; the model may still be loading afterwards. Raises StartError."""
@@ -80,8 +84,8 @@ class Stack:
             self._web.stop_accepting()
             self._let_requests_finish()
             self._web.close()
+        self._report_last_requests()
         if self._supervisor is not None:
-            self._report_last_requests()
             self._supervisor.stop()
         if self._app is not None:
             services_of(self._app).close()

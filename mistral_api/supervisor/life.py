@@ -55,6 +55,10 @@ class Ending:
 class Attendant(Protocol):
     """What else is to be done in the life of a server, by whoever started it."""
 
+    @property
+    def saving(self) -> bool:
+        """Whether the server writes caches for us: it answers late meanwhile."""
+
     def became_ready(self) -> None:
         """It has loaded its model, and nobody has been told yet."""
 
@@ -136,7 +140,7 @@ class Life:
         while self._running():
             work = self._probe.work()
             progress.saw(work)
-            computing = (work is None or work.busy > 0) and processor.computing()
+            computing = attendant.saving or ((work is None or work.busy > 0) and processor.computing())
             problem = progress.hang(computing=computing) or attendant.while_ready()
             if problem is not None and self._running():
                 return problem

@@ -18,7 +18,9 @@ from mistral_api.supervisor.output import OutputLog, log_file
 from mistral_api.supervisor.preflight import Checked, check
 from mistral_api.supervisor.process import ServerProcess
 from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.reports import ReportReader
 from mistral_api.supervisor.states import State
+from mistral_api.supervisor.warm.caches import saved_caches
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Supervisor:
         self._backoff = backoff or Backoff(settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
+        self._reports = ReportReader(settings.data_dir)
 
     def run(self) -> None:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
@@ -70,8 +73,13 @@ class Supervisor:
         self._reporter.fit(fitting.fit)
         self._reporter.enter(State.STARTING)
         kills_before = oom_kills()
-        process = self._start(server_command(self._settings, checked.engine, checked.model.path, fitting.fit), output)
-        ending = Life(self._settings, process, output, self._reporter, self._events).run(Attendance(fitting))
+        command = server_command(self._settings, checked.engine, checked.model.path, fitting.fit)
+        with saved_caches(self._settings, command, checked.engine) as caches:
+            process = self._start([*command, *caches.flags()], output)
+            attendance = Attendance(fitting, self._reports, caches)
+            ending = Life(self._settings, process, output, self._reporter, self._events).run(attendance)
+            if ending.how is not End.STOPPED:
+                caches.crashed()
         if ending.how is End.STOPPED:
             self._stopped()
         elif self._step_down(fitting, ending, output, kills_before):

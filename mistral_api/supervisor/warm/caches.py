@@ -14,15 +14,19 @@ what was in the slot meanwhile is found out by looking again before the file cou
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from mistral_api.settings import Settings
+from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.reports import Reports
 from mistral_api.supervisor.warm.choosing import candidates, chosen
+from mistral_api.supervisor.warm.fingerprint import fingerprint
 from mistral_api.supervisor.warm.restoring import Restoring
 from mistral_api.supervisor.warm.saving import Saving
 from mistral_api.supervisor.warm.slots import SlotFailure, SlotServer
@@ -39,6 +43,16 @@ DISTRUST_SECONDS = 30.0
 END_SECONDS = 5.0
 # How long an API process takes to report a generation, and some more.
 REPORT_SECONDS = 0.6
+
+
+@contextlib.contextmanager
+def saved_caches(settings: Settings, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
+    """The caches for the life of a server with this command line."""
+    caches = SavedCaches(settings, fingerprint(command, engine.version, os.environ))
+    try:
+        yield caches
+    finally:
+        caches.close()
 
 
 class SavedCaches:
