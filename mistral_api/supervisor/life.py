@@ -11,7 +11,7 @@ from typing import Protocol
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.output import OutputLog
-from mistral_api.supervisor.probe import Answer, Probe
+from mistral_api.supervisor.probe import Answer, Probe, Work
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
 from mistral_api.supervisor.processor_time import ProcessorTime
 from mistral_api.supervisor.progress import ProgressWatch
@@ -140,7 +140,7 @@ class Life:
         while self._running():
             work = self._probe.work()
             progress.saw(work)
-            computing = attendant.saving or ((work is None or work.busy > 0) and processor.computing())
+            computing = self._computing(work, processor) or attendant.saving
             problem = progress.hang(computing=computing) or attendant.while_ready()
             if problem is not None and self._running():
                 return problem
@@ -148,6 +148,12 @@ class Life:
             # A probe that got no answer has waited already.
             self._events.wait(READY_PROBE_SECONDS if work is not None else 0.0)
         return None
+
+    def _computing(self, work: Work | None, processor: ProcessorTime) -> bool:
+        """Whether it may be at a batch, in which nothing is seen to advance: so also while that is not known yet."""
+        if work is not None and not work.busy:
+            return False
+        return processor.computing() is not False
 
     def _note(self, progress: ProgressWatch, *, computing: bool) -> None:
         """Say when a server that was ready answers no more, and when it does again."""

@@ -8,6 +8,8 @@ import psutil
 
 # The least part of the time that a thread must have had the processor to count: cores may be shared with others.
 LEAST_SHARE = 0.1
+# A look that covers more than this says nothing of now.
+LONGEST_LOOK_SECONDS = 10.0
 
 
 class ProcessorTime:
@@ -20,8 +22,8 @@ class ProcessorTime:
         self._looked_at = float("-inf")
         self._seconds: dict[int, float] = {}
 
-    def computing(self) -> bool:
-        """Whether llama.cpp's threads compute together.
+    def computing(self) -> bool | None:
+        """Whether llama.cpp's threads compute together; None where the look before is too long ago to say.
 
         Sampling, and any loop of its main thread, keeps one busy; a batch on the CPU all of them. With THREADS=1 the
         two cannot be told apart, and one busy thread counts as computing.
@@ -34,7 +36,7 @@ class ProcessorTime:
             if thread in self._seconds and used - self._seconds[thread] >= LEAST_SHARE * elapsed
         ]
         self._looked_at, self._seconds = now, seconds
-        return len(busy) >= self._needed
+        return len(busy) >= self._needed if elapsed < LONGEST_LOOK_SECONDS else None
 
     def _thread_seconds(self) -> dict[int, float]:
         try:
