@@ -23,7 +23,7 @@ START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings of whoever runs the tests must not reach the servers under test.
 _OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_",
-         "LOG_")  # fmt: skip
+         "LOG_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_")  # fmt: skip
 
 
 def free_port() -> int:
@@ -64,7 +64,8 @@ def libpq_url(url: str) -> str:
 def clean_environment(**settings: str) -> dict[str, str]:
     """The environment of the tests without settings of ours, and with these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return kept | {"PYTHONUNBUFFERED": "1"} | settings
+    # One thread each: engines of tests that run side by side would else spin for the same cores.
+    return kept | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
 
 
 def processes_of(data_dir: Path) -> list[psutil.Process]:

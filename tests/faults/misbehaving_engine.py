@@ -64,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"object": "list", "data": models})
 
     def _slots(self, how: str) -> None:
+        if how == "dies-ready":  # the first question after that for its health
+            os._exit(1)
         if how == "slots-hang":
             threading.Event().wait()
         if how.startswith("no-slots"):
@@ -128,16 +130,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Handler.behaviour = how
     server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
-    if how == "dies-ready":
-        threading.Thread(target=_die_once_probed, daemon=True).start()
     server.serve_forever()
-
-
-def _die_once_probed() -> None:
-    """Die as soon as it has been told that it is ready: with the first question after that."""
-    while not (FOLDER / "probes").exists():
-        time.sleep(0.001)
-    os._exit(1)
 
 
 if __name__ == "__main__":

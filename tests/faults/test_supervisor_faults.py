@@ -166,7 +166,6 @@ def test_a_hundred_crashes_in_a_row_end_and_cost_no_memory(
 
         def crashed(self, healthy_seconds: float) -> float | None:
             """As ever, without the wait."""
-            (engine.folder / "probes").unlink(missing_ok=True)
             sizes.append(process.memory_info().rss)
             return None if super().crashed(healthy_seconds) is None else 0.0
 

@@ -88,7 +88,9 @@ def test_fine_tuning_gets_the_current_branches_that_have_an_answer(filled: Engin
     ]
 
 
-@pytest.mark.parametrize("since", [f"{NOW - timedelta(days=2):%Y-%m-%d}", str(int(NOW.timestamp()) - 86400)])
+@pytest.mark.parametrize(
+    "since", [f"{NOW - timedelta(days=2):%Y-%m-%d}", str(int(NOW.timestamp()) - 86400)], ids=["a day", "Unix seconds"]
+)
 def test_only_what_was_asked_for_is_exported(filled: Engine, since: str, tmp_path: Path) -> None:
     assert {line["session_id"] for line in _lines(_run(filled, "export", "--since", since))} == {"new", "failed"}
     assert [line["session_id"] for line in _lines(_run(filled, "export", "--session", "old"))] == ["old"]

@@ -118,7 +118,9 @@ def test_what_has_not_changed_is_not_saved_again(engine: Engine, caches: SavedCa
 
 
 @pytest.mark.parametrize(
-    "fields", [{"may_be_stored": False}, {"seed": -5}, {"ended_at": time.monotonic() - 1e9}], ids=str
+    "fields",
+    [{"may_be_stored": False}, {"seed": -5}, {"ended_at": time.monotonic() - 1e9}],
+    ids=["not to be stored", "unknown", "long ago"],
 )
 def test_what_is_not_to_be_stored_or_unknown_leaves_no_file(
     engine: Engine, caches: SavedCaches, fields: dict[str, Any]

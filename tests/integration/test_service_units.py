@@ -260,7 +260,7 @@ def test_the_state_of_each_unit_is_told(machine: Machine, shown: str, state: str
 
 def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machine, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "mistral-api"), "service"]
-    environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path))
+    environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path), THREADS="")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

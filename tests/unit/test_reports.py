@@ -123,6 +123,7 @@ def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
         json.dumps({"process": OURS, "succeeded_at": None, "failures": [[1]], "generations": []}),
         json.dumps({"process": OURS, "succeeded_at": None, "failures": [], "generations": [["a", "b", True, 1]]}),
     ],
+    ids=["empty", "no JSON", "a list", "null", "no process", "no time", "no failure", "no generation"],
 )
 def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -> None:
     path = _put(tmp_path, "1", content)
