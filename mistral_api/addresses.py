@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 
 
@@ -17,3 +20,12 @@ def url_of(host: str, port: int) -> str:
     """The base URL at which a server that listens there is reached; IPv6 in brackets (RFC 3986, 3.2.2)."""
     reached = reachable_host(host)
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def claim_address(listener: socket.socket) -> None:
+    """Before ``bind``: on POSIX a port that is merely winding down may be taken; on Windows the same flag would
+    share one that is in use."""
+    if sys.platform == "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from pathlib import Path
+
+WINDOWS_SECONDS = 2.0
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -12,7 +16,21 @@ def replace_file(path: Path, text: str) -> None:
     writing = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(writing, "w", encoding="utf-8", opener=_private) as file:
         file.write(text)
-    os.replace(writing, path)
+    _replace(writing, path)
+
+
+def _replace(written: Path, path: Path) -> None:
+    """Windows refuses while somebody reads the old one, which nobody does for long."""
+    deadline = time.monotonic() + WINDOWS_SECONDS
+    while True:
+        try:
+            os.replace(written, path)
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _private(path: str, flags: int) -> int:

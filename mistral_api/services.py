@@ -25,7 +25,7 @@ from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.report_writer import ReportWriter
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
-from mistral_api.supervisor.warm.folder import forget
+from mistral_api.supervisor.warm.folder import forget, forget_unused
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Services:
         self.writer_engine = writer_engine(engine, settings)
         policy = Policy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
-        self.housekeeping = Housekeeping(engine, settings.retention_days)
+        self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_unused_caches)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
@@ -84,6 +84,12 @@ class Services:
             forget(self.settings.data_dir, owner, session_id)
         except OSError as error:
             log.warning("the saved cache of a deleted conversation may come back: %s", error)
+
+    def _forget_unused_caches(self, days: int) -> None:
+        try:
+            forget_unused(self.settings.data_dir, days)
+        except OSError as error:
+            log.warning("saved caches that are too old cannot be deleted now: %s", error)
 
     def close(self) -> None:
         """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""

@@ -38,7 +38,10 @@ def _engine(settings: Settings, status: ModelServerStatus | None) -> str | None:
 
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:
-    """The answer of the model server counts for more than the file: it is newer."""
+    """The answer of the model server counts for more than the file: it is newer. But one that is ready for
+    ``/health`` may be caught in a loop all the same, and its supervisor knows."""
+    if status is not None and status.state is State.UNRESPONSIVE:
+        return State.UNRESPONSIVE.value
     if probe != "unreachable" or status is None:
         return _STATES[probe].value
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value

@@ -65,6 +65,7 @@ class ModelServer:
         self.watch = CallWatch()
         self._given_up = given_up
         self._wait_seconds = settings.model_wait_seconds
+        self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
@@ -76,7 +77,7 @@ class ModelServer:
         ModelTimeout and ModelServerError for the rest.
         """
         body = orjson.dumps(payload)
-        patience = Patience(self._wait_seconds, self._given_up)
+        patience = Patience(self._wait_seconds, self._hang_seconds, self._given_up)
         self.watch.add(call)
         try:
             while True:

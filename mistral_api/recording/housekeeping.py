@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
@@ -23,8 +24,9 @@ EVERY_SECONDS, TRY_AGAIN_SECONDS = 3600.0, 30.0
 class Housekeeping:
     """Owns the thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, engine: Engine, retention_days: int) -> None:
-        """0 days keep everything."""
+    def __init__(self, engine: Engine, retention_days: int, forget: Callable[[int], None]) -> None:
+        """0 days keep everything; ``forget`` removes what is kept elsewhere of conversations older than so many."""
+        self._forget = forget
         self._engine = engine
         self._retention_days = retention_days
         self._complain = Complaint(log)
@@ -57,4 +59,5 @@ class Housekeeping:
         rebuild_if_never_built(self._engine)
         if self._retention_days:
             pruned = prune(self._engine, self._retention_days, stop=self._closing.is_set)
+            self._forget(self._retention_days)
             log.info("retention of %d days: %s", self._retention_days, pruned)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import sys
 
+from mistral_api.addresses import claim_address
 from mistral_api.serving.errors import StartError
 
 
@@ -18,7 +18,7 @@ def bind_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise StartError(f"API_HOST: '{host}' is not an address of this machine: {error.strerror}.") from error
     try:
-        _claim(listener)
+        claim_address(listener)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -27,11 +27,3 @@ def bind_listener(host: str, port: int) -> socket.socket:
             "Stop the program that uses it, or choose another port with --port."
         ) from error
     return listener
-
-
-def _claim(listener: socket.socket) -> None:
-    """On POSIX a port that is merely winding down may be taken; on Windows the same flag would share it."""
-    if sys.platform == "win32":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-    else:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CANNOT_START, GIVEN_UP = 2, 3
 RESPAWN_SECONDS = 1.0
 # It saves the caches of conversations (15 s at most) before it ends its model server.
-STOP_SECONDS = 40.0
+STOP_SECONDS = 60.0
 
 
 class SupervisorProcess:

@@ -75,12 +75,14 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     try:
         make_data_dir(settings.data_dir)
         run_folder.mkdir(exist_ok=True, mode=0o700)
-        with FileLock(run_folder / "supervisor.lock", timeout=0):
-            Supervisor(settings, events, Reporter(settings, manager), retry_gpu=options.retry_gpu).run()
+        lock = FileLock(run_folder / "supervisor.lock", timeout=0)
+        lock.acquire()
     except Timeout as error:
         raise CannotStart(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
     except OSError as error:
         raise CannotStart(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
+    with lock:
+        Supervisor(settings, events, Reporter(settings, manager), retry_gpu=options.retry_gpu).run()
     return 0
 
 

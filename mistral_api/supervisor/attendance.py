@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mistral_api.supervisor.memory.fitting import Fitting
 from mistral_api.supervisor.reports import ReportReader
@@ -15,7 +16,11 @@ FAILED_GENERATIONS = 3
 class Attendance:
     """Attends one life of the server; see ``life.Attendant``."""
 
-    def __init__(self, fitting: Fitting, reports: ReportReader, caches: SavedCaches) -> None:
+    def __init__(
+        self, fitting: Fitting, reports: ReportReader, caches: SavedCaches, stopping: Callable[[], bool]
+    ) -> None:
+        """``stopping``: whether we have been asked to stop, which ends a restore early."""
+        self._stopping = stopping
         self._fitting = fitting
         self._reports = reports
         self._caches = caches
@@ -30,7 +35,7 @@ class Attendance:
         """Keep the setting that fitted, and give the conversations their caches back."""
         self._ready_at = time.monotonic()
         self._fitting.worked()
-        self._caches.restore()
+        self._caches.restore(self._stopping)
 
     def while_ready(self) -> str | None:
         """Save caches when it is time; answers when generations fail one after the other."""

@@ -14,7 +14,11 @@ WINDOW_SECONDS = 600.0
 
 
 class Backoff:
-    """Grows with each crash, starts over after a minute of health, ends after too many restarts."""
+    """Grows with each crash, starts over after a minute of health, ends after too many restarts.
+
+    Too many: in ten minutes, or in a row without that minute: a server that always hangs takes longer than ten
+    minutes to do so often.
+    """
 
     def __init__(self, max_restarts: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_restarts = max_restarts
@@ -25,16 +29,16 @@ class Backoff:
     def crashed(self, healthy_seconds: float) -> float | None:
         """Seconds to wait before the next start, or None when there have been too many.
 
-        ``healthy_seconds``: how long the server had been ready when it crashed.
+        ``healthy_seconds``: how long the server had been ready, and got on, when it crashed.
         """
         now = self._clock()
         while self._restarts and now - self._restarts[0] > WINDOW_SECONDS:
             self._restarts.popleft()
-        if len(self._restarts) >= self._max_restarts:
-            return None
-        self._restarts.append(now)
         if healthy_seconds >= HEALTHY_SECONDS:
             self._crashes_in_a_row = 0
+        if max(len(self._restarts), self._crashes_in_a_row) >= self._max_restarts:
+            return None
+        self._restarts.append(now)
         self._crashes_in_a_row += 1
         longest = min(FIRST_SECONDS * GROWTH ** (self._crashes_in_a_row - 1), LAST_SECONDS)
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter

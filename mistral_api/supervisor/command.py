@@ -12,6 +12,9 @@ from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory.ladder import Fit
 from mistral_api.supervisor.model import served_model_names
 
+# llama.cpp's own default for what it computes at once (-ub).
+CPU_BATCH = 512
+
 
 def server_command(settings: Settings, engine: Engine, model: Path, fit: Fit) -> list[str]:
     """The whole command line; the port is always named, since an environment variable may name another."""
@@ -21,7 +24,8 @@ def server_command(settings: Settings, engine: Engine, model: Path, fit: Fit) ->
         "--port": str(settings.model_server_port),
         "-ngl": fit.gpu_layers,
         "-c": str(fit.context_size),
-        "-b": str(settings.batch_size),
+        # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
+        "-b": str(settings.batch_size if fit.on_device else min(settings.batch_size, CPU_BATCH)),
         "-t": str(settings.threads),
         "-np": str(settings.parallel),
         "--alias": ",".join(served_model_names(settings)),

@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 
 from mistral_api.notification import ServiceManager
 
+# The longest single wait: the service manager wants to hear of us, and Windows delivers signals between waits only.
+LOOK_SECONDS = 0.5
+
 Event: TypeAlias = Literal["stop", "exited"]
 
 
@@ -35,4 +38,4 @@ class Events:
         """Wait so long; only a request to stop ends it early."""
         deadline = time.monotonic() + seconds
         while not self.stopping and (left := deadline - time.monotonic()) > 0:
-            self.wait(left)
+            self.wait(min(left, LOOK_SECONDS))

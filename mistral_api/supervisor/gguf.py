@@ -16,6 +16,7 @@ from typing import Any
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
+MOST_DIMENSIONS = 4
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -111,8 +112,10 @@ class _Reader:
     def _tensor(self) -> tuple[int, int]:
         """How many values it has, and where in the data it ends."""
         self._string()
-        values = 1
-        for _ in range(self._scalar("<I")):
+        values, dimensions = 1, self._scalar("<I")
+        if dimensions > MOST_DIMENSIONS:
+            raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
+        for _ in range(dimensions):
             values *= self._scalar("<q")
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.memory.shortage import killed_for_memory, oom_kills
 from mistral_api.supervisor.output import OutputLog
 from mistral_api.supervisor.probe import Answer, Probe, Work
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
-from mistral_api.supervisor.processor_time import ProcessorTime
+from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ProcessorTime
 from mistral_api.supervisor.progress import ProgressWatch
 from mistral_api.supervisor.reporter import Reporter
 from mistral_api.supervisor.states import State
@@ -39,12 +40,14 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """``ready_seconds``: how long it had been ready, None where it never was."""
+    """``ready_seconds``: how long it had been ready and got on, None where it never was ready;
+    ``killed_for_memory``: whether it was the kernel that killed it, for want of memory."""
 
     how: End
     exit_code: int | None
     ready_seconds: float | None
     reason: str
+    killed_for_memory: bool = False
 
     @property
     def killed(self) -> bool:
@@ -83,6 +86,8 @@ class Life:
         self._probe = Probe(settings)
         self._began = time.monotonic()
         self._ready_at: float | None = None
+        self._last_sign_at = self._began
+        self._oom_kills = oom_kills()
 
     def run(self, attendant: Attendant) -> Ending:
         """Watch the process until it has ended, or is to be, and end it."""
@@ -90,12 +95,13 @@ class Life:
         try:
             how, problem = self._watch(attendant)
         finally:
-            lived = time.monotonic() - self._ready_at if self._ready_at is not None else None
             self._end(how, attendant)
         exit_code = self._process.exit_code
         if how is End.EXITED:
             problem = f"the model server ended with {_in_words(exit_code)}"
-        return Ending(how, exit_code, lived, problem)
+        ready = max(0.0, self._last_sign_at - self._ready_at) if self._ready_at is not None else None
+        by_kernel = how is End.EXITED and killed_for_memory(exit_code, self._oom_kills)
+        return Ending(how, exit_code, ready, problem, by_kernel)
 
     def _watch(self, attendant: Attendant) -> tuple[End, str]:
         problem = self._until_ready()
@@ -127,7 +133,7 @@ class Life:
         return now - self._output.last_output_at > limit or now - self._began > limit * LONGEST_LOAD_FACTOR
 
     def _became_ready(self, attendant: Attendant) -> None:
-        self._ready_at = time.monotonic()
+        self._ready_at = self._last_sign_at = time.monotonic()
         attendant.became_ready()
         self._reporter.enter(State.READY)
         pid = self._process.identity.pid
@@ -138,22 +144,19 @@ class Life:
         progress = ProgressWatch(self._settings.hang_seconds)
         processor = ProcessorTime(self._process.identity.pid, self._settings.threads)
         while self._running():
+            self._oom_kills = oom_kills()
+            next_at = time.monotonic() + READY_PROBE_SECONDS
             work = self._probe.work()
             progress.saw(work)
-            computing = self._computing(work, processor) or attendant.saving
-            problem = progress.hang(computing=computing) or attendant.while_ready()
+            self._last_sign_at = progress.last_sign_at
+            factor = _patience_factor(work, processor, attendant)
+            failing = attendant.while_ready()
+            problem = progress.hang(factor=factor) or (failing if not progress.advancing else None)
             if problem is not None and self._running():
                 return problem
-            self._note(progress, computing=computing)
-            # A probe that got no answer has waited already.
-            self._events.wait(READY_PROBE_SECONDS if work is not None else 0.0)
+            self._note(progress, computing=factor > 1)
+            self._events.wait(next_at - time.monotonic())
         return None
-
-    def _computing(self, work: Work | None, processor: ProcessorTime) -> bool:
-        """Whether it may be at a batch, in which nothing is seen to advance: so also while that is not known yet."""
-        if work is not None and not work.busy:
-            return False
-        return processor.computing() is not False
 
     def _note(self, progress: ProgressWatch, *, computing: bool) -> None:
         """Say when a server that was ready answers no more, and when it does again."""
@@ -173,6 +176,13 @@ class Life:
                 attendant.before_stop()
         self._process.stop(HUNG_STOP_SECONDS if how in (End.HUNG, End.LOAD_OVERDUE) else STOP_SECONDS)
         self._reporter.process(None)
+
+
+def _patience_factor(work: Work | None, processor: ProcessorTime, attendant: Attendant) -> float:
+    """How much longer than HANG_SECONDS it may show no progress: while it computes a batch or writes caches."""
+    if attendant.saving:
+        return COMPUTING_FACTOR
+    return 1.0 if work is not None and not work.busy else processor.patience_factor()
 
 
 def _in_words(exit_code: int | None) -> str:

@@ -14,8 +14,8 @@ from typing import IO
 log = logging.getLogger("llama.cpp")
 
 FILE_BYTES, FILES = 10 << 20, 3
-# Enough for the messages around a failed load, with the model's description between them.
-LAST_LINES = 200
+# Enough for the messages around a failed load with the model's description between them, or before a backtrace.
+LAST_LINES = 500
 QUOTED_LINES = 4
 # A line without an end is cut here: garbage must not fill the memory.
 LONGEST_LINE = 8 << 10

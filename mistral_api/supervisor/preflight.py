@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
+from mistral_api.addresses import claim_address
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.supervisor.errors import CannotStart
@@ -27,10 +29,10 @@ class Checked:
     model: Model
 
 
-def check(settings: Settings) -> Checked:
-    """Look at everything the model server needs. Raises CannotStart."""
+def check(settings: Settings, stopping: Callable[[], bool]) -> Checked:
+    """Look at everything the model server needs. Raises CannotStart, and StopAsked when ``stopping`` says so."""
     model = require_model(settings)
-    engine = choose_engine(settings)
+    engine = choose_engine(settings, stopping)
     require_free_port(settings)
     _require_disk(settings)
     _require_memory(settings, engine, model)
@@ -43,7 +45,7 @@ def require_free_port(settings: Settings) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claim_address(listener)
             listener.bind(address)
             listener.listen(1)
     except OSError as error:

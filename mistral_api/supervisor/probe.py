@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +21,8 @@ from mistral_api.settings import Settings
 PROBE_SECONDS = 2.0
 # The slots of a server with long prompts under LLAMA_SERVER_SLOTS_DEBUG are large; more than this is nonsense.
 LARGEST_ANSWER = 16 << 20
-NOT_FOUND, NOT_OFFERED = 404, 501
+# Answers to a question that this server does not answer to us: never heard of, switched off, or a key is wanted.
+NOT_OFFERED = (401, 403, 404, 501)
 
 
 class Answer(Enum):
@@ -60,12 +62,12 @@ class Probe:
         """
         if self._offers_slots:
             status, body = self._get("/slots")
-            if status not in (NOT_OFFERED, NOT_FOUND):
+            if status not in NOT_OFFERED:
                 return _work_of_slots(body) if status == 200 else None
             self._offers_slots = False
         if self._offers_metrics:
             status, body = self._get("/metrics")
-            if status not in (NOT_OFFERED, NOT_FOUND):
+            if status not in NOT_OFFERED:
                 return _work_of_metrics(body) if status == 200 else None
             self._offers_metrics = False
         return Work(0, None) if self.health() is Answer.READY else None
@@ -76,11 +78,22 @@ class Probe:
         try:
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, response.read(LARGEST_ANSWER)
+            return response.status, _body(response)
         except (OSError, http.client.HTTPException):
             return 0, b""
         finally:
             connection.close()
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    """The whole body. Raises TimeoutError also where it comes drop by drop."""
+    deadline, pieces, size = time.monotonic() + PROBE_SECONDS, [], 0
+    while size < LARGEST_ANSWER and (piece := response.read1(LARGEST_ANSWER)):
+        pieces.append(piece)
+        size += len(piece)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(pieces)
 
 
 def _work_of_slots(body: bytes) -> Work | None:

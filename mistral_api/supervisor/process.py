@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
+from mistral_api.supervisor.groups import ask_group_to_end, kill_group
 from mistral_api.supervisor.identity import identity_of
 from mistral_api.supervisor.output import OutputLog
 
@@ -48,7 +48,7 @@ class ServerProcess:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Ask it to end, wait so long, then end it by force, with whatever it has started itself."""
         if self.exit_code is None:
-            _ask_to_end(self._process)
+            ask_group_to_end(self._process)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=seconds)
         self._clean_up()
@@ -58,7 +58,7 @@ class ServerProcess:
 
         A process that the system cannot end (it is stuck in a driver) is left to it: nobody else could do more.
         """
-        _kill(self._process)
+        kill_group(self._process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=KILL_SECONDS)
         self._waiter.join(timeout=KILL_SECONDS)
@@ -87,24 +87,3 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-
-
-def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the process and all it has started; on Windows what Ctrl-Break sends."""
-    if sys.platform == "win32":
-        try:
-            process.send_signal(signal.CTRL_BREAK_EVENT)
-        except OSError:  # a service has no console to send it through
-            process.terminate()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The whole group at once; on Windows the process, and its job object the rest."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

@@ -7,10 +7,6 @@ from collections.abc import Callable
 
 from mistral_api.supervisor.probe import Work
 
-# A batch of a long prompt on a CPU takes minutes, in which llama.cpp answers nothing. While several of its threads
-# compute, a server that does not answer gets so many times HANG_SECONDS.
-COMPUTING_FACTOR = 10
-
 
 class ProgressWatch:
     """Fed with every probe; says when the server hangs.
@@ -40,9 +36,19 @@ class ProgressWatch:
         """How long ago the last answer came."""
         return self._clock() - self._answered_at
 
-    def hang(self, *, computing: bool) -> str | None:
-        """Why the server is to be ended, or None; ``computing``: several of its threads use the processor."""
-        patience = self._hang_seconds * (COMPUTING_FACTOR if computing else 1)
+    @property
+    def advancing(self) -> bool:
+        """Whether the last probe found busy slots that had advanced since the one before."""
+        return self._last_work is not None and self._last_work.busy > 0 and self._advanced_at == self._answered_at
+
+    @property
+    def last_sign_at(self) -> float:
+        """When the server was last seen to get on, or to be idle (on the clock of this watch)."""
+        return min(self._advanced_at, self._answered_at)
+
+    def hang(self, *, factor: float = 1.0) -> str | None:
+        """Why the server is to be ended, or None; ``factor``: how much longer than HANG_SECONDS it may take."""
+        patience = self._hang_seconds * factor
         if self.unanswered_seconds >= patience:
             return f"it has not answered for {self.unanswered_seconds:.0f} s"
         still = self._clock() - self._advanced_at

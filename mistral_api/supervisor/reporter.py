@@ -62,6 +62,10 @@ class Reporter:
         """Restarts since the supervisor started."""
         return self._status.restarts
 
+    def begin(self) -> None:
+        """Replace what an earlier supervisor left: its ``fatal`` is not ours."""
+        self._write()
+
     def enter(self, state: State, **changes: Any) -> None:
         """Go to a state. Raises IllegalTransition for one that may not follow."""
         require_legal(self._status.state, state)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,25 +116,28 @@ class ReportReader:
             return []
 
     def _report(self, path: Path) -> Report | None:
-        """What is in a file, or None where that makes no sense or the file has gone meanwhile."""
-        with contextlib.suppress(FileNotFoundError):
+        """What is in a file, or None where that makes no sense, or where it cannot be read: gone, or not ours."""
+        try:
             status = path.stat()
             version = status.st_mtime_ns, status.st_ino
             known = self._known.get(path)
             if known is not None and known[0] == version:
                 return known[1]
-            try:
-                report = Report.from_json(path.read_text(encoding="utf-8"))
-            except (ValueError, TypeError, KeyError) as error:
-                log.debug("the report %s makes no sense: %s", path, error)
-                _remove(path)
-                return None
-            self._known[path] = version, report
-            return report
-        return None
+            report = Report.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            log.debug("the report %s cannot be read: %s", path, error)
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            log.debug("the report %s makes no sense: %s", path, error)
+            _remove(path)
+            return None
+        self._known[path] = version, report
+        return report
 
     def _remember(self, reports: Iterable[Report]) -> None:
-        found = {each.seed: each for report in reports for each in report.generations}
+        """Times after now are those of another boot, whose clock went on for longer: nothing is known of them."""
+        now = time.monotonic()
+        found = {each.seed: each for report in reports for each in report.generations if each.ended_at <= now}
         if found.items() <= self._generations.items():
             return
         newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED:]
@@ -148,6 +152,6 @@ class ReportReader:
 
 
 def _remove(path: Path) -> None:
-    """Remove a report; Windows keeps a file that somebody looks at, and the next look tries again."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    """Remove a report; where that fails (Windows keeps a file that somebody looks at) the next look tries again."""
+    with contextlib.suppress(OSError):
         path.unlink()

@@ -8,12 +8,11 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.attendance import Attendance
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.errors import CannotStart, GivenUp
+from mistral_api.supervisor.errors import CannotStart, GivenUp, StopAsked
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.leftover import stop_leftover
 from mistral_api.supervisor.life import End, Ending, Life
 from mistral_api.supervisor.memory.fitting import Fitting
-from mistral_api.supervisor.memory.shortage import oom_kills
 from mistral_api.supervisor.output import OutputLog, log_file
 from mistral_api.supervisor.preflight import Checked, check
 from mistral_api.supervisor.process import ServerProcess
@@ -54,12 +53,16 @@ class Supervisor:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
         try:
             stop_leftover(self._settings.data_dir)
-            checked = check(self._settings)
+            self._reporter.begin()
+            checked = check(self._settings, self._asked_to_stop)
             output = OutputLog(log_file(self._settings.data_dir))
+        except StopAsked:
+            return
         except CannotStart as error:
             raise self._fatal(error) from None
         except OSError as error:
-            raise CannotStart(f"DATA_DIR: the log cannot be written: {error}.") from error
+            sentence = f"DATA_DIR: '{self._settings.data_dir}' cannot be used: {error}."
+            raise self._fatal(CannotStart(sentence)) from error
         self._reporter.checked(checked)
         fitting = Fitting(self._settings, checked, start_over=self._retry_gpu)
         try:
@@ -68,28 +71,31 @@ class Supervisor:
         finally:
             output.close()
 
+    def _asked_to_stop(self) -> bool:
+        self._events.wait(0.0)
+        return self._events.stopping
+
     def _live_once(self, checked: Checked, fitting: Fitting, output: OutputLog) -> None:
         """One life of the server: from its start to its end, and the wait before the next."""
         self._reporter.fit(fitting.fit)
         self._reporter.enter(State.STARTING)
-        kills_before = oom_kills()
         command = server_command(self._settings, checked.engine, checked.model.path, fitting.fit)
         with saved_caches(self._settings, command, checked.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
-            attendance = Attendance(fitting, self._reports, caches)
+            attendance = Attendance(fitting, self._reports, caches, self._asked_to_stop)
             ending = Life(self._settings, process, output, self._reporter, self._events).run(attendance)
             if ending.how is not End.STOPPED:
-                caches.crashed()
+                caches.crashed(ending.ready_seconds or 0.0)
         if ending.how is End.STOPPED:
             self._stopped()
-        elif self._step_down(fitting, ending, output, kills_before):
+        elif self._step_down(fitting, ending, output):
             self._go_on(f"{ending.reason} for want of memory; next try: {fitting.fit}", output, 0.0)
         else:
             self._after(ending, checked, output)
 
-    def _step_down(self, fitting: Fitting, ending: Ending, output: OutputLog, kills_before: int | None) -> bool:
+    def _step_down(self, fitting: Fitting, ending: Ending, output: OutputLog) -> bool:
         try:
-            return fitting.step_down(ending, output.lines(), kills_before)
+            return fitting.step_down(ending, output.lines())
         except CannotStart as error:
             raise self._fatal(error, output) from None
 

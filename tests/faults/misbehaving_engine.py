@@ -26,6 +26,15 @@ HOST_OUT_OF_MEMORY = "ggml_aligned_malloc: insufficient memory (attempted to all
 METRICS = "llamacpp:requests_processing 1\nllamacpp:n_decode_total {}\n"
 
 
+# How many threads compute for ever, with the first question for the slots.
+SPINNING = {"batch": 4, "loop": 1}
+
+
+def _compute() -> None:
+    while True:
+        pass
+
+
 def _behaviour() -> str:
     """The word of this start."""
     starts = FOLDER / "starts"
@@ -63,11 +72,22 @@ class Handler(BaseHTTPRequestHandler):
             models = [{"id": "fake", "object": "model", "created": 1, "owned_by": "test"}]
             self._answer(200, {"object": "list", "data": models})
 
+    def _spin(self, threads: int) -> None:
+        """Compute without an end, and answer nothing. Python's threads take turns on one core."""
+        for _ in range(threads - 1):
+            threading.Thread(target=_compute, daemon=True).start()
+        _compute()
+
     def _slots(self, how: str) -> None:
         if how == "dies-ready":  # the first question after that for its health
             os._exit(1)
+        if how in SPINNING:
+            self._spin(SPINNING[how])
         if how == "slots-hang":
             threading.Event().wait()
+        if how == "wants-key":
+            self._answer(401, {"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}})
+            return
         if how.startswith("no-slots"):
             self._answer(501, {"error": {"code": 501, "message": "off", "type": "not_supported_error"}})
             return
@@ -76,7 +96,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, [slot | {"is_processing": how in ("stands-still", "slow", "ignores-term")}])
 
     def _metrics(self, how: str) -> None:
-        if how == "no-slots-no-metrics":
+        if how == "wants-key":
+            self._answer(401, {})
+        elif how == "no-slots-no-metrics":
             self._answer(501, {})
         else:
             self._raw(METRICS.format(int(time.monotonic() * 100) if how == "no-slots-slow" else 7).encode())
@@ -113,6 +135,13 @@ def _die_early(how: str, layers: str) -> None:
         raise SystemExit(1)
 
 
+def _load_slowly() -> None:
+    """Take four seconds, and say so with dots that end no line, as llama.cpp does."""
+    for _ in range(8):
+        print(".", end="", flush=True)
+        time.sleep(0.5)
+
+
 def main() -> None:
     """Misbehave."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -129,6 +158,8 @@ def main() -> None:
     if how == "ignores-term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Handler.behaviour = how
+    if how == "loads-slowly":
+        _load_slowly()
     server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
     server.serve_forever()
 

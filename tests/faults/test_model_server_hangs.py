@@ -23,7 +23,10 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A stack of this module's own, on the real engine."""
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192", HANG_SECONDS="2") as running:
+    with (
+        data_folder() as data_dir,
+        running_server(data_dir, CONTEXT_SIZE="8192", HANG_SECONDS="2", THREADS="2") as running,
+    ):
         yield running
 
 
@@ -58,4 +61,16 @@ def test_stopped_while_idle_it_is_replaced_without_anybody_asking(server: Server
         return status is not None and status.state.value == "ready" and status.pid not in (None, before["pid"])
 
     wait_for(replaced, "another model server", 30)
+    assert server.health()["model_server"]["restarts"] == before["restarts"] + 1
+
+
+def test_caught_in_a_loop_with_a_green_health_it_is_replaced(server: Server) -> None:
+    # No list has at least 5 and at most 2 items: llama.cpp looks for one for ever.
+    nothing_fits = {"type": "array", "items": {"type": "integer"}, "minItems": 5, "maxItems": 2}
+    schema = {"type": "json_schema", "json_schema": {"name": "none", "schema": nothing_fits}}
+    before = server.health()["model_server"]
+    answer = requests.post(f"{server.url}/v1/chat/completions", json=HELLO | {"response_format": schema}, timeout=60)
+    assert answer.status_code == 502
+    assert_error_shape(answer.json(), code="model_server_error")
+    assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
     assert server.health()["model_server"]["restarts"] == before["restarts"] + 1

@@ -90,21 +90,72 @@ def test_one_that_never_becomes_ready_is_given_up(data_dir: Path, engine: Misbeh
         ("stands-still", "none of its 1 busy slots has advanced for"),
         ("ignores-term", "none of its 1 busy slots has advanced for"),
         ("no-slots", "none of its 1 busy slots has advanced for"),
+        ("loop", "has not answered for"),
     ],
 )
 def test_one_that_hangs_is_ended_and_started_again(data_dir: Path, engine: Misbehaving, how: str, reason: str) -> None:
-    with supervisor(data_dir, **engine.settings(f"{how},fine") | {"HANG_SECONDS": "1"}) as running:
+    settings = engine.settings(f"{how},fine") | {"HANG_SECONDS": "1", "THREADS": "2"}
+    with supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=1, seconds=15)
     assert reason in status.last_restarts[0].reason
+    assert engine.probes() < 40  # and the loop that asks does not spin
 
 
-@pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics"])
+@pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics", "wants-key"])
 def test_one_that_is_only_slow_or_idle_is_left_alone(data_dir: Path, engine: Misbehaving, how: str) -> None:
     with supervisor(data_dir, **engine.settings(how) | {"HANG_SECONDS": "1"}) as running:
         first = running.wait_ready()
         asked = engine.probes()
         wait_for(lambda: engine.probes() >= asked + 3, "three more probes")
         assert running.status() == first
+
+
+def test_a_batch_on_the_processor_in_which_nothing_is_answered_is_waited_for(
+    data_dir: Path, engine: Misbehaving
+) -> None:
+    with supervisor(data_dir, **engine.settings("batch") | {"HANG_SECONDS": "1", "THREADS": "2"}) as running:
+        first = running.wait_ready()
+        asked = engine.probes()
+        wait_for(lambda: engine.probes() >= asked + 3, "three more probes, 2 s each")
+        assert running.status() == first
+
+
+def test_a_load_may_take_as_long_as_it_shows_progress(data_dir: Path, engine: Misbehaving) -> None:
+    with supervisor(data_dir, **engine.settings("loads-slowly") | {"LOAD_SECONDS": "2"}) as running:
+        assert running.wait_ready().restarts == 0
+
+
+def test_a_stop_ends_a_check_of_the_program_that_does_not_answer(data_dir: Path) -> None:
+    program = data_dir.parent / "llama-server"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    with supervisor(data_dir, LLAMA_SERVER_BIN=str(program)) as running:
+        wait_for(lambda: processes_of(program), "the program")
+        running.process.terminate()
+        assert running.process.wait(timeout=10) == 0
+        assert running.status().state is State.STOPPED
+    assert not processes_of(program)
+
+
+def test_what_a_script_has_started_is_found_by_the_next_supervisor(data_dir: Path, engine: Misbehaving) -> None:
+    program = engine.folder / "llama-server"
+    program.write_text(program.read_text().replace("exec ", "") + "exit $?\n")  # the script stays in between
+    settings = engine.settings("fine") | {"MODEL_SERVER_PORT": str(free_port())}
+    with supervisor(data_dir, **settings) as running:
+        running.wait_ready()
+        running.process.kill()
+        running.process.wait(timeout=10)
+    wait_for(lambda: len(_serving(settings)) == 1, "the end of the script", 10)
+    [orphan] = _serving(settings)
+    with supervisor(data_dir, **settings) as running:
+        running.wait_ready()
+        assert not _runs(orphan)
+
+
+def _serving(settings: dict[str, str]) -> list[int]:
+    """Every process that has the server's port on its command line."""
+    named = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _runs(process.pid)]
 
 
 def test_it_inherits_no_files(data_dir: Path, engine: Misbehaving) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.supervisor.processor_time import ProcessorTime
+from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ONE_THREAD_FACTOR, ProcessorTime
 from tests.running import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -33,26 +35,37 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
         busy.kill()
 
 
-@pytest.mark.parametrize("process", [2], indirect=True)
-def test_threads_that_compute_together_are_a_batch_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("process", [2, 16], indirect=True)
+def test_threads_that_compute_together_get_long_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
     processor = ProcessorTime(process.pid, threads=2)
-    assert processor.computing() is None
-    wait_for(processor.computing, "two threads that compute")
+    assert processor.patience_factor() == COMPUTING_FACTOR  # nothing is known yet
+    _settled(processor, COMPUTING_FACTOR)
     process.send_signal(signal.SIGSTOP)
-    wait_for(lambda: processor.computing() is False, "nothing that computes")
+    _settled(processor, 1.0)
 
 
 @pytest.mark.parametrize("process", [1], indirect=True)
-def test_one_busy_thread_is_a_batch_only_where_there_is_but_one(process: subprocess.Popen[bytes]) -> None:
-    one, several = ProcessorTime(process.pid, threads=1), ProcessorTime(process.pid, threads=8)
-    assert several.computing() is None
-    wait_for(one.computing, "a thread that computes")
-    assert several.computing() is False
+def test_one_busy_thread_gets_longer_only_where_there_is_but_one(process: subprocess.Popen[bytes]) -> None:
+    _settled(ProcessorTime(process.pid, threads=8), 1.0)
+    _settled(ProcessorTime(process.pid, threads=1), ONE_THREAD_FACTOR)
 
 
-def test_a_process_that_has_gone_computes_nothing() -> None:
+def test_a_process_that_has_gone_gets_no_longer() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait(timeout=20)
     processor = ProcessorTime(process.pid, threads=2)
-    assert processor.computing() is None
-    assert processor.computing() is False
+    assert processor.patience_factor() == COMPUTING_FACTOR
+    assert processor.patience_factor() == 1.0
+
+
+def _settled(processor: ProcessorTime, factor: float) -> None:
+    """Until four looks in a row say the same: a look covers little time here, and threads take turns."""
+    looks: deque[float] = deque(maxlen=4)
+
+    def same() -> bool:
+        # As long a look as the system's own count of processor time needs to move.
+        threading.Event().wait(0.15)
+        looks.append(processor.patience_factor())
+        return list(looks) == [factor] * 4
+
+    wait_for(same, f"a factor of {factor}")

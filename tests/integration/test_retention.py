@@ -83,7 +83,7 @@ def test_housekeeping_makes_the_months_to_come_and_forgets_old_ones(engine: Engi
         for month in coming_months(NOW)[1:]:
             connection.execute(text(f"DROP TABLE IF EXISTS {partition_name(month)}"))
     Delivery(engine).deliver([an_exchange("old", created_at=_days_ago(90), messages=said("old"))])
-    housekeeping = Housekeeping(engine, days)
+    housekeeping = Housekeeping(engine, days, lambda _: None)
     housekeeping.start()
     wanted = {partition_name(month) for month in coming_months(NOW)}
 

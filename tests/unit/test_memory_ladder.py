@@ -25,8 +25,10 @@ def model(tmp_path: Path) -> Model:
     return require_model(Settings(model_path=gguf(tmp_path / "m.gguf")))
 
 
-def _steps(model: Model, shortage: Shortage, settings: Settings) -> list[Fit]:
-    ladder, steps = Ladder(settings, model), [asked_for(settings)]
+def _steps(
+    model: Model, shortage: Shortage, settings: Settings, environment: dict[str, str] | None = None
+) -> list[Fit]:
+    ladder, steps = Ladder(settings, model, environment or {}), [asked_for(settings)]
     while (below := ladder.below(steps[-1], shortage)) is not None:
         assert below not in steps
         steps.append(below)
@@ -69,6 +71,13 @@ def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: Model)
     ]
 
 
+def test_a_cache_type_that_somebody_has_chosen_is_left_alone(model: Model) -> None:
+    chosen = {"LLAMA_ARG_CACHE_TYPE_K": "q4_0"}
+    steps = _steps(model, Shortage.DEVICE, Settings(gpu_layers="9", context_size=8192), chosen)
+    assert steps[:3] == [Fit("9", 8192), Fit("9", 4096), Fit("0", 8192)]
+    assert {step.cache_type for step in steps} == {None}
+
+
 @pytest.mark.parametrize(
     ("line", "shortage"),
     [
@@ -90,6 +99,8 @@ def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: Model)
         ("error: the model could not be loaded: std::bad_alloc", Shortage.HOST),
         ("mmap failed: Cannot allocate memory", Shortage.HOST),
         ("WARNING: failed to allocate 128.00 MB of pinned memory", None),
+        ("warning: failed to mlock 4096-byte buffer (after previously locking 0 bytes): Cannot allocate memory", None),
+        ("0.00.000.100 W cmn: failed to allocate buffer for kv cache, trying another", None),
         ("llama_model_load: error loading model: missing tensor 'token_embd.weight'", None),
         ("common_fit_params: projected to use 7000 MiB of device memory", None),
     ],

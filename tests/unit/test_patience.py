@@ -30,7 +30,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _patience(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> Patience:
-    return Patience(wait_seconds, given_up)
+    return Patience(wait_seconds, 60.0, given_up)
 
 
 def _exhaust(tries: Callable[[], None]) -> None:
@@ -50,6 +50,15 @@ def test_a_request_that_kills_the_server_is_not_sent_to_the_next_one_too() -> No
     waiting.after_unavailable(AWAY)
     waiting.after_lost(LOST)
     waiting.after_unavailable(AWAY)
+    with pytest.raises(ModelServerLost):
+        waiting.after_lost(LOST)
+
+
+def test_a_request_that_may_be_why_the_server_hung_is_not_sent_again(pauses: list[float]) -> None:
+    waiting = _patience(wait_seconds=300)
+    pauses.append(59.0)
+    waiting.after_lost(LOST)
+    pauses.append(60.0)
     with pytest.raises(ModelServerLost):
         waiting.after_lost(LOST)
 

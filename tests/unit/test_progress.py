@@ -37,51 +37,62 @@ def watch(clock: Clock) -> ProgressWatch:
 def test_an_idle_server_never_hangs(watch: ProgressWatch, clock: Clock) -> None:
     for clock.now in range(0, 1000, 10):
         watch.saw(IDLE)
-        assert watch.hang(computing=False) is None
+        assert watch.hang() is None
 
 
 def test_a_prompt_of_half_an_hour_that_advances_is_left_alone(watch: ProgressWatch, clock: Clock) -> None:
     for clock.now in range(0, 1800, 50):
         watch.saw(Work(1, clock.now))
-        assert watch.hang(computing=False) is None
+        assert watch.hang() is None
 
 
 def test_one_slot_that_advances_is_enough(watch: ProgressWatch, clock: Clock) -> None:
     for clock.now in range(0, 600, 30):
         watch.saw(Work(2, ("still", clock.now)))
-        assert watch.hang(computing=False) is None
+        assert watch.hang() is None
 
 
 def test_busy_slots_that_stand_still_are_a_hang(watch: ProgressWatch, clock: Clock) -> None:
     for clock.now in range(100, 160, 10):
         watch.saw(Work(2, "still"))
-        assert watch.hang(computing=False) is None
+        assert watch.hang() is None
     clock.now = 160
     watch.saw(Work(2, "still"))
-    assert watch.hang(computing=False) == "none of its 2 busy slots has advanced for 60 s"
+    assert watch.hang() == "none of its 2 busy slots has advanced for 60 s"
 
 
 def test_a_request_that_ends_and_a_new_one_start_over(watch: ProgressWatch, clock: Clock) -> None:
     for clock.now, work in ((0, Work(1, "a")), (50, IDLE), (60, Work(1, "a")), (110, Work(1, "a"))):
         watch.saw(work)
-        assert watch.hang(computing=False) is None
+        assert watch.hang() is None
 
 
 def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: ProgressWatch, clock: Clock) -> None:
     watch.saw(Work(1, "a"))
     clock.now = 60
     watch.saw(None)
-    assert watch.hang(computing=True) is None
-    assert watch.hang(computing=False) == "it has not answered for 60 s"
+    assert watch.hang(factor=10) is None
+    assert watch.hang() == "it has not answered for 60 s"
     clock.now = 600
-    assert watch.hang(computing=True) == "it has not answered for 600 s"
+    assert watch.hang(factor=10) == "it has not answered for 600 s"
 
 
 def test_a_watch_that_was_itself_held_up_asks_before_it_judges(watch: ProgressWatch, clock: Clock) -> None:
     watch.saw(Work(1, "a"))
     clock.now = 3600
     watch.saw(Work(1, "b"))
-    assert watch.hang(computing=False) is None
+    assert watch.hang() is None
+
+
+def test_what_advances_is_known_from_the_last_probe(watch: ProgressWatch, clock: Clock) -> None:
+    watch.saw(IDLE)
+    assert not watch.advancing
+    for clock.now, work, advancing in ((1, Work(1, "a"), True), (2, Work(1, "a"), False), (3, Work(1, "b"), True)):
+        watch.saw(work)
+        assert watch.advancing is advancing
+    clock.now = 9
+    watch.saw(None)
+    assert watch.last_sign_at == 3
 
 
 def test_slots_tell_prompt_progress_and_tokens_decoded() -> None:

@@ -154,3 +154,16 @@ def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
 def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
     reports = ReportReader(tmp_path).read()
     assert (reports.failures, reports.generations) == ((), {})
+
+
+def test_a_report_that_cannot_be_read_is_left_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    _put(tmp_path, "1", Report(OURS, None, (), (_generation(1, 1.0),)))
+    (reports_folder(tmp_path) / "2.json").mkdir()
+    assert set(ReportReader(tmp_path).read().generations) == {1}
+    assert (reports_folder(tmp_path) / "2.json").exists()
+
+
+def test_times_of_another_boot_are_not_believed(tmp_path: Path) -> None:
+    ahead = time.monotonic() + 1000
+    _put(tmp_path, "1", Report(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
+    assert set(ReportReader(tmp_path).read().generations) == {2}

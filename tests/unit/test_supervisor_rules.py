@@ -71,6 +71,15 @@ def test_too_many_restarts_in_ten_minutes_are_the_end() -> None:
     assert backoff.crashed(healthy_seconds=90) is not None
 
 
+def test_a_server_that_always_hangs_is_given_up_although_it_takes_its_time() -> None:
+    clock = Clock()
+    backoff = Backoff(max_restarts=10, clock=clock)
+    waits = []
+    for clock.now in range(0, 63 * 11, 63):  # a minute to find each hang
+        waits.append(backoff.crashed(healthy_seconds=1))
+    assert [wait is None for wait in waits] == [False] * 10 + [True]
+
+
 def test_no_restarts_at_all_can_be_asked_for() -> None:
     assert Backoff(max_restarts=0).crashed(healthy_seconds=1000) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
 from mistral_api.settings import Settings
@@ -10,13 +11,10 @@ from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.life import End, Ending
 from mistral_api.supervisor.memory.ladder import Ladder, asked_for
 from mistral_api.supervisor.memory.remembered import RememberedFits
-from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, shortage_in
+from mistral_api.supervisor.memory.shortage import Shortage, shortage_in
 from mistral_api.supervisor.preflight import Checked
 
 log = logging.getLogger(__name__)
-
-# A server that has been running dies of what it said last, not of what it got over long ago.
-LAST_LINES = 20
 
 
 class Fitting:
@@ -25,7 +23,7 @@ class Fitting:
     def __init__(self, settings: Settings, checked: Checked, *, start_over: bool) -> None:
         """``start_over``: begin at the top, whatever worked last time."""
         self._path = checked.model.path
-        self._ladder = Ladder(settings, checked.model)
+        self._ladder = Ladder(settings, checked.model, os.environ)
         self._remembered = RememberedFits(settings, checked.model, checked.engine)
         known = None if start_over else self._remembered.recall()
         if known is not None:
@@ -36,13 +34,12 @@ class Fitting:
         """The server became ready with it: the next start begins here."""
         self._remembered.remember(self.fit)
 
-    def step_down(self, ending: Ending, lines: Sequence[str], kills_before: int | None) -> bool:
+    def step_down(self, ending: Ending, lines: Sequence[str]) -> bool:
         """Go one step down if the server died for want of memory; whether it did, and there was one.
 
-        ``lines``: its output; ``kills_before``: the kernel's count of kills for memory when it was started. Raises
-        CannotStart where not even the lowest step can be loaded.
+        ``lines``: its last output. Raises CannotStart where not even the lowest step can be loaded.
         """
-        shortage = _shortage(ending, lines, kills_before, on_device=self.fit.on_device)
+        shortage = _shortage(ending, lines, on_device=self.fit.on_device)
         if shortage is None:
             return False
         below = self._ladder.below(self.fit, shortage)
@@ -55,10 +52,9 @@ class Fitting:
         return below is not None
 
 
-def _shortage(ending: Ending, lines: Sequence[str], kills_before: int | None, *, on_device: bool) -> Shortage | None:
-    if ending.how is not End.EXITED:
-        return None
-    if killed_for_memory(ending.exit_code, kills_before):
+def _shortage(ending: Ending, lines: Sequence[str], *, on_device: bool) -> Shortage | None:
+    if ending.killed_for_memory:
         return Shortage.HOST
-    said = lines if ending.ready_seconds is None else lines[-LAST_LINES:]
-    return None if ending.killed else shortage_in(said, on_device=on_device)
+    if ending.how is not End.EXITED or ending.killed:
+        return None
+    return shortage_in(lines, on_device=on_device)

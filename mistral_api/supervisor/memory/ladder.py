@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mistral_api.settings import Settings
@@ -9,6 +10,7 @@ from mistral_api.supervisor.memory.shortage import Shortage
 from mistral_api.supervisor.model import Model
 
 SMALLER_CACHE = "q8_0"
+CACHE_VARIABLES = ("LLAMA_ARG_CACHE_TYPE_K", "LLAMA_ARG_CACHE_TYPE_V")
 # What is left of the layers with each step, and of all of them where fewer are no use any more.
 LAYERS_KEPT, FEWEST_LAYERS = 2 / 3, 1 / 4
 # A context is halved so often: once on a card, twice in the machine's own memory.
@@ -43,7 +45,9 @@ def asked_for(settings: Settings) -> Fit:
 class Ladder:
     """The steps for one model under one set of settings."""
 
-    def __init__(self, settings: Settings, model: Model) -> None:
+    def __init__(self, settings: Settings, model: Model, environment: Mapping[str, str]) -> None:
+        # A type of cache that somebody has chosen may be smaller than ours.
+        self._cache_is_chosen = any(name in environment for name in CACHE_VARIABLES)
         self._asked = asked_for(settings)
         # llama.cpp counts the output layer too.
         self._layers = (model.layers or 0) + 1
@@ -57,14 +61,15 @@ class Ladder:
         return self._smaller_cache(fit, HOST_HALVINGS)
 
     def _fewer_layers(self, fit: Fit) -> Fit | None:
-        if fit.cache_type is not None:  # this far down it is the cache that is made smaller
+        # This far down it is the cache that is made smaller.
+        if fit.cache_type is not None or fit.context_size != self._asked.context_size:
             return None
         layers = min(int(fit.gpu_layers), self._layers) if fit.gpu_layers.isdigit() else self._layers
         fewer = int(layers * LAYERS_KEPT)
         return replace(fit, gpu_layers=str(fewer)) if fewer >= max(1.0, self._layers * FEWEST_LAYERS) else None
 
     def _smaller_cache(self, fit: Fit, halvings: int) -> Fit | None:
-        if fit.cache_type is None:
+        if fit.cache_type is None and not self._cache_is_chosen:
             return replace(fit, cache_type=SMALLER_CACHE)
         half = (fit.context_size or self._context) // 2
         return replace(fit, context_size=half) if half and half >= self._context >> halvings else None

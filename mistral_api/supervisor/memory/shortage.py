@@ -31,19 +31,21 @@ _DEVICE = re.compile(
 )
 _HOST = re.compile(
     r"(unable|failed) to allocate (CPU|CUDA_Host|ROCm_Host|Vulkan_Host|SYCL_Host)\w* buffer|insufficient memory"
-    r"|failed to allocate +[\d.]+ MB(?! of pinned)|bad_alloc|[Cc]annot allocate memory"
+    r"|failed to allocate +[\d.]+ MB|bad_alloc|[Cc]annot allocate memory"
     r"|ggml_vulkan: Memory allocation of size"
 )
 # Says that memory was short, but not which.
 _EITHER = re.compile(
     r"failed to allocate (buffer for (kv|rs) cache|compute (pp |tg )?buffers|graph|buffer of size|output buffer)"
 )
+# What llama.cpp goes on without: memory that cannot be locked or pinned.
+_GOT_OVER = re.compile(r"mlock|warning:|WARNING:|^[\d.]+ W ")
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def shortage_in(lines: Iterable[str], *, on_device: bool) -> Shortage | None:
     """The shortage that a server's output speaks of; ``on_device``: where it says only that there was one."""
-    text = "\n".join(lines)
+    text = "\n".join(line for line in lines if not _GOT_OVER.search(line))
     if _DEVICE.search(text):
         return Shortage.DEVICE
     if _HOST.search(text):

@@ -82,22 +82,25 @@ class SavedCaches:
         """Whether caches are being written now: the model server answers about its slots late then."""
         return self._worker is not None and self._worker.is_alive()
 
-    def restore(self, seconds: float = RESTORE_SECONDS) -> int:
-        """Fill the slots of a server that has just become ready, the busiest conversation first; how many."""
+    def restore(self, stopping: Callable[[], bool] = lambda: False, seconds: float = RESTORE_SECONDS) -> int:
+        """Fill the slots of a server that has just become ready, the busiest conversation first; how many.
+
+        ``stopping`` is asked between two of them, and ends it early.
+        """
         began = time.monotonic()
         self._restored = {}
         if not (self._end_saving() and self._store.open()):
             return 0
-        self._restored = Restoring(self._server, self._store).restore(began + seconds)
+        self._restored = Restoring(self._server, self._store).restore(began + seconds, stopping)
         self._restored_at = time.monotonic()
         self._wait_again()
         if self._restored:
             log.info("restored %d conversations in %.2f s", len(self._restored), self._restored_at - began)
         return len(self._restored)
 
-    def crashed(self) -> None:
-        """Note that the server died or hung: caches that it was given a moment ago may be why."""
-        if self._end_saving() and self._restored and time.monotonic() - self._restored_at < DISTRUST_SECONDS:
+    def crashed(self, worked_seconds: float) -> None:
+        """Note that the server died or hung after it had worked so long: caches that it was just given may be why."""
+        if self._end_saving() and self._restored and worked_seconds < DISTRUST_SECONDS:
             log.warning("the restored conversations are deleted: the model server did not last with them")
             self._store.discard(self._restored.values())
         self._restored = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from mistral_api.supervisor.warm.folder import SavedCache
 from mistral_api.supervisor.warm.slots import Slot, SlotFailure, SlotServer
@@ -19,8 +20,8 @@ class Restoring:
         self._server = server
         self._store = store
 
-    def restore(self, deadline: float) -> dict[int, str]:
-        """Which conversation is in which slot now; ends at the deadline (monotonic).
+    def restore(self, deadline: float, stopping: Callable[[], bool]) -> dict[int, str]:
+        """Which conversation is in which slot now; ends at the deadline (monotonic), or when we are to stop.
 
         The longest goes into the first slot: llama.cpp takes the last one first where all are unused.
         """
@@ -28,7 +29,7 @@ class Restoring:
         try:
             for cache in by_size(self._store.caches.values()):
                 slot = self._untouched(filled)
-                if slot is None or time.monotonic() >= deadline:
+                if slot is None or time.monotonic() >= deadline or stopping():
                     break
                 if self._intact(cache, deadline) and self._restored(cache, slot, deadline):
                     filled[slot.id] = cache.conversation
@@ -45,6 +46,9 @@ class Restoring:
         try:
             tokens = self._server.restore(slot, cache.file, deadline - time.monotonic())
         except SlotFailure as error:
+            if time.monotonic() >= deadline:  # we did not wait long enough, for which the cache is not to blame
+                log.warning("a conversation is not restored in time: %s", error)
+                return False
             log.warning("a conversation is not restored, its cache is deleted: %s", error)
         else:
             if tokens == cache.tokens:
