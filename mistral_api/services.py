@@ -23,8 +23,7 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.report_writer import ReportWriter
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.status import StatusReader
 from mistral_api.supervisor.warm.folder import forget, forget_unused
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,8 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
-        self.model_server = ModelServer(settings, self._given_up)
+        self._status = StatusReader(settings.data_dir) if settings.supervised else None
+        self.model_server = ModelServer(settings, self._given_up, self._being_started)
         names = served_model_names(settings) if settings.supervised else []
         self.catalogue = Catalogue(self.model_server, names)
         self.writer_engine = writer_engine(engine, settings)
@@ -58,12 +58,12 @@ class Services:
 
     def _given_up(self) -> str | None:
         """Why the supervisor will not bring the model server back, if it has said so."""
-        if not self.settings.supervised:
-            return None
-        status = read_status(self.settings.data_dir)
-        if status is None or status.state is not State.FATAL:
+        if self._status is None or not self._status.given_up():
             return None
         return "The model server is not running and will not be restarted; see its status in /health."
+
+    def _being_started(self) -> bool:
+        return self._status is not None and self._status.being_started()
 
     def start(self) -> None:
         """Begin recording. Called by the first request, so that ``flask db …`` starts no threads."""

@@ -39,9 +39,9 @@ def _engine(settings: Settings, status: ModelServerStatus | None) -> str | None:
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:
     """The answer of the model server counts for more than the file: it is newer. But one that is ready for
-    ``/health`` may be caught in a loop all the same, and its supervisor knows."""
-    if status is not None and status.state is State.UNRESPONSIVE:
-        return State.UNRESPONSIVE.value
+    ``/health`` may be caught in a loop, or be given its caches, all the same, and its supervisor knows."""
+    if status is not None and status.state in (State.UNRESPONSIVE, State.STARTING, State.LOADING):
+        return status.state.value
     if probe != "unreachable" or status is None:
         return _STATES[probe].value
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value

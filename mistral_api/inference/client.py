@@ -58,8 +58,12 @@ class Answer:
 class ModelServer:
     """The model server as the API sees it, supervised by us or run by someone else."""
 
-    def __init__(self, settings: Settings, given_up: Callable[[], str | None]) -> None:
-        """``given_up`` says why nobody will start the model server again, or None while it may come."""
+    def __init__(
+        self, settings: Settings, given_up: Callable[[], str | None], being_started: Callable[[], bool]
+    ) -> None:
+        """``given_up`` says why nobody will start the model server again, or None while it may come;
+        ``being_started``: whether requests are to wait, although it may answer already."""
+        self._being_started = being_started
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
         self.watch = CallWatch()
@@ -93,6 +97,8 @@ class ModelServer:
 
     def _send(self, path: str, body: bytes, call: Call) -> requests.Response:
         try:
+            if self._being_started():
+                raise ModelLoading("The model is being loaded.")
             with call, translated():
                 response = self._session.post(
                     self.base_url + path,

@@ -66,7 +66,8 @@ class SupervisorProcess:
         if process is None or process.poll() is None:
             return
         if self._respawn_at is None:
-            log.error("the supervisor ended with exit code %d", process.returncode)
+            level = logging.ERROR if process.returncode else logging.INFO
+            log.log(level, "the supervisor ended with exit code %d", process.returncode)
             self._respawn_at = time.monotonic() + RESPAWN_SECONDS
         if process.returncode not in (CANNOT_START, GIVEN_UP) and time.monotonic() >= self._respawn_at:
             self._respawn_at = None

@@ -155,6 +155,7 @@ class Life:
             if problem is not None and self._running():
                 return problem
             self._note(progress, computing=factor > 1)
+            self._reporter.catch_up()
             self._events.wait(next_at - time.monotonic())
         return None
 

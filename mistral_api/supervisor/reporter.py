@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,7 +17,7 @@ from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.output import log_file
 from mistral_api.supervisor.preflight import Checked
 from mistral_api.supervisor.states import State, require_legal
-from mistral_api.supervisor.status import ModelServerStatus, Restart, write_status
+from mistral_api.supervisor.status import ModelServerStatus, Restart, status_file, write_status
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Reporter:
         own = identity_of(os.getpid())
         names = served_model_names(settings)
         self._data_dir = settings.data_dir
+        self._written = True
         self._asked = asked_for(settings)
         self._status = ModelServerStatus(
             state=State.STOPPED,
@@ -132,9 +134,20 @@ class Reporter:
         said = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
         self._manager.status(f"{self._status.model} {self.state}{said}")
 
+    def catch_up(self) -> None:
+        """Write what a disk without space did not take."""
+        if not self._written:
+            self._write()
+
     def _write(self) -> None:
-        """A disk that is full must not end the model server: it is said in the log instead."""
+        """A disk that is full must not end the model server. No status at all is better then than an old one."""
         try:
             write_status(self._data_dir, self._status)
         except OSError as error:
-            log.warning("the status file cannot be written: %s", error)
+            if self._written:
+                log.warning("the status file cannot be written: %s", error)
+            self._written = False
+            with contextlib.suppress(OSError):
+                status_file(self._data_dir).unlink(missing_ok=True)
+        else:
+            self._written = True

@@ -71,6 +71,9 @@ class ModelServerStatus:
         return ProcessIdentity(self.pid, self.pid_started)
 
 
+_COMING = (State.STARTING, State.LOADING)
+
+
 def status_file(data_dir: Path) -> Path:
     """Where the status is."""
     return data_dir / "run" / "model-server.json"
@@ -100,3 +103,35 @@ def read_status(data_dir: Path) -> ModelServerStatus | None:
     if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor):
         return status
     return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None)
+
+
+class StatusReader:
+    """Reads the status again only when the file is another one: cheap enough to be asked with each request."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = status_file(data_dir)
+        self._data_dir = data_dir
+        self._read: tuple[tuple[int, int] | None, ModelServerStatus | None] = (None, None)
+
+    def given_up(self) -> bool:
+        """Whether the supervisor says that it will not bring the model server back."""
+        status = self._recorded()
+        return status is not None and status.state is State.FATAL
+
+    def being_started(self) -> bool:
+        """Whether a supervisor that lives is about to have the model server ready.
+
+        The server itself may answer already: it gets the caches of its conversations back first.
+        """
+        status = self._recorded()
+        return status is not None and status.state in _COMING and is_alive(status.supervisor)
+
+    def _recorded(self) -> ModelServerStatus | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        version = found.st_mtime_ns, found.st_ino
+        if self._read[0] != version:
+            self._read = version, read_recorded(self._data_dir)
+        return self._read[1]

@@ -86,7 +86,7 @@ def test_a_client_that_left_waits_for_nothing(pauses: list[float]) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # held, but not listened on
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with contextlib.closing(ModelServer(Settings(model_server_url=url), lambda: None)) as server:
+        with contextlib.closing(ModelServer(Settings(model_server_url=url), lambda: None, lambda: False)) as server:
             call = Call()
             call.cancel("client")
             with pytest.raises(ClientClosedRequest):

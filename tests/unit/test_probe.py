@@ -41,6 +41,6 @@ def _serve(listener: socket.socket) -> None:
 
 
 def test_it_is_asked_again_on_another_connection(address: tuple[str, int]) -> None:
-    server = ModelServer(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None)
+    server = ModelServer(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None, lambda: False)
     assert [server.probe() for _ in range(4)] == ["ready"] * 4
     server.close()

@@ -17,7 +17,7 @@ from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.reporter import Reporter
 from mistral_api.supervisor.showing import EXIT_CODES
 from mistral_api.supervisor.states import SUCCESSORS, IllegalTransition, State, require_legal
-from mistral_api.supervisor.status import read_recorded, read_status, status_file, write_status
+from mistral_api.supervisor.status import StatusReader, read_recorded, read_status, status_file, write_status
 
 
 class Clock:
@@ -155,3 +155,38 @@ def test_a_smaller_cache_is_asked_for_with_flash_attention() -> None:
 def test_every_state_has_an_exit_code_and_only_ready_is_0() -> None:
     assert set(EXIT_CODES) == set(State)
     assert [state for state, code in EXIT_CODES.items() if code == 0] == [State.READY]
+
+
+def test_requests_wait_while_a_living_supervisor_starts_the_model_server(tmp_path: Path) -> None:
+    reader, reporter = StatusReader(tmp_path), Reporter(Settings(data_dir=tmp_path))
+    assert not reader.being_started()
+    for state, waits in ((State.STARTING, True), (State.LOADING, True), (State.READY, False)):
+        reporter.enter(state)
+        assert reader.being_started() is waits
+    written = read_recorded(tmp_path)
+    assert written is not None
+    gone = written.supervisor_started - 1
+    write_status(tmp_path, dataclasses.replace(written, state=State.LOADING, supervisor_started=gone))
+    assert not reader.being_started()
+    assert not reader.given_up()
+    reporter.enter(State.FATAL)
+    assert reader.given_up()
+
+
+def test_on_a_full_disk_there_is_no_status_rather_than_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(Settings(data_dir=tmp_path))
+    reporter.enter(State.STARTING)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mistral_api.supervisor.reporter.write_status", full)
+        reporter.enter(State.LOADING)
+        assert read_recorded(tmp_path) is None
+    reporter.catch_up()
+    written = read_recorded(tmp_path)
+    assert written is not None
+    assert written.state is State.LOADING
