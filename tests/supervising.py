@@ -30,14 +30,17 @@ class Running:
         assert status is not None
         return status
 
-    def wait_ready(self, restarts: int = 0, seconds: float = 40) -> ModelServerStatus:
-        """Until the model server is ready, after so many restarts."""
+    def wait_ready(self, restarts: int | None = 0, seconds: float = 40) -> ModelServerStatus:
+        """Until the model server is ready, after so many restarts; None: however many."""
 
-        def ready() -> ModelServerStatus | None:
+        def found_ready() -> ModelServerStatus | None:
             status = read_status(self.data_dir)
-            return status if status and status.state is State.READY and status.restarts == restarts else None
+            ready = status is not None and status.state is State.READY and restarts in (None, status.restarts)
+            return status if ready else None
 
-        found: ModelServerStatus = wait_for(ready, f"a model server that is ready after {restarts} restarts", seconds)
+        found: ModelServerStatus = wait_for(
+            found_ready, f"a model server that is ready after {restarts} restarts", seconds
+        )
         return found
 
 
