@@ -48,13 +48,15 @@ def surroundings(project: Path, account: ServiceAccount) -> Surroundings:
 
 
 def _require_visible_settings(project: Path) -> None:
-    """A setting that only this shell has would silently be another one in the service."""
+    """A setting that only this shell has would silently be another one in the service; an empty one is not set."""
     names = {name for name, _ in declared()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
     try:
         written = dotenv_values(project / ".env")
     except OSError as error:
         raise RegistrationError(f"'{project / '.env'}' cannot be read: {error.strerror}.") from error
-    only_here = sorted(name for name in names if os.environ.get(name, written.get(name)) != written.get(name))
+    except UnicodeDecodeError as error:
+        raise RegistrationError(f"'{project / '.env'}' cannot be read: it is not UTF-8.") from error
+    only_here = sorted(name for name in names if os.environ.get(name) and os.environ[name] != written.get(name))
     if only_here:
         raise RegistrationError(
             f"A service does not see this shell's environment, which sets {', '.join(only_here)}: write that into "

@@ -169,6 +169,7 @@ def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -
 
 
 def test_settings_that_only_the_shell_has_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "")
     monkeypatch.setenv("API_PORT", "9100")
     with pytest.raises(RegistrationError, match="environment, which sets API_PORT: write that into"):
         machine.registration().install(now=False)
