@@ -18,8 +18,11 @@ if sys.platform == "win32":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
+from mistral_api.registration import units
+from mistral_api.registration.accounts import own_account
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_code
+from mistral_api.registration.surroundings import surroundings
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
 from tests.running import ROOT, clean_environment
@@ -80,6 +83,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.says("system", "running\n")
     for name, _ in declared():
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(units, "TEMPORARY", ())  # where the tests are
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
     monkeypatch.setenv("PATH", f"{made.stand_in}:{os.environ['PATH']}")
@@ -160,6 +164,17 @@ def test_a_second_copy_of_the_project_does_not_take_the_units_over(machine: Mach
     assert str(machine.project) in (machine.units / API_UNIT).read_text()
 
 
+def test_a_project_that_has_moved_is_installed_and_uninstalled_where_it_is_now(machine: Machine) -> None:
+    machine.registration().install(now=False)
+    moved = machine.project.rename(machine.project.with_name("moved"))
+    registration = machine.registration(project=moved)
+    registration.install(now=False)
+    assert str(moved) in (machine.units / API_UNIT).read_text()
+    again = moved.rename(machine.project)
+    machine.registration(project=again).uninstall()
+    assert machine.files() == set()
+
+
 def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -> None:
     machine.registration().install(now=False)
     machine.configure(MODEL_SERVER_URL="http://127.0.0.1:8099")
@@ -193,6 +208,15 @@ def test_what_could_not_start_is_not_installed(machine: Machine, settings: dict[
         machine.registration().install(now=False)
     assert "\n" not in str(refused.value)
     assert machine.files() == set()
+
+
+def test_what_a_service_reads_outside_of_the_project_is_found(machine: Machine, tmp_path: Path) -> None:
+    adapter, template = tmp_path / "adapter.gguf", tmp_path / "chat.jinja"
+    for file in (adapter, template):
+        file.touch()
+    machine.configure(LLAMA_ARG_LORA=f"{adapter}:0.5", LLAMA_ARG_CHAT_TEMPLATE_FILE=template)
+    needed = surroundings(machine.project, own_account()).needed
+    assert {Path(sys.executable), Path(sys.base_prefix), adapter, template} <= set(needed)
 
 
 @as_root
