@@ -24,6 +24,8 @@ from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.supervisor.model import model_file
 
 CANNOT_REACH, CANNOT_RUN = 1, 2
+# The argument with which it does not look at DATA_DIR.
+DATA_OF_ANYONE = "--data-of-anyone"
 
 
 class _CannotRun(RuntimeError):
@@ -37,7 +39,8 @@ def main() -> int:
         return CANNOT_REACH
     try:
         settings = _settings()
-        _require_data_dir(settings.data_dir)
+        if DATA_OF_ANYONE not in sys.argv[1:]:
+            _require_data_dir(settings.data_dir)
         needed = _required_files(settings) if settings.supervised else []
     except (SettingError, DemoModelMissing, _CannotRun) as error:
         click.echo(error, err=True)
@@ -56,7 +59,10 @@ def main() -> int:
 def _settings() -> Settings:
     dotenv = Path.cwd() / ".env"
     if os.path.exists(dotenv) and not os.access(dotenv, os.R_OK):
-        raise _CannotRun(f"'{dotenv}' cannot be read by {_who()}: give it the account's group and mode 640.")
+        raise _CannotRun(
+            f"'{dotenv}' cannot be read by {_who()}: give it the account's group and mode 640 "
+            f"(chgrp {os.getegid()} {dotenv} && chmod 640 {dotenv})."
+        )
     if not os.access(MIGRATIONS / "env.py", os.R_OK):
         raise _CannotRun(f"'{MIGRATIONS}' cannot be read by {_who()}.")
     settings = load_settings()

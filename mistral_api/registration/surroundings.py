@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from mistral_api.registration.accounts import ServiceAccount
 from mistral_api.registration.errors import RegistrationError
+from mistral_api.registration.rehearsal import DATA_OF_ANYONE
 from mistral_api.settings import declared
 
 REHEARSAL_SECONDS = 120.0
@@ -33,10 +34,13 @@ class Surroundings:
     needed: tuple[Path, ...] = ()
 
 
-def surroundings(project: Path, account: ServiceAccount) -> Surroundings:
-    """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting."""
+def surroundings(project: Path, account: ServiceAccount, *, whose_data: bool = True) -> Surroundings:
+    """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting.
+
+    ``whose_data=False`` asks nothing of DATA_DIR: for an account that stands in for the services' own.
+    """
     _require_visible_settings(project)
-    found = _rehearse(project, account)
+    found = _rehearse(project, account, *([] if whose_data else [DATA_OF_ANYONE]))
     return Surroundings(
         project=project,
         python=Path(sys.executable),
@@ -64,8 +68,8 @@ def _require_visible_settings(project: Path) -> None:
         )
 
 
-def _rehearse(project: Path, account: ServiceAccount) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mistral_api.registration.rehearsal"]
+def _rehearse(project: Path, account: ServiceAccount, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
     try:
         done = subprocess.run(
             command,

@@ -36,13 +36,12 @@ class UnitFiles:
                 raise RegistrationError(f"'{path}' runs the project in '{project_of(text)}': uninstall it there first.")
 
     @contextlib.contextmanager
-    def replaced(self, texts: Mapping[Path, str], surplus: Iterable[Path]) -> Iterator[None]:
-        """Write these, remove the surplus; everything is as before when the body fails. Raises RegistrationError."""
+    def replaced(self, texts: Mapping[Path, str]) -> Iterator[None]:
+        """Write these; everything is as before when the body fails. Raises RegistrationError."""
         before = self._there()
         try:
             for path, text in texts.items():
                 _write(path, text)
-            self.remove(surplus)
             yield
         except (OSError, RegistrationError) as error:
             for path in texts:

@@ -17,6 +17,8 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
+import pwd
+
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
 from mistral_api.registration import units
 from mistral_api.registration.accounts import own_account
@@ -33,6 +35,7 @@ echo "$*" >> "$STAND_IN/calls"
 case "$*" in
   *is-system-running*) cat "$STAND_IN/system" ;;
   *show*) cat "$STAND_IN/shown" ;;
+  *disable*) ;;
   *enable*) if [ -e "$STAND_IN/refuses" ]; then echo "Failed to enable unit: no" >&2; exit 1; fi ;;
 esac
 """
@@ -105,7 +108,8 @@ def test_install_writes_and_enables_and_uninstall_takes_exactly_that_away(machin
 
     machine.registration().install(now=True)
     assert {path.name: path.read_text() for path in machine.units.iterdir()} == written
-    assert machine.calls()[-1] == "--user start mistral-api-supervisor.service mistral-api.service"
+    # One that ran already would go on with what it was started with.
+    assert machine.calls()[-1] == "--user restart mistral-api-supervisor.service mistral-api.service"
 
     (machine.units / "other.service").touch()
     (machine.project / "data" / "kept").touch()
@@ -123,6 +127,7 @@ def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match=r"enable .* failed: Failed to enable unit: no"):
         machine.registration().install(now=False)
     assert machine.files() == set()
+    assert machine.calls()[-2:] == [f"--user disable {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
 
     (machine.stand_in / "refuses").unlink()
     machine.registration().install(now=False)
@@ -132,6 +137,7 @@ def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
     with pytest.raises(RegistrationError):
         machine.registration().install(now=False)
     assert (machine.units / API_UNIT).read_text() == before
+    assert machine.calls()[-2:] == [f"--user enable {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
 
 
 def test_without_systemd_nothing_is_written_and_the_state_is_unknown(machine: Machine) -> None:
@@ -228,7 +234,7 @@ def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match="postgres' belongs to another account than the account 'root'"):
         machine.registration().install(now=False)
     with pytest.raises(RegistrationError, match=f"var' belongs to another account than the account '{ACCOUNT_NAME}'"):
-        _reachable(machine).texts()
+        _reachable(machine).install(now=False)
     assert machine.files() == set()
 
 
@@ -256,6 +262,45 @@ def test_settings_that_the_account_cannot_read_are_refused(machine: Machine) -> 
     (machine.project / ".env").chmod(0o600)
     with pytest.raises(RegistrationError, match=r"\.env' cannot be read by the account"):
         _reachable(machine).install(now=False)
+
+
+@as_root
+def test_settings_for_the_accounts_group_are_enough(machine: Machine) -> None:
+    """The account is made before a start is rehearsed, so that its group can be given first or afterwards."""
+    machine.configure(API_PORT=9000)
+    dotenv = machine.project / ".env"
+    dotenv.chmod(0o640)
+    with pytest.raises(RegistrationError, match=f"chgrp {pwd.getpwnam(ACCOUNT_NAME).pw_gid} ") as refused:
+        _reachable(machine).install(now=False)
+    assert str(dotenv) in str(refused.value)
+    shutil.chown(dotenv, group=ACCOUNT_NAME)
+    _reachable(machine).install(now=False)
+    assert machine.files() == BOTH
+
+
+@as_root
+def test_root_gives_no_folder_away_that_a_link_leads_to(machine: Machine, tmp_path: Path) -> None:
+    valuable, data_dir = tmp_path / "valuable", machine.project / "var"
+    data_dir.symlink_to(valuable)
+    registration = _reachable(machine)
+    with pytest.raises(RegistrationError, match=r"DATA_DIR: .* cannot be made: File exists"):
+        registration.install(now=False)
+    assert not valuable.exists()
+
+
+@as_root
+def test_anybody_may_see_what_the_system_would_get(machine: Machine) -> None:
+    _reachable(machine)
+    program = (
+        "from mistral_api.registration import units; units.TEMPORARY = (); from mistral_api.cli import main; main()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, "service", "install", "--system", "--print"],
+        env=clean_environment(THREADS=""), user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"User={ACCOUNT_NAME}\n" in shown.stdout
 
 
 def _reachable(machine: Machine) -> SystemdRegistration:
