@@ -75,7 +75,8 @@ def _require_ours(folder: Path) -> None:
     owner = folder.stat().st_uid
     if is_root() and owner != 0:
         raise EmbeddedPostgresError(
-            f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: run this as that account, not as root."
+            f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: "
+            "run this as that account, not as root."
         )
 
 
