@@ -284,6 +284,7 @@ def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> No
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
         "CONTEXT_SIZE": "8192",
+        "PARALLEL": "1",
         "GPU_LAYERS": "auto",
     }
     assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
