@@ -27,7 +27,7 @@ from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_
 from mistral_api.registration.surroundings import surroundings
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
-from tests.running import ROOT, clean_environment
+from tests.running import ROOT, clean_environment, skip_unless_ci
 
 SYSTEMCTL = """\
 #!/bin/sh
@@ -350,12 +350,14 @@ def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machi
     assert f"{API_UNIT}: unknown (not installed, and no systemd runs here)" in asked.stdout
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("user", [True, False])
 def test_systemd_reads_the_units_without_a_complaint(
     machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The units' Python lies on a path with spaces, percent and dollar signs; verify looks whether it is there."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        skip_unless_ci("systemd-analyze is not installed")
     environment = machine.project / ".venv"
     environment.symlink_to(sys.prefix)
     python = environment / Path(sys.executable).relative_to(sys.prefix)
@@ -366,7 +368,6 @@ def test_systemd_reads_the_units_without_a_complaint(
         if os.geteuid() != 0:
             pytest.skip("only root installs units of the system")
         _reachable(machine).install(now=False)
-    program = str(shutil.which("systemd-analyze"))
     done = subprocess.run(
         [program, *(["--user"] if user else []), "verify", *map(str, sorted(machine.units.iterdir()))],
         env=os.environ | {"XDG_RUNTIME_DIR": str(machine.project)},
