@@ -150,7 +150,9 @@ class SystemdRegistration:
             hints.append("They end when you log out, unless you run once: loginctl enable-linger")
         dotenv = self._project / ".env"
         if dotenv.exists() and dotenv.stat().st_mode & 0o004:
-            hints.append(f"Every account can read {dotenv}; if it holds a password: chmod o-rwx {dotenv}")
+            # The service itself must still be able to read it.
+            closing = f"chmod 600 {dotenv}" if self._user else f"chgrp {account.gid} {dotenv} && chmod 640 {dotenv}"
+            hints.append(f"Every account can read {dotenv}; if it holds a password: {closing}")
         return hints
 
     def _state(self, service: Service, *, running: bool) -> ServiceState:
