@@ -185,5 +185,15 @@ def _read(name: str, declaration: Field[Any], text: str) -> Any:
 
 def load_settings() -> Settings:
     """Read ``.env`` into the environment, which wins, then the settings. Raises SettingError."""
-    load_dotenv(Path.cwd() / ".env")
+    read_dotenv()
     return settings_from(os.environ)
+
+
+def read_dotenv() -> None:
+    """Read ``.env`` into the environment, which wins. Raises SettingError where it is there and cannot be read."""
+    try:
+        load_dotenv(Path.cwd() / ".env")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"'{Path.cwd() / '.env'}' cannot be read: it is not UTF-8.") from error
+    except OSError as error:
+        raise SettingError(f"'{Path.cwd() / '.env'}' cannot be read: {error.strerror}.") from error

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from dotenv import load_dotenv
 from tabulate import tabulate
 
 from mistral_api.cli.progress import DownloadDisplay
+from mistral_api.models.environment import prepare_environment
 from mistral_api.models.errors import PullError
 from mistral_api.models.known import DEFAULT_QUANT, HEADERS, KNOWN
 from mistral_api.models.memory import CONTEXT
 from mistral_api.models.sources import source_of
+from mistral_api.settings import SettingError, read_dotenv
 
 
 def _print_list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -23,7 +24,8 @@ def _print_list(context: click.Context, _option: click.Parameter, wanted: bool) 
     click.echo(tabulate(rows, HEADERS, tablefmt="simple", disable_numparse=True, colalign=alignment))
     click.echo(
         f"\nFor {DEFAULT_QUANT} and a context of {CONTEXT} tokens: file and graphics memory for all layers in GiB, "
-        "and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low."
+        "and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. PARALLEL requests share "
+        "the context."
     )
     context.exit()
 
@@ -54,10 +56,11 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
     An interrupted download goes on where it was when the command is run again. HF_TOKEN opens gated repositories,
     HF_ENDPOINT names a mirror.
     """
-    load_dotenv(Path.cwd() / ".env")  # HF_TOKEN may stand there; huggingface_hub reads it while it is imported
     try:
+        read_dotenv()  # HF_TOKEN may stand there
+        prepare_environment()
         _pull(model, quant, folder, revision)
-    except PullError as error:
+    except (PullError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None

@@ -18,7 +18,14 @@ def env_lines(source: Source, pulled: Pulled) -> list[str]:
         return lines
     layers = layers_by_card(source.architecture, pulled.size)
     cards = ", ".join(f"{number} on a card of {card} GB" for card, number in layers.items())
-    return [*lines, f"CONTEXT_SIZE={CONTEXT}", f"# GPU_LAYERS that fit: {cards}", "GPU_LAYERS=auto"]
+    return [
+        *lines,
+        "# PARALLEL requests share the context: one at a time has all of it.",
+        f"CONTEXT_SIZE={CONTEXT}",
+        "PARALLEL=1",
+        f"# GPU_LAYERS that fit: {cards}",
+        "GPU_LAYERS=auto",
+    ]
 
 
 def _quoted(value: str) -> str:

@@ -32,7 +32,7 @@ def as_sentences(host: str, source: Source) -> Iterator[None]:
     except EntryNotFoundError as error:
         text = f"{source.repo} on {host} has no file {source.file} in revision {source.revision}."
         raise NoSuchFile(text) from error
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise PullError(sentence_of(error, host, source)) from error
 
 
@@ -47,7 +47,7 @@ def sentence_of(error: Exception, host: str, source: Source) -> str:
             return "HF_HUB_OFFLINE is set: unset it to download."
         case httpx2.TimeoutException():
             return f"{host} did not answer in time; run the command again, or raise HF_HUB_DOWNLOAD_TIMEOUT (seconds)."
-        case httpx2.ConnectError() | httpx2.ProxyError():
+        case httpx2.ConnectError() | httpx2.ProxyError() | httpx2.InvalidURL():
             return f"{host} cannot be reached ({error}); is this machine online, and HF_ENDPOINT right?"
         case _:
             return f"The connection to {host} broke off ({type(error).__name__}); run the command again to go on."

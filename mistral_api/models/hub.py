@@ -9,20 +9,18 @@ Its Xet protocol is not used: over plain HTTP a mirror works too and an interrup
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # huggingface_hub reads it while it is imported
+from urllib.parse import quote, urlsplit
 
 import httpx2
-from huggingface_hub import close_session, constants, get_hf_file_metadata, get_session, get_token, hf_hub_url
+from huggingface_hub import close_session, constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from mistral_api.models.errors import PullError
 from mistral_api.models.failures import as_sentences
+from mistral_api.models.requirements import require_usable
 from mistral_api.models.sources import Source
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,12 +49,15 @@ class Body:
 
 
 class Hub:
-    """The hub at an address; by default at HF_ENDPOINT or https://huggingface.co. Close it after use."""
+    """The hub at an address; by default at HF_ENDPOINT or https://huggingface.co. Close it after use.
+
+    Import this module after :func:`mistral_api.models.environment.prepare_environment`.
+    """
 
     def __init__(self, endpoint: str | None = None) -> None:
+        """Raises PullError for an address, a token or a proxy that cannot be used."""
         self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-        if not (get_token() or "").isascii():
-            raise PullError("HF_TOKEN has characters that no token has: copy it anew.")
+        require_usable(self._endpoint)
 
     @property
     def host(self) -> str:
@@ -74,7 +75,7 @@ class Hub:
 
     def files_in(self, source: Source) -> list[str]:
         """The names of the GGUF files in the repository. Raises PullError."""
-        address = f"{self._endpoint}/api/models/{source.repo}/revision/{source.revision}"
+        address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
         with as_sentences(self.host, source):
             answer = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
             hf_raise_for_status(answer)
@@ -85,7 +86,7 @@ class Hub:
         return sorted(name for name in names if name.endswith(".gguf"))
 
     @contextlib.contextmanager
-    def opened(self, source: Source, start: int) -> Iterator[Body]:
+    def opened(self, remote: RemoteFile, start: int) -> Iterator[Body]:
         """Ask for the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the deadline.
 
         The address on the hub is asked each time, not the storage it once pointed to: those addresses expire.
@@ -94,9 +95,9 @@ class Hub:
         if start:
             headers["range"] = f"bytes={start}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", self._url(source), headers=headers, timeout=timeout) as answer:
+        with get_session().stream("GET", self._url(remote.source), headers=headers, timeout=timeout) as answer:
             hf_raise_for_status(answer)
-            yield Body(_start(answer, start), answer.iter_bytes())
+            yield Body(_start(answer, start, remote.size), answer.iter_bytes())
 
     def close(self) -> None:
         """Close its connections."""
@@ -109,9 +110,14 @@ class Hub:
         return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
 
 
-def _start(answer: httpx2.Response, asked: int) -> int:
-    """Where the bytes of an answer begin in the file (RFC 9110, sections 14.4 and 15.3.7)."""
+def _start(answer: httpx2.Response, asked: int, size: int) -> int:
+    """Where the bytes of an answer begin in the file (RFC 9110, sections 14.4 and 15.3.7).
+
+    A whole file must be of the file's size, lest a proxy's page take the place of what has come already.
+    """
     if answer.status_code != 206:
+        if asked and answer.headers.get("content-length", str(size)) != str(size):
+            raise httpx2.RemoteProtocolError("the server sent something else than the file")
         return 0
     if not answer.headers.get("content-range", "").startswith(f"bytes {asked}-"):
         raise httpx2.RemoteProtocolError("the server sent another part of the file than was asked for")

@@ -8,6 +8,7 @@ model the part that llama.cpp is given gets it last.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -110,8 +111,8 @@ class Puller:
 
     def _fetch(self, part: RemoteFile) -> None:
         partial, name = self._partial(part), part.source.name
-        for stale in self._unfinished.glob(f"{name}.*.part"):
-            if stale != partial:
+        for stale in self._unfinished.glob(f"{glob.escape(name)}.*.part"):
+            if stale != partial or stale.stat().st_size > part.size:
                 stale.unlink()
         if begun := self._received(part):
             self._display.say(f"Going on with {name} at {size_text(begun)} of {size_text(part.size)}.")

@@ -54,7 +54,8 @@ def source_of(given: str, quant: str | None = None, revision: str = "main") -> S
         model = known_model(given)
         return Source(model.repo, model.file.format(quant=quant or DEFAULT_QUANT), revision, model.name)
     parsed = _GIVEN.fullmatch(given)
-    if not parsed or ".." in parsed["file"].split("/"):
+    # A backslash parts folders too on Windows; a control character has no business in a name.
+    if not parsed or ".." in parsed["file"].split("/") or "\\" in given or not given.isprintable():
         raise PullError(f"'{given}' names no file: give owner/repository:file.gguf.")
     if quant:
         raise PullError("--quant goes with the name of a known model; here the file's name says it already.")

@@ -43,7 +43,7 @@ class Transfer:
     def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
         """Write what comes from ``start`` on; answers why it ended too early, where that may pass."""
         try:
-            with self._hub.opened(self._remote.source, start) as body:
+            with self._hub.opened(self._remote, start) as body:
                 if body.start < start:
                     file.truncate(body.start)
                 self._write(file, body.pieces)

@@ -11,59 +11,65 @@ from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, account_for_postgres
 from mistral_api.registration.errors import RegistrationError
 
-# Who owns nothing: stands for an account that is still to be made.
-_NOBODY = 65534
 # Groups that may use graphics cards, on the distributions that have them.
 _DEVICE_GROUPS = ("video", "render")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """One account of the system; ``made`` is False for one that the installation has yet to make."""
+    """One account of the system."""
 
     name: str
     uid: int
     gid: int
     home: str
-    made: bool = True
 
     @property
     def groups(self) -> list[int]:
         """Every group it is in, by number."""
-        return os.getgrouplist(self.name, self.gid) if self.made else [self.gid]
+        return os.getgrouplist(self.name, self.gid)
 
 
 def own_account() -> ServiceAccount:
-    """The account of this process."""
-    entry = pwd.getpwuid(os.geteuid())
+    """The account of this process. Raises RegistrationError where it has no name."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise RegistrationError(f"The account with the number {os.geteuid()} has no name on this machine.") from error
     return ServiceAccount(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
 
 
 def account_named(name: str) -> ServiceAccount:
-    """An account for a system service. Raises RegistrationError for root, and for one that is missing.
-
-    Our own account need not exist yet.
-    """
+    """An account for a system service. Raises RegistrationError for root, and for one that is missing."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError as error:
-        if name == ACCOUNT_NAME:
-            return ServiceAccount(name, _NOBODY, _NOBODY, "/nonexistent", made=False)
         raise RegistrationError(f"There is no account named '{name}' on this machine.") from error
     if entry.pw_uid == 0:
         raise RegistrationError("The services do not run as root: give another --account, or none for our own.")
     return ServiceAccount(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
 
 
-def made(account: ServiceAccount) -> ServiceAccount:
-    """The account, made if need be (by root). Raises RegistrationError."""
-    if account.made:
-        return account
+def made_account(name: str) -> ServiceAccount:
+    """As :func:`account_named`; our own account is made if need be (by root). Raises RegistrationError."""
+    if name == ACCOUNT_NAME:
+        try:
+            account_for_postgres()  # our account and that of an embedded PostgreSQL under root are the same
+        except EmbeddedPostgresError as error:
+            raise RegistrationError(f"The account '{name}' cannot be made: {error}") from error
+    return account_named(name)
+
+
+def account_to_print(name: str) -> ServiceAccount | None:
+    """As :func:`account_named`, but None where this process cannot become the account, or it is still to be made."""
+    if os.geteuid() != 0:
+        return None
     try:
-        account_for_postgres()  # our account and that of an embedded PostgreSQL under root are the same
-    except EmbeddedPostgresError as error:
-        raise RegistrationError(f"The account '{account.name}' cannot be made: {error}") from error
-    return account_named(account.name)
+        pwd.getpwnam(name)
+    except KeyError:
+        if name == ACCOUNT_NAME:
+            return None
+    return account_named(name)
 
 
 def device_groups() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,9 +20,12 @@ from mistral_api.database import MIGRATIONS
 from mistral_api.embedded.demo_model import DemoModelMissing
 from mistral_api.security.access import require_safe_listener
 from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.supervisor.model import model_file
 
-CANNOT_RUN = 2
+CANNOT_REACH, CANNOT_RUN = 1, 2
+# The argument with which it does not look at DATA_DIR.
+DATA_OF_ANYONE = "--data-of-anyone"
 
 
 class _CannotRun(RuntimeError):
@@ -29,10 +33,14 @@ class _CannotRun(RuntimeError):
 
 
 def main() -> int:
-    """0 with the findings on the standard output, 2 with a sentence on the standard error stream."""
+    """0 with the findings on the standard output, 2 with a sentence on the standard error stream, or 1 with a word."""
+    if not os.access(Path.cwd(), os.R_OK | os.X_OK):
+        click.echo("permission denied", err=True)
+        return CANNOT_REACH
     try:
         settings = _settings()
-        _require_data_dir(settings.data_dir)
+        if DATA_OF_ANYONE not in sys.argv[1:]:
+            _require_data_dir(settings.data_dir)
         needed = _required_files(settings) if settings.supervised else []
     except (SettingError, DemoModelMissing, _CannotRun) as error:
         click.echo(error, err=True)
@@ -41,7 +49,8 @@ def main() -> int:
         "data_dir": str(settings.data_dir),
         "api_port": settings.api_port,
         "supervised": settings.supervised,
-        "needed": [str(path) for path in (Path(sys.executable), *needed)],
+        # The environment's Python is a link to the one that it was made with, which may lie anywhere.
+        "needed": [str(path) for path in (Path(sys.executable), Path(sys.base_prefix), *needed)],
     }
     click.echo(json.dumps(found))
     return 0
@@ -49,8 +58,11 @@ def main() -> int:
 
 def _settings() -> Settings:
     dotenv = Path.cwd() / ".env"
-    if dotenv.exists() and not os.access(dotenv, os.R_OK):
-        raise _CannotRun(f"'{dotenv}' cannot be read by {_who()}: give it the account's group and mode 640.")
+    if os.path.exists(dotenv) and not os.access(dotenv, os.R_OK):
+        raise _CannotRun(
+            f"'{dotenv}' cannot be read by {_who()}: give it the account's group and mode 640 "
+            f"(chgrp {os.getegid()} {dotenv} && chmod 640 {dotenv})."
+        )
     if not os.access(MIGRATIONS / "env.py", os.R_OK):
         raise _CannotRun(f"'{MIGRATIONS}' cannot be read by {_who()}.")
     settings = load_settings()
@@ -60,8 +72,9 @@ def _settings() -> Settings:
 
 def _require_data_dir(data_dir: Path) -> None:
     """What is there must be ours alone: data of another account are not taken over, nor half of them."""
-    if not data_dir.exists():
-        parent = next(folder for folder in data_dir.parents if folder.exists())
+    # Not Path.exists, which raises PermissionError where this one answers False.
+    if not os.path.exists(data_dir):
+        parent = next(folder for folder in data_dir.parents if os.path.exists(folder))
         if not os.access(parent, os.X_OK):
             raise _CannotRun(f"DATA_DIR: '{data_dir}' cannot be reached by {_who()}.")
         return
@@ -70,7 +83,8 @@ def _require_data_dir(data_dir: Path) -> None:
     for path in (data_dir, *data_dir.iterdir()):
         if hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid():
             raise _not_ours(path)
-    if any((data_dir / "postgres" / name).exists() for name in ("server", "location.txt")) and not _is_root():
+    postgres = data_dir / "postgres"
+    if any(os.path.exists(postgres / name) for name in ("server", "location.txt")) and not _is_root():
         raise _CannotRun(
             f"DATA_DIR: '{data_dir}' holds the PostgreSQL of a server that ran as root; docs/operation.md says how "
             "to hand it over, or choose another DATA_DIR."
@@ -89,18 +103,23 @@ def _is_root() -> bool:
 
 
 def _required_files(settings: Settings) -> list[Path]:
-    """The model, and the program that serves it where one is named."""
+    """The model, the program that serves it unless it is the bundled one, and what llama.cpp's variables name."""
     model, program = model_file(settings).absolute(), settings.llama_server_bin
     try:
         model.open("rb").close()
     except OSError as error:
         raise _CannotRun(f"MODEL_PATH: '{model}' cannot be read by {_who()}: {error.strerror}.") from error
-    if program is None:
-        return [model]
-    found = shutil.which(program)
-    if found is None:
+    found = shutil.which(program or LLAMA_SERVER)
+    if program is not None and found is None:
         raise _CannotRun(f"LLAMA_SERVER_BIN: '{program}' cannot be run by {_who()}.")
-    return [model, Path(found).absolute()]
+    return [model, *([Path(found).absolute()] if found else []), *_named_by_variables()]
+
+
+def _named_by_variables() -> list[Path]:
+    """Adapters, templates and the like in LLAMA_ARG_*: alone or in lists (``a.gguf,b.gguf``, ``a.gguf:0.5``)."""
+    values = [value for name, value in os.environ.items() if name.startswith("LLAMA_ARG_")]
+    parts = {part for value in values for part in (value, *re.split(r"[,:]", value))}
+    return [Path(part).absolute() for part in sorted(parts) if os.path.isfile(part)]
 
 
 def _who() -> str:

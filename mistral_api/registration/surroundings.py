@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from mistral_api.registration.accounts import ServiceAccount
 from mistral_api.registration.errors import RegistrationError
+from mistral_api.registration.rehearsal import DATA_OF_ANYONE
 from mistral_api.settings import declared
 
 REHEARSAL_SECONDS = 120.0
@@ -33,10 +34,13 @@ class Surroundings:
     needed: tuple[Path, ...] = ()
 
 
-def surroundings(project: Path, account: ServiceAccount) -> Surroundings:
-    """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting."""
+def surroundings(project: Path, account: ServiceAccount, *, whose_data: bool = True) -> Surroundings:
+    """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting.
+
+    ``whose_data=False`` asks nothing of DATA_DIR: for an account that stands in for the services' own.
+    """
     _require_visible_settings(project)
-    found = _rehearse(project, account)
+    found = _rehearse(project, account, *([] if whose_data else [DATA_OF_ANYONE]))
     return Surroundings(
         project=project,
         python=Path(sys.executable),
@@ -48,13 +52,15 @@ def surroundings(project: Path, account: ServiceAccount) -> Surroundings:
 
 
 def _require_visible_settings(project: Path) -> None:
-    """A setting that only this shell has would silently be another one in the service."""
+    """A setting that only this shell has would silently be another one in the service; an empty one is not set."""
     names = {name for name, _ in declared()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
     try:
         written = dotenv_values(project / ".env")
     except OSError as error:
         raise RegistrationError(f"'{project / '.env'}' cannot be read: {error.strerror}.") from error
-    only_here = sorted(name for name in names if os.environ.get(name, written.get(name)) != written.get(name))
+    except UnicodeDecodeError as error:
+        raise RegistrationError(f"'{project / '.env'}' cannot be read: it is not UTF-8.") from error
+    only_here = sorted(name for name in names if os.environ.get(name) and os.environ[name] != written.get(name))
     if only_here:
         raise RegistrationError(
             f"A service does not see this shell's environment, which sets {', '.join(only_here)}: write that into "
@@ -62,8 +68,8 @@ def _require_visible_settings(project: Path) -> None:
         )
 
 
-def _rehearse(project: Path, account: ServiceAccount) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mistral_api.registration.rehearsal"]
+def _rehearse(project: Path, account: ServiceAccount, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
     try:
         done = subprocess.run(
             command,

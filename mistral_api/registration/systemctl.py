@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from mistral_api.registration.errors import RegistrationError
 
-# Stopping a unit takes as long as its processes need, and TimeoutStopSec at most.
-SYSTEMCTL_SECONDS = 300.0
+# To restart both units, one after the other, takes TimeoutStopSec and TimeoutStartSec of each at most.
+SYSTEMCTL_SECONDS = 600.0
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "MainPID", "StatusText", "NRestarts")
 _ABSENT = ("offline", "unknown", "")
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from mistral_api.data_dir import is_root, make_data_dir
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME
-from mistral_api.registration.accounts import ServiceAccount, account_named, device_groups, made, own_account
+from mistral_api.registration.accounts import (
+    ServiceAccount,
+    account_to_print,
+    device_groups,
+    made_account,
+    own_account,
+)
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.names import API, PROJECT, SERVICES, Service
 from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, ServiceState
@@ -21,7 +27,7 @@ LINGERING = Path("/var/lib/systemd/linger")
 
 
 class SystemdRegistration:
-    """The units of one scope. Every failure is a RegistrationError, and changes nothing."""
+    """The units of one scope. Every failure is a RegistrationError."""
 
     def __init__(
         self, *, user: bool | None, account: str | None, folder: Path | None = None, project: Path = PROJECT
@@ -40,25 +46,27 @@ class SystemdRegistration:
         self._files = UnitFiles(folder or (_user_folder() if user else SYSTEM_FOLDER), project)
 
     def texts(self) -> dict[Path, str]:
-        """What an installation would write, by file."""
-        self._require_right()
-        account = self._account()
-        return self._texts(surroundings(self._project, account), account)
+        """What an installation would write, by file; rehearsed by whoever asks where the account cannot."""
+        account = own_account() if self._user else account_to_print(self._account_name)
+        return self._texts(surroundings(self._project, account or own_account(), whose_data=account is not None))
 
     def install(self, *, now: bool) -> list[str]:
-        """Write and enable the units, and start them where asked to; lines for whoever asked."""
+        """Write and enable the units, and (re)start them where asked to; lines for whoever asked.
+
+        Where it cannot be done, nothing is changed; only the account, without which a start cannot be rehearsed, and
+        DATA_DIR are there then.
+        """
         self._require_right()
-        account = self._account()
-        found = surroundings(self._project, account)
-        texts = self._texts(found, account)
-        self._files.require_free(texts)
         if not self._systemctl.running():
             raise RegistrationError("No systemd runs here that could be asked; --print shows what would be written.")
-        account = made(account)
+        account = own_account() if self._user else made_account(self._account_name)
+        found = surroundings(self._project, account)
+        texts = self._texts(found)
+        self._files.require_free(texts)
         _make_data_dir(found.data_dir, account)
         self._enable(texts)
         if now:
-            self._start(texts)
+            self._restart(texts)
         return [*(f"written and enabled: {path}" for path in texts), *self._hints(texts, account, now=now)]
 
     def uninstall(self) -> list[str]:
@@ -84,27 +92,49 @@ class SystemdRegistration:
         if not self._user and not is_root():
             raise RegistrationError("Units of the system are root's to install: use sudo, or --user.")
 
-    def _account(self) -> ServiceAccount:
-        return own_account() if self._user else account_named(self._account_name)
-
-    def _texts(self, found: Surroundings, account: ServiceAccount) -> dict[Path, str]:
+    def _texts(self, found: Surroundings) -> dict[Path, str]:
         """Of the supervisor only where there is a model server to supervise."""
-        system = None if self._user else SystemAccount(account.name, device_groups())
+        system = None if self._user else SystemAccount(self._account_name, device_groups())
         services = SERVICES if found.supervised else (API,)
         return {self._files.folder / file_name(each): unit_text(each, found, system) for each in services}
 
     def _enable(self, texts: dict[Path, str]) -> None:
-        """All or nothing: what systemd refuses is taken back."""
-        surplus = {path: text for path, text in self._files.written().items() if path not in texts}
+        """All or nothing: what systemd refuses is taken back. What is not needed any more goes last."""
+        before = self._files.written()
+        new = [path.name for path in texts if path not in before]
+        try:
+            with self._files.replaced(texts):
+                self._enable_or_disable([path.name for path in texts], new)
+        except RegistrationError as error:
+            self._take_back(error, "daemon-reload")
+            raise
+        surplus = [path for path in before if path not in texts]
         if surplus:
             self._systemctl.do("disable", "--now", *(path.name for path in surplus))
-        with self._files.replaced(texts, surplus):
+            self._files.remove(surplus)
             self._systemctl.do("daemon-reload")
-            self._systemctl.do("enable", *(path.name for path in texts))
 
-    def _start(self, texts: dict[Path, str]) -> None:
+    def _enable_or_disable(self, names: list[str], new: list[str]) -> None:
+        """Enable these; where systemd refuses, disable the new ones as long as their files are there."""
+        self._systemctl.do("daemon-reload")
         try:
-            self._systemctl.do("start", *(path.name for path in texts))
+            self._systemctl.do("enable", *names)
+        except RegistrationError as error:
+            if new:
+                self._take_back(error, "disable", *new)
+            raise
+
+    def _take_back(self, error: RegistrationError, *arguments: str) -> None:
+        """What follows a failure. Raises RegistrationError with both, where it fails too."""
+        try:
+            self._systemctl.do(*arguments)
+        except RegistrationError as another:
+            raise RegistrationError(f"{error}; to take it back failed too: {another}") from error
+
+    def _restart(self, texts: dict[Path, str]) -> None:
+        """Those that run already would go on as they were."""
+        try:
+            self._systemctl.do("restart", *(path.name for path in texts))
         except RegistrationError as error:
             raise RegistrationError(f"The units are installed and enabled, but do not start: {error}") from error
 
@@ -113,13 +143,16 @@ class SystemdRegistration:
         systemctl = "systemctl --user" if self._user else "systemctl"
         if not now:
             hints.append(
-                f"They start with the system; at once: {systemctl} start {' '.join(path.stem for path in texts)}"
+                "They start with the system, and those that run go on as they were; "
+                f"at once: {systemctl} restart {' '.join(path.stem for path in texts)}"
             )
         if self._user and not (LINGERING / account.name).exists():
             hints.append("They end when you log out, unless you run once: loginctl enable-linger")
         dotenv = self._project / ".env"
         if dotenv.exists() and dotenv.stat().st_mode & 0o004:
-            hints.append(f"Every account can read {dotenv}; if it holds a password: chmod o-rwx {dotenv}")
+            # The service itself must still be able to read it.
+            closing = f"chmod 600 {dotenv}" if self._user else f"chgrp {account.gid} {dotenv} && chmod 640 {dotenv}"
+            hints.append(f"Every account can read {dotenv}; if it holds a password: {closing}")
         return hints
 
     def _state(self, service: Service, *, running: bool) -> ServiceState:
@@ -161,9 +194,22 @@ def _make_data_dir(data_dir: Path, account: ServiceAccount) -> None:
     if data_dir.exists():
         return
     try:
-        make_data_dir(data_dir)
-        if account.uid != os.geteuid():
-            data_dir.chmod(0o700)
-            os.chown(data_dir, account.uid, account.gid)
+        if account.uid == os.geteuid():
+            make_data_dir(data_dir)
+        else:
+            data_dir.parent.mkdir(parents=True, exist_ok=True)
+            _make_for(account, data_dir)
     except OSError as error:
         raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
+
+
+def _make_for(account: ServiceAccount, folder: Path) -> None:
+    """Root's gift: nobody may put a link in its place before it is given away. Raises OSError, RegistrationError."""
+    folder.mkdir(mode=0o700)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise RegistrationError(f"DATA_DIR: '{folder}' was replaced by somebody else; choose another place.")
+        os.fchown(descriptor, account.uid, account.gid)
+    finally:
+        os.close(descriptor)

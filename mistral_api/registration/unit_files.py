@@ -13,7 +13,7 @@ from mistral_api.registration.units import file_name, is_ours, project_of
 
 
 class UnitFiles:
-    """The files of one project's services in one folder."""
+    """The files of one project's services in one folder; one of a project that is gone (moved, say) is ours too."""
 
     def __init__(self, folder: Path, project: Path) -> None:
         self.folder = folder
@@ -21,9 +21,7 @@ class UnitFiles:
 
     def written(self) -> dict[Path, str]:
         """Those that we have written for the project, with their text. Raises RegistrationError."""
-        return {
-            path: text for path, text in self._there().items() if is_ours(text) and project_of(text) == self._project
-        }
+        return {path: text for path, text in self._there().items() if is_ours(text) and self._may_replace(text)}
 
     def require_free(self, paths: Iterable[Path]) -> None:
         """Refuse to replace what is not ours, or belongs to another copy of the project."""
@@ -34,17 +32,16 @@ class UnitFiles:
                 continue
             if not is_ours(text):
                 raise RegistrationError(f"'{path}' was not written by this command; move it away first.")
-            if project_of(text) != self._project:
+            if not self._may_replace(text):
                 raise RegistrationError(f"'{path}' runs the project in '{project_of(text)}': uninstall it there first.")
 
     @contextlib.contextmanager
-    def replaced(self, texts: Mapping[Path, str], surplus: Iterable[Path]) -> Iterator[None]:
-        """Write these, remove the surplus; everything is as before when the body fails. Raises RegistrationError."""
+    def replaced(self, texts: Mapping[Path, str]) -> Iterator[None]:
+        """Write these; everything is as before when the body fails. Raises RegistrationError."""
         before = self._there()
         try:
             for path, text in texts.items():
                 _write(path, text)
-            self.remove(surplus)
             yield
         except (OSError, RegistrationError) as error:
             for path in texts:
@@ -63,6 +60,10 @@ class UnitFiles:
             except OSError as error:
                 raise RegistrationError(f"'{path}' cannot be removed: {error.strerror}.") from error
 
+    def _may_replace(self, text: str) -> bool:
+        project = project_of(text)
+        return project == self._project or _is_gone(project)
+
     def _there(self) -> dict[Path, str]:
         """Whatever has the name of one of our units."""
         paths = [self.folder / file_name(service) for service in SERVICES]
@@ -70,6 +71,17 @@ class UnitFiles:
             return {path: path.read_text(encoding="utf-8") for path in paths if path.exists()}
         except (OSError, ValueError) as error:
             raise RegistrationError(f"The units in '{self.folder}' cannot be read: {error}.") from error
+
+
+def _is_gone(folder: str) -> bool:
+    """Whether it is certain that there is no such folder: one that cannot be looked at may be there."""
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return folder != ""
+    except OSError:
+        return False
+    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,19 +6,25 @@ the processes read ``.env`` in their working directory. The units are commented 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.escaping import assignment, plain, quoted
 from mistral_api.registration.names import API, SUPERVISOR, Service
 from mistral_api.registration.surroundings import Surroundings
+from mistral_api.supervisor.engine import VERSION_SECONDS
+from mistral_api.supervisor.process import KILL_SECONDS, STOP_SECONDS
+from mistral_api.supervisor.warm.caches import STOP_SAVE_SECONDS
 
 WRITTEN_BY = "# Written by `mistral-api service install`, which writes it anew; `… uninstall` removes it."
 _PROJECT, _DATA = "# Project: ", "# Data: "
 # Below this port only root may listen, or who has the capability.
 FIRST_FREE_PORT = 1024
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+# PrivateTmp gives a unit empty ones of its own.
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - nothing is written there
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,8 @@ RestartPreventExitStatus={" ".join(map(str, SUPERVISOR.final))}
 # It has started once its checks are done and its loop runs: from then on the watchdog looks after it, while the
 # model loads for as long as it takes.
 TimeoutStartSec=180
-# A check that cannot be interrupted takes up to 30 s, saving caches 10 s, ending the model server 15 s.
+# A check that cannot be interrupted takes up to {VERSION_SECONDS:.0f} s, saving caches {STOP_SAVE_SECONDS:.0f} s,
+# ending the model server {STOP_SECONDS + KILL_SECONDS:.0f} s.
 TimeoutStopSec=90""",
 }
 
@@ -173,14 +180,29 @@ _USER_NOTE = """\
 
 
 def _system_sandbox(service: Service, found: Surroundings, account: SystemAccount) -> str:
-    paths = (found.project, found.data_dir, *found.needed)
-    in_homes = any(path.resolve().is_relative_to(home) for path in paths for home in HOMES)
+    paths = (found.project, found.python, found.data_dir, *found.needed)
+    _require_lasting(paths)
+    in_homes = any(_lies_in(path, HOMES) for path in paths)
     lines = [f"User={account.name}"]
     if account.device_groups:
         lines.append(f"SupplementaryGroups={' '.join(account.device_groups)}")
     lines += [*_capabilities(service, found), "ProtectSystem=strict", f"ReadWritePaths={quoted(found.data_dir)}"]
     lines.append(f"ProtectHome={'read-only' if in_homes else 'yes'}")
     return "\n".join([*lines, _SYSTEM_SANDBOX, *_for_drivers(service, found), ""])
+
+
+def _lies_in(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path, or what it is a link to, is in one of the folders."""
+    return any(place.is_relative_to(folder) for place in (path, path.resolve()) for folder in folders)
+
+
+def _require_lasting(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if _lies_in(path, TEMPORARY):
+            raise RegistrationError(
+                f"'{path}' is, or links to, a place for temporary files, which a service of the system has for itself "
+                "and finds empty: move it elsewhere, such as to /opt."
+            )
 
 
 def _capabilities(service: Service, found: Surroundings) -> list[str]:

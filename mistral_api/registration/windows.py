@@ -14,6 +14,7 @@ if sys.platform != "win32":
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ ICACLS_SECONDS = 60.0
 RESTART_MS = (2_000, 10_000, 60_000)
 RESET_SECONDS = 3600
 # winerror.h
-ACCESS_DENIED, DOES_NOT_EXIST, NOT_ACTIVE, ALREADY_RUNNING = 5, 1060, 1062, 1056
+ACCESS_DENIED, DOES_NOT_EXIST, CANNOT_ACCEPT, NOT_ACTIVE, ALREADY_RUNNING = 5, 1060, 1061, 1062, 1056
+# A service that is still starting takes no control; so long it is asked again.
+STARTING_SECONDS, ASK_AGAIN_SECONDS = 60.0, 0.5
 _STATES = {
     win32service.SERVICE_RUNNING: "running",
     win32service.SERVICE_START_PENDING: "starting",
@@ -117,14 +120,17 @@ def _grant(data_dir: Path) -> None:
     except OSError as error:
         raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
     icacls = Path(os.environ["SYSTEMROOT"], "System32", "icacls.exe")
-    done = subprocess.run(
-        [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=ICACLS_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ICACLS_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RegistrationError(f"DATA_DIR: {ACCOUNT} cannot be let into '{data_dir}': {error}") from error
     if done.returncode != 0:
         raise RegistrationError(f"DATA_DIR: {ACCOUNT} cannot be let into '{data_dir}': {done.stderr.strip()}")
 
@@ -210,13 +216,24 @@ def _remove(manager: Any, service: Service) -> bool:
     with _opened(manager, service, win32service.SERVICE_ALL_ACCESS) as handle:
         if handle is None:
             return False
+        _stop(handle)
+        win32service.DeleteService(handle)
+        return True
+
+
+def _stop(handle: Any) -> None:
+    deadline = time.monotonic() + STARTING_SECONDS
+    while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOP_PENDING:
         try:
             win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)
         except pywintypes.error as error:
-            if error.winerror != NOT_ACTIVE:
+            if error.winerror == NOT_ACTIVE:
+                return
+            if error.winerror != CANNOT_ACCEPT or time.monotonic() > deadline:
                 raise
-        win32service.DeleteService(handle)
-        return True
+            time.sleep(ASK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _state(manager: Any, service: Service) -> ServiceState:

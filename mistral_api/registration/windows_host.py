@@ -44,7 +44,10 @@ _ended = threading.Event()
 
 
 class _Host(win32serviceutil.ServiceFramework):
-    """What pywin32 calls, on its own threads."""
+    """What pywin32 calls, on its own threads; ``main`` gives it the names that its constructor needs."""
+
+    _svc_name_: str
+    _svc_display_name_: str
 
     def SvcDoRun(self) -> None:  # noqa: N802 - pywin32's name
         """Stay for as long as our process runs, and hand a request to stop on, once, when it can be heard."""
@@ -70,6 +73,7 @@ def main() -> int:
     """Run the service that is named on the command line until it ends or is to stop."""
     service = next(each for each in SERVICES if each.name == sys.argv[1])
     os.chdir(PROJECT)
+    _Host._svc_name_, _Host._svc_display_name_ = service.name, service.title
     servicemanager.Initialize()
     servicemanager.PrepareToHostSingle(_Host)
     dispatcher = threading.Thread(target=servicemanager.StartServiceCtrlDispatcher, name="dispatcher", daemon=True)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS, DECISION_SECONDS = 1.5, 10.0
 # A driver that has not answered for so long hangs.
 HANG_SECONDS = 10.0
+# How long closing waits for a thread that is to let go of the driver.
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class GpuMonitor:
             thread = self._thread
         self._questions.put(None)
         if thread is not None:
-            thread.join(timeout=self._patience)
+            thread.join(timeout=CLOSE_SECONDS)
 
     def _ask(self) -> _Question:
         """The question that is open, or a new one."""
@@ -99,8 +101,12 @@ class GpuMonitor:
     def _answer(self) -> None:
         with closing(NvmlSession(self._retry_seconds)) as session:
             while (question := self._questions.get()) is not None:
-                question.cards = session.cards()
-                question.answered.set()
+                try:
+                    question.cards = session.cards()
+                except Exception:  # bindings and drivers are not ours: one bad answer must not end all others
+                    log.exception("the NVIDIA driver's answer cannot be made sense of")
+                finally:
+                    question.answered.set()
 
     def _notice(self, question: _Question, *, answered: bool) -> None:
         """Say once that the driver hangs, and that it answers again."""
@@ -127,6 +133,9 @@ def memory_of(cards: Iterable[Card]) -> DeviceMemory | None:
 
 
 def device_memory() -> DeviceMemory | None:
-    """Look at the memory of all cards once, and let go of the driver again. Takes at most ``DECISION_SECONDS``."""
+    """Look at the memory of all cards once, and let go of the driver again.
+
+    Takes at most ``DECISION_SECONDS`` and ``CLOSE_SECONDS``.
+    """
     with closing(GpuMonitor(patience=DECISION_SECONDS)) as monitor:
         return memory_of(monitor.cards())

@@ -15,6 +15,7 @@ What it answers is what https://huggingface.co/docs/huggingface_hub describes an
 ``long-length``     Content-Length is larger than what comes
 ``too-much``        more bytes come than the hub has announced
 ``ignores-range``   the whole file comes whatever part is asked for
+``page``            a page of a proxy comes, with status 200, whatever part is asked for
 ``other-range``     another part comes than was asked for
 ``no-checksum``     the ETag is no SHA-256
 ``bad-listing``     the list of a repository's files is no JSON
@@ -39,7 +40,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REVISIONS = ("main", COMMIT)
+REVISIONS = ("main", COMMIT, "refs%2Fpr%2F1")
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _LISTING = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/]+)")
 
@@ -169,6 +170,9 @@ class _StorageHandler(_Handler):
         start = int(asked.range.removeprefix("bytes=").removesuffix("-")) if asked.range else 0
         if self.hub.fault == "ignores-range":
             start = 0
+        if self.hub.fault == "page":
+            self.answer(200, b"<html>Log in to the hotel's network</html>")
+            return
         if self.hub.fault == "errors" and self.hub.spend_cut():
             self.answer(500)
             return

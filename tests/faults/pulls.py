@@ -38,10 +38,23 @@ class Shown:
         yield self.counts.append
 
 
+class Interrupted(Shown):
+    """Ctrl-C when half of the content is there."""
+
+    @contextlib.contextmanager
+    def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        def received(count: int) -> None:
+            if count == HALF:
+                raise KeyboardInterrupt
+
+        with super().progress(name, size):
+            yield received
+
+
 def pull_from(
-    hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main"
+    hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main", shown: Shown | None = None
 ) -> tuple[Pulled, Shown]:
-    shown, client = Shown(), Hub(hub.url)
+    shown, client = shown or Shown(), Hub(hub.url)
     try:
         return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mistral_api.supervisor.gpu import CLOSE_SECONDS
 from tests.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
 from tests.running import ROOT, clean_environment, wait_for
 
@@ -72,9 +73,9 @@ def nvml(library: FakeNvml) -> FakeNvml:
 
 
 @contextlib.contextmanager
-def _reading(nvml: FakeNvml, retry_seconds: float = 0.05) -> Iterator[Reader]:
+def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[Reader]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.gpu_reader", str(PATIENCE), str(retry_seconds)],
+        [sys.executable, "-m", "tests.faults.gpu_reader", str(patience), str(retry_seconds)],
         env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
@@ -141,20 +142,22 @@ def test_a_card_that_falls_off_the_bus_leaves_the_others_and_may_come_back(nvml:
 
 
 def test_a_driver_that_hangs_holds_nobody_up(nvml: FakeNvml) -> None:
-    with _reading(nvml) as reader:
-        assert reader.readings() == [CARD]
+    with _reading(nvml, patience=PATIENCE) as reader:
+        # The first look imports the bindings, which a busy machine may take a while for.
+        assert wait_for(reader.readings, "a reading") == [CARD]
+        before = len(reader.ask("log"))
         nvml.say(hang=1)
         first, second = reader.ask(), reader.ask()
         assert (first["readings"], second["readings"]) == ([], [])
         assert PATIENCE <= first["seconds"] < PATIENCE + 1
         assert second["seconds"] < PATIENCE
-        wait_for(lambda: reader.readings() or reader.ask("log"), "a word about it")
+        wait_for(lambda: reader.readings() or reader.ask("log")[before:], "a word about it")
         nvml.say()
         assert wait_for(reader.readings, "a reading") == [CARD]
-        assert reader.ask("log") == [
+        assert reader.ask("log")[before:] == [
             "WARNING the NVIDIA driver has not answered for 0.8 s: there are no GPU readings",
             "INFO the NVIDIA driver answers again",
         ]
         nvml.say(hang=1)
         assert reader.readings() == []
-        assert reader.end() < PATIENCE + 1
+        assert reader.end() < CLOSE_SECONDS + 1

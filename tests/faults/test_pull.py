@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 from filelock import FileLock
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from mistral_api.models import pulling, transfer
 from mistral_api.models.advice import env_lines
 from mistral_api.models.errors import PullError
+from mistral_api.models.hub import Hub
 from mistral_api.models.pulling import Pulled
 from mistral_api.models.sources import source_of
 from tests.faults.model_hub import COMMIT, ModelHub, model_hub
-from tests.faults.pulls import CONTENT, HALF, REPO, left_in, pull_from, refusal_of
+from tests.faults.pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
 
 
 @pytest.fixture
@@ -92,15 +93,20 @@ def test_a_storage_that_fails_once_is_asked_again(hub: ModelHub, tmp_path: Path,
 def _interrupt(hub: ModelHub, folder: Path) -> None:
     """Leave half of the file there: the storage sends that, and then nothing any more."""
     hub.fault = "stall"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-        assert "did not answer in time" in refusal_of(hub, folder)
+    with pytest.raises(KeyboardInterrupt):
+        pull_from(hub, folder, shown=Interrupted())
     assert left_in(folder) == [CONTENT[:HALF]]
     hub.fault = ""
 
 
-def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(hub: ModelHub, tmp_path: Path) -> None:
-    _interrupt(hub, tmp_path)
+def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(
+    hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.fault = "stall"
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1.0)
+    assert "did not answer in time" in refusal_of(hub, tmp_path)
+    assert left_in(tmp_path) == [CONTENT[:HALF]]
+    hub.fault = ""
     pulled, shown = pull_from(hub, tmp_path)
     assert hub.ranges()[-1] == f"bytes={HALF}-"
     assert pulled.path.read_bytes() == CONTENT
@@ -114,7 +120,7 @@ def test_a_storage_that_keeps_failing_is_given_up(hub: ModelHub, tmp_path: Path)
     assert len(hub.stored) == 2
 
 
-@pytest.mark.parametrize("fault", ["ignores-range", "other-range"])
+@pytest.mark.parametrize("fault", ["ignores-range", "other-range", "page"])
 def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_path: Path, fault: str) -> None:
     _interrupt(hub, tmp_path)
     hub.fault, hub.cuts = fault, 0
@@ -123,6 +129,13 @@ def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_pat
         return
     assert "broke off" in refusal_of(hub, tmp_path)
     assert left_in(tmp_path) == [CONTENT[:HALF]]
+
+
+def test_a_partial_file_that_is_too_long_begins_anew(hub: ModelHub, tmp_path: Path) -> None:
+    _interrupt(hub, tmp_path)
+    partial = next((tmp_path / pulling.UNFINISHED).glob("*.part"))
+    partial.write_bytes(CONTENT + b"more")
+    assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
 def test_other_content_begins_anew_and_leaves_nothing_of_the_old(hub: ModelHub, tmp_path: Path) -> None:
@@ -178,6 +191,7 @@ def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tm
     ("fault", "given", "revision", "sentence"),
     [
         ("", f"{REPO}:n.gguf", "main", "has no file n.gguf in revision main. It has: m.gguf."),
+        ("", f"{REPO}:n.gguf", "refs/pr/1", "has no file n.gguf in revision refs/pr/1. It has: m.gguf."),
         ("", f"{REPO}:m.gguf", "v9", "has no revision 'v9'"),
         ("", "nobody/nothing:m.gguf", "main", "has no repository nobody/nothing, or it is private"),
         ("gated", f"{REPO}:m.gguf", "main", f"{REPO} is gated: accept its terms"),
@@ -202,6 +216,40 @@ def test_a_hub_that_never_answers_is_given_up(hub: ModelHub, tmp_path: Path, mon
     hub.fault = "silent"
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     assert "did not answer in time" in refusal_of(hub, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["huggingface.co", "ftp://me:secret@hub", "http://", "http://hub:port", "http://[hub", "http://hub:0"]
+)
+def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+    with pytest.raises(PullError, match="HF_ENDPOINT is no address of a hub") as refused:
+        Hub(endpoint)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("HTTPS_PROXY", "socks5://me:secret@proxy:1080", "The proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot"),
+        ("HTTPS_PROXY", "ftp://me:secret@proxy", "The proxy in HTTPS_PROXY"),
+        ("ALL_PROXY", "http://me:secret@proxy:port", "The proxy in HTTPS_PROXY"),
+        ("SSL_CERT_FILE", "/no/such.pem", "SSL_CERT_FILE or SSL_CERT_DIR cannot be used"),
+    ],
+)
+def test_a_way_to_the_hub_that_cannot_be_gone_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+) -> None:
+    close_session()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(PullError, match=sentence) as refused:
+        Hub("https://hub.invalid")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_token_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
+    with pytest.raises(PullError, match=r"HF_TOKEN_PATH: the token in .* cannot be read: Is a directory"):
+        Hub("https://hub.invalid")
 
 
 def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
@@ -236,6 +284,7 @@ def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> No
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
         "CONTEXT_SIZE": "8192",
+        "PARALLEL": "1",
         "GPU_LAYERS": "auto",
     }
     assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()

@@ -115,7 +115,9 @@ def test_the_command_reads_a_token_from_env_and_shows_it_nowhere(hub: ModelHub, 
 
 
 def test_a_hub_that_cannot_be_reached_is_named(hub: ModelHub, tmp_path: Path) -> None:
-    code, output, errors = _ended(_command(hub, tmp_path, f"{REPO}:m.gguf", HF_ENDPOINT="http://me:secret@127.0.0.1:1"))
+    code, output, errors = _ended(
+        _command(hub, tmp_path, f"{REPO}:m.gguf", HF_HUB_ETAG_TIMEOUT="", HF_ENDPOINT="http://me:secret@127.0.0.1:1")
+    )
     assert (code, output) == (1, "")
     assert errors.startswith("Error: 127.0.0.1:1 cannot be reached")
     assert len(errors.splitlines()) == 1
@@ -128,6 +130,12 @@ def test_what_cannot_even_be_asked_for_is_said(tmp_path: Path, monkeypatch: pyte
         assert (done.exit_code, done.stdout) == (1, "")
         return done.stderr
 
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    assert said("mistral-7b-instruct").startswith("Error: HF_HUB_DOWNLOAD_TIMEOUT: 'soon' is not allowed; give a whole")
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "")
+    (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xe9t\xe9\n")
+    assert said("mistral-7b-instruct") == f"Error: '{tmp_path / '.env'}' cannot be read: it is not UTF-8.\n"
+    (tmp_path / ".env").unlink()
     assert said("mistral-70b").startswith("Error: 'mistral-70b' is not known: give one of ministral-3b-instruct, ")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert said("mistral-7b-instruct") == "Error: HF_HUB_OFFLINE is set: unset it to download.\n"

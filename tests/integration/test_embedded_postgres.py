@@ -124,6 +124,15 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
     assert not list(home.iterdir())
 
 
+@as_root
+def test_root_makes_nothing_in_the_data_of_an_account_that_has_no_database_yet(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o700)
+    os.chown(data_dir, 54321, 54321)
+    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+        start_embedded_postgres(data_dir)
+    assert not list(data_dir.iterdir())
+
+
 def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")

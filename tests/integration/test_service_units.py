@@ -6,6 +6,7 @@ No systemd runs where tests run, and none may be started; what is written is rea
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,17 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
+import pwd
+
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
+from mistral_api.registration import units
+from mistral_api.registration.accounts import own_account
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_code
+from mistral_api.registration.surroundings import surroundings
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
-from tests.running import ROOT, clean_environment
+from tests.running import ROOT, clean_environment, skip_unless_ci
 
 SYSTEMCTL = """\
 #!/bin/sh
@@ -30,6 +36,7 @@ echo "$*" >> "$STAND_IN/calls"
 case "$*" in
   *is-system-running*) cat "$STAND_IN/system" ;;
   *show*) cat "$STAND_IN/shown" ;;
+  *disable*) ;;
   *enable*) if [ -e "$STAND_IN/refuses" ]; then echo "Failed to enable unit: no" >&2; exit 1; fi ;;
 esac
 """
@@ -80,6 +87,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.says("system", "running\n")
     for name, _ in declared():
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(units, "TEMPORARY", ())  # where the tests are
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
     monkeypatch.setenv("PATH", f"{made.stand_in}:{os.environ['PATH']}")
@@ -101,7 +109,8 @@ def test_install_writes_and_enables_and_uninstall_takes_exactly_that_away(machin
 
     machine.registration().install(now=True)
     assert {path.name: path.read_text() for path in machine.units.iterdir()} == written
-    assert machine.calls()[-1] == "--user start mistral-api-supervisor.service mistral-api.service"
+    # One that ran already would go on with what it was started with.
+    assert machine.calls()[-1] == "--user restart mistral-api-supervisor.service mistral-api.service"
 
     (machine.units / "other.service").touch()
     (machine.project / "data" / "kept").touch()
@@ -119,6 +128,7 @@ def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match=r"enable .* failed: Failed to enable unit: no"):
         machine.registration().install(now=False)
     assert machine.files() == set()
+    assert machine.calls()[-2:] == [f"--user disable {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
 
     (machine.stand_in / "refuses").unlink()
     machine.registration().install(now=False)
@@ -128,6 +138,7 @@ def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
     with pytest.raises(RegistrationError):
         machine.registration().install(now=False)
     assert (machine.units / API_UNIT).read_text() == before
+    assert machine.calls()[-2:] == [f"--user enable {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
 
 
 def test_without_systemd_nothing_is_written_and_the_state_is_unknown(machine: Machine) -> None:
@@ -160,6 +171,17 @@ def test_a_second_copy_of_the_project_does_not_take_the_units_over(machine: Mach
     assert str(machine.project) in (machine.units / API_UNIT).read_text()
 
 
+def test_a_project_that_has_moved_is_installed_and_uninstalled_where_it_is_now(machine: Machine) -> None:
+    machine.registration().install(now=False)
+    moved = machine.project.rename(machine.project.with_name("moved"))
+    registration = machine.registration(project=moved)
+    registration.install(now=False)
+    assert str(moved) in (machine.units / API_UNIT).read_text()
+    again = moved.rename(machine.project)
+    machine.registration(project=again).uninstall()
+    assert machine.files() == set()
+
+
 def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -> None:
     machine.registration().install(now=False)
     machine.configure(MODEL_SERVER_URL="http://127.0.0.1:8099")
@@ -169,6 +191,7 @@ def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -
 
 
 def test_settings_that_only_the_shell_has_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "")
     monkeypatch.setenv("API_PORT", "9100")
     with pytest.raises(RegistrationError, match="environment, which sets API_PORT: write that into"):
         machine.registration().install(now=False)
@@ -194,6 +217,15 @@ def test_what_could_not_start_is_not_installed(machine: Machine, settings: dict[
     assert machine.files() == set()
 
 
+def test_what_a_service_reads_outside_of_the_project_is_found(machine: Machine, tmp_path: Path) -> None:
+    adapter, template = tmp_path / "adapter.gguf", tmp_path / "chat.jinja"
+    for file in (adapter, template):
+        file.touch()
+    machine.configure(LLAMA_ARG_LORA=f"{adapter}:0.5", LLAMA_ARG_CHAT_TEMPLATE_FILE=template)
+    needed = surroundings(machine.project, own_account()).needed
+    assert {Path(sys.executable), Path(sys.base_prefix), adapter, template} <= set(needed)
+
+
 @as_root
 def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
     data_dir = machine.project / "var"
@@ -203,7 +235,7 @@ def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match="postgres' belongs to another account than the account 'root'"):
         machine.registration().install(now=False)
     with pytest.raises(RegistrationError, match=f"var' belongs to another account than the account '{ACCOUNT_NAME}'"):
-        _reachable(machine).texts()
+        _reachable(machine).install(now=False)
     assert machine.files() == set()
 
 
@@ -231,6 +263,48 @@ def test_settings_that_the_account_cannot_read_are_refused(machine: Machine) -> 
     (machine.project / ".env").chmod(0o600)
     with pytest.raises(RegistrationError, match=r"\.env' cannot be read by the account"):
         _reachable(machine).install(now=False)
+
+
+@as_root
+def test_settings_for_the_accounts_group_are_enough(machine: Machine) -> None:
+    """The account is made before a start is rehearsed, so that its group can be given first or afterwards."""
+    machine.configure(API_PORT=9000)
+    dotenv = machine.project / ".env"
+    said = _reachable(machine).install(now=False)
+    advice = f"chgrp {pwd.getpwnam(ACCOUNT_NAME).pw_gid} {dotenv} && chmod 640 {dotenv}"
+    assert any(advice in line for line in said)
+    _reachable(machine).uninstall()
+    dotenv.chmod(0o640)
+    with pytest.raises(RegistrationError, match=re.escape(advice)):
+        _reachable(machine).install(now=False)
+    shutil.chown(dotenv, group=ACCOUNT_NAME)
+    _reachable(machine).install(now=False)
+    assert machine.files() == BOTH
+
+
+@as_root
+def test_root_gives_no_folder_away_that_a_link_leads_to(machine: Machine, tmp_path: Path) -> None:
+    valuable, data_dir = tmp_path / "valuable", machine.project / "var"
+    data_dir.symlink_to(valuable)
+    registration = _reachable(machine)
+    with pytest.raises(RegistrationError, match=r"DATA_DIR: .* cannot be made: File exists"):
+        registration.install(now=False)
+    assert not valuable.exists()
+
+
+@as_root
+def test_anybody_may_see_what_the_system_would_get(machine: Machine) -> None:
+    _reachable(machine)
+    program = (
+        "from mistral_api.registration import units; units.TEMPORARY = (); from mistral_api.cli import main; main()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, "service", "install", "--system", "--print"],
+        env=clean_environment(THREADS=""), user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"User={ACCOUNT_NAME}\n" in shown.stdout
 
 
 def _reachable(machine: Machine) -> SystemdRegistration:
@@ -280,12 +354,14 @@ def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machi
     assert f"{API_UNIT}: unknown (not installed, and no systemd runs here)" in asked.stdout
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("user", [True, False])
 def test_systemd_reads_the_units_without_a_complaint(
     machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The units' Python lies on a path with spaces, percent and dollar signs; verify looks whether it is there."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        skip_unless_ci("systemd-analyze is not installed")
     environment = machine.project / ".venv"
     environment.symlink_to(sys.prefix)
     python = environment / Path(sys.executable).relative_to(sys.prefix)
@@ -296,7 +372,6 @@ def test_systemd_reads_the_units_without_a_complaint(
         if os.geteuid() != 0:
             pytest.skip("only root installs units of the system")
         _reachable(machine).install(now=False)
-    program = str(shutil.which("systemd-analyze"))
     done = subprocess.run(
         [program, *(["--user"] if user else []), "verify", *map(str, sorted(machine.units.iterdir()))],
         env=os.environ | {"XDG_RUNTIME_DIR": str(machine.project)},

@@ -34,7 +34,19 @@ def test_any_part_of_a_split_model_stands_for_all_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["a/b", "a/b:c", "a/b:c.bin", "b:c.gguf", "a/b/c:d.gguf", "a/b:../../c.gguf", "a/b:c:d.gguf", ":"]
+    "given",
+    [
+        "a/b",
+        "a/b:c",
+        "a/b:c.bin",
+        "b:c.gguf",
+        "a/b/c:d.gguf",
+        "a/b:../../c.gguf",
+        "a/b:..\\..\\c.gguf",
+        "a/b:c\td.gguf",
+        "a/b:c:d.gguf",
+        ":",
+    ],
 )
 def test_what_names_no_file_is_refused(given: str) -> None:
     with pytest.raises(PullError, match=r"give owner/repository:file\.gguf"):

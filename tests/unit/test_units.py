@@ -14,20 +14,27 @@ if sys.platform == "win32":
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.names import API, SERVICES, SUPERVISOR, Service
 from mistral_api.registration.surroundings import Surroundings
-from mistral_api.registration.units import SystemAccount, data_of, is_ours, project_of, unit_text
+from mistral_api.registration.units import TEMPORARY, SystemAccount, data_of, is_ours, project_of, unit_text
+from mistral_api.supervisor import process
+from mistral_api.supervisor.engine import VERSION_SECONDS
+from mistral_api.supervisor.warm.caches import STOP_SAVE_SECONDS
 
 ACCOUNT = SystemAccount("mistral-api", ["video", "render"])
-# The supervisor's own deadlines: a check of 30 s in its loop; saving caches 10 s, ending the server 15 s.
-LOOP_SECONDS, STOP_SECONDS = 30, 10 + 15 + 30
+# The supervisor's own deadlines: a check in its loop; saving caches, ending the server.
+LOOP_SECONDS = VERSION_SECONDS
+STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
 
 
-def _found(project: str = "/opt/mistral", data_dir: str = "/srv/data", port: int = 9000) -> Surroundings:
+def _found(
+    project: str = "/opt/mistral", data_dir: str = "/srv/data", port: int = 9000, needed: tuple[Path, ...] = ()
+) -> Surroundings:
     return Surroundings(
         project=Path(project),
         python=Path(project, ".venv/bin/python"),
         data_dir=Path(data_dir),
         api_port=port,
         supervised=True,
+        needed=needed,
     )
 
 
@@ -87,8 +94,17 @@ def test_drivers_of_the_model_server_may_compile() -> None:
 
 @pytest.mark.parametrize("place", ["/home/me/mistral", "/root/mistral"])
 def test_homes_are_readable_only_where_something_of_ours_lies_in_one(place: str) -> None:
-    for found in (_found(project=place), _found(data_dir=place)):
+    for found in (_found(project=place), _found(data_dir=place), _found(needed=(Path(place, "model.gguf"),))):
         assert _directives(unit_text(API, found, ACCOUNT))["ProtectHome"] == "read-only"
+
+
+def test_what_a_private_tmp_would_hide_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "model.gguf"
+    link.symlink_to(TEMPORARY[1] / "model.gguf")
+    for found in (_found(project=f"{TEMPORARY[0]}/p"), _found(data_dir=f"{TEMPORARY[1]}/d"), _found(needed=(link,))):
+        with pytest.raises(RegistrationError, match="a place for temporary files"):
+            unit_text(API, found, ACCOUNT)
+        assert unit_text(API, found, None)
 
 
 def test_a_user_unit_asks_for_nothing_that_a_user_may_not_have() -> None:

@@ -61,6 +61,8 @@ def make_home(data_dir: Path) -> Path:
     home = data_dir / "postgres"
     try:
         make_data_dir(data_dir)
+        if not home.exists():
+            _require_ours(data_dir)  # an account's, where no PostgreSQL has been started yet
         home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
     except OSError as error:
         raise _unwritable(home, error) from error
@@ -68,12 +70,13 @@ def make_home(data_dir: Path) -> Path:
     return home
 
 
-def _require_ours(home: Path) -> None:
+def _require_ours(folder: Path) -> None:
     """Root must not make a second database, and a second password, beside those of an account's own server."""
-    owner = home.stat().st_uid
+    owner = folder.stat().st_uid
     if is_root() and owner != 0:
         raise EmbeddedPostgresError(
-            f"DATA_DIR: '{home}' belongs to the account with the number {owner}: run this as that account, not as root."
+            f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: "
+            "run this as that account, not as root."
         )
 
 
