@@ -26,8 +26,8 @@ from mistral_api.models.hub import Hub, RemoteFile
 from mistral_api.models.sizes import size_text
 from mistral_api.models.sources import Source
 from mistral_api.models.transfer import Transfer
+from mistral_api.supervisor.gguf import MAGIC
 
-MAGIC = b"GGUF"
 UNFINISHED = ".pull"
 SPARE_BYTES = 256 << 20  # left free on the disk, for whatever else writes there meanwhile
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from mistral_api.gguf_split import split_of
 from mistral_api.models.errors import PullError
 from mistral_api.models.known import DEFAULT_QUANT, known_model, model_in
 from mistral_api.models.memory import Architecture
 
 _GIVEN = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)", re.ASCII)
-# The names that llama.cpp's gguf-split gives, and by which llama.cpp finds the other parts.
-_SPLIT = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,8 @@ class Source:
 
     def parts(self) -> list[Source]:
         """All files of the model, the one to give llama.cpp first; more than one where it was split."""
-        split = _SPLIT.fullmatch(self.file)
-        if not split:
-            return [self]
-        stem, count = split["stem"], int(split["count"])
-        names = [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
-        return [replace(self, file=name) for name in names]
+        split = split_of(self.file)
+        return [replace(self, file=name) for name in split.names()] if split else [self]
 
 
 def source_of(given: str, quant: str | None = None, revision: str = "main") -> Source:
@@ -64,6 +59,6 @@ def source_of(given: str, quant: str | None = None, revision: str = "main") -> S
 
 
 def _alias(file: str) -> str:
-    split = _SPLIT.fullmatch(file)
-    stem = split["stem"] if split else file.removesuffix(".gguf")
+    split = split_of(file)
+    stem = split.stem if split else file.removesuffix(".gguf")
     return stem.rpartition("/")[2].replace(",", "-")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from mistral_api.process_identity import ProcessIdentity, is_alive
 from mistral_api.supervisor.errors import CannotStart
-from mistral_api.supervisor.identity import ProcessIdentity, is_alive
 from mistral_api.supervisor.process import KILL_SECONDS, STOP_SECONDS
 from mistral_api.supervisor.status import ModelServerStatus, read_recorded
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mistral_api.embedded.demo_model import DemoModelMissing, demo_model_path
+from mistral_api.gguf_split import split_of
 from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.gguf import GgufError, Header, read_header
@@ -19,7 +19,6 @@ _FILE_TYPES = {
     20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M",
     28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4", 39: "NVFP4",
 }  # fmt: skip
-_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +79,12 @@ def _shards(path: Path, first: Header) -> tuple[Path, ...]:
     count = _number(first.metadata.get("split.count")) or 1
     if count <= 1:
         return (path,)
-    named = _SHARD.fullmatch(path.name)
-    if named is None or int(named["count"]) != count:
+    named = split_of(path.name)
+    if named is None or named.count != count:
         raise CannotStart(
             f"MODEL_PATH: '{path}' is one of {count} parts and must be named NAME-00001-of-{count:05}.gguf, as it came."
         )
-    files = tuple(path.with_name(f"{named['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
+    files = tuple(path.with_name(name) for name in named.names())
     if path != files[0]:
         raise CannotStart(f"MODEL_PATH: '{path}' is not the first part of the model; give '{files[0]}'.")
     missing = [file.name for file in files if not file.exists()]

@@ -1,4 +1,4 @@
-"""Asking the model server how it is, by the standard library alone: the supervisor stays small.
+"""Asking the model server how it is.
 
 ``GET /health``, ``/slots`` and ``/metrics`` are described in llama.cpp's tools/server/README.md. The last two go
 through the loop that generates: no answer to them says something that ``/health`` does not.
@@ -6,21 +6,17 @@ through the loop that generates: no answer to them says something that ``/health
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from mistral_api.addresses import reachable_host
 from mistral_api.settings import Settings
+from mistral_api.supervisor.asking import Asking, NoAnswer
 
 PROBE_SECONDS = 2.0
-# The slots of a server with long prompts under LLAMA_SERVER_SLOTS_DEBUG are large; more than this is nonsense.
-LARGEST_ANSWER = 16 << 20
 # Answers to a question that this server does not answer to us: never heard of, switched off, or a key is wanted.
 NOT_OFFERED = (401, 403, 404, 501)
 
@@ -45,8 +41,7 @@ class Probe:
     """Asks one model server, within a deadline each time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._host = reachable_host(settings.model_server_host)
-        self._port = settings.model_server_port
+        self._asking = Asking(settings)
         self._offers_slots = True
         self._offers_metrics = True
 
@@ -74,26 +69,10 @@ class Probe:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Status and body; status 0 where there is no answer."""
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=PROBE_SECONDS)
         try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, _body(response)
-        except (OSError, http.client.HTTPException):
+            return self._asking.ask("GET", path, seconds=PROBE_SECONDS)
+        except NoAnswer:
             return 0, b""
-        finally:
-            connection.close()
-
-
-def _body(response: http.client.HTTPResponse) -> bytes:
-    """The whole body. Raises TimeoutError also where it comes drop by drop."""
-    deadline, pieces, size = time.monotonic() + PROBE_SECONDS, [], 0
-    while size < LARGEST_ANSWER and (piece := response.read1(LARGEST_ANSWER)):
-        pieces.append(piece)
-        size += len(piece)
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return b"".join(pieces)
 
 
 def _work_of_slots(body: bytes) -> Work | None:

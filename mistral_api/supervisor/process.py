@@ -11,10 +11,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mistral_api.process_identity import identity_of
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
 from mistral_api.supervisor.groups import ask_group_to_end, kill_group
-from mistral_api.supervisor.identity import identity_of
 from mistral_api.supervisor.output import OutputLog
 
 STOP_SECONDS = 10.0

@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 
 from mistral_api.atomic_files import replace_file
-from mistral_api.supervisor.identity import identity_of
+from mistral_api.process_identity import identity_of
 from mistral_api.supervisor.reports import Failure, Generation, Report, reports_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 

@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from mistral_api.notification import ServiceManager
+from mistral_api.process_identity import ProcessIdentity, identity_of
 from mistral_api.settings import Settings
-from mistral_api.supervisor.identity import ProcessIdentity, identity_of
 from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.output import log_file

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mistral_api.supervisor.identity import ProcessIdentity, is_alive
+from mistral_api.process_identity import ProcessIdentity, is_alive
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_api.atomic_files import replace_file
-from mistral_api.supervisor.identity import ProcessIdentity, is_alive
+from mistral_api.process_identity import ProcessIdentity, is_alive
 from mistral_api.supervisor.states import State
 
 

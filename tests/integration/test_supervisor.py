@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from mistral_api.supervisor.identity import identity_of, is_alive
+from mistral_api.process_identity import identity_of, is_alive
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import ModelServerStatus, read_status
 from tests.gguf_files import gguf

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.supervisor.identity import ProcessIdentity, identity_of
+from mistral_api.process_identity import ProcessIdentity, identity_of
 from mistral_api.supervisor.report_writer import FAILURES, GENERATIONS, ReportWriter
 from mistral_api.supervisor.reports import REMEMBERED, Failure, Generation, Report, ReportReader, reports_folder
 from mistral_api.supervisor.warm.keys import conversation_key

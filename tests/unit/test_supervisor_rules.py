@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.process_identity import identity_of, is_alive
 from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.identity import identity_of, is_alive
 from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.reporter import Reporter
 from mistral_api.supervisor.showing import EXIT_CODES

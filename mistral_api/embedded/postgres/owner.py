@@ -6,30 +6,22 @@ import json
 import os
 from pathlib import Path
 
-import psutil
-
-
-def _identity(pid: int) -> dict[str, float] | None:
-    """A process's pid and start time, or None when there is none; a reused pid has another time."""
-    try:
-        return {"pid": pid, "started": psutil.Process(pid).create_time()}
-    except psutil.NoSuchProcess:
-        return None
+from mistral_api.process_identity import ProcessIdentity, identity_of, is_alive
 
 
 def claim(owner_file: Path) -> None:
     """Record this process as the owner."""
-    owner_file.write_text(json.dumps(_identity(os.getpid())), encoding="utf-8")
+    owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
 
 
 def living_owner(owner_file: Path) -> int | None:
     """The owner's pid, if it still lives."""
     try:
         recorded = json.loads(owner_file.read_text(encoding="utf-8"))
-        pid = int(recorded["pid"])
+        owner = ProcessIdentity(int(recorded["pid"]), recorded["started"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return pid if _identity(pid) == recorded else None
+    return owner.pid if is_alive(owner) else None
 
 
 def release(owner_file: Path) -> None:

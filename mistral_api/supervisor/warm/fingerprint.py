@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mistral_api.gguf_split import split_of
+
 # Words on the command line that say how the server is reached and how fast it computes, not what.
 _INDIFFERENT = ("--host", "--port", "--alias", "--threads-http", "-t", "-tb", "--slot-save-path")
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+# Whatever a file's name claims.
+MOST_SHARDS = 1000
 
 
 def fingerprint(command: Sequence[str], engine_version: str | None, environment: Mapping[str, str]) -> str:
@@ -50,9 +53,5 @@ def _files(text: str) -> Iterable[tuple[str, int, int]]:
 
 
 def _with_shards(path: Path) -> Iterable[Path]:
-    shard = _SHARD.search(path.name)
-    if shard is None:
-        return [path]
-    count = int(shard[1])
-    stem = path.name[: shard.start()]
-    return [path.with_name(f"{stem}-{number:05}-of-{count:05}.gguf") for number in range(1, min(count, 1000) + 1)]
+    split = split_of(path.name)
+    return [path.with_name(name) for name in split.names()[:MOST_SHARDS]] if split else [path]

@@ -7,15 +7,15 @@ has had no request since the server started shows neither, also when a cache has
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from mistral_api.addresses import reachable_host
 from mistral_api.settings import Settings
+from mistral_api.supervisor.asking import Asking, NoAnswer
 
 LOOK_SECONDS = 2.0
+OK = 200
 
 
 class SlotFailure(Exception):
@@ -42,10 +42,10 @@ class Slot:
 
 
 class SlotServer:
-    """Asks the model server about its slots. Every question is a connection of its own, with a deadline."""
+    """Asks the model server about its slots."""
 
     def __init__(self, settings: Settings) -> None:
-        self._address = reachable_host(settings.model_server_host), settings.model_server_port
+        self._asking = Asking(settings)
 
     def slots(self) -> list[Slot]:
         """Every slot. Raises SlotFailure."""
@@ -75,18 +75,13 @@ class SlotServer:
             raise SlotFailure(f"the answer to {action} makes no sense: {error!r}") from error
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Any:
-        connection = http.client.HTTPConnection(*self._address, timeout=max(0.1, seconds))
+        sent = None if body is None else json.dumps(body)
         try:
-            sent = None if body is None else json.dumps(body)
-            connection.request(method, path, sent, {"Content-Type": "application/json"} if sent else {})
-            response = connection.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise SlotServerLost(f"{method} {path}: {error!r}") from error
-        finally:
-            connection.close()
-        if response.status != http.client.OK:
-            raise SlotFailure(f"{method} {path}: {response.status} {content[:200].decode(errors='replace')}")
+            status, content = self._asking.ask(method, path, sent, seconds=max(0.1, seconds))
+        except NoAnswer as error:
+            raise SlotServerLost(str(error)) from error
+        if status != OK:
+            raise SlotFailure(f"{method} {path}: {status} {content[:200].decode(errors='replace')}")
         try:
             return json.loads(content)
         except ValueError as error:
