@@ -18,6 +18,11 @@ class Exchange:
     ``messages`` are those the client sent and ``answers`` those the model gave, in OpenAI's form;
     both are empty where no text is to be kept. ``answer_status`` is ``complete``, ``interrupted``
     or ``failed``.
+
+    ``continues`` is the stored message that the messages follow; without it their place is found by what
+    they repeat. ``message_ids`` and ``answer_id`` are the ids under which messages and first answer are to be
+    stored, where they must be known before. ``storing`` says as what else the exchange is kept (an object that
+    can be retrieved by its id), and ``stored`` is that object in the end.
     """
 
     id: UUID
@@ -29,6 +34,10 @@ class Exchange:
     session_id: str | None = None
     stream: bool = False
     messages: list[dict[str, Any]] | None = None
+    continues: UUID | None = None
+    message_ids: list[UUID] | None = None
+    answer_id: UUID | None = None
+    storing: dict[str, Any] | None = None
     # The model may be known only at the end, as all that follows is.
     model: str | None = None
     status: int = 200
@@ -42,6 +51,7 @@ class Exchange:
     finish_reason: str | None = None
     answers: list[dict[str, Any]] | None = None
     answer_status: str = "complete"
+    stored: dict[str, Any] | None = None
 
     def interrupted(self) -> Exchange:
         """The exchange as it is recorded if this process dies now."""
@@ -66,7 +76,10 @@ class Exchange:
         known = orjson.loads(opening) | orjson.loads(outcome)
         if rb"\u0000" in opening or rb"\u0000" in outcome:
             known = _without_nul(known)
-        known["id"] = UUID(known["id"])
+        for name in ("id", "continues", "answer_id"):
+            known[name] = UUID(known[name]) if known.get(name) else None
+        if known.get("message_ids"):
+            known["message_ids"] = [UUID(each) for each in known["message_ids"]]
         known["created_at"] = datetime.fromisoformat(known["created_at"])
         return cls(**known)
 

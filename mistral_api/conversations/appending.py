@@ -33,7 +33,7 @@ _OPEN = text(
     "ON CONFLICT (owner, session_id) DO UPDATE SET updated_at = greatest(conversations.updated_at, excluded.updated_at)"
     " RETURNING id, owner, session_id, head_id, updated_at"
 )
-# Upwards from each head to the last answered turn, and every stored message that is sent again.
+# Upwards from each head to the last answered turn, every stored message that is sent again, and those continued.
 _UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant')) AS unanswered"
 _READ = text(
     "WITH RECURSIVE upwards AS ("
@@ -42,11 +42,14 @@ _READ = text(
     " UNION ALL"
     f" SELECT m.id, m.conversation_id, m.parent_id, m.chain, {_UNANSWERED} FROM upwards"
     " JOIN messages AS m ON m.id = upwards.parent_id WHERE upwards.unanswered) "
-    "SELECT conversation_id, id, chain, unanswered, true AS resume, 0 AS sequence FROM upwards WHERE NOT unanswered "
+    "SELECT conversation_id, id, chain, unanswered, 'resume' AS found, 0 AS sequence FROM upwards WHERE NOT unanswered "
     "UNION ALL "
-    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, false, m.sequence "
+    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'repeated', m.sequence "
     f"FROM {recordset(Message, ['conversation_id', 'chain'])} "
-    "JOIN messages AS m ON m.conversation_id = given.conversation_id AND m.chain = given.chain ORDER BY sequence"
+    "JOIN messages AS m ON m.conversation_id = given.conversation_id AND m.chain = given.chain "
+    "UNION ALL "
+    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'continued', m.sequence FROM messages AS m "
+    "WHERE m.id = ANY(CAST(:continued AS uuid[])) ORDER BY sequence"
 )
 _WRITTEN = [name for name in column_names(Message) if name not in ("sequence", "search")]
 _NAMES = ", ".join(_WRITTEN)
@@ -115,13 +118,21 @@ def _read(
     if not wanted:
         return
     heads = [str(tree.head_id) for tree in trees.values() if tree.head_id is not None]
+    continued = [str(exchange.continues) for exchange in exchanges if exchange.continues]
     by_id = {tree.conversation_id: tree for tree in trees.values()}
-    for row in connection.execute(_READ, {"rows": written(wanted), "heads": heads}):
-        tree, node = by_id[row.conversation_id], Node(row.id, row.chain.hex, row.unanswered)
-        if row.resume:
-            tree.resume = node
-        else:
-            tree.known[node.chain] = node
+    for row in connection.execute(_READ, {"rows": written(wanted), "heads": heads, "continued": continued}):
+        # What an exchange says it continues may lie in a conversation that is not its own.
+        if row.conversation_id in by_id:
+            _take(by_id[row.conversation_id], row.found, Node(row.id, row.chain.hex, row.unanswered))
+
+
+def _take(tree: Tree, found: str, node: Node) -> None:
+    if found == "resume":
+        tree.resume = node
+    elif found == "continued":
+        tree.named[node.id] = node
+    else:
+        tree.known[node.chain] = node
 
 
 def _write(connection: Connection, trees: Iterable[Tree]) -> None:

@@ -31,7 +31,8 @@ class Tree:
     """One conversation while exchanges are appended to it.
 
     ``known`` has the stored messages that the exchanges may repeat, by chain; ``resume`` is the last message
-    of the current branch that belongs to an answered turn. What is to be written gathers in ``rows``.
+    of the current branch that belongs to an answered turn, ``named`` has those that exchanges say they continue.
+    What is to be written gathers in ``rows``.
     """
 
     conversation_id: UUID
@@ -39,17 +40,22 @@ class Tree:
     resume: Node | None = None
     head_id: UUID | None = None
     known: dict[str, Node] = field(default_factory=dict)
+    named: dict[UUID, Node] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     answered: list[UUID] = field(default_factory=list)
 
     def append(self, exchange: Exchange, chains: Sequence[str]) -> None:
         """Add what is new of an exchange, on the branch it belongs to; ``chains`` are those of its messages."""
-        parent, new = self._place(exchange.messages or [], chains)
+        parent, new = self._place(exchange, chains)
         status = "complete" if exchange.answers else exchange.answer_status
-        for message in new:
-            parent = self._add(exchange, parent, message, status)
+        ids = exchange.message_ids or [new_id() for _ in new]
+        for message_id, message in zip(ids, new, strict=True):
+            parent = self._add(exchange, parent, message, status, message_id)
         self.head_id = parent.id if parent else None
-        answers = [self._answer(exchange, parent, answer) for answer in exchange.answers or []]
+        answers = [
+            self._answer(exchange, parent, answer, exchange.answer_id if number == 0 else None)
+            for number, answer in enumerate(exchange.answers or [])
+        ]
         if answers:
             # The first of several choices is the one the conversation goes on from; the tokens stand with it.
             first = self.rows[-len(answers)]
@@ -59,30 +65,39 @@ class Tree:
             self.resume = parent
         self.updated_at = max(self.updated_at, ended_at(exchange))
 
-    def _place(self, sent: Sequence[Row], chains: Sequence[str]) -> tuple[Node | None, Sequence[Row]]:
-        """The message to append to, and the sent messages that are new.
-
-        Only a list that repeats an answer of the assistant proves that its client resends the history. Others
-        go on from the last answer: messages that were never answered are left as a side branch.
-        """
+    def _place(self, exchange: Exchange, chains: Sequence[str]) -> tuple[Node | None, Sequence[Row]]:
+        """The message to append to, and the sent messages that are new: all of them, where they have ids already."""
+        sent = exchange.messages or []
+        resume = self.named.get(exchange.continues, self.resume) if exchange.continues else self.resume
+        if exchange.message_ids:
+            return resume, sent
         roles = [message.get("role") for message in sent]
-        shared = shared_prefix(chains, roles, self.known)
-        if not shared:
-            return self.resume, sent[repeated_system(chains, roles, self.known) :]
-        again = (self.known.get(chain) for chain in chains[:shared])
-        self.answered += [node.id for node in again if node is not None and node.unanswered]
-        return self.known[chains[shared - 1]], sent[shared:]
+        if resume is self.resume:
+            shared = shared_prefix(chains, roles, self.known)
+            if shared:
+                return self._after_shared(chains[:shared]), sent[shared:]
+        return resume, sent[repeated_system(chains, roles, self.known) :]
 
-    def _answer(self, exchange: Exchange, parent: Node | None, answer: Row) -> Node:
+    def _after_shared(self, chains: Sequence[str]) -> Node:
+        """The end of what a client has sent again: only a list that repeats an answer proves that it resends history.
+
+        Others go on from the last answer: messages that were never answered are left as a side branch.
+        """
+        again = (self.known.get(chain) for chain in chains)
+        self.answered += [node.id for node in again if node is not None and node.unanswered]
+        return self.known[chains[-1]]
+
+    def _answer(self, exchange: Exchange, parent: Node | None, answer: Row, given: UUID | None) -> Node:
         """One of the model's choices."""
-        node = self._add(exchange, parent, {"role": "assistant"} | answer, exchange.answer_status)
+        said = {"role": "assistant"} | answer
+        node = self._add(exchange, parent, said, exchange.answer_status, given or new_id())
         self.rows[-1] |= {"created_at": ended_at(exchange), "model": exchange.model}
         return node
 
-    def _add(self, exchange: Exchange, parent: Node | None, message: Row, status: str) -> Node:
+    def _add(self, exchange: Exchange, parent: Node | None, message: Row, status: str, message_id: UUID) -> Node:
         chain = chain_of(parent.chain if parent else "", digest(message))
         unanswered = status == "failed" or (status == "interrupted" and message.get("role") != "assistant")
-        node = self.known[chain] = Node(new_id(), chain, unanswered)
+        node = self.known[chain] = self.named[message_id] = Node(message_id, chain, unanswered)
         self.rows.append(self._row(exchange, node, parent, message, status))
         return node
 

@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.exchange import Exchange
@@ -43,12 +44,21 @@ class OpenExchange:
         )
 
     def begin(
-        self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
+        self,
+        payload: dict[str, Any],
+        session_id: str,
+        model: str | None,
+        messages: list[dict[str, Any]],
+        continues: UUID | None = None,
     ) -> None:
-        """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``)."""
+        """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``).
+
+        ``continues``: the stored message that ``messages`` follow, where it is known.
+        """
         self.transcript = Transcript(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
+        self.record.continues = continues
         self.record.stream = bool(payload.get("stream"))
         self.seed = recognisable_seed(payload) if self._reports is not None else None
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mistral_api.exchange import Exchange
+from mistral_api.identifiers import new_id
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.journal_file import NAME, prepare
@@ -189,5 +191,7 @@ def test_nobody_else_can_read_it(journal: Journal, tmp_path: Path) -> None:
 
 
 def test_exchanges_know_themselves_in_both_parts() -> None:
-    exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True)
+    ids: dict[str, Any] = {"continues": new_id(), "message_ids": [new_id()], "answer_id": new_id()}
+    kept: dict[str, Any] = {"storing": {"id": "resp_1"}, "stored": {"id": "resp_1", "status": "completed"}}
+    exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True, **ids, **kept)
     assert Exchange.from_parts(exchange.opening(), exchange.outcome()) == exchange
