@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.blueprints import chat, completions, conversations, health, models, stats
+from mistral_api.blueprints import chat, completions, conversations, health, models, stats, stored_completions
 from mistral_api.services import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
@@ -14,6 +14,7 @@ API_BLUEPRINTS = (
     conversations.blueprint,
     models.blueprint,
     stats.blueprint,
+    stored_completions.blueprint,
 )
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from mistral_api.database_errors import cause_of
-from mistral_api.errors import Unavailable
+from mistral_api.errors import NotFound, Unavailable
 from mistral_api.extensions import db
 from mistral_api.services import services
 
 log = logging.getLogger(__name__)
 
 RECORDING_DEADLINE_SECONDS = 2.0
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -34,6 +37,24 @@ def database_session() -> Iterator[Session]:
     except SQLAlchemyError:
         db.session.rollback()
         raise
+
+
+def require_all_recorded() -> None:
+    """Wait until every exchange that has ended can be read. Raises Unavailable (``recording_delayed``)."""
+    if not services().recorder.wait_for_all(RECORDING_DEADLINE_SECONDS):
+        raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
+
+
+def found_once_recorded(find: Callable[[], T]) -> T:
+    """What ``find`` finds: at once, or when everything that has ended can be read.
+
+    Raises NotFound, and Unavailable (``recording_delayed``).
+    """
+    try:
+        return find()
+    except NotFound:
+        require_all_recorded()
+        return find()
 
 
 def require_recorded(owner: str, session_id: str) -> None:

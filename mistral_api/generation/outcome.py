@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,7 @@ class OpenExchange:
         self._unwritten = False
         self.ended = False
         self.transcript = Transcript()
+        self._finished: Callable[[Transcript], dict[str, Any]] | None = None
         self.record = Exchange(
             id=asked.request_id,
             created_at=datetime.now(UTC),
@@ -63,6 +65,8 @@ class OpenExchange:
         self.seed = recognisable_seed(payload) if self._reports is not None else None
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
         self.record.messages = None if payload.get("store") is False else self._recorder.kept(messages)
+        if self.record.messages is None:
+            self.record.storing = None
         try:
             self._position = self._recorder.begin(self.record, self._progress)
         except RecordingFailed as error:
@@ -71,6 +75,14 @@ class OpenExchange:
                 code="recording_unavailable",
                 retry_after=5,
             ) from error
+
+    def store_as(self, storing: dict[str, Any], finished: Callable[[Transcript], dict[str, Any]]) -> None:
+        """Keep the exchange as an object too, if its text is kept: call it before :meth:`begin`.
+
+        ``storing`` is what the object's store needs to know, ``finished`` makes it of a complete transcript.
+        """
+        self.record.storing = storing
+        self._finished = finished
 
     @property
     def headers(self) -> dict[str, str]:
@@ -115,6 +127,8 @@ class OpenExchange:
                 return
             self.ended = True
             self._take_over(status)
+            if self._finished is not None and self.record.messages is not None and status == "complete":
+                self.record.stored = self._finished(self.transcript)
         self._recorder.end(self._position, self.record)
         if self._reports is not None:
             tell_supervisor(self._reports, self.seed, self.record, error)

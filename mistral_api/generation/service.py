@@ -10,6 +10,7 @@ import orjson
 from mistral_api.errors import ApiError, ModelServerFailed, internal_error
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
+from mistral_api.generation.keeping import keep_completion
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
@@ -60,6 +61,8 @@ class Generator:
         self._catalogue.check(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
         model = payload.get("model") or self._catalogue.default()
+        if endpoint.chat and payload.get("store"):
+            keep_completion(exchange, payload, session_id)
         exchange.begin(payload, session_id, model, endpoint.messages(payload))
         ours = self._server.supervised
         sent = upstream_payload(payload, ours=ours, seed=exchange.seed)

@@ -21,6 +21,9 @@ _WAITING = (
     "SELECT 1 FROM exchanges JOIN endings ON endings.position = exchanges.position WHERE exchanges.session = ? LIMIT 1"
 )
 
+_LAST = "SELECT max(position) FROM endings"
+_UP_TO = "SELECT 1 FROM endings WHERE position <= ? LIMIT 1"
+
 
 def session_key(owner: str, session_id: str) -> str:
     """How a session of an owner is written in the journal."""
@@ -75,6 +78,17 @@ class Journal:
         with self._lock:
             row = self._connection.execute(_WAITING, (session_key(owner, session_id),)).fetchone()
         return row is not None
+
+    def last_ended(self) -> int | None:
+        """The highest position among those that wait for PostgreSQL, if any does. Raises sqlite3.Error."""
+        with self._lock:
+            (position,) = self._connection.execute(_LAST).fetchone()
+        return None if position is None else int(position)
+
+    def has_up_to(self, position: int) -> bool:
+        """Whether anything up to a position waits for PostgreSQL. Raises sqlite3.Error."""
+        with self._lock:
+            return self._connection.execute(_UP_TO, (position,)).fetchone() is not None
 
     def pending(self) -> tuple[int, float | None]:
         """How many ended exchanges wait, and since when the oldest does (Unix seconds). Raises sqlite3.Error."""

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,22 +155,41 @@ class Recorder:
 
     def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
         """Wait until PostgreSQL has all that was said in a session; False when it takes longer."""
+        return self._wait(
+            lambda journal: journal.has_session(owner, session_id),
+            lambda late: (late.owner, late.session_id) == (owner, session_id),
+            seconds,
+        )
+
+    def wait_for_all(self, seconds: float) -> bool:
+        """Wait until PostgreSQL has everything that has ended by now; False when it takes longer."""
+        last: list[int | None] = []
+
+        def waits(journal: Journal) -> bool:
+            if not last:
+                last.append(journal.last_ended())
+            return last[0] is not None and journal.has_up_to(last[0])
+
+        return self._wait(waits, lambda _late: True, seconds)
+
+    def _wait(
+        self, in_journal: Callable[[Journal], bool], concerned: Callable[[Exchange], bool], seconds: float
+    ) -> bool:
+        """Wait until neither the journal has what is asked for, nor any of it has not even got there."""
         deadline = time.monotonic() + seconds
-        while self._waits(owner, session_id):
+        while any(concerned(exchange) for _, exchange in self._late.copy()) or self._waits(in_journal):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
         return True
 
-    def _waits(self, owner: str, session_id: str) -> bool:
-        """Whether anything of a session is in the journal, or has not even got there; whoever asks is in a hurry."""
-        if any((each.owner, each.session_id) == (owner, session_id) for _, each in self._late.copy()):
-            return True
+    def _waits(self, in_journal: Callable[[Journal], bool]) -> bool:
+        """Whether the journal has what is asked for; whoever asks is in a hurry."""
         spool = self._opened()
         if spool is None:
             return False
         try:
-            waits = spool.journal.has_session(owner, session_id)
+            waits = in_journal(spool.journal)
         except sqlite3.Error as error:
             self._failed(error)
             return True

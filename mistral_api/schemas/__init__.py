@@ -6,14 +6,18 @@ from mistral_api.schemas.conversations import load_changes
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, StatsQuery
 from mistral_api.schemas.sampling import valid_session_id
+from mistral_api.schemas.stored import CompletionListQuery, PageQuery, load_metadata
 
 __all__ = [
     "ChatCompletionRequest",
+    "CompletionListQuery",
     "CompletionRequest",
     "ConversationListQuery",
     "ConversationQuery",
+    "PageQuery",
     "StatsQuery",
     "load",
     "load_changes",
+    "load_metadata",
     "valid_session_id",
 ]

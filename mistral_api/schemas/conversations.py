@@ -41,7 +41,7 @@ def load_changes(body: object) -> dict[str, Any]:
             )
     changes = load(_CHANGES, body)
     for name, value in changes.items():
-        _refuse_nul(name, value)
+        refuse_nul(name, value)
     given: dict[str, Any] = body if isinstance(body, dict) else {}
     if "title" in given and given["title"] is None:
         changes["title"] = None
@@ -50,7 +50,7 @@ def load_changes(body: object) -> dict[str, Any]:
     return changes
 
 
-def _refuse_nul(name: str, value: object) -> None:
+def refuse_nul(name: str, value: object) -> None:
     """PostgreSQL keeps no NUL character."""
     texts = [value] if isinstance(value, str) else []
     if isinstance(value, dict):

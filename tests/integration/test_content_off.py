@@ -43,6 +43,7 @@ def _say(server: Server, marker: str, **fields: Any) -> None:
         {"messages": [message], "temperature": marker},
         {"messages": [message, {"role": "tool", "content": "x", "tool_call_id": marker}], "max_tokens": 1},
         {"messages": [message] * 800, "max_tokens": 1},
+        {"messages": [message], "max_tokens": 1, "store": True, "metadata": {"about": marker}, "tools": [tool]},
     ]
     for body in bodies:
         requests.post(url, json=body | fields, timeout=60)
@@ -67,7 +68,7 @@ def test_a_server_without_content_keeps_none_anywhere() -> None:
         settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": "DEBUG"}
         with running_server(data_dir, **settings) as server:
             _say(server, marker)
-            _wait_until_delivered(server, 8)
+            _wait_until_delivered(server, 9)
             url = start_embedded_postgres(data_dir).url
             assert _tables_with(url, marker) == []
             assert _files_with(data_dir.parent, marker.encode()) == []
@@ -78,7 +79,7 @@ def test_a_request_that_is_not_to_be_stored_leaves_none_anywhere(server: Server)
     marker = f"marker-{uuid.uuid4().hex}"
     before = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
     _say(server, marker, store=False)
-    _wait_until_delivered(server, before + 8)
+    _wait_until_delivered(server, before + 9)
     url = start_embedded_postgres(server.data_dir).url
     assert _tables_with(url, marker) == []
     assert _files_with(server.data_dir.parent, marker.encode()) == []
