@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from mistral_api.database_errors import cause_of
+from mistral_api.database_sessions import told_as_unavailable
 from mistral_api.errors import NotFound, Unavailable
 from mistral_api.extensions import db
 from mistral_api.services import services
-
-log = logging.getLogger(__name__)
 
 RECORDING_DEADLINE_SECONDS = 2.0
 
@@ -26,17 +22,12 @@ T = TypeVar("T")
 @contextlib.contextmanager
 def database_session() -> Iterator[Session]:
     """The request's session. Raises Unavailable (``database_unavailable``) without PostgreSQL."""
-    try:
-        yield db.session()
-    except (DBAPIError, PoolTimeoutError) as error:
-        db.session.rollback()
-        log.warning("the database did not answer: %s", str(cause_of(error)).strip())
-        raise Unavailable(
-            "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
-        ) from error
-    except SQLAlchemyError:
-        db.session.rollback()
-        raise
+    with told_as_unavailable():
+        try:
+            yield db.session()
+        except SQLAlchemyError:
+            db.session.rollback()
+            raise
 
 
 def require_all_recorded() -> None:

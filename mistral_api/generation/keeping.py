@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.outcome import Ending, OpenExchange
 from mistral_api.inference.assembly import whole_body
-from mistral_api.inference.transcript import Transcript
 from mistral_api.stored.storing import COMPLETION
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
@@ -26,8 +25,10 @@ _TOLD = {
 def keep_completion(exchange: OpenExchange, payload: dict[str, Any], session_id: str) -> None:
     """Have a chat completion kept, to be retrieved by the id it is answered with."""
 
-    def finished(transcript: Transcript) -> dict[str, Any]:
-        return whole_body(transcript, chat=True) | {"session_id": session_id}
+    def finish(ending: Ending) -> dict[str, Any] | None:
+        if ending.status != "complete":
+            return None
+        return whole_body(ending.transcript, chat=True) | {"session_id": session_id}
 
     storing = {
         "object": COMPLETION,
@@ -35,4 +36,4 @@ def keep_completion(exchange: OpenExchange, payload: dict[str, Any], session_id:
         "request": {"request_id": exchange.record.shown_request_id}
         | {shown: payload[name] for name, shown in _TOLD.items() if name in payload},
     }
-    exchange.store_as(storing, finished)
+    exchange.store_as(storing, finish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,19 @@ from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
 from mistral_api.recording.recorder import Recorder, RecordingFailed
 from mistral_api.supervisor.report_writer import ReportWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an exchange ended: ``complete``, ``interrupted`` or ``failed``, what was said, and why it failed."""
+
+    status: str
+    transcript: Transcript
+    error: ApiError | None
+
+
+# Makes the object that is stored of an exchange; None where nothing is to be stored.
+Finish = Callable[[Ending], dict[str, Any] | None]
 
 
 class OpenExchange:
@@ -35,7 +49,7 @@ class OpenExchange:
         self._unwritten = False
         self.ended = False
         self.transcript = Transcript()
-        self._finished: Callable[[Transcript], dict[str, Any]] | None = None
+        self._finish: Finish | None = None
         self.record = Exchange(
             id=asked.request_id,
             created_at=datetime.now(UTC),
@@ -76,13 +90,13 @@ class OpenExchange:
                 retry_after=5,
             ) from error
 
-    def store_as(self, storing: dict[str, Any], finished: Callable[[Transcript], dict[str, Any]]) -> None:
+    def store_as(self, storing: dict[str, Any], finish: Finish) -> None:
         """Keep the exchange as an object too, if its text is kept: call it before :meth:`begin`.
 
-        ``storing`` is what the object's store needs to know, ``finished`` makes it of a complete transcript.
+        ``storing`` is what the object's store needs to know.
         """
         self.record.storing = storing
-        self._finished = finished
+        self._finish = finish
 
     @property
     def headers(self) -> dict[str, str]:
@@ -127,8 +141,8 @@ class OpenExchange:
                 return
             self.ended = True
             self._take_over(status)
-            if self._finished is not None and self.record.messages is not None and status == "complete":
-                self.record.stored = self._finished(self.transcript)
+            if self._finish is not None and self.record.storing is not None:
+                self.record.stored = self._finish(Ending(status, self.transcript, error))
         self._recorder.end(self._position, self.record)
         if self._reports is not None:
             tell_supervisor(self._reports, self.seed, self.record, error)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, TextClause, text
 
 from mistral_api.exchange import Exchange
 from mistral_api.tables.base import Base
 from mistral_api.tables.recordset import column_names, recordset, written
-from mistral_api.tables.stored import StoredCompletion
+from mistral_api.tables.stored import StoredCompletion, StoredResponse
 
 # What ``Exchange.storing["object"]`` says.
 COMPLETION = "chat.completion"
+RESPONSE = "response"
+_KILLED = {
+    "status": "failed",
+    "error": {"code": "server_error", "message": "The server ended before the response was complete."},
+}
 
 
 def _insert(table: type[Base], columns: Sequence[str]) -> TextClause:
@@ -26,8 +31,12 @@ def _insert(table: type[Base], columns: Sequence[str]) -> TextClause:
     )
 
 
-_COMPLETION_COLUMNS = [name for name in column_names(StoredCompletion) if name != "conversation_id"]
-_INSERT_COMPLETIONS = _insert(StoredCompletion, _COMPLETION_COLUMNS)
+def _columns(table: type[Base]) -> list[str]:
+    return [name for name in column_names(table) if name not in ("conversation_id", "deleted")]
+
+
+_INSERT_COMPLETIONS = _insert(StoredCompletion, _columns(StoredCompletion))
+_INSERT_RESPONSES = _insert(StoredResponse, _columns(StoredResponse))
 
 
 def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None:
@@ -35,6 +44,9 @@ def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None
     completions = [_completion_row(exchange) for exchange in exchanges if _is_completion(exchange)]
     if completions:
         connection.execute(_INSERT_COMPLETIONS, {"rows": written(completions)})
+    responses = [_response_row(each, each.storing) for each in exchanges if _is_response(each.storing)]
+    if responses:
+        connection.execute(_INSERT_RESPONSES, {"rows": written(responses)})
 
 
 def _is_completion(exchange: Exchange) -> bool:
@@ -52,4 +64,24 @@ def _completion_row(exchange: Exchange) -> dict[str, Any]:
         "metadata": (exchange.storing or {}).get("metadata") or {},
         "messages": exchange.messages,
         "body": (exchange.storing or {}).get("request", {}) | body,
+    }
+
+
+def _is_response(storing: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    return storing is not None and storing.get("object") == RESPONSE
+
+
+def _response_row(exchange: Exchange, storing: dict[str, Any]) -> dict[str, Any]:
+    """``storing`` has the response as it was opened: what is left of one whose process was killed."""
+    body = exchange.stored or storing["body"] | _KILLED
+    return {
+        "id": body["id"],
+        "owner": exchange.owner,
+        "session_id": exchange.session_id,
+        "previous_response_id": body.get("previous_response_id"),
+        "input_ids": exchange.message_ids or [],
+        "answer_id": exchange.answer_id if exchange.answers else None,
+        "status": body["status"],
+        "created_at": exchange.created_at,
+        "body": body,
     }

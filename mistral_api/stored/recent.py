@@ -1,0 +1,103 @@
+"""The responses of late, in memory: a chain goes on without waiting for a PostgreSQL that is far away, or down."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from mistral_api.stored.responses import Context
+
+# So many bytes of JSON are kept; the objects they are read from take a few times as much.
+MOST_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResponse:
+    """A response that has ended, with what it was asked and what it answered, in chat form.
+
+    ``chained``: what it builds on is its previous response alone, not a conversation that others add to.
+    """
+
+    owner: str
+    session_id: str
+    body: dict[str, Any]
+    input_ids: list[UUID]
+    input: list[dict[str, Any]]
+    answer_id: UUID | None
+    answer: dict[str, Any] | None
+    chained: bool
+
+    @property
+    def id(self) -> str:
+        """The id of the response."""
+        return str(self.body["id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The end of a chain that is in memory; ``before`` is the response that the rest of it ends with, if any."""
+
+    context: Context
+    before: str | None
+
+
+class RecentResponses:
+    """The last responses by id, as many as fit. Safe to use from many threads."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[KeptResponse, int]] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, kept: KeptResponse) -> None:
+        """Keep a response; the oldest go where there is no room for all."""
+        size = len(orjson.dumps([kept.body, kept.input, kept.answer]))
+        with self._lock:
+            self._kept[kept.id] = kept, size
+            self._bytes += size
+            while self._bytes > self._most_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self._bytes -= freed
+
+    def get(self, owner: str, response_id: str) -> KeptResponse | None:
+        """An owner's response, if it is here."""
+        kept, _ = self._kept.get(response_id, (None, 0))
+        return kept if kept is not None and kept.owner == owner else None
+
+    def context(self, owner: str, response_id: str) -> Found | None:
+        """What was said up to a response, as far back as it is here; None where the response is not."""
+        last = self.get(owner, response_id)
+        if last is None or not last.chained:
+            return None
+        turns, before = [last], last.body.get("previous_response_id")
+        while before and (earlier := self.get(owner, before)) is not None and earlier.chained:
+            turns.append(earlier)
+            before = earlier.body.get("previous_response_id")
+        messages = [message for turn in reversed(turns) for message in _said(turn)]
+        return Found(Context(last.session_id, last.answer_id, messages, last.body["status"]), before)
+
+    def forget(self, response_id: str) -> None:
+        """A response was deleted."""
+        with self._lock:
+            _, freed = self._kept.pop(response_id, (None, 0))
+            self._bytes -= freed
+
+    def forget_session(self, owner: str, session_id: str) -> None:
+        """A conversation was deleted, or changed: what is here of it may not be true any more."""
+        with self._lock:
+            gone = [
+                name for name, (kept, _) in self._kept.items() if (kept.owner, kept.session_id) == (owner, session_id)
+            ]
+        for response_id in gone:
+            self.forget(response_id)
+
+
+def _said(turn: KeptResponse) -> list[dict[str, Any]]:
+    answer = [] if turn.answer is None else [{"role": "assistant"} | turn.answer]
+    return [*turn.input, *answer]
