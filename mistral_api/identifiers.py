@@ -6,6 +6,9 @@ import secrets
 import time
 from uuid import UUID
 
+# What the ids of sessions begin with that no client chose.
+MADE_SESSION = "sess_"
+
 
 def new_id() -> UUID:
     """A UUIDv7: 48 bits of Unix milliseconds, then version, variant and 74 random bits."""
@@ -17,4 +20,4 @@ def new_id() -> UUID:
 
 def new_session_id() -> str:
     """The id of a session that the client did not name."""
-    return f"sess_{new_id().hex}"
+    return f"{MADE_SESSION}{new_id().hex}"

@@ -9,14 +9,15 @@ from uuid import UUID
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.tables.conversation import Conversation, Message
+from mistral_api.tables.conversation import Message
 from mistral_api.tables.stored import StoredResponse
 
 # One query, however long the chain: the branch of the conversation that ends with the response's answer.
 _CONTEXT = text(
     "WITH RECURSIVE start AS ("
     " SELECT r.status, r.answer_id, c.session_id FROM responses AS r"
-    " JOIN conversations AS c ON c.id = r.conversation_id WHERE r.id = :id AND r.owner = :owner AND NOT r.deleted"
+    " JOIN conversations AS c ON c.id = r.conversation_id WHERE r.id = :id AND r.owner = :owner"
+    " AND (:deleted OR NOT r.deleted)"
     "), branch AS ("
     " SELECT m.id, m.parent_id, 0 AS depth FROM start JOIN messages AS m ON m.id = start.answer_id"
     " UNION ALL SELECT m.id, m.parent_id, branch.depth + 1 FROM branch JOIN messages AS m ON m.id = branch.parent_id"
@@ -51,17 +52,21 @@ class Context:
     status: str | None = None
 
 
-def read_context(session: Session, owner: str, response_id: str) -> Context | None:
-    """All that was said up to a response's answer; None where its owner has no such response."""
-    rows = session.execute(_CONTEXT, {"id": response_id, "owner": owner}).all()
+def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> Context | None:
+    """All that was said up to a response's answer; None where its owner has no such response.
+
+    ``deleted``: also of a response that was deleted, whose messages stay while later ones build on them.
+    """
+    rows = session.execute(_CONTEXT, {"id": response_id, "owner": owner, "deleted": deleted}).all()
     if not rows:
         return None
     head = rows[0]
-    messages = [_message(row) for row in rows if row.role is not None]
+    messages = [chat_message(row) for row in rows if row.role is not None]
     return Context(head.session_id, head.answer_id, messages, head.response_status)
 
 
-def _message(row: Row[Any]) -> dict[str, Any]:
+def chat_message(row: Row[Any] | Message) -> dict[str, Any]:
+    """A stored message as a chat has it."""
     calls = {"tool_calls": row.tool_calls} if row.tool_calls else {}
     return {"role": row.role, "content": row.content} | calls | (row.extra or {})
 
@@ -77,11 +82,6 @@ def read_input(session: Session, response: StoredResponse) -> list[Message]:
     found = session.scalars(select(Message).where(Message.id.in_(response.input_ids)))
     by_id = {message.id: message for message in found}
     return [by_id[each] for each in response.input_ids if each in by_id]
-
-
-def session_of(session: Session, response: StoredResponse) -> str | None:
-    """The id of the session that a response belongs to."""
-    return session.scalar(select(Conversation.session_id).where(Conversation.id == response.conversation_id))
 
 
 def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> tuple[bool, str | None]:

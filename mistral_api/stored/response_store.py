@@ -1,0 +1,131 @@
+"""The one place to ask for responses that have ended: in memory those of late, in PostgreSQL all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from mistral_api.database_sessions import reading
+from mistral_api.errors import InvalidRequest, NotFound, Unavailable
+from mistral_api.identifiers import MADE_SESSION
+from mistral_api.recording.recorder import Recorder
+from mistral_api.stored.recent import RecentResponses
+from mistral_api.stored.responses import (
+    Context,
+    chat_message,
+    delete_response,
+    find_response,
+    read_context,
+    read_input,
+)
+
+T = TypeVar("T")
+
+RECORDING_DEADLINE_SECONDS = 2.0
+# A response that ended otherwise has no answer to go on from.
+_CONTINUABLE = ("completed", "incomplete")
+
+Asked = list[tuple[UUID, dict[str, Any]]]
+
+
+class ResponseStore:
+    """Responses by id, for their owners. Safe to use from many threads."""
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+        self._engine = engine
+        self._recorder = recorder
+        self.recent = RecentResponses()
+
+    def context(self, owner: str, response_id: str) -> Context:
+        """What a response that continues this one goes on from.
+
+        Raises InvalidRequest (``previous_response_not_found``), and Unavailable where the database must be asked.
+        """
+        found = self.recent.context(owner, response_id)
+        if found is None:
+            context = self._once_recorded(lambda session: read_context(session, owner, response_id))
+        elif found.before is None:
+            context = found.context
+        else:
+            context = self._lengthened(owner, found.context, found.before)
+        return _continuable(context, response_id)
+
+    def _lengthened(self, owner: str, context: Context, before: str) -> Context | None:
+        earlier = self._once_recorded(lambda session: read_context(session, owner, before, deleted=True))
+        return None if earlier is None else replace(context, messages=[*earlier.messages, *context.messages])
+
+    def find(self, owner: str, response_id: str) -> dict[str, Any]:
+        """The Response object. Raises NotFound and Unavailable."""
+        kept = self.recent.get(owner, response_id)
+        if kept is not None:
+            return kept.body
+        found = self._once_recorded(lambda session: find_response(session, owner, response_id))
+        if found is None or found.body is None:
+            raise _not_found(response_id)
+        return found.body
+
+    def asked(self, owner: str, response_id: str) -> Asked:
+        """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
+        kept = self.recent.get(owner, response_id)
+        if kept is not None:
+            return list(zip(kept.input_ids, kept.input, strict=True))
+        found = self._once_recorded(lambda session: _read_asked(session, owner, response_id))
+        if found is None:
+            raise _not_found(response_id)
+        return found
+
+    def delete(self, owner: str, response_id: str) -> str | None:
+        """Delete a response; answers the session that went with it, if one did. Raises NotFound and Unavailable."""
+        gone = self._once_recorded(lambda session: _delete(session, owner, response_id))
+        if gone is None:
+            raise _not_found(response_id)
+        self.recent.forget(response_id)
+        return gone[0]
+
+    def _once_recorded(self, find: Callable[[Session], T | None]) -> T | None:
+        """What is found at once, or when everything that has ended can be read."""
+        with reading(self._engine) as session:
+            found = find(session)
+        if found is not None:
+            return found
+        if not self._recorder.wait_for_all(RECORDING_DEADLINE_SECONDS):
+            raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
+        with reading(self._engine) as session:
+            return find(session)
+
+
+def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
+    found = find_response(session, owner, response_id)
+    if found is None:
+        return None
+    return [(message.id, chat_message(message)) for message in read_input(session, found)]
+
+
+def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:
+    there, gone = delete_response(session, owner, response_id, MADE_SESSION)
+    return (gone,) if there else None
+
+
+def _not_found(response_id: str) -> NotFound:
+    return NotFound(f"Response with id '{response_id[:100]}' not found.", param="response_id")
+
+
+def _continuable(context: Context | None, response_id: str) -> Context:
+    if context is None:
+        raise InvalidRequest(
+            f"Previous response with id '{response_id[:100]}' not found.",
+            code="previous_response_not_found",
+            param="previous_response_id",
+        )
+    if context.status not in _CONTINUABLE or context.continues is None:
+        raise InvalidRequest(
+            f"Previous response with id '{response_id[:100]}' is {context.status}: it has no answer to go on from.",
+            code="invalid_value",
+            param="previous_response_id",
+        )
+    return context
