@@ -12,6 +12,8 @@ from typing import Any
 # Where each kind of part holds its data.
 _DATA = {"image_url": "url", "input_audio": "data", "file": "file_data"}
 
+_OMITTED = ";omitted;"
+
 
 def without_large_attachments(messages: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
     """The messages, with a placeholder for every attachment whose text is longer than that."""
@@ -36,8 +38,13 @@ def _part(part: Any, most_bytes: int) -> Any:
     return part | {kind: part[kind] | {field: _placeholder(data)}}
 
 
+def is_placeholder(data: str) -> bool:
+    """Whether that is what was put in the place of an attachment."""
+    return data.startswith("data:") and f"{_OMITTED}length=" in data[:128]
+
+
 def _placeholder(data: str) -> str:
     """``data:image/png;omitted;length=LENGTH;sha256=HASH``, of the base64 text with all that stands before it."""
     media_type = data.partition(";")[0] if data.startswith("data:") else "data:"
     digest = hashlib.sha256(data.encode("utf-8", "replace")).hexdigest()
-    return f"{media_type[:100]};omitted;length={len(data)};sha256={digest}"
+    return f"{media_type[:100]}{_OMITTED}length={len(data)};sha256={digest}"

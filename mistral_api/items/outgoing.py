@@ -1,0 +1,106 @@
+"""From stored chat messages to items, in the form of OpenAI's ``ConversationItem`` and ``ResponseItem``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from mistral_api.items.ids import ItemIds, item_ids
+from mistral_api.items.parts import input_parts, output_parts, output_text
+
+Item = dict[str, Any]
+
+
+def items_of(message_id: UUID, message: dict[str, Any], status: str = "completed") -> list[Item]:
+    """The items of a chat message, at least one: its reasoning, what was said, its function calls.
+
+    ``message`` holds ``role``, ``content`` and maybe ``tool_calls``, ``tool_call_id``, ``reasoning_content``
+    and ``refusal``. ``status`` is that of the items: ``completed``, ``incomplete`` or ``in_progress``.
+    """
+    ids, role = item_ids(message_id), message["role"]
+    if role in ("tool", "function"):
+        return [_output_item(ids, message, status)]
+    if role != "assistant":
+        return [message_item(ids.message, role, input_parts(message.get("content")), status)]
+    items = _reasoning_items(ids, message, status)
+    parts = output_parts(message.get("content"), message.get("refusal"))
+    calls = _call_items(ids, message, status)
+    if not parts and not items and not calls:
+        parts = [output_text("")]
+    if parts:
+        items.append(message_item(ids.message, role, parts, status))
+    return items + calls
+
+
+def item_list(items: Sequence[Item], has_more: bool) -> dict[str, Any]:
+    """A page of items. The ids of an empty one are empty: OpenAI's schema requires strings."""
+    return {
+        "object": "list",
+        "data": list(items),
+        "first_id": items[0]["id"] if items else "",
+        "last_id": items[-1]["id"] if items else "",
+        "has_more": has_more,
+    }
+
+
+def message_item(item_id: str, role: str, parts: list[Item], status: str) -> Item:
+    """A message item."""
+    return {"id": item_id, "type": "message", "status": status, "role": role, "content": parts}
+
+
+def reasoning_item(item_id: str, text: str, status: str) -> Item:
+    """What a model thought."""
+    content = [{"type": "reasoning_text", "text": text}]
+    return {"id": item_id, "type": "reasoning", "status": status, "summary": [], "content": content}
+
+
+def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str) -> Item:
+    """A function that a model called."""
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def _reasoning_items(ids: ItemIds, message: dict[str, Any], status: str) -> list[Item]:
+    text = message.get("reasoning_content")
+    return [reasoning_item(ids.reasoning, text, status)] if text else []
+
+
+def _output_item(ids: ItemIds, message: dict[str, Any], status: str) -> Item:
+    content = message.get("content")
+    return {
+        "id": ids.output,
+        "type": "function_call_output",
+        "status": status,
+        # The deprecated role "function" knows no id of a call: the name of the function ties the two together.
+        "call_id": message.get("tool_call_id") or message.get("name") or "",
+        "output": input_parts(content) if isinstance(content, list) else content or "",
+    }
+
+
+def _call_items(ids: ItemIds, message: dict[str, Any], status: str) -> list[Item]:
+    calls = message.get("tool_calls") or []
+    items = []
+    for number, call in zip(call_numbers(calls), calls, strict=True):
+        item_id, function = ids.call(number), call.get("function") or {}
+        call_id = call.get("id") or f"call_{ids.message_id.hex}_{number}"
+        items.append(call_item(item_id, call_id, function.get("name", ""), function.get("arguments", ""), status))
+    if not items and isinstance(message.get("function_call"), dict):
+        function = message["function_call"]
+        name, arguments = str(function.get("name", "")), str(function.get("arguments", ""))
+        items.append(call_item(ids.call(0), name, name, arguments, status))
+    return items
+
+
+def call_numbers(calls: Sequence[dict[str, Any]]) -> list[int]:
+    """The numbers that name a message's function calls: their ``index``, where one among them was deleted."""
+    numbers = [call.get("index") for call in calls]
+    if len(set(numbers)) == len(numbers) and all(type(number) is int and 0 <= number < 10**6 for number in numbers):
+        return [int(number) for number in numbers if number is not None]
+    return list(range(len(calls)))

@@ -1,0 +1,97 @@
+"""Chunks of chat completions in the form that llama.cpp sends them, and the answers they carry."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+Chunk = dict[str, Any]
+
+_HEAD = {"id": "chatcmpl-1", "created": 1795572458, "model": "smol", "object": "chat.completion.chunk"}
+OPENING = {"role": "assistant", "content": None}
+
+
+def chunk(delta: dict[str, Any], finish_reason: str | None = None, logprobs: list[Any] | None = None) -> Chunk:
+    """One chunk of the only choice."""
+    choice: dict[str, Any] = {"finish_reason": finish_reason, "index": 0, "delta": delta}
+    if logprobs is not None:
+        choice["logprobs"] = {"content": logprobs}
+    return {"choices": [choice], **_HEAD}
+
+
+def text(piece: str) -> dict[str, Any]:
+    """A delta of the text."""
+    return {"content": piece}
+
+
+def reasoning(piece: str) -> dict[str, Any]:
+    """A delta of the reasoning."""
+    return {"reasoning_content": piece}
+
+
+def call(index: int, name: str) -> dict[str, Any]:
+    """The delta that begins a function call."""
+    function = {"name": name, "arguments": ""}
+    return {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
+
+
+def arguments(index: int, piece: str) -> dict[str, Any]:
+    """A delta of a function call's arguments."""
+    return {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def token(word: str, alternatives: int = 1) -> dict[str, Any]:
+    """The log probabilities of a token, with llama.cpp's ids."""
+    own = {"id": 7, "token": word, "bytes": list(word.encode()), "logprob": -0.5}
+    return own | {"top_logprobs": [own] * alternatives}
+
+
+def stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Chunk]:
+    """A whole stream: the role, with a report of progress first, the deltas, the end, and the usage."""
+    progress = chunk(OPENING) | {"prompt_progress": {"total": 11, "cache": 4, "processed": 11, "time_ms": 1}}
+    usage = {"completion_tokens": 5, "prompt_tokens": 11, "total_tokens": 16}
+    usage_chunk = {"choices": [], **_HEAD, "usage": usage | {"prompt_tokens_details": {"cached_tokens": 4}}}
+    ended = chunk({}, finish_reason)
+    return [progress, chunk(OPENING), *(chunk(delta) for delta in deltas), ended, usage_chunk]
+
+
+def split(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
+    """The same answer in other pieces: every text is cut at random places, and some deltas say nothing."""
+    pieces: list[dict[str, Any]] = []
+    for delta in deltas:
+        for name in ("content", "reasoning_content", "refusal"):
+            pieces += [{name: piece} for piece in _cut(delta.get(name) or "", dice)]
+        for each in delta.get("tool_calls", ()):
+            words = each["function"]["arguments"]
+            if "id" in each:
+                pieces.append({"tool_calls": [each | {"function": each["function"] | {"arguments": ""}}]})
+            pieces += [arguments(each["index"], piece) for piece in _cut(words, dice)]
+        if dice.random() < 0.3:
+            pieces.append({"content": ""})
+    return pieces
+
+
+def _cut(words: str, dice: random.Random) -> list[str]:
+    places = sorted(dice.randrange(len(words) + 1) for _ in range(dice.randrange(4)))
+    return [piece for piece in (words[a:b] for a, b in zip([0, *places], [*places, len(words)], strict=True)) if piece]
+
+
+THINKING = [reasoning("Let me "), reasoning("see.")]
+TALKING = [text("Hello"), text(", wörld"), text("!")]
+CALLING = [
+    call(0, "weather"), arguments(0, '{"city": '), arguments(0, '"Paris"}'),
+    call(1, "weather"), arguments(1, '{"city": "Rome"}'),
+]  # fmt: skip
+REFUSING = [{"refusal": "I will "}, {"refusal": "not."}]
+ANSWERS: dict[str, list[dict[str, Any]]] = {
+    "text": TALKING,
+    "reasoning-text": THINKING + TALKING,
+    "calls": CALLING,
+    "reasoning-text-calls": THINKING + TALKING + CALLING,
+    "reasoning-alone": THINKING,
+    "refusal": REFUSING,
+    "text-refusal": TALKING + REFUSING,
+    "nothing": [],
+    "coming-back": THINKING + TALKING + THINKING + CALLING + TALKING,
+    "call-without-arguments": [call(0, "now")],
+}

@@ -1,0 +1,57 @@
+"""The ids of items say which message they are a view of."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.identifiers import new_id
+from mistral_api.items.ids import ItemId, item_ids, parse_item_id
+
+MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+HEX = MESSAGE.hex
+
+
+def test_ids_are_read_back() -> None:
+    message_id = new_id()
+    ids = item_ids(message_id)
+    assert parse_item_id(ids.message) == ItemId("message", message_id)
+    assert parse_item_id(ids.reasoning) == ItemId("reasoning", message_id)
+    assert parse_item_id(ids.output) == ItemId("function_call_output", message_id)
+    assert parse_item_id(ids.call(12)) == ItemId("function_call", message_id, 12)
+
+
+def test_ids_have_openais_prefixes() -> None:
+    ids = item_ids(MESSAGE)
+    assert [ids.message, ids.reasoning, ids.call(0), ids.output] == [
+        f"msg_{HEX}",
+        f"rs_{HEX}",
+        f"fc_{HEX}_0",
+        f"fco_{HEX}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "msg_",
+        HEX,
+        f"msg_{MESSAGE}",
+        f"msg_{HEX}_0",
+        f"fc_{HEX}",
+        f"fc_{HEX}_01",
+        f"fc_{HEX}_-1",
+        f"fc_{HEX}_9999999",
+        f"item_{HEX}",
+        f"msg_{HEX.upper()}",
+        f"msg_{HEX}\n",
+        "msg_\0",
+    ],
+)
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_item_id(text, "after")
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "after")

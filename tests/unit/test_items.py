@@ -1,0 +1,235 @@
+"""Items and chat messages are two forms of the same."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from openai.types.conversations import ConversationItem
+from openai.types.responses import ResponseItem
+
+from mistral_api.items.incoming import messages_of
+from mistral_api.items.outgoing import item_list, items_of
+from mistral_api.recording.attachments import without_large_attachments
+from mistral_api.schemas.items import check_items
+from tests.published import valid
+
+MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+HEX = MESSAGE.hex
+IMAGE = "data:image/png;base64,AAAA"
+
+
+def _call(number: int, **more: Any) -> dict[str, Any]:
+    function = {"name": "add", "arguments": f'{{"a": {number}}}'}
+    return {"id": f"call_{number}", "type": "function", "function": function} | more
+
+
+def _call_item(number: int) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": f"call_{number}", "name": "add", "arguments": f'{{"a": {number}}}'}
+
+
+def _thought(text: str) -> dict[str, Any]:
+    return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
+
+
+def _output(text: str, call: int = 1) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": f"call_{call}", "output": text}
+
+
+def test_texts_become_plain_strings() -> None:
+    items: list[dict[str, Any]] = [
+        {"role": "developer", "content": "Be brief."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hello", "annotations": []}], "id": "msg_1"},
+    ]
+    assert messages_of(items) == [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+    ]
+
+
+def test_a_turn_of_the_model_is_one_message() -> None:
+    items = [
+        {"role": "user", "content": "Add"},
+        _thought("I need"),
+        _thought("a tool."),
+        {"role": "assistant", "content": "Wait."},
+        _call_item(1),
+        _call_item(2),
+        _output("3"),
+        _output("4", 2),
+        _call_item(3),
+    ]
+    assert messages_of(items) == [
+        {"role": "user", "content": "Add"},
+        {
+            "role": "assistant",
+            "content": "Wait.",
+            "reasoning_content": "I need\na tool.",
+            "tool_calls": [_call(1), _call(2)],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+        {"role": "tool", "tool_call_id": "call_2", "content": "4"},
+        {"role": "assistant", "content": None, "tool_calls": [_call(3)]},
+    ]
+
+
+def test_what_follows_a_whole_turn_begins_another() -> None:
+    answers = [{"role": "assistant", "content": text} for text in ("One", "")]
+    items = [answers[0], answers[1], _thought("Hm"), _call_item(1), answers[0], _thought("So")]
+    assert messages_of(items) == [
+        {"role": "assistant", "content": "One"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [_call(1)]},
+        {"role": "assistant", "content": "One"},
+        {"role": "assistant", "content": None, "reasoning_content": "So"},
+    ]
+
+
+def test_a_summary_stands_in_for_reasoning_and_encrypted_reasoning_leaves_nothing() -> None:
+    summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short"}]}
+    assert messages_of([summary]) == [{"role": "assistant", "content": None, "reasoning_content": "Short"}]
+    assert messages_of([{"type": "reasoning", "summary": [], "encrypted_content": "x"}]) == []
+
+
+def test_a_refusal_is_kept_apart_from_the_text() -> None:
+    refusal = {"type": "refusal", "refusal": "No."}
+    assert messages_of([{"role": "assistant", "content": [refusal]}]) == [
+        {"role": "assistant", "content": None, "refusal": "No."}
+    ]
+
+
+def test_an_unresolved_reference_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        messages_of([{"id": f"msg_{HEX}"}])
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+PARTS = [
+    ({"type": "input_text", "text": "Look"}, {"type": "text", "text": "Look"}),
+    (
+        {"type": "input_image", "image_url": IMAGE, "detail": "low"},
+        {"type": "image_url", "image_url": {"url": IMAGE, "detail": "low"}},
+    ),
+    (
+        {"type": "input_file", "file_data": "data:application/pdf;base64,AA", "filename": "a.pdf"},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "a.pdf"}},
+    ),
+    (
+        {"type": "input_file", "file_data": "data:audio/wav;base64,AA", "filename": "audio.wav"},
+        {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}},
+    ),
+    (
+        {"type": "input_file", "file_data": "data:video/mp4;base64,AA"},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA"}},
+    ),
+]
+
+
+def test_parts_are_turned_both_ways() -> None:
+    item_parts, chat_parts = [list(parts) for parts in zip(*PARTS, strict=True)]
+    assert messages_of([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
+    (shown,) = items_of(MESSAGE, {"role": "user", "content": chat_parts})
+    assert shown["content"] == item_parts
+    valid(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
+
+
+def test_sound_of_its_own_part_is_stored_as_it_came() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+    assert messages_of([{"role": "user", "content": [audio]}])[0]["content"] == [audio]
+
+
+def test_a_turn_of_the_model_shows_as_its_items() -> None:
+    message = {
+        "role": "assistant",
+        "content": "Wait.",
+        "reasoning_content": "I need a tool.",
+        "tool_calls": [_call(1), _call(2, id=None)],
+    }
+    assert items_of(MESSAGE, message, "incomplete") == [
+        {"id": f"rs_{HEX}", "status": "incomplete"} | _thought("I need a tool."),
+        {
+            "id": f"msg_{HEX}",
+            "type": "message",
+            "status": "incomplete",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Wait.", "annotations": [], "logprobs": []}],
+        },
+        {"id": f"fc_{HEX}_0", "status": "incomplete"} | _call_item(1),
+        {"id": f"fc_{HEX}_1", "status": "incomplete"} | _call_item(2) | {"call_id": f"call_{HEX}_1"},
+    ]
+
+
+STORED: dict[str, dict[str, Any]] = {
+    "user": {"role": "user", "content": "Hi", "name": "Ann"},
+    "system": {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+    "silent": {"role": "assistant", "content": ""},
+    "parts": {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]},
+    "refusal": {"role": "assistant", "content": None, "refusal": "No."},
+    "thinking": {"role": "assistant", "content": "", "reasoning_content": "Hm"},
+    "calls": {"role": "assistant", "content": None, "tool_calls": [_call(1), _call(2)]},
+    "old call": {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": "{}"}},
+    "old output": {"role": "function", "name": "add", "content": "3"},
+    "output": {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+    "output parts": {"role": "tool", "tool_call_id": "call_1", "content": [_text("3"), _text("4")]},
+    "image": {"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE}}]},
+    "sound": {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "A", "format": "mp3"}}]},
+    "video": {"role": "user", "content": [{"type": "input_video", "input_video": {"data": "AA"}}]},
+    "film": {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://example.com/v"}}]},
+    "file": {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1", "filename": 3}}]},
+}
+
+
+@pytest.mark.parametrize("message", STORED.values(), ids=STORED.keys())
+def test_whatever_is_stored_shows_as_published_items_that_can_be_sent_again(message: dict[str, Any]) -> None:
+    items = items_of(MESSAGE, message)
+    assert items
+    for item in items:
+        valid(ConversationItem, item)  # type: ignore[arg-type]
+        valid(ResponseItem, item)  # type: ignore[arg-type]
+    if message["content"] != STORED["file"]["content"]:
+        check_items(items)
+        again = items_of(MESSAGE, messages_of(items)[0])
+        assert again == items
+
+
+def test_an_attachment_that_was_not_kept_is_named_in_words() -> None:
+    parts = [
+        {"type": "image_url", "image_url": {"url": IMAGE + "A" * 100, "detail": "auto"}},
+        {"type": "input_audio", "input_audio": {"data": "A" * 100, "format": "wav"}},
+        {"type": "file", "file": {"file_data": "A" * 100, "filename": "a.pdf"}},
+    ]
+    (stored,) = without_large_attachments([{"role": "user", "content": parts}], 10)
+    (item,) = items_of(MESSAGE, stored)
+    valid(ConversationItem, item)  # type: ignore[arg-type]
+    assert [part["type"] for part in item["content"]] == ["input_text"] * 3
+    assert item["content"][0]["text"].startswith("[data:image/png;omitted;length=126;sha256=")
+
+
+def test_calls_keep_their_ids_when_one_before_them_is_deleted() -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [_call(2, index=1), _call(3, index=2)]}
+    assert [item["id"] for item in items_of(MESSAGE, message)] == [f"fc_{HEX}_1", f"fc_{HEX}_2"]
+
+
+@pytest.mark.parametrize("indexes", [(0, 0), (1, None), ("a", "b"), (True, 0), (-1, 0)])
+def test_indexes_that_a_client_sent_are_not_trusted(indexes: tuple[Any, Any]) -> None:
+    calls = [_call(number, index=index) for number, index in enumerate(indexes)]
+    items = items_of(MESSAGE, {"role": "assistant", "content": None, "tool_calls": calls})
+    assert [item["id"] for item in items] == [f"fc_{HEX}_0", f"fc_{HEX}_1"]
+
+
+def test_a_page_names_its_ends() -> None:
+    page = item_list([{"id": "a"}, {"id": "b"}], has_more=True)
+    assert (page["object"], page["first_id"], page["last_id"], page["has_more"]) == ("list", "a", "b", True)
+    assert item_list([], has_more=False) == {
+        "object": "list",
+        "data": [],
+        "first_id": "",
+        "last_id": "",
+        "has_more": False,
+    }

@@ -1,0 +1,169 @@
+"""The Response object: what it echoes, how it ends, and OpenAI's published schema for it."""
+
+from typing import Any, get_args
+from uuid import UUID
+
+import pytest
+from openai.types.responses import Response, ResponseItem, response_error
+from pydantic import TypeAdapter
+
+from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, Unavailable
+from mistral_api.inference.transcript import Tokens
+from mistral_api.responses.body import Answer, cancelled, failed, finished, in_progress, opened
+from mistral_api.responses.input_items import input_items
+from mistral_api.schemas import load
+from mistral_api.schemas.responses import ResponseRequest
+from tests.chat_chunks import token
+from tests.published import valid
+
+ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+FORMAT = {"type": "json_schema", "name": "it", "schema": {"type": "object"}, "strict": True}
+FULL: dict[str, Any] = {
+    "model": "smol",
+    "input": [{"role": "user", "content": "Hello"}],
+    "instructions": "Be brief.",
+    "previous_response_id": "resp_1",
+    "include": ["message.output_text.logprobs"],
+    "tools": [FUNCTION, FUNCTION | {"name": "hear", "strict": False, "description": "It hears."}],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "look"}]},
+    "parallel_tool_calls": False,
+    "max_output_tokens": 16,
+    "temperature": 0,
+    "top_p": 0.5,
+    "top_logprobs": 2,
+    "text": {"format": FORMAT, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "metadata": {"key": "value"},
+    "truncation": "auto",
+    "store": False,
+    "user": "ada",
+    "prompt_cache_key": "key",
+    "safety_identifier": "someone",
+    "service_tier": "flex",
+}
+TOKENS = Tokens(prompt=11, cached=4, completion=5)
+
+
+def _opened(request: dict[str, Any]) -> dict[str, Any]:
+    return opened(load(ResponseRequest(), request), "resp_2", 1795572458, "smol")
+
+
+def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> Answer:
+    return Answer(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
+
+
+def test_an_opened_response_shows_openais_defaults() -> None:
+    body = _opened({"input": "Hello"})
+    valid(Response, body)
+    assert body == body | {
+        "id": "resp_2", "object": "response", "created_at": 1795572458, "status": "in_progress", "model": "smol",
+        "output": [], "usage": None, "error": None, "incomplete_details": None, "instructions": None,
+        "metadata": {}, "temperature": 1.0, "top_p": 1.0, "parallel_tool_calls": True, "tool_choice": "auto",
+        "tools": [], "store": True, "truncation": "disabled", "background": False, "conversation": None,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"}, "reasoning": {"effort": None, "summary": None},
+    }  # fmt: skip
+
+
+def test_an_opened_response_shows_what_was_asked_for() -> None:
+    body = _opened(FULL)
+    valid(Response, body)
+    shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
+    assert {name: body[name] for name in shown} == {name: FULL[name] for name in shown}
+    assert body["tools"][0] == FUNCTION | {"description": None, "strict": True}
+    assert body["tools"][1] == FULL["tools"][1]
+    assert body["reasoning"] == FULL["reasoning"]
+
+
+def test_in_the_background_it_is_queued_first_and_names_its_conversation() -> None:
+    request = load(ResponseRequest(), {"input": "Hello", "background": True, "conversation": {"id": "conv_1"}})
+    body = opened(request, "resp_2", 1, "smol", conversation_id=request["conversation"])
+    assert (body["status"], body["conversation"]) == ("queued", {"id": "conv_1"})
+    valid(Response, body)
+    assert in_progress(body) == body | {"status": "in_progress"}
+
+
+def test_a_finished_response_holds_the_items_of_the_message_and_the_tokens() -> None:
+    message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
+    body = finished(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
+    valid(Response, body)
+    assert (body["status"], body["completed_at"]) == ("completed", 1795572460)
+    kinds = [(item["type"], item["id"], item["status"]) for item in body["output"]]
+    assert kinds == [
+        ("reasoning", f"rs_{ANSWER_ID.hex}", "completed"),
+        ("message", f"msg_{ANSWER_ID.hex}", "completed"),
+        ("function_call", f"fc_{ANSWER_ID.hex}_0", "completed"),
+        ("function_call", f"fc_{ANSWER_ID.hex}_1", "completed"),
+    ]
+    assert body["usage"] == {
+        "input_tokens": 11,
+        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0},
+        "output_tokens": 5,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 16,
+    }
+
+
+def _call(call_id: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "shown"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
+)
+def test_an_answer_that_was_cut_off_is_incomplete_and_so_is_its_last_item(finish_reason: str, shown: str) -> None:
+    message = {"content": "Hi", "reasoning_content": "Hm"}
+    body = finished(_opened({"input": "Hello"}), _answer(message, finish_reason))
+    valid(Response, body)
+    assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": shown})
+    assert [item["status"] for item in body["output"]] == ["completed", "incomplete"]
+    assert body["completed_at"] is None
+
+
+def test_an_empty_answer_is_a_message_without_a_word() -> None:
+    body = finished(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
+    assert valid(Response, body).output_text == ""
+    assert [item["type"] for item in body["output"]] == ["message"]
+
+
+def test_log_probabilities_stand_with_the_text_as_many_as_were_asked_for() -> None:
+    nothing_shown = token("H", 0) | {"bytes": None}
+    body = finished(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token("H", 5), nothing_shown]))
+    valid(Response, body)
+    shown = body["output"][0]["content"][0]["logprobs"]
+    plain = {"token": "H", "bytes": [72], "logprob": -0.5}
+    assert shown == [plain | {"top_logprobs": [plain] * 2}, plain | {"bytes": [], "top_logprobs": []}]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ModelTimeout("Too slow."), "server_error"),
+        (InvalidRequest("Too long.", code="context_length_exceeded"), "invalid_prompt"),
+        (Unavailable("Busy.", code="overloaded"), "server_error"),
+    ],
+    ids=["timeout", "context", "overloaded"],
+)
+def test_a_failed_response_has_one_of_openais_codes_and_our_words(error: ApiError, code: str) -> None:
+    body = failed(_opened({"input": "Hello"}), error)
+    assert valid(Response, body).status == "failed"
+    assert body["error"] == {"code": code, "message": error.message}
+    assert code in get_args(response_error.ResponseError.model_fields["code"].annotation)
+
+
+def test_too_many_requests_and_a_cancelled_response() -> None:
+    error = ApiError("Slow down.")
+    error.status = 429
+    assert failed(_opened({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
+    assert valid(Response, cancelled(_opened({"input": "Hello"}))).status == "cancelled"
+
+
+def test_input_items_are_those_of_each_message_in_order() -> None:
+    other = UUID(int=ANSWER_ID.int + 1)
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [_call("call_1")]},
+        {"role": "tool", "content": "a cat", "tool_call_id": "call_1"},
+    ]
+    items = input_items(messages, [ANSWER_ID, other])
+    assert [item["id"] for item in items] == [f"fc_{ANSWER_ID.hex}_0", f"fco_{other.hex}"]
+    valid(list[TypeAdapter(ResponseItem)._type], items)  # type: ignore[misc]

@@ -1,0 +1,196 @@
+"""The typed events of a streamed response: their order, their form, and that they add up to the final object."""
+
+import random
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from openai.types.responses import ResponseStreamEvent
+
+from mistral_api.errors import ModelTimeout
+from mistral_api.inference.events import event_data
+from mistral_api.inference.transcript import Transcript
+from mistral_api.responses.body import Answer, finished, opened
+from mistral_api.responses.events import ResponseEvents, encoded
+from tests import chat_chunks
+from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
+from tests.published import valid
+
+Event = dict[str, Any]
+ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+HEX = ANSWER_ID.hex
+BEGIN = ["response.created", "response.in_progress"]
+REASONING = [
+    "response.output_item.added", "response.content_part.added", "response.reasoning_text.delta",
+    "response.reasoning_text.delta", "response.reasoning_text.done", "response.content_part.done",
+    "response.output_item.done",
+]  # fmt: skip
+MESSAGE = [
+    "response.output_item.added", "response.content_part.added", *["response.output_text.delta"] * 3,
+    "response.output_text.done", "response.content_part.done", "response.output_item.done",
+]  # fmt: skip
+CALLS = [
+    "response.output_item.added", *["response.function_call_arguments.delta"] * 2,
+    "response.function_call_arguments.done", "response.output_item.done",
+    "response.output_item.added", "response.function_call_arguments.delta",
+    "response.function_call_arguments.done", "response.output_item.done",
+]  # fmt: skip
+
+
+def _made(**request: Any) -> ResponseEvents:
+    return ResponseEvents(opened({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+
+
+def _told(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
+    events = _made(**request)
+    told = events.begin()
+    for each in chunks:
+        told += events.chunk(each)
+    return told + events.complete(completed_at=1795572460)
+
+
+def _types(told: list[Event]) -> list[str]:
+    return [event["type"] for event in told]
+
+
+def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the same chunks make without events."""
+    transcript = Transcript()
+    for each in chunks:
+        transcript.add_chunk(each)
+    choice = transcript.choices[0]
+    answer = Answer(ANSWER_ID, choice.answer, choice.finish_reason, transcript.settle())
+    return finished(opened({"input": "Hello"}, "resp_1", 1795572458, "smol"), answer, completed_at=1795572460)
+
+
+def test_reasoning_text_and_calls_follow_one_another_each_closed_before_the_next() -> None:
+    told = _told(stream(THINKING + TALKING + CALLING, "tool_calls"))
+    assert _types(told) == [*BEGIN, *REASONING, *MESSAGE, *CALLS, "response.completed"]
+    indexes = [event["output_index"] for event in told if "output_index" in event]
+    assert indexes == sorted(indexes)
+    assert set(indexes) == {0, 1, 2, 3}
+    assert {event["content_index"] for event in told if "content_index" in event} == {0}
+    named = [event["item_id"] for event in told if event["type"].endswith(("text.done", "arguments.done"))]
+    assert named == [f"rs_{HEX}", f"msg_{HEX}", f"fc_{HEX}_0", f"fc_{HEX}_1"]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_event_is_as_published_and_numbered_without_a_gap(name: str) -> None:
+    told = _told(stream(ANSWERS[name]))
+    for event in told:
+        valid(ResponseStreamEvent, encoded(event).split(b"\ndata: ")[1])  # type: ignore[arg-type]
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert _types(told)[:2] == BEGIN
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_deltas_and_the_closed_items_add_up_to_the_final_object(name: str, finish_reason: str) -> None:
+    chunks = stream(ANSWERS[name], finish_reason)
+    told, final = _told(chunks), _final(chunks)
+    assert told[-1]["response"] == final
+    assert told[-1]["type"] == f"response.{final['status']}"
+    closed = {event["item"]["id"]: event["item"] for event in told if event["type"] == "response.output_item.done"}
+    last = final["output"][-1]["id"]
+    assert {item["id"]: item | {"status": "completed"} for item in final["output"]} == {
+        item_id: item | {"status": "completed"} for item_id, item in closed.items()
+    }
+    if name != "coming-back":  # there the item that was cut off is not the last of the answer
+        assert closed[last]["status"] == final["output"][-1]["status"]
+    for item in final["output"]:
+        assert _said(item) == "".join(event["delta"] for event in told if event.get("item_id") == item["id"]
+                                      and event["type"].endswith(".delta"))  # fmt: skip
+
+
+def _said(item: Event) -> str:
+    return str(item.get("arguments") or "".join(part.get("text") or part.get("refusal") or ""
+                                                for part in item.get("content", ())))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_however_the_chunks_are_split_the_final_object_is_the_same(name: str) -> None:
+    dice, final = random.Random(name), _final(stream(ANSWERS[name]))
+    for _ in range(30):
+        told = _told(stream(split(ANSWERS[name], dice)))
+        assert told[-1]["response"] == final
+        added = [event["item"]["id"] for event in told if event["type"] == "response.output_item.added"]
+        assert sorted(added) == sorted(item["id"] for item in final["output"])
+
+
+def test_an_item_is_announced_empty_and_its_call_id_stays() -> None:
+    told = _told(stream(THINKING + TALKING + CALLING))
+    added = [event["item"] for event in told if event["type"] == "response.output_item.added"]
+    assert [item["status"] for item in added] == ["in_progress"] * 4
+    assert [item["content"] for item in added[:2]] == [[], []]
+    assert [(item["call_id"], item["name"], item["arguments"]) for item in added[2:]] == [
+        ("call_0", "weather", ""),
+        ("call_1", "weather", ""),
+    ]
+
+
+def test_an_answer_without_a_word_still_has_a_message() -> None:
+    told = _told(stream([]))
+    expected = [kind for kind in MESSAGE if not kind.endswith(".delta")]
+    assert _types(told) == [*BEGIN, *expected, "response.completed"]
+
+
+def test_an_item_the_model_comes_back_to_goes_on_and_is_closed_again() -> None:
+    told = _told(stream([*TALKING, *CALLING, {"content": " Done."}]))
+    added = [event for event in told if event["type"] in ("response.output_item.added", "response.content_part.added")]
+    assert len(added) == 4
+    texts = [event["text"] for event in told if event["type"] == "response.output_text.done"]
+    assert texts == ["Hello, wörld!", "Hello, wörld! Done."]
+
+
+def test_log_probabilities_come_with_the_text_only() -> None:
+    chunks = stream([])
+    chunks[2:2] = [
+        chunk(chat_chunks.reasoning("Hm"), logprobs=[token("Hm", 20)]),
+        chunk(chat_chunks.text("Hi"), logprobs=[token("Hi", 20)]),
+    ]
+    told = _told(chunks, top_logprobs=1, include=["message.output_text.logprobs"])
+    for event in told:
+        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+    plain = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5}
+    shown = [plain | {"top_logprobs": [plain]}]
+    assert [event["logprobs"] for event in told if "logprobs" in event] == [shown, shown]
+    assert told[-1]["response"]["output"][1]["content"][0]["logprobs"] == shown
+
+
+def test_a_response_in_the_background_is_queued_until_it_starts() -> None:
+    events = _made(background=True)
+    told = events.begin() + events.start()
+    assert _types(told) == ["response.created", "response.queued", "response.in_progress"]
+    assert [event["response"]["status"] for event in told] == ["queued", "queued", "in_progress"]
+    for event in told:
+        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+
+
+def test_a_failure_is_told_in_our_words_and_ends_the_response() -> None:
+    events = _made()
+    told = [*events.begin(), *events.chunk(chunk({"content": "Hel"})), *events.fail(ModelTimeout("Too slow."))]
+    error, last = told[-2:]
+    assert error == {
+        "type": "error", "code": "model_timeout", "message": "Too slow.", "param": None,
+        "sequence_number": len(told) - 2,
+    }  # fmt: skip
+    assert (last["type"], last["sequence_number"]) == ("response.failed", len(told) - 1)
+    assert last["response"] == events.response
+    for event in told:
+        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+
+
+def test_a_cancelled_response_ends_its_stream_and_says_so() -> None:
+    events = _made(background=True)
+    told = [*events.begin(), *events.start(), *events.cancel()]
+    valid(ResponseStreamEvent, orjson.dumps(told[-1]))  # type: ignore[arg-type]
+    assert (told[-1]["type"], told[-1]["response"]["status"]) == ("response.incomplete", "cancelled")
+    assert events.response["status"] == "cancelled"
+
+
+def test_an_event_is_sent_under_its_type() -> None:
+    event = _made().begin()[0]
+    head, data, *rest = encoded(event).split(b"\n")
+    assert (head, rest) == (b"event: response.created", [b"", b""])
+    assert event_data(data) == event
