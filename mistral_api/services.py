@@ -12,10 +12,12 @@ from flask import Flask, current_app
 from sqlalchemy import Engine
 
 from mistral_api.database import MIGRATIONS, writer_engine
+from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
+from mistral_api.inference.loaded_model import LoadedModels
 from mistral_api.recording.gpu_sampler import GpuSampler
 from mistral_api.recording.housekeeping import Housekeeping
 from mistral_api.recording.recorder import Policy, Recorder
@@ -51,7 +53,9 @@ class Services:
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
-        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports)
+        self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
+        self.prompts = Prompts(self.loaded_models, settings.normalize_roles)
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, self.prompts)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
@@ -64,6 +68,9 @@ class Services:
 
     def _being_started(self) -> bool:
         return self._status is not None and self._status.being_started()
+
+    def _model_server_life(self) -> object | None:
+        return None if self._status is None else self._status.server()
 
     def start(self) -> None:
         """Begin recording. Called by the first request, so that ``flask db …`` starts no threads."""

@@ -49,12 +49,13 @@ def seconds(low: float, high: float) -> Kind[float]:
 
 
 def choice(*names: str) -> Kind[str]:
-    """One of a few words, in any case; the value is upper case."""
+    """One of a few words, in any case; the value is as it is written here."""
+    spelled = {name.upper(): name for name in names}
 
     def read(text: str) -> str:
-        if text.upper() not in names:
+        if text.upper() not in spelled:
             raise ValueError(text)
-        return text.upper()
+        return spelled[text.upper()]
 
     return Kind(read, "one of " + ", ".join(names))
 

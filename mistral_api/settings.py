@@ -92,6 +92,16 @@ class Settings:
         600.0,
         "longest silence of the model server while it answers (prompt processing included)",
     )
+    normalize_roles: str = _setting(
+        choice("auto", "off"),
+        "auto",
+        "auto fits the roles of a chat to a template that would refuse them; off never does",
+    )
+    session_history: bool = _setting(
+        YES_OR_NO,
+        False,
+        "put what was said in a session before each chat request on it, unless it says use_history: false",
+    )
     gpu_layers: str = _setting(GPU_LAYERS, "auto", "layers offloaded to the GPU: a number, auto or all")
     context_size: int = _setting(
         whole_number(0, 1 << 24),

@@ -12,6 +12,7 @@ from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.keeping import keep_completion
 from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
@@ -35,9 +36,15 @@ class Generator:
     """Answers generation requests. One for the application; safe to use from many threads."""
 
     def __init__(
-        self, server: ModelServer, catalogue: Catalogue, recorder: Recorder, reports: ReportWriter | None
+        self,
+        server: ModelServer,
+        catalogue: Catalogue,
+        recorder: Recorder,
+        reports: ReportWriter | None,
+        prompts: Prompts,
     ) -> None:
         """``reports``: what a supervisor of ours is told, if there is one."""
+        self._prompts = prompts
         self._reports = reports
         self._server = server
         self._catalogue = catalogue
@@ -66,6 +73,8 @@ class Generator:
         exchange.begin(payload, session_id, model, endpoint.messages(payload))
         ours = self._server.supervised
         sent = upstream_payload(payload, ours=ours, seed=exchange.seed)
+        if endpoint.chat:
+            sent["messages"] = self._prompts.fitted(sent["messages"], asked.call)
         answer = self._server.generate(endpoint.path, sent, asked.call)
         if not ours and not payload.get("stream"):
             return Given(session_id, _whole(answer, exchange, session_id))

@@ -73,12 +73,12 @@ class ModelServer:
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
-    def generate(self, path: str, payload: dict[str, Any], call: Call) -> Answer:
+    def generate(self, path: str, payload: dict[str, Any], call: Call, *, silence: float | None = None) -> Answer:
         """Send a generation request; returns once the model server has begun to answer.
 
-        A model server that is loading or restarting is waited for. Raises ModelLoading or
-        ModelUnavailable (503) when it does not come in time, ModelServerRefused for its 4xx,
-        ModelTimeout and ModelServerError for the rest.
+        ``silence``: the longest one, in seconds, where it is not that of a generation. A model server that is loading
+        or restarting is waited for. Raises ModelLoading or ModelUnavailable (503) when it does not come in time,
+        ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
         """
         body = orjson.dumps(payload)
         patience = Patience(self._wait_seconds, self._hang_seconds, self._given_up)
@@ -86,7 +86,7 @@ class ModelServer:
         try:
             while True:
                 try:
-                    return Answer(self._send(path, body, call), call, self.watch)
+                    return Answer(self._send(path, body, call, silence), call, self.watch)
                 except ModelUnavailable as error:
                     patience.after_unavailable(error)
                 except ModelServerLost as error:
@@ -95,7 +95,8 @@ class ModelServer:
             self.watch.remove(call)
             raise
 
-    def _send(self, path: str, body: bytes, call: Call) -> requests.Response:
+    def _send(self, path: str, body: bytes, call: Call, silence: float | None) -> requests.Response:
+        connect, read = self._deadlines
         try:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
@@ -104,7 +105,7 @@ class ModelServer:
                     self.base_url + path,
                     data=body,
                     stream=True,
-                    timeout=self._deadlines,
+                    timeout=(connect, read if silence is None else silence),
                     allow_redirects=False,
                 )
                 if response.status_code == 200:

@@ -42,7 +42,7 @@ class ClientClosedRequest(ApiError):
 _CLIENT_FAULTS = re.compile(
     r"(image|audio|video) input is not supported|Failed to parse (tools|messages|input)"
     r"|Invalid (tool|url|content)|[Gg]rammar|[Tt]emplate|[Jj]inja|\[json\.exception|unsupported|parse error"
-    r"|type must be"
+    r"|type must be|roles must alternate"
 )
 # Its other failures that another request, or a restart, would not meet.
 _NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceeded|input is too large")
@@ -50,6 +50,8 @@ _NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceed
 _BEFORE_QUOTES = re.compile(r"[:\n\"'`]")
 _UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported")
 _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")
+# llama.cpp puts where in the template it happened before what the template says (common/jinja/value.cpp).
+_TEMPLATE_SAYS = re.compile(r"Jinja Exception: (.+)", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -119,7 +121,9 @@ def _failed(message: str) -> ModelServerError:
 
 
 def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:
-    refused = ModelServerRefused(message, code=_code_of(message, error), param=_param_of(message, error))
+    says = _TEMPLATE_SAYS.search(message)
+    shown = says.group(1) if says else message
+    refused = ModelServerRefused(shown, code=_code_of(message, error), param=_param_of(message, error))
     refused.status = status
     return refused
 

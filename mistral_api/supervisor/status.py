@@ -126,6 +126,11 @@ class StatusReader:
         status = self._recorded()
         return status is not None and status.state in _COMING and is_alive(status.supervisor)
 
+    def server(self) -> ProcessIdentity | None:
+        """The process of the model server, as the supervisor wrote it last: another one after each restart."""
+        status = self._recorded()
+        return None if status is None else status.server
+
     def _recorded(self) -> ModelServerStatus | None:
         try:
             found = self._path.stat()

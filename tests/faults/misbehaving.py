@@ -27,6 +27,7 @@ NAMES = (
     "hangs-up",
 )
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
+NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
 
 
@@ -50,13 +51,19 @@ class Misbehaving(BaseHTTPRequestHandler):
         """Say nothing on stderr."""
 
     def do_GET(self) -> None:
-        """Health and models."""
+        """Health and models; nothing else of llama.cpp's."""
+        if self.path == "/props":
+            self._whole(404, NOT_FOUND)
+            return
         models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in NAMES]
         self._whole(200, {"object": "list", "data": models} if self.path == "/v1/models" else {"status": "ok"})
 
     def do_POST(self) -> None:
         """Do what the model's name says."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "model" not in body:
+            self._whole(404, NOT_FOUND)
+            return
         actions: dict[str, Callable[[], None]] = {
             "fine": self._fine,
             "silent": self._wait,

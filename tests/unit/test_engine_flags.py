@@ -80,3 +80,14 @@ def test_the_folder_for_slots_exists_and_gets_its_separator(tmp_path: Path) -> N
         assert parse([flag, given], {}).values["slot_save_path"] == f"{tmp_path}{os.sep}"
     with pytest.raises(BadFlag, match="slot-save-path"):
         parse([flag, str(tmp_path / "none")], {})
+
+
+def test_a_template_may_come_from_a_file_and_a_flag_wins_over_the_variable_of_the_other(tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages }} é", encoding="utf-8")
+    variable = {"LLAMA_ARG_CHAT_TEMPLATE_FILE": str(file)}
+    assert parse(["--chat-template-file", str(file)], {}).values["chat_template"] == "{{ messages }} é"
+    assert parse([], variable).values["chat_template"] == "{{ messages }} é"
+    assert parse(["--chat-template", "chatml"], variable).values["chat_template"] == "chatml"
+    with pytest.raises(BadFlag, match="chat-template-file"):
+        parse(["--chat-template-file", str(tmp_path / "none")], {})

@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 _YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
@@ -49,6 +50,14 @@ def folder(text: str) -> str:
     return os.path.join(text, "")
 
 
+def text_of(path: str) -> str:
+    """The text of a file; UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(path) from error
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """One of a few words."""
 
@@ -73,6 +82,11 @@ class Flag:
     read: Callable[[str], Any]
     attribute: str
     off: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its longest flag."""
+        return self.flags[-1]
 
 
 FLAGS = (
@@ -103,6 +117,7 @@ FLAGS = (
     Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", one_of("on", "off", "auto"), "flash_attn_type"),
     Flag(("--jinja",), "LLAMA_ARG_JINJA", switch, "use_jinja", ("--no-jinja",)),
     Flag(("--chat-template",), "LLAMA_ARG_CHAT_TEMPLATE", str, "chat_template"),
+    Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", text_of, "chat_template"),
     Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", switch, "embedding"),
     Flag(("--warmup",), "LLAMA_ARG_WARMUP", switch, "warmup", ("--no-warmup",)),
     Flag(("--ui", "--webui"), "LLAMA_ARG_UI", switch, "ui", ("--no-ui", "--no-webui")),
@@ -121,11 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     for flag in FLAGS:
         target = parser.add_mutually_exclusive_group()
         if flag.read is switch:
-            target.add_argument(*flag.flags, dest=flag.attribute, action="store_const", const="on")
+            target.add_argument(*flag.flags, dest=flag.name, action="store_const", const="on")
         else:
-            target.add_argument(*flag.flags, dest=flag.attribute)
+            target.add_argument(*flag.flags, dest=flag.name)
         if flag.off:
-            target.add_argument(*flag.off, dest=flag.attribute, action="store_const", const="off")
+            target.add_argument(*flag.off, dest=flag.name, action="store_const", const="off")
     return parser
 
 
@@ -141,10 +156,11 @@ class Asked:
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Asked:
     """Read the flags, then the variables where there is no flag. Raises BadFlag."""
     given = vars(_parser().parse_args(list(arguments)))
+    by_flag = {flag.attribute for flag in FLAGS if given[flag.name] is not None}
     values = {}
     for flag in FLAGS:
-        text, source = given[flag.attribute], flag.flags[-1]
-        if text is None and flag.variable:
+        text, source = given[flag.name], flag.name
+        if flag.variable and flag.attribute not in by_flag:
             text, source = environment.get(flag.variable), flag.variable
         if text is not None:
             values[flag.attribute] = _read(flag, text, source)

@@ -1,0 +1,118 @@
+"""What the model server says of the model it has loaded: the context of a request, and the chat template.
+
+Read once, and again when the model server has been restarted; only where somebody needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mistral_api.errors import ModelServerError, ModelServerFailed, ModelServerRefused, ModelUnavailable
+from mistral_api.inference.cancellation import Call
+from mistral_api.inference.chat_template import ANYTHING, PLAIN, Messages, TemplateRules, rules_of
+from mistral_api.inference.client import ModelServer
+
+log = logging.getLogger(__name__)
+
+# How long the answers of a model server are believed whose restarts nobody tells us, and those of one without /props.
+FRESH_SECONDS = 10.0
+# The longest silence of a question that llama.cpp answers without its model.
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """``context``: tokens for one request with its answer, None where the server does not say. ``template`` is the
+    chat template's source, ``rules`` what it demands."""
+
+    context: int | None = None
+    template: str | None = None
+    rules: TemplateRules = ANYTHING
+
+
+def ask(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> dict[str, Any]:
+    """A question that takes no slot, answered at once, or as soon as a server that is loading is ready.
+
+    Raises our exceptions, as :meth:`ModelServer.generate` does.
+    """
+    answer = server.generate(path, payload, call, silence=ANSWER_SECONDS)
+    try:
+        decoded = orjson.loads(answer.read())
+    except orjson.JSONDecodeError as error:
+        raise ModelServerFailed("The model server answered something that is not JSON.", summary="no JSON") from error
+    finally:
+        answer.close()
+    if not isinstance(decoded, dict):
+        raise ModelServerFailed("The model server answered something that is not a JSON object.", summary="no object")
+    return decoded
+
+
+class LoadedModels:
+    """The model that is loaded now. Safe to use from many threads."""
+
+    def __init__(self, server: ModelServer, life: Callable[[], object | None]) -> None:
+        """``life`` tells one life of the model server from the next; None where nobody knows."""
+        self._server = server
+        self._life = life
+        self._read: tuple[LoadedModel, object | None, float] | None = None
+
+    def current(self, call: Call) -> LoadedModel:
+        """What is known of it, from memory where that is still true.
+
+        Waits for a model server that is loading. Raises ModelUnavailable where it does not come, and what ends
+        the call; any other failure means that nothing is known.
+        """
+        life, now = self._life(), time.monotonic()
+        if self._read is not None:
+            known, of_life, read_at = self._read
+            if of_life == life and (life is not None or now - read_at < FRESH_SECONDS):
+                return known
+        model = self._ask(call)
+        self._read = model, life, now
+        return model
+
+    def _ask(self, call: Call) -> LoadedModel:
+        try:
+            taken = self._takes(PLAIN, call)  # waits until the server is ready
+            props = self._server.get("/props")
+            return self._model(props if isinstance(props, dict) else {}, taken, call)
+        except ModelServerRefused:
+            return LoadedModel()  # another engine
+        except ModelUnavailable:
+            raise
+        except ModelServerError as error:
+            log.warning("the model server does not tell its chat template: %s", type(error).__name__)
+            return LoadedModel()
+
+    def _model(self, props: dict[str, Any], plain_taken: bool, call: Call) -> LoadedModel:
+        context, template = _context(props), props.get("chat_template")
+        if not isinstance(template, str) or not plain_taken:
+            return LoadedModel(context)
+        if self._read is not None and self._read[0].template == template:
+            return LoadedModel(context, template, self._read[0].rules)
+        caps = props.get("chat_template_caps")
+        rules = rules_of(lambda messages: self._takes(messages, call), caps if isinstance(caps, dict) else {})
+        return LoadedModel(context, template, rules)
+
+    def _takes(self, messages: Messages, call: Call) -> bool:
+        """Raises ModelServerRefused where the server does not know the question."""
+        try:
+            ask(self._server, "/apply-template", {"messages": messages}, call)
+        except ModelServerRefused as error:
+            if error.status != 400 or error.code != "chat_template_error":
+                raise
+            return False
+        return True
+
+
+def _context(props: dict[str, Any]) -> int | None:
+    """llama.cpp's ``n_ctx`` of one slot."""
+    settings = props.get("default_generation_settings")
+    size = settings.get("n_ctx") if isinstance(settings, dict) else None
+    return size if isinstance(size, int) and size > 0 else None

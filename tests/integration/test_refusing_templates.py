@@ -1,0 +1,122 @@
+"""Chat templates that refuse lists of messages, on the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from openai import BadRequestError, OpenAI
+from openai.types.chat import ChatCompletion
+
+from tests.chat_templates import STRICT, STRICT_SAYS_ROLE, STRICT_SAYS_TURN, WITH_TOOLS
+from tests.published import valid
+from tests.running import Server, data_folder, running_server, wait_for
+from tests.shapes import assert_error_shape
+
+TOOL_TURN = [
+    {"role": "user", "content": "What is 1 + 2?"},
+    {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+]  # fmt: skip
+MIXED: list[Any] = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+    {"role": "user", "content": "Hello."},
+    {"role": "user", "content": [{"type": "text", "text": "It is"}, {"type": "text", "text": "me."}]},
+    {"role": "assistant", "content": "Good"},
+    {"role": "assistant", "content": "day."},
+    {"role": "system", "content": "Now be loud."},
+    {"role": "user", "content": "Well?"},
+]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that the model server reads its template from."""
+    file = tmp_path_factory.mktemp("templates") / "template.jinja"
+    file.write_text(STRICT)
+    return file
+
+
+@pytest.fixture(scope="module")
+def strict(template: Path) -> Iterator[Server]:
+    """The stack with a template that takes user and assistant turns only; the last test gives it another one."""
+    with data_folder() as data_dir:
+        settings = {"CONTEXT_SIZE": "2048", "PARALLEL": "2", "LLAMA_ARG_CHAT_TEMPLATE_FILE": str(template)}
+        with running_server(data_dir, **settings) as running:
+            yield running
+
+
+def _ask(server: Server, messages: list[Any], **fields: Any) -> requests.Response:
+    body = {"messages": messages, "max_tokens": 2, "temperature": 0, **fields}
+    return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
+def _tokens(server: Server, messages: list[Any]) -> int:
+    url = f"{server.model_url}/v1/chat/completions/input_tokens"
+    return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
+
+
+def test_roles_are_joined_and_the_record_keeps_what_was_sent(strict: Server) -> None:
+    answer = _ask(strict, MIXED, session_id="mixed")
+    usage = valid(ChatCompletion, answer.content).usage
+    fitted = [
+        {"role": "user", "content": "Be kind.\n\nBe brief.\n\nHello.\n\nIt is\nme."},
+        {"role": "assistant", "content": "Good\n\nday."},
+        {"role": "user", "content": "Now be loud.\n\nWell?"},
+    ]
+    assert usage is not None
+    assert usage.prompt_tokens == _tokens(strict, fitted)
+    stored = requests.get(f"{strict.url}/v1/conversations/mixed", timeout=10).json()["messages"]
+    assert [(each["role"], each["content"]) for each in stored[:-1]] == [
+        (each["role"], each["content"]) for each in MIXED
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [([{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Hi"}], STRICT_SAYS_TURN),
+     ([TOOL_TURN[0], {"role": "assistant", "content": "x"}, TOOL_TURN[2]], STRICT_SAYS_ROLE)],
+    ids=["begins with an answer", "tool result"],
+)  # fmt: skip
+def test_what_is_still_refused_is_a_400_in_the_templates_own_words(
+    strict: Server, messages: list[Any], sentence: str, stream: bool
+) -> None:
+    answer = _ask(strict, messages, stream=stream)
+    assert answer.status_code == 400
+    assert_error_shape(answer.json(), code="chat_template_error", param="messages", message=sentence)
+    assert answer.headers["X-Error-Source"] == "model-server"
+
+
+def test_the_openai_package_sees_a_bad_request(strict: Server) -> None:
+    with OpenAI(base_url=f"{strict.url}/v1", api_key="unused", max_retries=0) as client:
+        model = client.models.list().data[0].id
+        with pytest.raises(BadRequestError) as refused:
+            client.chat.completions.create(model=model, messages=[{"role": "assistant", "content": "Hi"}, MIXED[2]])
+    assert (refused.value.code, refused.value.param) == ("chat_template_error", "messages")
+
+
+def test_another_template_is_noticed_when_the_model_server_restarts(strict: Server, template: Path) -> None:
+    before = strict.health()["model_server"]["pid"]
+    template.write_text(WITH_TOOLS)
+    psutil.Process(before).kill()
+    fitted = [
+        {"role": "system", "content": "Be kind.\n\nBe brief."},
+        {"role": "user", "content": "Hello.\n\nIt is\nme."},
+        {"role": "assistant", "content": "Good\n\nday."},
+        {"role": "user", "content": "Now be loud.\n\nWell?"},
+    ]
+    # Waits for the new server, as every request does.
+    wait_for(lambda: strict.health()["model_server"]["pid"] not in (before, None), "another model server")
+    usage = _ask(strict, MIXED).json()["usage"]
+    assert usage["prompt_tokens"] == _tokens(strict, fitted)
+    answered = [*MIXED[:4], *TOOL_TURN[1:], *MIXED[4:]]
+    assert _ask(strict, answered).json()["usage"]["prompt_tokens"] == _tokens(
+        strict, [*fitted[:2], *TOOL_TURN[1:], *fitted[2:]]
+    )

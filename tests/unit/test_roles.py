@@ -1,0 +1,112 @@
+"""Fitting roles to templates that refuse them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mistral_api.generation.roles import may_be_refused, normalised
+from mistral_api.inference.chat_template import ANYTHING, TemplateRules, rules_of
+
+STRICT = TemplateRules(system=False, systems=False, alternates=True)
+ONE_SYSTEM = TemplateRules(system=True, systems=False, alternates=True)
+NO_SYSTEM = TemplateRules(system=False, systems=False, alternates=False)
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant", "t": "tool"}
+
+Messages = list[dict[str, Any]]
+
+
+def _messages(written: str) -> Messages:
+    """``u1`` is a user who says 1; ``c`` an assistant that calls a tool, ``a1c`` one that says 1 before."""
+    made: Messages = []
+    for word in written.split():
+        if word == "c":
+            made.append({"role": "assistant", "content": None, "tool_calls": [CALL]})
+        elif word == "t":
+            made.append({"role": "tool", "tool_call_id": "c", "content": "3"})
+        else:
+            made.append({"role": ROLES[word[0]], "content": word[1:].replace("+", "\n\n").replace("c", "")})
+            if word.endswith("c"):
+                made[-1]["tool_calls"] = [CALL]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rules", "sent", "fitted"),
+    [
+        (STRICT, "u1 a1 u2", "u1 a1 u2"),
+        (STRICT, "s0 u1", "u0+1"),
+        (STRICT, "s0 d1 u2 a3 u4", "u0+1+2 a3 u4"),
+        (STRICT, "s0", "u0"),
+        (STRICT, "s0 a1 u2", "u0 a1 u2"),
+        (STRICT, "u1 a1 s2 u3", "u1 a1 u2+3"),
+        (STRICT, "u1 a1 s2 a3 u4", "u1 a1 u2 a3 u4"),
+        (STRICT, "u1 u2 u3 a4 a5 u6", "u1+2+3 a4+5 u6"),
+        (STRICT, "a1 u2", "a1 u2"),
+        (ONE_SYSTEM, "s0 u1", "s0 u1"),
+        (ONE_SYSTEM, "d0 u1", "d0 u1"),
+        (ONE_SYSTEM, "s0 d1 s2 u3 u4", "s0+1+2 u3+4"),
+        (ONE_SYSTEM, "s0 u1 s2", "s0 u1+2"),
+        (ONE_SYSTEM, "u1 c t a2 a3 u4", "u1 c t a2+3 u4"),
+        (ONE_SYSTEM, "u1 a2 c t a3 u4", "u1 a2c t a3 u4"),
+        (ONE_SYSTEM, "u1 c c t t a2", "u1 c c t t a2"),
+        (ONE_SYSTEM, "u1 c t u2", "u1 c t u2"),
+        (NO_SYSTEM, "s0 u1 u2 u3", "u0+1 u2 u3"),
+        (ANYTHING, "s0 u1 u2 s3 a4 a5", "s0 u1 u2 s3 a4 a5"),
+    ],
+)
+def test_roles_are_fitted_to_the_template(rules: TemplateRules, sent: str, fitted: str) -> None:
+    messages = _messages(sent)
+    assert normalised(messages, rules) == _messages(fitted)
+    assert messages == _messages(sent)
+
+
+def test_texts_and_parts_are_joined_in_order() -> None:
+    text, parts = {"role": "user", "content": "one"}, [{"type": "text", "text": "two"}, IMAGE]
+    sent: Messages = [{"role": "system", "content": parts[:1]}, text, {"role": "user", "content": parts}, text]
+    joined = normalised(sent, STRICT)
+    seam = {"type": "text", "text": "two\n\none\n\ntwo"}
+    assert joined == [{"role": "user", "content": [seam, IMAGE, {"type": "text", "text": "one"}]}]
+    images = [{"role": "user", "content": [IMAGE]}] * 2
+    assert normalised(images, STRICT) == [{"role": "user", "content": [IMAGE, IMAGE]}]
+
+
+def test_what_else_messages_carry_is_kept_where_they_agree() -> None:
+    ann = {"role": "user", "content": "hi", "name": "Ann"}
+    assert normalised([ann, ann], STRICT) == [ann | {"content": "hi\n\nhi"}]
+    assert normalised([ann, ann | {"name": "Bob"}], STRICT) == [{"role": "user", "content": "hi\n\nhi"}]
+    thought = {"role": "assistant", "content": "a", "reasoning_content": "x"}
+    assert normalised([thought, thought | {"reasoning_content": "y"}], STRICT)[0]["reasoning_content"] == "x\n\ny"
+    assert normalised([thought | {"content": ""}, thought], STRICT)[0]["content"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("sent", "may"),
+    [
+        ("u1", False),
+        ("u1 a2 u3", False),
+        ("u1 c t t a2 u3", False),
+        ("s0 u1", True),
+        ("u1 u2", True),
+        ("u1 a2 a3", True),
+    ],
+)
+def test_only_some_lists_need_a_look_at_the_template(sent: str, may: bool) -> None:
+    assert may_be_refused(_messages(sent)) is may
+
+
+def test_rules_are_found_by_trying() -> None:
+    tried: list[str] = []
+
+    def takes(messages: Messages) -> bool:
+        roles = "".join(message["role"][0] for message in messages)
+        tried.append(roles)
+        return "ss" not in roles and "as" not in roles and "uu" not in roles and "aa" not in roles
+
+    assert rules_of(takes, {}) == ONE_SYSTEM
+    assert rules_of(lambda _: True, {}).none
+    assert rules_of(lambda _: True, {"supports_system_role": False}) == NO_SYSTEM
+    assert len(tried) <= 5
