@@ -87,7 +87,9 @@ class Exchange:
 _NAMES = tuple(field.name for field in fields(Exchange))
 _OPENING, _OUTCOME = _NAMES[: _NAMES.index("status")], _NAMES[_NAMES.index("model") :]
 
-_INTERRUPTED: dict[str, Any] = {"status": 500, "error_code": "interrupted", "answer_status": "interrupted"}
+# The error code of an exchange whose process died before its end.
+INTERRUPTED = "interrupted"
+_INTERRUPTED: dict[str, Any] = {"status": 500, "error_code": INTERRUPTED, "answer_status": "interrupted"}
 # How an exchange ended whose process died before it wrote anything down.
 UNKNOWN_OUTCOME = orjson.dumps(_INTERRUPTED)
 

@@ -26,12 +26,12 @@ class Page:
     has_more: bool
 
 
-def find_conversation(session: Session, owner: str, session_id: str) -> Conversation:
-    """An owner's conversation. Raises NotFound, also for one that belongs to somebody else."""
+def find_conversation(session: Session, owner: str, session_id: str, param: str = "session_id") -> Conversation:
+    """An owner's conversation. Raises NotFound, which names ``param``, also for one that belongs to somebody else."""
     found = select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
     conversation = session.scalars(found).one_or_none()
     if conversation is None:
-        raise NotFound(f"Conversation with id '{session_id}' not found.", param="session_id")
+        raise NotFound(f"Conversation with id '{session_id}' not found.", param=param)
     return conversation
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from mistral_api.errors import ApiError, Unavailable
+from mistral_api.errors import ApiError, Unavailable, internal_error
 from mistral_api.exchange import Exchange
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint
@@ -108,14 +109,27 @@ class OpenExchange:
         if self.record.time_to_first_token_ms is None:
             self.record.time_to_first_token_ms = self._elapsed_ms()
 
-    def read(self, events: bytes) -> None:
-        """Take a run of events of the answer into the transcript."""
+    def read(self, events: bytes) -> list[dict[str, Any]]:
+        """Take a run of events of the answer into the transcript; answers them decoded."""
+        chunks = [data for event in split_events(events) if isinstance(data := event_data(event), dict)]
         with self._lock:
-            for event in split_events(events):
-                data = event_data(event)
-                if isinstance(data, dict):
-                    self.transcript.add_chunk(data)
+            for chunk in chunks:
+                self.transcript.add_chunk(chunk)
             self._unwritten = True
+        return chunks
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Have whatever fails within end the exchange, and tell the client the session that keeps it."""
+        try:
+            yield
+        except ApiError as error:
+            error.headers |= self.headers
+            self.fail(error)
+            raise
+        except Exception:
+            self.fail(internal_error())
+            raise
 
     def _progress(self) -> bytes | None:
         """The outcome if this process died now; None where it is the same as last time."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.errors import ApiError, ModelServerFailed, internal_error
+from mistral_api.errors import ModelServerFailed
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.keeping import keep_completion
@@ -53,15 +53,8 @@ class Generator:
     def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = OpenExchange(self._recorder, self._reports, endpoint, asked)
-        try:
+        with exchange.recorded():
             return self._generate(endpoint, asked, exchange)
-        except ApiError as error:
-            error.headers |= exchange.headers
-            exchange.fail(error)
-            raise
-        except Exception:
-            exchange.fail(internal_error())
-            raise
 
     def _generate(self, endpoint: Endpoint, asked: Asked, exchange: OpenExchange) -> Given:
         payload = load(endpoint.schema, asked.body)

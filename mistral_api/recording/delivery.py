@@ -18,7 +18,7 @@ from mistral_api.analytics.sessions import move_sessions
 from mistral_api.conversations.appending import append_exchanges
 from mistral_api.exchange import Exchange
 from mistral_api.recording.partitions import create_partitions
-from mistral_api.stored.storing import store_objects
+from mistral_api.stored.storing import belongs_to_conversation, store_objects
 from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.usage import ApiUsage
 
@@ -51,7 +51,7 @@ class Delivery:
                 create_partitions(connection, sorted(months))
             delivered = _insert_usage(connection, exchanges)
             new = [exchange for exchange in exchanges if exchange.id in delivered]
-            append_exchanges(connection, [exchange for exchange in new if exchange.session_id and exchange.messages])
+            append_exchanges(connection, [exchange for exchange in new if belongs_to_conversation(exchange)])
             store_objects(connection, [exchange for exchange in new if exchange.storing])
             _sum_up(connection, new)
         self._months |= months

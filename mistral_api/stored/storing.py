@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from mistral_api.exchange import Exchange
+from mistral_api.exchange import INTERRUPTED, Exchange
 from mistral_api.tables.base import Base
 from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.stored import StoredCompletion, StoredResponse
@@ -44,7 +44,7 @@ def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None
     completions = [_completion_row(exchange) for exchange in exchanges if _is_completion(exchange)]
     if completions:
         connection.execute(_INSERT_COMPLETIONS, {"rows": written(completions)})
-    responses = [_response_row(each, each.storing) for each in exchanges if _is_response(each.storing)]
+    responses = [_response_row(exchange, body) for exchange in exchanges if (body := _response_of(exchange))]
     if responses:
         connection.execute(_INSERT_RESPONSES, {"rows": written(responses)})
 
@@ -67,13 +67,16 @@ def _completion_row(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _is_response(storing: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
-    return storing is not None and storing.get("object") == RESPONSE
+def _response_of(exchange: Exchange) -> dict[str, Any] | None:
+    """The response an exchange is kept as; of one whose process was killed, what it was opened with."""
+    storing = exchange.storing or {}
+    if storing.get("object") != RESPONSE:
+        return None
+    killed: dict[str, Any] | None = storing["body"] | _KILLED if exchange.error_code == INTERRUPTED else None
+    return exchange.stored or killed
 
 
-def _response_row(exchange: Exchange, storing: dict[str, Any]) -> dict[str, Any]:
-    """``storing`` has the response as it was opened: what is left of one whose process was killed."""
-    body = exchange.stored or storing["body"] | _KILLED
+def _response_row(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": body["id"],
         "owner": exchange.owner,
@@ -85,3 +88,10 @@ def _response_row(exchange: Exchange, storing: dict[str, Any]) -> dict[str, Any]
         "created_at": exchange.created_at,
         "body": body,
     }
+
+
+def belongs_to_conversation(exchange: Exchange) -> bool:
+    """Whether the messages of an exchange are appended to its conversation."""
+    if not exchange.session_id or not exchange.messages:
+        return False
+    return bool(exchange.answers) or not (exchange.storing or {}).get("only_answered")

@@ -1,0 +1,153 @@
+"""Responses that are generated while nobody waits: a few at a time, to be polled, followed or cancelled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from mistral_api.errors import ApiError, Unavailable
+from mistral_api.inference.cancellation import Call
+from mistral_api.inference.translation import ClientClosedRequest
+from mistral_api.responses.body import Response
+from mistral_api.responses.events import encoded
+from mistral_api.responses.running import Run
+
+# Waiting responses beyond this many are refused.
+MOST_WAITING = 1000
+# The events of so many responses that have ended can still be followed.
+FOLLOWED_AFTER_END = 100
+# A comment this often shows whether whoever follows is still there (HTML standard, section 9.2.7).
+PING_SECONDS = 5.0
+_PING = b": ping\n\n"
+
+
+class LiveResponse:
+    """A response in the background: its events so far, for as many as want to follow them."""
+
+    def __init__(self, owner: str, run: Run, call: Call) -> None:
+        self.owner = owner
+        self._run = run
+        self._call = call
+        self._changed = threading.Condition()
+        self._events: list[bytes] = []
+        self._started = False
+        self.ended = False
+
+    @property
+    def response(self) -> Response:
+        """The Response object as it is now."""
+        return self._run.response
+
+    def announce(self) -> None:
+        """Make the response's first events."""
+        self._tell([encoded(event) for event in self._run.events.begin()])
+
+    def generate(self) -> None:
+        """Generate the response, on the thread that calls this."""
+        with self._changed:
+            if self.ended:
+                return
+            self._started = True
+        try:
+            self._tell([encoded(event) for event in self._run.events.start()])
+            for event in self._run.told():
+                self._tell([encoded(event)])
+        finally:
+            self._end()
+
+    def cancel(self) -> None:
+        """Have the response end; one that has not begun ends at once."""
+        self.stop("client", ClientClosedRequest("The response was cancelled."))
+
+    def stop(self, reason: str, error: ApiError) -> None:
+        """End the response for a reason that :class:`Call` knows."""
+        self._call.cancel(reason)
+        with self._changed:
+            if self._started or self.ended:
+                return
+            self.ended = True
+        self._tell([encoded(event) for event in self._run.fail(error)])
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the response has ended, at most so long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.ended, timeout=seconds)
+
+    def follow(self, after: int = -1) -> Iterator[bytes]:
+        """The events after that sequence number, as they come, to the last one."""
+        sent = after + 1
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.ended or len(self._events) > sent, timeout=PING_SECONDS)
+                events, ended = self._events[sent:], self.ended
+            if not events and not ended:
+                yield _PING
+            yield from events
+            sent += len(events)
+            if ended:
+                return
+
+    def _tell(self, events: list[bytes]) -> None:
+        with self._changed:
+            self._events += events
+            self._changed.notify_all()
+
+    def _end(self) -> None:
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+
+class Background:
+    """Owns the threads that generate, until :meth:`close`."""
+
+    def __init__(self, at_a_time: int) -> None:
+        """``at_a_time``: how many responses are generated together."""
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="background-response")
+        self._live: OrderedDict[str, LiveResponse] = OrderedDict()
+
+    def require_room(self) -> None:
+        """Raise Unavailable (``overloaded``) while too many responses wait."""
+        with self._lock:
+            waiting = sum(not live.ended for live in self._live.values())
+        if waiting >= MOST_WAITING:
+            raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
+
+    def add(self, live: LiveResponse) -> None:
+        """Generate a response as soon as there is a thread for it."""
+        live.announce()
+        with self._lock:
+            self._live[live.response["id"]] = live
+            self._forget_ended()
+        self._pool.submit(live.generate)
+
+    def _forget_ended(self) -> None:
+        ended = [name for name, live in self._live.items() if live.ended]
+        for name in ended[:-FOLLOWED_AFTER_END]:
+            del self._live[name]
+
+    def find(self, owner: str, response_id: str) -> LiveResponse | None:
+        """An owner's response that is being generated, or has been of late."""
+        live = self._live.get(response_id)
+        return live if live is not None and live.owner == owner else None
+
+    def forget(self, response_id: str) -> None:
+        """A response was deleted."""
+        with self._lock:
+            self._live.pop(response_id, None)
+
+    def close(self, seconds: float = 5.0) -> None:
+        """End what is still to be generated: it is recorded as failed."""
+        with self._lock:
+            open_ones = [live for live in self._live.values() if not live.ended]
+        error = Unavailable("The server is shutting down.", code="overloaded", retry_after=5)
+        for live in open_ones:
+            live.stop("shutdown", error)
+        deadline = time.monotonic() + seconds
+        for live in open_ones:
+            live.wait(max(0.0, deadline - time.monotonic()))
+        self._pool.shutdown(wait=False, cancel_futures=True)

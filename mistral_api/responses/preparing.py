@@ -1,0 +1,88 @@
+"""A response before anything is generated: what it goes on from, what the model is to read, its ids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.identifiers import new_id
+from mistral_api.items.incoming import messages_of
+from mistral_api.responses.asking import chat_payload
+from mistral_api.responses.body import Response, opened
+from mistral_api.schemas.issues import shown
+from mistral_api.stored.responses import Context
+from mistral_api.stored.storing import RESPONSE
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A response that can be generated. ``input`` is what was sent now, in chat form.
+
+    ``input_ids`` and ``answer_id`` are the ids that its messages get in their conversation.
+    """
+
+    request: dict[str, Any]
+    context: Context
+    input: list[Message]
+    opened: Response
+    input_ids: list[UUID]
+    answer_id: UUID
+
+    @property
+    def messages(self) -> list[Message]:
+        """All that the model is to read. Instructions hold for this response alone."""
+        instructions = self.request.get("instructions")
+        leading = [{"role": "system", "content": instructions}] if instructions else []
+        return [*leading, *self.context.messages, *self.input]
+
+    def payload(self, messages: list[Message]) -> dict[str, Any]:
+        """The chat completion that answers it."""
+        return chat_payload(self.request, messages)
+
+    def storing(self) -> dict[str, Any]:
+        """What is journaled of it. A conversation that others add to takes nothing that was not answered."""
+        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation}
+
+    @property
+    def in_conversation(self) -> bool:
+        """Whether it belongs to a conversation that the client named."""
+        return self.opened["conversation"] is not None
+
+
+def prepared(request: dict[str, Any], input_items: list[dict[str, Any]], context: Context, model: str) -> Prepared:
+    """Prepare a valid request. Raises InvalidRequest where the input answers a call that nobody made."""
+    messages = messages_of(input_items)
+    _require_calls(context.messages, messages)
+    body = opened(request, f"resp_{new_id().hex}", int(time.time()), model, conversation_id=_named(request))
+    body["session_id"] = context.session_id
+    return Prepared(request, context, messages, body, [new_id() for _ in messages], new_id())
+
+
+def items_given(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """The input as items: a string is what the user says."""
+    given = request.get("input", [])
+    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else list(given)
+
+
+def _named(request: dict[str, Any]) -> str | None:
+    """The conversation that the client named; a session is one."""
+    named: str | None = request.get("conversation") or request.get("session_id")
+    return named
+
+
+def _require_calls(before: Iterable[Message], messages: Iterable[Message]) -> None:
+    """Every output of a function must answer a call."""
+    known = {call.get("id") for message in before for call in message.get("tool_calls") or []}
+    for message in messages:
+        known |= {call.get("id") for call in message.get("tool_calls") or []}
+        if message["role"] == "tool" and message["tool_call_id"] not in known:
+            raise InvalidRequest(
+                f"No tool call found for function call output with call_id {shown(message['tool_call_id'])}.",
+                param="input",
+            )

@@ -1,0 +1,111 @@
+"""One response while it is generated: from the model server's chunks to events, and to the record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mistral_api.errors import ApiError, internal_error
+from mistral_api.generation.outcome import Ending, OpenExchange
+from mistral_api.generation.streaming import Stream
+from mistral_api.inference.translation import ClientClosedRequest
+from mistral_api.responses.body import Response
+from mistral_api.responses.events import Event, ResponseEvents
+from mistral_api.responses.preparing import Prepared
+from mistral_api.stored.recent import KeptResponse, RecentResponses
+
+log = logging.getLogger(__name__)
+
+_OPEN = ("queued", "in_progress")
+
+
+class Run:
+    """The generation of one response. For one thread at a time, but for :attr:`response`."""
+
+    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], Stream]) -> None:
+        """``ask`` sends the request to the model server. The exchange is not begun yet."""
+        self.events = ResponseEvents(prepared.opened, prepared.answer_id)
+        self._prepared = prepared
+        self._exchange = exchange
+        self._ask = ask
+        self._stream: Stream | None = None
+
+    def begin(self, payload: dict[str, Any], recent: RecentResponses) -> None:
+        """Have the response journaled, and kept when it has ended. Raises Unavailable (``recording_unavailable``)."""
+        prepared, record = self._prepared, self._exchange.record
+        record.message_ids, record.answer_id = prepared.input_ids, prepared.answer_id
+        self._exchange.store_as(prepared.storing(), lambda ending: self._kept(ending, recent))
+        context = prepared.context
+        continues = None if prepared.in_conversation else context.continues
+        self._exchange.begin(payload, context.session_id, prepared.opened["model"], prepared.input, continues)
+
+    @property
+    def response(self) -> Response:
+        """The Response object as it is now."""
+        return self.events.response
+
+    def open(self) -> None:
+        """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""
+        self._stream = self._ask()
+        try:
+            self._stream.wait_for_first()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def answered(self) -> Iterator[Event]:
+        """The events of the answer; the last one when the response is recorded. Raises our exceptions."""
+        if self._stream is None:
+            self.open()
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - opened above
+        try:
+            for events in stream:
+                self._exchange.first_bytes()
+                for chunk in self._exchange.read(events):
+                    yield from self.events.chunk(chunk)
+        finally:
+            stream.close()
+        closing = self.events.complete()
+        self._exchange.succeed()
+        yield from closing
+
+    def told(self) -> Iterator[Event]:
+        """The events of the answer, a failure among them."""
+        try:
+            yield from self.answered()
+        except ApiError as error:
+            yield from self.fail(error)
+        except Exception:
+            log.exception("unforeseen failure while generating a response")
+            yield from self.fail(internal_error())
+
+    def fail(self, error: ApiError) -> list[Event]:
+        """End the response: cancelled where its client gave it up, else failed."""
+        if self.response["status"] not in _OPEN:
+            return []
+        gave_up = isinstance(error, ClientClosedRequest)
+        events = self.events.cancel() if gave_up else self.events.fail(error)
+        self._exchange.fail(error)
+        return events
+
+    def close(self) -> None:
+        """Nobody listens any more: before its end the response is cancelled."""
+        self.fail(ClientClosedRequest("The client closed the connection."))
+        if self._stream is not None:
+            self._stream.close()
+
+    def _kept(self, ending: Ending, recent: RecentResponses) -> Response | None:
+        """The response as it is stored; one that failed before it was shown to anybody is none."""
+        if self.response["status"] in _OPEN:
+            return None
+        prepared, record = self._prepared, self._exchange.record
+        answer = ending.transcript.choices.get(0) if record.answers else None
+        kept = KeptResponse(
+            record.owner, prepared.context.session_id, self.response, prepared.input_ids, prepared.input,
+            prepared.answer_id if answer else None, answer.answer if answer else None,
+            chained=not prepared.in_conversation,
+        )  # fmt: skip
+        recent.add(kept)
+        return self.response

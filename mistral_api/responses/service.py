@@ -1,0 +1,153 @@
+"""The Responses API: what a response goes on from, its generation by the model server, what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.generation.asked import Asked
+from mistral_api.generation.endpoints import CHAT, RESPONSES
+from mistral_api.generation.service import Generator
+from mistral_api.inference.cancellation import Call
+from mistral_api.responses.background import Background, LiveResponse
+from mistral_api.responses.body import Response
+from mistral_api.responses.contexts import Contexts
+from mistral_api.responses.events import encoded
+from mistral_api.responses.preparing import Prepared, items_given, prepared
+from mistral_api.responses.running import Run
+from mistral_api.schemas import load
+from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
+from mistral_api.stored.response_store import ResponseStore
+
+_REQUEST, _COUNTED = ResponseRequest(), InputTokensRequest()
+# How long a cancelled response may take to end before its client is told what it is now.
+CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Responded:
+    """The answer to a request for a response: the object, or its events as they come."""
+
+    session_id: str
+    body: Response | Iterable[bytes]
+
+
+class EventBody:
+    """The body of a response that streams. Closing it early frees the model server's slot."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[bytes]:
+        for event in self._run.events.begin():
+            yield encoded(event)
+        for event in self._run.told():
+            yield encoded(event)
+
+    def close(self) -> None:
+        """Called by the WSGI server, whatever happened: before the end it means that the client left."""
+        self._run.close()
+
+
+class Responder:
+    """Answers requests of the Responses API. One for the application; safe to use from many threads."""
+
+    def __init__(self, generator: Generator, store: ResponseStore, contexts: Contexts, background: Background) -> None:
+        self._generator = generator
+        self._store = store
+        self._contexts = contexts
+        self._background = background
+
+    def respond(self, asked: Asked) -> Responded:
+        """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
+        exchange = self._generator.exchange(RESPONSES, asked)
+        with exchange.recorded():
+            ready = self._prepare(load(_REQUEST, asked.body), asked)
+            in_background = bool(ready.request.get("background"))
+            call = Call() if in_background else asked.call
+            messages = self._contexts.fitted(ready, call)
+            payload = ready.payload(messages)
+            run = Run(ready, exchange, partial(self._generator.stream, CHAT, payload, exchange, call))
+            if in_background:
+                self._background.require_room()
+            run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
+            if in_background:
+                return self._queued(ready, LiveResponse(asked.caller.owner, run, call))
+            run.open()
+            if ready.request.get("stream"):
+                return Responded(ready.context.session_id, EventBody(run))
+            return Responded(ready.context.session_id, _whole(run))
+
+    def _prepare(self, request: dict[str, Any], asked: Asked) -> Prepared:
+        model = self._generator.served(request.get("model"))
+        context = self._contexts.of(request, asked.caller.owner)
+        items = self._contexts.items(items_given(request), asked.caller.owner)
+        return prepared(request, items, context, model or "")
+
+    def _queued(self, ready: Prepared, live: LiveResponse) -> Responded:
+        queued = live.response
+        self._background.add(live)
+        return Responded(ready.context.session_id, live.follow() if ready.request.get("stream") else queued)
+
+    def count(self, asked: Asked) -> int:
+        """How many tokens the model would have to read. Raises our exceptions."""
+        ready = self._prepare(load(_COUNTED, asked.body), asked)
+        return self._contexts.count(ready, asked.call)
+
+    def find(self, owner: str, response_id: str) -> Response:
+        """The Response object as it is now. Raises NotFound and Unavailable."""
+        live = self._background.find(owner, response_id)
+        return live.response if live is not None else self._store.find(owner, response_id)
+
+    def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
+        """The events of a response in the background, after a sequence number. Raises NotFound and InvalidRequest."""
+        live = self._background.find(owner, response_id)
+        if live is not None:
+            return live.follow(after)
+        self._store.find(owner, response_id)
+        raise InvalidRequest(
+            "This response cannot be streamed: only those made with 'background' can, and only while this server "
+            "remembers their events.",
+            code="invalid_value",
+            param="stream",
+        )
+
+    def cancel(self, owner: str, response_id: str) -> Response:
+        """End a response in the background; one that has ended already stays as it is.
+
+        Raises NotFound, and InvalidRequest for a response that was not made in the background.
+        """
+        live = self._background.find(owner, response_id)
+        if live is None:
+            response = self._store.find(owner, response_id)
+            if not response.get("background"):
+                raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
+            return response
+        live.cancel()
+        live.wait(CANCEL_SECONDS)
+        return live.response
+
+    def delete(self, owner: str, response_id: str) -> str | None:
+        """Delete a response, one that is being generated too; answers the session that went with it, if one did.
+
+        Raises NotFound and Unavailable.
+        """
+        live = self._background.find(owner, response_id)
+        if live is not None:
+            live.cancel()
+            live.wait(CANCEL_SECONDS)
+            self._background.forget(response_id)
+        return self._store.delete(owner, response_id)
+
+    def close(self) -> None:
+        """End what is still to be generated."""
+        self._background.close()
+
+
+def _whole(run: Run) -> Response:
+    for _ in run.answered():
+        pass
+    return run.response
