@@ -122,7 +122,9 @@ def test_the_async_client_does_the_same(server: Server) -> None:
             made = await client.conversations.create(items=TURN[:1])
             await client.conversations.items.create(made.id, items=TURN[1:])
             await client.conversations.update(made.id, metadata={"topic": "sums"})
-            types = [item.type async for item in client.conversations.items.list(made.id, limit=4, order="asc")]
+            types: list[str] = [
+                item.type async for item in client.conversations.items.list(made.id, limit=4, order="asc")
+            ]
             newest = (await client.conversations.items.list(made.id, limit=1)).data[0]
             found = await client.conversations.items.retrieve(str(newest.id), conversation_id=made.id)
             assert found == newest
