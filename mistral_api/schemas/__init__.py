@@ -2,9 +2,9 @@
 
 from mistral_api.schemas.chat import ChatCompletionRequest
 from mistral_api.schemas.completions import CompletionRequest
-from mistral_api.schemas.conversations import load_changes
+from mistral_api.schemas.conversations import ItemsCreation, load_changes, load_creation, load_metadata
 from mistral_api.schemas.loading import load
-from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, StatsQuery
+from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, ItemListQuery, StatsQuery
 from mistral_api.schemas.sampling import valid_session_id
 
 __all__ = [
@@ -12,8 +12,12 @@ __all__ = [
     "CompletionRequest",
     "ConversationListQuery",
     "ConversationQuery",
+    "ItemListQuery",
+    "ItemsCreation",
     "StatsQuery",
     "load",
     "load_changes",
+    "load_creation",
+    "load_metadata",
     "valid_session_id",
 ]
