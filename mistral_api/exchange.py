@@ -75,7 +75,7 @@ class Exchange:
         """Read the journal's form. Raises ValueError, KeyError or TypeError for anything else."""
         known = orjson.loads(opening) | orjson.loads(outcome)
         if rb"\u0000" in opening or rb"\u0000" in outcome:
-            known = _without_nul(known)
+            known = without_nul(known)
         for name in ("id", "continues", "answer_id"):
             known[name] = UUID(known[name]) if known.get(name) else None
         if known.get("message_ids"):
@@ -106,7 +106,7 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
     """PostgreSQL's text and jsonb hold no NUL character: it becomes U+FFFD."""
     return _mapped(value, lambda text: text.replace("\0", "\ufffd"))
 

@@ -21,3 +21,8 @@ def new_id() -> UUID:
 def new_session_id() -> str:
     """The id of a session that the client did not name."""
     return f"{MADE_SESSION}{new_id().hex}"
+
+
+def new_conversation_id() -> str:
+    """The id of a session that is made before anything is said in it, in OpenAI's form."""
+    return f"conv_{new_id().hex}"

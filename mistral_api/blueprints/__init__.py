@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.blueprints import chat, completions, conversations, health, models, stats, stored_completions
+from mistral_api.blueprints import (
+    chat,
+    completions,
+    conversation_items,
+    conversations,
+    health,
+    models,
+    responses,
+    stats,
+    stored_completions,
+)
 from mistral_api.services import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
@@ -12,7 +22,9 @@ API_BLUEPRINTS = (
     chat.blueprint,
     completions.blueprint,
     conversations.blueprint,
+    conversation_items.blueprint,
     models.blueprint,
+    responses.blueprint,
     stats.blueprint,
     stored_completions.blueprint,
 )

@@ -7,13 +7,22 @@ from typing import Any
 from flask import Blueprint, request
 
 from mistral_api.blueprints.access import caller, guard
+from mistral_api.blueprints.additions import addition_of
 from mistral_api.blueprints.bodies import json_body
 from mistral_api.blueprints.reads import database_session, require_recorded
 from mistral_api.conversations.changing import change_conversation, delete_conversation
+from mistral_api.conversations.creating import create_conversation
 from mistral_api.conversations.listing import list_conversations
 from mistral_api.conversations.presenting import conversation_body, head_body, list_body
 from mistral_api.conversations.reading import find_conversation, read_page
-from mistral_api.schemas import ConversationListQuery, ConversationQuery, load, load_changes
+from mistral_api.schemas import (
+    ConversationListQuery,
+    ConversationQuery,
+    load,
+    load_changes,
+    load_creation,
+    load_metadata,
+)
 from mistral_api.services import services
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
@@ -26,6 +35,15 @@ def list_all() -> dict[str, Any]:
     query = load(_LIST_QUERY, request.args.to_dict())
     with database_session() as session:
         return list_body(*list_conversations(session, caller().owner, query))
+
+
+@blueprint.post("")
+def create() -> dict[str, Any]:
+    """Make a conversation, with items or without; the body may be left out."""
+    creation = load_creation(json_body() if request.get_data() else {})
+    with database_session() as session:
+        addition = addition_of(session, creation["items"])
+        return head_body(create_conversation(session, addition, creation["metadata"]))
 
 
 @blueprint.get("/<session_id>")
@@ -46,6 +64,15 @@ def change(session_id: str) -> dict[str, Any]:
     require_recorded(caller().owner, session_id)
     with database_session() as session:
         return head_body(change_conversation(session, caller().owner, session_id, changes))
+
+
+@blueprint.post("/<session_id>")
+def update(session_id: str) -> dict[str, Any]:
+    """Replace the metadata of a conversation (OpenAI's way)."""
+    metadata = load_metadata(json_body())
+    require_recorded(caller().owner, session_id)
+    with database_session() as session:
+        return head_body(change_conversation(session, caller().owner, session_id, {"metadata": metadata}))
 
 
 @blueprint.delete("/<session_id>")

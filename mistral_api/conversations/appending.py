@@ -25,12 +25,17 @@ _HEAD = ("head_id", "updated_at", "message_count")
 _Key = tuple[str, str]
 
 _NEW = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+_UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
 # In one order always, so that two transactions never wait for each other's rows.
 _OPEN = text(
     "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
     f"SELECT id, owner, session_id, title, to_tsvector('{CONFIGURATION}', title), created_at, updated_at "
     f"FROM {recordset(Conversation, _NEW)} ORDER BY owner, session_id "
-    "ON CONFLICT (owner, session_id) DO UPDATE SET updated_at = greatest(conversations.updated_at, excluded.updated_at)"
+    "ON CONFLICT (owner, session_id) DO UPDATE SET "
+    "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
+    # One that was made empty gets its title now.
+    f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
+    f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
     " RETURNING id, owner, session_id, head_id, updated_at"
 )
 # Upwards from each head to the last answered turn, every stored message that is sent again, and those continued.
@@ -78,7 +83,7 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
     _read(connection, trees, exchanges, chains)
     for exchange in exchanges:
         trees[_key(exchange)].append(exchange, chains[exchange.id])
-    _write(connection, trees.values())
+    write_trees(connection, trees.values())
 
 
 def _key(exchange: Exchange) -> _Key:
@@ -93,7 +98,7 @@ def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, T
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": _title(exchange.messages or []),
+            "title": title_of(exchange.messages or []),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
@@ -135,7 +140,8 @@ def _take(tree: Tree, found: str, node: Node) -> None:
         tree.known[node.chain] = node
 
 
-def _write(connection: Connection, trees: Iterable[Tree]) -> None:
+def write_trees(connection: Connection, trees: Iterable[Tree]) -> None:
+    """Write what was appended to trees whose conversations are locked. Raises sqlalchemy.exc.SQLAlchemyError."""
     rows = [row for tree in trees for row in tree.rows]
     heads = [
         {"id": tree.conversation_id, "head_id": tree.head_id, "updated_at": tree.updated_at,
@@ -146,7 +152,7 @@ def _write(connection: Connection, trees: Iterable[Tree]) -> None:
     connection.execute(_WRITE, {"rows": written(rows), "answered": answered, "trees": written(heads)})
 
 
-def _title(sent: Sequence[dict[str, Any]]) -> str | None:
+def title_of(sent: Sequence[dict[str, Any]]) -> str | None:
     """The beginning of what the user said first."""
     for message in sent:
         said = searchable_text(message.get("content")) if message.get("role") == "user" else None

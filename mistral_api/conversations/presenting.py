@@ -34,6 +34,7 @@ def list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str
 
 def _head(conversation: Conversation) -> dict[str, Any]:
     return {
+        "id": conversation.session_id,
         "object": "conversation",
         "session_id": conversation.session_id,
         "title": conversation.title,

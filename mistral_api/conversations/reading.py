@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, bindparam, select
+from sqlalchemy import Integer, Select, Uuid, bindparam, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards, messages_of
@@ -28,8 +28,20 @@ class Page:
 
 def find_conversation(session: Session, owner: str, session_id: str, param: str = "session_id") -> Conversation:
     """An owner's conversation. Raises NotFound, which names ``param``, also for one that belongs to somebody else."""
-    found = select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
-    conversation = session.scalars(found).one_or_none()
+    return _found(session, _named(owner, session_id), session_id, param)
+
+
+def locked_conversation(session: Session, owner: str, session_id: str) -> Conversation:
+    """An owner's conversation, for this transaction alone to change. Raises NotFound."""
+    return _found(session, _named(owner, session_id).with_for_update(), session_id)
+
+
+def _named(owner: str, session_id: str) -> Select[Conversation]:
+    return select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
+
+
+def _found(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
+    conversation = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
     if conversation is None:
         raise NotFound(f"Conversation with id '{session_id}' not found.", param=param)
     return conversation

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from mistral_api.recording.attachments import is_placeholder
 
 Part = dict[str, Any]
@@ -61,7 +63,14 @@ def input_parts(content: Any) -> list[Part]:
     """A chat message's content as parts of an input item."""
     if not isinstance(content, list):
         return [_input_text(content or "")]
+    if not all(isinstance(part, dict) for part in content):
+        return [_input_text(text) for text in _prompt_texts(content)]
     return [_input_part(part) for part in content]
+
+
+def _prompt_texts(prompt: list[Any]) -> list[str]:
+    """The prompts of a legacy completion: texts, or tokens."""
+    return prompt if all(isinstance(text, str) for text in prompt) else [orjson.dumps(prompt).decode()]
 
 
 def output_parts(content: Any, refusal: str | None) -> list[Part]:

@@ -2,11 +2,11 @@
 
 from mistral_api.schemas.chat import ChatCompletionRequest
 from mistral_api.schemas.completions import CompletionRequest
-from mistral_api.schemas.conversations import load_changes
+from mistral_api.schemas.conversations import ItemsCreation, load_changes, load_creation, load_metadata
 from mistral_api.schemas.loading import load
-from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, StatsQuery
+from mistral_api.schemas.queries import ConversationListQuery, ConversationQuery, ItemListQuery, StatsQuery
 from mistral_api.schemas.sampling import valid_session_id
-from mistral_api.schemas.stored import CompletionListQuery, PageQuery, load_metadata
+from mistral_api.schemas.stored import CompletionListQuery, PageQuery
 
 __all__ = [
     "ChatCompletionRequest",
@@ -14,10 +14,13 @@ __all__ = [
     "CompletionRequest",
     "ConversationListQuery",
     "ConversationQuery",
+    "ItemListQuery",
+    "ItemsCreation",
     "PageQuery",
     "StatsQuery",
     "load",
     "load_changes",
+    "load_creation",
     "load_metadata",
     "valid_session_id",
 ]

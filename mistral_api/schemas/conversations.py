@@ -1,14 +1,15 @@
-"""``PATCH /v1/conversations/{session_id}``."""
+"""Making and changing conversations."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema
+from marshmallow import EXCLUDE, Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import Text
 from mistral_api.schemas.issues import shown
+from mistral_api.schemas.items import MOST_ITEMS_ADDED, Items
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.sampling import Metadata
 
@@ -16,13 +17,41 @@ LONGEST_TITLE = 256
 
 
 class ConversationChanges(Schema):
-    """What of a conversation can be changed; both are optional."""
+    """``PATCH /v1/conversations/{session_id}``: what of a conversation can be changed; both are optional."""
 
     title = Text(1, LONGEST_TITLE)
     metadata = Metadata()
 
 
-_CHANGES = ConversationChanges()
+class ConversationCreation(Schema):
+    """``POST /v1/conversations``."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    items = Items(0, MOST_ITEMS_ADDED)
+    metadata = Metadata()
+
+
+class ConversationUpdate(Schema):
+    """``POST /v1/conversations/{id}``, OpenAI's way to replace the metadata."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    metadata = Metadata()
+
+
+class ItemsCreation(Schema):
+    """``POST /v1/conversations/{id}/items``."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    items = Items(0, MOST_ITEMS_ADDED, required=True)
+
+
+_CHANGES, _CREATION, _UPDATE = ConversationChanges(), ConversationCreation(), ConversationUpdate()
 
 
 def load_changes(body: object) -> dict[str, Any]:
@@ -48,6 +77,24 @@ def load_changes(body: object) -> dict[str, Any]:
     if "metadata" in given and given["metadata"] is None:
         changes["metadata"] = {}
     return changes
+
+
+def load_creation(body: object) -> dict[str, Any]:
+    """``items`` and ``metadata`` of a new conversation, both there. Raises InvalidRequest."""
+    creation = {"items": [], "metadata": {}} | load(_CREATION, body)
+    refuse_nul("metadata", creation["metadata"])
+    return creation
+
+
+def load_metadata(body: object) -> dict[str, str]:
+    """The metadata that replace those before; null is none. Raises InvalidRequest, also where they are missing."""
+    metadata: dict[str, str] = load(_UPDATE, body).get("metadata", {})
+    if isinstance(body, dict) and "metadata" not in body:
+        raise InvalidRequest(
+            "Missing required parameter: 'metadata'.", code="missing_required_parameter", param="metadata"
+        )
+    refuse_nul("metadata", metadata)
+    return metadata
 
 
 def refuse_nul(name: str, value: object) -> None:

@@ -153,6 +153,13 @@ def chosen_names(choice: Any) -> list[str]:
     return [tool["name"] for tool in choice.get("tools", [choice])]
 
 
+def forces_a_call(choice: Any) -> bool:
+    """Whether a valid tool choice demands a call."""
+    if isinstance(choice, dict):
+        return choice["type"] == "function" or choice["mode"] == "required"
+    return bool(choice == "required")
+
+
 class TextOptions(Checked):
     """``{"format": …, "verbosity": …}``; the format is flat, unlike a chat's ``response_format``."""
 

@@ -1,4 +1,4 @@
-"""The arguments of ``GET /v1/responses/{id}`` and of lists of items."""
+"""The arguments of ``GET /v1/responses/{id}`` and of its list of input items."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 from marshmallow import fields
 
-from mistral_api.schemas.fields import check_choice, check_text
 from mistral_api.schemas.issues import refuse
-from mistral_api.schemas.queries import IntegerText, Query
+from mistral_api.schemas.queries import IntegerText, ItemListQuery, Query
 from mistral_api.schemas.response_fields import Includes
 
 
@@ -22,28 +21,9 @@ class BooleanText(fields.Field[bool]):
         return bool(value == "true")
 
 
-class OrderText(fields.Field[str]):
-    """``asc`` or ``desc``."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        check_choice(value, ("asc", "desc"))
-        return str(value)
-
-
-class ItemIdText(fields.Field[str]):
-    """The id of an item; whether there is one is not known here."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        check_text(value, 1, 128)
-        return str(value)
-
-
-class ItemListQuery(Query):
+class InputItemsQuery(ItemListQuery):
     """``GET /v1/responses/{id}/input_items``, newest first unless asked otherwise."""
 
-    limit = IntegerText(1, 100, load_default=20)
-    order = OrderText(load_default="desc")
-    after = ItemIdText()
     include = Includes()
 
 

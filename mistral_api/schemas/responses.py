@@ -19,6 +19,7 @@ from mistral_api.schemas.response_fields import (
     ResponseToolChoice,
     TextOptions,
     chosen_names,
+    forces_a_call,
 )
 from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
 
@@ -80,6 +81,8 @@ class ResponseRequest(GenerationRequest):
     @validates_schema
     def _choice_is_among_tools(self, data: dict[str, Any], **_options: Any) -> None:
         choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
+        if forces_a_call(choice):
+            refuse_endless(data, "tool_choice")
         if choice == "required" and not names:
             refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
         if not set(chosen_names(choice)) <= set(names):

@@ -1,15 +1,14 @@
-"""Stored chat completions: the queries of their lists, and the change of their metadata."""
+"""The queries of lists of stored chat completions and their messages."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, pre_load
+from marshmallow import pre_load
 
 from mistral_api.schemas.conversations import refuse_nul
 from mistral_api.schemas.fields import Choice, Text
-from mistral_api.schemas.loading import load
 from mistral_api.schemas.queries import IntegerText, Query
 from mistral_api.schemas.sampling import Metadata
 
@@ -49,24 +48,3 @@ class CompletionListQuery(PageQuery):
         refuse_nul("metadata", pairs)
         rest = {name: value for name, value in data.items() if not found[name]}
         return rest | {"metadata": pairs} if pairs else rest
-
-
-class MetadataChange(Schema):
-    """The metadata that replaces what an object has."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    metadata = Metadata(required=True)
-
-
-_CHANGE = MetadataChange()
-
-
-def load_metadata(body: object) -> dict[str, str]:
-    """The metadata of ``{"metadata": {…} | null}``; null takes all pairs away. Raises InvalidRequest."""
-    if isinstance(body, dict) and "metadata" in body and body["metadata"] is None:
-        return {}
-    metadata: dict[str, str] = load(_CHANGE, body)["metadata"]
-    refuse_nul("metadata", metadata)
-    return metadata

@@ -23,19 +23,17 @@ _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-def check_function_name(name: Any, path: str) -> None:
-    """Refuse what is no name of a function."""
+def _check_function_name(name: Any, path: str) -> None:
     check_text(name, 1, 64, path)
     if not _NAME.fullmatch(name):
         refuse("invalid_value", "Invalid '{param}': a function's name has letters, digits, '_' and '-' only.", path)
 
 
-def check_function(function: Any, path: str) -> None:
-    """Refuse what is no function: a name, maybe a description, a schema of its parameters, ``strict``."""
+def _check_function(function: Any, path: str) -> None:
     check_object(function, path)
     if "name" not in function:
         refuse_missing(f"{path}.name")
-    check_function_name(function["name"], f"{path}.name")
+    _check_function_name(function["name"], f"{path}.name")
     if function.get("description") is not None:
         check_text(function["description"], path=f"{path}.description")
     if function.get("parameters") is not None:
@@ -64,7 +62,7 @@ class Tools(Checked):
                 refuse("unsupported_value", text, f"{path}.type")
             if "function" not in tool:
                 refuse_missing(f"{path}.function")
-            check_function(tool["function"], f"{path}.function")
+            _check_function(tool["function"], f"{path}.function")
 
 
 class ToolChoice(Checked):
@@ -80,7 +78,7 @@ class ToolChoice(Checked):
         check_choice(value.get("type", ""), ("function",), ".type")
         if not isinstance(value.get("function"), dict) or "name" not in value["function"]:
             refuse_missing(".function.name")
-        check_function_name(value["function"]["name"], ".function.name")
+        _check_function_name(value["function"]["name"], ".function.name")
 
 
 def _check_named_schema(value: Any, path: str = ".json_schema") -> None:
@@ -109,3 +107,7 @@ class ResponseFormat(Checked):
             if "json_schema" not in value:
                 refuse_missing(".json_schema")
             _check_named_schema(value["json_schema"])
+
+
+# The same checks for functions in the flat form of the Responses API.
+check_function, check_function_name = _check_function, _check_function_name

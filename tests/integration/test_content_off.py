@@ -12,6 +12,7 @@ from psycopg2 import sql
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.databases import cursor_on
 from tests.running import Server, data_folder, running_server, wait_for
+from tests.shapes import assert_error_shape
 
 
 def _files_with(folder: Path, marker: bytes) -> list[str]:
@@ -61,6 +62,16 @@ def _wait_until_delivered(server: Server, requests_made: int) -> None:
     wait_for(delivered, "the delivery of every request")
 
 
+def _refuses_items(server: Server, marker: str) -> None:
+    """A conversation can be made, but nothing put on it."""
+    url = f"{server.url}/v1/conversations"
+    made = requests.post(url, json={"metadata": {"topic": "none"}}, timeout=10).json()
+    for path in (url, f"{url}/{made['id']}/items"):
+        answer = requests.post(path, json={"items": [{"role": "user", "content": marker}]}, timeout=10)
+        assert answer.status_code == 400
+        assert_error_shape(answer.json(), code="not_supported", param="items")
+
+
 def test_a_server_without_content_keeps_none_anywhere() -> None:
     """Not even at the level that shows llama.cpp's own log."""
     marker = f"marker-{uuid.uuid4().hex}"
@@ -69,6 +80,7 @@ def test_a_server_without_content_keeps_none_anywhere() -> None:
         with running_server(data_dir, **settings) as server:
             _say(server, marker)
             _wait_until_delivered(server, 9)
+            _refuses_items(server, marker)
             url = start_embedded_postgres(data_dir).url
             assert _tables_with(url, marker) == []
             assert _files_with(data_dir.parent, marker.encode()) == []

@@ -4,7 +4,6 @@ import random
 from typing import Any
 from uuid import UUID
 
-import orjson
 import pytest
 from openai.types.responses import ResponseStreamEvent
 
@@ -78,8 +77,7 @@ def test_reasoning_text_and_calls_follow_one_another_each_closed_before_the_next
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_event_is_as_published_and_numbered_without_a_gap(name: str) -> None:
     told = _told(stream(ANSWERS[name]))
-    for event in told:
-        valid(ResponseStreamEvent, encoded(event).split(b"\ndata: ")[1])  # type: ignore[arg-type]
+    valid(list[ResponseStreamEvent], told)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert _types(told)[:2] == BEGIN
 
@@ -150,8 +148,7 @@ def test_log_probabilities_come_with_the_text_only() -> None:
         chunk(chat_chunks.text("Hi"), logprobs=[token("Hi", 20)]),
     ]
     told = _told(chunks, top_logprobs=1, include=["message.output_text.logprobs"])
-    for event in told:
-        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+    valid(list[ResponseStreamEvent], told)
     plain = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5}
     shown = [plain | {"top_logprobs": [plain]}]
     assert [event["logprobs"] for event in told if "logprobs" in event] == [shown, shown]
@@ -163,8 +160,7 @@ def test_a_response_in_the_background_is_queued_until_it_starts() -> None:
     told = events.begin() + events.start()
     assert _types(told) == ["response.created", "response.queued", "response.in_progress"]
     assert [event["response"]["status"] for event in told] == ["queued", "queued", "in_progress"]
-    for event in told:
-        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+    valid(list[ResponseStreamEvent], told)
 
 
 def test_a_failure_is_told_in_our_words_and_ends_the_response() -> None:
@@ -177,14 +173,13 @@ def test_a_failure_is_told_in_our_words_and_ends_the_response() -> None:
     }  # fmt: skip
     assert (last["type"], last["sequence_number"]) == ("response.failed", len(told) - 1)
     assert last["response"] == events.response
-    for event in told:
-        valid(ResponseStreamEvent, orjson.dumps(event))  # type: ignore[arg-type]
+    valid(list[ResponseStreamEvent], told)
 
 
 def test_a_cancelled_response_ends_its_stream_and_says_so() -> None:
     events = _made(background=True)
     told = [*events.begin(), *events.start(), *events.cancel()]
-    valid(ResponseStreamEvent, orjson.dumps(told[-1]))  # type: ignore[arg-type]
+    valid(list[ResponseStreamEvent], told)
     assert (told[-1]["type"], told[-1]["response"]["status"]) == ("response.incomplete", "cancelled")
     assert events.response["status"] == "cancelled"
 

@@ -1,0 +1,92 @@
+"""Making conversations, and putting messages on them by a client's own hand: nothing was generated.
+
+They are written at once, in the request's own transaction; the journal is for what must not be lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mistral_api.conversations.appending import title_of, write_trees
+from mistral_api.conversations.items import Stored
+from mistral_api.conversations.matching import chains_of
+from mistral_api.conversations.reading import locked_conversation
+from mistral_api.conversations.searching import title_words
+from mistral_api.conversations.tree import Node, Tree
+from mistral_api.exchange import Exchange, without_nul
+from mistral_api.identifiers import new_conversation_id, new_id
+from mistral_api.recording.attachments import without_large_attachments
+from mistral_api.tables.conversation import Conversation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """Messages in chat form that an owner adds, and the id of the request that brings them.
+
+    Attachments larger than ``most_bytes`` are kept as their hash and length.
+    """
+
+    owner: str
+    request_id: str
+    messages: Sequence[dict[str, Any]]
+    most_bytes: int
+
+
+def create_conversation(session: Session, addition: Addition, metadata: dict[str, Any]) -> Conversation:
+    """A new conversation with these messages, if any."""
+    now = datetime.now(UTC)
+    conversation = Conversation(
+        id=new_id(),
+        owner=addition.owner,
+        session_id=new_conversation_id(),
+        attributes=metadata,
+        message_count=0,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(conversation)
+    _add(session, conversation, addition)
+    session.commit()
+    return conversation
+
+
+def add_messages(session: Session, session_id: str, addition: Addition) -> list[Stored]:
+    """Put messages below the newest one of a conversation's current branch. Raises NotFound."""
+    conversation = locked_conversation(session, addition.owner, session_id)
+    stored = _add(session, conversation, addition)
+    session.commit()
+    return stored
+
+
+def _add(session: Session, conversation: Conversation, addition: Addition) -> list[Stored]:
+    messages = without_nul(without_large_attachments(list(addition.messages), addition.most_bytes))
+    if conversation.title is None and conversation.head_id is None:
+        conversation.title = title_of(messages)
+        conversation.search = title_words(conversation.title)
+    session.flush()
+    if not messages:
+        return []
+    # As an exchange that was complete, they are gone on from: see Tree.resume.
+    exchange = Exchange(
+        id=new_id(),
+        created_at=datetime.now(UTC),
+        endpoint="/v1/conversations",
+        owner=addition.owner,
+        client_request_id=addition.request_id,
+        messages=messages,
+    )
+    tree = Tree(conversation.id, conversation.updated_at, _head(session, conversation), conversation.head_id)
+    tree.append(exchange, chains_of(messages))
+    write_trees(session.connection(), [tree])
+    return [Stored(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
+
+
+def _head(session: Session, conversation: Conversation) -> Node | None:
+    row = session.execute(select(Message.id, Message.chain).where(Message.id == conversation.head_id)).one_or_none()
+    return None if row is None else Node(row.id, row.chain.hex)

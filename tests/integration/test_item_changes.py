@@ -1,0 +1,105 @@
+"""What deleting items does to a conversation's tree."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from mistral_api.conversations.item_deleting import delete_item
+from mistral_api.errors import NotFound
+from tests.conversing import (
+    CALLED,
+    CALLS,
+    assert_chained,
+    assistant,
+    create,
+    delete,
+    deliver,
+    ids_of,
+    items_of,
+    texts_of,
+    user,
+)
+from tests.databases import rows_of
+from tests.exchanges import an_exchange, answered, said
+
+
+def test_deleting_a_message_joins_what_stood_around_it(engine: Engine) -> None:
+    one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
+    first, second, _, last = ids_of(engine, one)
+    assert delete(engine, one, second) == 3
+    assert texts_of(engine, one) == ["a", "c", "d"]
+    assert_chained(engine)
+    assert delete(engine, one, last) == 2
+    assert texts_of(engine, one) == ["a", "c"]
+    assert delete(engine, one, first) == 1
+    assert texts_of(engine, one) == ["c"]
+    assert_chained(engine)
+    deliver(engine, an_exchange(one, messages=said("e"), answers=answered("f")))
+    assert texts_of(engine, one) == ["c", "e", "f"]
+
+
+def test_the_last_item_leaves_a_conversation_that_can_be_used_again(engine: Engine) -> None:
+    one = create(engine, [user("a")])
+    assert delete(engine, one, ids_of(engine, one)[0]) == 0
+    assert items_of(engine, one) == ([], False)
+    deliver(engine, an_exchange(one, messages=said("b"), answers=answered("c")))
+    assert texts_of(engine, one) == ["b", "c"]
+
+
+def test_a_client_that_resends_the_history_as_it_is_now_continues_it(engine: Engine) -> None:
+    one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
+    delete(engine, one, ids_of(engine, one)[1])
+    now = [user("a"), user("c"), assistant("d")]
+    deliver(engine, an_exchange(one, messages=[*now, user("e")], answers=answered("f")))
+    assert texts_of(engine, one) == ["a", "c", "d", "e", "f"]
+    assert rows_of(engine, "SELECT count(*) FROM messages") == [(5,)]
+
+
+def test_a_client_that_still_sends_what_was_deleted_starts_a_branch(engine: Engine) -> None:
+    before = [user("a"), assistant("b"), user("c"), assistant("d"), user("e"), assistant("f")]
+    one = create(engine, before)
+    delete(engine, one, ids_of(engine, one)[3])
+    deliver(engine, an_exchange(one, messages=[*before, user("g")], answers=answered("h")))
+    assert texts_of(engine, one) == ["a", "b", "c", "d", "e", "f", "g", "h"]
+    assert rows_of(engine, "SELECT count(*) FROM messages") == [(10,)]
+    assert_chained(engine)
+
+
+def test_every_branch_below_a_deleted_message_is_kept(engine: Engine) -> None:
+    start = [user("a"), assistant("b")]
+    one = create(engine, start)
+    branches = [an_exchange(one, messages=[*start, user(text)], answers=answered(f"re {text}")) for text in "xy"]
+    deliver(engine, *branches)
+    assert delete(engine, one, ids_of(engine, one)[1]) == 5
+    assert texts_of(engine, one) == ["a", "y", "re y"]
+    assert_chained(engine)
+    again = [user("a"), user("x"), assistant("re x"), user("z")]
+    deliver(engine, an_exchange(one, messages=again, answers=answered("re z")))
+    assert texts_of(engine, one) == ["a", "x", "re x", "z", "re z"]
+
+
+def test_the_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None:
+    one = create(engine, [user("Add"), CALLED, user("Go on")])
+    _, thought, said_, *calls, _ = ids_of(engine, one)
+    for item_id in (calls[0], said_, thought, calls[2]):
+        left = ids_of(engine, one)
+        assert delete(engine, one, item_id) == 3
+        assert ids_of(engine, one) == [each for each in left if each != item_id]
+        assert_chained(engine)
+    query = "SELECT content, tool_calls, extra, search FROM messages WHERE role = 'assistant'"
+    assert rows_of(engine, query) == [(None, [CALLS[1] | {"index": 1}], None, None)]
+    assert delete(engine, one, calls[1]) == 2
+    assert texts_of(engine, one) == ["Add", "Go on"]
+
+
+def test_deleting_what_is_not_there_changes_nothing(engine: Engine) -> None:
+    one, two = create(engine, [CALLED]), create(engine, [user("c")])
+    call = ids_of(engine, one)[-1]
+    for item_id in (call[:-1] + "9", *ids_of(engine, two)):
+        with pytest.raises(NotFound):
+            delete(engine, one, item_id)
+    with pytest.raises(NotFound), Session(engine) as session:
+        delete_item(session, "somebody else", one, call)
+    assert len(ids_of(engine, one)) == 5

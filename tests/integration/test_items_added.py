@@ -1,0 +1,128 @@
+"""Messages that clients put on conversations by hand, and how they show."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from mistral_api.conversations.creating import create_conversation
+from mistral_api.conversations.references import resolve_references
+from mistral_api.errors import NotFound
+from tests.conversing import (
+    CALLED,
+    Messages,
+    add,
+    addition,
+    assert_chained,
+    assistant,
+    create,
+    deliver,
+    items_of,
+    texts_of,
+    user,
+)
+from tests.databases import rows_of
+from tests.exchanges import an_exchange, answered, said
+
+
+def test_a_conversation_is_made_with_or_without_messages(engine: Engine) -> None:
+    empty, full = create(engine, [], {"topic": "none"}), create(engine, [user("Hello there"), assistant("Hi")])
+    assert empty.startswith("conv_")
+    query = "SELECT title, metadata, message_count, head_id IS NULL FROM conversations WHERE session_id = :id"
+    assert rows_of(engine, query, id=empty) == [(None, {"topic": "none"}, 0, True)]
+    assert rows_of(engine, query, id=full) == [("Hello there", {}, 2, False)]
+    assert items_of(engine, empty) == items_of(engine, empty, newest_first=True) == ([], False)
+    assert texts_of(engine, full) == ["Hello there", "Hi"]
+    assert_chained(engine)
+
+
+def test_what_is_added_by_hand_is_found_titled_and_gone_on_from(engine: Engine) -> None:
+    one = create(engine, [])
+    add(engine, one, [user("Do you like tea?"), assistant("Very much.")])
+    assert rows_of(engine, "SELECT title FROM conversations") == [("Do you like tea?",)]
+    assert rows_of(engine, "SELECT count(*) FROM messages WHERE search @@ to_tsquery('simple', 'tea')") == [(1,)]
+    assert rows_of(engine, "SELECT DISTINCT request_id, status FROM messages") == [("a-request", "complete")]
+    deliver(engine, an_exchange(one, messages=said("Why?"), answers=answered("It is warm.")))
+    add(engine, one, [user("And coffee?")])
+    deliver(engine, an_exchange(one, messages=said("Well?"), answers=answered("Yes.")))
+    history = ["Do you like tea?", "Very much.", "Why?", "It is warm.", "And coffee?", "Well?", "Yes."]
+    assert texts_of(engine, one) == history
+    assert_chained(engine)
+
+
+def test_a_conversation_made_empty_gets_its_title_from_its_first_exchange(engine: Engine) -> None:
+    one = create(engine, [])
+    deliver(engine, *(an_exchange(one, messages=said(text), answers=answered("Yes")) for text in ("First", "Second")))
+    assert rows_of(engine, "SELECT title, search IS NOT NULL FROM conversations") == [("First", True)]
+
+
+def test_a_client_that_resends_what_was_added_by_hand_adds_only_the_tail(engine: Engine) -> None:
+    history = [user("Do you like tea?"), assistant("Very much.")]
+    one = create(engine, history)
+    deliver(engine, an_exchange(one, messages=[*history, user("Why?")], answers=answered("It is warm.")))
+    assert texts_of(engine, one) == ["Do you like tea?", "Very much.", "Why?", "It is warm."]
+    assert rows_of(engine, "SELECT count(*) FROM messages") == [(4,)]
+
+
+def test_what_was_never_answered_stays_before_what_is_added_by_hand(engine: Engine) -> None:
+    deliver(
+        engine,
+        an_exchange("one", messages=said("a"), answers=answered("b")),
+        an_exchange("one", messages=said("lost"), answer_status="failed", status=503),
+    )
+    add(engine, "one", [assistant("by hand")])
+    deliver(engine, an_exchange("one", messages=said("c"), answers=answered("d")))
+    assert texts_of(engine, "one") == ["a", "b", "lost", "by hand", "c", "d"]
+
+
+def test_what_postgresql_cannot_hold_and_large_attachments_are_replaced(engine: Engine) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100}}
+    with Session(engine) as session:
+        messages: Messages = [user("nul \0"), {"role": "user", "content": [{"type": "text", "text": "\0"}, image]}]
+        create_conversation(session, addition(messages, most_bytes=50), {})
+    first, second = [content for (content,) in rows_of(engine, "SELECT content FROM messages ORDER BY sequence")]
+    assert (first, second[0]["text"]) == ("nul \ufffd", "\ufffd")
+    assert second[1]["image_url"]["url"].startswith("data:image/png;omitted;length=122;")
+
+
+def test_interrupted_answers_are_incomplete_items(engine: Engine) -> None:
+    deliver(engine, an_exchange("one", messages=said("a"), answers=answered("b"), answer_status="interrupted"))
+    assert [item["status"] for item in items_of(engine, "one")[0]] == ["completed", "incomplete"]
+
+
+def test_references_become_the_items_they_name_for_their_owner_alone(engine: Engine) -> None:
+    one = create(engine, [user("a"), CALLED])
+    items, _ = items_of(engine, one)
+    sent = [{"id": items[0]["id"]}, user("b"), {"type": "item_reference", "id": items[-1]["id"]}]
+    with Session(engine) as session:
+        assert resolve_references(session, "local", sent, "input") == [items[0], user("b"), items[-1]]
+        with pytest.raises(NotFound) as missing:
+            resolve_references(session, "somebody else", sent, "input")
+        assert missing.value.param == "input[0].id"
+
+
+def test_prompts_of_legacy_completions_show_as_texts(engine: Engine) -> None:
+    for name, prompt in (("texts", ["a", "b"]), ("tokens", [1, 2, 3])):
+        deliver(engine, an_exchange(name, messages=[user("") | {"content": prompt}], answers=answered("x")))
+    shown = [[part["text"] for part in items_of(engine, name)[0][0]["content"]] for name in ("texts", "tokens")]
+    assert shown == [["a", "b"], ["[1,2,3]"]]
+
+
+def test_what_is_added_at_the_same_time_is_one_branch(engine: Engine) -> None:
+    one = create(engine, [])
+
+    def add_and_say(number: int) -> None:
+        for turn in range(5):
+            add(engine, one, [user(f"by hand {number} {turn}")])
+            exchange = an_exchange(one, messages=said(f"chat {number} {turn}"), answers=answered("yes"))
+            deliver(engine, exchange)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add_and_say, range(4)))
+    texts = texts_of(engine, one)
+    assert len(texts) == 60
+    assert len({text for text in texts if text != "yes"}) == 40
+    assert_chained(engine)
