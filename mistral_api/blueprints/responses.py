@@ -12,7 +12,7 @@ from mistral_api.items.outgoing import item_list
 from mistral_api.items.paging import page_of
 from mistral_api.responses.input_items import input_items
 from mistral_api.schemas import load
-from mistral_api.schemas.queries import InputItemsQuery, ResponseQuery
+from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery, joined_arguments
 from mistral_api.services import services
 
 blueprint = guard(Blueprint("responses", __name__, url_prefix="/v1/responses"))
@@ -35,7 +35,7 @@ def count_input_tokens() -> dict[str, Any]:
 @blueprint.get("/<response_id>")
 def retrieve(response_id: str) -> Response:
     """A response as it is now, or the events of one in the background."""
-    query = load(_QUERY, request.args.to_dict())
+    query = load(_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     if query["stream"]:
         after = query.get("starting_after", -1)
         return event_stream(services().responder.follow(caller().owner, response_id, after))
@@ -60,7 +60,7 @@ def cancel(response_id: str) -> Response:
 @blueprint.get("/<response_id>/input_items")
 def list_input_items(response_id: str) -> dict[str, Any]:
     """What a response was asked with, as items, the newest first unless asked otherwise."""
-    query = load(_ITEMS_QUERY, request.args.to_dict())
+    query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     asked = services().responses.asked(caller().owner, response_id)
     items = input_items([message for _, message in asked], [message_id for message_id, _ in asked])
     return item_list(*page_of(items, query))

@@ -14,7 +14,6 @@ from uuid import UUID
 from mistral_api.errors import ApiError, Unavailable, internal_error
 from mistral_api.exchange import Exchange
 from mistral_api.generation.asked import Asked
-from mistral_api.generation.endpoints import Endpoint
 from mistral_api.generation.reporting import recognisable_seed, tell_supervisor
 from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
@@ -38,7 +37,7 @@ Finish = Callable[[Ending], dict[str, Any] | None]
 class OpenExchange:
     """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
 
-    def __init__(self, recorder: Recorder, reports: ReportWriter | None, endpoint: Endpoint, asked: Asked) -> None:
+    def __init__(self, recorder: Recorder, reports: ReportWriter | None, path: str, asked: Asked) -> None:
         self._recorder = recorder
         self._reports = reports
         # What the model server is asked to use, where the request leaves it to us.
@@ -54,7 +53,7 @@ class OpenExchange:
         self.record = Exchange(
             id=asked.request_id,
             created_at=datetime.now(UTC),
-            endpoint=endpoint.path,
+            endpoint=path,
             owner=asked.caller.owner,
             client_address=asked.caller.address,
             client_request_id=asked.client_request_id,

@@ -9,13 +9,14 @@ import orjson
 
 from mistral_api.errors import ModelServerFailed
 from mistral_api.generation.asked import Asked
-from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
+from mistral_api.generation.endpoints import CHAT, Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.keeping import keep_completion
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
+from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
 from mistral_api.inference.stream import EventStream
@@ -52,15 +53,29 @@ class Generator:
 
     def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
-        exchange = OpenExchange(self._recorder, self._reports, endpoint, asked)
+        exchange = self.exchange(endpoint.path, asked)
         with exchange.recorded():
             return self._generate(endpoint, asked, exchange)
 
+    def exchange(self, path: str, asked: Asked) -> OpenExchange:
+        """The exchange of a request to an endpoint, open until it is told how it ended."""
+        return OpenExchange(self._recorder, self._reports, path, asked)
+
+    def served(self, model: str | None) -> str | None:
+        """The model that answers, where it is known. Raises NotFound for one that is not served."""
+        self._catalogue.check(model)
+        return model or self._catalogue.default()
+
+    def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> EventStream:
+        """The answer to a valid chat payload, streamed whatever the model server is. Raises our exceptions."""
+        sent = upstream_payload(payload | {"stream": True}, ours=self._server.supervised, seed=exchange.seed)
+        sent["messages"] = self._prompts.fitted(sent["messages"], call)
+        return EventStream(self._server.generate(CHAT.path, sent, call), show_progress=False)
+
     def _generate(self, endpoint: Endpoint, asked: Asked, exchange: OpenExchange) -> Given:
         payload = load(endpoint.schema, asked.body)
-        self._catalogue.check(payload.get("model"))
+        model = self.served(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
-        model = payload.get("model") or self._catalogue.default()
         if endpoint.chat and payload.get("store"):
             keep_completion(exchange, payload, session_id)
         exchange.begin(payload, session_id, model, endpoint.messages(payload))

@@ -78,17 +78,17 @@ class LiveResponse:
 
     def follow(self, after: int = -1) -> Iterator[bytes]:
         """The events after that sequence number, as they come, to the last one."""
-        sent = after + 1
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self.ended or len(self._events) > sent, timeout=PING_SECONDS)
-                events, ended = self._events[sent:], self.ended
-            if not events and not ended:
-                yield _PING
-            yield from events
+        sent, ended = after + 1, False
+        while not ended:
+            events, ended = self._since(sent)
             sent += len(events)
-            if ended:
-                return
+            yield from events or ([] if ended else [_PING])
+
+    def _since(self, number: int) -> tuple[list[bytes], bool]:
+        """The events from that number on, waited for a while, and whether they are the last ones."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
+            return self._events[number:], self.ended
 
     def _tell(self, events: list[bytes]) -> None:
         with self._changed:

@@ -9,7 +9,6 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.asked import Asked
-from mistral_api.generation.endpoints import CHAT, RESPONSES
 from mistral_api.generation.service import Generator
 from mistral_api.inference.cancellation import Call
 from mistral_api.responses.background import Background, LiveResponse
@@ -22,6 +21,7 @@ from mistral_api.schemas import load
 from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
 from mistral_api.stored.response_store import ResponseStore
 
+PATH = "/v1/responses"
 _REQUEST, _COUNTED = ResponseRequest(), InputTokensRequest()
 # How long a cancelled response may take to end before its client is told what it is now.
 CANCEL_SECONDS = 5.0
@@ -63,14 +63,14 @@ class Responder:
 
     def respond(self, asked: Asked) -> Responded:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
-        exchange = self._generator.exchange(RESPONSES, asked)
+        exchange = self._generator.exchange(PATH, asked)
         with exchange.recorded():
             ready = self._prepare(load(_REQUEST, asked.body), asked)
             in_background = bool(ready.request.get("background"))
             call = Call() if in_background else asked.call
             messages = self._contexts.fitted(ready, call)
             payload = ready.payload(messages)
-            run = Run(ready, exchange, partial(self._generator.stream, CHAT, payload, exchange, call))
+            run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
             if in_background:
                 self._background.require_room()
             run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
