@@ -35,7 +35,7 @@ def _serving(told: list[Event]) -> Iterator[OpenAI]:
     """A client of a server that answers every request with these events."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
