@@ -156,7 +156,7 @@ def chosen_names(choice: Any) -> list[str]:
 def forces_a_call(choice: Any) -> bool:
     """Whether a valid tool choice demands a call."""
     if isinstance(choice, dict):
-        return choice["type"] == "function" or choice["mode"] == "required"
+        return bool(choice["type"] == "function" or choice["mode"] == "required")
     return bool(choice == "required")
 
 

@@ -1,0 +1,61 @@
+"""Response events made from what the real model server sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+import requests
+from openai.types.responses import ResponseStreamEvent
+
+from mistral_api.generation.endpoints import upstream_payload
+from mistral_api.identifiers import new_id
+from mistral_api.inference.events import event_data, split_events
+from mistral_api.responses.asking import chat_payload
+from mistral_api.responses.body import opened
+from mistral_api.responses.events import ResponseEvents
+from mistral_api.schemas import load
+from mistral_api.schemas.responses import ResponseRequest
+from tests.published import valid
+from tests.running import Server
+
+Event = dict[str, Any]
+SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+
+
+def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
+    """All events of a response to these words."""
+    request = load(ResponseRequest(), {"temperature": 0, "max_output_tokens": 16, "input": "Say hi."} | asked)
+    payload = chat_payload(request, [{"role": "user", "content": request["input"]}])
+    address = f"{server.model_url}/v1/chat/completions"
+    answer = http.post(address, json=upstream_payload(payload, ours=True), timeout=60)
+    assert answer.status_code == 200, answer.text
+    events = ResponseEvents(opened(request, "resp_1", 1795572458, "smol"), new_id())
+    told = events.begin()
+    for chunk in filter(None, map(event_data, split_events(answer.content))):
+        told += events.chunk(chunk)
+    told += events.complete()
+    valid(list[ResponseStreamEvent], told)
+    return told
+
+
+def test_text_with_its_log_probabilities(server: Server, http: requests.Session) -> None:
+    told = _told(server, http, top_logprobs=2, include=["message.output_text.logprobs"])
+    final = told[-1]["response"]
+    deltas = [event for event in told if event["type"] == "response.output_text.delta"]
+    part = final["output"][0]["content"][0]
+    assert part["text"] == "".join(event["delta"] for event in deltas) != ""
+    assert part["logprobs"] == [each for event in deltas for each in event["logprobs"]]
+    assert {len(each["top_logprobs"]) for each in part["logprobs"]} == {2}
+    assert final["usage"]["output_tokens"] == 16
+    assert final["usage"]["input_tokens"] > 0
+    assert (told[-1]["type"], final["output"][0]["status"]) == ("response.incomplete", "incomplete")
+
+
+@pytest.mark.parametrize("strict", [True, None])
+def test_a_format_binds_the_answer(server: Server, http: requests.Session, strict: bool | None) -> None:
+    text = {"format": {"type": "json_schema", "name": "number", "schema": SCHEMA, "strict": strict}}
+    told = _told(server, http, text=text, max_output_tokens=40)
+    assert told[-1]["type"] == "response.completed"
+    assert orjson.loads(told[-1]["response"]["output"][0]["content"][0]["text"])["n"] in (1, 2)

@@ -1,0 +1,96 @@
+"""The chat completion that a Responses request becomes; each is one that our own chat endpoint takes."""
+
+from typing import Any
+
+import pytest
+
+from mistral_api.responses.asking import chat_payload
+from mistral_api.schemas import ChatCompletionRequest, load
+from mistral_api.schemas.responses import ResponseRequest
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True, "description": None}
+HEAR = {"type": "function", "name": "hear", "parameters": None}
+ASKED_LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}, "strict": True}}
+ASKED_HEAR = {"type": "function", "function": {"name": "hear"}}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+def _asked(**request: Any) -> dict[str, Any]:
+    """What is asked, without the messages; it has to be a valid chat completion request."""
+    payload = chat_payload(load(ResponseRequest(), {"input": "Hello", **request}), MESSAGES)
+    assert load(ChatCompletionRequest(), payload) == payload
+    assert payload.pop("messages") == MESSAGES
+    return payload
+
+
+def test_a_plain_request_asks_with_its_messages_alone() -> None:
+    assert _asked() == {}
+
+
+def test_what_only_concerns_the_response_is_left_out_and_what_the_model_server_knows_is_kept() -> None:
+    ours = {"instructions": "x", "store": True, "metadata": {"a": "b"}, "truncation": "auto", "background": True,
+            "include": [], "previous_response_id": "resp_1", "user": "ada", "service_tier": "auto",
+            "prompt_cache_key": "x", "safety_identifier": "x", "max_tool_calls": 2, "text": {"verbosity": "low"},
+            "prompt": None, "messages": None, "use_history": False}  # fmt: skip
+    kept = {"model": "smol", "temperature": 0.5, "top_p": 0.9, "parallel_tool_calls": False, "min_p": 0.1, "seed": 3,
+            "stop": ["END"], "presence_penalty": 1, "an_unknown_field": [1]}  # fmt: skip
+    assert _asked(**ours, **kept) == kept
+
+
+def test_limits_effort_and_streaming_have_other_names_there() -> None:
+    assert _asked(max_output_tokens=20, reasoning={"effort": "low", "summary": "auto"}) == {
+        "max_completion_tokens": 20,
+        "reasoning_effort": "low",
+    }
+    streamed = _asked(stream=True, stream_options={"include_obfuscation": False})
+    assert streamed == {"stream": True, "stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools", "asked"),
+    [
+        (None, [ASKED_LOOK, ASKED_HEAR], None),
+        ("auto", [ASKED_LOOK, ASKED_HEAR], "auto"),
+        ("required", [ASKED_LOOK, ASKED_HEAR], "required"),
+        ({"type": "function", "name": "hear"}, [ASKED_LOOK, ASKED_HEAR],
+         {"type": "function", "function": {"name": "hear"}}),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "hear"}]},
+         [ASKED_HEAR], "required"),
+    ],
+    ids=["none-given", "auto", "required", "named", "allowed"],
+)  # fmt: skip
+def test_tools_are_nested_and_the_choice_among_them_is_kept(choice: Any, tools: list[Any], asked: Any) -> None:
+    payload = _asked(tools=[LOOK, HEAR], tool_choice=choice)
+    assert (payload["tools"], payload.get("tool_choice")) == (tools, asked)
+
+
+def test_without_tools_there_is_no_choice() -> None:
+    assert _asked(tools=[], tool_choice="auto") == {}
+
+
+@pytest.mark.parametrize(
+    ("text_format", "asked"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "json_object"}),
+        ({"type": "json_schema", "name": "it", "schema": SCHEMA, "strict": True, "description": None},
+         {"type": "json_schema", "json_schema": {"name": "it", "schema": SCHEMA, "strict": True}}),
+    ],
+    ids=["text", "object", "schema"],
+)  # fmt: skip
+def test_the_format_of_the_text_becomes_that_of_the_response(text_format: Any, asked: Any) -> None:
+    assert _asked(text={"format": text_format}).get("response_format") == asked
+
+
+@pytest.mark.parametrize(
+    ("request_", "most"),
+    [
+        ({"include": ["message.output_text.logprobs"]}, 1),
+        ({"top_logprobs": 3}, 3),
+        ({"include": ["message.output_text.logprobs"], "top_logprobs": 20}, 20),
+    ],
+    ids=["included", "top", "both"],
+)
+def test_log_probabilities_are_asked_for_where_the_answer_is_to_hold_them(request_: Any, most: int) -> None:
+    assert _asked(**request_) == {"logprobs": True, "top_logprobs": most}

@@ -1,0 +1,190 @@
+"""What a Responses request and its queries may hold, and the one clear refusal of everything else."""
+
+import copy
+from typing import Any
+
+import pytest
+from marshmallow import Schema
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas import load
+from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery, joined_arguments
+from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
+
+SCHEMA = ResponseRequest()
+TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}
+FORMAT = {"type": "json_schema", "name": "it", "schema": {"type": "object"}, "strict": True, "description": "x"}
+FULL: dict[str, Any] = {
+    "model": "smol",
+    "input": [
+        {"role": "developer", "content": "Be brief."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What is this?"}]},
+        {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "a cat"},
+    ],
+    "instructions": "Speak French.",
+    "conversation": "conv_1",
+    "background": True,
+    "store": True,
+    "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
+    "tools": [TOOL],
+    "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "look"}]},
+    "parallel_tool_calls": False,
+    "max_tool_calls": 3,
+    "max_output_tokens": 16,
+    "top_logprobs": 20,
+    "temperature": 2,
+    "top_p": 0,
+    "text": {"format": FORMAT, "verbosity": "high"},
+    "reasoning": {"effort": "none", "summary": "auto"},
+    "truncation": "auto",
+    "metadata": {"key": "value"},
+    "service_tier": "auto",
+    "stream": True,
+    "stream_options": {"include_obfuscation": False},
+    "user": "ada",
+    "min_p": 0.05,
+    "an_unknown_field": {"nested": [None, 1, "x"]},
+}
+
+
+def _refusal(payload: object, schema: Schema = SCHEMA) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        load(schema, payload)
+    return caught.value
+
+
+def test_a_good_request_passes_unchanged_unknown_fields_included() -> None:
+    before = copy.deepcopy(FULL)
+    assert load(SCHEMA, FULL) == before == FULL
+    assert load(InputTokensRequest(), FULL) == before
+
+
+def test_a_conversation_is_named_by_its_id_alone_or_in_an_object() -> None:
+    assert load(SCHEMA, {"conversation": {"id": "conv_1"}}) == {"conversation": "conv_1"}
+    assert load(SCHEMA, {"conversation": "any-session:1"}) == {"conversation": "any-session:1"}
+
+
+def test_nulls_and_fields_of_chat_that_ask_for_nothing_do_not_matter() -> None:
+    assert load(SCHEMA, {"input": "", "temperature": None, "tools": None, "conversation": None}) == {"input": ""}
+    load(SCHEMA, {"input": "x", "messages": None, "functions": [], "use_history": False, "context_management": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "param"),
+    [
+        ({"input": 3}, "invalid_type", "input"),
+        ({"input": [{"role": "robot", "content": "x"}]}, "invalid_value", "input[0].role"),
+        ({"input": []}, "empty_array", "input"),
+        ({"input": None}, "missing_required_parameter", "input"),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "unsupported_value", "input[0].type"),
+        ({"previous_response_id": "msg_1"}, "invalid_value", "previous_response_id"),
+        ({"previous_response_id": 1}, "invalid_type", "previous_response_id"),
+        ({"conversation": []}, "invalid_type", "conversation"),
+        ({"conversation": {}}, "missing_required_parameter", "conversation.id"),
+        ({"conversation": {"id": "a b"}}, "invalid_value", "conversation.id"),
+        ({"conversation": ""}, "invalid_value", "conversation"),
+        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "mutually_exclusive_parameters", "conversation"),
+        ({"conversation": "conv_1", "session_id": "a"}, "mutually_exclusive_parameters", "session_id"),
+        ({"background": True, "store": False}, "invalid_value", "background"),
+        ({"background": "yes"}, "invalid_type", "background"),
+        ({"include": ["everything"]}, "invalid_value", "include[0]"),
+        ({"include": "message.output_text.logprobs"}, "invalid_type", "include"),
+        ({"tools": [TOOL, {"type": "web_search"}]}, "unsupported_value", "tools[1].type"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "unsupported_value", "tools[0].type"),
+        ({"tools": [{"type": "custom", "name": "x"}]}, "unsupported_value", "tools[0].type"),
+        ({"tools": [{"type": 1}]}, "invalid_type", "tools[0].type"),
+        ({"tools": [{"name": "look"}]}, "missing_required_parameter", "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
+        ({"tools": [{"type": "function", "function": {"name": "look"}}]}, "missing_required_parameter",
+         "tools[0].name"),
+        ({"tools": [TOOL | {"parameters": "none"}]}, "invalid_type", "tools[0].parameters"),
+        ({"tool_choice": "maybe"}, "invalid_value", "tool_choice"),
+        ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        ({"tool_choice": {"type": "web_search"}}, "unsupported_value", "tool_choice.type"),
+        ({"tool_choice": {"type": "function", "name": "hear"}, "tools": [TOOL]}, "invalid_value", "tool_choice"),
+        ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "missing_required_parameter", "tool_choice.name"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "missing_required_parameter",
+         "tool_choice.tools"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}}, "unsupported_value",
+         "tool_choice.tools[0].type"),
+        ({"tool_choice": "required", "tools": [TOOL], "ignore_eos": True}, "mutually_exclusive_parameters",
+         "ignore_eos"),
+        ({"max_output_tokens": 15}, "integer_below_min_value", "max_output_tokens"),
+        ({"top_logprobs": 21}, "integer_above_max_value", "top_logprobs"),
+        ({"n": 2}, "integer_above_max_value", "n"),
+        ({"temperature": 2.1}, "decimal_above_max_value", "temperature"),
+        ({"truncation": "oldest"}, "invalid_value", "truncation"),
+        ({"text": {"format": {"type": "xml"}}}, "invalid_value", "text.format.type"),
+        ({"text": {"format": {"type": "json_schema", "name": "it"}}}, "missing_required_parameter",
+         "text.format.schema"),
+        ({"text": {"format": FORMAT | {"schema": []}}}, "invalid_type", "text.format.schema"),
+        ({"text": {"format": FORMAT}, "ignore_eos": True}, "mutually_exclusive_parameters", "ignore_eos"),
+        ({"text": {"verbosity": "chatty"}}, "invalid_value", "text.verbosity"),
+        ({"reasoning": {"effort": "much"}}, "invalid_value", "reasoning.effort"),
+        ({"metadata": {"a": 1}}, "invalid_type", "metadata.a"),
+        ({"stream_options": {"include_obfuscation": True}}, "invalid_value", "stream_options"),
+        ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "unsupported_parameter", "messages"),
+        ({"max_tokens": 300}, "unsupported_parameter", "max_tokens"),
+        ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format"),
+        ({"context_management": [{"type": "compaction"}]}, "unsupported_parameter", "context_management"),
+    ],
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_is_wrong_is_named(changes: dict[str, Any], code: str, param: str) -> None:
+    refusal = _refusal({"input": "Hello"} | changes)
+    assert (refusal.status, refusal.code, refusal.param) == (400, code, param)
+    assert param in refusal.message
+
+
+def test_a_hosted_tool_is_refused_with_what_this_server_has() -> None:
+    refusal = _refusal({"input": "x", "tools": [{"type": "web_search"}]})
+    assert refusal.message == (
+        "Unsupported value for 'tools[0].type': 'web_search'. This server has function tools only."
+    )
+
+
+def test_nothing_to_answer_is_refused_and_a_past_is_enough() -> None:
+    assert _refusal({"model": "smol"}).code == "missing_required_parameter"
+    assert _refusal({"instructions": "x"}, InputTokensRequest()).param == "input"
+    load(SCHEMA, {"previous_response_id": "resp_1"})
+    load(SCHEMA, {"conversation": "conv_1", "input": []})
+
+
+def test_queries_have_defaults_and_take_include_in_both_spellings() -> None:
+    assert load(InputItemsQuery(), {}) == {"limit": 20, "order": "desc"}
+    assert load(ResponseQuery(), {}) == {"stream": False}
+    arguments = {
+        "include": ["message.input_image.image_url"],
+        "include[]": ["message.output_text.logprobs"],
+        "limit": ["3"],
+        "after": ["msg_1"],
+        "order": ["asc"],
+    }
+    assert load(InputItemsQuery(), joined_arguments(arguments)) == {
+        "include": ["message.input_image.image_url", "message.output_text.logprobs"],
+        "limit": 3,
+        "after": "msg_1",
+        "order": "asc",
+    }
+    asked = joined_arguments({"stream": ["true"], "starting_after": ["7"]})
+    assert load(ResponseQuery(), asked) == {"stream": True, "starting_after": 7}
+
+
+@pytest.mark.parametrize(
+    ("schema", "name", "value", "code"),
+    [
+        (InputItemsQuery(), "limit", "0", "integer_below_min_value"),
+        (InputItemsQuery(), "limit", "101", "integer_above_max_value"),
+        (InputItemsQuery(), "order", "up", "invalid_value"),
+        (InputItemsQuery(), "include", ["everything"], "invalid_value"),
+        (ResponseQuery(), "stream", "yes", "invalid_type"),
+        (ResponseQuery(), "starting_after", "-1", "integer_below_min_value"),
+    ],
+    ids=["limit-0", "limit-101", "order", "include", "stream", "starting_after"],
+)
+def test_bad_arguments_are_refused(schema: Schema, name: str, value: Any, code: str) -> None:
+    refusal = _refusal({name: value}, schema)
+    assert refusal.code == code
+    assert str(refusal.param).startswith(name)
