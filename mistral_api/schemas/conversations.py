@@ -70,7 +70,7 @@ def load_changes(body: object) -> dict[str, Any]:
             )
     changes = load(_CHANGES, body)
     for name, value in changes.items():
-        _refuse_nul(name, value)
+        refuse_nul(name, value)
     given: dict[str, Any] = body if isinstance(body, dict) else {}
     if "title" in given and given["title"] is None:
         changes["title"] = None
@@ -82,7 +82,7 @@ def load_changes(body: object) -> dict[str, Any]:
 def load_creation(body: object) -> dict[str, Any]:
     """``items`` and ``metadata`` of a new conversation, both there. Raises InvalidRequest."""
     creation = {"items": [], "metadata": {}} | load(_CREATION, body)
-    _refuse_nul("metadata", creation["metadata"])
+    refuse_nul("metadata", creation["metadata"])
     return creation
 
 
@@ -93,11 +93,11 @@ def load_metadata(body: object) -> dict[str, str]:
         raise InvalidRequest(
             "Missing required parameter: 'metadata'.", code="missing_required_parameter", param="metadata"
         )
-    _refuse_nul("metadata", metadata)
+    refuse_nul("metadata", metadata)
     return metadata
 
 
-def _refuse_nul(name: str, value: object) -> None:
+def refuse_nul(name: str, value: object) -> None:
     """PostgreSQL keeps no NUL character."""
     texts = [value] if isinstance(value, str) else []
     if isinstance(value, dict):
