@@ -41,7 +41,9 @@ def _named(owner: str, session_id: str) -> Select[Conversation]:
 
 
 def _found(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
-    conversation = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    # PostgreSQL knows no NUL character, and cannot be asked for one.
+    rows = session.scalars(query, execution_options={"populate_existing": True}) if "\0" not in session_id else None
+    conversation = rows.one_or_none() if rows is not None else None
     if conversation is None:
         raise NotFound(f"Conversation with id '{session_id}' not found.", param=param)
     return conversation

@@ -181,6 +181,7 @@ HEX = "0" * 32
         ("POST", "/conv_nowhere", {"metadata": {}}, 404, "not_found", "session_id"),
         ("POST", "/conv_nowhere/items", {"items": []}, 404, "not_found", "session_id"),
         ("GET", "/conv_nowhere/items", None, 404, "not_found", "session_id"),
+        ("GET", "/%00/items", None, 404, "not_found", "session_id"),
         ("GET", f"/conv_nowhere/items/msg_{HEX}", None, 404, "not_found", "session_id"),
         ("DELETE", f"/conv_nowhere/items/msg_{HEX}", None, 404, "not_found", "session_id"),
     ],
