@@ -1,10 +1,13 @@
-"""Identifiers that sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
+"""Identifiers: most sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
 
 from __future__ import annotations
 
 import secrets
+import string
 import time
 from uuid import UUID
+
+_ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 def new_id() -> UUID:
@@ -18,3 +21,8 @@ def new_id() -> UUID:
 def new_session_id() -> str:
     """The id of a session that the client did not name."""
     return f"sess_{new_id().hex}"
+
+
+def new_tool_call_id() -> str:
+    """The id of a tool call: nine letters and digits, which is what Mistral's chat templates demand of it."""
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(9))
