@@ -40,7 +40,7 @@ SOUND: list[dict[str, Any]] = [
 def test_a_contradiction_is_refused_by_its_place(schema: dict[str, Any], place: str) -> None:
     with pytest.raises(ValidationError) as refused:
         refuse_contradictions(schema, ".schema")
-    issue: Any = refused.value.messages[0]  # type: ignore[index]
+    issue: Any = refused.value.messages[0]
     assert (issue.code, issue.path) == ("invalid_json_schema", f".schema{place}")
 
 
