@@ -1,13 +1,15 @@
-"""Identifiers that sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
+"""Identifiers: most sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
 
 from __future__ import annotations
 
 import secrets
+import string
 import time
 from uuid import UUID
 
 # What the ids of sessions begin with that no client chose.
 MADE_SESSION = "sess_"
+_ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 def new_id() -> UUID:
@@ -26,3 +28,8 @@ def new_session_id() -> str:
 def new_conversation_id() -> str:
     """The id of a session that is made before anything is said in it, in OpenAI's form."""
     return f"conv_{new_id().hex}"
+
+
+def new_tool_call_id() -> str:
+    """The id of a tool call: nine letters and digits, which is what Mistral's chat templates demand of it."""
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(9))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
-from mistral_api.errors import ModelServerFailed
+from mistral_api.errors import ModelServerFailed, ModelServerRefused
 from mistral_api.generation.asked import Asked
-from mistral_api.generation.endpoints import CHAT, Endpoint, upstream_payload, wants_usage
+from mistral_api.generation.endpoints import CHAT, Endpoint, wants_usage
 from mistral_api.generation.keeping import keep_completion
 from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.places import name_place
+from mistral_api.generation.planning import Engine, Plan, planned
 from mistral_api.generation.prompts import Prompts
-from mistral_api.generation.streaming import StreamRelay
+from mistral_api.generation.streaming import Stream, StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
+from mistral_api.inference.reshaping.stream import ReshapedStream
 from mistral_api.inference.stream import EventStream
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
@@ -50,6 +54,8 @@ class Generator:
         self._server = server
         self._catalogue = catalogue
         self._recorder = recorder
+        ours = server.supervised
+        self._engine = Engine(ours, lambda: ours or catalogue.is_llama_cpp(), server.slots)
 
     def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
@@ -66,11 +72,10 @@ class Generator:
         self._catalogue.check(model)
         return model or self._catalogue.default()
 
-    def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> EventStream:
-        """The answer to a valid chat payload, streamed whatever the model server is. Raises our exceptions."""
-        sent = upstream_payload(payload | {"stream": True}, ours=self._server.supervised, seed=exchange.seed)
-        sent["messages"] = self._prompts.fitted(sent["messages"], call)
-        return EventStream(self._server.generate(CHAT.path, sent, call), show_progress=False)
+    def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Stream:
+        """The answer to a valid chat payload, streamed whatever the payload says. Raises our exceptions."""
+        plan = self._planned(CHAT, payload | {"stream": True}, exchange, call)
+        return self._streamed(CHAT, plan, call, show_progress=False)
 
     def _generate(self, endpoint: Endpoint, asked: Asked, exchange: OpenExchange) -> Given:
         payload = load(endpoint.schema, asked.body)
@@ -79,20 +84,43 @@ class Generator:
         if endpoint.chat and payload.get("store"):
             keep_completion(exchange, payload, session_id)
         exchange.begin(payload, session_id, model, endpoint.messages(payload))
-        ours = self._server.supervised
-        sent = upstream_payload(payload, ours=ours, seed=exchange.seed)
+        plan = self._planned(endpoint, payload, exchange, asked.call)
+        try:
+            if not plan.streamed:
+                answer = self._server.generate(endpoint.path, plan.requests[0], asked.call)
+                return Given(session_id, _whole(answer, exchange, session_id))
+            show_progress = bool(payload.get("return_progress"))
+            stream = self._streamed(endpoint, plan, asked.call, show_progress=show_progress)
+            if not payload.get("stream"):
+                return Given(session_id, _assembled(stream, exchange, session_id, chat=endpoint.chat))
+            return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
+        except ModelServerRefused as error:
+            name_place(error, payload, forced=plan.forced is not None)
+            raise
+
+    def _planned(self, endpoint: Endpoint, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Plan:
         if endpoint.chat:
-            sent["messages"] = self._prompts.fitted(sent["messages"], asked.call)
-        answer = self._server.generate(endpoint.path, sent, asked.call)
-        if not ours and not payload.get("stream"):
-            return Given(session_id, _whole(answer, exchange, session_id))
-        stream = EventStream(answer, show_progress=bool(payload.get("return_progress")))
-        if not payload.get("stream"):
-            return Given(session_id, _assembled(stream, exchange, session_id, chat=endpoint.chat))
-        return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
+            payload = payload | {"messages": self._prompts.fitted(payload["messages"], call)}
+        return planned(endpoint, payload, self._engine, exchange.seed, partial(self._ask, call))
+
+    def _streamed(self, endpoint: Endpoint, plan: Plan, call: Call, *, show_progress: bool) -> Stream:
+        """The answer's stream. A request that is one of several is sent when the one before has been answered."""
+        streams = (
+            EventStream(self._server.generate(endpoint.path, sent, call), show_progress=show_progress)
+            for sent in plan.requests
+        )
+        return ReshapedStream(streams, plan.stages) if plan.stages else next(streams)
+
+    def _ask(self, call: Call, path: str, question: dict[str, Any]) -> Any:
+        """A question that a request needs answered first."""
+        answer = self._server.generate(path, question, call)
+        try:
+            return _decoded(answer.read())
+        finally:
+            answer.close()
 
 
-def _relay(stream: EventStream, exchange: OpenExchange, *, show_usage: bool) -> StreamRelay:
+def _relay(stream: Stream, exchange: OpenExchange, *, show_usage: bool) -> StreamRelay:
     """A stream that has begun: what fails before its first event is an HTTP error."""
     try:
         stream.wait_for_first()
@@ -102,7 +130,7 @@ def _relay(stream: EventStream, exchange: OpenExchange, *, show_usage: bool) -> 
     return StreamRelay(stream, exchange, show_usage=show_usage)
 
 
-def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, *, chat: bool) -> dict[str, Any]:
+def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, *, chat: bool) -> dict[str, Any]:
     """Read a stream to its end and make one answer of it, recorded before anyone sees it."""
     try:
         for events in stream:

@@ -35,7 +35,7 @@ def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
     return {
         "index": index,
         "message": {"role": "assistant", "refusal": None} | choice.answer,
-        "logprobs": None if choice.logprobs is None else {"content": choice.logprobs, "refusal": None},
+        "logprobs": None if choice.logprobs is None else {"refusal": None} | choice.logprobs,
         "finish_reason": choice.finish_reason,
     }
 
@@ -44,6 +44,6 @@ def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
     return {
         "index": index,
         "text": choice.message.get("content") or "",
-        "logprobs": None if choice.logprobs is None else {"content": choice.logprobs},
+        "logprobs": choice.logprobs,
         "finish_reason": choice.finish_reason,
     }

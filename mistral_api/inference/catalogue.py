@@ -53,6 +53,10 @@ class Catalogue:
         names = self.known_names()
         return names[0] if names else None
 
+    def is_llama_cpp(self) -> bool:
+        """Whether the engine says that it is llama.cpp. Raises our exceptions where it does not answer."""
+        return any(model.owned_by == "llamacpp" for model in self._list())
+
     def check(self, name: str | None) -> None:
         """Raise NotFound for a model that is not served; no name means whichever is."""
         if name is None or name in self._own_names:

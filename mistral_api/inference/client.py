@@ -66,6 +66,8 @@ class ModelServer:
         self._being_started = being_started
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
+        # What another engine has nobody tells.
+        self.slots = settings.parallel if settings.supervised else None
         self.watch = CallWatch()
         self._given_up = given_up
         self._wait_seconds = settings.model_wait_seconds

@@ -28,7 +28,7 @@ class Choice:
 
     message: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
-    logprobs: list[Any] | None = None
+    logprobs: dict[str, list[Any] | None] | None = None
 
     @property
     def answer(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Transcript:
             entry = self._choice(choice)
             self._pieces += _extend(entry.message, delta)
             if choice.get("logprobs"):
-                entry.logprobs = (entry.logprobs or []) + (choice["logprobs"].get("content") or [])
+                entry.logprobs = _joined(entry.logprobs or {}, choice["logprobs"])
         self._add_counts(chunk)
 
     def _choice(self, choice: dict[str, Any]) -> Choice:
@@ -117,6 +117,11 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _sum(counts: list[dict[str, Any]], name: str) -> int:
     return sum(int(count.get(name) or 0) for count in counts)
+
+
+def _joined(known: dict[str, list[Any] | None], piece: dict[str, Any]) -> dict[str, list[Any] | None]:
+    """The lists of a ``logprobs`` object, chat's or that of legacy completions, with those of the next chunk."""
+    return {name: (known.get(name) or []) + each if each else known.get(name) for name, each in piece.items()}
 
 
 def _extend(message: dict[str, Any], delta: dict[str, Any]) -> int:

@@ -48,7 +48,8 @@ _CLIENT_FAULTS = re.compile(
 _NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceeded|input is too large")
 # llama.cpp quotes what it could not read after a colon, in quotes or on a line of its own.
 _BEFORE_QUOTES = re.compile(r"[:\n\"'`]")
-_UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported")
+_UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported|unsupported content\[\]\.type")
+_JSON_SCHEMA = re.compile(r"JSON schema (error|conversion failed).*", re.DOTALL)
 _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")
 # llama.cpp puts where in the template it happened before what the template says (common/jinja/value.cpp).
 _TEMPLATE_SAYS = re.compile(r"Jinja Exception: (.+)", re.DOTALL)
@@ -121,6 +122,9 @@ def _failed(message: str) -> ModelServerError:
 
 
 def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:
+    schema = _JSON_SCHEMA.search(message)
+    if schema is not None:  # llama.cpp says before it that it could not parse with the template
+        return ModelServerRefused(schema[0], code="invalid_json_schema", param="response_format")
     says = _TEMPLATE_SAYS.search(message)
     shown = says.group(1) if says else message
     refused = ModelServerRefused(shown, code=_code_of(message, error), param=_param_of(message, error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mistral_api.errors import ApiError, internal_error
 from mistral_api.generation.outcome import Ending, OpenExchange
-from mistral_api.inference.stream import EventStream
+from mistral_api.generation.streaming import Stream
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import Event, ResponseEvents
@@ -23,13 +23,13 @@ _OPEN = ("queued", "in_progress")
 class Run:
     """The generation of one response. For one thread at a time, but for :attr:`response`."""
 
-    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], EventStream]) -> None:
+    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], Stream]) -> None:
         """``ask`` sends the request to the model server. The exchange is not begun yet."""
         self.events = ResponseEvents(prepared.opened, prepared.answer_id)
         self._prepared = prepared
         self._exchange = exchange
         self._ask = ask
-        self._stream: EventStream | None = None
+        self._stream: Stream | None = None
 
     def begin(self, payload: dict[str, Any], recent: RecentResponses) -> None:
         """Have the response journaled, and kept when it has ended. Raises Unavailable (``recording_unavailable``)."""

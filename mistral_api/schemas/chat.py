@@ -6,11 +6,11 @@ from typing import Any
 
 from marshmallow import validates_schema
 
-from mistral_api.schemas.fields import Array, Boolean, Checked, Choice, Integer, Object, check_array, check_choice
-from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.fields import Boolean, Checked, Choice, Integer, Object, check_array
+from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.messages import Messages
 from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
-from mistral_api.schemas.tools import ResponseFormat, ToolChoice, Tools
+from mistral_api.schemas.tools import ResponseFormat, ToolChoice, Tools, chosen_names, forces_a_call
 
 _PLAIN = {"type": "text"}
 
@@ -27,15 +27,14 @@ class TextModality(Checked):
                 refuse("unsupported_value", text, f"[{index}]")
 
 
-class FunctionCall(Checked):
-    """The deprecated ``function_call``: a word, or an object with a name."""
+class Deprecated(Checked):
+    """``functions`` and ``function_call``: better refused than ignored, unless they say nothing."""
 
     def check(self, value: Any) -> None:
-        """Refuse what is neither."""
-        if isinstance(value, str):
-            check_choice(value, ("none", "auto"))
-        elif not isinstance(value, dict):
-            refuse_type("a string or an object", value)
+        """Refuse any functions, and any call to one."""
+        if value not in ([], "none", "auto"):
+            text = "'{param}' is deprecated and not supported by this server; use 'tools' and 'tool_choice'."
+            refuse("unsupported_parameter", text)
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -46,8 +45,8 @@ class ChatCompletionRequest(GenerationRequest):
     tools = Tools()
     tool_choice = ToolChoice()
     parallel_tool_calls = Boolean()
-    functions = Array(0, 128)
-    function_call = FunctionCall()
+    functions = Deprecated()
+    function_call = Deprecated()
     response_format = ResponseFormat()
     logprobs = Boolean()
     top_logprobs = Integer(0, 20)
@@ -68,10 +67,13 @@ class ChatCompletionRequest(GenerationRequest):
 
     @validates_schema
     def _choice_is_a_tool(self, data: dict[str, Any], **_options: Any) -> None:
-        choice = data.get("tool_choice")
-        if choice == "required" and not data.get("tools"):
-            refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        if isinstance(choice, dict):
-            names = [tool["function"]["name"] for tool in data.get("tools", [])]
-            if choice["function"]["name"] not in names:
-                refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
+        choice, tools = data.get("tool_choice"), data.get("tools", [])
+        if forces_a_call(choice):
+            refuse_endless(data, "tool_choice")
+            if not tools:
+                refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
+        known = {tool["function"]["name"] for tool in tools}
+        for name, path in chosen_names(choice):
+            if name not in known:
+                text = "'{param}' names a function that is not in 'tools'."
+                refuse("invalid_value", text, path, field="tool_choice")

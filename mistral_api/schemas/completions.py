@@ -45,24 +45,31 @@ class Prompt(Checked):
             check_one(prompt, path=f"[{index}]")
 
 
-class Echo(Boolean):
-    """llama.cpp ignores ``echo``: better refused than ignored."""
+class Suffix(Text):
+    """Text to write towards: not of this endpoint here, and better refused than ignored."""
 
     def check(self, value: Any) -> None:
-        """Refuse ``true``."""
+        """Refuse all but the empty text."""
         super().check(value)
         if value:
-            refuse("unsupported_value", "Unsupported value: '{param}' true is not supported by this server.")
+            text = "Unsupported value: '{param}' is not supported by this endpoint; POST /infill fills in text."
+            refuse("unsupported_value", text)
 
 
 class CompletionRequest(GenerationRequest):
     """A legacy completion request; without ``max_tokens`` it gets OpenAI's 16."""
 
     prompt = Prompt(required=True)
-    suffix = Text()
-    echo = Echo()
+    suffix = Suffix()
+    echo = Boolean()
     logprobs = Integer(0, 5)
     best_of = Integer(0, 20)
+
+    @validates_schema
+    def _echo_without_logprobs(self, data: dict[str, Any], **_options: Any) -> None:
+        if data.get("echo") and data.get("logprobs") is not None:
+            text = "'{param}' cannot be given with 'echo': the model server tells nothing of a prompt's tokens."
+            refuse("unsupported_value", text, field="logprobs")
 
     @validates_schema
     def _best_of_fits(self, data: dict[str, Any], **_options: Any) -> None:

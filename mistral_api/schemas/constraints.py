@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+from mistral_api.schemas.contradictions import backward_grammar, refuse_contradictions
 from mistral_api.schemas.fields import Checked, check_object, check_text
 from mistral_api.schemas.issues import refuse
 
@@ -34,11 +35,12 @@ def nested(value: Any) -> Iterator[list[Any]]:
 
 
 def check_schema(value: Any, path: str = "") -> None:
-    """Refuse what is no object, or a JSON schema of too many values."""
+    """Refuse what is no object, a JSON schema of too many values, or one that no value can satisfy."""
     check_object(value, path)
     if sum(len(each) for level in nested(value) for each in level) > MOST_SCHEMA_VALUES:
         text = f"Invalid '{{param}}': schema too large. Expected at most {MOST_SCHEMA_VALUES} values."
         refuse("invalid_json_schema", text, path)
+    refuse_contradictions(value, path)
 
 
 class JsonSchema(Checked):
@@ -53,8 +55,10 @@ class Grammar(Checked):
     """A grammar in GBNF; whether it parses is the model server's to say."""
 
     def check(self, value: Any) -> None:
-        """Refuse one that is too long or too deep."""
+        """Refuse one that is too long or too deep, or never ends."""
         check_text(value, 0, MOST_GRAMMAR_CHARACTERS)
+        if backward_grammar(value):
+            refuse("invalid_value", "Invalid '{param}': something is repeated at least more often than at most.")
         # Parentheses in literals count too; no real grammar comes near the bound.
         if max(accumulate(_STEPS.get(letter, 0) for letter in value), default=0) > MOST_GRAMMAR_LEVELS:
             text = f"Invalid '{{param}}': nested too deeply. Expected at most {MOST_GRAMMAR_LEVELS} levels."

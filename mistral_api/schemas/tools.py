@@ -65,20 +65,61 @@ class Tools(Checked):
             _check_function(tool["function"], f"{path}.function")
 
 
+def _check_named(value: Any, path: str) -> None:
+    """``{"type": "function", "function": {"name": …}}``"""
+    check_object(value, path)
+    check_choice(value.get("type", ""), ("function",), f"{path}.type")
+    if not isinstance(value.get("function"), dict) or "name" not in value["function"]:
+        refuse_missing(f"{path}.function.name")
+    _check_function_name(value["function"]["name"], f"{path}.function.name")
+
+
+def _check_allowed(value: Any, path: str) -> None:
+    """OpenAI's ``ChatCompletionAllowedTools``: some of the tools, and whether one has to be called."""
+    check_object(value, path)
+    for name in ("mode", "tools"):
+        if name not in value:
+            refuse_missing(f"{path}.{name}")
+    check_choice(value["mode"], ("auto", "required"), f"{path}.mode")
+    check_array(value["tools"], 1, MOST_TOOLS, f"{path}.tools")
+    for index, tool in enumerate(value["tools"]):
+        _check_named(tool, f"{path}.tools[{index}]")
+
+
 class ToolChoice(Checked):
-    """``none``, ``auto``, ``required``, or ``{"type": "function", "function": {"name": …}}``."""
+    """``none``, ``auto``, ``required``, a named function, or ``{"type": "allowed_tools", "allowed_tools": …}``."""
 
     def check(self, value: Any) -> None:
-        """Refuse what is neither a known word nor a named function."""
+        """Refuse what is neither a known word nor one of the objects."""
         if isinstance(value, str):
             check_choice(value, _CHOICES)
             return
         if not isinstance(value, dict):
             refuse_type(f"one of {quoted(_CHOICES)} or an object", value)
-        check_choice(value.get("type", ""), ("function",), ".type")
-        if not isinstance(value.get("function"), dict) or "name" not in value["function"]:
-            refuse_missing(".function.name")
-        _check_function_name(value["function"]["name"], ".function.name")
+        check_choice(value.get("type", ""), ("function", "allowed_tools"), ".type")
+        if value["type"] == "function":
+            _check_named(value, "")
+        elif "allowed_tools" not in value:
+            refuse_missing(".allowed_tools")
+        else:
+            _check_allowed(value["allowed_tools"], ".allowed_tools")
+
+
+def chosen_names(choice: Any) -> list[tuple[str, str]]:
+    """The functions that a valid choice names, each with its place in it."""
+    if not isinstance(choice, dict):
+        return []
+    if choice["type"] == "function":
+        return [(choice["function"]["name"], "")]
+    listed = choice["allowed_tools"]["tools"]
+    return [(tool["function"]["name"], f".allowed_tools.tools[{index}]") for index, tool in enumerate(listed)]
+
+
+def forces_a_call(choice: Any) -> bool:
+    """Whether a valid choice demands a call."""
+    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        choice = choice["allowed_tools"]["mode"]
+    return isinstance(choice, dict) or str(choice) == "required"
 
 
 def _check_named_schema(value: Any, path: str = ".json_schema") -> None:

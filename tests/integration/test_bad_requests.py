@@ -12,6 +12,12 @@ from tests.running import Server
 from tests.shapes import assert_error_shape
 
 HELLO = [{"role": "user", "content": "Hi"}]
+IN_PARTS: dict[str, Any] = {"role": "user"}
+TEXT = {"type": "text", "text": "What is this?"}
+SECOND_PART = "messages[1].content[1]"
+FILE = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERg=="}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+BAD_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"$ref": "#/nowhere"}}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
 
@@ -26,9 +32,13 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": HELLO, "model": "gpt-9"}, 404, "model_not_found", "model"),
         ({"messages": HELLO, "tools": "x"}, 400, "invalid_type", "tools"),
         ({"messages": HELLO, "use_history": True}, 400, "not_supported", "use_history"),
-        ({"messages": HELLO, "n": 5, "max_tokens": 1}, 400, "invalid_value", "n"),
+        ({"messages": HELLO, "n": 129, "max_tokens": 1}, 400, "integer_above_max_value", "n"),
         ({"messages": HELLO, "grammar": "root ::= ("}, 400, "invalid_value", None),
-        ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "unsupported_value", "messages"),
+        ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, IMAGE]}]}, 400, "unsupported_value", SECOND_PART),
+        ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, SOUND]}]}, 400, "unsupported_value", SECOND_PART),
+        ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, FILE]}]}, 400, "unsupported_value", SECOND_PART),
+        ({"messages": HELLO, "json_schema": {"$ref": "#/nowhere"}}, 400, "invalid_json_schema", "response_format"),
+        ({"messages": HELLO, "tools": [BAD_TOOL], "tool_choice": "required"}, 400, "invalid_json_schema", "tools"),
         ({"messages": [{"role": "user", "content": "word " * 4000}]}, 400, "context_length_exceeded", "messages"),
         ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),
         ({"messages": HELLO, "stream": True, "grammar": "root ::= ("}, 400, "invalid_value", None),
@@ -52,7 +62,7 @@ def test_a_bad_chat_request_is_refused(
         ({"prompt": []}, "empty_array", "prompt"),
         ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"),
         ({"prompt": [99999999]}, "invalid_value", None),
-        ({"prompt": "a", "echo": True}, "unsupported_value", "echo"),
+        ({"prompt": "a", "suffix": "b"}, "unsupported_value", "suffix"),
         ({"prompt": "a", "max_tokens": "many"}, "invalid_type", "max_tokens"),
     ],
 )

@@ -16,6 +16,16 @@ from tests.running import Server, wait_for
 LONG_PROMPT = [{"role": "user", "content": "word " * 1800}]
 # The answer takes seconds to write.
 LONG_ANSWER = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 1500, "ignore_eos": True}
+# A call with arguments that go on for as long.
+WORDS = {"type": "array", "items": {"type": "string", "minLength": 50}, "minItems": 200}
+TOOL = {"type": "function", "function": {"name": "say", "parameters": {"properties": {"words": WORDS}}}}
+RESHAPED = {
+    "forced call": LONG_ANSWER | {"tools": [TOOL], "tool_choice": "required", "ignore_eos": False},
+    "more choices than slots": LONG_ANSWER | {"n": 6},
+    "log probabilities": LONG_ANSWER | {"logprobs": True},
+    "completion": {"prompt": "Count.", "max_tokens": 1500, "ignore_eos": True},
+    "list of prompts": {"prompt": ["Count."] * 6, "max_tokens": 1500, "ignore_eos": True},
+}
 # Far less than either would take if it went on.
 SECONDS = 2.5
 
@@ -30,8 +40,9 @@ def _idle_before_and_after(server: Server) -> Iterator[None]:
 def _send(server: Server, body: dict[str, object]) -> socket.socket:
     """Send a request by hand, so that the connection can be closed at any point."""
     content = orjson.dumps(body)
+    path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
     connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
 
@@ -47,6 +58,16 @@ def test_while_an_answer_that_does_not_stream_is_written(server: Server) -> None
     with _send(server, LONG_ANSWER):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", RESHAPED)
+def test_from_an_answer_that_is_changed_on_its_way(server: Server, kind: str, stream: bool) -> None:
+    with _send(server, RESHAPED[kind] | {"stream": stream}) as connection:
+        wait_for(lambda: server.slots_busy() >= 1, "a busy slot")
+        if stream:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: server.slots_busy() == 0, "freed slots", SECONDS)
 
 
 def test_in_the_middle_of_a_stream_what_was_said_is_kept(

@@ -32,7 +32,9 @@ def test_llama_cpps_own_limit_stands_in_for_max_tokens() -> None:
     assert "max_tokens" not in load(SCHEMA, {"prompt": "x", "n_predict": 5})
 
 
-@pytest.mark.parametrize("fields", [{"best_of": 0}, {"n": 2, "best_of": 2}, {"echo": False}, {"logprobs": 5}])
+@pytest.mark.parametrize(
+    "fields", [{"best_of": 0}, {"n": 2, "best_of": 2}, {"echo": True}, {"logprobs": 5}, {"suffix": ""}]
+)
 def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
     assert load(SCHEMA, {"prompt": "x", "max_tokens": 1, **fields}) == {"prompt": "x", "max_tokens": 1, **fields}
 
@@ -57,7 +59,8 @@ def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
         ({"prompt": [-1]}, "prompt[0]", "integer_below_min_value", ">= 0"),
         ({"prompt": [2**63]}, "prompt[0]", "integer_above_max_value", "<= 2147483647"),
         ({"prompt": ["x"] * 2049}, "prompt", "array_above_max_length", "at most 2048"),
-        ({"prompt": "x", "echo": True}, "echo", "unsupported_value", "not supported"),
+        ({"prompt": "x", "echo": True, "logprobs": 1}, "logprobs", "unsupported_value", "with 'echo'"),
+        ({"prompt": "x", "suffix": "y"}, "suffix", "unsupported_value", "/infill"),
         ({"prompt": "x", "best_of": 2}, "best_of", "unsupported_value", "above 'n'"),
         ({"prompt": "x", "best_of": 1, "n": 2}, "best_of", "invalid_value", "not below 'n'"),
         ({"prompt": "x", "best_of": 21}, "best_of", "integer_above_max_value", "<= 20"),

@@ -1,0 +1,36 @@
+"""Where in the request it is what the model server refused: llama.cpp does not say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mistral_api.errors import ModelServerRefused
+
+_KIND = re.compile(r"(image|audio|video) input is not supported")
+_KINDS = {"image": ("image_url",), "audio": ("input_audio",), "video": ("video_url", "input_video")}
+# What no model behind llama.cpp takes (its words: "unsupported content[].type").
+_NEVER = ("file", "refusal")
+
+
+def name_place(error: ModelServerRefused, payload: dict[str, Any], *, forced: bool) -> None:
+    """Complete a refusal with the place; ``forced``: a schema that was refused is that of the tools."""
+    if error.code == "invalid_json_schema" and forced:
+        error.param = "tools"
+    if error.code != "unsupported_value" or "messages" not in payload:
+        return
+    kind = _KIND.match(error.message)
+    types = _KINDS[kind[1]] if kind else _NEVER
+    place = _first_part(payload["messages"], types)
+    if place is not None:
+        error.param, found = place
+        error.message = f"Unsupported value for '{error.param}': the model served takes no parts of type '{found}'."
+
+
+def _first_part(messages: list[dict[str, Any]], types: tuple[str, ...]) -> tuple[str, str] | None:
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            if part["type"] in types:
+                return f"messages[{number}].content[{index}]", str(part["type"])
+    return None

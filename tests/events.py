@@ -1,0 +1,18 @@
+"""The chunks of a stream as its client reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import requests
+
+
+def chunks_of(answer: requests.Response) -> list[Any]:
+    """All of them, decoded; fails where the stream is not whole, or has anything else in it."""
+    assert answer.status_code == 200, answer.text
+    *events, done, rest = answer.content.split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
+    chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in events]
+    assert all(isinstance(chunk, dict) and not chunk.get("error") for chunk in chunks)
+    return chunks

@@ -1,0 +1,80 @@
+"""JSON text that the model had to write, as tool calls, however the text is cut into chunks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from mistral_api.inference.reshaping.calls import ForcedCalls
+from mistral_api.inference.transcript import Transcript
+
+# Braces and white space where they may be taken for those around the arguments.
+ARGUMENTS = '{\n  "where": {"name": "a } b", "deep": {"x": 1\n} }\n}'
+WRAPPED = f' {{\n "name": "find_\\"it\\"",\n "arguments" :  {ARGUMENTS}\n }}\n'
+
+
+def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    said = delta if text is None else delta | {"content": text}
+    return {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": said, "finish_reason": reason}]}
+
+
+def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
+    """All chunks, the call that a reader of them has at the end, and why it ended."""
+    stage, transcript = ForcedCalls(only, "tool_calls"), Transcript()
+    sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
+    chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.chunk(chunk)]
+    for chunk in chunks:
+        transcript.add_chunk(chunk)
+    answer = transcript.choices[0].answer
+    return chunks, answer.get("tool_calls"), transcript.finish_reason
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    ("text", "only", "name"), [(WRAPPED, None, 'find_"it"'), (f"\n {ARGUMENTS}", "look", "look")], ids=["some", "one"]
+)
+def test_the_text_becomes_one_call_however_it_is_cut(text: str, only: str | None, name: str, seed: int) -> None:
+    dice, pieces, rest = random.Random(seed), [], text
+    while rest:
+        size = dice.randint(1, 1 + seed)
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    chunks, calls, reason = _streamed(pieces, only)
+    assert [call["function"] for call in calls] == [{"name": name, "arguments": ARGUMENTS}]
+    assert reason == "tool_calls"
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0] == {"role": "assistant", "content": None}
+    assert len(deltas[1]["tool_calls"][0]["id"]) == 9
+    assert all("id" not in call for delta in deltas[2:] for call in delta.get("tool_calls", ()))
+    assert not any(delta.get("content") for delta in deltas)
+
+
+@pytest.mark.parametrize("end", range(1, len(WRAPPED)))
+def test_a_call_that_is_cut_short_keeps_what_was_written(end: int) -> None:
+    _, calls, reason = _streamed(list(WRAPPED[:end]), None, "length")
+    assert reason == "length"
+    begun = WRAPPED[:end].partition('"arguments" :  ')[2]
+    written = calls[0]["function"]["arguments"] if calls else ""
+    assert written.rstrip() == (begun if len(begun) < len(ARGUMENTS) else ARGUMENTS).rstrip()
+
+
+def test_what_is_said_beside_the_call_is_passed_on() -> None:
+    stage = ForcedCalls("look", "stop")
+    thought = stage.chunk(_chunk(None, reasoning_content="Hm."))
+    assert [chunk["choices"][0]["delta"] for chunk in thought] == [{"reasoning_content": "Hm."}]
+    assert stage.chunk({"choices": [], "usage": {"prompt_tokens": 1}}) == [
+        {"choices": [], "usage": {"prompt_tokens": 1}}
+    ]
+    assert stage.chunk(_chunk("")) == []
+
+
+def test_the_calls_of_several_choices_are_kept_apart() -> None:
+    stage, transcript = ForcedCalls("look", "tool_calls"), Transcript(2)
+    for index, text in ((0, '{"a"'), (1, "{"), (0, ":1}"), (1, "}")):
+        for chunk in stage.chunk({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
+            transcript.add_chunk(chunk)
+    written = [transcript.choices[index].answer["tool_calls"][0]["function"]["arguments"] for index in (0, 1)]
+    assert written == ['{"a":1}', "{}"]
