@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.blueprints import chat, completions, conversations, health, models, stats
+from mistral_api.blueprints import chat, completions, conversations, embeddings, health, models, stats
 from mistral_api.services import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
@@ -12,6 +12,7 @@ API_BLUEPRINTS = (
     chat.blueprint,
     completions.blueprint,
     conversations.blueprint,
+    embeddings.blueprint,
     models.blueprint,
     stats.blueprint,
 )

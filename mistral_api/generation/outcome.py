@@ -43,7 +43,7 @@ class OpenExchange:
         )
 
     def begin(
-        self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
+        self, payload: dict[str, Any], session_id: str | None, model: str | None, messages: list[dict[str, Any]]
     ) -> None:
         """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``)."""
         self.transcript = Transcript(payload.get("n") or 1)
