@@ -9,18 +9,7 @@ import numpy as np
 
 WIDTH, HEADS, INNER, CONTEXT = 32, 2, 64, 128
 # WordPiece as llama.cpp holds it (convert_hf_to_gguf.py): a word's beginning is marked, its rest is not.
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "\u2581cat",
-    "\u2581dog",
-    "\u2581sat",
-    "\u2581the",
-    "\u2581on",
-    "\u2581mat",
-]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{word}" for word in ("cat", "dog", "sat", "the", "on", "mat"))]
 LETTERS = [f"\u2581{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
 
 

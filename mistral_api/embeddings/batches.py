@@ -14,7 +14,7 @@ Item = str | list[int]
 
 MOST_ITEMS = 256
 # In bytes of text, with four for a token: from what a CPU reads in such a time to more than any card does.
-FIRST_BYTES, MOST_BYTES = 2 << 10, 256 << 10
+FIRST_BYTES, MOST_BYTES = 256, 256 << 10
 PORTION_SECONDS = 0.5
 GROWTH = 4.0
 

@@ -101,8 +101,10 @@ class Hosts:
         return self._main
 
     def _require_served(self, name: str) -> None:
+        if name in self._main.catalogue.known_names():
+            return
         served = [model.id for host in self.all for model in host.catalogue.models()]
-        if name not in self._main.catalogue.known_names() and name not in served:
+        if name not in served:
             raise not_served(name, list(dict.fromkeys(served)))
 
 
