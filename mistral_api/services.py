@@ -12,6 +12,8 @@ from flask import Flask, current_app
 from sqlalchemy import Engine
 
 from mistral_api.database import MIGRATIONS, writer_engine
+from mistral_api.embeddings.hosts import Host, Hosts, host_beside
+from mistral_api.embeddings.service import Embedder
 from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
@@ -25,6 +27,7 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.report_writer import ReportWriter
+from mistral_api.supervisor.served import main_model
 from mistral_api.supervisor.status import StatusReader
 from mistral_api.supervisor.warm.folder import forget, forget_unused
 
@@ -44,7 +47,8 @@ class Services:
         self._status = StatusReader(settings.data_dir) if settings.supervised else None
         self.model_server = ModelServer(settings, self._given_up, self._being_started)
         names = served_model_names(settings) if settings.supervised else []
-        self.catalogue = Catalogue(self.model_server, names)
+        beside = host_beside(settings, self.model_server.watch)
+        self.catalogue = Catalogue(self.model_server, names, beside.catalogue.known_names() if beside else ())
         self.writer_engine = writer_engine(engine, settings)
         policy = Policy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
@@ -53,6 +57,9 @@ class Services:
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
+        served = main_model(settings) if settings.supervised else None
+        self.hosts = Hosts(Host(self.model_server, self.catalogue, self.reports, served), beside)
+        self.embedder = Embedder(self.hosts, self.recorder)
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
         self.prompts = Prompts(self.loaded_models, settings.normalize_roles)
         self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, self.prompts)
@@ -80,8 +87,7 @@ class Services:
             self.recorder.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
-            if self.reports is not None:
-                self.reports.start()
+            self.hosts.start()
             self._state = "started"
             atexit.register(self.close)
 
@@ -105,9 +111,7 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
-        self.model_server.close()
-        if self.reports is not None:
-            self.reports.close()
+        self.hosts.close()
         self.housekeeping.close()
         self.recorder.close()
         self.gpu_sampler.close()

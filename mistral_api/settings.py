@@ -83,6 +83,19 @@ class Settings:
     model_server_url: str | None = _setting(
         SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", shown="none"
     )
+    embedding_model_path: Path | None = _setting(
+        PATH, None, "GGUF file of an embedding model or a reranker, served beside the chat model", shown="none"
+    )
+    embedding_model_alias: str | None = _setting(
+        ALIASES, None, "ids of that model that clients see, separated by commas", shown="from the file's name"
+    )
+    embedding_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised embedding server")
+    embedding_server_port: int = _setting(whole_number(1, 65535), 8082, "port of the supervised embedding server")
+    embedding_context_size: int = _setting(
+        whole_number(0, 1 << 20),
+        2048,
+        "longest input of the embedding server in tokens, where its model takes as many; 0 is as many as it takes",
+    )
     model_wait_seconds: float = _setting(
         seconds(0, 3600), 30.0, "how long a request waits for a model server that is loading or restarting"
     )

@@ -16,18 +16,22 @@ blueprint = guard(Blueprint("models", __name__, url_prefix="/v1/models"))
 @blueprint.get("")
 def list_models() -> dict[str, Any]:
     """Every model served."""
-    state = services().model_server.probe()
-    return {"object": "list", "data": [_shown(model, state) for model in services().catalogue.models()]}
+    shown: dict[str, dict[str, Any]] = {}
+    for host in services().hosts.all:
+        state = host.server.probe()
+        for model in host.catalogue.models():
+            shown.setdefault(model.id, _shown(model, state))
+    return {"object": "list", "data": list(shown.values())}
 
 
 @blueprint.get("/<path:model_id>")
 def retrieve_model(model_id: str) -> dict[str, Any]:
     """One model. Ids may hold slashes, which SDKs send percent-encoded."""
-    models = services().catalogue.models()
-    for model in models:
+    served = [(model, host) for host in services().hosts.all for model in host.catalogue.models()]
+    for model, host in served:
         if model.id == model_id:
-            return _shown(model, services().model_server.probe())
-    raise not_served(model_id, [model.id for model in models])
+            return _shown(model, host.server.probe())
+    raise not_served(model_id, [model.id for model, _ in served])
 
 
 def _shown(model: Model, state: str) -> dict[str, Any]:

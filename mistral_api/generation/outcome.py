@@ -62,7 +62,7 @@ class OpenExchange:
     def begin(
         self,
         payload: dict[str, Any],
-        session_id: str,
+        session_id: str | None,
         model: str | None,
         messages: list[dict[str, Any]],
         continues: UUID | None = None,

@@ -7,6 +7,7 @@ from typing import Any
 from mistral_api.errors import ModelServerError
 from mistral_api.inference.client import ModelServer
 from mistral_api.settings import Settings
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import ModelServerStatus, read_status
 
@@ -14,10 +15,10 @@ from mistral_api.supervisor.status import ModelServerStatus, read_status
 _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.STOPPED}
 
 
-def model_server_report(settings: Settings, server: ModelServer, names: list[str]) -> dict[str, Any]:
-    """The ``model_server`` object of the contract."""
+def model_server_report(settings: Settings, server: ModelServer, names: list[str], which: str = MAIN) -> dict[str, Any]:
+    """The ``model_server`` object of the contract; ``settings`` are those of that server, ``which`` its name."""
     probe = server.probe()
-    status = read_status(settings.data_dir) if settings.supervised else None
+    status = read_status(settings.data_dir, which) if settings.supervised else None
     return {
         "state": _state(probe, status),
         "model": names[0] if names else None,

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_api.embeddings.hosts import Host
 from mistral_api.health.model_server import model_server_report
 from mistral_api.services import Services
 from mistral_api.version import VERSION
@@ -26,13 +27,13 @@ class Health:
 def health_of(services: Services, *, details: bool) -> Health:
     """Look at every part now. ``details`` false leaves out process ids and error texts."""
     names = services.catalogue.known_names()
-    model_server = model_server_report(services.settings, services.model_server, names)
-    if not details:
-        model_server = {name: value for name, value in model_server.items() if name not in _PRIVATE}
+    model_server = _shown(model_server_report(services.settings, services.model_server, names), details=details)
+    beside = _beside(services.hosts.beside, details=details)
     database = services.database_probe.report()
     recording = services.recorder.state()
     serving = model_server["state"] == "ready"
-    whole = database["status"] == "ok" and database["schema"] == "current" and recording.healthy
+    embeds = beside is None or beside["state"] == "ready"
+    whole = database["status"] == "ok" and database["schema"] == "current" and recording.healthy and embeds
     status = "unavailable" if not serving else ("ok" if whole else "degraded")
     return Health(
         serving,
@@ -41,6 +42,7 @@ def health_of(services: Services, *, details: bool) -> Health:
             "version": VERSION,
             "uptime_seconds": round(time.monotonic() - services.started_at, 3),
             "model_server": model_server,
+            "embedding_server": beside,
             "database": database,
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
@@ -51,3 +53,16 @@ def health_of(services: Services, *, details: bool) -> Health:
             "gpu": [dataclasses.asdict(reading) for reading in services.gpu_monitor.read()],
         },
     )
+
+
+def _beside(host: Host | None, *, details: bool) -> dict[str, Any] | None:
+    """The server of EMBEDDING_MODEL_PATH; None where there is none."""
+    if host is None or host.served is None:
+        return None
+    names = host.catalogue.known_names()
+    report = model_server_report(host.served.settings, host.server, names, host.served.server)
+    return _shown(report, details=details)
+
+
+def _shown(report: dict[str, Any], *, details: bool) -> dict[str, Any]:
+    return report if details else {name: value for name, value in report.items() if name not in _PRIVATE}

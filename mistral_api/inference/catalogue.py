@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mistral_api.errors import ModelServerError, NotFound
+from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
 from mistral_api.inference.client import ModelServer
 
 # How long an answer of GET /v1/models is believed.
@@ -27,8 +27,10 @@ class Model:
 class Catalogue:
     """The models served now."""
 
-    def __init__(self, server: ModelServer, own_names: Sequence[str]) -> None:
-        """``own_names``: the names of the supervised model; empty when someone else runs the engine."""
+    def __init__(self, server: ModelServer, own_names: Sequence[str], beside: Sequence[str] = ()) -> None:
+        """``own_names``: the names of the supervised model; empty when someone else runs the engine.
+        ``beside``: those of the model for embeddings or ranking that is served beside it."""
+        self._beside = tuple(beside)
         self._server = server
         self._own_names = tuple(own_names)
         self._lock = threading.Lock()
@@ -58,12 +60,17 @@ class Catalogue:
         return any(model.owned_by == "llamacpp" for model in self._list())
 
     def check(self, name: str | None) -> None:
-        """Raise NotFound for a model that is not served; no name means whichever is."""
+        """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing; no name
+        means whichever is served."""
         if name is None or name in self._own_names:
             return
         served = self._own_names or tuple(model.id for model in self._list())
-        if name not in served:
-            raise not_served(name, served)
+        if name in served:
+            return
+        if name in self._beside:
+            text = f"The model '{name}' generates no text: it serves /v1/embeddings or /v1/rerank."
+            raise InvalidRequest(text, code="not_supported", param="model")
+        raise not_served(name, [*served, *self._beside])
 
     def _list(self) -> list[Model]:
         with self._lock:

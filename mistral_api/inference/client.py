@@ -59,16 +59,21 @@ class ModelServer:
     """The model server as the API sees it, supervised by us or run by someone else."""
 
     def __init__(
-        self, settings: Settings, given_up: Callable[[], str | None], being_started: Callable[[], bool]
+        self,
+        settings: Settings,
+        given_up: Callable[[], str | None],
+        being_started: Callable[[], bool],
+        watch: CallWatch | None = None,
     ) -> None:
         """``given_up`` says why nobody will start the model server again, or None while it may come;
-        ``being_started``: whether requests are to wait, although it may answer already."""
+        ``being_started``: whether requests are to wait, although it may answer already; ``watch``: whose calls ours
+        are to be counted among."""
         self._being_started = being_started
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
         # What another engine has nobody tells.
         self.slots = settings.parallel if settings.supervised else None
-        self.watch = CallWatch()
+        self.watch = watch or CallWatch()
         self._given_up = given_up
         self._wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds

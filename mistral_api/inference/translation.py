@@ -38,6 +38,19 @@ class ClientClosedRequest(ApiError):
     default_code = "client_closed_request"
 
 
+class ContextExceeded(ModelServerRefused):
+    """The prompt does not fit: ``used`` tokens, of at most ``limit``. In OpenAI's wording, which clients recognise."""
+
+    def __init__(self, limit: object, used: object, *, what: str = "your messages", param: str = "messages") -> None:
+        super().__init__(
+            f"This model's maximum context length is {limit} tokens. However, {what} resulted in "
+            f"{used} tokens. Please reduce the length of the {param.partition('[')[0]}.",
+            code="context_length_exceeded",
+            param=param,
+        )
+        self.limit, self.used = limit, used
+
+
 # Requests that llama.cpp answers with a 500 although the client is at fault.
 _CLIENT_FAULTS = re.compile(
     r"(image|audio|video) input is not supported|Failed to parse (tools|messages|input)"
@@ -46,6 +59,8 @@ _CLIENT_FAULTS = re.compile(
 )
 # Its other failures that another request, or a restart, would not meet.
 _NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceeded|input is too large")
+# What it says of a text that is to become a vector and is too long for one batch, or for a slot.
+_TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)[^(]*\([^)\d]*(\d+)")
 # llama.cpp quotes what it could not read after a colon, in quotes or on a line of its own.
 _BEFORE_QUOTES = re.compile(r"[:\n\"'`]")
 _UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported|unsupported content\[\]\.type")
@@ -104,8 +119,13 @@ def _error_object(body: bytes) -> dict[str, Any]:
 def error_from(status: int, error: dict[str, Any]) -> ApiError:
     """One of our exceptions for an ``error`` object of the model server; ``status`` is HTTP's."""
     message = str(error.get("message") or f"The model server answered {status}.")
+    too_large = _TOO_LARGE.search(message)
+    if too_large:
+        return ContextExceeded(too_large[2], too_large[1], what="your input", param="input")
     if error.get("type") == "exceed_context_size_error":
-        return _context_length_exceeded(error)
+        return ContextExceeded(error.get("n_ctx"), error.get("n_prompt_tokens"))
+    if status == 501:
+        return ModelServerRefused(message, code="not_supported")
     if status == 503:
         return ModelLoading("The model is being loaded.")
     if status >= 500 and not _CLIENT_FAULTS.search(message):
@@ -130,17 +150,6 @@ def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRef
     refused = ModelServerRefused(shown, code=_code_of(message, error), param=_param_of(message, error))
     refused.status = status
     return refused
-
-
-def _context_length_exceeded(error: dict[str, Any]) -> ModelServerRefused:
-    """OpenAI's wording: clients recognise an overlong prompt by it."""
-    limit, used = error.get("n_ctx"), error.get("n_prompt_tokens")
-    return ModelServerRefused(
-        f"This model's maximum context length is {limit} tokens. However, your messages resulted in "
-        f"{used} tokens. Please reduce the length of the messages.",
-        code="context_length_exceeded",
-        param="messages",
-    )
 
 
 def _code_of(message: str, error: dict[str, Any]) -> str | None:

@@ -14,14 +14,14 @@ DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 2048
 
 
-def _is_token(value: Any) -> bool:
+def is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_tokens(tokens: Any, path: str = "") -> None:
+def check_tokens(tokens: Any, path: str = "") -> None:
     check_array(tokens, 1, path=path)
     for index, token in enumerate(tokens):
-        if not _is_token(token):
+        if not is_token(token):
             refuse_type("an integer", token, f"{path}[{index}]")
         check_bounds(token, 0, 2**31 - 1, "integer", f"{path}[{index}]")
 
@@ -36,11 +36,11 @@ class Prompt(Checked):
         if not isinstance(value, list):
             refuse_type("a string or an array", value)
         check_array(value, 1)
-        if _is_token(value[0]):
-            _check_tokens(value)
+        if is_token(value[0]):
+            check_tokens(value)
             return
         check_array(value, 1, MOST_PROMPTS)
-        check_one = _check_tokens if isinstance(value[0], list) else check_text
+        check_one = check_tokens if isinstance(value[0], list) else check_text
         for index, prompt in enumerate(value):
             check_one(prompt, path=f"[{index}]")
 

@@ -52,7 +52,9 @@ class SupervisorProcess:
         return status
 
     def require_ready(self) -> bool:
-        """Whether the model server is ready by now. Raises StartError when it never will be."""
+        """Whether the model server is ready by now, if it is ours. Raises StartError when it never will be."""
+        if not self._settings.supervised:
+            return True
         status = self.status()
         if status is not None and status.state is State.READY:
             return True

@@ -1,4 +1,4 @@
-"""``python -m mistral_api.supervisor``: run the model server, or say how it is."""
+"""``python -m mistral_api.supervisor``: run the model servers, or say how they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 
 from filelock import FileLock, Timeout
@@ -16,10 +16,12 @@ from mistral_api.data_dir import make_data_dir
 from mistral_api.logs import configure_logging
 from mistral_api.notification import ServiceManager
 from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.supervisor.companions import Companion, running
 from mistral_api.supervisor.errors import CannotStart, GivenUp
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.served import served_models
 from mistral_api.supervisor.showing import show_status
 from mistral_api.supervisor.supervisor import Supervisor
 from mistral_api.supervisor.windows_job import end_children_with_this_process
@@ -62,7 +64,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _supervise(settings: Settings, options: argparse.Namespace) -> int:
-    if not settings.supervised:
+    servers = served_models(settings)
+    if not servers:
         raise CannotStart("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
@@ -70,7 +73,8 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
     events = Events(manager)
-    _enqueue_stop_signals(events)
+    companions = [Companion(each, retry_gpu=options.retry_gpu) for each in servers[1:]]
+    _enqueue_stop_signals([events, *(each.events for each in companions)])
     run_folder = settings.data_dir / "run"
     try:
         make_data_dir(settings.data_dir)
@@ -81,14 +85,16 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         raise CannotStart(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
     except OSError as error:
         raise CannotStart(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
-    with lock:
-        Supervisor(settings, events, Reporter(settings, manager), retry_gpu=options.retry_gpu).run()
+    # The first server's end is ours, and its reason our exit code; the others run beside it.
+    with lock, running(companions, manager):
+        Supervisor(servers[0], events, Reporter(servers[0], manager), retry_gpu=options.retry_gpu).run()
     return 0
 
 
-def _enqueue_stop_signals(events: Events) -> None:
+def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
     def enqueue(_number: int, _frame: FrameType | None) -> None:
-        events.queue.put("stop")
+        for events in all_events:
+            events.queue.put("stop")
 
     names = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory.ladder import Fit
 from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.served import ServedModel
 
 # llama.cpp's own default for what it computes at once (-ub).
 CPU_BATCH = 512
 
 
-def server_command(settings: Settings, engine: Engine, model: Path, fit: Fit) -> list[str]:
+def server_command(served: ServedModel, engine: Engine, model: Path, fit: Fit) -> list[str]:
     """The whole command line; the port is always named, since an environment variable may name another."""
+    settings = served.settings
+    # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
+    small = not fit.on_device and not served.whole_inputs
     options = {
         "-m": str(model),
         "--host": settings.model_server_host,
         "--port": str(settings.model_server_port),
         "-ngl": fit.gpu_layers,
         "-c": str(fit.context_size),
-        # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
-        "-b": str(settings.batch_size if fit.on_device else min(settings.batch_size, CPU_BATCH)),
+        "-b": str(min(settings.batch_size, CPU_BATCH) if small else settings.batch_size),
         "-t": str(settings.threads),
         "-np": str(settings.parallel),
         "--alias": ",".join(served_model_names(settings)),
@@ -36,4 +38,4 @@ def server_command(settings: Settings, engine: Engine, model: Path, fit: Fit) ->
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": fit.cache_type, "-ctv": fit.cache_type, "-fa": "on"}
     words = [word for option in options.items() for word in option]
-    return [*engine.command, *words, "--metrics", "--slots"]
+    return [*engine.command, *words, *served.flags, "--metrics", "--slots"]

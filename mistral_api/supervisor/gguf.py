@@ -38,13 +38,15 @@ class GgufError(ValueError):
 class Header:
     """``metadata`` has numbers and strings only: of arrays, a tokenizer's above all, nothing is kept.
 
-    ``parameters``: weights in this file. ``needed_bytes``: how large the file must be to hold all its tensors.
+    ``parameters``: weights in this file. ``needed_bytes``: how large the file must be to hold all its tensors,
+    whose names are ``tensors``.
     """
 
     version: int
     metadata: Mapping[str, Any]
     parameters: int
     needed_bytes: int
+    tensors: frozenset[str]
 
 
 def read_header(path: Path) -> Header:
@@ -99,19 +101,20 @@ class _Reader:
             name, value = self._string(), self._value(self._scalar("<I"))
             if value is not None:
                 metadata[name] = value
-        parameters, end = 0, 0
+        parameters, end, names = 0, 0, set()
         for _ in range(tensors):
-            values, last = self._tensor()
+            name, values, last = self._tensor()
+            names.add(name)
             parameters, end = parameters + values, max(end, last)
         alignment = metadata.get("general.alignment")
         if not isinstance(alignment, int) or alignment <= 0:
             alignment = DEFAULT_ALIGNMENT
         start = -(-self._at // alignment) * alignment
-        return Header(version, metadata, parameters, start + end)
+        return Header(version, metadata, parameters, start + end, frozenset(names))
 
-    def _tensor(self) -> tuple[int, int]:
-        """How many values it has, and where in the data it ends."""
-        self._string()
+    def _tensor(self) -> tuple[str, int, int]:
+        """Its name, how many values it has, and where in the data it ends."""
+        name = self._string()
         values, dimensions = 1, self._scalar("<I")
         if dimensions > MOST_DIMENSIONS:
             raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
@@ -119,7 +122,7 @@ class _Reader:
             values *= self._scalar("<q")
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))
-        return values, offset + values // block * size
+        return name, values, offset + values // block * size
 
     def _value(self, kind: int) -> Any:
         if kind == _STRING:

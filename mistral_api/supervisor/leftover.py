@@ -12,15 +12,16 @@ import psutil
 
 from mistral_api.process_identity import ProcessIdentity, is_alive
 from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.process import KILL_SECONDS, STOP_SECONDS
 from mistral_api.supervisor.status import ModelServerStatus, read_recorded
 
 log = logging.getLogger(__name__)
 
 
-def stop_leftover(data_dir: Path) -> None:
+def stop_leftover(data_dir: Path, server: str = MAIN) -> None:
     """End the server that the status file names, with all it has started. Raises CannotStart where we may not."""
-    recorded = read_recorded(data_dir)
+    recorded = read_recorded(data_dir, server)
     if recorded is None or recorded.server is None:
         return
     left = _left(recorded, recorded.server)

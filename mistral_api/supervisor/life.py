@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from mistral_api.settings import Settings
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.memory.shortage import killed_for_memory, oom_kills
 from mistral_api.supervisor.output import OutputLog
@@ -17,6 +16,7 @@ from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, Serv
 from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ProcessorTime
 from mistral_api.supervisor.progress import ProgressWatch
 from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.served import ServedModel
 from mistral_api.supervisor.states import State
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,15 @@ class Life:
     """Owns a started process until it has ended; :meth:`run` does not return before."""
 
     def __init__(
-        self, settings: Settings, process: ServerProcess, output: OutputLog, reporter: Reporter, events: Events
+        self, served: ServedModel, process: ServerProcess, output: OutputLog, reporter: Reporter, events: Events
     ) -> None:
-        self._settings = settings
+        self._settings = served.settings
+        self._label = served.label
         self._process = process
         self._output = output
         self._reporter = reporter
         self._events = events
-        self._probe = Probe(settings)
+        self._probe = Probe(served.settings)
         self._began = time.monotonic()
         self._ready_at: float | None = None
         self._last_sign_at = self._began
@@ -98,7 +99,7 @@ class Life:
             self._end(how, attendant)
         exit_code = self._process.exit_code
         if how is End.EXITED:
-            problem = f"the model server ended with {_in_words(exit_code)}"
+            problem = f"the {self._label} ended with {_in_words(exit_code)}"
         ready = max(0.0, self._last_sign_at - self._ready_at) if self._ready_at is not None else None
         by_kernel = how is End.EXITED and killed_for_memory(exit_code, self._oom_kills)
         return Ending(how, exit_code, ready, problem, by_kernel)
@@ -111,7 +112,7 @@ class Life:
             self._became_ready(attendant)
             problem = self._while_ready(attendant)
         if problem is not None:
-            return End.HUNG, f"the model server hung: {problem}"
+            return End.HUNG, f"the {self._label} hung: {problem}"
         return (End.STOPPED if self._events.stopping else End.EXITED), ""
 
     def _running(self) -> bool:
@@ -137,7 +138,7 @@ class Life:
         attendant.became_ready()
         self._reporter.enter(State.READY)
         pid = self._process.identity.pid
-        log.info("model server ready after %.1f s (pid %d)", self._ready_at - self._began, pid)
+        log.info("%s ready after %.1f s (pid %d)", self._label, self._ready_at - self._began, pid)
 
     def _while_ready(self, attendant: Attendant) -> str | None:
         """Until the process ends or is to end; answers why it is hung, if it is."""
@@ -164,10 +165,10 @@ class Life:
         silent = progress.unanswered_seconds > UNRESPONSIVE_SECONDS and not computing
         if silent and self._reporter.state is State.READY:
             self._reporter.enter(State.UNRESPONSIVE)
-            log.warning("the model server has not answered for %.0f s", progress.unanswered_seconds)
+            log.warning("the %s has not answered for %.0f s", self._label, progress.unanswered_seconds)
         elif self._reporter.state is State.UNRESPONSIVE and progress.unanswered_seconds < READY_PROBE_SECONDS:
             self._reporter.enter(State.READY)
-            log.info("the model server answers again")
+            log.info("the %s answers again", self._label)
 
     def _end(self, how: End, attendant: Attendant) -> None:
         """End the process where it has not ended by itself; one that hangs is not given long."""

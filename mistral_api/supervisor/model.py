@@ -11,6 +11,7 @@ from mistral_api.gguf_split import split_of
 from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.gguf import GgufError, Header, read_header
+from mistral_api.supervisor.served import ServedModel
 
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers put them into file names.
 _FILE_TYPES = {
@@ -53,25 +54,32 @@ def served_model_names(settings: Settings) -> list[str]:
         return []
 
 
-def require_model(settings: Settings) -> Model:
+def require_model(served: ServedModel) -> Model:
     """The model, each of its files looked at before anything is started. Raises CannotStart."""
     try:
-        path = model_file(settings).absolute()
+        path = model_file(served.settings).absolute()
     except DemoModelMissing as error:
         raise CannotStart(str(error)) from error
-    first = _header(path)
-    files = _shards(path, first)
-    headers = [first, *(_header(file) for file in files[1:])]
+    try:
+        first = _header(path)
+        files = _shards(path, first)
+        headers = [first, *(_header(file) for file in files[1:])]
+    except _Unusable as error:
+        raise CannotStart(f"{served.path_setting}: {error}") from error
     return _model(path, files, headers)
+
+
+class _Unusable(ValueError):
+    """A file of the model cannot be used; the message is a sentence that lacks the name of the setting."""
 
 
 def _header(path: Path) -> Header:
     try:
         return read_header(path)
     except OSError as error:
-        raise CannotStart(f"MODEL_PATH: '{path}' cannot be read: {error.strerror}.") from error
+        raise _Unusable(f"'{path}' cannot be read: {error.strerror}.") from error
     except GgufError as error:
-        raise CannotStart(f"MODEL_PATH: '{path}' {error}.") from error
+        raise _Unusable(f"'{path}' {error}.") from error
 
 
 def _shards(path: Path, first: Header) -> tuple[Path, ...]:
@@ -81,15 +89,15 @@ def _shards(path: Path, first: Header) -> tuple[Path, ...]:
         return (path,)
     named = split_of(path.name)
     if named is None or named.count != count:
-        raise CannotStart(
-            f"MODEL_PATH: '{path}' is one of {count} parts and must be named NAME-00001-of-{count:05}.gguf, as it came."
+        raise _Unusable(
+            f"'{path}' is one of {count} parts and must be named NAME-00001-of-{count:05}.gguf, as it came."
         )
     files = tuple(path.with_name(name) for name in named.names())
     if path != files[0]:
-        raise CannotStart(f"MODEL_PATH: '{path}' is not the first part of the model; give '{files[0]}'.")
+        raise _Unusable(f"'{path}' is not the first part of the model; give '{files[0]}'.")
     missing = [file.name for file in files if not file.exists()]
     if missing:
-        raise CannotStart(f"MODEL_PATH: '{path}' is one of {count} parts; missing beside it: {', '.join(missing)}.")
+        raise _Unusable(f"'{path}' is one of {count} parts; missing beside it: {', '.join(missing)}.")
     return files
 
 

@@ -11,6 +11,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
+from mistral_api.supervisor.files import MAIN
+
 log = logging.getLogger("llama.cpp")
 
 FILE_BYTES, FILES = 10 << 20, 3
@@ -23,9 +25,9 @@ LONGEST_LINE = 8 << 10
 _STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
 
 
-def log_file(data_dir: Path) -> Path:
-    """The file that holds the model server's output."""
-    return data_dir / "logs" / "model-server.log"
+def log_file(data_dir: Path, server: str = MAIN) -> Path:
+    """The file that holds a model server's output."""
+    return data_dir / "logs" / f"{server}.log"
 
 
 class OutputLog:

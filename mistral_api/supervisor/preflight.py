@@ -15,6 +15,7 @@ from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.gpu import device_memory
 from mistral_api.supervisor.model import Model, require_model
+from mistral_api.supervisor.served import ServedModel
 
 # For the status file and a log; saved caches look after their own room.
 NEEDED_DISK_BYTES = 16 << 20
@@ -29,19 +30,22 @@ class Checked:
     model: Model
 
 
-def check(settings: Settings, stopping: Callable[[], bool]) -> Checked:
+def check(served: ServedModel, stopping: Callable[[], bool]) -> Checked:
     """Look at everything the model server needs. Raises CannotStart, and StopAsked when ``stopping`` says so."""
-    model = require_model(settings)
+    settings = served.settings
+    model = require_model(served)
     engine = choose_engine(settings, stopping)
-    require_free_port(settings)
+    require_free_port(served)
     _require_disk(settings)
-    _require_memory(settings, engine, model)
+    _require_memory(served, engine, model)
     return Checked(engine, model)
 
 
-def require_free_port(settings: Settings) -> None:
+def require_free_port(served: ServedModel) -> None:
     """Refuse a port that somebody else listens on; a server of ours that was left has been ended by now."""
-    host, port = settings.model_server_host, settings.model_server_port
+    host, port = served.settings.model_server_host, served.settings.model_server_port
+    if port == served.taken_port:
+        raise CannotStart(f"{served.port_setting}: {port} is the port of the other model server; choose another.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -50,7 +54,7 @@ def require_free_port(settings: Settings) -> None:
             listener.listen(1)
     except OSError as error:
         raise CannotStart(
-            f"MODEL_SERVER_PORT: {host}:{port} cannot be listened on: {error.strerror}; "
+            f"{served.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
             "stop the program that uses it, or choose another port."
         ) from error
 
@@ -64,18 +68,18 @@ def _require_disk(settings: Settings) -> None:
         )
 
 
-def _require_memory(settings: Settings, engine: Engine, model: Model) -> None:
+def _require_memory(served: ServedModel, engine: Engine, model: Model) -> None:
     """A model larger than all memory there is would only make the disk run hot."""
     memory = psutil.virtual_memory().total + psutil.swap_memory().total
     if model.file_bytes <= memory:
         return
-    if engine.name != BUNDLED and settings.gpu_layers != "0":
+    if engine.name != BUNDLED and served.settings.gpu_layers != "0":
         device = device_memory()
         if device is None:  # a card that does not tell; llama.cpp will
             return
         memory += device.total_bytes
     if model.file_bytes > memory:
         raise CannotStart(
-            f"MODEL_PATH: '{model.path}' has {model.file_bytes // MIB} MiB and this machine {memory // MIB} MiB of "
-            "memory; choose a smaller quantization or model."
+            f"{served.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
+            f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )

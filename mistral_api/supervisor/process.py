@@ -8,7 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mistral_api.process_identity import identity_of
@@ -26,9 +26,15 @@ KILL_SECONDS = 5.0
 class ServerProcess:
     """Owns a process from its start to :meth:`stop` or its exit, of which the queue is told."""
 
-    def __init__(self, command: Sequence[str], output: OutputLog, exits: queue.SimpleQueue[Event]) -> None:
-        """Start it. Raises OSError."""
-        self._process = _spawn(command)
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: OutputLog,
+        exits: queue.SimpleQueue[Event],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it, in our environment or the one given. Raises OSError."""
+        self._process = _spawn(command, environment)
         self.identity = identity_of(self._process.pid)
         self._exits = exits
         assert self._process.stdout is not None  # noqa: S101 - for the type checker: asked for with PIPE
@@ -65,11 +71,12 @@ class ServerProcess:
         self._reader.join(timeout=KILL_SECONDS)
 
 
-def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
     """Nothing but its three standard streams is inherited (Popen closes the rest), and its output is unbuffered."""
     if sys.platform == "win32":
         return subprocess.Popen(
             command,
+            env=environment,
             bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,6 +88,7 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
         prefix = [sys.executable, "-I", "-S", str(Path(launcher.__file__)), str(os.getpid())]
     return subprocess.Popen(
         [*prefix, *command],
+        env=environment,
         bufsize=0,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mistral_api.atomic_files import replace_file
 from mistral_api.process_identity import identity_of
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.reports import Failure, Generation, Report, reports_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 
@@ -32,8 +33,8 @@ class ReportWriter:
     The file stays behind: the supervisor reads it a last time and removes it once this process has ended.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._folder = reports_folder(data_dir)
+    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+        self._folder = reports_folder(data_dir, server)
         self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=GENERATIONS)
         self._failures: deque[Failure] = deque(maxlen=FAILURES)
         self._succeeded_at: float | None = None

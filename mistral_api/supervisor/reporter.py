@@ -11,11 +11,11 @@ from typing import Any
 
 from mistral_api.notification import ServiceManager
 from mistral_api.process_identity import ProcessIdentity, identity_of
-from mistral_api.settings import Settings
 from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.output import log_file
 from mistral_api.supervisor.preflight import Checked
+from mistral_api.supervisor.served import ServedModel
 from mistral_api.supervisor.states import State, require_legal
 from mistral_api.supervisor.status import ModelServerStatus, Restart, status_file, write_status
 
@@ -27,10 +27,12 @@ STOP_SECONDS = 60.0
 
 
 class Reporter:
-    """The one place that knows, and tells, the state of the model server."""
+    """The one place that knows, and tells, the state of one model server."""
 
-    def __init__(self, settings: Settings, manager: ServiceManager | None = None) -> None:
+    def __init__(self, served: ServedModel, manager: ServiceManager | None = None) -> None:
         """``manager``: the service manager that started us, to be told as well."""
+        settings = served.settings
+        self._server = served.server
         self._manager = manager or ServiceManager()
         own = identity_of(os.getpid())
         names = served_model_names(settings)
@@ -51,7 +53,7 @@ class Reporter:
             batch_size=settings.batch_size,
             threads=settings.threads,
             parallel=settings.parallel,
-            log_path=str(log_file(settings.data_dir)),
+            log_path=str(log_file(settings.data_dir, served.server)),
         )
 
     @property
@@ -142,12 +144,12 @@ class Reporter:
     def _write(self) -> None:
         """A disk that is full must not end the model server. No status at all is better then than an old one."""
         try:
-            write_status(self._data_dir, self._status)
+            write_status(self._data_dir, self._status, self._server)
         except OSError as error:
             if self._written:
                 log.warning("the status file cannot be written: %s", error)
             self._written = False
             with contextlib.suppress(OSError):
-                status_file(self._data_dir).unlink(missing_ok=True)
+                status_file(self._data_dir, self._server).unlink(missing_ok=True)
         else:
             self._written = True

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistral_api.process_identity import ProcessIdentity, is_alive
+from mistral_api.supervisor.files import MAIN, own_name
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +86,16 @@ class Reports:
         return tuple(failure for failure in self.failures if failure.at > moment)
 
 
-def reports_folder(data_dir: Path) -> Path:
-    """Where the reports are."""
-    return data_dir / "run" / "reports"
+def reports_folder(data_dir: Path, server: str = MAIN) -> Path:
+    """Where the reports about a model server are."""
+    return data_dir / "run" / own_name(server, "reports")
 
 
 class ReportReader:
     """The supervisor's side: cheap enough to be asked every second, since only files that changed are read."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._folder = reports_folder(data_dir)
+    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+        self._folder = reports_folder(data_dir, server)
         self._known: dict[Path, tuple[tuple[int, int], Report]] = {}
         self._generations: dict[int, Generation] = {}
 

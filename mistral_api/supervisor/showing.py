@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from mistral_api.settings import Settings
+from mistral_api.supervisor.files import MAIN
+from mistral_api.supervisor.served import served_models
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import ModelServerStatus, read_status
 
@@ -26,13 +29,29 @@ SHOWN_RESTARTS = 5
 
 
 def show_status(settings: Settings, *, as_json: bool) -> int:
-    """Print how the model server is; the exit code says it too."""
-    status = read_status(settings.data_dir)
+    """Print how the model server is; the exit code says it too. Another one of ours is shown beside it."""
+    first, *others = [each.server for each in served_models(settings)] or [MAIN]
+    status = read_status(settings.data_dir, first)
     if status is None:
         print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")
         return STOPPED
-    print(json.dumps(dataclasses.asdict(status), indent=1) if as_json else "\n".join(_lines(status)))
+    beside = {each: read_status(settings.data_dir, each) for each in others}
+    print(_as_json(status, beside) if as_json else "\n".join(_all_lines(status, beside)))
     return EXIT_CODES[status.state]
+
+
+def _as_json(status: ModelServerStatus, beside: Mapping[str, ModelServerStatus | None]) -> str:
+    fields = dataclasses.asdict(status)
+    for server, other in beside.items():
+        fields[server.replace("-", "_")] = dataclasses.asdict(other) if other else None
+    return json.dumps(fields, indent=1)
+
+
+def _all_lines(status: ModelServerStatus, beside: Mapping[str, ModelServerStatus | None]) -> list[str]:
+    lines = _lines(status)
+    for server, other in beside.items():
+        lines += ["", f"{server.replace('-', ' ')}:", *(_lines(other) if other else ["has not run"])]
+    return lines
 
 
 def _lines(status: ModelServerStatus) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mistral_api.atomic_files import replace_file
 from mistral_api.process_identity import ProcessIdentity, is_alive
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.states import State
 
 
@@ -74,20 +75,20 @@ class ModelServerStatus:
 _COMING = (State.STARTING, State.LOADING)
 
 
-def status_file(data_dir: Path) -> Path:
-    """Where the status is."""
-    return data_dir / "run" / "model-server.json"
+def status_file(data_dir: Path, server: str = MAIN) -> Path:
+    """Where the status of one of our model servers is."""
+    return data_dir / "run" / f"{server}.json"
 
 
-def write_status(data_dir: Path, status: ModelServerStatus) -> None:
+def write_status(data_dir: Path, status: ModelServerStatus, server: str = MAIN) -> None:
     """Replace the status file. Raises OSError."""
-    replace_file(status_file(data_dir), json.dumps(dataclasses.asdict(status), indent=1))
+    replace_file(status_file(data_dir, server), json.dumps(dataclasses.asdict(status), indent=1))
 
 
-def read_recorded(data_dir: Path) -> ModelServerStatus | None:
+def read_recorded(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
     """The status as it was written, or None where there is none that can be read."""
     try:
-        return _from_fields(json.loads(status_file(data_dir).read_text(encoding="utf-8")))
+        return _from_fields(json.loads(status_file(data_dir, server).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -97,9 +98,9 @@ def _from_fields(fields: dict[str, Any]) -> ModelServerStatus:
     return ModelServerStatus(**(fields | {"state": State(fields["state"]), "last_restarts": restarts}))
 
 
-def read_status(data_dir: Path) -> ModelServerStatus | None:
+def read_status(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
     """The status as it is now: what a supervisor wrote that has died since says ``stopped``."""
-    status = read_recorded(data_dir)
+    status = read_recorded(data_dir, server)
     if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor):
         return status
     return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None)
@@ -108,9 +109,9 @@ def read_status(data_dir: Path) -> ModelServerStatus | None:
 class StatusReader:
     """Reads the status again only when the file is another one: cheap enough to be asked with each request."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._path = status_file(data_dir)
-        self._data_dir = data_dir
+    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+        self._path = status_file(data_dir, server)
+        self._data_dir, self._server = data_dir, server
         self._read: tuple[tuple[int, int] | None, ModelServerStatus | None] = (None, None)
 
     def given_up(self) -> bool:
@@ -138,5 +139,5 @@ class StatusReader:
             return None
         version = found.st_mtime_ns, found.st_ino
         if self._read[0] != version:
-            self._read = version, read_recorded(self._data_dir)
+            self._read = version, read_recorded(self._data_dir, self._server)
         return self._read[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from mistral_api.settings import Settings
 from mistral_api.supervisor.attendance import Attendance
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
@@ -18,6 +17,7 @@ from mistral_api.supervisor.preflight import Checked, check
 from mistral_api.supervisor.process import ServerProcess
 from mistral_api.supervisor.reporter import Reporter
 from mistral_api.supervisor.reports import ReportReader
+from mistral_api.supervisor.served import ServedModel
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.warm.caches import saved_caches
 
@@ -28,11 +28,11 @@ FAILED_LOADS = 2
 
 
 class Supervisor:
-    """Owns the model server."""
+    """Owns one model server."""
 
     def __init__(
         self,
-        settings: Settings,
+        served: ServedModel,
         events: Events,
         reporter: Reporter,
         *,
@@ -40,31 +40,32 @@ class Supervisor:
         backoff: Backoff | None = None,
     ) -> None:
         """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
-        self._settings = settings
+        self._served = served
+        self._data_dir = served.settings.data_dir
         self._events = events
         self._retry_gpu = retry_gpu
         self._reporter = reporter
-        self._backoff = backoff or Backoff(settings.max_restarts)
+        self._backoff = backoff or Backoff(served.settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
-        self._reports = ReportReader(settings.data_dir)
+        self._reports = ReportReader(self._data_dir, served.server)
 
     def run(self) -> None:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
         try:
-            stop_leftover(self._settings.data_dir)
+            stop_leftover(self._data_dir, self._served.server)
             self._reporter.begin()
-            checked = check(self._settings, self._asked_to_stop)
-            output = OutputLog(log_file(self._settings.data_dir))
+            checked = check(self._served, self._asked_to_stop)
+            output = OutputLog(log_file(self._data_dir, self._served.server))
         except StopAsked:
             return
         except CannotStart as error:
             raise self._fatal(error) from None
         except OSError as error:
-            sentence = f"DATA_DIR: '{self._settings.data_dir}' cannot be used: {error}."
+            sentence = f"DATA_DIR: '{self._data_dir}' cannot be used: {error}."
             raise self._fatal(CannotStart(sentence)) from error
         self._reporter.checked(checked)
-        fitting = Fitting(self._settings, checked, start_over=self._retry_gpu)
+        fitting = Fitting(self._served, checked, start_over=self._retry_gpu)
         try:
             while not self._events.stopping:
                 self._live_once(checked, fitting, output)
@@ -79,11 +80,11 @@ class Supervisor:
         """One life of the server: from its start to its end, and the wait before the next."""
         self._reporter.fit(fitting.fit)
         self._reporter.enter(State.STARTING)
-        command = server_command(self._settings, checked.engine, checked.model.path, fitting.fit)
-        with saved_caches(self._settings, command, checked.engine) as caches:
+        command = server_command(self._served, checked.engine, checked.model.path, fitting.fit)
+        with saved_caches(self._served, command, checked.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
             attendance = Attendance(fitting, self._reports, caches, self._asked_to_stop)
-            ending = Life(self._settings, process, output, self._reporter, self._events).run(attendance)
+            ending = Life(self._served, process, output, self._reporter, self._events).run(attendance)
             if ending.how is not End.STOPPED:
                 caches.crashed(ending.ready_seconds or 0.0)
         if ending.how is End.STOPPED:
@@ -101,12 +102,12 @@ class Supervisor:
 
     def _start(self, command: list[str], output: OutputLog) -> ServerProcess:
         try:
-            process = ServerProcess(command, output, self._events.queue)
+            process = ServerProcess(command, output, self._events.queue, self._served.environment())
         except OSError as error:
             raise self._fatal(CannotStart(f"The model server cannot be started: {error}.")) from error
         self._reporter.process(process.identity)
         self._reporter.enter(State.LOADING)
-        log.info("model server started (pid %d)", process.identity.pid)
+        log.info("%s started (pid %d)", self._served.label, process.identity.pid)
         return process
 
     def _after(self, ending: Ending, checked: Checked, output: OutputLog) -> None:
@@ -127,7 +128,7 @@ class Supervisor:
         """Raises CannotStart for a model that has never been loaded and has failed too often."""
         self._failed_loads += not ending.killed
         if not self._was_ready and self._failed_loads >= FAILED_LOADS:
-            sentence = f"MODEL_PATH: '{checked.model.path}' cannot be loaded: {problem.rstrip('.')}."
+            sentence = f"{self._served.path_setting}: '{checked.model.path}' cannot be loaded: {problem.rstrip('.')}."
             raise self._fatal(CannotStart(sentence), output)
 
     def _go_on(self, reason: str, output: OutputLog, delay: float) -> None:
@@ -142,7 +143,7 @@ class Supervisor:
 
     def _stopped(self) -> None:
         self._reporter.enter(State.STOPPED)
-        log.info("model server stopped")
+        log.info("%s stopped", self._served.label)
 
     def _fatal(self, error: CannotStart | GivenUp, output: OutputLog | None = None) -> CannotStart | GivenUp:
         self._reporter.fatal(str(error), output.lines() if output else [])

@@ -12,11 +12,12 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory.ladder import Fit
+from mistral_api.supervisor.served import main_model
 
 
 def test_the_supervisors_command_line_is_understood() -> None:
     fit = Fit("auto", 0, "q8_0")
-    command = server_command(Settings(model_alias="a,b"), Engine("bundled", ("engine",)), Path("m"), fit)
+    command = server_command(main_model(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit)
     values = dict(parse(command[1:], {}).values)
     assert values == values | {
         "model.path": "m",

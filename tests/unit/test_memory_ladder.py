@@ -14,6 +14,7 @@ from mistral_api.supervisor.memory.ladder import Fit, Ladder, asked_for
 from mistral_api.supervisor.memory.remembered import RememberedFits, fits_file
 from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, oom_kills, shortage_in
 from mistral_api.supervisor.model import Model, require_model
+from mistral_api.supervisor.served import main_model
 from tests.gguf_files import gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
@@ -22,7 +23,7 @@ ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
     """A model of 32 blocks and a context of 4096 tokens."""
-    return require_model(Settings(model_path=gguf(tmp_path / "m.gguf")))
+    return require_model(main_model(Settings(model_path=gguf(tmp_path / "m.gguf"))))
 
 
 def _steps(
@@ -128,24 +129,24 @@ def test_only_the_kernels_own_kill_is_taken_for_one() -> None:
 
 def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, model: Model) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
-    assert RememberedFits(settings, model, ENGINE).recall() is None
-    RememberedFits(settings, model, ENGINE).remember(Fit("13", 8192))
-    assert RememberedFits(settings, model, ENGINE).recall() == Fit("13", 8192)
+    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None
+    RememberedFits(main_model(settings), model, ENGINE).remember(Fit("13", 8192))
+    assert RememberedFits(main_model(settings), model, ENGINE).recall() == Fit("13", 8192)
 
     for other in (
         dataclasses.replace(settings, context_size=4096),
         dataclasses.replace(settings, gpu_layers="33"),
         dataclasses.replace(settings, parallel=1),
     ):
-        assert RememberedFits(other, model, ENGINE).recall() is None
-    assert RememberedFits(settings, model, Engine("bundled", ())).recall() is None
+        assert RememberedFits(main_model(other), model, ENGINE).recall() is None
+    assert RememberedFits(main_model(settings), model, Engine("bundled", ())).recall() is None
     os.utime(model.path, ns=(1, 1))
-    assert RememberedFits(settings, model, ENGINE).recall() is None
+    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None
 
 
 def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, model: Model) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
-    remembered = RememberedFits(settings, model, ENGINE)
+    remembered = RememberedFits(main_model(settings), model, ENGINE)
     remembered.remember(Fit("13", 8192))
     remembered.remember(Fit("30", 8192))
     assert remembered.recall() is None
@@ -156,4 +157,4 @@ def test_a_file_that_makes_no_sense_remembers_nothing(tmp_path: Path, model: Mod
     settings = Settings(data_dir=tmp_path)
     fits_file(tmp_path).parent.mkdir()
     fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)))
-    assert RememberedFits(settings, model, ENGINE).recall() is None
+    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None

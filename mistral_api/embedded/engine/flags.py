@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
+_POOLINGS = ("none", "mean", "cls", "last", "rank")
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
@@ -119,6 +120,8 @@ FLAGS = (
     Flag(("--chat-template",), "LLAMA_ARG_CHAT_TEMPLATE", str, "chat_template"),
     Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", text_of, "chat_template"),
     Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", switch, "embedding"),
+    Flag(("--pooling",), "LLAMA_ARG_POOLING", one_of(*_POOLINGS), "pooling_type"),
+    Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", switch, "reranking"),
     Flag(("--warmup",), "LLAMA_ARG_WARMUP", switch, "warmup", ("--no-warmup",)),
     Flag(("--ui", "--webui"), "LLAMA_ARG_UI", switch, "ui", ("--no-ui", "--no-webui")),
     Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),

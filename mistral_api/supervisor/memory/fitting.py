@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 
-from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.life import End, Ending
 from mistral_api.supervisor.memory.ladder import Ladder, asked_for
 from mistral_api.supervisor.memory.remembered import RememberedFits
 from mistral_api.supervisor.memory.shortage import Shortage, shortage_in
 from mistral_api.supervisor.preflight import Checked
+from mistral_api.supervisor.served import ServedModel
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +19,15 @@ log = logging.getLogger(__name__)
 class Fitting:
     """The step that is tried now; one for each run of the supervisor."""
 
-    def __init__(self, settings: Settings, checked: Checked, *, start_over: bool) -> None:
+    def __init__(self, served: ServedModel, checked: Checked, *, start_over: bool) -> None:
         """``start_over``: begin at the top, whatever worked last time."""
-        self._path = checked.model.path
-        self._ladder = Ladder(settings, checked.model, os.environ)
-        self._remembered = RememberedFits(settings, checked.model, checked.engine)
+        self._model = f"{served.path_setting}: '{checked.model.path}'"
+        self._ladder = Ladder(served.settings, checked.model, served.environment())
+        self._remembered = RememberedFits(served, checked.model, checked.engine)
         known = None if start_over else self._remembered.recall()
         if known is not None:
             log.info("starting with what fitted into memory last time: %s", known)
-        self.fit = known or asked_for(settings)
+        self.fit = known or asked_for(served.settings)
 
     def worked(self) -> None:
         """The server became ready with it: the next start begins here."""
@@ -45,7 +44,7 @@ class Fitting:
         below = self._ladder.below(self.fit, shortage)
         if below is None and ending.ready_seconds is None:
             raise CannotStart(
-                f"MODEL_PATH: '{self._path}' does not fit into the {shortage.value}, not even with {self.fit}; "
+                f"{self._model} does not fit into the {shortage.value}, not even with {self.fit}; "
                 "choose a smaller quantization or model, or close what else uses the memory."
             )
         self.fit = below or self.fit

@@ -9,26 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from mistral_api.atomic_files import replace_file
-from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.files import MAIN, own_name
 from mistral_api.supervisor.memory.ladder import Fit, asked_for
 from mistral_api.supervisor.model import Model
+from mistral_api.supervisor.served import ServedModel
 
 log = logging.getLogger(__name__)
 
 MOST_MODELS = 50
 
 
-def fits_file(data_dir: Path) -> Path:
+def fits_file(data_dir: Path, server: str = MAIN) -> Path:
     """Where it is kept."""
-    return data_dir / "run" / "memory-fits.json"
+    return data_dir / "run" / own_name(server, "memory-fits.json")
 
 
 class RememberedFits:
     """What fitted, for one model under the settings and the engine of now; with others it says nothing."""
 
-    def __init__(self, settings: Settings, model: Model, engine: Engine) -> None:
-        self._path = fits_file(settings.data_dir)
+    def __init__(self, served: ServedModel, model: Model, engine: Engine) -> None:
+        settings = served.settings
+        self._path = fits_file(settings.data_dir, served.server)
         self._key = str(model.path)
         self._asked = asked_for(settings)
         self._circumstances = {

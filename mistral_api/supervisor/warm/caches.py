@@ -17,14 +17,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.reports import Reports
+from mistral_api.supervisor.served import ServedModel
 from mistral_api.supervisor.warm.choosing import candidates, chosen
 from mistral_api.supervisor.warm.fingerprint import fingerprint
 from mistral_api.supervisor.warm.restoring import Restoring
@@ -46,9 +47,10 @@ REPORT_SECONDS = 0.6
 
 
 @contextlib.contextmanager
-def saved_caches(settings: Settings, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
+def saved_caches(served: ServedModel, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
     """The caches for the life of a server with this command line."""
-    caches = SavedCaches(settings, fingerprint(command, engine.version, os.environ))
+    known_by = fingerprint(command, engine.version, served.environment())
+    caches = SavedCaches(served.settings, known_by, served.server)
     try:
         yield caches
     finally:
@@ -62,10 +64,10 @@ class SavedCaches:
     prompt that is read again.
     """
 
-    def __init__(self, settings: Settings, fingerprint: str) -> None:
+    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN) -> None:
         self._settings = settings
         self._server = SlotServer(settings)
-        self._store = CacheStore(settings, fingerprint)
+        self._store = CacheStore(settings, fingerprint, server)
         self._restored: dict[int, str] = {}
         self._restored_at = float("-inf")
         self._due_at = self._try_at = time.monotonic() + settings.slot_save_seconds

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_api.atomic_files import replace_file
+from mistral_api.supervisor.files import MAIN, own_name
 from mistral_api.supervisor.warm.keys import conversation_key
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,9 @@ class SavedCache:
     used_at: float
 
 
-def slots_folder(data_dir: Path) -> Path:
+def slots_folder(data_dir: Path, server: str = MAIN) -> Path:
     """Where the caches are; what llama.cpp is given as ``--slot-save-path``."""
-    return data_dir / "slots"
+    return data_dir / own_name(server, "slots")
 
 
 def forget(data_dir: Path, owner: str, session_id: str) -> None:
@@ -84,8 +85,8 @@ def _forget(folder: Path, key: str) -> None:
 class CacheFolder:
     """The supervisor's hold on the folder; no other process writes the list."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.path = slots_folder(data_dir)
+    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+        self.path = slots_folder(data_dir, server)
 
     @property
     def for_llama_cpp(self) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from mistral_api.settings import Settings
+from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.reports import Generation
 from mistral_api.supervisor.warm.choosing import Candidate, size_of
 from mistral_api.supervisor.warm.folder import CacheFolder, SavedCache
@@ -25,9 +26,9 @@ REMEMBER_SECONDS = 60.0
 class CacheStore:
     """What is in ``DATA_DIR/slots``, kept in step with its list. A disk that fails is said once a round."""
 
-    def __init__(self, settings: Settings, fingerprint: str) -> None:
+    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN) -> None:
         self.enabled = settings.slot_save_seconds > 0 and settings.store_content
-        self.folder = CacheFolder(settings.data_dir)
+        self.folder = CacheFolder(settings.data_dir, server)
         self.caches: dict[str, SavedCache] = {}
         self._fingerprint = fingerprint
         self._budget = settings.slot_save_bytes

@@ -1,0 +1,119 @@
+"""The model servers as a request sees them: the main one, and the one of EMBEDDING_MODEL_PATH beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mistral_api.embeddings.tasks import Task
+from mistral_api.errors import InvalidRequest
+from mistral_api.inference.cancellation import CallWatch
+from mistral_api.inference.catalogue import Catalogue, not_served
+from mistral_api.inference.client import ModelServer
+from mistral_api.settings import Settings
+from mistral_api.supervisor.model import served_model_names
+from mistral_api.supervisor.report_writer import ReportWriter
+from mistral_api.supervisor.served import ServedModel, embedding_model
+from mistral_api.supervisor.status import StatusReader
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One model server. ``reports``: what its supervisor is told, where it is ours; ``served``: the same of what it is.
+
+    Whether a server that someone else runs makes embeddings is for it to say.
+    """
+
+    server: ModelServer
+    catalogue: Catalogue
+    reports: ReportWriter | None
+    served: ServedModel | None
+
+    def suits(self, task: Task) -> bool:
+        """Whether it may be asked for this."""
+        return self.served is None or self.served.ranks == task.ranks
+
+    def start(self) -> None:
+        """Begin to report."""
+        if self.reports is not None:
+            self.reports.start()
+
+    def close(self) -> None:
+        """End its connections, and write the last report."""
+        self.server.close()
+        if self.reports is not None:
+            self.reports.close()
+
+
+def host_beside(settings: Settings, watch: CallWatch) -> Host | None:
+    """The server of EMBEDDING_MODEL_PATH, with the calls of ``watch``; None where that is not set."""
+    served = embedding_model(settings)
+    if served is None:
+        return None
+    status = StatusReader(settings.data_dir, served.server)
+
+    def given_up() -> str | None:
+        gone = "The embedding server is not running and will not be restarted; see its status in /health."
+        return gone if status.given_up() else None
+
+    server = ModelServer(served.settings, given_up, status.being_started, watch)
+    catalogue = Catalogue(server, served_model_names(served.settings))
+    return Host(server, catalogue, ReportWriter(settings.data_dir, served.server), served)
+
+
+class Hosts:
+    """Which server answers what."""
+
+    def __init__(self, main: Host, beside: Host | None) -> None:
+        self.all: Sequence[Host] = (main,) if beside is None else (main, beside)
+        self._main, self._beside = main, beside
+
+    @property
+    def beside(self) -> Host | None:
+        """The server of EMBEDDING_MODEL_PATH, if there is one."""
+        return self._beside
+
+    def start(self) -> None:
+        """Begin to report to every supervisor."""
+        for host in self.all:
+            host.start()
+
+    def close(self) -> None:
+        """End all connections."""
+        for host in self.all:
+            host.close()
+
+    def choose(self, task: Task, name: str | None) -> Host:
+        """The server for a request that names this model, or none.
+
+        Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
+        """
+        beside = self._beside
+        if beside is not None and beside.suits(task) and (name is None or name in beside.catalogue.known_names()):
+            return beside
+        if beside is not None and name in beside.catalogue.known_names():
+            if name not in self._main.catalogue.known_names():
+                raise not_supported(task, name)
+        elif name is not None:
+            self._require_served(name)
+        if not self._main.suits(task) and self._main.served is not None and self._main.served.ranks:
+            raise not_supported(task, name or self._main.catalogue.default())
+        return self._main
+
+    def _require_served(self, name: str) -> None:
+        if name in self._main.catalogue.known_names():
+            return
+        served = [model.id for host in self.all for model in host.catalogue.models()]
+        if name not in served:
+            raise not_served(name, list(dict.fromkeys(served)))
+
+
+def not_supported(task: Task, name: str | None) -> InvalidRequest:
+    """The refusal where there is no model for this; it says what to set."""
+    who = f"The model '{name}'" if name else "The model that is served"
+    return InvalidRequest(
+        f"{who} {task.makes}. Set EMBEDDING_MODEL_PATH to {task.model} (a GGUF file), or MODEL_SERVER_URL to an engine "
+        "that serves one.",
+        code="not_supported",
+        param="model",
+    )

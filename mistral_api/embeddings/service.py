@@ -1,0 +1,146 @@
+"""The one way from a request to vectors or scores: validate, choose a server, ask in portions, join, record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from mistral_api.embeddings.batches import Item, Portions, size_of
+from mistral_api.embeddings.hosts import Host, Hosts, not_supported
+from mistral_api.embeddings.tasks import Task
+from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused, internal_error
+from mistral_api.generation.asked import Asked
+from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.reporting import tell_supervisor
+from mistral_api.inference.cancellation import Call
+from mistral_api.inference.translation import ContextExceeded
+from mistral_api.recording.recorder import Recorder
+from mistral_api.schemas import load
+
+# How engines that do not offer an endpoint put it: OpenAI-compatible ones have no such URL.
+_NO_SUCH_URL = (404, 405)
+_NO_POOLING = "Pooling type 'none'"
+
+
+class Embedder:
+    """Answers requests for embeddings and rankings. One for the application; safe to use from many threads."""
+
+    def __init__(self, hosts: Hosts, recorder: Recorder) -> None:
+        self._hosts = hosts
+        self._recorder = recorder
+
+    def answer(self, task: Task, asked: Asked) -> dict[str, Any]:
+        """The answer's body. Raises our exceptions; whatever happens, the figures are recorded, and no text."""
+        exchange = OpenExchange(self._recorder, None, task.endpoint.path, asked)
+        try:
+            return self._answer(task, asked, exchange)
+        except ApiError as error:
+            exchange.fail(error)
+            raise
+        except Exception:
+            exchange.fail(internal_error())
+            raise
+
+    def _answer(self, task: Task, asked: Asked, exchange: OpenExchange) -> dict[str, Any]:
+        payload = load(task.endpoint.schema, asked.body)
+        host = self._hosts.choose(task, payload.get("model"))
+        model = payload.get("model") or host.catalogue.default()
+        exchange.begin(payload, None, model, task.endpoint.messages(payload))
+        round_ = _Round(task, payload, host, asked.call, exchange)
+        try:
+            body = round_.body(model)
+        except ApiError as error:
+            _report(host, exchange, error)
+            raise
+        exchange.succeed()
+        _report(host, exchange, None)
+        return body
+
+
+def _report(host: Host, exchange: OpenExchange, error: ApiError | None) -> None:
+    """Tell that server's own supervisor: three failures in a row have it restarted."""
+    if host.reports is not None:
+        tell_supervisor(host.reports, None, exchange.record, error)
+
+
+class _Round:
+    """One request on its way through a model server."""
+
+    def __init__(self, task: Task, payload: dict[str, Any], host: Host, call: Call, exchange: OpenExchange) -> None:
+        self._task = task
+        self._payload = payload
+        self._host = host
+        self._call = call
+        self._exchange = exchange
+
+    def body(self, model: str | None) -> dict[str, Any]:
+        """All results in one answer."""
+        results: list[Any] = []
+        portions = Portions(self._task.items(self._payload), self._task.beside(self._payload))
+        for first, items in portions:
+            began = time.monotonic()
+            results += self._portion(first, items)
+            portions.took(time.monotonic() - began)
+        tokens = self._exchange.transcript.settle().prompt or 0
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        try:
+            own = self._task.body(self._payload, results)
+        except ValueError as error:
+            raise _nonsense() from error
+        return {"object": "list", "model": model or self._exchange.transcript.model or "", **own, "usage": usage}
+
+    def _portion(self, first: int, items: list[Item]) -> list[Any]:
+        """The results for some items. Raises ContextExceeded that names the one that is too long."""
+        try:
+            return self._asked(items)
+        except ModelServerRefused as error:
+            if error.code != "context_length_exceeded":
+                raise self._refusal(error) from error
+            raise self._too_long(first, items, error) from error
+
+    def _asked(self, items: list[Item]) -> list[Any]:
+        answer = self._host.server.generate(self._task.endpoint.path, self._task.sent(self._payload, items), self._call)
+        try:
+            content = answer.read()
+        finally:
+            answer.close()
+        try:
+            body = orjson.loads(content)
+            results = self._task.read(self._payload, body)
+            self._exchange.transcript.add_body({"usage": body["usage"], "model": body.get("model")})
+            return [results[index] for index in range(len(items))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _nonsense() from error
+
+    def _refusal(self, error: ModelServerRefused) -> ApiError:
+        """A server that does not do this at all is told from one that refuses this request."""
+        unknown = error.status in _NO_SUCH_URL and error.code != "model_not_found"
+        if unknown or error.code == "not_supported" or error.message.startswith(_NO_POOLING):
+            return not_supported(self._task, self._exchange.record.model)
+        error.param = error.param or self._task.field
+        return error
+
+    def _too_long(self, first: int, items: list[Item], error: ModelServerRefused) -> ModelServerRefused:
+        """The server does not say which item it was: they are tried one by one, the longest first."""
+        by_length = sorted(range(len(items)), key=lambda index: size_of(items[index]), reverse=True)
+        for index in by_length if len(items) > 1 else ():
+            try:
+                self._asked([items[index]])
+            except ModelServerRefused as refusal:
+                return self._named(first + index, refusal)
+        return self._named(first + by_length[0], error)
+
+    def _named(self, index: int, error: ModelServerRefused) -> ModelServerRefused:
+        alone = self._task.field == "input" and not isinstance(self._payload["input"], list)
+        param = self._task.field if alone else f"{self._task.field}[{index}]"
+        if not isinstance(error, ContextExceeded):
+            error.param = param
+            return error
+        with_query = " with the query" if self._task.ranks else ""
+        return ContextExceeded(error.limit, error.used, what=f"'{param}'{with_query}", param=param)
+
+
+def _nonsense() -> ModelServerFailed:
+    return ModelServerFailed("The model server answered something that makes no sense.", summary="nonsense")

@@ -1,0 +1,73 @@
+"""Model servers beside the first one, each in a thread of its own: what becomes of one is no concern of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from mistral_api.notification import ServiceManager
+from mistral_api.supervisor.errors import CannotStart, GivenUp
+from mistral_api.supervisor.events import LOOK_SECONDS, Events
+from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.states import SUCCESSORS, State
+from mistral_api.supervisor.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+# Ending a server that hangs, with what it has started, and some more.
+CLOSE_SECONDS = 30.0
+
+
+class Companion:
+    """Owns a supervisor and its thread, from :meth:`start` to :meth:`close`.
+
+    The thread starts the server's process, and the system ends that process with it (prctl(2) means the thread by
+    "parent"): it does not end before its supervisor has ended the server.
+    """
+
+    def __init__(self, served: ServedModel, *, retry_gpu: bool) -> None:
+        self.events = Events()
+        self._served = served
+        self._reporter = Reporter(served)
+        self._supervisor = Supervisor(served, self.events, self._reporter, retry_gpu=retry_gpu)
+        self._thread = threading.Thread(target=self._run, name=served.server, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._supervisor.run()
+        except (CannotStart, GivenUp) as error:
+            log.error("there is no %s: %s", self._served.label, error)
+        except Exception:
+            log.exception("the %s is looked after no longer", self._served.label)
+            if State.FATAL in SUCCESSORS[self._reporter.state]:
+                self._reporter.fatal("Its supervisor failed; the log has the details.", [])
+
+    def close(self, manager: ServiceManager) -> None:
+        """Have the server stopped, and wait for it; bounded. ``manager`` hears of us meanwhile."""
+        self.events.queue.put("stop")
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            manager.alive()
+            self._thread.join(timeout=LOOK_SECONDS)
+        if self._thread.is_alive():
+            log.error("the %s has not stopped in %.0f s", self._served.label, CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def running(companions: Sequence[Companion], manager: ServiceManager) -> Iterator[None]:
+    """Run them until the end of the block."""
+    for each in companions:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in companions:
+            each.close(manager)

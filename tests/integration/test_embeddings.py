@@ -1,0 +1,232 @@
+"""``/v1/embeddings`` on the real engine: a second model server of ours beside the chat model's."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import psycopg2
+import psycopg2.extras
+import pytest
+import requests
+from langchain_openai import OpenAIEmbeddings
+from openai import BadRequestError, NotFoundError, OpenAI
+from openai.types import CreateEmbeddingResponse
+from pydantic import SecretStr
+
+from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.supervisor.files import EMBEDDING
+from mistral_api.supervisor.status import read_status
+from tests.published import valid
+from tests.running import Server, data_folder, free_port, libpq_url, running_server, wait_for
+
+SIZE = 576
+CHAT = "SmolLM2-135M-Instruct.Q4_1"
+
+
+@pytest.fixture(scope="module")
+def embedding_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def embedding(embedding_port: int) -> Iterator[Server]:
+    """The whole stack with a second model server."""
+    settings = {
+        "EMBEDDING_MODEL_PATH": str(demo_model_path()),
+        "EMBEDDING_MODEL_ALIAS": "embedder,second-name",
+        "EMBEDDING_SERVER_PORT": str(embedding_port),
+        "EMBEDDING_CONTEXT_SIZE": "512",
+    }
+    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
+        wait_for(lambda: (running.health()["embedding_server"] or {})["state"] == "ready", "the embedding server")
+        yield running
+
+
+@pytest.fixture
+def embedder(embedding: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{embedding.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture
+def usage(embedding: Server) -> Iterator[psycopg2.extensions.cursor]:
+    connection = psycopg2.connect(libpq_url(start_embedded_postgres(embedding.data_dir).url))
+    connection.autocommit = True
+    with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+        yield cursor
+    connection.close()
+
+
+def _post(server: Server, body: Any) -> requests.Response:
+    return requests.post(f"{server.url}/v1/embeddings", json=body, timeout=60)
+
+
+def _cosine(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def test_both_encodings_say_the_same_and_the_answer_is_openais(embedding: Server) -> None:
+    body = {"model": "embedder", "input": "The cat sat on the mat."}
+    floats = _post(embedding, body)
+    answer = valid(CreateEmbeddingResponse, floats.content)
+    assert (answer.object, answer.model, len(answer.data)) == ("list", "embedder", 1)
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 5
+    assert len(answer.data[0].embedding) == SIZE
+    assert math.hypot(*answer.data[0].embedding) == pytest.approx(1, abs=1e-5)
+    encoded = _post(embedding, body | {"encoding_format": "base64", "user": "someone"}).json()["data"][0]["embedding"]
+    decoded = list(struct.unpack(f"<{SIZE}f", base64.b64decode(encoded)))
+    assert decoded == pytest.approx(answer.data[0].embedding, abs=1e-6)
+
+
+def test_the_openai_package_gets_its_vectors_and_similar_texts_are_near(embedder: OpenAI) -> None:
+    texts = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "The stock market fell sharply."]
+    data = embedder.embeddings.create(model="second-name", input=texts).data
+    assert [each.index for each in data] == [0, 1, 2]
+    near, far = _cosine(data[0].embedding, data[1].embedding), _cosine(data[0].embedding, data[2].embedding)
+    assert near > far
+
+
+def test_more_inputs_than_the_engine_takes_at_once_keep_their_order(embedder: OpenAI) -> None:
+    texts = [f"number {index}" for index in range(60)]
+    whole = embedder.embeddings.create(model="embedder", input=texts)
+    assert [each.index for each in whole.data] == list(range(60))
+    for index in (0, 30, 59):
+        alone = embedder.embeddings.create(model="embedder", input=texts[index]).data[0].embedding
+        assert _cosine(alone, whole.data[index].embedding) > 0.999
+    assert whole.usage.prompt_tokens >= 120
+
+
+def test_tokens_are_the_models_own(embedding: Server, embedder: OpenAI, embedding_port: int) -> None:
+    url = f"http://127.0.0.1:{embedding_port}/tokenize"
+    texts = ["the cat", "a dog barks"]
+    asked = [{"content": text, "add_special": True} for text in texts]
+    tokens = [requests.post(url, json=each, timeout=10).json()["tokens"] for each in asked]
+    by_text = embedder.embeddings.create(model="embedder", input=texts)
+    for given in (tokens, tokens[0]):
+        by_token = embedder.embeddings.create(model="embedder", input=given)
+        assert _cosine(by_token.data[0].embedding, by_text.data[0].embedding) > 0.999
+    refused = _post(embedding, {"input": [[10**8]]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+
+
+def test_fewer_dimensions_are_the_first_ones_at_length_1(embedder: OpenAI) -> None:
+    whole = embedder.embeddings.create(model="embedder", input="x y z").data[0].embedding
+    short = embedder.embeddings.create(model="embedder", input="x y z", dimensions=64).data[0].embedding
+    length = math.hypot(*whole[:64])
+    assert short == pytest.approx([value / length for value in whole[:64]], abs=1e-6)
+    with pytest.raises(BadRequestError, match="Expected a value <= 576") as refused:
+        embedder.embeddings.create(model="embedder", input="x", dimensions=577)
+    assert (refused.value.param, refused.value.code) == ("dimensions", "integer_above_max_value")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "param"),
+    [([], [], "input[0]"), (["short"] * 3, ["also short"], "input[3]")],
+    ids=["alone", "between"],
+)
+def test_an_input_that_is_too_long_is_named(embedder: OpenAI, before: list[str], after: list[str], param: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        embedder.embeddings.create(model="embedder", input=[*before, "word " * 600, *after])
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
+    assert f"maximum context length is 512 tokens. However, '{param}' resulted in 60" in refused.value.message
+
+
+def test_the_longest_input_that_fits_works(embedder: OpenAI) -> None:
+    assert embedder.embeddings.create(model="embedder", input=[7] * 512).usage.prompt_tokens == 512
+
+
+def test_both_models_are_listed_and_each_does_its_own(embedding: Server, embedder: OpenAI) -> None:
+    listed = {model.id: model.model_dump() for model in embedder.models.list().data}
+    assert list(listed) == [CHAT, "embedder", "second-name"]
+    assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (512, 512)
+    assert listed["embedder"]["state"] == "ready"
+    assert embedder.models.retrieve("second-name").id == "second-name"
+    with pytest.raises(NotFoundError, match="'embedder'") as missing:
+        embedder.embeddings.create(model="no-such-model", input="x")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(BadRequestError, match="generates no text") as refused:
+        embedder.chat.completions.create(model="embedder", messages=[{"role": "user", "content": "Hi"}])
+    assert (refused.value.code, refused.value.param) == ("not_supported", "model")
+    with pytest.raises(BadRequestError, match=f"'{CHAT}' makes no embeddings. Set EMBEDDING_MODEL_PATH") as chat:
+        embedder.embeddings.create(model=CHAT, input="x")
+    assert (chat.value.code, chat.value.param) == ("not_supported", "model")
+    answer = embedder.chat.completions.create(model=CHAT, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    assert answer.usage is not None
+    assert _post(embedding, {"input": "no model named"}).json()["model"] == "embedder"
+
+
+def test_an_embedding_model_does_not_rerank(embedding: Server) -> None:
+    body = {"query": "q", "documents": ["d"], "model": "embedder"}
+    answer = requests.post(f"{embedding.url}/v1/rerank", json=body, timeout=30)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "not_supported")
+    assert "Set EMBEDDING_MODEL_PATH to a reranker" in error["message"]
+
+
+def test_langchain_embeds_documents(embedding: Server) -> None:
+    made = OpenAIEmbeddings(
+        base_url=f"{embedding.url}/v1", api_key=SecretStr("unused"), model="embedder", check_embedding_ctx_length=False
+    )
+    query, documents = made.embed_query("the cat"), made.embed_documents(["a dog", "the cat"])
+    assert _cosine(query, documents[1]) > 0.999
+
+
+def test_figures_are_recorded_and_no_text(embedding: Server, usage: psycopg2.extensions.cursor) -> None:
+    answer = _post(embedding, {"model": "embedder", "input": ["secret words", "more"]})
+    refused = _post(embedding, {"model": "embedder", "input": ""})
+    rows = {}
+    for each in (answer, refused):
+        query = "SELECT * FROM api_usage WHERE request_id = %s"
+
+        def row(of: requests.Response = each, query: str = query) -> Any:
+            usage.execute(query, (of.headers["X-Request-Id"],))
+            return usage.fetchone()
+
+        rows[each.status_code] = wait_for(row, "the usage row")
+    good, bad = rows[200], rows[400]
+    assert (good["endpoint"], good["model"], good["status"]) == ("/v1/embeddings", "embedder", 200)
+    assert good["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
+    assert (good["session_id"], good["completion_tokens"], good["stream"]) == (None, 0, False)
+    assert good["latency_ms"] > 0
+    assert (bad["endpoint"], bad["status"], bad["error_code"]) == ("/v1/embeddings", 400, "invalid_value")
+    usage.execute("SELECT count(*) AS found FROM messages WHERE content::text LIKE '%secret words%'")
+    found = usage.fetchone()
+    assert found is not None
+    assert found["found"] == 0
+
+
+def test_a_client_that_leaves_frees_the_slots(embedding: Server, embedding_port: int) -> None:
+    def busy() -> int:
+        slots = requests.get(f"http://127.0.0.1:{embedding_port}/slots", timeout=30).json()
+        return sum(slot["is_processing"] for slot in slots)
+
+    content = orjson.dumps({"model": "embedder", "input": ["word " * 20] * 2000})
+    with socket.create_connection(("127.0.0.1", embedding.api_port), timeout=30) as connection:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        wait_for(lambda: busy() > 0, "busy slots")
+    wait_for(lambda: busy() == 0, "freed slots", 2.5)
+
+
+def test_a_dead_embedding_server_comes_back_and_the_chat_server_never_notices(embedding: Server) -> None:
+    before = embedding.health()
+    status = read_status(embedding.data_dir, EMBEDDING)
+    assert status is not None
+    assert before["embedding_server"]["pid"] == status.pid
+    assert (before["embedding_server"]["model"], before["status"]) == ("embedder", "ok")
+    os.kill(status.pid or 0, signal.SIGKILL)
+    # Waits for the restart, as a chat request would.
+    assert _post(embedding, {"model": "embedder", "input": "back again"}).status_code == 200
+    wait_for(lambda: embedding.health()["embedding_server"]["restarts"] == 1, "the restart")
+    after = embedding.health()
+    assert after["embedding_server"]["pid"] not in (None, status.pid)
+    assert after["model_server"] == before["model_server"]
