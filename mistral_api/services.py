@@ -12,6 +12,7 @@ from flask import Flask, current_app
 from sqlalchemy import Engine
 
 from mistral_api.database import MIGRATIONS, writer_engine
+from mistral_api.generation.questions import Questions
 from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
@@ -52,6 +53,7 @@ class Services:
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
         self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports)
+        self.questions = Questions(self.model_server, self.catalogue, self.recorder)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.blueprints import chat, completions, conversations, health, models, stats
+from mistral_api.blueprints import (
+    anthropic,
+    chat,
+    completions,
+    conversations,
+    health,
+    llama_cpp,
+    model_server,
+    models,
+    stats,
+)
 from mistral_api.services import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
@@ -14,6 +24,9 @@ API_BLUEPRINTS = (
     conversations.blueprint,
     models.blueprint,
     stats.blueprint,
+    anthropic.blueprint,
+    llama_cpp.blueprint,
+    model_server.blueprint,
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
 import orjson
 from flask import Response, request
 
@@ -9,6 +12,7 @@ from mistral_api.blueprints.access import caller
 from mistral_api.blueprints.bodies import json_body
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint
+from mistral_api.generation.questions import Question
 from mistral_api.generation.service import Given
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.inference.cancellation import Call
@@ -20,16 +24,47 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 def answer_generation(endpoint: Endpoint) -> Response:
     """Answer the current request at a generation endpoint."""
+    return _response(services().generator.generate(endpoint, _asked(json_body())))
+
+
+def generate(endpoint: Endpoint) -> tuple[dict[str, Any], Given]:
+    """The body of the current request, and the answer to it, for views that shape it."""
+    body = json_body()
+    given = services().generator.generate(endpoint, _asked(body))
+    return cast("dict[str, Any]", body), given  # anything else is refused
+
+
+def answer_question(
+    question: Question, upstream: str | None = None, shown: Callable[[Any], Any] | None = None
+) -> Response:
+    """Answer the current request with what the model server says, or what is ``shown`` of it."""
+    body = None if question.method == "GET" else json_body()
+    answer = services().questions.ask(question, _asked(body), upstream)
+    return json_response(shown(answer) if shown is not None else answer)
+
+
+def _asked(body: object) -> Asked:
     # waitress offers this when channel_request_lookahead is above 0.
     call = Call(request.environ.get("waitress.client_disconnected"))
-    asked = Asked(caller(), request_id(), client_request_id(), json_body(), call)
-    return _response(services().generator.generate(endpoint, asked))
+    return Asked(caller(), request_id(), client_request_id(), body, call)
 
 
 def _response(given: Given) -> Response:
     if isinstance(given.body, StreamRelay):
-        response = Response(given.body, content_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
-    else:
-        response = Response(orjson.dumps(given.body), mimetype="application/json")
-    response.headers["X-Session-Id"] = given.session_id
+        return stream_response(given.body, given.session_id)
+    return json_response(given.body, given.session_id)
+
+
+def stream_response(events: Iterable[bytes], session_id: str) -> Response:
+    """Events as they come; the WSGI server closes them."""
+    response = Response(events, content_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
+    response.headers["X-Session-Id"] = session_id
+    return response
+
+
+def json_response(body: Any, session_id: str | None = None) -> Response:
+    """A whole body."""
+    response = Response(orjson.dumps(body), mimetype="application/json")
+    if session_id is not None:
+        response.headers["X-Session-Id"] = session_id
     return response

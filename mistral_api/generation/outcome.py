@@ -10,7 +10,7 @@ from typing import Any
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.exchange import Exchange
 from mistral_api.generation.asked import Asked
-from mistral_api.generation.endpoints import Endpoint
+from mistral_api.generation.endpoints import Named
 from mistral_api.generation.reporting import recognisable_seed, tell_supervisor
 from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
@@ -21,7 +21,7 @@ from mistral_api.supervisor.report_writer import ReportWriter
 class OpenExchange:
     """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
 
-    def __init__(self, recorder: Recorder, reports: ReportWriter | None, endpoint: Endpoint, asked: Asked) -> None:
+    def __init__(self, recorder: Recorder, reports: ReportWriter | None, endpoint: Named, asked: Asked) -> None:
         self._recorder = recorder
         self._reports = reports
         # What the model server is asked to use, where the request leaves it to us.
@@ -43,10 +43,15 @@ class OpenExchange:
         )
 
     def begin(
-        self, payload: dict[str, Any], session_id: str, model: str | None, messages: list[dict[str, Any]]
+        self,
+        payload: dict[str, Any],
+        session_id: str,
+        model: str | None,
+        messages: list[dict[str, Any]],
+        transcript: type[Transcript] = Transcript,
     ) -> None:
         """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``)."""
-        self.transcript = Transcript(payload.get("n") or 1)
+        self.transcript = transcript(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
         self.record.stream = bool(payload.get("stream"))

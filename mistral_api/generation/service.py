@@ -13,7 +13,6 @@ from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_u
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
-from mistral_api.inference.assembly import whole_body
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
 from mistral_api.inference.stream import EventStream
@@ -60,15 +59,15 @@ class Generator:
         self._catalogue.check(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
         model = payload.get("model") or self._catalogue.default()
-        exchange.begin(payload, session_id, model, endpoint.messages(payload))
-        ours = self._server.supervised
+        exchange.begin(payload, session_id, model, endpoint.messages(payload), endpoint.dialect.transcript)
+        ours = self._server.supervised or endpoint.dialect.llama_cpp
         sent = upstream_payload(payload, ours=ours, seed=exchange.seed)
-        answer = self._server.generate(endpoint.path, sent, asked.call)
+        answer = self._server.generate(endpoint.upstream or endpoint.path, sent, asked.call)
         if not ours and not payload.get("stream"):
             return Given(session_id, _whole(answer, exchange, session_id))
-        stream = EventStream(answer, show_progress=bool(payload.get("return_progress")))
+        stream = endpoint.dialect.stream(answer, show_progress=bool(payload.get("return_progress")))
         if not payload.get("stream"):
-            return Given(session_id, _assembled(stream, exchange, session_id, chat=endpoint.chat))
+            return Given(session_id, _assembled(stream, exchange, session_id, endpoint))
         return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
 
 
@@ -82,7 +81,7 @@ def _relay(stream: EventStream, exchange: OpenExchange, *, show_usage: bool) -> 
     return StreamRelay(stream, exchange, show_usage=show_usage)
 
 
-def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, *, chat: bool) -> dict[str, Any]:
+def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, endpoint: Endpoint) -> dict[str, Any]:
     """Read a stream to its end and make one answer of it, recorded before anyone sees it."""
     try:
         for events in stream:
@@ -91,7 +90,7 @@ def _assembled(stream: EventStream, exchange: OpenExchange, session_id: str, *, 
     finally:
         stream.close()
     exchange.succeed()
-    return whole_body(exchange.transcript, chat=chat) | {"session_id": session_id}
+    return endpoint.dialect.whole(exchange.transcript, chat=endpoint.chat) | {"session_id": session_id}
 
 
 def _whole(answer: Answer, exchange: OpenExchange, session_id: str) -> dict[str, Any]:
