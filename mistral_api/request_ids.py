@@ -28,6 +28,11 @@ def client_request_id() -> str | None:
     return given
 
 
+def shown_request_id() -> str:
+    """The id of the current request as its client sees it."""
+    return client_request_id() or str(request_id())
+
+
 def _begin() -> None:
     given = request.headers.get("X-Request-Id", "")
     g.request_id = new_id()
@@ -36,7 +41,7 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    shown = client_request_id() or str(request_id())
+    shown = shown_request_id()
     response.headers["X-Request-Id"] = shown
     if log.isEnabledFor(logging.INFO):
         spent = (time.monotonic() - g.began) * 1000

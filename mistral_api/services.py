@@ -15,6 +15,7 @@ from mistral_api.database import MIGRATIONS, writer_engine
 from mistral_api.embeddings.hosts import Host, Hosts, host_beside
 from mistral_api.embeddings.service import Embedder
 from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.questions import Questions
 from mistral_api.generation.service import Generator
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
@@ -63,6 +64,7 @@ class Services:
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
         self.prompts = Prompts(self.loaded_models, settings.normalize_roles)
         self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, self.prompts)
+        self.questions = Questions(self.model_server, self.catalogue, self.recorder)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"

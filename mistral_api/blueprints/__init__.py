@@ -5,12 +5,15 @@ from __future__ import annotations
 from flask import Flask
 
 from mistral_api.blueprints import (
+    anthropic,
     chat,
     completions,
     conversation_items,
     conversations,
     embeddings,
     health,
+    llama_cpp,
+    model_server,
     models,
     responses,
     stats,
@@ -29,6 +32,9 @@ API_BLUEPRINTS = (
     responses.blueprint,
     stats.blueprint,
     stored_completions.blueprint,
+    anthropic.blueprint,
+    llama_cpp.blueprint,
+    model_server.blueprint,
 )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from mistral_api.blueprints.access import caller, guard
-from mistral_api.blueprints.generations import answer, asked_now, event_stream
+from mistral_api.blueprints.bodies import json_body
+from mistral_api.blueprints.generations import answer, asked_now, json_response, stream_response
 from mistral_api.items.outgoing import item_list
 from mistral_api.items.paging import page_of
 from mistral_api.responses.input_items import input_items
@@ -22,14 +23,14 @@ _QUERY, _ITEMS_QUERY = ResponseQuery(), InputItemsQuery()
 @blueprint.post("")
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
-    responded = services().responder.respond(asked_now())
+    responded = services().responder.respond(asked_now(json_body()))
     return answer(responded.body, responded.session_id)
 
 
 @blueprint.post("/input_tokens")
 def count_input_tokens() -> dict[str, Any]:
     """How many tokens the model would have to read."""
-    return {"object": "response.input_tokens", "input_tokens": services().responder.count(asked_now())}
+    return {"object": "response.input_tokens", "input_tokens": services().responder.count(asked_now(json_body()))}
 
 
 @blueprint.get("/<response_id>")
@@ -38,8 +39,8 @@ def retrieve(response_id: str) -> Response:
     query = load(_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     if query["stream"]:
         after = query.get("starting_after", -1)
-        return event_stream(services().responder.follow(caller().owner, response_id, after))
-    return answer(services().responder.find(caller().owner, response_id))
+        return stream_response(services().responder.follow(caller().owner, response_id, after))
+    return json_response(services().responder.find(caller().owner, response_id))
 
 
 @blueprint.delete("/<response_id>")
@@ -54,7 +55,7 @@ def remove(response_id: str) -> dict[str, Any]:
 @blueprint.post("/<response_id>/cancel")
 def cancel(response_id: str) -> Response:
     """End a response in the background."""
-    return answer(services().responder.cancel(caller().owner, response_id))
+    return json_response(services().responder.cancel(caller().owner, response_id))
 
 
 @blueprint.get("/<response_id>/input_items")

@@ -10,7 +10,7 @@ import orjson
 from mistral_api.embeddings.batches import Item, Portions, size_of
 from mistral_api.embeddings.hosts import Host, Hosts, not_supported
 from mistral_api.embeddings.tasks import Task
-from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused, internal_error
+from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.reporting import tell_supervisor
@@ -34,14 +34,8 @@ class Embedder:
     def answer(self, task: Task, asked: Asked) -> dict[str, Any]:
         """The answer's body. Raises our exceptions; whatever happens, the figures are recorded, and no text."""
         exchange = OpenExchange(self._recorder, None, task.endpoint.path, asked)
-        try:
+        with exchange.recorded():
             return self._answer(task, asked, exchange)
-        except ApiError as error:
-            exchange.fail(error)
-            raise
-        except Exception:
-            exchange.fail(internal_error())
-            raise
 
     def _answer(self, task: Task, asked: Asked, exchange: OpenExchange) -> dict[str, Any]:
         payload = load(task.endpoint.schema, asked.body)

@@ -8,6 +8,9 @@ from typing import Any
 
 from marshmallow import Schema
 
+from mistral_api.inference.assembly import whole_body
+from mistral_api.inference.stream import EventStream
+from mistral_api.inference.transcript import Transcript
 from mistral_api.schemas import ChatCompletionRequest, CompletionRequest
 
 # Fields of ours: the model server never sees them.
@@ -15,13 +18,31 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the model server's answers are read: as events, into a transcript, and from there as one body.
+
+    ``llama_cpp``: nobody but llama.cpp speaks it.
+    """
+
+    stream: type[EventStream] = EventStream
+    transcript: type[Transcript] = Transcript
+    whole: Callable[..., dict[str, Any]] = whole_body
+    llama_cpp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One generation endpoint; ``messages`` reads the client's messages out of a valid payload."""
+    """One generation endpoint; ``messages`` reads the client's messages out of a valid payload.
+
+    ``upstream``: the model server's path, where it is another one.
+    """
 
     path: str
     chat: bool
     schema: Schema
     messages: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    upstream: str | None = None
+    dialect: Dialect = Dialect()
 
 
 def _chat_messages(payload: dict[str, Any]) -> list[dict[str, Any]]:

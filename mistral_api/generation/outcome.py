@@ -65,13 +65,15 @@ class OpenExchange:
         session_id: str | None,
         model: str | None,
         messages: list[dict[str, Any]],
+        *,
         continues: UUID | None = None,
+        transcript: type[Transcript] = Transcript,
     ) -> None:
         """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``).
 
         ``continues``: the stored message that ``messages`` follow, where it is known.
         """
-        self.transcript = Transcript(payload.get("n") or 1)
+        self.transcript = transcript(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
         self.record.continues = continues

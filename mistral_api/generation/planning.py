@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_api.generation.endpoints import Endpoint, upstream_payload
+from mistral_api.generation.endpoints import COMPLETION, Endpoint, upstream_payload
 from mistral_api.generation.tool_choice import Forced, forced_call, only_allowed
 from mistral_api.inference.reshaping.calls import ForcedCalls
 from mistral_api.inference.reshaping.choices import NumberedChoices
@@ -44,11 +44,11 @@ class Plan:
 
 def planned(endpoint: Endpoint, payload: dict[str, Any], engine: Engine, seed: int | None, ask: Ask) -> Plan:
     """The plan for a valid request. ``ask`` puts a question to the model server, and decodes its answer."""
-    sent = upstream_payload(only_allowed(payload), ours=engine.ours, seed=seed)
-    plan = Plan([sent])
+    ours = engine.ours or endpoint.dialect.llama_cpp
+    plan = Plan([upstream_payload(only_allowed(payload), ours=ours, seed=seed)])
     if endpoint.chat:
         _plan_chat(plan, engine)
-    elif engine.llama_cpp():
+    elif endpoint is COMPLETION and engine.llama_cpp():
         _plan_completion(plan, engine, ask)
     return plan
 

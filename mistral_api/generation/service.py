@@ -18,12 +18,10 @@ from mistral_api.generation.planning import Engine, Plan, planned
 from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.streaming import Stream, StreamRelay
 from mistral_api.identifiers import new_session_id
-from mistral_api.inference.assembly import whole_body
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
 from mistral_api.inference.reshaping.stream import ReshapedStream
-from mistral_api.inference.stream import EventStream
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
 from mistral_api.supervisor.report_writer import ReportWriter
@@ -81,18 +79,18 @@ class Generator:
         payload = load(endpoint.schema, asked.body)
         model = self.served(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
-        if endpoint.chat and payload.get("store"):
+        if endpoint is CHAT and payload.get("store"):
             keep_completion(exchange, payload, session_id)
-        exchange.begin(payload, session_id, model, endpoint.messages(payload))
+        exchange.begin(payload, session_id, model, endpoint.messages(payload), transcript=endpoint.dialect.transcript)
         plan = self._planned(endpoint, payload, exchange, asked.call)
         try:
             if not plan.streamed:
-                answer = self._server.generate(endpoint.path, plan.requests[0], asked.call)
+                answer = self._server.generate(endpoint.upstream or endpoint.path, plan.requests[0], asked.call)
                 return Given(session_id, _whole(answer, exchange, session_id))
             show_progress = bool(payload.get("return_progress"))
             stream = self._streamed(endpoint, plan, asked.call, show_progress=show_progress)
             if not payload.get("stream"):
-                return Given(session_id, _assembled(stream, exchange, session_id, chat=endpoint.chat))
+                return Given(session_id, _assembled(stream, exchange, session_id, endpoint))
             return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
         except ModelServerRefused as error:
             name_place(error, payload, forced=plan.forced is not None)
@@ -105,8 +103,9 @@ class Generator:
 
     def _streamed(self, endpoint: Endpoint, plan: Plan, call: Call, *, show_progress: bool) -> Stream:
         """The answer's stream. A request that is one of several is sent when the one before has been answered."""
+        path = endpoint.upstream or endpoint.path
         streams = (
-            EventStream(self._server.generate(endpoint.path, sent, call), show_progress=show_progress)
+            endpoint.dialect.stream(self._server.generate(path, sent, call), show_progress=show_progress)
             for sent in plan.requests
         )
         return ReshapedStream(streams, plan.stages) if plan.stages else next(streams)
@@ -130,7 +129,7 @@ def _relay(stream: Stream, exchange: OpenExchange, *, show_usage: bool) -> Strea
     return StreamRelay(stream, exchange, show_usage=show_usage)
 
 
-def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, *, chat: bool) -> dict[str, Any]:
+def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, endpoint: Endpoint) -> dict[str, Any]:
     """Read a stream to its end and make one answer of it, recorded before anyone sees it."""
     try:
         for events in stream:
@@ -139,7 +138,7 @@ def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, *, chat:
     finally:
         stream.close()
     exchange.succeed()
-    return whole_body(exchange.transcript, chat=chat) | {"session_id": session_id}
+    return endpoint.dialect.whole(exchange.transcript, chat=endpoint.chat) | {"session_id": session_id}
 
 
 def _whole(answer: Answer, exchange: OpenExchange, session_id: str) -> dict[str, Any]:

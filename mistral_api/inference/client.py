@@ -20,7 +20,7 @@ QUICK = (1.0, 2.0)
 
 
 class Answer:
-    """The answer to one generation request, open until :meth:`close`."""
+    """The answer to one request, open until :meth:`close`."""
 
     def __init__(self, response: requests.Response, call: Call, watch: CallWatch) -> None:
         self._response = response
@@ -81,19 +81,23 @@ class ModelServer:
         self._session = model_server_session(settings.api_threads)
 
     def generate(self, path: str, payload: dict[str, Any], call: Call, *, silence: float | None = None) -> Answer:
-        """Send a generation request; returns once the model server has begun to answer.
+        """Send a generation request; as :meth:`ask`."""
+        return self.ask("POST", path, payload, call, silence=silence)
+
+    def ask(self, method: str, path: str, payload: Any, call: Call, *, silence: float | None = None) -> Answer:
+        """Send a request, without a body where ``payload`` is None; returns once the model server begins to answer.
 
         ``silence``: the longest one, in seconds, where it is not that of a generation. A model server that is loading
         or restarting is waited for. Raises ModelLoading or ModelUnavailable (503) when it does not come in time,
         ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
         """
-        body = orjson.dumps(payload)
+        body = None if payload is None else orjson.dumps(payload)
         patience = Patience(self._wait_seconds, self._hang_seconds, self._given_up)
         self.watch.add(call)
         try:
             while True:
                 try:
-                    return Answer(self._send(path, body, call, silence), call, self.watch)
+                    return Answer(self._send((method, path, body), call, silence), call, self.watch)
                 except ModelUnavailable as error:
                     patience.after_unavailable(error)
                 except ModelServerLost as error:
@@ -102,13 +106,15 @@ class ModelServer:
             self.watch.remove(call)
             raise
 
-    def _send(self, path: str, body: bytes, call: Call, silence: float | None) -> requests.Response:
+    def _send(self, asked: tuple[str, str, bytes | None], call: Call, silence: float | None) -> requests.Response:
+        method, path, body = asked
         connect, read = self._deadlines
         try:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
             with call, translated():
-                response = self._session.post(
+                response = self._session.request(
+                    method,
                     self.base_url + path,
                     data=body,
                     stream=True,

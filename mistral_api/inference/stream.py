@@ -48,7 +48,7 @@ class EventStream:
                 continue
             if _PROGRESS in events or DONE in events or b"error" in events:
                 for event in split_events(events):
-                    _raise_error(event)
+                    raise_error(event)
                     done = done or event.startswith(DONE)
                     yield from self._visible(event + b"\n\n")
             else:
@@ -86,7 +86,8 @@ def _without_progress(event: bytes) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def _raise_error(event: bytes) -> None:
+def raise_error(event: bytes) -> None:
+    """Raise one of our exceptions for an event that reports a failure."""
     error = event_error(event)
     if error is not None:
         code = error.get("code")

@@ -128,6 +128,8 @@ def error_from(status: int, error: dict[str, Any]) -> ApiError:
         return ModelServerRefused(message, code="not_supported")
     if status == 503:
         return ModelLoading("The model is being loaded.")
+    if status == 501:  # llama.cpp's word for what this model, or its command line, does not offer
+        return ModelServerRefused(message, code="not_supported")
     if status >= 500 and not _CLIENT_FAULTS.search(message):
         return _failed(message)
     return _refused(status if status < 500 else 400, message, error)

@@ -1,29 +1,35 @@
 """Who is calling, and whether this server may serve strangers.
 
 No API key exists yet, so every caller on this machine is the one local owner, and nobody beyond
-loopback is served unless ALLOW_ANONYMOUS says so.
+loopback is served unless ALLOW_ANONYMOUS says so. What changes the model server for everybody needs the
+scope ``admin``, which only the owner has, on a connection of this machine's own.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from flask import Request
 
-from mistral_api.errors import Unauthorized
+from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
 from mistral_api.settings import SettingError, Settings
 
 LOCAL_OWNER = "local"
+ADMIN = "admin"
+# What a proxy says of the client it speaks for; the first is the custom, the second RFC 7239.
+_PROXIED = ("X-Forwarded-For", "Forwarded")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the owner that their data belongs to, and where they call from."""
+    """Who asks: the owner that their data belongs to, where they call from, and what they may do beside the usual."""
 
     owner: str
     address: str | None
     local: bool
+    scopes: frozenset[str] = frozenset()
 
 
 def is_loopback(host: str) -> bool:
@@ -48,8 +54,18 @@ def require_safe_listener(settings: Settings) -> None:
 def identify(request: Request) -> Caller:
     """The caller of a request. A proxy on this machine speaks for callers from elsewhere."""
     address = request.remote_addr
-    local = address is not None and is_loopback(address) and "X-Forwarded-For" not in request.headers
-    return Caller(LOCAL_OWNER, address, local)
+    proxied = any(name in request.headers for name in _PROXIED)
+    local = address is not None and is_loopback(address) and not proxied
+    admin = local and _names_loopback(f"//{request.host}")
+    return Caller(LOCAL_OWNER, address, local, frozenset({ADMIN}) if admin else frozenset())
+
+
+def _names_loopback(url: str) -> bool:
+    """Whether the host of a URL is loopback by its very name: a name of anybody's may be made to lead here."""
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def require_access(request: Request, settings: Settings) -> Caller:
@@ -65,3 +81,25 @@ def require_access(request: Request, settings: Settings) -> Caller:
             "Its operator can set ALLOW_ANONYMOUS=true."
         )
     return caller
+
+
+def require_admin(caller: Caller, request: Request) -> None:
+    """Refuse who may not change the model server. Raises Forbidden, and InvalidRequest for a body not said to be JSON.
+
+    A web page in the owner's browser can send requests to loopback too. Its browser names the page in ``Origin``,
+    and sends JSON across sites only where the server agreed to it (WHATWG Fetch, CORS protocol), which this one
+    never does.
+    """
+    if ADMIN not in caller.scopes:
+        raise Forbidden(
+            f"This needs the scope '{ADMIN}': only requests from this machine itself, to localhost and through no "
+            "proxy, have it."
+        )
+    origin = request.headers.get("Origin")
+    if origin is not None and not _names_loopback(origin):
+        raise Forbidden("A web page of another host may not change the model server.")
+    if request.method not in ("GET", "HEAD") and not request.is_json:
+        text = "Expected a body of the content type 'application/json'."
+        refusal = InvalidRequest(text, code="unsupported_media_type")
+        refusal.status = 415
+        raise refusal

@@ -1,0 +1,1 @@
+"""llama.cpp's own endpoints for raw prompts, and its questions (tools/server/README.md)."""

@@ -1,0 +1,218 @@
+"""llama.cpp's own endpoints: ``/completion``, ``/infill``, ``/tokenize``, ``/detokenize``, and what its operator asks.
+
+The fields are those of tools/server/README.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import INCLUDE, Schema
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas.fields import (
+    Boolean,
+    Checked,
+    Text,
+    check_array,
+    check_bounds,
+    check_number,
+    check_object,
+    check_text,
+)
+from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type
+from mistral_api.schemas.loading import load
+from mistral_api.schemas.sampling import GenerationRequest
+
+MOST_TOKENS = 2**20
+MOST_PROMPTS = 2048
+MOST_EXTRAS = 1024
+MOST_FIELDS = 256
+# Names that nobody can mistake for a path; the supervisor's own files in the same folder are told by their endings.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SUPERVISORS = (".kv", ".json", ".forgotten")
+
+
+def _check_token(token: Any, path: str) -> None:
+    if isinstance(token, bool) or not isinstance(token, int):
+        refuse_type("an integer", token, path)
+    check_bounds(token, 0, 2**31 - 1, "integer", path)
+
+
+def _check_mixed(value: Any, path: str = "") -> None:
+    """A string, or an array of strings and tokens."""
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list):
+        refuse_type("a string or an array", value, path)
+    check_array(value, 0, MOST_TOKENS, path)
+    for index, each in enumerate(value):
+        if not isinstance(each, str):
+            _check_token(each, f"{path}[{index}]")
+
+
+def _check_with_media(value: dict[str, Any], path: str) -> None:
+    if "prompt_string" not in value:
+        refuse_missing(f"{path}.prompt_string")
+    check_text(value["prompt_string"], path=f"{path}.prompt_string")
+    media = value.get("multimodal_data", [])
+    check_array(media, 0, MOST_PROMPTS, f"{path}.multimodal_data")
+    for index, each in enumerate(media):
+        check_text(each, path=f"{path}.multimodal_data[{index}]")
+
+
+def _check_prompt(value: Any, path: str = "") -> None:
+    if isinstance(value, dict):
+        _check_with_media(value, path)
+    else:
+        _check_mixed(value, path)
+
+
+class Mixed(Checked):
+    """A string, or an array of strings and tokens."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is neither."""
+        _check_mixed(value)
+
+
+class NativePrompt(Checked):
+    """A prompt (a string, strings and tokens, or ``{"prompt_string", "multimodal_data"}``), or an array of prompts.
+
+    An array with a number in it is one prompt.
+    """
+
+    def check(self, value: Any) -> None:
+        """Refuse what is none of these."""
+        if not isinstance(value, list):
+            _check_prompt(value)
+            return
+        check_array(value, 1, MOST_TOKENS)
+        if any(isinstance(each, int) for each in value):
+            _check_mixed(value)
+            return
+        check_array(value, 1, MOST_PROMPTS)
+        for index, each in enumerate(value):
+            _check_prompt(each, f"[{index}]")
+
+
+class FieldPaths(Checked):
+    """The fields of the answer that are wanted."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is no array of strings."""
+        check_array(value, 0, MOST_FIELDS)
+        for index, each in enumerate(value):
+            check_text(each, 1, 256, f"[{index}]")
+
+
+class InputExtra(Checked):
+    """Other files of the project: ``[{"filename", "text"}]``."""
+
+    def check(self, value: Any) -> None:
+        """Refuse the first that is wrong."""
+        check_array(value, 0, MOST_EXTRAS)
+        for index, each in enumerate(value):
+            check_object(each, f"[{index}]")
+            if "text" not in each:
+                refuse_missing(f"[{index}].text")
+            for name in ("text", "filename"):
+                if name in each:
+                    check_text(each[name], path=f"[{index}].{name}")
+
+
+class NativeCompletionRequest(GenerationRequest):
+    """``POST /completion``."""
+
+    prompt = NativePrompt(required=True)
+    response_fields = FieldPaths()
+
+
+class InfillRequest(GenerationRequest):
+    """``POST /infill``."""
+
+    input_prefix = Mixed(required=True)
+    input_suffix = Mixed(required=True)
+    input_extra = InputExtra()
+    prompt = Text()
+    response_fields = FieldPaths()
+
+
+class Lenient(Schema):
+    """The base of questions: unknown fields pass on."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    model = Text(1, 256)
+
+
+class TokenizeRequest(Lenient):
+    """``POST /tokenize``."""
+
+    content = Mixed(required=True)
+    add_special = Boolean()
+    parse_special = Boolean()
+    with_pieces = Boolean()
+
+
+class Tokens(Checked):
+    """An array of tokens."""
+
+    def check(self, value: Any) -> None:
+        """Refuse the first that is none."""
+        check_array(value, 0, MOST_TOKENS)
+        for index, token in enumerate(value):
+            _check_token(token, f"[{index}]")
+
+
+class DetokenizeRequest(Lenient):
+    """``POST /detokenize``."""
+
+    tokens = Tokens(required=True)
+
+
+class SlotFile(Text):
+    """The name of a file in the folder of saved caches, and none of the supervisor's."""
+
+    def check(self, value: Any) -> None:
+        """Refuse paths, and the names of the supervisor's files: to restore a damaged one ends the model server."""
+        check_text(value, 1, 128)
+        if not _FILE_NAME.fullmatch(value) or value.endswith((".", *_SUPERVISORS)):
+            text = f"Invalid '{{param}}': expected letters, digits, '_', '-' and '.', not ending in {_SUPERVISORS}."
+            refuse("invalid_value", text)
+
+
+class SlotFileRequest(Lenient):
+    """``POST /slots/{id}?action=save`` and ``restore``."""
+
+    filename = SlotFile(required=True)
+
+
+class AnyObject(Lenient):
+    """An object of which nothing is known."""
+
+
+def load_adapters(body: object) -> list[dict[str, Any]]:
+    """``POST /lora-adapters``: ``[{"id", "scale"}]``. Raises InvalidRequest."""
+    if not isinstance(body, list):
+        raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
+    loaded: list[dict[str, Any]] = load(_Adapters(), {"adapters": body})["adapters"]
+    return loaded
+
+
+class _AdapterScales(Checked):
+    def check(self, value: Any) -> None:
+        check_array(value, 0, 1000)
+        for index, each in enumerate(value):
+            check_object(each, f"[{index}]")
+            for name in ("id", "scale"):
+                if name not in each:
+                    refuse_missing(f"[{index}].{name}")
+            _check_token(each["id"], f"[{index}].id")
+            check_number(each["scale"], path=f"[{index}].scale")
+
+
+class _Adapters(Schema):
+    adapters = _AdapterScales(required=True)
