@@ -22,6 +22,7 @@ from mistral_api.items.ids import ItemId, parse_item_id
 from mistral_api.items.outgoing import call_numbers
 from mistral_api.tables.conversation import Conversation, Message
 from mistral_api.tables.recordset import recordset, written
+from mistral_api.tables.stored import StoredResponse
 
 _FETCHED_TOGETHER = 500
 _SAID = ("content", "refusal", "reasoning_content", "tool_calls", "function_call")
@@ -81,6 +82,9 @@ def _rewrite(message: Message, left: dict[str, Any]) -> None:
 
 def _remove(session: Session, conversation: Conversation, message: Message) -> None:
     """Take a message out of the tree: what followed it follows the one before it."""
+    # A chain of responses goes on from what is left before the answer that was deleted.
+    answers = StoredResponse.conversation_id == conversation.id, StoredResponse.answer_id == message.id
+    session.execute(update(StoredResponse).where(*answers).values(answer_id=message.parent_id))
     below = Message.conversation_id == conversation.id, Message.parent_id == message.id
     session.execute(update(Message).where(*below).values(parent_id=message.parent_id))
     session.execute(delete(Message).where(Message.id == message.id))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.item_deleting import delete_item
+from mistral_api.conversations.reading import find_conversation
 from mistral_api.errors import NotFound
+from mistral_api.items.ids import parse_item_id
+from mistral_api.stored.responses import read_context
+from mistral_api.tables.stored import StoredResponse
 from tests.conversing import (
     CALLED,
     CALLS,
@@ -92,6 +98,29 @@ def test_the_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None
     assert rows_of(engine, query) == [(None, [CALLS[1] | {"index": 1}], None, None)]
     assert delete(engine, one, calls[1]) == 2
     assert texts_of(engine, one) == ["Add", "Go on"]
+
+
+def test_a_chain_of_responses_goes_on_from_what_is_left(engine: Engine) -> None:
+    one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
+    *_, question, answer = ids_of(engine, one)
+    with Session(engine) as session:
+        response = StoredResponse(
+            id="resp_1",
+            owner="local",
+            conversation_id=find_conversation(session, "local", one).id,
+            input_ids=[parse_item_id(question).message_id],
+            answer_id=parse_item_id(answer).message_id,
+            status="completed",
+            created_at=datetime.now(UTC),
+        )
+        session.add(response)
+        session.commit()
+    for item_id, left in ((answer, ["a", "b", "c"]), (question, ["a", "b"])):
+        delete(engine, one, item_id)
+        with Session(engine) as session:
+            context = read_context(session, "local", "resp_1")
+        assert context is not None
+        assert [message["content"] for message in context.messages] == left
 
 
 def test_deleting_what_is_not_there_changes_nothing(engine: Engine) -> None:
