@@ -93,8 +93,9 @@ class Services:
             self._state = "started"
             atexit.register(self.close)
 
-    def forget_cache(self, owner: str, session_id: str) -> None:
-        """Have what the supervisor keeps of a conversation deleted too."""
+    def forget_session(self, owner: str, session_id: str) -> None:
+        """Have what is kept of a conversation in memory, and by the supervisor, go too: it was changed or deleted."""
+        self.responses.recent.forget_session(owner, session_id)
         try:
             forget(self.settings.data_dir, owner, session_id)
         except OSError as error:

@@ -58,5 +58,5 @@ def remove(session_id: str, item_id: str) -> dict[str, Any]:
     with database_session() as session:
         body = head_body(delete_item(session, caller().owner, session_id, item_id))
     # It holds the words that were deleted.
-    services().forget_cache(caller().owner, session_id)
+    services().forget_session(caller().owner, session_id)
     return body

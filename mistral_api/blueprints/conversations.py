@@ -81,5 +81,5 @@ def remove(session_id: str) -> dict[str, Any]:
     require_recorded(caller().owner, session_id)
     with database_session() as session:
         delete_conversation(session, caller().owner, session_id)
-    services().forget_cache(caller().owner, session_id)
+    services().forget_session(caller().owner, session_id)
     return {"id": session_id, "object": "conversation.deleted", "deleted": True}

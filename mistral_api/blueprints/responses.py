@@ -48,7 +48,7 @@ def remove(response_id: str) -> dict[str, Any]:
     """Delete a response; with the last one of a conversation that no client named, that goes too."""
     gone = services().responder.delete(caller().owner, response_id)
     if gone is not None:
-        services().forget_cache(caller().owner, gone)
+        services().forget_session(caller().owner, gone)
     return {"id": response_id, "object": "response", "deleted": True}
 
 

@@ -37,7 +37,15 @@ Finish = Callable[[Ending], dict[str, Any] | None]
 class OpenExchange:
     """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
 
-    def __init__(self, recorder: Recorder, reports: ReportWriter | None, path: str, asked: Asked) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        reports: ReportWriter | None,
+        path: str,
+        asked: Asked,
+        transcript: type[Transcript] = Transcript,
+    ) -> None:
+        """``path``: the endpoint, as it is recorded. ``transcript``: the kind that reads its answers."""
         self._recorder = recorder
         self._reports = reports
         # What the model server is asked to use, where the request leaves it to us.
@@ -48,7 +56,8 @@ class OpenExchange:
         self._lock = threading.Lock()
         self._unwritten = False
         self.ended = False
-        self.transcript = Transcript()
+        self._kind = transcript
+        self.transcript = transcript()
         self._finish: Finish | None = None
         self.record = Exchange(
             id=asked.request_id,
@@ -65,15 +74,13 @@ class OpenExchange:
         session_id: str | None,
         model: str | None,
         messages: list[dict[str, Any]],
-        *,
         continues: UUID | None = None,
-        transcript: type[Transcript] = Transcript,
     ) -> None:
         """Note what a valid request asks for, and journal it. Raises Unavailable (``recording_unavailable``).
 
         ``continues``: the stored message that ``messages`` follow, where it is known.
         """
-        self.transcript = transcript(payload.get("n") or 1)
+        self.transcript = self._kind(payload.get("n") or 1)
         self.record.session_id = session_id
         self.record.model = model
         self.record.continues = continues

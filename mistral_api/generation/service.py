@@ -57,13 +57,13 @@ class Generator:
 
     def generate(self, endpoint: Endpoint, asked: Asked) -> Given:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
-        exchange = self.exchange(endpoint.path, asked)
+        exchange = self.exchange(endpoint, asked)
         with exchange.recorded():
             return self._generate(endpoint, asked, exchange)
 
-    def exchange(self, path: str, asked: Asked) -> OpenExchange:
+    def exchange(self, endpoint: Endpoint, asked: Asked) -> OpenExchange:
         """The exchange of a request to an endpoint, open until it is told how it ended."""
-        return OpenExchange(self._recorder, self._reports, path, asked)
+        return OpenExchange(self._recorder, self._reports, endpoint.path, asked, endpoint.dialect.transcript)
 
     def served(self, model: str | None) -> str | None:
         """The model that answers, where it is known. Raises NotFound for one that is not served."""
@@ -81,7 +81,7 @@ class Generator:
         session_id = payload.get("session_id") or new_session_id()
         if endpoint is CHAT and payload.get("store"):
             keep_completion(exchange, payload, session_id)
-        exchange.begin(payload, session_id, model, endpoint.messages(payload), transcript=endpoint.dialect.transcript)
+        exchange.begin(payload, session_id, model, endpoint.messages(payload))
         plan = self._planned(endpoint, payload, exchange, asked.call)
         try:
             if not plan.streamed:

@@ -124,12 +124,10 @@ def error_from(status: int, error: dict[str, Any]) -> ApiError:
         return ContextExceeded(too_large[2], too_large[1], what="your input", param="input")
     if error.get("type") == "exceed_context_size_error":
         return ContextExceeded(error.get("n_ctx"), error.get("n_prompt_tokens"))
-    if status == 501:
+    if status == 501:  # llama.cpp's word for what this model, or its command line, does not offer
         return ModelServerRefused(message, code="not_supported")
     if status == 503:
         return ModelLoading("The model is being loaded.")
-    if status == 501:  # llama.cpp's word for what this model, or its command line, does not offer
-        return ModelServerRefused(message, code="not_supported")
     if status >= 500 and not _CLIENT_FAULTS.search(message):
         return _failed(message)
     return _refused(status if status < 500 else 400, message, error)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.asked import Asked
+from mistral_api.generation.endpoints import CHAT, Endpoint
 from mistral_api.generation.service import Generator
 from mistral_api.inference.cancellation import Call
 from mistral_api.responses.background import Background, LiveResponse
@@ -21,8 +22,9 @@ from mistral_api.schemas import load
 from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
 from mistral_api.stored.response_store import ResponseStore
 
-PATH = "/v1/responses"
-_REQUEST, _COUNTED = ResponseRequest(), InputTokensRequest()
+# Answered as a chat completion is.
+RESPONSES = Endpoint("/v1/responses", True, ResponseRequest(), CHAT.messages)
+_COUNTED = InputTokensRequest()
 # How long a cancelled response may take to end before its client is told what it is now.
 CANCEL_SECONDS = 5.0
 
@@ -63,9 +65,9 @@ class Responder:
 
     def respond(self, asked: Asked) -> Responded:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
-        exchange = self._generator.exchange(PATH, asked)
+        exchange = self._generator.exchange(RESPONSES, asked)
         with exchange.recorded():
-            ready = self._prepare(load(_REQUEST, asked.body), asked)
+            ready = self._prepare(load(RESPONSES.schema, asked.body), asked)
             in_background = bool(ready.request.get("background"))
             call = Call() if in_background else asked.call
             messages = self._contexts.fitted(ready, call)
