@@ -11,9 +11,12 @@ from collections.abc import Callable
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
+from mistral_api.conversations.history import History
 from mistral_api.database import MIGRATIONS, writer_engine
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.memory import Memory
+from mistral_api.generation.prompts import Chats, Prompts
 from mistral_api.generation.service import Generator
+from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
@@ -54,8 +57,12 @@ class Services:
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
-        self.prompts = Prompts(self.loaded_models, settings.normalize_roles)
-        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, self.prompts)
+        self.history = History(engine, self.recorder.wait_for_session)
+        self.memory = Memory(self.history, self.recorder.kept, always=settings.session_history)
+        self.token_counter = TokenCounter(self.model_server, self.loaded_models)
+        self.prompts = Prompts(self.loaded_models, self.token_counter, settings.normalize_roles)
+        chats = Chats(self.memory, self.prompts)
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, chats)
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"

@@ -11,7 +11,7 @@ from mistral_api.errors import ApiError, ModelServerFailed, internal_error
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import Endpoint, upstream_payload, wants_usage
 from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.prompts import Chats
 from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.assembly import whole_body
@@ -40,10 +40,10 @@ class Generator:
         catalogue: Catalogue,
         recorder: Recorder,
         reports: ReportWriter | None,
-        prompts: Prompts,
+        chats: Chats,
     ) -> None:
         """``reports``: what a supervisor of ours is told, if there is one."""
-        self._prompts = prompts
+        self._chats = chats
         self._reports = reports
         self._server = server
         self._catalogue = catalogue
@@ -67,11 +67,13 @@ class Generator:
         self._catalogue.check(payload.get("model"))
         session_id = payload.get("session_id") or new_session_id()
         model = payload.get("model") or self._catalogue.default()
-        exchange.begin(payload, session_id, model, endpoint.messages(payload))
+        recalled = self._chats.memory.recall(payload, asked.caller.owner) if endpoint.chat else None
+        new, continues = (recalled.new, recalled.continues) if recalled else (endpoint.messages(payload), None)
+        exchange.begin(payload, session_id, model, new, continues)
         ours = self._server.supervised
         sent = upstream_payload(payload, ours=ours, seed=exchange.seed)
         if endpoint.chat:
-            sent["messages"] = self._prompts.fitted(sent["messages"], asked.call)
+            sent["messages"] = self._chats.prompts.prompt(sent, recalled, payload.get("truncation"), asked.call)
         answer = self._server.generate(endpoint.path, sent, asked.call)
         if not ours and not payload.get("stream"):
             return Given(session_id, _whole(answer, exchange, session_id))

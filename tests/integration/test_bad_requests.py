@@ -25,7 +25,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": HELLO, "temperature": 2.5}, 400, "decimal_above_max_value", "temperature"),
         ({"messages": HELLO, "model": "gpt-9"}, 404, "model_not_found", "model"),
         ({"messages": HELLO, "tools": "x"}, 400, "invalid_type", "tools"),
-        ({"messages": HELLO, "use_history": True}, 400, "not_supported", "use_history"),
+        ({"messages": HELLO, "use_history": "yes"}, 400, "invalid_type", "use_history"),
+        ({"messages": HELLO, "truncation": "some"}, 400, "invalid_value", "truncation"),
         ({"messages": HELLO, "n": 5, "max_tokens": 1}, 400, "invalid_value", "n"),
         ({"messages": HELLO, "grammar": "root ::= ("}, 400, "invalid_value", None),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "unsupported_value", "messages"),
@@ -53,6 +54,8 @@ def test_a_bad_chat_request_is_refused(
         ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"),
         ({"prompt": [99999999]}, "invalid_value", None),
         ({"prompt": "a", "echo": True}, "unsupported_value", "echo"),
+        ({"prompt": "a", "use_history": True}, "not_supported", "use_history"),
+        ({"prompt": "a", "truncation": "auto"}, "not_supported", "truncation"),
         ({"prompt": "a", "max_tokens": "many"}, "invalid_type", "max_tokens"),
     ],
 )
