@@ -11,12 +11,15 @@ from collections.abc import Callable
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
+from mistral_api.conversations.history import History
 from mistral_api.database import MIGRATIONS, writer_engine
 from mistral_api.embeddings.hosts import Host, Hosts, host_beside
 from mistral_api.embeddings.service import Embedder
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.memory import Memory
+from mistral_api.generation.prompts import Chats, Prompts
 from mistral_api.generation.questions import Questions
 from mistral_api.generation.service import Generator
+from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
@@ -24,7 +27,11 @@ from mistral_api.inference.loaded_model import LoadedModels
 from mistral_api.recording.gpu_sampler import GpuSampler
 from mistral_api.recording.housekeeping import Housekeeping
 from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.responses.background import Background
+from mistral_api.responses.contexts import Contexts
+from mistral_api.responses.service import Responder
 from mistral_api.settings import Settings
+from mistral_api.stored.response_store import ResponseStore
 from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.report_writer import ReportWriter
@@ -62,9 +69,16 @@ class Services:
         self.hosts = Hosts(Host(self.model_server, self.catalogue, self.reports, served), beside)
         self.embedder = Embedder(self.hosts, self.recorder)
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
-        self.prompts = Prompts(self.loaded_models, settings.normalize_roles)
-        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, self.prompts)
+        self.history = History(engine, self.recorder)
+        self.memory = Memory(self.history, self.recorder.kept, always=settings.session_history)
+        self.token_counter = TokenCounter(self.model_server, self.loaded_models)
+        self.prompts = Prompts(self.loaded_models, self.token_counter, settings.normalize_roles)
+        chats = Chats(self.memory, self.prompts)
+        self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, chats)
         self.questions = Questions(self.model_server, self.catalogue, self.recorder)
+        self.responses = ResponseStore(engine, self.recorder)
+        contexts = Contexts(engine, self.responses, self.history, self.prompts, self.token_counter)
+        self.responder = Responder(self.generator, self.responses, contexts, Background(settings.parallel))
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"

@@ -52,7 +52,10 @@ def _setting(kind: Kind[T], default: D, meaning: str, *, shown: str | None = Non
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings in force. Build it with :func:`load_settings`, or directly in tests."""
+    """The settings in force. Build it with :func:`load_settings`, or directly in tests.
+
+    Raises SettingError for settings that contradict each other.
+    """
 
     database_url: str | None = _setting(
         DATABASE_URL,
@@ -170,6 +173,10 @@ class Settings:
     def __post_init__(self) -> None:
         # Absolute: a process that changes its directory must not lose its data.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        if self.session_history and not self.store_content:
+            raise SettingError(
+                "SESSION_HISTORY: true is not allowed while STORE_CONTENT is false: nothing is kept then."
+            )
 
     @property
     def model_server_base_url(self) -> str:

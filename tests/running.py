@@ -24,7 +24,7 @@ START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings of whoever runs the tests must not reach the servers under test.
 _OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_",
-         "LOG_", "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_")  # fmt: skip
+         "LOG_", "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_")  # fmt: skip
 
 
 def free_port() -> int:

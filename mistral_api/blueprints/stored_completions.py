@@ -8,8 +8,10 @@ from flask import Blueprint, request
 
 from mistral_api.blueprints.access import caller, guard
 from mistral_api.blueprints.bodies import json_body
-from mistral_api.blueprints.reads import database_session, found_once_recorded, require_all_recorded
+from mistral_api.blueprints.reads import database_session, found_once_recorded
+from mistral_api.recording.waiting import require_all_recorded
 from mistral_api.schemas import CompletionListQuery, PageQuery, load, load_metadata
+from mistral_api.services import services
 from mistral_api.stored.completions import (
     change_completion,
     completion_body,
@@ -28,7 +30,7 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 def list_all() -> dict[str, Any]:
     """The caller's stored completions."""
     query = load(_LIST_QUERY, request.args.to_dict())
-    require_all_recorded()
+    require_all_recorded(services().recorder)
     with database_session() as session:
         return completions_body(*list_completions(session, caller().owner, query))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import CTE, BindParameter, Select, literal, select
+from sqlalchemy import CTE, BindParameter, ScalarSelect, Select, literal, select
 
 from mistral_api.tables.conversation import Message
 
 
 def branch_upwards(
-    start: UUID | BindParameter[UUID],
+    start: UUID | BindParameter[UUID] | ScalarSelect[UUID | None],
     *,
     limit: int | BindParameter[int] | None = None,
     stop_before: BindParameter[UUID] | None = None,

@@ -1,24 +1,69 @@
-"""The messages of a chat as the model server gets them: fitted to the roles that the loaded template takes."""
+"""The messages of a chat as the model server gets them: with history, no longer than fits, in roles it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from mistral_api.conversations.resuming import Message, Resumed, as_sent
+from mistral_api.generation.endpoints import OWN_FIELDS
+from mistral_api.generation.fitting import fit, room_for_prompt
+from mistral_api.generation.memory import Memory
 from mistral_api.generation.roles import may_be_refused, normalised
+from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.loaded_model import LoadedModels
 
-Message = dict[str, Any]
+_APART = ("messages", *OWN_FIELDS)
 
 
 class Prompts:
     """Fits lists of messages to the model that is loaded. Safe to use from many threads."""
 
-    def __init__(self, loaded: LoadedModels, normalize_roles: str) -> None:
+    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str) -> None:
         """``normalize_roles``: ``auto`` or ``off``, as the setting says."""
         self._loaded = loaded
+        self._counter = counter
         self._normalizes = normalize_roles == "auto"
+
+    def prompt(
+        self, request: Mapping[str, Any], recalled: Resumed | None, truncation: str | None, call: Call
+    ) -> list[Message]:
+        """The messages to send for a chat request.
+
+        Raises InvalidRequest where the model server cannot count and ``truncation`` is ``auto``, and the model
+        server's failures.
+        """
+        if truncation == "auto":
+            chat = recalled or as_sent(request["messages"])
+            return self.truncated(chat.leading, chat.stored, chat.said, request, call)
+        if recalled is None:
+            return self.fitted(request["messages"], call)
+        return self.fitted([*recalled.leading, *recalled.stored, *recalled.said], call)
+
+    def truncated(
+        self,
+        leading: Sequence[Message],
+        stored: Sequence[Message],
+        new: Sequence[Message],
+        request: Mapping[str, Any],
+        call: Call,
+    ) -> list[Message]:
+        """These messages without the oldest turns that do not fit, in roles that the template takes.
+
+        ``request``: what else changes the prompt, and the limit of the answer. Raises as :meth:`prompt` does.
+        """
+        options = {name: value for name, value in request.items() if name not in _APART}
+
+        def count(messages: list[Message]) -> int:
+            return self._counter.count_tokens(self.fitted(messages, call), options=options, call=call)
+
+        def most(messages: list[Message]) -> int | None:
+            return self._counter.most_tokens(messages, options, call)
+
+        room = room_for_prompt(self._counter.context(call), options)
+        return self.fitted(fit(leading, [*stored, *new], room=room, count=count, most=most), call)
 
     def fitted(self, messages: Sequence[Message], call: Call) -> list[Message]:
         """The messages with roles that the template takes; the same ones where it takes them as they are.
@@ -28,3 +73,11 @@ class Prompts:
         if not self._normalizes or not may_be_refused(messages):
             return list(messages)
         return normalised(messages, self._loaded.current(call).rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Chats:
+    """What happens to the messages of a chat before the model server gets them."""
+
+    memory: Memory
+    prompts: Prompts

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mistral_api.conversations.resuming import is_system, leading_systems
 from mistral_api.inference.chat_template import TemplateRules
 
 Message = dict[str, Any]
 
-_SYSTEM = ("system", "developer")
 BETWEEN = "\n\n"
 
 
@@ -22,7 +22,7 @@ def may_be_refused(messages: Sequence[Message]) -> bool:
     last = None
     for message in messages:
         role = message["role"]
-        if role in _SYSTEM or role == last:
+        if role == last or is_system(message):
             return True
         last = role if role in ("user", "assistant") else None
     return False
@@ -58,13 +58,8 @@ def _without_systems(messages: Sequence[Message], *, keep_first: bool) -> list[M
         placed = [_joined(placed[0], message) if placed else message]
     for message in messages[leading:]:
         placed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
-                      if message["role"] in _SYSTEM else message)  # fmt: skip
+                      if is_system(message) else message)  # fmt: skip
     return placed
-
-
-def leading_systems(messages: Sequence[Message]) -> int:
-    """How many system and developer messages a list begins with."""
-    return next((index for index, message in enumerate(messages) if message["role"] not in _SYSTEM), len(messages))
 
 
 def _belong_together(first: Message, second: Message, rules: TemplateRules) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from mistral_api.conversations.resuming import Resumed
 from mistral_api.errors import ModelServerFailed, ModelServerRefused
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import CHAT, Endpoint, wants_usage
@@ -15,7 +16,7 @@ from mistral_api.generation.keeping import keep_completion
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.places import name_place
 from mistral_api.generation.planning import Engine, Plan, planned
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.prompts import Chats
 from mistral_api.generation.streaming import Stream, StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.cancellation import Call
@@ -44,10 +45,10 @@ class Generator:
         catalogue: Catalogue,
         recorder: Recorder,
         reports: ReportWriter | None,
-        prompts: Prompts,
+        chats: Chats,
     ) -> None:
         """``reports``: what a supervisor of ours is told, if there is one."""
-        self._prompts = prompts
+        self._chats = chats
         self._reports = reports
         self._server = server
         self._catalogue = catalogue
@@ -72,7 +73,7 @@ class Generator:
 
     def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Stream:
         """The answer to a valid chat payload, streamed whatever the payload says. Raises our exceptions."""
-        plan = self._planned(CHAT, payload | {"stream": True}, exchange, call)
+        plan = self._planned(CHAT, payload | {"stream": True}, None, exchange, call)
         return self._streamed(CHAT, plan, call, show_progress=False)
 
     def _generate(self, endpoint: Endpoint, asked: Asked, exchange: OpenExchange) -> Given:
@@ -81,8 +82,10 @@ class Generator:
         session_id = payload.get("session_id") or new_session_id()
         if endpoint is CHAT and payload.get("store"):
             keep_completion(exchange, payload, session_id)
-        exchange.begin(payload, session_id, model, endpoint.messages(payload))
-        plan = self._planned(endpoint, payload, exchange, asked.call)
+        recalled = self._chats.memory.recall(payload, asked.caller.owner) if endpoint.chat else None
+        new, continues = (recalled.new, recalled.continues) if recalled else (endpoint.messages(payload), None)
+        exchange.begin(payload, session_id, model, new, continues)
+        plan = self._planned(endpoint, payload, recalled, exchange, asked.call)
         try:
             if not plan.streamed:
                 answer = self._server.generate(endpoint.upstream or endpoint.path, plan.requests[0], asked.call)
@@ -96,9 +99,12 @@ class Generator:
             name_place(error, payload, forced=plan.forced is not None)
             raise
 
-    def _planned(self, endpoint: Endpoint, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Plan:
+    def _planned(
+        self, endpoint: Endpoint, payload: dict[str, Any], recalled: Resumed | None, exchange: OpenExchange, call: Call
+    ) -> Plan:
         if endpoint.chat:
-            payload = payload | {"messages": self._prompts.fitted(payload["messages"], call)}
+            messages = self._chats.prompts.prompt(payload, recalled, payload.get("truncation"), call)
+            payload = payload | {"messages": messages}
         return planned(endpoint, payload, self._engine, exchange.seed, partial(self._ask, call))
 
     def _streamed(self, endpoint: Endpoint, plan: Plan, call: Call, *, show_progress: bool) -> Stream:

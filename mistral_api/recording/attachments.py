@@ -7,12 +7,13 @@ They come as base64 (OpenAI's OpenAPI description: ``image_url.url`` as a data U
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 # Where each kind of part holds its data.
 _DATA = {"image_url": "url", "input_audio": "data", "file": "file_data"}
 
-_OMITTED = ";omitted;"
+_PLACEHOLDER = re.compile(r"data:([^;]*);omitted;length=(\d+);sha256=[0-9a-f]{64}")
 
 
 def without_large_attachments(messages: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
@@ -40,11 +41,26 @@ def _part(part: Any, most_bytes: int) -> Any:
 
 def is_placeholder(data: str) -> bool:
     """Whether that is what was put in the place of an attachment."""
-    return data.startswith("data:") and f"{_OMITTED}length=" in data[:128]
+    return _PLACEHOLDER.fullmatch(data) is not None
 
 
 def _placeholder(data: str) -> str:
     """``data:image/png;omitted;length=LENGTH;sha256=HASH``, of the base64 text with all that stands before it."""
     media_type = data.partition(";")[0] if data.startswith("data:") else "data:"
     digest = hashlib.sha256(data.encode("utf-8", "replace")).hexdigest()
-    return f"{media_type[:100]}{_OMITTED}length={len(data)};sha256={digest}"
+    return f"{media_type[:100]};omitted;length={len(data)};sha256={digest}"
+
+
+def placeholders_as_text(content: Any) -> Any:
+    """The content of a message, with a short text in the place of every attachment that was not kept."""
+    return [_readable(part) for part in content] if isinstance(content, list) else content
+
+
+def _readable(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    holder = part.get(kind) if isinstance(kind, str) and kind in _DATA else None
+    data = holder.get(_DATA[kind]) if isinstance(holder, dict) and kind is not None else None
+    found = _PLACEHOLDER.fullmatch(data) if isinstance(data, str) else None
+    if found is None:
+        return part
+    return {"type": "text", "text": f"[{found[1] or kind}, {found[2]} characters of base64: no longer here]"}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from mistral_api.conversations.history import History
 from mistral_api.conversations.reading import find_conversation
 from mistral_api.conversations.references import resolve_references
-from mistral_api.database_sessions import reading
-from mistral_api.generation.fitting import fit, room_for_prompt
+from mistral_api.conversations.resuming import is_system
+from mistral_api.database_errors import database_needed
+from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.cancellation import Call
@@ -24,7 +25,10 @@ from mistral_api.stored.responses import Context
 class Contexts:
     """Finds what requests name. Safe to use from many threads."""
 
-    def __init__(self, engine: Engine, store: ResponseStore, history: History, counter: TokenCounter) -> None:
+    def __init__(
+        self, engine: Engine, store: ResponseStore, history: History, prompts: Prompts, counter: TokenCounter
+    ) -> None:
+        self._prompts = prompts
         self._engine = engine
         self._store = store
         self._history = history
@@ -46,7 +50,7 @@ class Contexts:
     def _conversation(self, owner: str, conversation_id: str) -> Context:
         context = self._session(owner, conversation_id)
         if not context.messages:
-            with reading(self._engine) as session:
+            with database_needed(), Session(self._engine) as session:
                 find_conversation(session, owner, conversation_id, "conversation")
         return context
 
@@ -59,7 +63,7 @@ class Contexts:
         """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
         if not any(item_type(item) == "item_reference" for item in items):
             return items
-        with reading(self._engine) as session:
+        with database_needed(), Session(self._engine) as session:
             return resolve_references(session, owner, items, "input")
 
     def fitted(self, ready: Prepared, call: Call) -> list[Message]:
@@ -70,20 +74,21 @@ class Contexts:
         messages = ready.messages
         if ready.request.get("truncation") != "auto":
             return messages
-        leading = [message for message in messages if message["role"] in ("system", "developer")]
-        others = [message for message in messages if message["role"] not in ("system", "developer")]
-        options = _options(ready)
-        room = room_for_prompt(self._counter.context(call), options)
-        count = partial(self._counter.count_tokens, options=options, call=call)
-        most = partial(self._counter.most_tokens, options=options, call=call)
-        return fit(leading, others, room=room, count=count, most=most)
+        leading, others = _apart(messages)
+        return self._prompts.truncated(leading, others, [], ready.payload([]), call)
 
     def count(self, ready: Prepared, call: Call) -> int:
         """The tokens that the model would have to read. Raises our exceptions."""
-        return self._counter.count_tokens(ready.messages, options=_options(ready), call=call)
+        messages = self._prompts.fitted(ready.messages, call)
+        return self._counter.count_tokens(messages, options=_options(ready), call=call)
+
+
+def _apart(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """The system messages, which always stay, and the others."""
+    leading = [message for message in messages if is_system(message)]
+    return leading, [message for message in messages if not is_system(message)]
 
 
 def _options(ready: Prepared) -> dict[str, Any]:
     """What of the request changes its prompt."""
-    apart = ("messages", "stream", "stream_options")
-    return {name: value for name, value in ready.payload([]).items() if name not in apart}
+    return {name: value for name, value in ready.payload([]).items() if name != "messages"}

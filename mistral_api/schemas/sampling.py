@@ -94,15 +94,6 @@ class Metadata(Checked):
             check_text(text, 0, 512, f".{name[:40]}")
 
 
-class UseHistory(Boolean):
-    """Not supported yet: better refused than ignored."""
-
-    def check(self, value: Any) -> None:
-        super().check(value)
-        if value:
-            refuse("not_supported", "'{param}' is not supported yet; send the earlier messages yourself.")
-
-
 def refuse_endless(data: dict[str, Any], constraint: str) -> None:
     """Refuse ``ignore_eos`` with a constraint: past the end of its grammar llama.cpp answers 500."""
     if data.get("ignore_eos"):
@@ -118,7 +109,8 @@ class GenerationRequest(Schema):
 
     model = Text(1, 256)
     session_id = Text(1, SESSION_ID_LENGTH, SESSION_ID)
-    use_history = UseHistory()
+    use_history = Boolean()
+    truncation = Choice("auto", "disabled")
     max_tokens = Integer(-1, 2**31 - 1)
     temperature = Number(0, 2)
     top_p = Number(0, 1)

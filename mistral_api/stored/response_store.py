@@ -10,14 +10,15 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.database_sessions import reading
-from mistral_api.errors import InvalidRequest, NotFound, Unavailable
+from mistral_api.conversations.items import chat_form
+from mistral_api.database_errors import database_needed
+from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.identifiers import MADE_SESSION
 from mistral_api.recording.recorder import Recorder
+from mistral_api.recording.waiting import require_all_recorded
 from mistral_api.stored.recent import RecentResponses
 from mistral_api.stored.responses import (
     Context,
-    chat_message,
     delete_response,
     find_response,
     read_context,
@@ -26,7 +27,6 @@ from mistral_api.stored.responses import (
 
 T = TypeVar("T")
 
-RECORDING_DEADLINE_SECONDS = 2.0
 # A response that ended otherwise has no answer to go on from.
 _CONTINUABLE = ("completed", "incomplete")
 
@@ -89,13 +89,12 @@ class ResponseStore:
 
     def _once_recorded(self, find: Callable[[Session], T | None]) -> T | None:
         """What is found at once, or when everything that has ended can be read."""
-        with reading(self._engine) as session:
+        with database_needed(), Session(self._engine) as session:
             found = find(session)
         if found is not None:
             return found
-        if not self._recorder.wait_for_all(RECORDING_DEADLINE_SECONDS):
-            raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
-        with reading(self._engine) as session:
+        require_all_recorded(self._recorder)
+        with database_needed(), Session(self._engine) as session:
             return find(session)
 
 
@@ -103,7 +102,7 @@ def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
     found = find_response(session, owner, response_id)
     if found is None:
         return None
-    return [(message.id, chat_message(message)) for message in read_input(session, found)]
+    return [(message.id, chat_form(message)) for message in read_input(session, found)]
 
 
 def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.history import chat_message
 from mistral_api.tables.conversation import Message
 from mistral_api.tables.stored import StoredResponse
 
@@ -63,12 +64,6 @@ def read_context(session: Session, owner: str, response_id: str, *, deleted: boo
     head = rows[0]
     messages = [chat_message(row) for row in rows if row.role is not None]
     return Context(head.session_id, head.answer_id, messages, head.response_status)
-
-
-def chat_message(row: Row[Any] | Message) -> dict[str, Any]:
-    """A stored message as a chat has it."""
-    calls = {"tool_calls": row.tool_calls} if row.tool_calls else {}
-    return {"role": row.role, "content": row.content} | calls | (row.extra or {})
 
 
 def find_response(session: Session, owner: str, response_id: str) -> StoredResponse | None:

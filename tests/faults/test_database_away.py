@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import psycopg2
@@ -26,8 +27,8 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def _ask(server: Server, session_id: str) -> requests.Response:
-    body = {
+def _ask(server: Server, session_id: str, **fields: Any) -> requests.Response:
+    body: dict[str, Any] = fields | {
         "messages": [{"role": "user", "content": f"I am {session_id}"}],
         "max_tokens": 2,
         "session_id": session_id,
@@ -64,6 +65,10 @@ def test_answers_go_on_and_nothing_recorded_is_lost(server: Server) -> None:
         assert answer.status_code == 503, answer.text
         assert_error_shape(answer.json(), code=code)
         assert answer.headers["Retry-After"]
+    for session_id, code in (("meanwhile", "recording_delayed"), ("before", "database_unavailable")):
+        answer = _ask(server, session_id, use_history=True)
+        assert answer.status_code == 503, answer.text
+        assert_error_shape(answer.json(), code=code)
 
     revived = start_embedded_postgres(server.data_dir)
     try:

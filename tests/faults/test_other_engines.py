@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mistral_api.errors import InvalidRequest
 from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.client import ModelServer
 from mistral_api.inference.loaded_model import LoadedModel, LoadedModels
@@ -17,14 +19,21 @@ MESSAGES = [{"role": "system", "content": "Be kind."}, *[{"role": "user", "conte
 
 
 @pytest.fixture
-def other_engine() -> Iterator[LoadedModels]:
-    """What is known of its model."""
+def prompts() -> Iterator[Prompts]:
+    """The way of messages to it."""
     with misbehaving_server() as url:
         server = ModelServer(Settings(model_server_url=url), lambda: None, lambda: False)
-        yield LoadedModels(server, lambda: None)
+        loaded = LoadedModels(server, lambda: None)
+        assert loaded.current(Call()) == LoadedModel()
+        yield Prompts(loaded, TokenCounter(server, loaded), "auto")
         server.close()
 
 
-def test_its_messages_are_left_alone(other_engine: LoadedModels) -> None:
-    assert other_engine.current(Call()) == LoadedModel()
-    assert Prompts(other_engine, "auto").fitted(MESSAGES, Call()) == MESSAGES
+def test_its_messages_are_left_alone(prompts: Prompts) -> None:
+    assert prompts.prompt({"messages": MESSAGES}, None, None, Call()) == MESSAGES
+
+
+def test_it_cannot_be_asked_to_fit_them(prompts: Prompts) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        prompts.prompt({"messages": MESSAGES}, None, "auto", Call())
+    assert (refused.value.code, refused.value.param) == ("not_supported", "truncation")

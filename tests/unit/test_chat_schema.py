@@ -135,7 +135,7 @@ def test_a_null_description_of_a_tool_is_left_out() -> None:
         ({"model": "m" * 257}, "model", "string_above_max_length", "at most 256"),
         ({"session_id": "a b"}, "session_id", "invalid_value", "not allowed"),
         ({"session_id": "s" * 129}, "session_id", "string_above_max_length", "128"),
-        ({"use_history": True}, "use_history", "not_supported", "is not supported yet"),
+        ({"use_history": 1}, "use_history", "invalid_type", "expected a boolean"),
         ({"store": 1}, "store", "invalid_type", "a boolean"),
         ({"metadata": {"k": 1}}, "metadata.k", "invalid_type", "a string"),
         ({"metadata": {str(number): "" for number in range(17)}}, "metadata", "invalid_value", "at most 16"),

@@ -1,0 +1,84 @@
+"""What was said in a session, as the model gets it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, Row, Text, bindparam, exists, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PGUUID
+
+from mistral_api.conversations.branch import branch_upwards
+from mistral_api.database_errors import database_needed
+from mistral_api.recording.attachments import placeholders_as_text
+from mistral_api.recording.recorder import Recorder
+from mistral_api.recording.waiting import require_session_recorded
+from mistral_api.tables.conversation import Conversation, Message
+
+_OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
+_OURS = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
+_WALK = branch_upwards(select(Conversation.head_id).where(*_OURS).scalar_subquery())
+# What was never answered is no part of it (conversations.tree leaves it aside too); what an answer said before it
+# was cut off is.
+_ANSWERED = (Message.status == "complete") | ((Message.status == "interrupted") & (Message.role == "assistant"))
+_BRANCH = (
+    select(Message.id, Message.role, Message.content, Message.tool_calls, Message.extra, Message.chain)
+    .join(_WALK, Message.id == _WALK.c.id)
+    .where(_ANSWERED)
+    .order_by(_WALK.c.depth.desc())
+)
+_CHAINS = bindparam("chains", type_=ARRAY(PGUUID(as_uuid=True)))
+_REPEATED = select(exists().where(Message.conversation_id == Conversation.id, *_OURS, Message.chain == _CHAINS.any_()))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The current branch of a session, oldest message first; empty where nothing was said.
+
+    ``head_id`` is the stored message that new ones follow. ``messages`` are in OpenAI's chat form, ready to be
+    sent; ``chains`` are what they are recognised by (conversations.matching).
+    """
+
+    head_id: UUID | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    chains: list[str] = field(default_factory=list)
+
+
+class History:
+    """Reads what was said. Safe to use from many threads."""
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+        self._engine = engine
+        self._recorder = recorder
+
+    def branch(self, owner: str, session_id: str) -> Branch:
+        """The current branch of an owner's session, in one query.
+
+        Raises Unavailable: ``recording_delayed`` where the newest of it is not readable yet,
+        ``database_unavailable`` without PostgreSQL.
+        """
+        require_session_recorded(self._recorder, owner, session_id)
+        with database_needed(), self._engine.connect() as connection:
+            rows = connection.execute(_BRANCH, {"owner": owner, "session_id": session_id}).all()
+        if not rows:
+            return Branch()
+        return Branch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
+
+    def holds(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
+        """Whether any branch of a session has a message with one of these chains. Raises as :meth:`branch` does."""
+        wanted = [UUID(chain) for chain in chains]
+        with database_needed(), self._engine.connect() as connection:
+            given = {"owner": owner, "session_id": session_id, "chains": wanted}
+            return bool(connection.scalar(_REPEATED, given))
+
+
+def chat_message(row: Row[Any]) -> dict[str, Any]:
+    """A stored message as a client would send it."""
+    message = (row.extra or {}) | {"role": row.role, "content": placeholders_as_text(row.content)}
+    if row.tool_calls:
+        message["tool_calls"] = [{name: each for name, each in call.items() if each is not None}
+                                 for call in row.tool_calls]  # fmt: skip
+    return message

@@ -1,0 +1,93 @@
+"""Going on with a stored branch: what stands before the messages of a request, and which of them are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+from uuid import UUID
+
+from mistral_api.conversations.history import Branch
+from mistral_api.conversations.matching import chains_of, digest, shared_prefix
+from mistral_api.recording.attachments import placeholders_as_text
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A request that goes on with a session.
+
+    The model gets ``leading`` (system messages), ``stored`` and ``said``; ``new`` is what of the sent messages is
+    to be recorded, after the stored message ``continues`` (None where its place is found by what it repeats).
+    """
+
+    leading: list[Message]
+    said: list[Message]
+    new: list[Message]
+    stored: list[Message] = field(default_factory=list)
+    continues: UUID | None = None
+
+
+def as_sent(sent: Sequence[Message]) -> Resumed:
+    """A request that brings all that the model is to get."""
+    leading = leading_systems(sent)
+    return Resumed(list(sent[:leading]), list(sent[leading:]), list(sent))
+
+
+def resumed(branch: Branch, sent: Sequence[Message], recorded: Sequence[Message]) -> Resumed:
+    """The sent messages after the stored ones. A client that sends its history again does not double it.
+
+    ``recorded`` are the sent messages as they will be stored: what is not kept of them is not kept of the stored
+    ones either. A sent system message replaces the stored one, else the newest stored one leads.
+    """
+    if shared_prefix(chains_of(recorded), [message["role"] for message in sent], set(branch.chains)):
+        return as_sent(sent)
+    leading = leading_systems(sent)
+    before = [message for message in branch.messages if not is_system(message)]
+    repeated = _repeated(before, recorded[leading:])
+    said = list(sent[leading + repeated :])
+    systems = list(sent[:leading])
+    return Resumed(systems or _newest_systems(branch.messages), said, systems + said, before, branch.head_id)
+
+
+def repeats_nothing(resumption: Resumed, sent: Sequence[Message]) -> bool:
+    """Whether a list with an answer in it has nothing in common with the branch: it may belong to another one."""
+    return len(resumption.new) == len(sent) and resumption.continues is not None and any(
+        message["role"] == "assistant" for message in sent
+    )  # fmt: skip
+
+
+def is_system(message: Message) -> bool:
+    """Whether a message instructs the model (OpenAI's newer name of the role is ``developer``)."""
+    return message["role"] in ("system", "developer")
+
+
+def leading_systems(messages: Sequence[Message]) -> int:
+    """How many system messages a list begins with."""
+    return sum(1 for _ in takewhile(is_system, messages))
+
+
+def _newest_systems(messages: Sequence[Message]) -> list[Message]:
+    """The last system messages that stand together."""
+    newest: list[Message] = []
+    for message, above in zip(messages, [None, *messages], strict=False):
+        if is_system(message):
+            newest = [*newest, message] if above is not None and is_system(above) else [message]
+    return newest
+
+
+def _repeated(stored: Sequence[Message], sent: Sequence[Message]) -> int:
+    """How many messages at the start of a sent list are the end of the stored ones, an answer among them."""
+    roles = [message["role"] for message in sent]
+    if "assistant" not in roles:
+        return 0
+    first_answer = roles.index("assistant")
+    known, given = [digest(message) for message in stored], [digest(_readable(message)) for message in sent]
+    longest = min(len(known), len(given) - 1)
+    return next((size for size in range(longest, first_answer, -1) if known[-size:] == given[:size]), 0)
+
+
+def _readable(message: Message) -> Message:
+    return message | {"content": placeholders_as_text(message.get("content"))}

@@ -1,0 +1,113 @@
+"""Leaving out the oldest turns of a chat that do not fit into the model's context.
+
+A turn is a message of the user with everything up to the user's next one: the answer, tool calls, tool results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+Message = dict[str, Any]
+
+# What is left for an answer of unknown length: this part of the context, but no more tokens than that.
+ANSWER_PART, ANSWER_TOKENS = 4, 1024
+# Guesses are nearly always right; where texts are very uneven, halving is better.
+GUESSES = 4
+_LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
+
+
+def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
+    """The tokens that a prompt may take: the context but for the answer.
+
+    ``options``: the request; without a limit of its own an answer gets a quarter of the context, at most 1024 tokens.
+    No limit takes more than half of the context: history that would fit is not given up for an answer that long.
+    """
+    limits = [options[name] for name in _LIMITS if isinstance(options.get(name), int) and options[name] > 0]
+    answer = limits[0] if limits else min(context // ANSWER_PART, ANSWER_TOKENS)
+    return context - min(answer, context // 2)
+
+
+def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
+    """The messages as turns. What stands before the first message of the user is a turn of its own."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "user" or not turns:
+            turns.append([message])
+        else:
+            turns[-1].append(message)
+    return turns
+
+
+def fit(
+    leading: Sequence[Message],
+    others: Sequence[Message],
+    *,
+    room: int,
+    count: Callable[[list[Message]], int],
+    most: Callable[[list[Message]], int | None],
+) -> list[Message]:
+    """``leading``, and as many of the newest turns of ``others`` as fit with it into ``room`` tokens.
+
+    The last turn always stays, and what leads: where these alone are too many, the model server says so with
+    its 400. ``count`` asks for the exact number of tokens of a list, ``most`` knows a number that they surely do not
+    exceed, or None: a chat that fits by far is not counted.
+    """
+    chat = [*leading, *others]
+    bound = most(chat)
+    turns = turns_of(others)
+    if len(turns) < 2 or (bound is not None and bound <= room):
+        return chat
+    search = _Search([_size(turn) for turn in turns], _size(leading), room)
+    tokens = count(chat)
+    while (dropped := search.next(tokens)) is not None:
+        tokens = count(_without(leading, turns, dropped))
+    return _without(leading, turns, search.fewest)
+
+
+def _without(leading: Sequence[Message], turns: Sequence[list[Message]], dropped: int) -> list[Message]:
+    return [*leading, *(message for turn in turns[dropped:] for message in turn)]
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return len(orjson.dumps(list(messages)))
+
+
+class _Search:
+    """Looks for the fewest turns to leave out: guesses by the tokens that a byte was, then halves what is open.
+
+    ``fewest`` is the answer once :meth:`next` has nothing more to ask.
+    """
+
+    def __init__(self, sizes: Sequence[int], leading: int, room: int) -> None:
+        self._sizes, self._room = sizes, room
+        self._bytes = leading + sum(sizes)
+        self._asked, self._guesses = 0, GUESSES
+        self._too_few, self.fewest = -1, max(0, len(sizes) - 1)
+
+    def next(self, tokens: int) -> int | None:
+        """Take the tokens without the turns asked about last, at first none; the next number to ask about."""
+        if tokens <= self._room:
+            self.fewest = self._asked
+        else:
+            self._too_few = self._asked
+        if self.fewest - self._too_few <= 1:
+            return None
+        if self._guesses:
+            self._guesses -= 1
+            left = self._bytes - sum(self._sizes[: self._asked])
+            self._asked = self._guess(tokens, tokens / left)
+        else:
+            self._asked = (self._too_few + self.fewest) // 2
+        return self._asked
+
+    def _guess(self, tokens: int, per_byte: float) -> int:
+        """The first number of turns without which the chat should fit, within what is still open."""
+        expected = tokens + per_byte * sum(self._sizes[: self._asked])
+        dropped = 0
+        while dropped < self.fewest - 1 and (expected > self._room or dropped <= self._too_few):
+            expected -= per_byte * self._sizes[dropped]
+            dropped += 1
+        return min(max(dropped, self._too_few + 1), self.fewest - 1)

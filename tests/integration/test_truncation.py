@@ -1,0 +1,130 @@
+"""Leaving out turns by the exact number of tokens, counted by the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mistral_api.conversations.resuming import as_sent
+from mistral_api.errors import ModelServerRefused
+from mistral_api.generation import token_counter
+from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.token_counter import TokenCounter
+from mistral_api.inference.cancellation import Call
+from mistral_api.inference.client import ModelServer
+from mistral_api.inference.loaded_model import LoadedModels, ask
+from mistral_api.settings import Settings
+from tests.running import Server
+
+SYSTEM = {"role": "system", "content": "You answer in few words."}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+WORDS = "one two three four five six seven eight nine ten. "
+CONTEXT = 2048
+
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture
+def model_server(server: Server) -> Iterator[ModelServer]:
+    """The real model server, asked without an API."""
+    made = ModelServer(Settings(model_server_url=server.model_url), lambda: None, lambda: False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def counter(model_server: ModelServer) -> TokenCounter:
+    """Counts with the model's own tokenizer."""
+    return TokenCounter(model_server, LoadedModels(model_server, lambda: 1))
+
+
+@pytest.fixture
+def prompts(model_server: ModelServer, counter: TokenCounter) -> Prompts:
+    """What fits messages to the model."""
+    return Prompts(LoadedModels(model_server, lambda: 1), counter, "auto")
+
+
+def _turns(number: int, words: int) -> Messages:
+    """Turns of unequal length."""
+    return [
+        message
+        for turn in range(number)
+        for message in (
+            {"role": "user", "content": f"Turn {turn}: " + WORDS * (words + turn % 3)},
+            {"role": "assistant", "content": "Yes, indeed. " * (turn % 4)},
+        )
+    ]
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 3])
+def test_a_turn_goes_only_when_one_token_is_missing(prompts: Prompts, counter: TokenCounter, dropped: int) -> None:
+    others = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
+    kept = [SYSTEM, *others[2 * dropped :]]
+    tokens = counter.count_tokens(kept)
+    assert tokens > CONTEXT // 2  # no limit of an answer counts for more than half
+    request = {"messages": [SYSTEM, *others], "max_tokens": CONTEXT - tokens}
+    assert prompts.prompt(request, None, "auto", Call()) == kept
+    request["max_tokens"] = CONTEXT - tokens + 1
+    assert prompts.prompt(request, None, "auto", Call()) == [SYSTEM, *others[2 * dropped + 2 :]]
+
+
+def test_tools_count_and_a_turn_keeps_its_results(prompts: Prompts, counter: TokenCounter) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    last: Messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+    ]
+    sent = [*_turns(20, 14), *last]
+    request = {"messages": sent, "tools": [TOOL] * 3, "max_tokens": 1000}
+    fitted = prompts.prompt(request, None, "auto", Call())
+    assert fitted[-3:] == last
+    without = counter.count_tokens(fitted)
+    assert counter.count_tokens(fitted, tools=[TOOL] * 3) <= CONTEXT - 1000
+    assert counter.count_tokens(fitted, tools=[TOOL] * 3) >= without
+    one_more = sent[-len(fitted) - 2 :]
+    assert counter.count_tokens(one_more, tools=[TOOL] * 3) > CONTEXT - 1000
+
+
+def test_what_surely_fits_is_bounded_from_above_and_not_counted(
+    prompts: Prompts, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats: list[Messages] = [
+        [{"role": "user", "content": "\U0001f600é\0<|im_start|>\n\n\t  " * 20}], _turns(3, 1), [SYSTEM, *_turns(1, 4)],
+    ]  # fmt: skip
+    for chat in chats:
+        most = counter.most_tokens(chat, {}, Call())
+        assert most is not None
+        assert most >= counter.count_tokens(chat)
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    assert counter.most_tokens([image], {}, Call()) is None
+    monkeypatch.setattr(counter, "count_tokens", lambda *_, **__: pytest.fail("counted"))
+    assert prompts.prompt({"messages": chats[1], "max_tokens": 9}, None, "auto", Call()) == chats[1]
+
+
+def test_the_last_turn_stays_and_the_model_server_refuses_it(prompts: Prompts, model_server: ModelServer) -> None:
+    last = [{"role": "user", "content": "word " * 3000}]
+    fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, Call())
+    assert fitted == [SYSTEM, *last]
+    with pytest.raises(ModelServerRefused) as refused:
+        model_server.generate("/v1/chat/completions", {"messages": fitted}, Call())
+    assert refused.value.code == "context_length_exceeded"
+
+
+def test_an_older_llama_cpp_counts_in_two_steps(counter: TokenCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = [SYSTEM, *_turns(2, 3)]
+    expected = counter.count_tokens(chat, tools=[TOOL])
+
+    def without_counting(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> dict[str, Any]:
+        return ask(server, path.replace("chat/completions/input_tokens", "nowhere"), payload, call)
+
+    monkeypatch.setattr(token_counter, "ask", without_counting)
+    assert counter.count_tokens(chat, tools=[TOOL]) == expected
+
+
+def test_a_request_without_history_brings_its_own_turns() -> None:
+    chat = [SYSTEM, *_turns(2, 1)]
+    resumption = as_sent(chat)
+    assert (resumption.leading, resumption.said, resumption.new) == ([SYSTEM], chat[1:], chat)

@@ -1,0 +1,89 @@
+"""Leaving out the oldest turns that do not fit."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from mistral_api.generation.fitting import fit, room_for_prompt, turns_of
+
+Messages = list[dict[str, Any]]
+SYSTEM = {"role": "system", "content": "12345"}
+
+
+def _turn(size: int, *more: str) -> Messages:
+    """A user who says so many tokens, and answers or tool results of one."""
+    return [{"role": "user", "content": "x" * size}, *({"role": role, "content": "y"} for role in more)]
+
+
+def _tokens(messages: Messages) -> int:
+    return sum(len(message["content"]) for message in messages)
+
+
+def _fitted(leading: Messages, others: Messages, room: int) -> tuple[Messages, int]:
+    asked = 0
+
+    def count(messages: Messages) -> int:
+        nonlocal asked
+        asked += 1
+        return _tokens(messages)
+
+    return fit(leading, others, room=room, count=count, most=lambda _: None), asked
+
+
+def test_a_chat_that_surely_fits_is_not_counted() -> None:
+    chat = [SYSTEM, *_turn(3, "assistant"), *_turn(3)]
+    assert fit(chat[:1], chat[1:], room=20, count=lambda _: pytest.fail("counted"), most=lambda _: 20) == chat
+    only = _turn(99, "assistant", "tool")
+    assert fit([], only, room=1, count=lambda _: pytest.fail("counted"), most=lambda _: None) == only
+
+
+@pytest.mark.parametrize(("room", "turns"), [(35, 3), (34, 2), (25, 2), (24, 1), (15, 1), (1, 1)])
+def test_whole_turns_are_left_out_down_to_the_token(room: int, turns: int) -> None:
+    others = [*_turn(7, "assistant", "tool", "assistant"), *_turn(9, "assistant"), *_turn(10)]
+    expected = {3: others, 2: others[4:], 1: others[6:]}[turns]
+    assert _fitted([SYSTEM], others, room)[0] == [SYSTEM, *expected]
+
+
+def test_the_search_is_exact_and_short() -> None:
+    chance = random.Random(5)
+    for _ in range(300):
+        others = [
+            message for _ in range(chance.randint(2, 60)) for message in _turn(chance.randint(1, 4000), "assistant")
+        ]
+        room = chance.randint(1, _tokens(others))
+        fitted, asked = _fitted([SYSTEM], others, room)
+        tails = [list(chain.from_iterable(turns_of(others)[dropped:])) for dropped in range(len(turns_of(others)))]
+        longest = next((tail for tail in tails if _tokens([SYSTEM, *tail]) <= room), tails[-1])
+        assert fitted == [SYSTEM, *longest]
+        assert asked <= 11
+
+
+def test_very_uneven_turns_are_still_found_by_halving() -> None:
+    others = [message for size in [1] * 300 + [5000] + [1] * 20 for message in _turn(size)]
+    fitted, asked = _fitted([], others, 5100)
+    assert _tokens(fitted) == 5100
+    assert asked <= 15
+
+
+def test_a_turn_ends_where_the_user_speaks_again() -> None:
+    chat = [{"role": "assistant", "content": "y"}, *_turn(1, "assistant", "tool", "tool", "assistant"), *_turn(2)]
+    assert [len(turn) for turn in turns_of(chat)] == [1, 5, 1]
+
+
+@pytest.mark.parametrize(
+    ("context", "options", "room"),
+    [
+        (2048, {"max_tokens": 100}, 1948),
+        (2048, {"max_completion_tokens": 48}, 2000),
+        (2048, {}, 1536),
+        (32768, {}, 31744),
+        (2048, {"max_tokens": 4096}, 1024),
+        (2048, {"max_tokens": -1}, 1536),
+    ],
+)
+def test_room_is_left_for_the_answer(context: int, options: dict[str, Any], room: int) -> None:
+    assert room_for_prompt(context, options) == room

@@ -1,0 +1,87 @@
+"""What of a request is new where it goes on with a stored branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mistral_api.conversations.history import Branch
+from mistral_api.conversations.matching import chains_of
+from mistral_api.conversations.resuming import repeats_nothing, resumed
+from mistral_api.identifiers import new_id
+
+HEAD = new_id()
+ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+Messages = list[dict[str, Any]]
+
+
+def _messages(written: str) -> Messages:
+    return [{"role": ROLES[word[0]], "content": word[1:]} for word in written.split()]
+
+
+def _branch(messages: Messages) -> Branch:
+    return Branch(HEAD, messages, chains_of(messages))
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "prompt", "new", "continues"),
+    [
+        ("", "u1", "u1", "u1", False),
+        ("u1 a1", "u2", "u1 a1 u2", "u2", True),
+        ("s0 u1 a1", "u2", "s0 u1 a1 u2", "u2", True),
+        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "s0 u2", True),
+        ("s0 u1 a1", "s9 u2", "s9 u1 a1 u2", "s9 u2", True),
+        ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", True),
+        # The client sends all of it again: its own list is what counts.
+        ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
+        ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", False),
+        ("u1 a1 u2 a2", "u1 a1 u9", "u1 a1 u9", "u1 a1 u9", False),
+        ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
+        # It sends the last turns again, or all of them under another system message.
+        ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", True),
+        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
+        ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u2", True),
+        # The same question is no history, and examples that were never said are new.
+        ("u1 a1", "u1", "u1 a1 u1", "u1", True),
+        ("u1 a1", "u8 a8 u2", "u1 a1 u8 a8 u2", "u8 a8 u2", True),
+    ],
+)
+def test_stored_turns_come_first_and_are_never_doubled(
+    stored: str, sent: str, prompt: str, new: str, continues: bool
+) -> None:
+    branch = _branch(_messages(stored)) if stored else Branch()
+    found = resumed(branch, _messages(sent), _messages(sent))
+    assert [*found.leading, *found.stored, *found.said] == _messages(prompt)
+    assert found.new == _messages(new)
+    assert found.continues == (HEAD if continues else None)
+
+
+def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "3"}
+    branch = _branch([*_messages("u1"), call])
+    again: list[Messages] = [[result], [call | {"content": ""}, result]]
+    for sent in again:
+        found = resumed(branch, sent, sent)
+        assert [*found.stored, *found.said] == [*_messages("u1"), call, result]
+        assert found.new == [result]
+
+
+def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
+    def image(url: str) -> Messages:
+        return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+    omitted = f"data:image/png;omitted;length=9;sha256={'0' * 64}"
+    branch = _branch([*image(omitted), *_messages("a1")])
+    sent = [*image("data:image/png;base64,AAAA"), *_messages("a1 u2")]
+    found = resumed(branch, sent, [*image(omitted), *_messages("a1 u2")])
+    assert (found.stored, found.said) == ([], sent)
+
+
+@pytest.mark.parametrize(("sent", "nothing"), [("u2", False), ("u8 a8 u2", True), ("u1 a1 u2", False)])
+def test_a_list_that_may_belong_to_another_branch_is_noticed(sent: str, nothing: bool) -> None:
+    messages = _messages(sent)
+    assert repeats_nothing(resumed(_branch(_messages("u1 a1")), messages, messages), messages) is nothing
