@@ -1,0 +1,293 @@
+"""The Responses API on the running stack: what it answers, what it remembers, what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import psycopg2.extensions
+import pytest
+import requests
+from openai import OpenAI
+from openai.types.responses import Response, ResponseFunctionToolCall, ResponseItem
+
+from tests.published import valid
+from tests.running import Server, wait_for
+from tests.shapes import assert_error_shape
+
+SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
+WEATHER = {
+    "type": "function", "name": "weather", "strict": True,
+    "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"],
+                   "additionalProperties": False},
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(client: OpenAI) -> str:
+    """The model served."""
+    return client.models.list().data[0].id
+
+
+def _messages(http: requests.Session, server: Server, session_id: str) -> list[tuple[str, Any]]:
+    body = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
+    return [(message["role"], message["content"]) for message in body["messages"]]
+
+
+def _session_of(response: Response) -> str:
+    return str((response.model_extra or {})["session_id"])
+
+
+def test_a_response_is_valid_and_comes_back_as_it_was_answered(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
+    body = {"model": model, "input": "Hello!", "instructions": "Be brief.", "metadata": {"a": "b"}, **SHORT}
+    made = http.post(f"{server.url}/v1/responses", json=body, timeout=60)
+    response = valid(Response, made.content)
+    assert response.output_text
+    assert response.usage is not None
+    assert response.usage.output_tokens <= 16
+    found = http.get(f"{server.url}/v1/responses/{response.id}", timeout=10)
+    assert found.json() == made.json()
+    assert made.headers["X-Session-Id"] == made.json()["session_id"]
+    (item,) = client.responses.input_items.list(response.id).data
+    assert valid(ResponseItem, item.model_dump(mode="json", exclude_none=True))
+    assert item.model_dump()["content"][0]["text"] == "Hello!"
+
+
+def test_a_chain_is_read_by_the_model_and_kept_as_one_conversation(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
+    before = None
+    for number in range(4):
+        before = client.responses.create(
+            model=model,
+            input=f"Turn {number}",
+            instructions="Be brief.",
+            previous_response_id=before and before.id,
+            **SHORT,
+        )
+    assert before is not None
+    assert before.usage is not None
+    # All that came before is part of the prompt, and all but the new turn was in the model server's cache.
+    assert before.usage.input_tokens > 60
+    assert before.usage.input_tokens - before.usage.input_tokens_details.cached_tokens < 30
+    said = _messages(http, server, _session_of(before))
+    assert [text for role, text in said if role == "user"] == [f"Turn {number}" for number in range(4)]
+    assert len(said) == 8
+
+
+def test_a_parent_may_have_several_children(client: OpenAI, model: str) -> None:
+    parent = client.responses.create(model=model, input="Name a colour.", **SHORT)
+    tokens = []
+    for text in ("Another one.", "Another one."):
+        child = client.responses.create(model=model, input=text, previous_response_id=parent.id, **SHORT)
+        assert child.usage is not None
+        tokens.append(child.usage.input_tokens)
+    assert tokens[0] == tokens[1]
+
+
+def test_instructions_hold_for_one_response(client: OpenAI, model: str) -> None:
+    parent = client.responses.create(model=model, input="Hi.", instructions="word " * 100, **SHORT)
+    child = client.responses.create(model=model, input="Hi.", previous_response_id=parent.id, **SHORT)
+    assert parent.usage is not None
+    assert child.usage is not None
+    assert parent.usage.input_tokens > 100 > child.usage.input_tokens
+
+
+def test_a_forced_call_is_made_answered_and_gone_on_from(client: OpenAI, model: str) -> None:
+    asked = client.responses.create(
+        model=model, input="Weather?", tools=[WEATHER], tool_choice={"type": "function", "name": "weather"},  # type: ignore[list-item]
+        temperature=0, max_output_tokens=64,
+    )  # fmt: skip
+    (call,) = asked.output
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert call.arguments.replace(" ", "") == '{"city":"Paris"}'
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    answered = client.responses.create(model=model, input=[output], previous_response_id=asked.id, **SHORT)  # type: ignore[list-item]
+    assert answered.output_text
+    items = client.responses.input_items.list(answered.id).data
+    assert [item.type for item in items] == ["function_call_output"]
+
+
+def test_an_output_for_a_call_that_nobody_made_is_refused(client: OpenAI, model: str) -> None:
+    output: Any = {"type": "function_call_output", "call_id": "call_none", "output": "rain"}
+    with pytest.raises(openai.BadRequestError, match="No tool call found for function call output"):
+        client.responses.create(model=model, input=[output], **SHORT)
+
+
+def test_a_conversation_goes_before_the_input_and_grows(client: OpenAI, model: str) -> None:
+    conversation = client.conversations.create(items=[{"type": "message", "role": "user", "content": "I like tea."}])
+    first = client.responses.create(model=model, input="What do I like?", conversation=conversation.id, **SHORT)
+    assert first.conversation is not None
+    assert first.conversation.id == conversation.id
+    assert first.usage is not None
+    assert first.usage.input_tokens > 20
+    items = list(client.conversations.items.list(conversation.id, order="asc"))
+    assert [item.type for item in items] == ["message"] * 3
+    assert items[-1].id == first.output[0].id
+    client.responses.create(model=model, input="Why?", conversation={"id": conversation.id}, **SHORT)
+    assert len(list(client.conversations.items.list(conversation.id))) == 5
+
+
+def test_a_refused_response_appends_nothing_to_its_conversation(client: OpenAI, model: str) -> None:
+    conversation = client.conversations.create(items=[{"type": "message", "role": "user", "content": "Hi."}])
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=model, input="word " * 3000, conversation=conversation.id, **SHORT)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+    assert len(list(client.conversations.items.list(conversation.id))) == 1
+
+
+def test_truncation_leaves_out_the_oldest_turns(client: OpenAI, model: str) -> None:
+    conversation = client.conversations.create(
+        items=[{"type": "message", "role": "user", "content": "word " * 900} for _ in range(3)]
+    )
+    fitted = client.responses.create(model=model, input="Hi.", conversation=conversation.id, truncation="auto", **SHORT)
+    assert fitted.usage is not None
+    assert fitted.usage.input_tokens < 2048
+    assert fitted.truncation == "auto"
+
+
+def test_a_session_is_made_where_it_is_not_there_and_remembered_where_it_is(
+    client: OpenAI, http: requests.Session, server: Server, model: str, session_id: str
+) -> None:
+    for _ in range(2):
+        made = client.responses.create(model=model, input="Hi.", extra_body={"session_id": session_id}, **SHORT)
+    assert len(_messages(http, server, session_id)) == 4
+    assert made.usage is not None
+    assert made.usage.input_tokens > 40
+
+
+def test_what_is_not_stored_cannot_be_found_or_continued(client: OpenAI, model: str) -> None:
+    made = client.responses.create(model=model, input="Hi.", store=False, **SHORT)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(made.id)
+    with pytest.raises(openai.BadRequestError) as unknown:
+        client.responses.create(model=model, input="Hi.", previous_response_id=made.id, **SHORT)
+    assert (unknown.value.code, unknown.value.param) == ("previous_response_not_found", "previous_response_id")
+
+
+def test_a_deleted_response_is_gone_and_its_children_still_know_what_it_said(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
+    parent = client.responses.create(model=model, input="One.", **SHORT)
+    child = client.responses.create(model=model, input="Two.", previous_response_id=parent.id, **SHORT)
+    client.responses.delete(parent.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(parent.id)
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model=model, input="Hi.", previous_response_id=parent.id, **SHORT)
+    grandchild = client.responses.create(model=model, input="Three.", previous_response_id=child.id, **SHORT)
+    said = _messages(http, server, _session_of(grandchild))
+    assert [text for role, text in said if role == "user"] == ["One.", "Two.", "Three."]
+    client.responses.delete(child.id)
+    client.responses.delete(grandchild.id)
+    # With the last of them goes the conversation that nobody had named.
+    gone = http.get(f"{server.url}/v1/conversations/{_session_of(grandchild)}", timeout=10)
+    assert gone.status_code == 404
+
+
+def test_responses_are_their_owners_alone(
+    client: OpenAI, server: Server, database: psycopg2.extensions.cursor, http: requests.Session, model: str
+) -> None:
+    made = client.responses.create(model=model, input="Hi.", **SHORT)
+    session_id = _session_of(made)
+    assert _messages(http, server, session_id)
+    # As if somebody else had made it, and this process had forgotten it.
+    database.execute("UPDATE responses SET owner = 'somebody', id = %s WHERE id = %s", ("resp_" + "0" * 32, made.id))
+    for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
+        with pytest.raises(openai.NotFoundError):
+            ask("resp_" + "0" * 32)
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model=model, input="Hi.", previous_response_id="resp_" + "0" * 32, **SHORT)
+
+
+def test_in_the_background_it_can_be_polled_and_followed(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
+    queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
+    assert queued.status in ("queued", "in_progress")
+    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    assert done.output_text
+    events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true&starting_after=2", timeout=10).text
+    assert "event: response.queued" not in events
+    assert events.count("event: response.output_text.done") == 1
+    with pytest.raises(openai.BadRequestError, match="cannot be streamed"):
+        made = client.responses.create(model=model, input="Count.", **SHORT)
+        list(client.responses.retrieve(made.id, stream=True))
+
+
+def _ended(response: Response) -> Response | None:
+    return response if response.status not in ("queued", "in_progress") else None
+
+
+def test_in_the_background_it_streams_and_survives_its_client(client: OpenAI, model: str) -> None:
+    with client.responses.create(model=model, input="Count.", background=True, stream=True, **SHORT) as stream:
+        first = next(iter(stream))
+    assert first.type == "response.created"
+    done = wait_for(lambda: _ended(client.responses.retrieve(first.response.id)), "the end of a response")
+    assert done.status in ("completed", "incomplete")
+
+
+def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Server, model: str) -> None:
+    endless: Any = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
+    queued = client.responses.create(model=model, input="Count.", background=True, **endless)
+    wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    for _ in range(2):
+        assert client.responses.cancel(queued.id).status == "cancelled"
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", 2.5)
+    assert client.responses.retrieve(queued.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model=model, input="Hi.", previous_response_id=queued.id, **SHORT)
+    made = client.responses.create(model=model, input="Hi.", **SHORT)
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel a synchronous response"):
+        client.responses.cancel(made.id)
+
+
+def test_a_stream_is_kept_when_its_last_event_is_seen(client: OpenAI, model: str) -> None:
+    events = list(client.responses.create(model=model, input="Hi.", stream=True, **SHORT))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    last = events[-1]
+    assert last.type in ("response.completed", "response.incomplete")
+    assert client.responses.retrieve(last.response.id).to_dict() == last.response.to_dict()
+
+
+def test_input_tokens_are_those_the_model_reads(client: OpenAI, model: str) -> None:
+    counted = client.responses.input_tokens.count(model=model, input="Hello there!", instructions="Be brief.")
+    made = client.responses.create(model=model, input="Hello there!", instructions="Be brief.", **SHORT)
+    assert made.usage is not None
+    assert counted.input_tokens == made.usage.input_tokens
+    more = client.responses.input_tokens.count(model=model, input="And?", previous_response_id=made.id)
+    child = client.responses.create(model=model, input="And?", previous_response_id=made.id, **SHORT)
+    assert child.usage is not None
+    assert more.input_tokens == child.usage.input_tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({}, 400, "missing_required_parameter", "input"),
+        ({"input": "x", "model": "gpt-9"}, 404, "model_not_found", "model"),
+        ({"input": "x", "previous_response_id": "resp_1"}, 400, "previous_response_not_found", "previous_response_id"),
+        ({"input": "x", "conversation": "conv_1"}, 404, "not_found", "conversation"),
+        ({"input": "x", "tools": [{"type": "web_search"}]}, 400, "unsupported_value", "tools[0].type"),
+        ({"input": [{"type": "item_reference", "id": "msg_" + "0" * 32}]}, 404, "not_found", "input[0].id"),
+        ({"input": "word " * 3000}, 400, "context_length_exceeded", "input"),
+        ({"input": "x", "background": True, "store": False}, 400, "invalid_value", "background"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bad_request_is_refused(
+    http: requests.Session, server: Server, body: dict[str, Any], status: int, code: str, param: str, stream: bool
+) -> None:
+    answer = http.post(f"{server.url}/v1/responses", json=body | {"stream": stream}, timeout=60)
+    assert answer.status_code == status
+    assert_error_shape(answer.json(), code=code, param=param)
+
+
+@pytest.mark.parametrize("response_id", ["resp_1", "resp_%00", "x" * 300])
+def test_an_unknown_response_is_not_found(http: requests.Session, server: Server, response_id: str) -> None:
+    url = f"{server.url}/v1/responses/{response_id}"
+    for answer in (http.get(url, timeout=10), http.delete(url, timeout=10), http.post(f"{url}/cancel", timeout=10)):
+        assert answer.status_code == 404
+        assert_error_shape(answer.json(), code="not_found")
