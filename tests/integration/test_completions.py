@@ -91,7 +91,9 @@ def test_log_probabilities_have_the_legacy_form(server: Server, http: requests.S
         assert [len(each) for each in found.top_logprobs or ()] == [2, 2, 2]
     else:
         assert found.top_logprobs is None
-    pieces = [chunk.choices[0].logprobs for chunk in _chunks(server, http, prompt=FRANCE, logprobs=wanted, max_tokens=3)]
+    pieces = [
+        chunk.choices[0].logprobs for chunk in _chunks(server, http, prompt=FRANCE, logprobs=wanted, max_tokens=3)
+    ]
     assert [offset for piece in pieces if piece for offset in piece.text_offset or ()] == found.text_offset
     assert [token for piece in pieces if piece for token in piece.tokens or ()] == found.tokens
 
@@ -104,7 +106,9 @@ def test_no_tokens_are_given_where_none_are_asked_for(server: Server, http: requ
 
 
 def test_without_a_limit_it_ends_after_16_tokens(client: OpenAI) -> None:
-    made = client.completions.create(model="SmolLM2-135M-Instruct.Q4_1", prompt="Count", extra_body={"ignore_eos": True})
+    made = client.completions.create(
+        model="SmolLM2-135M-Instruct.Q4_1", prompt="Count", extra_body={"ignore_eos": True}
+    )
     assert made.usage
     assert made.usage.completion_tokens == 16
     assert made.choices[0].finish_reason == "length"
