@@ -72,6 +72,12 @@ def test_nulls_that_sdks_replay_inside_messages_are_left_out() -> None:
         ),
         ([HELLO | {"name": 5}], "messages[0].name", "invalid_type", "a string"),
         ([HELLO | {"tool_call_id": 5}], "messages[0].tool_call_id", "invalid_type", "a string"),
+        (
+            [{"role": "assistant", "content": None, "function_call": {"name": "f"}}],
+            "messages[0].function_call.arguments",
+            "missing_required_parameter",
+            "arguments",
+        ),
         ([HELLO | {"tool_calls": "x"}], "messages[0].tool_calls", "invalid_type", "an array"),
         (
             [HELLO, {"role": "tool", "content": "x"}],

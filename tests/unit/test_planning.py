@@ -76,3 +76,23 @@ def test_references_in_one_of_several_tools_point_to_where_its_schema_now_stands
         "b": {"const": {"$ref": "#/data"}},
     }
     assert schema["properties"]["a"] == {"$ref": "#/$defs/A"}  # type: ignore[index]
+
+
+def test_functions_are_asked_for_as_tools_and_their_calls_given_as_functions() -> None:
+    called = {"role": "assistant", "content": None, "function_call": {"name": "one", "arguments": "{}"}}
+    result = {"role": "function", "name": "one", "content": "1"}
+    payload = {"messages": [*HELLO, called, result], "functions": [{"name": "one"}], "function_call": "auto"}
+    plan = _plan(payload, Engine(ours=False, llama_cpp=lambda: False, slots=None))
+    (sent,) = plan.requests
+    assert (sent["tools"], sent["tool_choice"], plan.streamed) == (TOOLS[:1], "auto", True)
+    call, answer = sent["messages"][1:]
+    assert call["tool_calls"][0]["function"] == called["function_call"]
+    assert (answer["role"], answer["tool_call_id"]) == ("tool", call["tool_calls"][0]["id"])
+    (stage,) = plan.stages
+    delta: dict[str, Any] = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "one", "arguments": ""}}]}
+    (chunk,) = stage.chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
+    assert chunk["choices"][0] == {
+        "index": 0,
+        "delta": {"function_call": {"name": "one", "arguments": ""}},
+        "finish_reason": "function_call",
+    }
