@@ -11,10 +11,12 @@ from typing import Any
 
 def with_tools(payload: dict[str, Any]) -> dict[str, Any]:
     """The request with tools for functions, if it has any."""
+    if "functions" not in payload and "function_call" not in payload:
+        return payload
     functions, choice = payload.get("functions"), payload.get("function_call")
     kept = {name: value for name, value in payload.items() if name not in ("functions", "function_call")}
     if not functions:
-        return kept if "functions" in payload or "function_call" in payload else payload
+        return kept
     if isinstance(choice, dict):
         choice = {"type": "function", "function": {"name": choice["name"]}}
     return kept | {
