@@ -15,8 +15,9 @@ _NEVER = ("file", "refusal")
 
 def name_place(error: ModelServerRefused, payload: dict[str, Any], *, forced: bool) -> None:
     """Complete a refusal with the place; ``forced``: a schema that was refused is that of the tools."""
-    if error.code == "invalid_json_schema" and forced:
-        error.param = "tools"
+    if error.code == "invalid_json_schema":
+        given = () if forced else (name for name in ("response_format", "json_schema") if name in payload)
+        error.param = next(iter(given), "tools")
     if error.code != "unsupported_value" or "messages" not in payload:
         return
     kind = _KIND.match(error.message)

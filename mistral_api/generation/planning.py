@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mistral_api.generation.endpoints import COMPLETION, Endpoint, upstream_payload
+from mistral_api.generation.functions import with_tools
 from mistral_api.generation.tool_choice import Forced, forced_call, only_allowed
 from mistral_api.inference.reshaping.calls import ForcedCalls
 from mistral_api.inference.reshaping.choices import NumberedChoices
 from mistral_api.inference.reshaping.completions import LegacyCompletions
+from mistral_api.inference.reshaping.functions import FunctionCalls
 from mistral_api.inference.reshaping.logprobs import ChatLogprobs
 from mistral_api.inference.reshaping.stream import Stage
 
@@ -44,10 +46,14 @@ class Plan:
 
 def planned(endpoint: Endpoint, payload: dict[str, Any], engine: Engine, seed: int | None, ask: Ask) -> Plan:
     """The plan for a valid request. ``ask`` puts a question to the model server, and decodes its answer."""
+    asked = with_tools(only_allowed(payload)) if endpoint.chat else payload
     ours = engine.ours or endpoint.dialect.llama_cpp
-    plan = Plan([upstream_payload(only_allowed(payload), ours=ours, seed=seed)])
+    plan = Plan([upstream_payload(asked, ours=ours, seed=seed)])
     if endpoint.chat:
         _plan_chat(plan, engine)
+        if payload.get("functions"):
+            plan.stages.append(FunctionCalls())
+            plan.requests = list(map(_streamed, plan.requests))
     elif endpoint is COMPLETION and engine.llama_cpp():
         _plan_completion(plan, engine, ask)
     return plan

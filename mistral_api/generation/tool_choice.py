@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mistral_api.schemas.contradictions import DATA, NAMED_SCHEMAS
+
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
-# Where a $ref may stand, its value is a place in the schema; in data it is data.
-_DATA = ("const", "enum", "default", "examples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,22 @@ def _wrapped(index: int, tool: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _moved(value: Any, place: str) -> Any:
+def _moved(schema: Any, place: str) -> Any:
     """A schema whose references still point into it where it stands now; its depth is bounded (``schemas.loading``)."""
-    if isinstance(value, list):
-        return [_moved(each, place) for each in value]
-    if not isinstance(value, dict):
-        return value
-    moved = {name: each if name in _DATA else _moved(each, place) for name, each in value.items()}
-    if isinstance(value.get("$ref"), str) and value["$ref"].startswith("#"):
-        moved["$ref"] = place + value["$ref"][1:]
+    if isinstance(schema, list):
+        return [_moved(each, place) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {keyword: _moved_value(keyword, value, place) for keyword, value in schema.items()}
+    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#"):
+        moved["$ref"] = place + schema["$ref"][1:]
     return moved
+
+
+def _moved_value(keyword: str, value: Any, place: str) -> Any:
+    """What a keyword of a schema says: data, schemas by their names, or schemas."""
+    if keyword in DATA:
+        return value
+    if keyword in NAMED_SCHEMAS and isinstance(value, dict):
+        return {name: _moved(each, place) for name, each in value.items()}
+    return _moved(value, place)

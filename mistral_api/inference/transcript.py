@@ -33,8 +33,11 @@ class Choice:
     @property
     def answer(self) -> dict[str, Any]:
         """The message; its content is null only where tool calls stand in its place (OpenAI's ``Message``)."""
-        content = self.message.get("content")
-        return self.message | {"content": "" if content is None and not self.message.get("tool_calls") else content}
+        content, calls = (
+            self.message.get("content"),
+            self.message.get("tool_calls") or self.message.get("function_call"),
+        )
+        return self.message | {"content": "" if content is None and not calls else content}
 
 
 class Transcript:
@@ -134,6 +137,9 @@ def _extend(message: dict[str, Any], delta: dict[str, Any]) -> int:
     for call in _dicts(delta.get("tool_calls")):
         _extend_tool_call(message.setdefault("tool_calls", []), call)
         generated = 1
+    if isinstance(delta.get("function_call"), dict):  # the deprecated form of a tool call
+        _extend_function(message.setdefault("function_call", {"name": "", "arguments": ""}), delta["function_call"])
+        generated = 1
     return generated
 
 
@@ -142,7 +148,11 @@ def _extend_tool_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> Non
     index = int(delta.get("index") or 0)
     while len(calls) <= index:
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[index], delta.get("function") or {}
+    call = calls[index]
     call["id"] = delta.get("id") or call["id"]
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+    _extend_function(call["function"], delta.get("function") or {})
+
+
+def _extend_function(function: dict[str, str], delta: dict[str, Any]) -> None:
+    for name in ("name", "arguments"):
+        function[name] += delta.get(name) or ""

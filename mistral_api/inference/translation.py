@@ -144,7 +144,7 @@ def _failed(message: str) -> ModelServerError:
 def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:
     schema = _JSON_SCHEMA.search(message)
     if schema is not None:  # llama.cpp says before it that it could not parse with the template
-        return ModelServerRefused(schema[0], code="invalid_json_schema", param="response_format")
+        return ModelServerRefused(schema[0], code="invalid_json_schema")
     says = _TEMPLATE_SAYS.search(message)
     shown = says.group(1) if says else message
     refused = ModelServerRefused(shown, code=_code_of(message, error), param=_param_of(message, error))

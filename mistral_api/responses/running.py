@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mistral_api.errors import ApiError, internal_error
+from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.outcome import Ending, OpenExchange
 from mistral_api.generation.streaming import Stream
 from mistral_api.inference.translation import ClientClosedRequest
@@ -18,6 +20,19 @@ from mistral_api.stored.recent import KeptResponse, RecentResponses
 log = logging.getLogger(__name__)
 
 _OPEN = ("queued", "in_progress")
+# What the fields of a chat completion are called here.
+_NAMES = {"messages": "input", "response_format": "text.format", "max_completion_tokens": "max_output_tokens"}
+
+
+@contextlib.contextmanager
+def _in_terms_of_responses() -> Iterator[None]:
+    """Have refusals name the field of the Responses request."""
+    try:
+        yield
+    except ModelServerRefused as error:
+        field = re.split(r"[.\[]", error.param or "")[0]
+        error.param = _NAMES.get(field, error.param)
+        raise
 
 
 class Run:
@@ -47,12 +62,13 @@ class Run:
 
     def open(self) -> None:
         """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""
-        self._stream = self._ask()
-        try:
-            self._stream.wait_for_first()
-        except BaseException:
-            self._stream.close()
-            raise
+        with _in_terms_of_responses():
+            self._stream = self._ask()
+            try:
+                self._stream.wait_for_first()
+            except BaseException:
+                self._stream.close()
+                raise
 
     def answered(self) -> Iterator[Event]:
         """The events of the answer; the last one when the response is recorded. Raises our exceptions."""

@@ -10,7 +10,15 @@ from mistral_api.schemas.fields import Boolean, Checked, Choice, Integer, Object
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.messages import Messages
 from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
-from mistral_api.schemas.tools import ResponseFormat, ToolChoice, Tools, chosen_names, forces_a_call
+from mistral_api.schemas.tools import (
+    FunctionCall,
+    Functions,
+    ResponseFormat,
+    ToolChoice,
+    Tools,
+    chosen_names,
+    forces_a_call,
+)
 
 _PLAIN = {"type": "text"}
 
@@ -27,16 +35,6 @@ class TextModality(Checked):
                 refuse("unsupported_value", text, f"[{index}]")
 
 
-class Deprecated(Checked):
-    """``functions`` and ``function_call``: better refused than ignored, unless they say nothing."""
-
-    def check(self, value: Any) -> None:
-        """Refuse any functions, and any call to one."""
-        if value not in ([], "none", "auto"):
-            text = "'{param}' is deprecated and not supported by this server; use 'tools' and 'tool_choice'."
-            refuse("unsupported_parameter", text)
-
-
 class ChatCompletionRequest(GenerationRequest):
     """A chat completion request."""
 
@@ -45,8 +43,8 @@ class ChatCompletionRequest(GenerationRequest):
     tools = Tools()
     tool_choice = ToolChoice()
     parallel_tool_calls = Boolean()
-    functions = Deprecated()
-    function_call = Deprecated()
+    functions = Functions()
+    function_call = FunctionCall()
     response_format = ResponseFormat()
     logprobs = Boolean()
     top_logprobs = Integer(0, 20)
@@ -77,3 +75,14 @@ class ChatCompletionRequest(GenerationRequest):
             if name not in known:
                 text = "'{param}' names a function that is not in 'tools'."
                 refuse("invalid_value", text, path, field="tool_choice")
+
+    @validates_schema
+    def _call_is_a_function(self, data: dict[str, Any], **_options: Any) -> None:
+        call, functions = data.get("function_call"), data.get("functions")
+        if functions and ("tools" in data or "tool_choice" in data):
+            refuse("mutually_exclusive_parameters", "'{param}' and 'tools' cannot both be given.", field="functions")
+        if isinstance(call, dict):
+            refuse_endless(data, "function_call")
+            if call["name"] not in [function["name"] for function in functions or ()]:
+                text = "'{param}' names a function that is not in 'functions'."
+                refuse("invalid_value", text, field="function_call")

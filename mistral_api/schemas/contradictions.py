@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from mistral_api.schemas.issues import refuse, shown
 
 # Keywords whose value maps names to schemas, and those whose value is data.
-_MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-_DATA = frozenset(("enum", "const", "default", "examples"))
+NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+DATA = frozenset(("enum", "const", "default", "examples"))
 _LENGTHS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"))
 _ALTERNATIVES = ("enum", "anyOf", "oneOf", "allOf", "type")
 _FARTHEST = 10**300  # of what a float holds
@@ -56,14 +56,14 @@ def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], 
         part, place = open_parts.pop()
         yield part, place
         for keyword, value in part.items():
-            if keyword not in _DATA:
+            if keyword not in DATA:
                 open_parts += _inside(keyword, value, f"{place}.{shown(keyword)}")
 
 
 def _inside(keyword: str, value: Any, place: str) -> Iterator[tuple[dict[str, Any], str]]:
     if isinstance(value, list):
         yield from ((each, f"{place}[{index}]") for index, each in enumerate(value) if isinstance(each, dict))
-    elif isinstance(value, dict) and keyword in _MAPS:
+    elif isinstance(value, dict) and keyword in NAMED_SCHEMAS:
         yield from ((each, f"{place}.{shown(name)}") for name, each in value.items() if isinstance(each, dict))
     elif isinstance(value, dict):
         yield value, place

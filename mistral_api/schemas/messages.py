@@ -109,11 +109,15 @@ def _check_tool_calls(calls: Any, path: str) -> None:
             if name not in call:
                 refuse_missing(f"{where}.{name}")
         check_choice(call["type"], ("function",), f"{where}.type")
-        check_object(call["function"], f"{where}.function")
-        for name in ("name", "arguments"):
-            if name not in call["function"]:
-                refuse_missing(f"{where}.function.{name}")
-            check_text(call["function"][name], path=f"{where}.function.{name}")
+        _check_call(call["function"], f"{where}.function")
+
+
+def _check_call(call: Any, path: str) -> None:
+    check_object(call, path)
+    for name in ("name", "arguments"):
+        if name not in call:
+            refuse_missing(f"{path}.{name}")
+        check_text(call[name], path=f"{path}.{name}")
 
 
 def check_message(message: Any, path: str) -> None:
@@ -128,6 +132,8 @@ def check_message(message: Any, path: str) -> None:
             check_text(message[name], path=f"{path}.{name}")
     if message.get("tool_calls") is not None:
         _check_tool_calls(message["tool_calls"], f"{path}.tool_calls")
+    if message.get("function_call") is not None:
+        _check_call(message["function_call"], f"{path}.function_call")
     if message["role"] == "tool" and message.get("tool_call_id") is None:
         refuse_missing(f"{path}.tool_call_id")
 

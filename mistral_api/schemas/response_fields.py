@@ -38,7 +38,7 @@ UNSUPPORTED = {
     "function_call": "In the Responses API it is 'tool_choice'.",
     "logprobs": "In the Responses API 'include' names 'message.output_text.logprobs'.",
 }
-_RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
+RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 
@@ -61,7 +61,7 @@ class ResponseId(Checked):
     def check(self, value: Any) -> None:
         """Refuse what cannot be one."""
         check_text(value)
-        if not _RESPONSE_ID.fullmatch(value):
+        if not RESPONSE_ID.fullmatch(value):
             refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}'. Expected an ID that begins with 'resp'.")
 
 

@@ -65,6 +65,33 @@ class Tools(Checked):
             _check_function(tool["function"], f"{path}.function")
 
 
+class Functions(Checked):
+    """The deprecated form of the tools."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return [without_nulls(function) for function in super()._deserialize(value, attr, data, **kwargs)]
+
+    def check(self, value: Any) -> None:
+        """Refuse the first function that is wrong."""
+        check_array(value, 0, MOST_TOOLS)
+        for index, function in enumerate(value):
+            _check_function(function, f"[{index}]")
+
+
+class FunctionCall(Checked):
+    """The deprecated form of the choice: ``none``, ``auto``, or an object with a name."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what is neither."""
+        if isinstance(value, str):
+            check_choice(value, _CHOICES[:2])
+            return
+        check_object(value)
+        if "name" not in value:
+            refuse_missing(".name")
+        _check_function_name(value["name"], ".name")
+
+
 def _check_named(value: Any, path: str) -> None:
     """``{"type": "function", "function": {"name": …}}``"""
     check_object(value, path)

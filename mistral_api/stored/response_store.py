@@ -16,6 +16,7 @@ from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.identifiers import MADE_SESSION
 from mistral_api.recording.recorder import Recorder
 from mistral_api.recording.waiting import require_all_recorded
+from mistral_api.schemas.response_fields import RESPONSE_ID
 from mistral_api.stored.recent import RecentResponses
 from mistral_api.stored.responses import (
     Context,
@@ -64,7 +65,7 @@ class ResponseStore:
         kept = self.recent.get(owner, response_id)
         if kept is not None:
             return kept.body
-        found = self._once_recorded(lambda session: find_response(session, owner, response_id))
+        found = self._once_recorded(lambda session: find_response(session, owner, _named(response_id)))
         if found is None or found.body is None:
             raise _not_found(response_id)
         return found.body
@@ -74,14 +75,16 @@ class ResponseStore:
         kept = self.recent.get(owner, response_id)
         if kept is not None:
             return list(zip(kept.input_ids, kept.input, strict=True))
-        found = self._once_recorded(lambda session: _read_asked(session, owner, response_id))
+        found = self._once_recorded(lambda session: _read_asked(session, owner, _named(response_id)))
         if found is None:
             raise _not_found(response_id)
         return found
 
     def delete(self, owner: str, response_id: str) -> str | None:
         """Delete a response; answers the session that went with it, if one did. Raises NotFound and Unavailable."""
-        gone = self._once_recorded(lambda session: _delete(session, owner, response_id))
+        # What continues the response may be on its way: it must not lose what it builds on.
+        require_all_recorded(self._recorder)
+        gone = self._once_recorded(lambda session: _delete(session, owner, _named(response_id)))
         if gone is None:
             raise _not_found(response_id)
         self.recent.forget(response_id)
@@ -108,6 +111,13 @@ def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
 def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:
     there, gone = delete_response(session, owner, response_id, MADE_SESSION)
     return (gone,) if there else None
+
+
+def _named(response_id: str) -> str:
+    """The id, if it can be one. Raises NotFound."""
+    if not RESPONSE_ID.fullmatch(response_id):
+        raise _not_found(response_id)
+    return response_id
 
 
 def _not_found(response_id: str) -> NotFound:

@@ -38,7 +38,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, IMAGE]}]}, 400, "unsupported_value", SECOND_PART),
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, SOUND]}]}, 400, "unsupported_value", SECOND_PART),
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, FILE]}]}, 400, "unsupported_value", SECOND_PART),
-        ({"messages": HELLO, "json_schema": {"$ref": "#/nowhere"}}, 400, "invalid_json_schema", "response_format"),
+        ({"messages": HELLO, "json_schema": {"$ref": "#/nowhere"}}, 400, "invalid_json_schema", "json_schema"),
         ({"messages": HELLO, "tools": [BAD_TOOL], "tool_choice": "required"}, 400, "invalid_json_schema", "tools"),
         ({"messages": [{"role": "user", "content": "word " * 4000}]}, 400, "context_length_exceeded", "messages"),
         ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),

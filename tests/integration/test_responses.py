@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import openai
+import orjson
 import psycopg2.extensions
 import pytest
 import requests
@@ -102,7 +103,7 @@ def test_a_forced_call_is_made_answered_and_gone_on_from(client: OpenAI, model: 
     )  # fmt: skip
     (call,) = asked.output
     assert isinstance(call, ResponseFunctionToolCall)
-    assert call.arguments.replace(" ", "") == '{"city":"Paris"}'
+    assert orjson.loads(call.arguments) == {"city": "Paris"}
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     answered = client.responses.create(model=model, input=[output], previous_response_id=asked.id, **SHORT)  # type: ignore[list-item]
     assert answered.output_text
@@ -140,7 +141,7 @@ def test_a_refused_response_appends_nothing_to_its_conversation(client: OpenAI, 
 
 def test_truncation_leaves_out_the_oldest_turns(client: OpenAI, model: str) -> None:
     conversation = client.conversations.create(
-        items=[{"type": "message", "role": "user", "content": "word " * 900} for _ in range(3)]
+        items=[{"type": "message", "role": "user", "content": "word " * 700} for _ in range(3)]
     )
     fitted = client.responses.create(model=model, input="Hi.", conversation=conversation.id, truncation="auto", **SHORT)
     assert fitted.usage is not None
@@ -212,9 +213,9 @@ def test_in_the_background_it_can_be_polled_and_followed(
     events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true&starting_after=2", timeout=10).text
     assert "event: response.queued" not in events
     assert events.count("event: response.output_text.done") == 1
+    made = client.responses.create(model=model, input="Count.", **SHORT)
     with pytest.raises(openai.BadRequestError, match="cannot be streamed"):
-        made = client.responses.create(model=model, input="Count.", **SHORT)
-        list(client.responses.retrieve(made.id, stream=True))
+        client.responses.retrieve(made.id, stream=True)
 
 
 def _ended(response: Response) -> Response | None:

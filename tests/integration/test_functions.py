@@ -1,0 +1,59 @@
+"""The deprecated ``functions``, for programs that were never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+import requests
+from openai import OpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from tests.events import chunks_of
+from tests.published import valid
+from tests.running import Server
+
+CLOCK = {
+    "name": "clock",
+    "parameters": {"type": "object", "properties": {"zone": {"enum": ["utc"]}}, "required": ["zone"]},
+}
+CALLED = {"role": "assistant", "content": None, "function_call": {"name": "clock", "arguments": "{}"}}
+BODY: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": "What time is it?"},
+        CALLED,
+        {"role": "function", "name": "clock", "content": "noon"},
+        {"role": "user", "content": "And now?"},
+    ],
+    "functions": [CLOCK],
+    "max_tokens": 40,
+    "temperature": 0,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_named_function_is_called_in_its_own_form(
+    server: Server, http: requests.Session, session_id: str, stream: bool
+) -> None:
+    body = BODY | {"function_call": {"name": "clock"}, "stream": stream, "session_id": session_id}
+    answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    if stream:
+        chunks = [valid(ChatCompletionChunk, chunk) for chunk in chunks_of(answer)]
+        calls = [chunk.choices[0].delta.function_call for chunk in chunks]
+        made = {"name": "".join(call.name or "" for call in calls if call),
+                "arguments": "".join(call.arguments or "" for call in calls if call)}  # fmt: skip
+    else:
+        (choice,) = valid(ChatCompletion, answer.content).choices
+        assert choice.message.function_call
+        assert (choice.message.content, choice.message.tool_calls, choice.finish_reason) == (None, None, "stop")
+        made = choice.message.function_call.model_dump()
+    assert (made["name"], orjson.loads(made["arguments"])) == ("clock", {"zone": "utc"})
+    recorded = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    assert (recorded[1]["function_call"], recorded[-1]["function_call"]) == (CALLED["function_call"], made)
+
+
+def test_where_the_model_may_choose_it_answers_as_ever(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model="SmolLM2-135M-Instruct.Q4_1", **BODY | {"max_tokens": 2})
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason == "length"

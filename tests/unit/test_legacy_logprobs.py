@@ -1,0 +1,28 @@
+"""Log probabilities as legacy completions have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mistral_api.inference.reshaping.logprobs import legacy_logprobs, visible_tokens
+
+
+def _entry(token: str, content: bytes, logprob: float, *alternatives: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token, "bytes": list(content), "logprob": logprob, "top_logprobs": list(alternatives)}
+
+
+def test_tokens_that_are_no_whole_character_are_told_by_their_bytes() -> None:
+    half = _entry("", b"\xe2\x80", -2.0)
+    made = legacy_logprobs([_entry("é", "é".encode(), -1.0, half)], 1, 5)
+    assert made == {
+        "tokens": ["é"],
+        "token_logprobs": [-1.0],
+        "top_logprobs": [{"bytes:\\xe2\\x80": -2.0, "é": -1.0}],
+        "text_offset": [5],
+    }
+
+
+def test_the_end_of_the_text_is_no_token_of_it() -> None:
+    shown, end = _entry("a", b"a", -1.0), _entry("", b"", -0.1)
+    assert visible_tokens({"logprobs": {"content": [shown, end]}}) == [shown]
+    assert visible_tokens({"logprobs": None}) == visible_tokens({}) == []

@@ -1,0 +1,98 @@
+"""What the model server is asked for a request, and what its answer goes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mistral_api.generation.endpoints import CHAT, COMPLETION, Endpoint
+from mistral_api.generation.planning import Engine, Plan, planned
+
+OURS = Engine(ours=True, llama_cpp=lambda: True, slots=4)
+HELLO = [{"role": "user", "content": "Hello"}]
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
+
+
+def _asked_nothing(*_question: Any) -> Any:
+    raise AssertionError("nothing has to be asked first")
+
+
+def _plan(payload: dict[str, Any], engine: Engine = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7) -> Plan:
+    return planned(endpoint, payload, engine, seed, _asked_nothing)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"tools": TOOLS, "tool_choice": "auto"}, {"n": 1, "logprobs": False}, {"top_logprobs": 0}]
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_plain_chat_goes_through_nothing(fields: dict[str, Any], stream: bool) -> None:
+    plan = _plan({"messages": HELLO, "stream": stream, **fields})
+    assert plan.stages == []
+    (sent,) = plan.requests
+    assert {name: sent[name] for name in fields} == fields
+    assert sent["stream"] is True
+
+
+@pytest.mark.parametrize("choice", ["required", TOOLS[1]])
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_engine_that_is_not_llama_cpp_gets_what_the_client_sent(choice: Any, n: int) -> None:
+    engine = Engine(ours=False, llama_cpp=lambda: False, slots=None)
+    payload = {"messages": HELLO, "tools": TOOLS, "tool_choice": choice, "n": n, "logprobs": True}
+    for endpoint, body in ((CHAT, payload), (COMPLETION, {"prompt": "x", "echo": True, "logprobs": 1, "suffix": ""})):
+        plan = _plan(body, engine, endpoint, seed=None)
+        assert (plan.requests, plan.stages, plan.streamed) == ([body], [], False)
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_the_allowed_tools_are_sent_to_any_engine(mode: str) -> None:
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": TOOLS[1:]}}
+    engine = Engine(ours=False, llama_cpp=lambda: False, slots=None)
+    (sent,) = _plan({"messages": HELLO, "tools": TOOLS, "tool_choice": choice}, engine).requests
+    assert (sent["tools"], sent["tool_choice"]) == (TOOLS[1:], mode)
+
+
+def test_choices_beyond_the_slots_are_asked_for_afterwards_with_seeds_that_go_on() -> None:
+    requests = _plan({"messages": HELLO, "n": 10}).requests
+    assert [(sent["n"], sent["seed"]) for sent in requests] == [(4, 7), (4, 11), (2, 15)]
+    unseeded = _plan({"messages": HELLO, "n": 5, "seed": -1}, seed=None).requests
+    assert [(sent["n"], sent["seed"]) for sent in unseeded] == [(4, -1), (1, -1)]
+
+
+def test_references_in_one_of_several_tools_point_to_where_its_schema_now_stands() -> None:
+    schema = {
+        "$defs": {"A": {"type": "object", "properties": {"again": {"$ref": "#/$defs/A"}, "all": {"$ref": "#"}}}},
+        "properties": {"a": {"$ref": "#/$defs/A"}, "default": {"$ref": "#"}, "b": {"const": {"$ref": "#/data"}}},
+    }
+    tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
+    (sent,) = _plan({"messages": HELLO, "tools": [TOOLS[0], tool], "tool_choice": "required"}).requests
+    assert sent["tool_choice"] == "none"
+    moved = sent["response_format"]["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
+    place = "#/anyOf/1/properties/arguments"
+    assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
+    assert moved["properties"] == {
+        "a": {"$ref": f"{place}/$defs/A"},
+        "default": {"$ref": place},
+        "b": {"const": {"$ref": "#/data"}},
+    }
+    assert schema["properties"]["a"] == {"$ref": "#/$defs/A"}  # type: ignore[index]
+
+
+def test_functions_are_asked_for_as_tools_and_their_calls_given_as_functions() -> None:
+    called = {"role": "assistant", "content": None, "function_call": {"name": "one", "arguments": "{}"}}
+    result = {"role": "function", "name": "one", "content": "1"}
+    payload = {"messages": [*HELLO, called, result], "functions": [{"name": "one"}], "function_call": "auto"}
+    plan = _plan(payload, Engine(ours=False, llama_cpp=lambda: False, slots=None))
+    (sent,) = plan.requests
+    assert (sent["tools"], sent["tool_choice"], plan.streamed) == (TOOLS[:1], "auto", True)
+    call, answer = sent["messages"][1:]
+    assert call["tool_calls"][0]["function"] == called["function_call"]
+    assert (answer["role"], answer["tool_call_id"]) == ("tool", call["tool_calls"][0]["id"])
+    (stage,) = plan.stages
+    delta: dict[str, Any] = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "one", "arguments": ""}}]}
+    (chunk,) = stage.chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
+    assert chunk["choices"][0] == {
+        "index": 0,
+        "delta": {"function_call": {"name": "one", "arguments": ""}},
+        "finish_reason": "function_call",
+    }
