@@ -17,7 +17,7 @@ from tests.running import Server, wait_for
 from tests.shapes import assert_error_shape
 
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
-WEATHER = {
+WEATHER: Any = {
     "type": "function", "name": "weather", "strict": True,
     "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"],
                    "additionalProperties": False},
@@ -98,14 +98,14 @@ def test_instructions_hold_for_one_response(client: OpenAI, model: str) -> None:
 
 def test_a_forced_call_is_made_answered_and_gone_on_from(client: OpenAI, model: str) -> None:
     asked = client.responses.create(
-        model=model, input="Weather?", tools=[WEATHER], tool_choice={"type": "function", "name": "weather"},  # type: ignore[list-item]
+        model=model, input="Weather?", tools=[WEATHER], tool_choice={"type": "function", "name": "weather"},
         temperature=0, max_output_tokens=64,
     )  # fmt: skip
     (call,) = asked.output
     assert isinstance(call, ResponseFunctionToolCall)
     assert orjson.loads(call.arguments) == {"city": "Paris"}
-    output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
-    answered = client.responses.create(model=model, input=[output], previous_response_id=asked.id, **SHORT)  # type: ignore[list-item]
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    answered = client.responses.create(model=model, input=[output], previous_response_id=asked.id, **SHORT)
     assert answered.output_text
     items = client.responses.input_items.list(answered.id).data
     assert [item.type for item in items] == ["function_call_output"]
