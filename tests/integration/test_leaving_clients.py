@@ -27,11 +27,11 @@ def _idle_before_and_after(server: Server) -> Iterator[None]:
     wait_for(lambda: server.slots_busy() == 0, "idle slots")
 
 
-def _send(server: Server, body: dict[str, object]) -> socket.socket:
+def _send(server: Server, body: dict[str, object], path: str = "/v1/chat/completions") -> socket.socket:
     """Send a request by hand, so that the connection can be closed at any point."""
     content = orjson.dumps(body)
     connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
 
@@ -45,6 +45,15 @@ def test_before_the_first_token(server: Server, stream: bool) -> None:
 
 def test_while_an_answer_that_does_not_stream_is_written(server: Server) -> None:
     with _send(server, LONG_ANSWER):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/completion"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_a_neighbour(server: Server, path: str, stream: bool) -> None:
+    body = {"messages": LONG_PROMPT, "prompt": "word " * 1800, "max_tokens": 50, "stream": stream}
+    with _send(server, body, path):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
