@@ -72,7 +72,7 @@ def test_a_message_is_answered_and_recorded(
         ("assistant", block.text),
     ]
     database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
-    (row,) = database.fetchall()
+    row: Any = database.fetchone()
     assert (row["endpoint"], row["status"], row["stream"]) == ("/v1/messages", 200, False)
     used = message.usage
     assert row["prompt_tokens"] == used.input_tokens + (used.cache_read_input_tokens or 0)
@@ -95,7 +95,7 @@ def test_a_stream_has_the_events_in_order(server: Server, claude: Anthropic) -> 
     body = FRANCE | {"model": _served(server)}
     whole = claude.messages.create(**body)
     raw = requests.post(f"{server.url}/v1/messages", json=_flat(body) | {"stream": True}, timeout=60).content
-    events = []
+    events: list[Any] = []
     for event in raw.decode().strip().split("\n\n"):
         name, data = event.split("\n")
         events.append(valid(RawMessageStreamEvent, data.removeprefix("data: ").encode()))  # type: ignore[arg-type]

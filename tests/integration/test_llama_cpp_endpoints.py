@@ -38,7 +38,7 @@ def test_a_raw_prompt_is_continued_and_recorded(
         ("assistant", body["content"]),
     ]
     database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
-    (row,) = database.fetchall()
+    row: Any = database.fetchone()
     assert (row["endpoint"], row["status"], row["finish_reason"]) == (path, 200, "length")
     assert (row["prompt_tokens"], row["completion_tokens"]) == (body["tokens_evaluated"], 6)
     assert row["cached_tokens"] == body["timings"]["cache_n"]
