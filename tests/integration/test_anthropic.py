@@ -43,12 +43,14 @@ def _served(server: Server) -> str:
     return name
 
 
-def _in(session_id: str) -> dict[str, Any]:
+def _in(session_id: str) -> dict[str, dict[str, Any]]:
     return {"extra_body": FRANCE["extra_body"] | {"session_id": session_id}}
 
 
 def _flat(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "extra_body"} | body["extra_body"]
+    """The body as the package sends it."""
+    more: dict[str, Any] = body["extra_body"]
+    return {name: value for name, value in body.items() if name != "extra_body"} | more
 
 
 def test_a_message_is_answered_and_recorded(
