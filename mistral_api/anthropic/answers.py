@@ -58,7 +58,7 @@ def message_id(completion_id: object) -> str:
 
 def message_of(body: dict[str, Any], model: str | None) -> dict[str, Any]:
     """The ``Message`` of a ``chat.completion`` object; ``model`` is what the client asked for."""
-    choice = body["choices"][0]
+    choice = (body.get("choices") or [{}])[0]
     return {
         "id": message_id(body.get("id")),
         "type": "message",

@@ -37,6 +37,10 @@ def test_a_whole_message_has_thoughts_text_and_calls() -> None:
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (4, 6)
 
 
+def test_an_answer_of_nothing_is_an_empty_message() -> None:
+    assert valid(Message, message_of({"choices": []}, "m")).content == []
+
+
 @pytest.mark.parametrize(
     ("finish", "word", "reason", "sequence"),
     [

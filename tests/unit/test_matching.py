@@ -44,7 +44,9 @@ def test_an_answer_without_text_is_the_same_as_null_or_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", ['{"b":[2],"a":1}', '{"a": 1, "b": [3]}', '{"a": 1, "b": [2]', "[" * 500 + "]" * 500, 5]
+    "other",
+    ['{"b":[2],"a":1}', '{"a": 1, "b": [3]}', '{"a": 1, "b": [2]', "[" * 500 + "]" * 500, 5],
+    ids=["other order", "other value", "cut off", "deep", "no text"],
 )
 def test_arguments_are_the_same_however_they_are_written(other: Any) -> None:
     def with_arguments(arguments: Any) -> dict[str, Any]:
