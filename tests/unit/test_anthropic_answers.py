@@ -37,6 +37,14 @@ def test_a_whole_message_has_thoughts_text_and_calls() -> None:
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (4, 6)
 
 
+def test_a_tool_that_was_named_ends_the_turn_like_any_other() -> None:
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    assert message_of(_body("stop", tool_calls=[call]), "m")["stop_reason"] == "tool_use"
+    assert message_of(_body("length", tool_calls=[call]), "m")["stop_reason"] == "max_tokens"
+    events = _events({"tool_calls": [call]}, finish="stop")
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
 def test_an_answer_of_nothing_is_an_empty_message() -> None:
     assert valid(Message, message_of({"choices": []}, "m")).content == []
 
@@ -57,8 +65,9 @@ def test_why_it_ended(finish: str, word: str | None, reason: str, sequence: str 
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
 
 
-def _events(*deltas: dict[str, Any], end: bytes = b"data: [DONE]\n\n") -> list[Any]:
-    chunks = [{"id": "chatcmpl-1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+def _events(*deltas: dict[str, Any], finish: str | None = None, end: bytes = b"data: [DONE]\n\n") -> list[Any]:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish} for delta in deltas]
+    chunks = [{"id": "chatcmpl-1", "choices": [choice]} for choice in choices]
     runs = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]
     content = b"".join(MessageEvents([b"".join(runs), end], "m"))
     found = []
