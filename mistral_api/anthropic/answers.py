@@ -32,8 +32,10 @@ def whole_chat(transcript: MessageTranscript, *, chat: bool) -> dict[str, Any]:
     return whole_body(transcript, chat=chat) | {_VERBOSE: transcript.verbose}
 
 
-def stop_of(finish_reason: str | None, verbose: Any) -> dict[str, Any]:
-    """``stop_reason`` and ``stop_sequence``."""
+def stop_of(finish_reason: str | None, verbose: Any, *, called: bool) -> dict[str, Any]:
+    """``stop_reason`` and ``stop_sequence``. ``called``: tools were; for a named one OpenAI's reason is ``stop``."""
+    if called and finish_reason == "stop":
+        return {"stop_reason": "tool_use", "stop_sequence": None}
     met = verbose.get("stopping_word") if isinstance(verbose, dict) else None
     if met and finish_reason == "stop":
         return {"stop_reason": "stop_sequence", "stop_sequence": met}
@@ -58,14 +60,15 @@ def message_id(completion_id: object) -> str:
 
 def message_of(body: dict[str, Any], model: str | None) -> dict[str, Any]:
     """The ``Message`` of a ``chat.completion`` object; ``model`` is what the client asked for."""
-    choice = body["choices"][0]
+    choice = (body.get("choices") or [{}])[0]
+    said = choice.get("message") or {}
     return {
         "id": message_id(body.get("id")),
         "type": "message",
         "role": "assistant",
         "model": model or body.get("model") or "",
-        "content": _blocks(choice.get("message") or {}),
-        **stop_of(choice.get("finish_reason"), body.get(_VERBOSE)),
+        "content": _blocks(said),
+        **stop_of(choice.get("finish_reason"), body.get(_VERBOSE), called=bool(said.get("tool_calls"))),
         "usage": usage_of(body.get("usage") or {}),
     }
 

@@ -48,6 +48,7 @@ class MessageEvents:
         self._usage: dict[str, Any] = {}
         self._finish: str | None = None
         self._verbose: Any = None
+        self._called = False
         # The block that is open: its number, and what it is (a tool's block is told by the index of its call).
         self._index = -1
         self._open: object = None
@@ -115,6 +116,7 @@ class MessageEvents:
             yield from self._tool_call(call)
 
     def _tool_call(self, call: dict[str, Any]) -> Iterator[bytes]:
+        self._called = True
         function = call.get("function") or {}
         block: dict[str, Any] = {
             "type": "tool_use",
@@ -147,7 +149,7 @@ class MessageEvents:
         if not self._started:
             yield self._start({})
         yield from self._close_block()
-        stop = stop_of(self._finish, self._verbose)
+        stop = stop_of(self._finish, self._verbose, called=self._called)
         yield _event({"type": "message_delta", "delta": stop, "usage": usage_of(self._usage)})
         yield _event({"type": "message_stop"})
 

@@ -36,8 +36,16 @@ def _plain(content: Any) -> Any:
 def _call(call: Any) -> Any:
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(function, dict):
-        return [function.get("name"), function.get("arguments")]
+        return [function.get("name"), _arguments(function.get("arguments"))]
     return call
+
+
+def _arguments(written: Any) -> Any:
+    """Arguments are the same however they are written: a client of Anthropic's API sends them as an object again."""
+    try:
+        return orjson.dumps(orjson.loads(written), option=_OPTIONS).decode()
+    except (orjson.JSONDecodeError, TypeError):  # no JSON, no string, or nested too deeply to be written again
+        return written
 
 
 def chain_of(above: str, own: str) -> str:

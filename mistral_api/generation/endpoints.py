@@ -13,8 +13,8 @@ from mistral_api.inference.stream import EventStream
 from mistral_api.inference.transcript import Transcript
 from mistral_api.schemas import ChatCompletionRequest, CompletionRequest
 
-# Fields of ours: the model server never sees them.
-OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata")
+# Fields of ours: the model server never sees them. ``response_fields`` is llama.cpp's; llama_cpp.answers does its work.
+OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "response_fields")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,11 @@ NAMES = (
     "no-done",
     "dying",
     "hangs-up",
+    "calls-tools",
 )
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
+DONE = b"data: [DONE]\n\n"
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
 
 
@@ -38,6 +40,23 @@ def _event(data: Any) -> bytes:
 def _chunk(text: str) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return _event({"id": "x", "model": "fake", "choices": [choice]})
+
+
+def _calls_tools() -> bytes:
+    """Two calls, piece by piece, as llama.cpp streams them."""
+    pieces = [
+        {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"x": 1'}},
+        {"index": 0, "function": {"arguments": "}"}},
+        {"index": 1, "id": "call_b", "type": "function", "function": {"name": "stop", "arguments": "{}"}},
+    ]
+    deltas = [({"content": "Well."}, None), *(({"tool_calls": [piece]}, None) for piece in pieces), ({}, "tool_calls")]
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 3}}
+    chunks: list[dict[str, Any]] = [
+        {"id": "x", "model": "fake", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+        for delta, finish in deltas
+    ]
+    return b"".join(map(_event, [*chunks, {"id": "x", "choices": [], "usage": usage}]))
 
 
 class Misbehaving(BaseHTTPRequestHandler):
@@ -64,19 +83,21 @@ class Misbehaving(BaseHTTPRequestHandler):
         if "model" not in body:
             self._whole(404, NOT_FOUND)
             return
+        one = _event({"index": 0, "content": "one", "stop": False}) if self.path == "/completion" else _chunk("one")
         actions: dict[str, Callable[[], None]] = {
             "fine": self._fine,
             "silent": self._wait,
-            "silent-stream": lambda: self._stream(_chunk("one"), self._wait),
+            "silent-stream": lambda: self._stream(one, self._wait),
             "cut": self._cut_in_body,
-            "cut-stream": lambda: self._stream(_chunk("one"), self._cut),
-            "no-done": lambda: self._stream(_chunk("one"), lambda: self._send(b"")),
+            "cut-stream": lambda: self._stream(one, self._cut),
+            "no-done": lambda: self._stream(one, lambda: self._send(b"")),
             "garbage": lambda: self._raw(200, b"\x00\xffnot json"),
             "breaks-500": lambda: self._whole(500, COMPUTE_ERROR),
             "loading": lambda: self._whole(503, LOADING),
             "dying": self._hang_up if self.hang_ups.count("dying") < 3 else self._fine,
             "hangs-up": self._hang_up,
-            "error-event": lambda: self._stream(_chunk("one") + _event(COMPUTE_ERROR), lambda: self._send(b"")),
+            "error-event": lambda: self._stream(one + _event(COMPUTE_ERROR), lambda: self._send(b"")),
+            "calls-tools": lambda: self._stream(_calls_tools() + DONE, lambda: self._send(b"")),
         }
         self.model, self.streams = body["model"], body.get("stream", False)
         actions[self.model]()
@@ -87,7 +108,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     def _fine(self) -> None:
         if self.streams:
-            self._stream(_chunk("fine"), lambda: self._send(b"data: [DONE]\n\n"))
+            self._stream(_chunk("fine"), lambda: self._send(DONE))
             self._send(b"")
             return
         choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}

@@ -37,10 +37,10 @@ def _idle_before_and_after(server: Server) -> Iterator[None]:
     wait_for(lambda: server.slots_busy() == 0, "idle slots")
 
 
-def _send(server: Server, body: dict[str, object]) -> socket.socket:
+def _send(server: Server, body: dict[str, object], path: str | None = None) -> socket.socket:
     """Send a request by hand, so that the connection can be closed at any point."""
     content = orjson.dumps(body)
-    path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
+    path = path or ("/v1/completions" if "prompt" in body else "/v1/chat/completions")
     connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
     head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
@@ -68,6 +68,15 @@ def test_from_an_answer_that_is_changed_on_its_way(server: Server, kind: str, st
         if stream:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     wait_for(lambda: server.slots_busy() == 0, "freed slots", SECONDS)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/completion"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_a_neighbour(server: Server, path: str, stream: bool) -> None:
+    body = {"messages": LONG_PROMPT, "prompt": "word " * 1800, "max_tokens": 50, "stream": stream}
+    with _send(server, body, path):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
 
 def test_in_the_middle_of_a_stream_what_was_said_is_kept(

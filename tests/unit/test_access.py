@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 from flask import Flask, request
 
-from mistral_api.errors import Unauthorized
-from mistral_api.security.access import identify, is_loopback, require_access, require_safe_listener
+from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
+from mistral_api.security.access import (
+    ADMIN,
+    identify,
+    is_loopback,
+    require_access,
+    require_admin,
+    require_safe_listener,
+)
 from mistral_api.settings import SettingError, Settings
 
 
@@ -47,8 +54,49 @@ def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed
         assert require_access(request, Settings(allow_anonymous=True)).address == address
 
 
-def test_a_caller_behind_a_proxy_is_not_local() -> None:
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
     with Flask(__name__).test_request_context(
-        environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={"X-Forwarded-For": "192.168.1.7"}
+        environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={header: "for=192.168.1.7"}
     ):
         assert identify(request).local is False
+        assert identify(request).scopes == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "admin"),
+    [
+        ("127.0.0.1", "localhost:9000", True),
+        ("127.0.0.1", "127.0.0.1:9000", True),
+        ("::1", "[::1]:9000", True),
+        ("127.0.0.1", "rebound.example.com:9000", False),
+        ("127.0.0.1", "[", False),
+        ("192.168.1.7", "localhost:9000", False),
+    ],
+)
+def test_the_owner_on_this_machine_is_its_admin(address: str, host: str, admin: bool) -> None:
+    with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}, headers={"Host": host}):
+        assert identify(request).scopes == (frozenset({ADMIN}) if admin else frozenset())
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({"Content-Type": "application/json"}, None),
+        ({"Content-Type": "application/json; charset=utf-8", "Origin": "http://localhost:9000"}, None),
+        ({"Content-Type": "application/json", "Origin": "https://localhost.example.com"}, Forbidden),
+        ({"Content-Type": "application/json", "Origin": "null"}, Forbidden),
+        ({"Content-Type": "text/plain"}, InvalidRequest),
+        ({}, InvalidRequest),
+    ],
+    ids=["a program", "our own page", "another page", "a file", "a form", "nothing said"],
+)
+def test_web_pages_of_others_change_nothing(headers: dict[str, str], error: type[Exception] | None) -> None:
+    with Flask(__name__).test_request_context(
+        method="POST", environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={"Host": "localhost"} | headers
+    ):
+        if error is None:
+            require_admin(identify(request), request)
+        else:
+            with pytest.raises(error):
+                require_admin(identify(request), request)

@@ -43,6 +43,20 @@ def test_an_answer_without_text_is_the_same_as_null_or_empty() -> None:
     assert digest({"role": "assistant", "content": None}) == digest({"role": "assistant", "content": ""})
 
 
+@pytest.mark.parametrize(
+    "other",
+    ['{"b":[2],"a":1}', '{"a": 1, "b": [3]}', '{"a": 1, "b": [2]', "[" * 500 + "]" * 500, 5],
+    ids=["other order", "other value", "cut off", "deep", "no text"],
+)
+def test_arguments_are_the_same_however_they_are_written(other: Any) -> None:
+    def with_arguments(arguments: Any) -> dict[str, Any]:
+        call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    same = digest(with_arguments(other)) == digest(with_arguments('{"a": 1, "b": [2]}'))
+    assert same is (other == '{"b":[2],"a":1}')
+
+
 def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
     stored = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     resent = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "renamed", "index": 0}]}

@@ -1,0 +1,117 @@
+"""The neighbours' endpoints in front of a model server that misbehaves: their own clients understand what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import requests
+from anthropic import Anthropic, APIStatusError, GatewayTimeoutError, InternalServerError, ServiceUnavailableError
+from anthropic.types import Message
+from anthropic.types.shared import ErrorResponse
+
+from tests.faults.misbehaving import misbehaving_server
+from tests.published import valid
+from tests.running import Server, data_folder, running_server
+from tests.shapes import assert_error_shape
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The stack in front of a model server that somebody else runs; short deadlines."""
+    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
+    with (
+        misbehaving_server() as url,
+        data_folder() as data_dir,
+        running_server(data_dir, MODEL_SERVER_URL=url, **settings) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def claude(server: Server) -> Iterator[Anthropic]:
+    """The anthropic package, which tries nothing again."""
+    with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=20) as made:
+        yield made
+
+
+def _body(model: str) -> dict[str, Any]:
+    said = [{"role": "user", "content": "Hi"}]
+    return {"model": model, "max_tokens": 9, "messages": said, "extra_body": {"session_id": model}}
+
+
+def _stored(server: Server, session_id: str) -> list[tuple[str, str, str]]:
+    messages = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    return [(each["role"], each["content"], each["status"]) for each in messages]
+
+
+@pytest.mark.parametrize(
+    ("model", "exception", "kind"),
+    [
+        ("silent", GatewayTimeoutError, "timeout_error"),
+        ("breaks-500", InternalServerError, "api_error"),
+        ("loading", ServiceUnavailableError, "overloaded_error"),
+    ],
+)
+def test_a_failure_is_the_packages_exception(
+    server: Server, claude: Anthropic, model: str, exception: type[APIStatusError], kind: str
+) -> None:
+    with pytest.raises(exception) as failure:
+        claude.messages.create(**_body(model))
+    assert failure.value.type == kind
+    assert failure.value.api_message
+    assert failure.value.response.headers["X-Error-Source"] == "model-server"
+    assert _stored(server, model) == [("user", "Hi", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("silent-stream", "timeout_error"), ("cut-stream", "api_error"), ("error-event", "api_error")],
+)
+def test_a_stream_that_fails_raises_with_the_message(server: Server, claude: Anthropic, model: str, kind: str) -> None:
+    said: list[str] = []
+    with pytest.raises(APIStatusError) as failure, claude.messages.stream(**_body(model)) as stream:
+        said.extend(stream.text_stream)
+    assert said == ["one"]
+    assert failure.value.type == kind
+    assert failure.value.api_message
+    assert valid(ErrorResponse, failure.value.body)
+    assert _stored(server, model) == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
+
+
+def test_tool_calls_come_as_blocks_with_their_input(server: Server, claude: Anthropic) -> None:
+    with claude.messages.stream(**_body("calls-tools")) as stream:
+        events = [event.type for event in stream]
+        message = valid(
+            Message, stream.get_final_message().model_dump(exclude={"content": {"__all__": {"parsed_output"}}})
+        )
+    assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]
+    assert [block.input for block in message.content if block.type == "tool_use"] == [{"x": 1}, {}]
+    assert events.count("content_block_start") == events.count("content_block_stop") == 3
+    assert message.stop_reason == "tool_use"
+    used = message.usage
+    assert (used.input_tokens, used.cache_read_input_tokens, used.output_tokens) == (4, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [("silent-stream", "model_timeout"), ("cut-stream", "model_server_error"), ("no-done", "model_server_error")],
+)
+def test_a_native_stream_that_fails_ends_with_the_error(server: Server, model: str, code: str) -> None:
+    session_id = f"native-{model}"
+    body = {"model": model, "prompt": "Hi", "stream": True, "session_id": session_id}
+    answer = requests.post(f"{server.url}/completion", json=body, timeout=20)
+    first, last = [orjson.loads(event[6:]) for event in answer.content.split(b"\n\n") if event]
+    assert first["content"] == "one"
+    assert_error_shape(last, code=code)
+    assert _stored(server, session_id) == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
+
+
+def test_a_question_that_fails_says_so(server: Server) -> None:
+    for model, code in (("garbage", "model_server_error"), ("silent", "model_timeout")):
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+        answer = requests.post(f"{server.url}/apply-template", json=body, timeout=20)
+        assert answer.status_code == (504 if code == "model_timeout" else 502)
+        assert_error_shape(answer.json(), code=code)

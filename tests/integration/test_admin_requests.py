@@ -1,0 +1,84 @@
+"""What changes the model server: for the owner on this machine alone, and for no web page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from tests.running import Server
+from tests.shapes import assert_error_shape
+
+CHANGES = [
+    ("GET", "/slots"),
+    ("POST", "/slots/0?action=erase"),
+    ("POST", "/slots/0?action=save"),
+    ("POST", "/slots/0?action=restore"),
+    ("POST", "/props"),
+    ("GET", "/lora-adapters"),
+    ("POST", "/lora-adapters"),
+    ("POST", "/models/load"),
+    ("POST", "/models/unload"),
+]
+STRANGERS = {
+    "through a proxy": {"X-Forwarded-For": "203.0.113.7"},
+    "through another proxy": {"Forwarded": "for=203.0.113.7"},
+    "under a name that leads here": {"Host": "rebound.example.com"},
+    "from a web page": {"Origin": "https://example.com"},
+    "from a file": {"Origin": "null"},
+}
+
+
+def _ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+    return requests.request(method, server.url + path, json={} if body is None else body, headers=headers, timeout=20)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_strangers_are_refused(server: Server, stranger: str) -> None:
+    for method, path in CHANGES:
+        answer = _ask(server, method, path, **STRANGERS[stranger])
+        assert answer.status_code == 403, path
+        assert_error_shape(answer.json(), code="insufficient_scope", type="invalid_request_error")
+
+
+def test_a_form_of_a_web_page_is_refused(server: Server) -> None:
+    for method, path in CHANGES:
+        if method == "POST":
+            answer = requests.post(
+                server.url + path, data='{"a": 1}', headers={"Content-Type": "text/plain"}, timeout=20
+            )
+            assert answer.status_code == 415, path
+            assert_error_shape(answer.json(), code="unsupported_media_type")
+
+
+def test_slots_are_shown_saved_erased_and_restored(server: Server) -> None:
+    requests.post(f"{server.url}/completion", json={"prompt": "Once upon", "n_predict": 4, "id_slot": 2}, timeout=60)
+    slots = _ask(server, "GET", "/slots").json()
+    assert [slot["id"] for slot in slots] == [0, 1, 2, 3]
+    saved = _ask(server, "POST", "/slots/2?action=save", {"filename": "mine.bin"}).json()
+    assert saved["n_saved"] > 0
+    assert (server.data_dir / "slots" / "mine.bin").stat().st_size == saved["n_written"]
+    erased = _ask(server, "POST", "/slots/2?action=erase").json()
+    assert erased["n_erased"] == saved["n_saved"]
+    restored = _ask(server, "POST", "/slots/2?action=restore", {"filename": "mine.bin"}).json()
+    assert restored["n_restored"] == saved["n_saved"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine.bin", "/etc/passwd", ".hidden", "a.kv", "caches.json", "a.forgotten", "..", ""]
+)
+def test_no_file_of_others_is_reached(server: Server, name: str) -> None:
+    for action in ("save", "restore"):
+        answer = _ask(server, "POST", f"/slots/0?action={action}", {"filename": name})
+        assert answer.status_code == 400
+        assert_error_shape(answer.json(), param="filename", code="invalid_value")
+
+
+def test_what_the_model_server_does_not_offer_is_said(server: Server) -> None:
+    assert_error_shape(_ask(server, "POST", "/props").json(), code="not_supported")
+    assert _ask(server, "POST", "/models/load", {"model": "a"}).status_code == 404
+    assert _ask(server, "GET", "/lora-adapters").json() == []
+    assert _ask(server, "POST", "/lora-adapters", []).json() == {"success": True}
+    assert_error_shape(_ask(server, "POST", "/lora-adapters", [5]).json(), param="adapters[0]", code="invalid_type")
+    assert_error_shape(_ask(server, "POST", "/slots/0?action=dance").json(), param="action", code="invalid_value")

@@ -1,0 +1,193 @@
+"""The ``anthropic`` package against ``/v1/messages``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import psycopg2.extensions
+import pytest
+import requests
+from anthropic import Anthropic, BadRequestError, NotFoundError
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
+from anthropic.types.shared import ErrorResponse
+
+from tests.published import valid
+from tests.running import Server, wait_for
+
+FRANCE: dict[str, Any] = {
+    "model": "SmolLM2-135M-Instruct.Q4_1",
+    "max_tokens": 24,
+    # The package takes no sampling fields of its own.
+    "extra_body": {"temperature": 0},
+    "system": "Answer in one sentence.",
+    "messages": [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}],
+}
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+@pytest.fixture
+def claude(server: Server) -> Iterator[Anthropic]:
+    """The anthropic package, pointed at the server; failures are not tried again."""
+    with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=60) as made:
+        yield made
+
+
+def _served(server: Server) -> str:
+    name: str = requests.get(f"{server.url}/v1/models", timeout=10).json()["data"][0]["id"]
+    return name
+
+
+def _in(session_id: str) -> dict[str, dict[str, Any]]:
+    return {"extra_body": FRANCE["extra_body"] | {"session_id": session_id}}
+
+
+def _flat(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as the package sends it."""
+    more: dict[str, Any] = body["extra_body"]
+    return {name: value for name, value in body.items() if name != "extra_body"} | more
+
+
+def test_a_message_is_answered_and_recorded(
+    server: Server, claude: Anthropic, session_id: str, database: psycopg2.extensions.cursor
+) -> None:
+    body = FRANCE | {"model": _served(server)} | _in(session_id)
+    raw = claude.messages.with_raw_response.create(**body)
+    message = valid(Message, raw.http_response.content)
+    (block,) = message.content
+    assert block.type == "text"
+    assert "Paris" in block.text
+    assert (message.model, message.role) == (body["model"], "assistant")
+    assert message.stop_reason in ("end_turn", "max_tokens")
+    assert raw.headers["X-Session-Id"] == session_id
+    assert raw.headers["request-id"] == raw.headers["X-Request-Id"]
+
+    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    assert [(each["role"], each["content"]) for each in stored] == [
+        ("system", "Answer in one sentence."),
+        ("user", "What is the capital of France?"),
+        ("assistant", block.text),
+    ]
+    database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
+    row: Any = database.fetchone()
+    assert (row["endpoint"], row["status"], row["stream"]) == ("/v1/messages", 200, False)
+    used = message.usage
+    assert row["prompt_tokens"] == used.input_tokens + (used.cache_read_input_tokens or 0)
+    assert row["completion_tokens"] == used.output_tokens
+    assert row["finish_reason"] in ("stop", "length")
+    assert row["time_to_first_token_ms"] > 0
+
+
+def test_a_conversation_that_is_sent_again_goes_on(server: Server, claude: Anthropic, session_id: str) -> None:
+    body = FRANCE | {"model": _served(server)} | _in(session_id)
+    first = claude.messages.create(**body)
+    turns = [*FRANCE["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": "Why?"}]
+    second = claude.messages.create(**body | {"messages": turns})
+    assert (second.usage.cache_read_input_tokens or 0) > 0
+    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    assert [each["role"] for each in stored] == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_a_stream_has_the_events_in_order(server: Server, claude: Anthropic) -> None:
+    body = FRANCE | {"model": _served(server)}
+    whole = claude.messages.create(**body)
+    raw = requests.post(f"{server.url}/v1/messages", json=_flat(body) | {"stream": True}, timeout=60).content
+    events: list[Any] = []
+    for event in raw.decode().strip().split("\n\n"):
+        name, data = event.split("\n")
+        events.append(valid(RawMessageStreamEvent, data.removeprefix("data: ").encode()))  # type: ignore[arg-type]
+        assert name == f"event: {events[-1].type}"
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["message_start", "content_block_start"]
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    assert set(kinds[2:-3]) == {"content_block_delta"}
+
+    with claude.messages.stream(**body) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert [text] == [block.text for block in whole.content if block.type == "text"]
+    counted = [each.input_tokens + (each.cache_read_input_tokens or 0) for each in (whole.usage, final.usage)]
+    assert counted[0] == counted[1]
+    assert final.usage.output_tokens == whole.usage.output_tokens
+    start = events[0]
+    assert start.type == "message_start"
+    assert start.message.usage.input_tokens + (start.message.usage.cache_read_input_tokens or 0) == counted[0]
+
+
+def test_the_stop_sequence_that_was_met_is_named(server: Server, claude: Anthropic) -> None:
+    stopped = FRANCE | {"model": _served(server), "stop_sequences": ["Never", "Paris"]}
+    message = claude.messages.create(**stopped)
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Paris")
+    with claude.messages.stream(**stopped) as stream:
+        final = stream.get_final_message()
+    assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", "Paris")
+    assert "Paris" not in str(message.content) + str(final.content)
+
+
+def test_an_answer_that_is_begun_is_continued(server: Server, claude: Anthropic) -> None:
+    begun = [*FRANCE["messages"], {"role": "assistant", "content": "The capital of France is"}]
+    message = claude.messages.create(**FRANCE | {"model": _served(server), "messages": begun, "max_tokens": 4})
+    assert message.content[0].type == "text"
+    assert message.content[0].text.startswith(" Paris")
+
+
+def test_tokens_are_counted_and_the_question_leaves_a_row(
+    server: Server, claude: Anthropic, database: psycopg2.extensions.cursor
+) -> None:
+    body = FRANCE | {"model": _served(server), "max_tokens": 1}
+    used = claude.messages.create(**body).usage
+    asked = {name: body[name] for name in ("model", "system", "messages")}
+    raw = claude.messages.with_raw_response.count_tokens(**asked, extra_headers={"X-Request-Id": "counted"})
+    counted = valid(MessageTokensCount, raw.http_response.content)
+    assert counted.input_tokens == used.input_tokens + (used.cache_read_input_tokens or 0)
+    with_tools = claude.messages.count_tokens(**asked, tools=[WEATHER])  # type: ignore[list-item]
+    assert with_tools.input_tokens >= counted.input_tokens
+
+    def row() -> Any:
+        database.execute("SELECT * FROM api_usage WHERE client_request_id = 'counted'")
+        return database.fetchone()
+
+    found = wait_for(row, "the row of the question")
+    assert (found["endpoint"], found["status"], found["session_id"]) == ("/v1/messages/count_tokens", 200, None)
+    assert found["latency_ms"] > 0
+
+
+def test_tool_results_reach_the_model_and_the_record(server: Server, claude: Anthropic, session_id: str) -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Rain."}]}
+    turns: list[Any] = [
+        {"role": "user", "content": "How is the weather in Paris?"},
+        {"role": "assistant", "content": [{"type": "text", "text": "I ask."}, call]},
+        {"role": "user", "content": [result, {"type": "text", "text": "Well?"}]},
+    ]
+    body = FRANCE | {"model": _served(server), "messages": turns, "tools": [WEATHER], "max_tokens": 4}
+    claude.messages.create(**body | _in(session_id))
+    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    assert [each["role"] for each in stored[1:5]] == ["user", "assistant", "tool", "user"]
+    assert stored[2]["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
+    assert (stored[3]["content"], stored[4]["content"]) == ("Rain.", "Well?")
+
+
+def test_errors_are_the_packages_exceptions(server: Server, claude: Anthropic) -> None:
+    with pytest.raises(NotFoundError) as missing:
+        claude.messages.create(**FRANCE | {"model": "claude-opus-4"})
+    assert missing.value.type == "not_found_error"
+    assert "claude-opus-4" in str(missing.value.api_message)
+    body = valid(ErrorResponse, missing.value.body)
+    assert body.request_id == missing.value.request_id == missing.value.response.headers["X-Request-Id"]
+
+    hosted: list[Any] = [{"type": "web_search_20250305", "name": "web_search"}]
+    with pytest.raises(BadRequestError) as refused:
+        claude.messages.create(**FRANCE | {"model": _served(server), "tools": hosted})
+    body_of = orjson.loads(refused.value.response.content)
+    assert sorted(body_of["error"]) == ["code", "message", "param", "type"]
+    assert (body_of["error"]["code"], body_of["error"]["param"]) == ("not_supported", "tools[0].type")
+    with pytest.raises(BadRequestError, match="maximum context length"):
+        claude.messages.create(
+            **FRANCE | {"model": _served(server), "messages": [{"role": "user", "content": "a b " * 3000}]}
+        )

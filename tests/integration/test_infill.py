@@ -1,0 +1,59 @@
+"""``/infill`` on the real engine, with a model that knows the tokens for it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+import requests
+
+from mistral_api.embedded.demo_model import demo_model_path
+from tests.running import Server, data_folder, running_server
+
+GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
+# Any tokens of the demo model will do: it is the way there that is tested.
+_TOKENS = {"fim_pre": 4, "fim_suf": 5, "fim_mid": 6}
+_U32, _STRING = 4, 8
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def _with_infill(target: Path) -> Path:
+    """The demo model with three more entries before its metadata, and one that keeps the tensors aligned."""
+    content = demo_model_path().read_bytes()
+    magic, version, tensors, entries = struct.unpack_from("<4sIqq", content)
+    more = b"".join(
+        _string(f"tokenizer.ggml.{name}_token_id") + struct.pack("<II", _U32, token) for name, token in _TOKENS.items()
+    )
+    more += _string("test.padding") + struct.pack("<I", _STRING)
+    more += _string("x" * (-(len(more) + 8) % 32))
+    head = struct.pack("<4sIqq", magic, version, tensors, entries + len(_TOKENS) + 1)
+    target.write_bytes(head + more + content[len(head) :])
+    return target
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The stack with that model."""
+    with data_folder() as data_dir:
+        model = _with_infill(data_dir.parent / "infill.gguf")
+        with running_server(data_dir, MODEL_PATH=str(model), CONTEXT_SIZE="2048", PARALLEL="1") as running:
+            yield running
+
+
+def test_a_gap_is_filled_and_recorded(server: Server) -> None:
+    direct = requests.post(f"{server.model_url}/infill", json=GAP, timeout=60).json()
+    answer = requests.post(f"{server.url}/infill", json=GAP | {"session_id": "gap"}, timeout=60).json()
+    assert answer["content"] == direct["content"] != ""
+    assert answer["tokens_evaluated"] == direct["tokens_evaluated"]
+    streamed = requests.post(f"{server.url}/infill", json=GAP | {"stream": True}, timeout=60).content
+    events = [orjson.loads(event[6:]) for event in streamed.split(b"\n\n") if event]
+    assert "".join(event["content"] for event in events) == answer["content"]
+    user, model = requests.get(f"{server.url}/v1/conversations/gap", timeout=10).json()["messages"]
+    assert [part["text"] for part in user["content"]] == [GAP["input_prefix"], GAP["input_suffix"]]
+    assert model["content"] == answer["content"]

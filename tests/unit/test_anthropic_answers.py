@@ -1,0 +1,133 @@
+"""Answers in Anthropic's form: whole messages, events and errors, held to the ``anthropic`` package's types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.shared import ErrorResponse
+from pydantic import TypeAdapter
+
+from mistral_api.anthropic.answers import message_of
+from mistral_api.anthropic.errors import anthropic_error
+from mistral_api.anthropic.events import MessageEvents
+from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
+from tests.published import valid
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
+
+
+def _body(finish: str, verbose: Any = None, **message: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
+    return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE, "__verbose": verbose}
+
+
+def test_a_whole_message_has_thoughts_text_and_calls() -> None:
+    calls = [
+        {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x": 1}'}},
+        {"id": "b", "type": "function", "function": {"name": "cut", "arguments": '{"x": '}},
+    ]
+    body = _body("tool_calls", content="So.", reasoning_content="Hm.", tool_calls=calls)
+    message = valid(Message, message_of(body, "asked"))
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
+    assert [block.input for block in message.content if block.type == "tool_use"] == [{"x": 1}, {}]
+    assert (message.id, message.model, message.stop_reason) == ("msg_1", "asked", "tool_use")
+    assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (4, 6)
+
+
+def test_a_tool_that_was_named_ends_the_turn_like_any_other() -> None:
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    assert message_of(_body("stop", tool_calls=[call]), "m")["stop_reason"] == "tool_use"
+    assert message_of(_body("length", tool_calls=[call]), "m")["stop_reason"] == "max_tokens"
+    events = _events({"tool_calls": [call]}, finish="stop")
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_an_answer_of_nothing_is_an_empty_message() -> None:
+    assert valid(Message, message_of({"choices": []}, "m")).content == []
+
+
+@pytest.mark.parametrize(
+    ("finish", "word", "reason", "sequence"),
+    [
+        ("stop", None, "end_turn", None),
+        ("stop", "", "end_turn", None),
+        ("stop", "END", "stop_sequence", "END"),
+        ("length", "", "max_tokens", None),
+        ("content_filter", None, "refusal", None),
+    ],
+)
+def test_why_it_ended(finish: str, word: str | None, reason: str, sequence: str | None) -> None:
+    verbose = None if word is None else {"stopping_word": word}
+    message = valid(Message, message_of(_body(finish, verbose, content="a"), None))
+    assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
+
+
+def _events(*deltas: dict[str, Any], finish: str | None = None, end: bytes = b"data: [DONE]\n\n") -> list[Any]:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish} for delta in deltas]
+    chunks = [{"id": "chatcmpl-1", "choices": [choice]} for choice in choices]
+    runs = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]
+    content = b"".join(MessageEvents([b"".join(runs), end], "m"))
+    found = []
+    for event in content.strip().split(b"\n\n"):
+        name, data = event.split(b"\n")
+        found.append(orjson.loads(data.removeprefix(b"data: ")))
+        assert name == b"event: " + found[-1]["type"].encode()
+    return found
+
+
+def test_blocks_of_a_stream_open_and_close_in_order() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "add", "arguments": '{"x"'}}
+    events = _events(
+        {"role": "assistant", "content": None},
+        {"reasoning_content": "Hm"},
+        {"reasoning_content": "."},
+        {"content": "So."},
+        {"tool_calls": [call]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]},
+    )
+    for event in events:
+        TypeAdapter(RawMessageStreamEvent).validate_json(orjson.dumps(event), strict=True)
+    assert [(event["type"].removeprefix("content_block_"), event.get("index")) for event in events] == [
+        ("message_start", None),
+        ("start", 0), ("delta", 0), ("delta", 0), ("stop", 0),
+        ("start", 1), ("delta", 1), ("stop", 1),
+        ("start", 2), ("delta", 2), ("delta", 2), ("stop", 2),
+        ("message_delta", None), ("message_stop", None),
+    ]  # fmt: skip
+
+
+def test_an_answer_without_a_word_is_a_message_too() -> None:
+    assert [event["type"] for event in _events()] == ["message_start", "message_delta", "message_stop"]
+
+
+def test_a_stream_that_fails_ends_with_the_error() -> None:
+    events = _events({"content": "One"}, end=error_event(ModelTimeout("Too slow.")))
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "error",
+    ]
+    assert valid(ErrorResponse, events[-1]).error.message == "Too slow."
+    assert events[-1]["error"]["type"] == "timeout_error"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidRequest("a"), "invalid_request_error"),
+        (NotFound("a"), "not_found_error"),
+        (Forbidden("a"), "permission_error"),
+        (ModelLoading("a"), "overloaded_error"),
+        (ModelTimeout("a"), "timeout_error"),
+        (ApiError("a"), "api_error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ApiError) else value,
+)
+def test_the_kinds_of_errors_and_all_four_keys(error: ApiError, kind: str) -> None:
+    body = anthropic_error(error.body(), error.status)
+    assert valid(ErrorResponse, body).error.type == kind
+    assert sorted(body["error"]) == ["code", "message", "param", "type"]

@@ -1,0 +1,158 @@
+"""Anthropic's requests become chat completion requests that say the same; what cannot is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mistral_api.anthropic.endpoints import COUNT_TOKENS, MESSAGES
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas import load
+
+HI = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+
+
+def _chat(**more: Any) -> dict[str, Any]:
+    return load(MESSAGES.schema, HI | more)
+
+
+def _user(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+def test_a_plain_request_stays_as_it_is() -> None:
+    assert _chat(seed=7, unheard_of=[1]) == HI | {"seed": 7, "unheard_of": [1]}
+
+
+def test_the_system_prompt_comes_first_and_without_a_changing_stamp() -> None:
+    stamped = "x-anthropic-billing-header: cc_version=2; cch=a5145;You help."
+    first = _chat(system=[{"type": "text", "text": stamped}, {"type": "text", "text": "Be brief."}])["messages"][0]
+    other = _chat(system=[{"type": "text", "text": stamped.replace("a5145", "0bf3d")}])["messages"][0]
+    assert first["role"] == "system"
+    assert first["content"].endswith(";You help.\nBe brief.")
+    assert first["content"].startswith(other["content"])
+
+
+def test_what_was_said_before_keeps_thoughts_calls_and_results() -> None:
+    turns = [
+        {"role": "user", "content": "1 + 1?"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm.", "signature": ""},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "text", "text": "I add."},
+                {"type": "tool_use", "id": "a", "name": "add", "input": {"x": 1}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "And?"},
+                {"type": "tool_result", "tool_use_id": "a", "content": "2"},
+                {"type": "tool_result", "tool_use_id": "b", "is_error": True},
+            ],
+        },
+    ]
+    assert _chat(messages=turns)["messages"] == [
+        {"role": "user", "content": "1 + 1?"},
+        {
+            "role": "assistant",
+            "content": "I add.",
+            "reasoning_content": "Hm.",
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "2"},
+        {"role": "tool", "tool_call_id": "b", "content": "error"},
+        {"role": "user", "content": "And?"},
+    ]
+
+
+def test_images_and_documents_become_parts() -> None:
+    document = {"type": "document", "title": "T", "source": {"type": "text", "media_type": "text/plain", "data": "D"}}
+    found = {"type": "search_result", "title": "F", "source": "s", "content": [{"type": "text", "text": "R"}]}
+    chat = _chat(**_user({"type": "image", "source": PNG}, document, found))
+    image, *texts = chat["messages"][0]["content"]
+    assert image == {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    assert [part["text"] for part in texts] == ["T", "D", "F\ns", "R"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "add", "disable_parallel_tool_use": True},
+            {"tool_choice": {"type": "function", "function": {"name": "add"}}, "parallel_tool_calls": False},
+        ),
+    ],
+    ids=["auto", "any", "none", "tool"],
+)
+def test_tools_and_the_choice_among_them(choice: dict[str, Any], expected: dict[str, Any]) -> None:
+    chat = _chat(tools=[TOOL], tool_choice=choice)
+    function = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+    assert chat["tools"] == [{"type": "function", "function": function}]
+    assert {name: chat[name] for name in expected} == expected
+
+
+def test_fields_that_have_another_name_or_none() -> None:
+    chat = _chat(
+        stop_sequences=["END"],
+        stream=True,
+        thinking={"type": "enabled", "budget_tokens": 1024},
+        output_config={"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+        metadata={"user_id": None},
+        service_tier="auto",
+        cache_control={"type": "ephemeral"},
+    )
+    assert (chat["stop"], chat["verbose"], chat["stream_options"]) == (["END"], True, {"include_usage": True})
+    assert (chat["thinking_budget_tokens"], chat["reasoning_effort"]) == (1024, "low")
+    assert chat["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert not chat.keys() & {"metadata", "service_tier", "cache_control", "thinking", "output_config"}
+
+
+@pytest.mark.parametrize(
+    ("more", "param", "code"),
+    [
+        ({"max_tokens": None}, "max_tokens", "missing_required_parameter"),
+        ({"messages": []}, "messages", "empty_array"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        (_user({"type": "text"}), "messages[0].content[0].text", "missing_required_parameter"),
+        (_user({"type": "text", "text": 5}), "messages[0].content[0].text", "invalid_type"),
+        (_user({"type": "tool_use", "id": "a"}), "messages[0].content[0].type", "not_supported"),
+        (
+            _user({"type": "image", "source": {"type": "file", "file_id": "f"}}),
+            "messages[0].content[0].source.type",
+            "not_supported",
+        ),
+        (
+            _user({"type": "document", "source": PNG}),
+            "messages[0].content[0].source.type",
+            "not_supported",
+        ),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "not_supported"),
+        ({"tools": [{"name": "a b", "input_schema": {}}]}, "tools[0].name", "invalid_value"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice", "invalid_value"),
+        ({"mcp_servers": [{"url": "https://example.com"}]}, "mcp_servers", "not_supported"),
+        ({"n": 2}, "n", "integer_above_max_value"),
+        ({"temperature": "hot"}, "temperature", "invalid_type"),
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens", "missing_required_parameter"),
+        ({"repeat_last_n": 2**30}, "repeat_last_n", "integer_above_max_value"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_named_in_their_words(more: dict[str, Any], param: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        _chat(**more)
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def test_counting_needs_no_limit() -> None:
+    assert COUNT_TOKENS.read({"messages": HI["messages"]}) == {"messages": HI["messages"]}

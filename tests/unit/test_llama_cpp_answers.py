@@ -1,0 +1,74 @@
+"""llama.cpp's own form of answers: put together by index, cut to the fields asked for, shown when recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from mistral_api.llama_cpp.answers import NativeTranscript, selected
+from mistral_api.llama_cpp.endpoints import COMPLETION, INFILL, shown_props
+from mistral_api.llama_cpp.stream import NativeEvents
+
+LAST = {"content": "", "tokens": [], "stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2}
+
+
+def _piece(index: int, text: str, token: int) -> dict[str, Any]:
+    return {"index": index, "content": text, "tokens": [token], "stop": False}
+
+
+def test_pieces_that_interleave_become_an_answer_an_index() -> None:
+    transcript = NativeTranscript(2)
+    transcript.add_chunk({"index": 0, "content": "", "tokens": [0], "stop": False, "prompt_progress": {"total": 5}})
+    for index, text, token in ((0, "a", 1), (1, "x", 7), (0, "b", 2), (1, "y", 8)):
+        transcript.add_chunk(_piece(index, text, token))
+    for index in (1, 0):
+        transcript.add_chunk(LAST | {"index": index, "timings": {"cache_n": 3}})
+    assert [(each["content"], each["tokens"]) for each in transcript.answers()] == [("ab", [1, 2]), ("xy", [7, 8])]
+    tokens = transcript.settle()
+    assert (tokens.prompt, tokens.cached, tokens.completion) == (5, 3, 4)
+    assert transcript.finish_reason == "stop"
+
+
+def test_the_last_event_waits_for_the_record() -> None:
+    passed: list[str] = []
+
+    def relay() -> Iterator[bytes]:
+        yield b"data: " + orjson.dumps(_piece(0, "a", 1)) + b"\n\n"
+        yield b"data: " + orjson.dumps(LAST) + b"\n\n"
+        passed.append("recorded")
+        yield b"data: [DONE]\n\n"
+
+    events = iter(NativeEvents(relay(), ["stop_type"]))
+    assert b'"a"' in next(events)
+    assert not passed
+    assert next(events) == b'data: {"stop_type":"eos"}\n\n'
+    assert passed == ["recorded"]
+    assert list(events) == []
+
+
+def test_fields_are_selected_by_their_path() -> None:
+    answer = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
+    assert selected(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
+    assert selected(answer, None) is answer
+
+
+def test_prompts_are_recorded_as_what_the_user_said() -> None:
+    def content(payload: dict[str, Any]) -> Any:
+        return COMPLETION.messages(payload)[0]["content"]
+
+    assert content({"prompt": "a"}) == "a"
+    assert content({"prompt": ["a", [1, 2], {"prompt_string": "b", "multimodal_data": ["x" * 99]}]}) == [
+        "a",
+        [1, 2],
+        "b",
+    ]
+    gap = {"input_prefix": "f(", "input_suffix": [7, ")"], "prompt": "x", "input_extra": [{"text": "e"}]}
+    (message,) = INFILL.messages(gap)
+    assert [part["text"] for part in message["content"]] == ["e", "f(x", "7 )"]
+
+
+def test_strangers_see_no_prompt_in_the_properties_of_an_older_server() -> None:
+    props = {"default_generation_settings": {"prompt": "secret", "n_ctx": 9}, "model_path": "/x", "total_slots": 1}
+    assert shown_props(props) == {"default_generation_settings": {"n_ctx": 9}, "total_slots": 1}
