@@ -46,17 +46,16 @@ def resumed(branch: Branch, sent: Sequence[Message], recorded: Sequence[Message]
         return as_sent(sent)
     leading = leading_systems(sent)
     before = [message for message in branch.messages if not is_system(message)]
-    repeated = _repeated(before, recorded[leading:])
-    said = list(sent[leading + repeated :])
-    systems = list(sent[:leading])
-    return Resumed(systems or _newest_systems(branch.messages), said, systems + said, before, branch.head_id)
+    said = list(sent[leading + _repeated(before, recorded[leading:]) :])
+    stored, systems = _newest_systems(branch.messages), list(sent[:leading])
+    changed = [] if _digests(systems) == _digests(stored) else systems
+    return Resumed(systems or stored, said, changed + said, before, branch.head_id)
 
 
 def repeats_nothing(resumption: Resumed, sent: Sequence[Message]) -> bool:
     """Whether a list with an answer in it has nothing in common with the branch: it may belong to another one."""
-    return len(resumption.new) == len(sent) and resumption.continues is not None and any(
-        message["role"] == "assistant" for message in sent
-    )  # fmt: skip
+    all_new = len(resumption.said) == len(sent) - leading_systems(sent)
+    return resumption.continues is not None and all_new and any(message["role"] == "assistant" for message in sent)
 
 
 def is_system(message: Message) -> bool:
@@ -84,10 +83,10 @@ def _repeated(stored: Sequence[Message], sent: Sequence[Message]) -> int:
     if "assistant" not in roles:
         return 0
     first_answer = roles.index("assistant")
-    known, given = [digest(message) for message in stored], [digest(_readable(message)) for message in sent]
+    known, given = _digests(stored), _digests(sent)
     longest = min(len(known), len(given) - 1)
     return next((size for size in range(longest, first_answer, -1) if known[-size:] == given[:size]), 0)
 
 
-def _readable(message: Message) -> Message:
-    return message | {"content": placeholders_as_text(message.get("content"))}
+def _digests(messages: Sequence[Message]) -> list[str]:
+    return [digest(message | {"content": placeholders_as_text(message.get("content"))}) for message in messages]

@@ -32,9 +32,11 @@ def _branch(messages: Messages) -> Branch:
         ("", "u1", "u1", "u1", False),
         ("u1 a1", "u2", "u1 a1 u2", "u2", True),
         ("s0 u1 a1", "u2", "s0 u1 a1 u2", "u2", True),
-        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "s0 u2", True),
+        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "u2", True),
         ("s0 u1 a1", "s9 u2", "s9 u1 a1 u2", "s9 u2", True),
         ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", True),
+        ("s0 u1 a1 s9 u2 a2", "s9 u3", "s9 u1 a1 u2 a2 u3", "u3", True),
+        ("s0 u1 a1 s9 u2 a2", "s0 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
         # The client sends all of it again: its own list is what counts.
         ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
         ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", False),
@@ -42,7 +44,7 @@ def _branch(messages: Messages) -> Branch:
         ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
         # It sends the last turns again, or all of them under another system message.
         ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
+        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u2", True),
         # The same question is no history, and examples that were never said are new.
         ("u1 a1", "u1", "u1 a1 u1", "u1", True),
