@@ -49,7 +49,8 @@ def resumed(branch: Branch, sent: Sequence[Message], recorded: Sequence[Message]
     said = list(sent[leading + _repeated(before, recorded[leading:]) :])
     stored, systems = _newest_systems(branch.messages), list(sent[:leading])
     changed = [] if _digests(systems) == _digests(stored) else systems
-    return Resumed(systems or stored, said, changed + said, before, branch.head_id)
+    history = _without_open_calls(before, said)
+    return Resumed(systems or stored, said, changed + said, history, branch.head_id)
 
 
 def repeats_nothing(resumption: Resumed, sent: Sequence[Message]) -> bool:
@@ -75,6 +76,20 @@ def _newest_systems(messages: Sequence[Message]) -> list[Message]:
         if is_system(message):
             newest = [*newest, message] if above is not None and is_system(above) else [message]
     return newest
+
+
+def _without_open_calls(stored: Sequence[Message], said: Sequence[Message]) -> list[Message]:
+    """The stored messages without calls of tools that never got a result: given up, or cut off in the middle.
+
+    Models are not made for a chat that goes on without one, and half a call is no JSON to the model server.
+    """
+    kept: list[Message] = []
+    for message, after in zip(stored, [*stored, *said][1:], strict=False):
+        if not message.get("tool_calls") or after["role"] == "tool":
+            kept.append(message)
+        elif message.get("content"):
+            kept.append({name: value for name, value in message.items() if name != "tool_calls"})
+    return kept
 
 
 def _repeated(stored: Sequence[Message], sent: Sequence[Message]) -> int:

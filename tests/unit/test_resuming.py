@@ -72,6 +72,18 @@ def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
         assert found.new == [result]
 
 
+@pytest.mark.parametrize(("content", "left"), [(None, []), ("Let me see.", [{"content": "Let me see."}])])
+def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: Messages) -> None:
+    call = {"role": "assistant", "content": content, "tool_calls": [CALL | {"function": {"arguments": '{"a'}}]}
+    said = [{"role": "assistant"} | each for each in left]
+    for after in ("u2", "u2 a2 u3"):
+        branch = _branch([*_messages("u1"), call, *_messages(after)[:-1]])
+        new = _messages(after)[-1:]
+        found = resumed(branch, new, new)
+        assert [*found.stored, *found.said] == [*_messages("u1"), *said, *_messages(after)]
+        assert (found.new, found.continues) == (new, HEAD)
+
+
 def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
     def image(url: str) -> Messages:
         return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]

@@ -88,7 +88,7 @@ def test_every_setting_has_a_meaning_and_a_default_its_kind_allows() -> None:
 
 
 def test_history_needs_stored_content() -> None:
-    with pytest.raises(SettingError, match="SESSION_HISTORY: .*STORE_CONTENT"):
+    with pytest.raises(SettingError, match=r"SESSION_HISTORY: .*STORE_CONTENT"):
         settings_from({"SESSION_HISTORY": "true", "STORE_CONTENT": "false"})
 
 
