@@ -46,17 +46,17 @@ def resumed(branch: Branch, sent: Sequence[Message], recorded: Sequence[Message]
         return as_sent(sent)
     leading = leading_systems(sent)
     before = [message for message in branch.messages if not is_system(message)]
-    repeated = _repeated(before, recorded[leading:])
-    said = list(sent[leading + repeated :])
-    systems = list(sent[:leading])
-    return Resumed(systems or _newest_systems(branch.messages), said, systems + said, before, branch.head_id)
+    said = list(sent[leading + _repeated(before, recorded[leading:]) :])
+    stored, systems = _newest_systems(branch.messages), list(sent[:leading])
+    changed = [] if _digests(systems) == _digests(stored) else systems
+    history = _without_open_calls(before, said)
+    return Resumed(systems or stored, said, changed + said, history, branch.head_id)
 
 
 def repeats_nothing(resumption: Resumed, sent: Sequence[Message]) -> bool:
     """Whether a list with an answer in it has nothing in common with the branch: it may belong to another one."""
-    return len(resumption.new) == len(sent) and resumption.continues is not None and any(
-        message["role"] == "assistant" for message in sent
-    )  # fmt: skip
+    all_new = len(resumption.said) == len(sent) - leading_systems(sent)
+    return resumption.continues is not None and all_new and any(message["role"] == "assistant" for message in sent)
 
 
 def is_system(message: Message) -> bool:
@@ -78,16 +78,30 @@ def _newest_systems(messages: Sequence[Message]) -> list[Message]:
     return newest
 
 
+def _without_open_calls(stored: Sequence[Message], said: Sequence[Message]) -> list[Message]:
+    """The stored messages without calls of tools that never got a result: given up, or cut off in the middle.
+
+    Models are not made for a chat that goes on without one, and half a call is no JSON to the model server.
+    """
+    kept: list[Message] = []
+    for message, after in zip(stored, [*stored, *said][1:], strict=False):
+        if not message.get("tool_calls") or after["role"] == "tool":
+            kept.append(message)
+        elif message.get("content"):
+            kept.append({name: value for name, value in message.items() if name != "tool_calls"})
+    return kept
+
+
 def _repeated(stored: Sequence[Message], sent: Sequence[Message]) -> int:
     """How many messages at the start of a sent list are the end of the stored ones, an answer among them."""
     roles = [message["role"] for message in sent]
     if "assistant" not in roles:
         return 0
     first_answer = roles.index("assistant")
-    known, given = [digest(message) for message in stored], [digest(_readable(message)) for message in sent]
+    known, given = _digests(stored), _digests(sent)
     longest = min(len(known), len(given) - 1)
     return next((size for size in range(longest, first_answer, -1) if known[-size:] == given[:size]), 0)
 
 
-def _readable(message: Message) -> Message:
-    return message | {"content": placeholders_as_text(message.get("content"))}
+def _digests(messages: Sequence[Message]) -> list[str]:
+    return [digest(message | {"content": placeholders_as_text(message.get("content"))}) for message in messages]

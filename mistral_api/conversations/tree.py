@@ -66,17 +66,17 @@ class Tree:
         self.updated_at = max(self.updated_at, ended_at(exchange))
 
     def _place(self, exchange: Exchange, chains: Sequence[str]) -> tuple[Node | None, Sequence[Row]]:
-        """The message to append to, and the sent messages that are new: all of them, where they have ids already."""
+        """The message to append to, and the sent messages that are new: all of them, where it is known what they
+        continue, or where they have ids already."""
         sent = exchange.messages or []
-        resume = self.named.get(exchange.continues, self.resume) if exchange.continues else self.resume
-        if exchange.message_ids:
-            return resume, sent
+        continued = self.named.get(exchange.continues) if exchange.continues else None
+        if continued is not None or exchange.message_ids:
+            return continued or self.resume, sent
         roles = [message.get("role") for message in sent]
-        if resume is self.resume:
-            shared = shared_prefix(chains, roles, self.known)
-            if shared:
-                return self._after_shared(chains[:shared]), sent[shared:]
-        return resume, sent[repeated_system(chains, roles, self.known) :]
+        shared = shared_prefix(chains, roles, self.known)
+        if shared:
+            return self._after_shared(chains[:shared]), sent[shared:]
+        return self.resume, sent[repeated_system(chains, roles, self.known) :]
 
     def _after_shared(self, chains: Sequence[str]) -> Node:
         """The end of what a client has sent again: only a list that repeats an answer proves that it resends history.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mistral_api.conversations.history import Branch, History
+from mistral_api.conversations.history import History
 from mistral_api.conversations.matching import chains_of
 from mistral_api.conversations.resuming import Message, Resumed, as_sent, repeats_nothing, resumed
 from mistral_api.errors import InvalidRequest
@@ -40,7 +40,7 @@ class Memory:
             )
         session_id = payload.get("session_id")
         if session_id is None:
-            return resumed(Branch(), sent, recorded)
+            return as_sent(sent)
         return self._resumed(owner, session_id, sent, recorded)
 
     def _resumed(self, owner: str, session_id: str, sent: list[Message], recorded: list[Message]) -> Resumed:

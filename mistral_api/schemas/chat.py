@@ -39,6 +39,8 @@ class ChatCompletionRequest(GenerationRequest):
     """A chat completion request."""
 
     messages = Messages(required=True)
+    use_history = Boolean()
+    truncation = Choice("auto", "disabled")
     max_completion_tokens = Integer(-1, 2**31 - 1)
     tools = Tools()
     tool_choice = ToolChoice()

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import post_load, validates_schema
 
-from mistral_api.schemas.fields import Boolean, Checked, Choice, Integer, Text, check_array, check_bounds, check_text
+from mistral_api.schemas.fields import Boolean, Checked, Integer, Text, check_array, check_bounds, check_text
 from mistral_api.schemas.issues import refuse, refuse_type
 from mistral_api.schemas.sampling import GenerationRequest
 
@@ -56,32 +56,10 @@ class Suffix(Text):
             refuse("unsupported_value", text)
 
 
-class UseHistory(Boolean):
-    """A prompt is no message: nothing goes before it."""
-
-    def check(self, value: Any) -> None:
-        """Refuse ``true``."""
-        super().check(value)
-        if value:
-            refuse("not_supported", "'{param}' is for chat completions: a prompt is taken as it is.")
-
-
-class Truncation(Choice):
-    """A prompt is taken as it is."""
-
-    def check(self, value: Any) -> None:
-        """Refuse ``auto``."""
-        super().check(value)
-        if value == "auto":
-            refuse("not_supported", "'{param}' auto is for chat completions: a prompt is taken as it is.")
-
-
 class CompletionRequest(GenerationRequest):
     """A legacy completion request; without ``max_tokens`` it gets OpenAI's 16."""
 
     prompt = Prompt(required=True)
-    use_history = UseHistory()
-    truncation = Truncation("auto", "disabled")
     suffix = Suffix()
     echo = Boolean()
     logprobs = Integer(0, 5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, validates_schema
+from marshmallow import INCLUDE, Schema, fields, validates_schema
 
 from mistral_api.schemas.constraints import Grammar, JsonSchema
 from mistral_api.schemas.fields import (
@@ -94,6 +94,26 @@ class Metadata(Checked):
             check_text(text, 0, 512, f".{name[:40]}")
 
 
+class UseHistory(Boolean):
+    """Only messages have a history."""
+
+    def check(self, value: Any) -> None:
+        """Refuse ``true``."""
+        super().check(value)
+        if value:
+            refuse("not_supported", "'{param}' is for chat completions: nothing goes before this prompt.")
+
+
+class Truncation(Choice):
+    """Only messages can be left out."""
+
+    def check(self, value: Any) -> None:
+        """Refuse ``auto``."""
+        super().check(value)
+        if value == "auto":
+            refuse("not_supported", "'{param}' auto is for chat completions: this prompt is taken as it is.")
+
+
 def refuse_endless(data: dict[str, Any], constraint: str) -> None:
     """Refuse ``ignore_eos`` with a constraint: past the end of its grammar llama.cpp answers 500."""
     if data.get("ignore_eos"):
@@ -109,8 +129,8 @@ class GenerationRequest(Schema):
 
     model = Text(1, 256)
     session_id = Text(1, SESSION_ID_LENGTH, SESSION_ID)
-    use_history = Boolean()
-    truncation = Choice("auto", "disabled")
+    use_history: fields.Field[Any] = UseHistory()
+    truncation: fields.Field[Any] = Truncation("auto", "disabled")
     max_tokens = Integer(-1, 2**31 - 1)
     temperature = Number(0, 2)
     top_p = Number(0, 1)

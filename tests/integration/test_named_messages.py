@@ -66,6 +66,17 @@ def test_what_is_said_again_after_a_continued_message_is_said_twice(engine: Engi
     assert [text for _, text in _branch(engine)] == ["a", "re", "a", "re"]
 
 
+@together
+def test_what_follows_a_continued_message_is_stored_as_it_is(engine: Engine, together: bool) -> None:
+    examples = [*said("a"), {"role": "assistant", "content": "re"}, *said("b")]
+    system = {"role": "system", "content": "Be kind."}
+    first = an_exchange(messages=[system, *said("a")], answers=answered("re"), answer_id=new_id())
+    again = an_exchange(messages=[system, *examples], answers=answered("well"), continues=first.answer_id)
+    _deliver(engine, [first, again], together)
+    texts = [text for _, text in _branch(engine)]
+    assert texts == ["Be kind.", "a", "re", "Be kind.", "a", "re", "b", "well"]
+
+
 def test_a_message_that_is_gone_or_another_conversations_cannot_be_continued(engine: Engine) -> None:
     stranger, own = _turn("x", session_id="two"), _turn("a")
     _deliver(engine, [stranger, own], True)

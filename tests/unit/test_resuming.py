@@ -32,9 +32,11 @@ def _branch(messages: Messages) -> Branch:
         ("", "u1", "u1", "u1", False),
         ("u1 a1", "u2", "u1 a1 u2", "u2", True),
         ("s0 u1 a1", "u2", "s0 u1 a1 u2", "u2", True),
-        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "s0 u2", True),
+        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "u2", True),
         ("s0 u1 a1", "s9 u2", "s9 u1 a1 u2", "s9 u2", True),
         ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", True),
+        ("s0 u1 a1 s9 u2 a2", "s9 u3", "s9 u1 a1 u2 a2 u3", "u3", True),
+        ("s0 u1 a1 s9 u2 a2", "s0 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
         # The client sends all of it again: its own list is what counts.
         ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
         ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", False),
@@ -42,7 +44,7 @@ def _branch(messages: Messages) -> Branch:
         ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
         # It sends the last turns again, or all of them under another system message.
         ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
+        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u2", True),
         # The same question is no history, and examples that were never said are new.
         ("u1 a1", "u1", "u1 a1 u1", "u1", True),
@@ -68,6 +70,18 @@ def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
         found = resumed(branch, sent, sent)
         assert [*found.stored, *found.said] == [*_messages("u1"), call, result]
         assert found.new == [result]
+
+
+@pytest.mark.parametrize(("content", "left"), [(None, []), ("Let me see.", [{"content": "Let me see."}])])
+def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: Messages) -> None:
+    call = {"role": "assistant", "content": content, "tool_calls": [CALL | {"function": {"arguments": '{"a'}}]}
+    said = [{"role": "assistant"} | each for each in left]
+    for after in ("u2", "u2 a2 u3"):
+        branch = _branch([*_messages("u1"), call, *_messages(after)[:-1]])
+        new = _messages(after)[-1:]
+        found = resumed(branch, new, new)
+        assert [*found.stored, *found.said] == [*_messages("u1"), *said, *_messages(after)]
+        assert (found.new, found.continues) == (new, HEAD)
 
 
 def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:

@@ -85,3 +85,13 @@ def test_every_setting_has_a_meaning_and_a_default_its_kind_allows() -> None:
         assert declaration.metadata["meaning"], name
         if declaration.default is not None and not isinstance(declaration.default, bool):
             declaration.metadata["kind"].read(str(declaration.default))
+
+
+def test_history_needs_stored_content() -> None:
+    with pytest.raises(SettingError, match=r"SESSION_HISTORY: .*STORE_CONTENT"):
+        settings_from({"SESSION_HISTORY": "true", "STORE_CONTENT": "false"})
+
+
+def test_words_are_taken_in_any_case_and_kept_as_declared() -> None:
+    settings = settings_from({"NORMALIZE_ROLES": "OFF", "LOG_LEVEL": "debug"})
+    assert (settings.normalize_roles, settings.log_level) == ("off", "DEBUG")
