@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -204,17 +205,27 @@ def test_figures_are_recorded_and_no_text(embedding: Server, usage: psycopg2.ext
     assert found["found"] == 0
 
 
-def test_a_client_that_leaves_frees_the_slots(embedding: Server, embedding_port: int) -> None:
+def test_a_client_that_leaves_frees_the_slots(
+    embedding: Server, embedding_port: int, usage: psycopg2.extensions.cursor
+) -> None:
     def busy() -> int:
         slots = requests.get(f"http://127.0.0.1:{embedding_port}/slots", timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
     content = orjson.dumps({"model": "embedder", "input": ["word " * 20] * 2000})
     with socket.create_connection(("127.0.0.1", embedding.api_port), timeout=30) as connection:
-        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-        connection.sendall(head.encode() + content)
+        head = "POST /v1/embeddings HTTP/1.1\r\nHost: test\r\nX-Request-Id: leaves-early\r\n"
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         wait_for(lambda: busy() > 0, "busy slots")
-    wait_for(lambda: busy() == 0, "freed slots", 2.5)
+    left_at = time.monotonic()
+
+    def recorded() -> Any:
+        usage.execute("SELECT status, error_code FROM api_usage WHERE client_request_id = 'leaves-early'")
+        return usage.fetchone()
+
+    row = wait_for(recorded, "the record of an abandoned request", 5)  # it would take a minute
+    wait_for(lambda: busy() == 0, "freed slots", max(0.1, 2.5 - (time.monotonic() - left_at)))
+    assert (row["status"], row["error_code"]) == (499, "client_closed_request")
 
 
 def test_a_dead_embedding_server_comes_back_and_the_chat_server_never_notices(embedding: Server) -> None:
