@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mistral_api.supervisor.attendance import Attendance
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.errors import CannotStart, GivenUp, StopAsked
-from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.events import LOOK_SECONDS, Events
 from mistral_api.supervisor.leftover import stop_leftover
 from mistral_api.supervisor.life import End, Ending, Life
 from mistral_api.supervisor.memory.fitting import Fitting
@@ -38,8 +39,11 @@ class Supervisor:
         *,
         retry_gpu: bool = False,
         backoff: Backoff | None = None,
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
+        """``retry_gpu``: try what was asked for again, although less was what fitted last time; ``may_start``: whether
+        the first start need not wait any longer for another server, which has the first choice of the memory."""
+        self._may_start = may_start
         self._served = served
         self._data_dir = served.settings.data_dir
         self._events = events
@@ -66,6 +70,8 @@ class Supervisor:
             raise self._fatal(CannotStart(sentence)) from error
         self._reporter.checked(checked)
         fitting = Fitting(self._served, checked, start_over=self._retry_gpu)
+        while not (self._may_start() or self._events.stopping):
+            self._events.wait(LOOK_SECONDS)
         try:
             while not self._events.stopping:
                 self._live_once(checked, fitting, output)

@@ -45,7 +45,7 @@ def embedding(embedding_port: int) -> Iterator[Server]:
         "EMBEDDING_MODEL_PATH": str(demo_model_path()),
         "EMBEDDING_MODEL_ALIAS": "embedder,second-name",
         "EMBEDDING_SERVER_PORT": str(embedding_port),
-        "EMBEDDING_CONTEXT_SIZE": "512",
+        "EMBEDDING_CONTEXT_SIZE": "256",
     }
     with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
         wait_for(lambda: (running.health()["embedding_server"] or {})["state"] == "ready", "the embedding server")
@@ -138,17 +138,17 @@ def test_an_input_that_is_too_long_is_named(embedder: OpenAI, before: list[str],
     with pytest.raises(BadRequestError) as refused:
         embedder.embeddings.create(model="embedder", input=[*before, "word " * 600, *after])
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
-    assert f"maximum context length is 512 tokens. However, '{param}' resulted in 60" in refused.value.message
+    assert f"maximum context length is 256 tokens. However, '{param}' resulted in 60" in refused.value.message
 
 
 def test_the_longest_input_that_fits_works(embedder: OpenAI) -> None:
-    assert embedder.embeddings.create(model="embedder", input=[7] * 512).usage.prompt_tokens == 512
+    assert embedder.embeddings.create(model="embedder", input=[7] * 256).usage.prompt_tokens == 256
 
 
 def test_both_models_are_listed_and_each_does_its_own(embedding: Server, embedder: OpenAI) -> None:
     listed = {model.id: model.model_dump() for model in embedder.models.list().data}
     assert list(listed) == [CHAT, "embedder", "second-name"]
-    assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (512, 512)
+    assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (512, 256)
     assert listed["embedder"]["state"] == "ready"
     assert embedder.models.retrieve("second-name").id == "second-name"
     with pytest.raises(NotFoundError, match="'embedder'") as missing:
