@@ -35,9 +35,8 @@ class Companion:
         self.events = Events()
         self._served = served
         self._reporter = Reporter(served)
-        self._supervisor = Supervisor(
-            served, self.events, self._reporter, retry_gpu=retry_gpu, may_start=lambda: first.state not in _COMING
-        )
+        self._supervisor = Supervisor(served, self.events, self._reporter, retry_gpu=retry_gpu)
+        self._supervisor.start_after(lambda: first.state not in _COMING)
         self._thread = threading.Thread(target=self._run, name=served.server, daemon=True)
 
     def start(self) -> None:

@@ -39,11 +39,9 @@ class Supervisor:
         *,
         retry_gpu: bool = False,
         backoff: Backoff | None = None,
-        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``retry_gpu``: try what was asked for again, although less was what fitted last time; ``may_start``: whether
-        the first start need not wait any longer for another server, which has the first choice of the memory."""
-        self._may_start = may_start
+        """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
+        self._may_start: Callable[[], bool] = lambda: True
         self._served = served
         self._data_dir = served.settings.data_dir
         self._events = events
@@ -53,6 +51,10 @@ class Supervisor:
         self._was_ready = False
         self._failed_loads = 0
         self._reports = ReportReader(self._data_dir, served.server)
+
+    def start_after(self, may_start: Callable[[], bool]) -> None:
+        """Have the first start wait until this is true: another server is to have the first choice of the memory."""
+        self._may_start = may_start
 
     def run(self) -> None:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
