@@ -25,6 +25,7 @@ NAMES = (
     "no-done",
     "dying",
     "hangs-up",
+    "no-such-url",
 )
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 LOADING = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
@@ -69,6 +70,7 @@ class Misbehaving(BaseHTTPRequestHandler):
             "loading": lambda: self._whole(503, LOADING),
             "dying": self._hang_up if self.hang_ups.count("dying") < 3 else self._fine,
             "hangs-up": self._hang_up,
+            "no-such-url": lambda: self._whole(404, {"detail": "Not Found"}),
             "error-event": lambda: self._stream(_chunk("one") + _event(COMPUTE_ERROR), lambda: self._send(b"")),
         }
         self.model, self.streams = body["model"], body.get("stream", False)

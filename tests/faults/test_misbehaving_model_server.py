@@ -84,6 +84,13 @@ def test_a_failure_instead_of_embeddings(server: Server, model: str, status: int
     assert answer.headers["X-Error-Source"] == "model-server"
 
 
+def test_an_engine_without_embeddings_is_told_from_one_that_fails(server: Server) -> None:
+    for path, body in (("embeddings", {"input": "a"}), ("rerank", {"query": "q", "documents": ["d"]})):
+        answer = requests.post(f"{server.url}/v1/{path}", json=body | {"model": "no-such-url"}, timeout=20)
+        assert answer.status_code == 400
+        assert_error_shape(answer.json(), code="not_supported", param="model")
+
+
 @pytest.mark.parametrize(
     ("model", "code"),
     [

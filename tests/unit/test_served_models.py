@@ -116,6 +116,7 @@ def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
 def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
         require_model(_embedding(tmp_path / "none.gguf"))
+    assert _embedding(tmp_path / "none.gguf").ranks is None  # it may be either
     clash = _embedding(gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(CannotStart, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
