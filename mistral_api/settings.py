@@ -188,6 +188,11 @@ class Settings:
         """Whether the model server is ours to start and restart."""
         return self.model_server_url is None
 
+    @property
+    def supervises(self) -> bool:
+        """Whether there is any model server that is ours to start and restart."""
+        return self.supervised or self.embedding_model_path is not None
+
 
 def declared() -> list[tuple[str, Field[Any]]]:
     """Every setting as (environment variable, declaration), in the order of declaration."""

@@ -29,9 +29,15 @@ class Host:
     reports: ReportWriter | None
     served: ServedModel | None
 
+    def serves(self, name: str) -> bool:
+        """Whether a model of this name is its own. Raises ModelServerError where only a server that is away knows."""
+        if name in self.catalogue.known_names():
+            return True
+        return self.served is None and any(model.id == name for model in self.catalogue.models())
+
     def suits(self, task: Task) -> bool:
         """Whether it may be asked for this."""
-        return self.served is None or self.served.ranks == task.ranks
+        return self.served is None or self.served.ranks in (None, task.ranks)
 
     def start(self) -> None:
         """Begin to report."""
@@ -65,6 +71,7 @@ class Hosts:
     """Which server answers what."""
 
     def __init__(self, main: Host, beside: Host | None) -> None:
+        # The main one first; whoever does not say which is served by the other one, if that can do it.
         self.all: Sequence[Host] = (main,) if beside is None else (main, beside)
         self._main, self._beside = main, beside
 
@@ -88,24 +95,14 @@ class Hosts:
 
         Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
         """
-        beside = self._beside
-        if beside is not None and beside.suits(task) and (name is None or name in beside.catalogue.known_names()):
-            return beside
-        if beside is not None and name in beside.catalogue.known_names():
-            if name not in self._main.catalogue.known_names():
-                raise not_supported(task, name)
-        elif name is not None:
-            self._require_served(name)
-        if not self._main.suits(task) and self._main.served is not None and self._main.served.ranks:
+        named = [host for host in reversed(self.all) if name is None or host.serves(name)]
+        if not named:
+            served = [model.id for host in self.all for model in host.catalogue.models()]
+            raise not_served(name or "", list(dict.fromkeys(served)))
+        able = [host for host in named if host.suits(task)]
+        if not able:
             raise not_supported(task, name or self._main.catalogue.default())
-        return self._main
-
-    def _require_served(self, name: str) -> None:
-        if name in self._main.catalogue.known_names():
-            return
-        served = [model.id for host in self.all for model in host.catalogue.models()]
-        if name not in served:
-            raise not_served(name, list(dict.fromkeys(served)))
+        return able[0]
 
 
 def not_supported(task: Task, name: str | None) -> InvalidRequest:

@@ -15,7 +15,7 @@ from mistral_api.generation.asked import Asked
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.reporting import tell_supervisor
 from mistral_api.inference.cancellation import Call
-from mistral_api.inference.translation import ContextExceeded
+from mistral_api.inference.translation import ContextExceeded, context_exceeded
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
 
@@ -133,7 +133,7 @@ class _Round:
             error.param = param
             return error
         with_query = " with the query" if self._task.ranks else ""
-        return ContextExceeded(error.limit, error.used, what=f"'{param}'{with_query}", param=param)
+        return context_exceeded(error.limit, error.used, what=f"'{param}'{with_query}", param=param)
 
 
 def _nonsense() -> ModelServerFailed:

@@ -39,16 +39,11 @@ class ClientClosedRequest(ApiError):
 
 
 class ContextExceeded(ModelServerRefused):
-    """The prompt does not fit: ``used`` tokens, of at most ``limit``. In OpenAI's wording, which clients recognise."""
+    """The prompt does not fit: ``used`` tokens, of at most ``limit``; None where the model server did not say."""
 
-    def __init__(self, limit: object, used: object, *, what: str = "your messages", param: str = "messages") -> None:
-        super().__init__(
-            f"This model's maximum context length is {limit} tokens. However, {what} resulted in "
-            f"{used} tokens. Please reduce the length of the {param.partition('[')[0]}.",
-            code="context_length_exceeded",
-            param=param,
-        )
-        self.limit, self.used = limit, used
+    default_code = "context_length_exceeded"
+    limit: object = None
+    used: object = None
 
 
 # Requests that llama.cpp answers with a 500 although the client is at fault.
@@ -121,9 +116,9 @@ def error_from(status: int, error: dict[str, Any]) -> ApiError:
     message = str(error.get("message") or f"The model server answered {status}.")
     too_large = _TOO_LARGE.search(message)
     if too_large:
-        return ContextExceeded(too_large[2], too_large[1], what="your input", param="input")
+        return context_exceeded(too_large[2], too_large[1], what="your input", param="input")
     if error.get("type") == "exceed_context_size_error":
-        return ContextExceeded(error.get("n_ctx"), error.get("n_prompt_tokens"))
+        return context_exceeded(error.get("n_ctx"), error.get("n_prompt_tokens"))
     if status == 501:  # llama.cpp's word for what this model, or its command line, does not offer
         return ModelServerRefused(message, code="not_supported")
     if status == 503:
@@ -150,6 +145,19 @@ def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRef
     refused = ModelServerRefused(shown, code=_code_of(message, error), param=_param_of(message, error))
     refused.status = status
     return refused
+
+
+def context_exceeded(
+    limit: object, used: object, *, what: str = "your messages", param: str = "messages"
+) -> ContextExceeded:
+    """OpenAI's wording: clients recognise an overlong prompt by it. ``what`` was too long."""
+    error = ContextExceeded(
+        f"This model's maximum context length is {limit} tokens. However, {what} resulted in "
+        f"{used} tokens. Please reduce the length of the {param.partition('[')[0]}.",
+        param=param,
+    )
+    error.limit, error.used = limit, used
+    return error
 
 
 def _code_of(message: str, error: dict[str, Any]) -> str | None:

@@ -22,6 +22,7 @@ from mistral_api.security.access import require_safe_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.supervisor.model import model_file
+from mistral_api.supervisor.served import ServedModel, served_models
 
 CANNOT_REACH, CANNOT_RUN = 1, 2
 # The argument with which it does not look at DATA_DIR.
@@ -41,14 +42,14 @@ def main() -> int:
         settings = _settings()
         if DATA_OF_ANYONE not in sys.argv[1:]:
             _require_data_dir(settings.data_dir)
-        needed = _required_files(settings) if settings.supervised else []
+        needed = _required_files(settings) if settings.supervises else []
     except (SettingError, DemoModelMissing, _CannotRun) as error:
         click.echo(error, err=True)
         return CANNOT_RUN
     found = {
         "data_dir": str(settings.data_dir),
         "api_port": settings.api_port,
-        "supervised": settings.supervised,
+        "supervised": settings.supervises,
         # The environment's Python is a link to the one that it was made with, which may lie anywhere.
         "needed": [str(path) for path in (Path(sys.executable), Path(sys.base_prefix), *needed)],
     }
@@ -103,21 +104,26 @@ def _is_root() -> bool:
 
 
 def _required_files(settings: Settings) -> list[Path]:
-    """The model, the program that serves it unless it is the bundled one, and what llama.cpp's variables name."""
-    model, program = model_file(settings).absolute(), settings.llama_server_bin
-    try:
-        model.open("rb").close()
-    except OSError as error:
-        raise _CannotRun(f"MODEL_PATH: '{model}' cannot be read by {_who()}: {error.strerror}.") from error
+    """The models, the program that serves them unless it is the bundled one, and what llama.cpp's variables name."""
+    models, program = [_readable_model(served) for served in served_models(settings)], settings.llama_server_bin
     found = shutil.which(program or LLAMA_SERVER)
     if program is not None and found is None:
         raise _CannotRun(f"LLAMA_SERVER_BIN: '{program}' cannot be run by {_who()}.")
-    return [model, *([Path(found).absolute()] if found else []), *_named_by_variables()]
+    return [*models, *([Path(found).absolute()] if found else []), *_named_by_variables()]
+
+
+def _readable_model(served: ServedModel) -> Path:
+    model = model_file(served.settings).absolute()
+    try:
+        model.open("rb").close()
+    except OSError as error:
+        raise _CannotRun(f"{served.path_setting}: '{model}' cannot be read by {_who()}: {error.strerror}.") from error
+    return model
 
 
 def _named_by_variables() -> list[Path]:
     """Adapters, templates and the like in LLAMA_ARG_*: alone or in lists (``a.gguf,b.gguf``, ``a.gguf:0.5``)."""
-    values = [value for name, value in os.environ.items() if name.startswith("LLAMA_ARG_")]
+    values = [value for name, value in os.environ.items() if "LLAMA_ARG_" in name]
     parts = {part for value in values for part in (value, *re.split(r"[,:]", value))}
     return [Path(part).absolute() for part in sorted(parts) if os.path.isfile(part)]
 

@@ -100,7 +100,7 @@ def _data_dir_and_kind() -> tuple[Path, bool]:
             settings = load_settings()
     except SettingError as error:
         raise RegistrationError(str(error)) from error
-    return settings.data_dir, settings.supervised
+    return settings.data_dir, settings.supervises
 
 
 def _require_reachable() -> None:

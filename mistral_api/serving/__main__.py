@@ -70,7 +70,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorProcess | None:
-    if options.api_only or not (settings.supervised or settings.embedding_model_path):
+    if options.api_only or not settings.supervises:
         return None
     return SupervisorProcess(settings, retry_gpu=options.retry_gpu)
 

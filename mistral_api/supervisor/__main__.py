@@ -72,8 +72,8 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     end_children_with_this_process()
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
-    events = Events(manager)
-    companions = [Companion(each, retry_gpu=options.retry_gpu) for each in servers[1:]]
+    events, reporter = Events(manager), Reporter(servers[0], manager)
+    companions = [Companion(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
     _enqueue_stop_signals([events, *(each.events for each in companions)])
     run_folder = settings.data_dir / "run"
     try:
@@ -87,7 +87,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         raise CannotStart(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
     # The first server's end is ours, and its reason our exit code; the others run beside it.
     with lock, running(companions, manager):
-        Supervisor(servers[0], events, Reporter(servers[0], manager), retry_gpu=options.retry_gpu).run()
+        Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()
     return 0
 
 

@@ -18,6 +18,7 @@ from mistral_api.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
+_COMING = (State.STOPPED, State.STARTING, State.LOADING)
 # Ending a server that hangs, with what it has started, and some more.
 CLOSE_SECONDS = 30.0
 
@@ -29,11 +30,13 @@ class Companion:
     "parent"): it does not end before its supervisor has ended the server.
     """
 
-    def __init__(self, served: ServedModel, *, retry_gpu: bool) -> None:
+    def __init__(self, served: ServedModel, first: Reporter, *, retry_gpu: bool) -> None:
+        """``first``: reports on the server that is loaded before this one, or fails to be."""
         self.events = Events()
         self._served = served
         self._reporter = Reporter(served)
         self._supervisor = Supervisor(served, self.events, self._reporter, retry_gpu=retry_gpu)
+        self._supervisor.start_after(lambda: first.state not in _COMING)
         self._thread = threading.Thread(target=self._run, name=served.server, daemon=True)
 
     def start(self) -> None:

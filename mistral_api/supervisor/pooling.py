@@ -20,10 +20,11 @@ _YES = ("1", "true", "on", "enabled")
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """``flags``: what llama-server is told; ``ranks``: whether it gives a score; ``context``: the model's own."""
+    """``flags``: what llama-server is told; ``ranks``: whether it gives a score, None where nobody knows; ``context``:
+    the model's own."""
 
     flags: tuple[str, ...]
-    ranks: bool
+    ranks: bool | None
     context: int | None = None
 
 
@@ -41,7 +42,7 @@ def pooling_of(path: Path, environment: Mapping[str, str]) -> Pooling:
     try:
         header = read_header(path)
     except (OSError, GgufError):
-        return Pooling((), asked_to_rank(environment))
+        return Pooling((), asked_to_rank(environment) or None)
     architecture = header.metadata.get("general.architecture")
     context = header.metadata.get(f"{architecture}.context_length")
     window = context if isinstance(context, int) else None

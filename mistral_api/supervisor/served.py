@@ -20,8 +20,9 @@ class ServedModel:
 
     ``settings``: those of this server: the model, address, context and batch in them are its own. ``path_setting``
     and ``port_setting``: what the operator calls two of them. ``flags``: what its command line says besides.
-    ``whole_inputs``: an input is computed at once, however long. ``ranks``: it gives scores, no vectors or text.
-    ``variables``: llama.cpp's variables that reach it begin with this. ``taken_port``: another server's of ours.
+    ``whole_inputs``: an input is computed at once, however long. ``ranks``: it gives scores, no vectors or text; None
+    where its file cannot be read. ``variables``: llama.cpp's variables that reach it begin with this.
+    ``taken_port``: another server's of ours.
     """
 
     server: str
@@ -30,7 +31,7 @@ class ServedModel:
     port_setting: str
     flags: tuple[str, ...] = ()
     whole_inputs: bool = False
-    ranks: bool = False
+    ranks: bool | None = False
     variables: str = _VARIABLE
     taken_port: int | None = None
 

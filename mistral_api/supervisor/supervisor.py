@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mistral_api.supervisor.attendance import Attendance
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.errors import CannotStart, GivenUp, StopAsked
-from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.events import LOOK_SECONDS, Events
 from mistral_api.supervisor.leftover import stop_leftover
 from mistral_api.supervisor.life import End, Ending, Life
 from mistral_api.supervisor.memory.fitting import Fitting
@@ -40,6 +41,7 @@ class Supervisor:
         backoff: Backoff | None = None,
     ) -> None:
         """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
+        self._may_start: Callable[[], bool] = lambda: True
         self._served = served
         self._data_dir = served.settings.data_dir
         self._events = events
@@ -49,6 +51,10 @@ class Supervisor:
         self._was_ready = False
         self._failed_loads = 0
         self._reports = ReportReader(self._data_dir, served.server)
+
+    def start_after(self, may_start: Callable[[], bool]) -> None:
+        """Have the first start wait until this is true: another server is to have the first choice of the memory."""
+        self._may_start = may_start
 
     def run(self) -> None:
         """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
@@ -66,6 +72,8 @@ class Supervisor:
             raise self._fatal(CannotStart(sentence)) from error
         self._reporter.checked(checked)
         fitting = Fitting(self._served, checked, start_over=self._retry_gpu)
+        while not (self._may_start() or self._events.stopping):
+            self._events.wait(LOOK_SECONDS)
         try:
             while not self._events.stopping:
                 self._live_once(checked, fitting, output)

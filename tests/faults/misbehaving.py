@@ -26,6 +26,7 @@ NAMES = (
     "dying",
     "hangs-up",
     "calls-tools",
+    "no-such-url",
 )
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
@@ -96,6 +97,7 @@ class Misbehaving(BaseHTTPRequestHandler):
             "loading": lambda: self._whole(503, LOADING),
             "dying": self._hang_up if self.hang_ups.count("dying") < 3 else self._fine,
             "hangs-up": self._hang_up,
+            "no-such-url": lambda: self._whole(404, {"detail": "Not Found"}),
             "error-event": lambda: self._stream(one + _event(COMPUTE_ERROR), lambda: self._send(b"")),
             "calls-tools": lambda: self._stream(_calls_tools() + DONE, lambda: self._send(b"")),
         }

@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from mistral_api.supervisor.status import read_status
-from tests.running import Server, running_server, wait_for
+from tests.reranker import write_reranker
+from tests.running import Server, free_port, running_server, wait_for
 from tests.shapes import assert_error_shape
 from tests.supervising import misbehaving
 
@@ -30,6 +31,25 @@ def test_three_failures_in_a_row_replace_a_server_whose_health_is_green(data_dir
         assert status is not None
         assert status.last_restarts[0].reason.startswith("the model server hung: 3 generations in a row failed")
         assert "Compute error" in status.last_restarts[0].reason
+
+
+def test_an_embedding_server_that_fails_is_replaced_alone(data_dir: Path) -> None:
+    engine = misbehaving(data_dir.parent / "engine")
+    path, port = write_reranker(data_dir.parent / "tiny.gguf"), str(free_port())
+    second = {"EMBEDDING_MODEL_PATH": str(path), "EMBEDDING_SERVER_PORT": port}
+    with running_server(data_dir, MODEL_ALIAS="fake", **second, **engine.settings("fine")) as server:
+
+        def pids() -> tuple[int | None, int | None]:
+            health = server.health()
+            return health["model_server"]["pid"], health["embedding_server"]["pid"]
+
+        wait_for(lambda: server.health()["embedding_server"]["state"] == "ready", "the embedding server")
+        first, second_before = pids()
+        for _ in range(3):
+            body = {"query": "q", "documents": ["d"]}
+            assert requests.post(f"{server.url}/v1/rerank", json=body, timeout=20).status_code == 502
+        wait_for(lambda: pids()[1] not in (None, second_before), "another embedding server")
+        assert pids()[0] == first
 
 
 def _fails(server: Server) -> None:

@@ -68,6 +68,30 @@ def test_a_failure_without_a_stream(server: Server, model: str, status: int, cod
 
 
 @pytest.mark.parametrize(
+    ("model", "status", "code"),
+    [
+        ("silent", 504, "model_timeout"),
+        ("cut", 502, "model_server_error"),
+        ("garbage", 502, "model_server_error"),
+        ("breaks-500", 502, "model_server_error"),
+        ("fine", 502, "model_server_error"),  # a chat answer is none here
+    ],
+)
+def test_a_failure_instead_of_embeddings(server: Server, model: str, status: int, code: str) -> None:
+    answer = requests.post(f"{server.url}/v1/embeddings", json={"model": model, "input": ["a", "b"]}, timeout=20)
+    assert answer.status_code == status
+    assert_error_shape(answer.json(), code=code)
+    assert answer.headers["X-Error-Source"] == "model-server"
+
+
+def test_an_engine_without_embeddings_is_told_from_one_that_fails(server: Server) -> None:
+    for path, body in (("embeddings", {"input": "a"}), ("rerank", {"query": "q", "documents": ["d"]})):
+        answer = requests.post(f"{server.url}/v1/{path}", json=body | {"model": "no-such-url"}, timeout=20)
+        assert answer.status_code == 400
+        assert_error_shape(answer.json(), code="not_supported", param="model")
+
+
+@pytest.mark.parametrize(
     ("model", "code"),
     [
         ("silent-stream", "model_timeout"),

@@ -29,6 +29,14 @@ def _body(message: str, kind: str = "server_error", **more: object) -> bytes:
         (500, "Failed to parse tools: Expected 'tools' to be an array", 400, "invalid_value", None),
         (500, "Compute error.", 502, "model_server_error", None),
         (503, "Loading model", 503, "model_loading", None),
+        (501, "This server does not support embeddings. Start it with `--embeddings`", 400, "not_supported", None),
+        (
+            500,
+            "input (16002 tokens) is too large to process. increase the physical batch size (current batch size: 128)",
+            400,
+            "context_length_exceeded",
+            "input",
+        ),
     ],
 )
 def test_an_error_answer_keeps_its_meaning(
@@ -42,6 +50,12 @@ def test_an_overlong_prompt_is_said_in_openais_words() -> None:
     error = upstream_error(400, _body("request exceeds", "exceed_context_size_error", n_prompt_tokens=4031, n_ctx=2048))
     assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "messages")
     assert re.search(r"maximum context length is 2048 tokens.*resulted in 4031 tokens", error.message)
+
+
+def test_an_overlong_input_is_said_in_them_too() -> None:
+    said = "input (600 tokens) is larger than the max context size (512 tokens). skipping"
+    error = upstream_error(400, _body(said, "exceed_context_size_error", n_prompt_tokens=600, n_ctx=512))
+    assert re.search(r"maximum context length is 512 tokens.*your input resulted in 600 tokens", error.message)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": "text"}', b'"x"'])

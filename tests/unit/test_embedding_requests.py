@@ -1,0 +1,118 @@
+"""Requests for embeddings and rankings: what they may hold, and how they are cut into portions and joined."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from typing import Any
+
+import pytest
+
+from mistral_api.embeddings.batches import MOST_ITEMS, Portions, size_of
+from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK
+from mistral_api.embeddings.vectors import in_base64, numbers, packed, shortened
+from mistral_api.errors import InvalidRequest
+from mistral_api.schemas import EmbeddingsRequest, RerankRequest, load
+
+SCHEMA = EmbeddingsRequest()
+
+
+@pytest.mark.parametrize("given", ["x", ["a", "b"], [1, 2], [[1, 2], [3]], ["x"] * 2048, list(range(4096))])
+def test_an_input_in_any_of_its_forms_passes_unchanged(given: Any) -> None:
+    payload = {"input": given, "encoding_format": "base64", "dimensions": 3, "user": "u", "unheard_of": 1}
+    assert load(SCHEMA, payload) == payload
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({}, "input", "missing_required_parameter"),
+        ({"input": ""}, "input", "invalid_value"),
+        ({"input": []}, "input", "empty_array"),
+        ({"input": [[]]}, "input[0]", "empty_array"),
+        ({"input": ["a", ""]}, "input[1]", "invalid_value"),
+        ({"input": ["a", 1]}, "input[1]", "invalid_type"),
+        ({"input": [1, "a"]}, "input[1]", "invalid_type"),
+        ({"input": [[1], "a"]}, "input[1]", "invalid_type"),
+        ({"input": [[1], [-1]]}, "input[1][0]", "integer_below_min_value"),
+        ({"input": [True]}, "input[0]", "invalid_type"),
+        ({"input": {"text": "a"}}, "input", "invalid_type"),
+        ({"input": ["x"] * 2049}, "input", "array_above_max_length"),
+        ({"input": "x", "encoding_format": "hex"}, "encoding_format", "invalid_value"),
+        ({"input": "x", "dimensions": 0}, "dimensions", "integer_below_min_value"),
+        ({"input": "x", "dimensions": "many"}, "dimensions", "invalid_type"),
+        ({"input": "x", "model": ""}, "model", "invalid_value"),
+    ],
+)
+def test_what_is_wrong_is_named(fields: dict[str, Any], param: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        load(SCHEMA, fields)
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def test_portions_hold_every_item_once_and_in_order_and_none_is_empty() -> None:
+    items = ["x" * size for size in (1, 5000, 10, 10, 300, 1, 1)]
+    portions = Portions(items)
+    found: list[Any] = []
+    for first, portion in portions:
+        assert first == len(found)
+        assert portion
+        found += portion
+        portions.took(0.5)
+    assert found == items
+
+
+def test_portions_follow_the_speed_that_was_seen() -> None:
+    portions, sizes = Portions(["x" * 64] * 3000), []
+    for _, portion in portions:
+        sizes.append(len(portion))
+        portions.took(0.01 if len(sizes) < 6 else 2.0)
+    assert sizes[:5] == [4, 16, 64, 256, 256]
+    assert max(sizes) == MOST_ITEMS
+    assert sizes[-2] < 32  # slow again: less each time, and never nothing
+    assert sum(sizes) == 3000
+
+
+def test_a_query_counts_with_each_document() -> None:
+    lone = [len(portion) for _, portion in Portions(["doc"] * 8, beside=300)]
+    assert lone == [1] * 8
+    assert size_of([1, 2, 3]) == 12
+
+
+def test_vectors_are_the_same_from_numbers_and_from_base64() -> None:
+    raw = struct.pack("<3f", 0.5, -0.25, 1.0)
+    assert packed([0.5, -0.25, 1]) == packed(base64.b64encode(raw).decode()) == raw
+    assert numbers(raw) == (0.5, -0.25, 1.0)
+    assert base64.b64decode(in_base64(raw)) == raw
+
+
+@pytest.mark.parametrize("nonsense", ["", "AAA", "AAAA", "no base64!", [], ["a"], [None], None, {}, [1e300]])
+def test_what_is_no_vector_is_refused(nonsense: Any) -> None:
+    with pytest.raises(ValueError, match="not an embedding"):
+        packed(nonsense)
+
+
+def test_a_vector_with_what_json_cannot_say_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        numbers(struct.pack("<2f", 1.0, math.nan))
+
+
+def test_a_shortened_vector_has_length_1_and_one_of_zeros_stays() -> None:
+    assert numbers(shortened(struct.pack("<3f", 3.0, 4.0, 9.0), 2)) == pytest.approx((0.6, 0.8))
+    assert numbers(shortened(struct.pack("<3f", 0.0, 0.0, 9.0), 2)) == (0.0, 0.0)
+
+
+def test_only_what_is_not_ours_goes_to_the_model_server() -> None:
+    payload = {"model": "m", "input": "x", "dimensions": 2, "user": "u", "embd_normalize": 2}
+    sent = EMBEDDINGS.sent(payload, ["x"])
+    assert sent == {"model": "m", "input": ["x"], "embd_normalize": 2, "encoding_format": "base64"}
+    payload = {"query": "q", "documents": ["d"], "top_n": 1, "texts": ["another form"], "return_documents": True}
+    assert RERANK.sent(payload, ["d"]) == {"query": "q", "documents": ["d"]}
+
+
+def test_equal_scores_keep_their_order() -> None:
+    payload = load(RerankRequest(), {"query": "q", "documents": ["a", "b", "c"], "top_n": 2})
+    assert [each["index"] for each in RERANK.body(payload, [1.0, 2.0, 2.0])["results"]] == [1, 2]
+    with pytest.raises(ValueError, match="not a number"):
+        RERANK.read(payload, {"results": [{"index": 0, "relevance_score": math.inf}]})

@@ -1,0 +1,131 @@
+"""What the descriptions of our model servers say: which are ours, with which flags, variables and files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistral_api.embedded.engine.flags import parse
+from mistral_api.settings import Settings, settings_from
+from mistral_api.supervisor.command import server_command
+from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.errors import CannotStart
+from mistral_api.supervisor.files import EMBEDDING, MAIN
+from mistral_api.supervisor.memory.ladder import asked_for
+from mistral_api.supervisor.model import require_model
+from mistral_api.supervisor.preflight import require_free_port
+from mistral_api.supervisor.served import ServedModel, embedding_model, main_model, served_models
+from mistral_api.supervisor.status import status_file
+from tests.gguf_files import LLAMA, gguf
+from tests.reranker import CONTEXT, write_reranker
+
+ENGINE = Engine("llama-server", ("llama-server",))
+
+
+def _embedding(path: Path, **settings: Any) -> ServedModel:
+    served = embedding_model(Settings(embedding_model_path=path, **settings))
+    assert served is not None
+    return served
+
+
+def _command(served: ServedModel) -> list[str]:
+    path = served.settings.model_path
+    assert path is not None
+    return server_command(served, ENGINE, path, asked_for(served.settings))
+
+
+def test_the_servers_that_are_ours_are_those_that_the_settings_name(tmp_path: Path) -> None:
+    path = gguf(tmp_path / "m.gguf")
+    away = "http://192.0.2.1"
+    for settings, servers in (
+        (Settings(), [MAIN]),
+        (Settings(embedding_model_path=path), [MAIN, EMBEDDING]),
+        (Settings(embedding_model_path=path, model_server_url=away), [EMBEDDING]),
+        (Settings(model_server_url=away), []),
+    ):
+        assert [each.server for each in served_models(settings)] == servers
+    assert status_file(tmp_path, EMBEDDING) == tmp_path / "run" / "embedding-server.json"
+
+
+def test_whole_inputs_fit_into_a_batch_of_each_slot(tmp_path: Path) -> None:
+    path = gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
+    served = _embedding(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
+    command = _command(served)
+    values = dict(parse(command[1:], {}).values)
+    assert values == values | {
+        "model.path": str(path),
+        "port": 9,
+        "model_alias": {"e", "f"},
+        "n_ctx": 3072,
+        "n_batch": 1024,
+        "n_ubatch": 1024,
+        "n_parallel": 3,
+        "embedding": True,
+        "pooling_type": "mean",
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "longest"), [(2048, 512, 512), (2048, 8192, 2048), (0, 8192, 8192), (0, None, 2048)]
+)
+def test_an_input_is_never_longer_than_the_model_takes(
+    tmp_path: Path, asked: int, own: int | None, longest: int
+) -> None:
+    names = {name: value for name, value in LLAMA.items() if name != "llama.context_length"}
+    path = gguf(tmp_path / "m.gguf", names if own is None else names | {"llama.context_length": own})
+    assert _embedding(path, embedding_context_size=asked).settings.batch_size == longest
+
+
+@pytest.mark.parametrize(("kind", "flags"), [(None, ["mean"]), (0, ["mean"]), (1, []), (2, []), (3, []), (4, ["rank"])])
+def test_pooling_is_the_models_own_and_the_mean_where_it_has_none(
+    tmp_path: Path, kind: int | None, flags: list[str]
+) -> None:
+    path = gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
+    served = _embedding(path)
+    assert served.ranks is (kind == 4)
+    command = _command(served)
+    assert [command[index + 1] for index, word in enumerate(command) if word == "--pooling"] == flags
+
+
+def test_a_reranker_is_known_by_its_head_too(tmp_path: Path) -> None:
+    for says_rank in (True, False):
+        served = _embedding(write_reranker(tmp_path / "r.gguf", says_rank=says_rank))
+        assert served.ranks
+        assert served.flags == ("--embeddings", "--pooling", "rank", "-ub", str(CONTEXT))
+
+
+def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
+    monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
+    monkeypatch.setenv("SOMETHING", "else")
+    main, other = main_model(Settings()), _embedding(gguf(tmp_path / "m.gguf"))
+    assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
+    assert "LLAMA_ARG_POOLING" not in main.environment()
+    assert "LLAMA_ARG_MMPROJ" not in other.environment()
+    assert (other.environment()["LLAMA_ARG_POOLING"], other.environment()["SOMETHING"]) == ("cls", "else")
+    assert "--pooling" not in other.flags
+    monkeypatch.setenv("EMBEDDING_LLAMA_ARG_RERANKING", "1")
+    assert _embedding(gguf(tmp_path / "m.gguf")).ranks
+
+
+def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
+        require_model(_embedding(tmp_path / "none.gguf"))
+    assert _embedding(tmp_path / "none.gguf").ranks is None  # it may be either
+    clash = _embedding(gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
+    with pytest.raises(CannotStart, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
+        require_free_port(clash)
+
+
+def test_the_main_server_is_what_it_was_whatever_runs_beside_it(tmp_path: Path) -> None:
+    alone = settings_from({})
+    both = settings_from({"EMBEDDING_MODEL_PATH": str(gguf(tmp_path / "m.gguf"))})
+    fit = asked_for(alone)
+    path = Path("m.gguf")
+    assert server_command(main_model(alone), ENGINE, path, fit) == server_command(main_model(both), ENGINE, path, fit)
+    assert dataclasses.replace(both, embedding_model_path=None) == alone
