@@ -6,6 +6,7 @@ closed under its feet (waitress/trigger.py).
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -74,5 +75,11 @@ class WebServer:
         return any(channel.total_outbufs_len for channel in list(self._server.active_channels.values()))
 
     def _in_loop(self, thunk: Callable[[], None]) -> None:
-        if self.running:
+        if not self.running:
+            return
+        try:
             self._server.trigger.pull_trigger(thunk)
+        except OSError as error:
+            # Somebody else's pull had the loop run the thunk, which closed the trigger, before ours.
+            if error.errno != errno.EBADF:
+                raise

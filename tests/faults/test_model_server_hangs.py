@@ -65,12 +65,12 @@ def test_stopped_while_idle_it_is_replaced_without_anybody_asking(server: Server
 
 
 def test_caught_in_a_loop_with_a_green_health_it_is_replaced(server: Server) -> None:
-    # No list has at least 5 and at most 2 items: llama.cpp looks for one for ever.
-    nothing_fits = {"type": "array", "items": {"type": "integer"}, "minItems": 5, "maxItems": 2}
+    # No text has at least 5 and at most 2 characters: llama.cpp looks for one for ever. The API refuses this schema, so
+    # the model server is asked itself.
+    nothing_fits = {"type": "string", "minLength": 5, "maxLength": 2}
     schema = {"type": "json_schema", "json_schema": {"name": "none", "schema": nothing_fits}}
     before = server.health()["model_server"]
-    answer = requests.post(f"{server.url}/v1/chat/completions", json=HELLO | {"response_format": schema}, timeout=60)
-    assert answer.status_code == 502
-    assert_error_shape(answer.json(), code="model_server_error")
+    with pytest.raises(requests.ConnectionError):
+        requests.post(f"{server.model_url}/v1/chat/completions", json=HELLO | {"response_format": schema}, timeout=60)
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
     assert server.health()["model_server"]["restarts"] == before["restarts"] + 1

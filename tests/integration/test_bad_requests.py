@@ -90,7 +90,7 @@ def test_a_body_that_is_not_json_is_refused(server: Server, http: requests.Sessi
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/", 404, "unknown_url"),
         ("PUT", "/v1/models", 405, "method_not_supported"),
-        ("GET", "/v1/chat/completions", 405, "method_not_supported"),
+        ("PUT", "/v1/chat/completions", 405, "method_not_supported"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
         ("GET", "/v1/conversations/never-was", 404, "not_found"),
         ("DELETE", "/v1/conversations/never-was", 404, "not_found"),
