@@ -20,8 +20,8 @@ def _at(server: Server, example: str) -> str:
     return example.replace("http://127.0.0.1:9000", server.url)
 
 
-def test_there_are_a_curl_and_two_python_examples() -> None:
-    assert (len(CURL), len(PYTHON)) == (1, 2)
+def test_there_are_a_curl_and_three_python_examples() -> None:
+    assert (len(CURL), len(PYTHON)) == (1, 3)
 
 
 def test_the_curl_example_answers_with_text(server: Server) -> None:
@@ -31,13 +31,14 @@ def test_the_curl_example_answers_with_text(server: Server) -> None:
     assert re.search(r'"content":"[^"]+', done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("example", PYTHON, ids=["requests", "openai"])
+@pytest.mark.parametrize("example", PYTHON, ids=["requests", "chat", "responses"])
 def test_the_python_examples_print_text(server: Server, tmp_path: Path, example: str) -> None:
     script = tmp_path / "example.py"
     script.write_text(_at(server, example))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip()) > 10
-    history = requests.get(f"{server.url}/v1/conversations/first-steps", timeout=10).json()
+    said = requests.get(f"{server.url}/v1/conversations?limit=1", timeout=10).json()["data"][0]["session_id"]
+    history = requests.get(f"{server.url}/v1/conversations/{said}", timeout=10).json()
     assert history["messages"][-1]["role"] == "assistant"
     assert history["messages"][-1]["content"].strip()[:20] in done.stdout
