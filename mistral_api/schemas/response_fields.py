@@ -10,7 +10,7 @@ from mistral_api.schemas.fields import Checked, check_array, check_boolean, chec
 from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type, shown
 from mistral_api.schemas.items import Items
 from mistral_api.schemas.sampling import valid_session_id
-from mistral_api.schemas.tools import MOST_TOOLS, check_function, check_function_name
+from mistral_api.schemas.tools import MOST_TOOLS, check_allowed, check_function, check_function_name
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 INCLUDABLE = (
@@ -122,28 +122,18 @@ class ResponseToolChoice(Checked):
         if "type" not in value:
             refuse_missing(".type")
         if value["type"] == "allowed_tools":
-            _check_allowed(value)
+            check_allowed(value, "", _check_named)
         else:
             _check_named(value, "")
 
 
-def _check_named(value: dict[str, Any], path: str) -> None:
+def _check_named(value: Any, path: str) -> None:
+    check_object(value, path)
     if value.get("type") != "function":
         _refuse_hosted(value.get("type"), f"{path}.type")
     if "name" not in value:
         refuse_missing(f"{path}.name")
     check_function_name(value["name"], f"{path}.name")
-
-
-def _check_allowed(value: dict[str, Any]) -> None:
-    for name in ("mode", "tools"):
-        if name not in value:
-            refuse_missing(f".{name}")
-    check_choice(value["mode"], ("auto", "required"), ".mode")
-    check_array(value["tools"], 1, MOST_TOOLS, ".tools")
-    for index, tool in enumerate(value["tools"]):
-        check_object(tool, f".tools[{index}]")
-        _check_named(tool, f".tools[{index}]")
 
 
 def chosen_names(choice: Any) -> list[str]:

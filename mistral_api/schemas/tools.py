@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mistral_api.schemas.constraints import check_schema
@@ -23,17 +24,19 @@ _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-def _check_function_name(name: Any, path: str) -> None:
+def check_function_name(name: Any, path: str) -> None:
+    """Refuse what no function can be called."""
     check_text(name, 1, 64, path)
     if not _NAME.fullmatch(name):
         refuse("invalid_value", "Invalid '{param}': a function's name has letters, digits, '_' and '-' only.", path)
 
 
-def _check_function(function: Any, path: str) -> None:
+def check_function(function: Any, path: str) -> None:
+    """Refuse what is no function: it has a name, and maybe a description, parameters and ``strict``."""
     check_object(function, path)
     if "name" not in function:
         refuse_missing(f"{path}.name")
-    _check_function_name(function["name"], f"{path}.name")
+    check_function_name(function["name"], f"{path}.name")
     if function.get("description") is not None:
         check_text(function["description"], path=f"{path}.description")
     if function.get("parameters") is not None:
@@ -62,7 +65,7 @@ class Tools(Checked):
                 refuse("unsupported_value", text, f"{path}.type")
             if "function" not in tool:
                 refuse_missing(f"{path}.function")
-            _check_function(tool["function"], f"{path}.function")
+            check_function(tool["function"], f"{path}.function")
 
 
 class Functions(Checked):
@@ -75,7 +78,7 @@ class Functions(Checked):
         """Refuse the first function that is wrong."""
         check_array(value, 0, MOST_TOOLS)
         for index, function in enumerate(value):
-            _check_function(function, f"[{index}]")
+            check_function(function, f"[{index}]")
 
 
 class FunctionCall(Checked):
@@ -89,7 +92,7 @@ class FunctionCall(Checked):
         check_object(value)
         if "name" not in value:
             refuse_missing(".name")
-        _check_function_name(value["name"], ".name")
+        check_function_name(value["name"], ".name")
 
 
 def _check_named(value: Any, path: str) -> None:
@@ -98,11 +101,11 @@ def _check_named(value: Any, path: str) -> None:
     check_choice(value.get("type", ""), ("function",), f"{path}.type")
     if not isinstance(value.get("function"), dict) or "name" not in value["function"]:
         refuse_missing(f"{path}.function.name")
-    _check_function_name(value["function"]["name"], f"{path}.function.name")
+    check_function_name(value["function"]["name"], f"{path}.function.name")
 
 
-def _check_allowed(value: Any, path: str) -> None:
-    """OpenAI's ``ChatCompletionAllowedTools``: some of the tools, and whether one has to be called."""
+def check_allowed(value: Any, path: str, check_named: Callable[[Any, str], None]) -> None:
+    """Refuse what is none of OpenAI's ``allowed_tools``: some of the tools, and whether one has to be called."""
     check_object(value, path)
     for name in ("mode", "tools"):
         if name not in value:
@@ -110,7 +113,7 @@ def _check_allowed(value: Any, path: str) -> None:
     check_choice(value["mode"], ("auto", "required"), f"{path}.mode")
     check_array(value["tools"], 1, MOST_TOOLS, f"{path}.tools")
     for index, tool in enumerate(value["tools"]):
-        _check_named(tool, f"{path}.tools[{index}]")
+        check_named(tool, f"{path}.tools[{index}]")
 
 
 class ToolChoice(Checked):
@@ -129,7 +132,7 @@ class ToolChoice(Checked):
         elif "allowed_tools" not in value:
             refuse_missing(".allowed_tools")
         else:
-            _check_allowed(value["allowed_tools"], ".allowed_tools")
+            check_allowed(value["allowed_tools"], ".allowed_tools", _check_named)
 
 
 def chosen_names(choice: Any) -> list[tuple[str, str]]:
@@ -175,7 +178,3 @@ class ResponseFormat(Checked):
             if "json_schema" not in value:
                 refuse_missing(".json_schema")
             _check_named_schema(value["json_schema"])
-
-
-# The same checks for functions in the flat form of the Responses API.
-check_function, check_function_name = _check_function, _check_function_name
