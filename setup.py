@@ -38,7 +38,16 @@ setup(
         "pywin32>=311,<400; sys_platform == 'win32'",
     ],
     extras_require={
-        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "openai>=2.54,<4"],
+        "test": [
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "openai>=2.54,<4",
+            "anthropic>=2.13,<3",
+            "langchain-openai>=1.1,<2",
+            "langchain-tests>=1.1.9,<2",  # brings pytest-asyncio
+            "openai-agents>=0.24,<1",
+            "gguf>=0.17,<1",  # writes a reranker in miniature
+        ],
         "lint": [
             "ruff>=0.12,<1",
             "mypy>=1.16,<3",
