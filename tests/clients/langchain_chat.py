@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import operator
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any, ClassVar, Literal
 
 import pytest
 from langchain_core.exceptions import OutputParserException
@@ -32,10 +35,17 @@ keys_by_wit = pytest.mark.xfail(
 )
 
 
+def joined(chunks: Iterable[AIMessage]) -> AIMessageChunk:
+    """A streamed message as a whole."""
+    whole = reduce(operator.add, chunks)
+    assert isinstance(whole, AIMessageChunk)
+    return whole
+
+
 class OverTheStack(ChatModelIntegrationTests):
     """The published tests; a subclass says which of OpenAI's APIs the client uses."""
 
-    api: dict[str, Any]
+    api: ClassVar[dict[str, Any]]
 
     @pytest.fixture(autouse=True)
     def _surroundings(self, server: Server, connections: dict[str, Any], request: pytest.FixtureRequest) -> None:
@@ -77,11 +87,7 @@ class OverTheStack(ChatModelIntegrationTests):
         model.invoke(prompt)
         if not stream:
             return model.invoke(prompt)
-        whole = AIMessageChunk("")
-        for chunk in model.stream(prompt):
-            assert isinstance(chunk, AIMessageChunk)
-            whole += chunk
-        return whole
+        return joined(model.stream(prompt))
 
     @arguments_by_wit
     @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)

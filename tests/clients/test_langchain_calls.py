@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable
-from functools import reduce
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
 
-from tests.clients.langchain_chat import MODEL
+from tests.clients.langchain_chat import MODEL, joined
 from tests.running import Server
 
 # llama.cpp's grammars are built of bytes: letters beyond ASCII show that none is lost on the way.
@@ -42,12 +40,6 @@ def make(server: Server, connections: dict[str, Any]) -> Callable[..., ChatOpenA
     return made
 
 
-def _joined(chunks: Iterable[AIMessage]) -> AIMessageChunk:
-    whole = reduce(operator.add, chunks)
-    assert isinstance(whole, AIMessageChunk)
-    return whole
-
-
 def _assert_called(message: BaseMessage) -> None:
     assert isinstance(message, AIMessage)
     (call,) = message.tool_calls
@@ -66,7 +58,7 @@ def test_a_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], a
     tools: list[BaseTool] = [weather]
     calling = model.bind_tools(tools, tool_choice="any", strict=True)
     _assert_called(calling.invoke(WEATHER))
-    called = _joined(calling.stream(WEATHER))
+    called = joined(calling.stream(WEATHER))
     _assert_called(called)
     told = weather.invoke(called.tool_calls[0])
     answer = model.bind_tools(tools).invoke([HumanMessage(WEATHER), called, told])
@@ -80,13 +72,13 @@ def test_a_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], a
 async def test_a_call_is_made_asynchronously(make: Callable[..., ChatOpenAI], api: str) -> None:
     calling = make(**APIS[api]).bind_tools([weather], tool_choice="weather", strict=True)
     _assert_called(await calling.ainvoke(WEATHER))
-    _assert_called(_joined([chunk async for chunk in calling.astream(WEATHER)]))
+    _assert_called(joined([chunk async for chunk in calling.astream(WEATHER)]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_only_what_is_new_is_sent_of_a_conversation(make: Callable[..., ChatOpenAI], stream: bool) -> None:
     def ask(messages: list[BaseMessage]) -> AIMessage:
-        return _joined(model.stream(messages)) if stream else model.invoke(messages)
+        return joined(model.stream(messages)) if stream else model.invoke(messages)
 
     model = make(use_responses_api=True, use_previous_response_id=True, max_tokens=16)
     said: list[BaseMessage] = [HumanMessage("word " * 100)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 
 from tests.clients.langchain_chat import OverTheStack
@@ -17,4 +19,4 @@ pytestmark = [
 class TestChatCompletions(OverTheStack):
     """Streams are asked for their usage, as OpenAI's own service is by default."""
 
-    api = {"stream_usage": True}
+    api: ClassVar[dict[str, Any]] = {"stream_usage": True}

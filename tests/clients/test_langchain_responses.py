@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 
 from tests.clients.langchain_chat import OverTheStack
@@ -13,4 +15,4 @@ pytestmark = pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1
 class TestResponses(OverTheStack):
     """The same client, one switch away."""
 
-    api = {"use_responses_api": True}
+    api: ClassVar[dict[str, Any]] = {"use_responses_api": True}

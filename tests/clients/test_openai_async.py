@@ -77,9 +77,7 @@ async def test_stored_completions(client: AsyncOpenAI) -> None:
     run = {"run": uuid4().hex}
     ids = []
     for _ in range(3):
-        made = await client.chat.completions.create(
-            model=MODEL, messages=HELLO, max_tokens=1, store=True, metadata=run
-        )
+        made = await client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=1, store=True, metadata=run)
         ids.append(made.id)
     listed = [each.id async for each in client.chat.completions.list(metadata=run, limit=2)]
     assert listed == ids

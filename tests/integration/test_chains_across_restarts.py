@@ -22,9 +22,11 @@ INSTRUCTIONS = "You look after parrots, and answer in a few words."
 
 @contextlib.contextmanager
 def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
-    with running_server(data_dir, **SETTINGS) as server:
-        with OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
-            yield server, client
+    with (
+        running_server(data_dir, **SETTINGS) as server,
+        OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client,
+    ):
+        yield server, client
 
 
 def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
