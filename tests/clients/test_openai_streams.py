@@ -45,8 +45,8 @@ def test_chat_tells_its_refined_content_and_its_logprobs(client: OpenAI) -> None
     assert final.choices[0].message.parsed == done.parsed
     assert any(event.type == "logprobs.content.delta" for event in events)
     (logprobs,) = [event for event in events if event.type == "logprobs.content.done"]
-    # llama.cpp leaves the white space out that an answer begins with, and tells its token all the same.
-    assert "".join(each.token for each in logprobs.content).lstrip() == done.content
+    # llama.cpp takes off the code fence that a model may put around its JSON, and tells one token of it all the same.
+    assert "".join(each.token for each in logprobs.content).endswith(done.content)
 
 
 def test_chat_tells_a_call_as_it_grows(client: OpenAI) -> None:
