@@ -44,6 +44,8 @@ setup(
             "openai>=2.54,<4",
             "anthropic>=2.13,<3",
             "langchain-openai>=1.1,<2",
+            "langchain-tests>=1.1.9,<2",  # brings pytest-asyncio
+            "openai-agents>=0.24,<1",
             "gguf>=0.17,<1",  # writes a reranker in miniature
         ],
         "lint": [

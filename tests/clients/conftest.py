@@ -1,0 +1,17 @@
+"""Connections that are closed when a test ends: langchain-openai would keep its own for ever."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[dict[str, Any]]:
+    """What a client of langchain-openai is to be made with."""
+    with DefaultHttpxClient() as sync:
+        async with DefaultAsyncHttpxClient() as asynchronous:
+            yield {"http_client": sync, "http_async_client": asynchronous}

@@ -1,0 +1,52 @@
+"""The standard tests of langchain-tests for embeddings, and the openai package's own client beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.embeddings import Embeddings
+from langchain_openai import OpenAIEmbeddings
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests
+from openai import AsyncOpenAI
+
+from tests.clients.langchain_chat import MODEL
+from tests.running import Server, data_folder, running_server
+
+
+@pytest.fixture(scope="module")
+def embedding() -> Iterator[Server]:
+    """The stack, its one model server in embedding mode."""
+    settings = {"CONTEXT_SIZE": "2048", "LLAMA_ARG_EMBEDDINGS": "1", "LLAMA_ARG_POOLING": "mean"}
+    with data_folder() as data_dir, running_server(data_dir, **settings) as running:
+        yield running
+
+
+class TestEmbeddings(EmbeddingsIntegrationTests):
+    """As published."""
+
+    @pytest.fixture(autouse=True)
+    def _surroundings(self, embedding: Server, connections: dict[str, Any]) -> None:
+        self.server, self.connections = embedding, connections
+
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        """The client under test."""
+        return OpenAIEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        """Text is sent, not the tokens of a model of OpenAI's."""
+        own = {"model": MODEL, "base_url": f"{self.server.url}/v1", "api_key": "unused", "max_retries": 0}
+        return own | self.connections | {"check_embedding_ctx_length": False}
+
+
+async def test_the_async_client_embeds_what_the_sync_one_does(embedding: Server) -> None:
+    texts = ["The cat sat on the mat.", "Stocks fell."]
+    async with AsyncOpenAI(base_url=f"{embedding.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+        made = await client.embeddings.create(model=MODEL, input=texts)
+        floats = await client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
+    assert [each.index for each in made.data] == [0, 1]
+    for one, other in zip(made.data, floats.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)

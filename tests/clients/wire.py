@@ -1,0 +1,90 @@
+"""What a client was sent, held to OpenAI's published types body by body."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from openai.types import Completion, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionDeleted, ChatCompletionStoreMessage
+from openai.types.responses import InputTokenCountResponse, Response, ResponseItemList, ResponseStreamEvent
+from pydantic import BaseModel
+
+from tests.published import valid
+from tests.shapes import assert_error_shape
+
+
+class Deleted(BaseModel):
+    """What is answered where a response is deleted; the package reads no body there."""
+
+    id: str
+    object: str
+    deleted: bool
+
+
+class StoreMessage(ChatCompletionStoreMessage):
+    """OpenAI keeps what every role said; the package's own type knows the assistant alone."""
+
+    role: str  # type: ignore[assignment]
+
+
+# By method and path: the type of the body, and of the data of a list or the events of a stream.
+_KINDS: list[tuple[str, Any, Any]] = [
+    (r"GET /models", None, Model),
+    (r"GET /models/[^/]+", Model, None),
+    (r"POST /completions", Completion, Completion),
+    (r"POST /chat/completions", ChatCompletion, ChatCompletionChunk),
+    (r"GET /chat/completions", None, ChatCompletion),
+    (r"(GET|POST) /chat/completions/[^/]+", ChatCompletion, None),
+    (r"DELETE /chat/completions/[^/]+", ChatCompletionDeleted, None),
+    (r"GET /chat/completions/[^/]+/messages", None, StoreMessage),
+    (r"POST /responses", Response, ResponseStreamEvent),
+    (r"POST /responses/input_tokens", InputTokenCountResponse, None),
+    (r"GET /responses/[^/]+/input_items", ResponseItemList, None),
+    (r"POST /responses/[^/]+/cancel", Response, None),
+    (r"GET /responses/[^/]+", Response, ResponseStreamEvent),
+    (r"DELETE /responses/[^/]+", Deleted, None),
+]
+
+
+@dataclass
+class Wire:
+    """Every answer of a client, as it came."""
+
+    kept: list[tuple[str, Any, bytes]] = field(default_factory=list)
+
+    async def keep(self, response: Any) -> None:
+        """A hook of httpx, for each response; it reads streams to their end."""
+        path = response.request.url.path.removeprefix("/v1")
+        self.kept.append((f"{response.request.method} {path}", response, await response.aread()))
+
+    def check(self) -> None:
+        """Fails where a body is not as published."""
+        assert self.kept
+        for each in self.kept:
+            _check(*each)
+
+
+def _check(asked: str, response: Any, content: bytes) -> None:
+    whole, part = next(row[1:] for row in _KINDS if re.fullmatch(row[0], asked))
+    if response.is_error:
+        assert_error_shape(orjson.loads(content))
+    elif response.headers["content-type"].startswith("text/event-stream"):
+        for event in _events(content):
+            valid(part, event)
+    elif whole is None:
+        body = orjson.loads(content)
+        assert body["object"] == "list"
+        for each in body["data"]:
+            valid(part, each)
+    else:
+        valid(whole, content)
+
+
+def _events(content: bytes) -> list[Any]:
+    data = [line.removeprefix(b"data: ") for line in content.splitlines() if line.startswith(b"data: ")]
+    events = [orjson.loads(each) for each in data if each != b"[DONE]"]
+    assert events
+    return events

@@ -1,0 +1,78 @@
+"""A chain of responses outlives every process: kill -9 and a planned restart of the whole stack in its middle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from openai import OpenAI
+from openai.types.responses import Response
+
+from tests.running import Server, data_folder, processes_of, running_server
+
+# The model server then shows the prompts that it was sent.
+SETTINGS = {"CONTEXT_SIZE": "8192", "LLAMA_SERVER_SLOTS_DEBUG": "1"}
+FIRST = "My parrot is called Zanzibar. " + " ".join(f"He counts {number}." for number in range(60))
+INSTRUCTIONS = "You look after parrots, and answer in a few words."
+
+
+@contextlib.contextmanager
+def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
+    with (
+        running_server(data_dir, **SETTINGS) as server,
+        OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client,
+    ):
+        yield server, client
+
+
+def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
+    """Another response at the end of the chain."""
+    options: Any = {"temperature": 0, "max_output_tokens": 16, "instructions": INSTRUCTIONS}
+    before = chain[-1].id if chain else None
+    made: Response = client.responses.create(input=text, previous_response_id=before, **options)
+    chain.append(made)
+    return made
+
+
+def _paid(response: Response) -> int:
+    """The tokens of a prompt that had to be computed."""
+    assert response.usage is not None
+    return response.usage.input_tokens - response.usage.input_tokens_details.cached_tokens
+
+
+def _prompts(server: Server) -> list[str]:
+    slots = requests.get(f"{server.model_url}/slots", timeout=10).json()
+    return [str(slot.get("prompt")) for slot in slots]
+
+
+def _kill_everything(server: Server) -> None:
+    for process in processes_of(server.data_dir):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.process.wait(timeout=20)
+
+
+def test_the_sixth_response_knows_the_first_whatever_was_restarted_between_them() -> None:
+    chain: list[Response] = []
+    with data_folder() as data_dir:
+        with _life(data_dir) as (server, client):
+            _next(client, chain, FIRST)
+            _next(client, chain, "Say two.")
+            _kill_everything(server)
+        with _life(data_dir) as (server, client):
+            assert _paid(_next(client, chain, "Say three.")) > 300
+            assert _paid(_next(client, chain, "Say four.")) < 40
+            assert server.stop() == 0
+        with _life(data_dir) as (server, client):
+            # The model server's cache was saved when the stack was stopped.
+            assert _paid(_next(client, chain, "Say five.")) < 40
+            assert _paid(_next(client, chain, "Say six.")) < 40
+            (prompt,) = [prompt for prompt in _prompts(server) if "Say six." in prompt]
+            said = [FIRST, *(f"Say {word}." for word in ("two", "three", "four", "five"))]
+            assert all(text in prompt for text in [*said, *(made.output_text for made in chain[:5])])
+            assert prompt.count(INSTRUCTIONS) == 1
+            assert client.responses.retrieve(chain[0].id).to_dict() == chain[0].to_dict()

@@ -1,0 +1,67 @@
+"""A client that leaves frees the model server's slot, whichever API it spoke."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.running import Server, wait_for
+
+# The prompt takes seconds to read on a CPU: the client leaves before the first token.
+LONG = "word " * 1800
+BODIES: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "/v1/responses": lambda said, most: {"input": said, "max_output_tokens": most},
+    "/v1/messages": lambda said, most: {"messages": [{"role": "user", "content": said}], "max_tokens": most},
+    "/v1/completions": lambda said, most: {"prompt": said, "max_tokens": most},
+    "/completion": lambda said, most: {"prompt": said, "n_predict": most},
+}
+# Far less than reading or writing would take if it went on.
+SECONDS = 2.5
+
+
+@pytest.fixture(autouse=True)
+def _idle_before_and_after(server: Server) -> Iterator[None]:
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")
+    yield
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")
+
+
+def _send(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
+    """Send a request by hand, so that the connection can be closed at any point."""
+    content = orjson.dumps(body)
+    connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/completions"])
+def test_before_the_first_token(server: Server, path: str, stream: bool) -> None:
+    with _send(server, path, BODIES[path](LONG, 50) | {"stream": stream}):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", BODIES)
+def test_while_the_answer_is_written(server: Server, path: str, stream: bool) -> None:
+    # It would take fifteen seconds and more.
+    with _send(server, path, BODIES[path]("Count.", 1500) | {"stream": stream, "ignore_eos": True}) as connection:
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+        if stream:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
+
+
+def test_of_several_clients_that_leave_together(server: Server) -> None:
+    body = BODIES["/v1/responses"]("Count.", 1500) | {"ignore_eos": True}
+    sent = [_send(server, "/v1/responses", body | {"stream": stream}) for stream in (True, False, True, False)]
+    wait_for(lambda: server.slots_busy() == 4, "busy slots")
+    for connection in sent:
+        connection.close()
+    wait_for(lambda: server.slots_busy() == 0, "freed slots", SECONDS)
