@@ -38,7 +38,8 @@ def show_description() -> Response:
     response = Response(_description(), mimetype="application/json")
     response.cache_control.no_cache = True
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _description() -> bytes:

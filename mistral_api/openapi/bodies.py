@@ -35,7 +35,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     llama_cpp.DetokenizeRequest: {"tokens": [1, 2, 3]},
     llama_cpp.AnyObject: {},
 }
-_SAYS_NOTHING = [None, False, []]
+_SAYS_NOTHING: list[Any] = [None, False, []]
 _RESPONSES: Shape = {
     "properties": {
         name: {"enum": _SAYS_NOTHING, "description": f"Not supported. {instead}"}
@@ -61,16 +61,12 @@ class RequestSchemas(MarshmallowPlugin):
     def init_spec(self, spec: Any) -> None:
         """Begin a document."""
         super().init_spec(spec)
-        self._reader.add_attribute_function(_described)
-
-    @property
-    def _reader(self) -> Any:
-        assert self.converter is not None
-        return self.converter
+        self.converter: Any  # apispec has none before this
+        self.converter.add_attribute_function(_described)
 
     def body(self, kind: type[Schema]) -> Shape:
         """The JSON schema of a body."""
-        shape: Shape = self._reader.schema2jsonschema(kind())
+        shape: Shape = self.converter.schema2jsonschema(kind())
         rules = dict(_RULES.get(kind, {}))
         shape["properties"] = dict(shape["properties"]) | rules.pop("properties", {})
         described = {"description": (kind.__doc__ or "").partition("\n")[0].replace("``", "`")}
@@ -79,7 +75,7 @@ class RequestSchemas(MarshmallowPlugin):
 
     def arguments(self, kind: type[Schema]) -> list[dict[str, Any]]:
         """The arguments of a query; objects come as ``name[key]=value``."""
-        found: list[dict[str, Any]] = self._reader.schema2parameters(kind(), location="query")
+        found: list[dict[str, Any]] = self.converter.schema2parameters(kind(), location="query")
         for argument in found:
             if argument["schema"].get("type") == "object":
                 argument |= {"style": "deepObject", "explode": True}

@@ -15,7 +15,7 @@ from mistral_api.openapi.answers import COMPONENTS
 from mistral_api.openapi.bodies import RequestSchemas
 from mistral_api.openapi.operation import EVENTS, JSON, Operation
 from mistral_api.openapi.operations import OPERATIONS, TAGS
-from mistral_api.openapi.shapes import COUNT, FILLED, TEXT, Shape, ref
+from mistral_api.openapi.shapes import COUNT, FILLED, TEXT, Shape, either, only, record, ref
 from mistral_api.version import VERSION
 
 _ABOUT = (
@@ -78,7 +78,7 @@ def _family(rule: Rule) -> str:
 
 
 def _summary(app: Flask, rule: Rule) -> str:
-    said = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
+    said = str(app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
     return said.replace("``", "`").rstrip(".")
 
 
@@ -86,7 +86,8 @@ def _asked(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operati
     arguments = [_path_argument(found) for found in _ARGUMENT.finditer(rule.rule)]
     if operation.query is not None:
         arguments += reader.arguments(operation.query)
-    arguments += [{"name": name, "in": "query", "schema": shape} for name, shape in operation.arguments.items()]
+    for needed, shapes in ((True, operation.needed), (False, operation.arguments)):
+        arguments += [{"name": name, "in": "query", "required": needed, "schema": shapes[name]} for name in shapes]
     said: dict[str, Any] = {"parameters": arguments} if arguments else {}
     if operation.has_body:
         content = {JSON: {"schema": _body(spec, reader, operation)}}
@@ -112,7 +113,7 @@ def _answered(rule: Rule, operation: Operation) -> dict[str, Any]:
     statuses = operation.statuses | {"500"}
     statuses |= {"401"} if operation.guarded else set()
     statuses |= {"400", "413"} if operation.has_body else set()
-    statuses |= {"400"} if operation.query or operation.arguments else set()
+    statuses |= {"400"} if operation.query or operation.needed else set()
     statuses |= {"404"} if rule.arguments else set()
     answers = {status: _error(status, operation) for status in statuses - set(operation.also)}
     for status, component in operation.also.items():
@@ -126,9 +127,16 @@ def _content(operation: Operation) -> dict[str, Any]:
     if operation.answer is not None:
         content[JSON] = {"schema": ref(operation.answer)}
     if operation.event is not None:
-        stream = {"type": "string", "description": f"Server-sent events; each is a {operation.event}."}
-        content[EVENTS] = {"schema": stream, "x-event-schema": ref(operation.event)}
+        content[EVENTS] = {"schema": _event(operation)}
     return content
+
+
+def _event(operation: Operation) -> Shape:
+    """One server-sent event: OpenAPI before 3.2 has no word for the stream that they make."""
+    sent = either(ref(operation.event or ""), ref(operation.error))
+    decoded = TEXT | {"contentMediaType": JSON, "contentSchema": sent}
+    about = {"description": "One event of the stream; after a failure there is no `[DONE]`."}
+    return about | record({"data": either(only("[DONE]"), decoded)}, {"event": TEXT})
 
 
 def _error(status: str, operation: Operation) -> dict[str, Any]:

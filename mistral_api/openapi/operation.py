@@ -14,7 +14,8 @@ JSON, EVENTS = "application/json", "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``request`` and ``query``: the schemas that the view loads with; ``body`` and ``arguments`` where it has none.
+    """``request`` and ``query``: the schemas that the view loads with; where it has none ``body``, and of the query
+    the arguments that are ``needed`` and the others.
 
     ``answer``: the component of the JSON that is answered with 200, ``event`` that of every event of a stream.
     ``statuses``: what else is answered, in the error shape ``error``; ``also``: with a component of its own.
@@ -24,6 +25,7 @@ class Operation:
     request: type[Schema] | None = None
     query: type[Schema] | None = None
     body: Shape | None = None
+    needed: dict[str, Shape] = field(default_factory=dict)
     arguments: dict[str, Shape] = field(default_factory=dict)
     event: str | None = None
     body_required: bool = True

@@ -47,11 +47,15 @@ def _number(field: fields.Number) -> Shape:
 
 
 @describes(fields.Text)
-@describes(stored.Name)
 def _text(field: fields.Text) -> Shape:
     # The one form with a NUL in it is written out: not every dialect of regular expressions knows "\0".
     form = None if field.form is None else field.form.pattern.replace("\\0", "\\x00")
     return text(field.low, field.high, form)
+
+
+@describes(stored.Name)
+def _name(field: stored.Name) -> Shape:
+    return _text(field)
 
 
 @describes(fields.Choice)

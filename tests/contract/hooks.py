@@ -1,0 +1,58 @@
+"""Keeps generated requests cheap: whatever they ask for, a few tokens are enough to see what comes back.
+
+Only values that are allowed are made smaller, so that a request that is wrong on purpose stays wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+TOKENS = 4
+# The names under which each family asks for tokens, and the least that it allows.
+_NAMES = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens", "n_predict"),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/messages": ("max_tokens",),
+    "/completion": ("n_predict", "max_tokens"),
+    "/completions": ("n_predict", "max_tokens"),
+    "/infill": ("n_predict", "max_tokens"),
+}
+_LEAST = {"max_output_tokens": 16}
+_FEW = {"n": 2, "best_of": 2, "n_probs": 2}
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _clip(body: dict[str, Any], name: str, most: int, low: int, high: int) -> None:
+    if _whole(body.get(name)) and low <= body[name] <= high and not 0 <= body[name] <= most:
+        body[name] = most
+
+
+def _written_whole(value: Any) -> Any:
+    """``16.0`` is an integer to JSON Schema and none to this API, which wants it written as one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _written_whole(each) for name, each in value.items()}
+    return [_written_whole(each) for each in value] if isinstance(value, list) else value
+
+
+@schemathesis.hook
+def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
+    """Make a request small."""
+    case.body = _written_whole(case.body)
+    names = _NAMES.get(case.path)
+    if names is None or not isinstance(case.body, dict):
+        return
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"):
+        most = _LEAST.get(name, TOKENS)
+        _clip(case.body, name, most, -1, 2**31 - 1)
+    for name, most in _FEW.items():
+        _clip(case.body, name, most, 1, 128)
+    if case.path != "/v1/messages" and not any(case.body.get(name) is not None for name in names):
+        case.body[names[0]] = _LEAST.get(names[0], TOKENS)
