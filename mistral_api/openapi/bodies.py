@@ -11,6 +11,7 @@ from marshmallow.fields import Field
 from mistral_api.openapi.fields import shape_of
 from mistral_api.openapi.shapes import Shape, nullable
 from mistral_api.schemas import anthropic, chat, completions, conversations, embeddings, llama_cpp, rerank, responses
+from mistral_api.schemas.fields import Boolean
 from mistral_api.schemas.queries import Query
 from mistral_api.schemas.response_fields import UNSUPPORTED
 
@@ -35,10 +36,19 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     llama_cpp.DetokenizeRequest: {"tokens": [1, 2, 3]},
     llama_cpp.AnyObject: {},
 }
-_SAYS_NOTHING: list[Any] = [None, False, []]
+
+
+def _says_nothing(name: str) -> list[Any]:
+    """The values of a field that is not supported which harm nobody, as far as its own check lets them."""
+    field = responses.ResponseRequest().fields.get(name)
+    if field is None:
+        return [None, False, []]
+    return [None, False] if isinstance(field, Boolean) else [None]
+
+
 _RESPONSES: Shape = {
     "properties": {
-        name: {"enum": _SAYS_NOTHING, "description": f"Not supported. {instead}"}
+        name: {"enum": _says_nothing(name), "description": f"Not supported. {instead}"}
         for name, instead in UNSUPPORTED.items()
     },
     "anyOf": [

@@ -78,8 +78,8 @@ def _family(rule: Rule) -> str:
 
 
 def _summary(app: Flask, rule: Rule) -> str:
-    said = str(app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
-    return said.replace("``", "`").rstrip(".")
+    said: str = app.view_functions[rule.endpoint].__doc__ or ""
+    return said.partition("\n")[0].replace("``", "`").rstrip(".")
 
 
 def _asked(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operation) -> dict[str, Any]:
@@ -119,6 +119,10 @@ def _answered(rule: Rule, operation: Operation) -> dict[str, Any]:
     for status, component in operation.also.items():
         answers[status] = _answer("Not now", {JSON: {"schema": ref(component)}})
     answers["200"] = _answer("Done", _content(operation), *(["X-Session-Id"] if operation.of_session else []))
+    name, others = operation.names
+    if others:
+        links = {other: {"operationId": other, "parameters": {name: "$response.body#/id"}} for other in others}
+        answers["200"]["links"] = links
     return dict(sorted(answers.items()))
 
 

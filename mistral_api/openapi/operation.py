@@ -19,6 +19,7 @@ class Operation:
 
     ``answer``: the component of the JSON that is answered with 200, ``event`` that of every event of a stream.
     ``statuses``: what else is answered, in the error shape ``error``; ``also``: with a component of its own.
+    ``names``: the path parameter of other operations that the ``id`` of the answer is for, and these operations.
     """
 
     answer: str | None = None
@@ -35,6 +36,7 @@ class Operation:
     also: dict[str, str] = field(default_factory=dict)
     media: tuple[str, ...] = ()
     error: str = "Error"
+    names: tuple[str, tuple[str, ...]] = ("", ())
 
     @property
     def has_body(self) -> bool:

@@ -11,13 +11,20 @@ from mistral_api.schemas import llama_cpp as native
 from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery
 from mistral_api.schemas.stored import CompletionListQuery, PageQuery
 
-_CONVERSATION = reading("Conversation")
+
+def _family(blueprint: str, *views: str) -> tuple[str, ...]:
+    return tuple(f"{blueprint}.{view}" for view in views)
+
+
 _ANTHROPIC = {"error": "AnthropicError"}
 _NATIVE = generating("NativeCompletions", "NativeCompletion", request=native.NativeCompletionRequest)
 
 OPERATIONS: dict[str, Operation] = {
     "chat.create_chat_completion": generating(
-        "ChatCompletion", "ChatCompletionChunk", request=chat.ChatCompletionRequest
+        "ChatCompletion",
+        "ChatCompletionChunk",
+        request=chat.ChatCompletionRequest,
+        names=("completion_id", _family("stored_completions", "retrieve", "change", "list_messages", "remove")),
     ),
     "completions.create_completion": generating("Completion", "CompletionChunk", request=completions.CompletionRequest),
     "stored_completions.list_all": reading("ChatCompletionPage", query=CompletionListQuery).answers("404"),
@@ -25,7 +32,12 @@ OPERATIONS: dict[str, Operation] = {
     "stored_completions.change": reading("ChatCompletion", request=changes.ConversationUpdate),
     "stored_completions.remove": reading("ChatCompletionDeleted"),
     "stored_completions.list_messages": reading("ChatCompletionMessagePage", query=PageQuery),
-    "responses.create": generating("Response", "ResponseEvent", request=responses.ResponseRequest),
+    "responses.create": generating(
+        "Response",
+        "ResponseEvent",
+        request=responses.ResponseRequest,
+        names=("response_id", _family("responses", "retrieve", "list_input_items", "cancel", "remove")),
+    ),
     "responses.count_input_tokens": asking("InputTokens", request=responses.InputTokensRequest),
     "responses.retrieve": reading("Response", query=ResponseQuery, event="ResponseEvent"),
     "responses.remove": reading("ResponseDeleted"),

@@ -71,8 +71,8 @@ def nullable(shape: Shape) -> Shape:
 
 
 def record(required: dict[str, Shape], optional: dict[str, Shape] | None = None) -> Shape:
-    """An object with these fields, and maybe with others."""
-    shape: Shape = {"type": "object", "properties": required | (optional or {})}
+    """An object with these fields, and maybe with others; what is said of one as required counts."""
+    shape: Shape = {"type": "object", "properties": (optional or {}) | required}
     if required:
         shape["required"] = list(required)
     return shape

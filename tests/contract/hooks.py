@@ -10,12 +10,13 @@ from typing import Any
 import schemathesis
 
 TOKENS = 4
+_REQUIRED = ("max_tokens",)
 # The names under which each family asks for tokens, and the least that it allows.
 _NAMES = {
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
     "/v1/completions": ("max_tokens", "n_predict"),
     "/v1/responses": ("max_output_tokens",),
-    "/v1/messages": ("max_tokens",),
+    "/v1/messages": _REQUIRED,
     "/completion": ("n_predict", "max_tokens"),
     "/completions": ("n_predict", "max_tokens"),
     "/infill": ("n_predict", "max_tokens"),
@@ -42,17 +43,30 @@ def _written_whole(value: Any) -> Any:
     return [_written_whole(each) for each in value] if isinstance(value, list) else value
 
 
+def _one_past(body: dict[str, Any]) -> None:
+    """Of what a response could continue one thing is enough; two are refused."""
+    if body.get("conversation") is not None or body.get("previous_response_id") is not None:
+        body.pop("session_id", None)
+
+
+def _make_small(body: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"):
+        most = _LEAST.get(name, TOKENS)
+        _clip(body, name, most, -1, 2**31 - 1)
+    for name, most in _FEW.items():
+        _clip(body, name, most, 1, 128)
+    # Where it is required, it may be missing on purpose.
+    if names != _REQUIRED and not any(body.get(name) is not None for name in names):
+        body[names[0]] = _LEAST.get(names[0], TOKENS)
+
+
 @schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
     """Make a request small."""
     case.body = _written_whole(case.body)
-    names = _NAMES.get(case.path)
-    if names is None or not isinstance(case.body, dict):
+    if not isinstance(case.body, dict):
         return
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"):
-        most = _LEAST.get(name, TOKENS)
-        _clip(case.body, name, most, -1, 2**31 - 1)
-    for name, most in _FEW.items():
-        _clip(case.body, name, most, 1, 128)
-    if case.path != "/v1/messages" and not any(case.body.get(name) is not None for name in names):
-        case.body[names[0]] = _LEAST.get(names[0], TOKENS)
+    if case.path.startswith("/v1/responses"):
+        _one_past(case.body)
+    if case.path in _NAMES:
+        _make_small(case.body, _NAMES[case.path])

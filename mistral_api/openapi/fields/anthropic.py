@@ -29,7 +29,7 @@ _IMAGE = record(
     {
         "type": only("image"),
         "source": either(
-            record({"type": only("url"), "url": TEXT}),
+            record({"type": only("url"), "url": FILLED}),
             record({"type": only("base64"), "media_type": TEXT, "data": TEXT}),
         ),
     }

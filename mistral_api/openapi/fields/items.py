@@ -15,7 +15,7 @@ _INPUT_PARTS = (
         {"detail": nullable(words("low", "high", "auto", "original")), **_NO_FILE},
     ),
     *(
-        record({"type": only("input_file"), given: FILLED}, {**_FILE_FIELDS, given: FILLED, **_NO_FILE})
+        record({"type": only("input_file"), given: FILLED}, {**_FILE_FIELDS, **_NO_FILE})
         for given in ("file_data", "file_url")
     ),
     record({"type": only("input_audio"), "input_audio": record({"data": FILLED, "format": FILLED})}),

@@ -36,8 +36,7 @@ _SPOKEN = record(
 )
 _RESULT = record({"role": only("tool"), "content": _CONTENT, "tool_call_id": TEXT}, _OPTIONAL)
 _SILENT = [
-    record({"role": only("assistant"), name: shape}, {**_OPTIONAL, "content": NULL, name: shape})
-    for name, shape in _INSTEAD.items()
+    record({"role": only("assistant"), name: shape}, {**_OPTIONAL, "content": NULL}) for name, shape in _INSTEAD.items()
 ]
 
 fixed(messages.Messages, array(either(_SPOKEN, _RESULT, *_SILENT), 1, messages.MOST_MESSAGES))
