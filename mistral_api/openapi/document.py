@@ -74,7 +74,7 @@ def _add_components(spec: APISpec) -> None:
 
 
 def _family(rule: Rule) -> str:
-    return rule.endpoint.partition(".")[0]
+    return str(rule.endpoint).partition(".")[0]
 
 
 def _summary(app: Flask, rule: Rule) -> str:
