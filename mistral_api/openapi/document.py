@@ -58,7 +58,7 @@ def describe(app: Flask) -> dict[str, Any]:
     _add_components(spec)
     for rule, method in described_routes(app):
         operation = OPERATIONS[rule.endpoint]
-        said = {"operationId": f"{rule.endpoint}", "summary": _summary(app, rule), "tags": [_family(rule)]}
+        said = {"operationId": _id(rule.endpoint), "summary": _summary(app, rule), "tags": [_family(rule)]}
         said |= _asked(spec, reader, rule, operation) | {"responses": _answered(rule, operation)}
         spec.path(_ARGUMENT.sub(r"{\g<name>}", rule.rule), operations={method: said})
     document: dict[str, Any] = spec.to_dict()
@@ -71,6 +71,11 @@ def _add_components(spec: APISpec) -> None:
         spec.components.schema(name, shape)
     for name, header in _HEADERS.items():
         spec.components.header(name, header)
+
+
+def _id(endpoint: str) -> str:
+    """The name of an operation, such that generators of clients can make it one of a function."""
+    return endpoint.replace(".", "_")
 
 
 def _family(rule: Rule) -> str:
@@ -121,7 +126,9 @@ def _answered(rule: Rule, operation: Operation) -> dict[str, Any]:
     answers["200"] = _answer("Done", _content(operation), *(["X-Session-Id"] if operation.of_session else []))
     name, others = operation.names
     if others:
-        links = {other: {"operationId": other, "parameters": {name: "$response.body#/id"}} for other in others}
+        links = {
+            _id(other): {"operationId": _id(other), "parameters": {name: "$response.body#/id"}} for other in others
+        }
         answers["200"]["links"] = links
     return dict(sorted(answers.items()))
 

@@ -1,4 +1,4 @@
-"""JSON values for the schemas that ``mistral_api.openapi.shapes`` builds: mostly allowed ones, some at their bounds, some beyond.
+"""JSON values for the schemas of ``mistral_api.openapi.shapes``: mostly allowed ones, some at or beyond their bounds.
 
 No more keywords are known than are used there. Nobody relies on a value being allowed: a validator says whether it is.
 """

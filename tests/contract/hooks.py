@@ -61,18 +61,6 @@ def _make_small(body: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 @schemathesis.hook
-def filter_case(_context: object, case: schemathesis.Case[Any]) -> bool:
-    """Leave out what schemathesis takes for a wrong request and is none: no body where none is needed."""
-    return not (case.meta is not None and case.meta.generation.mode.is_negative and _has_no_body(case))
-
-
-def _has_no_body(case: schemathesis.Case[Any]) -> bool:
-    return case.operation.definition.raw.get("operationId") == "conversations.create" and not isinstance(
-        case.body, dict | list | str | int | float
-    )
-
-
-@schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
     """Make a request small."""
     case.body = _written_whole(case.body)

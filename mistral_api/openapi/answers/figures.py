@@ -66,6 +66,14 @@ COMPONENTS: dict[str, Shape] = {
     "Description": record({"openapi": TEXT, "info": OBJECT, "paths": OBJECT, "components": OBJECT}),
     "Liveness": record({"status": only("ok")}),
     "Readiness": record({"status": _STATUS}),
+    "CardStatistics": record(
+        {
+            **_CARD,
+            "series": array(
+                record({"start": UNIX_SECONDS, **dict.fromkeys(_MEASURED, record({"mean": _FIGURE, "peak": _FIGURE}))})
+            ),
+        }
+    ),
     "Statistics": record(
         {
             "object": only("usage.stats"),
@@ -88,7 +96,7 @@ COMPONENTS: dict[str, Shape] = {
                     }
                 )
             ),
-            "gpu": array(record({**_CARD, "series": array(record({"start": UNIX_SECONDS}))})),
+            "gpu": array(ref("CardStatistics")),
         }
     ),
 }
