@@ -10,7 +10,7 @@ setup(
     python_requires=">=3.11",
     entry_points={"console_scripts": ["mistral-api = mistral_api.cli:main"]},
     packages=find_packages(include=["mistral_api", "mistral_api.*"]),
-    package_data={"mistral_api": ["py.typed"]},
+    package_data={"mistral_api": ["py.typed", "openapi/page/*"]},
     install_requires=[
         "Flask>=3.1,<4",
         "Flask-SQLAlchemy>=3.1,<4",
@@ -29,6 +29,8 @@ setup(
         "filelock>=3.16,<4",
         "huggingface_hub>=2.4,<3",
         "httpx2>=2.0,<3",  # what huggingface_hub asks with; its exceptions reach us
+        "apispec>=6.10,<7",
+        "flask-swagger-ui>=5.30,<6",  # for the files of Swagger UI that it ships
         "nvidia-ml-py>=12.575.51,<14",
         # The embedded defaults: llama.cpp's server in-process, and PostgreSQL's binaries.
         # The demo model is not listed here: see requirements-demo.txt.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg2.extensions
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -60,6 +61,8 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
     return {
         # What users wrote stands in parameters: it must not get into a log with an error.
         "hide_parameters": True,
+        # Numbers beyond 64 bits become floats, as in requests: what is read can be written as JSON again.
+        "json_deserializer": orjson.loads,
         "pool_pre_ping": True,
         "pool_recycle": 300,
         "pool_size": settings.database_pool_size,

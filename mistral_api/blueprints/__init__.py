@@ -10,6 +10,7 @@ from mistral_api.blueprints import (
     completions,
     conversation_items,
     conversations,
+    documentation,
     embeddings,
     health,
     llama_cpp,
@@ -35,6 +36,7 @@ API_BLUEPRINTS = (
     anthropic.blueprint,
     llama_cpp.blueprint,
     model_server.blueprint,
+    documentation.blueprint,
 )
 
 

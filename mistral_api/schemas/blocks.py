@@ -72,8 +72,11 @@ def _source_of(block: dict[str, Any], kinds: tuple[str, ...], path: str) -> dict
 
 def _check_image(block: dict[str, Any], path: str) -> None:
     source = _source_of(block, ("base64", "url"), path)
-    names = ("url",) if source["type"] == "url" else ("media_type", "data")
-    _require_texts(source, f"{path}.source", *names)
+    if source["type"] == "base64":
+        _require_texts(source, f"{path}.source", "media_type", "data")
+        return
+    _require_texts(source, f"{path}.source", "url")
+    check_text(source["url"], 1, path=f"{path}.source.url")
 
 
 def _check_document(block: dict[str, Any], path: str) -> None:

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import Text
-from mistral_api.schemas.issues import shown
+from mistral_api.schemas.issues import refuse, shown
 from mistral_api.schemas.items import MOST_ITEMS_ADDED, Items
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.sampling import Metadata
@@ -16,11 +16,38 @@ from mistral_api.schemas.sampling import Metadata
 LONGEST_TITLE = 256
 
 
+def _refuse_nul(*texts: str) -> None:
+    """PostgreSQL keeps no NUL character."""
+    if any("\0" in text for text in texts):
+        refuse("invalid_value", "Invalid '{param}': it has a NUL character.")
+
+
+class Title(Text):
+    """The title of a conversation."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(1, LONGEST_TITLE, **options)
+
+    def check(self, value: Any) -> None:
+        """Refuse what cannot be kept."""
+        super().check(value)
+        _refuse_nul(value)
+
+
+class KeptMetadata(Metadata):
+    """Metadata that are kept as they are."""
+
+    def check(self, value: Any) -> None:
+        """Refuse what cannot be kept."""
+        super().check(value)
+        _refuse_nul(*value.keys(), *value.values())
+
+
 class ConversationChanges(Schema):
     """``PATCH /v1/conversations/{session_id}``: what of a conversation can be changed; both are optional."""
 
-    title = Text(1, LONGEST_TITLE)
-    metadata = Metadata()
+    title = Title()
+    metadata = KeptMetadata()
 
 
 class ConversationCreation(Schema):
@@ -30,7 +57,7 @@ class ConversationCreation(Schema):
         unknown = EXCLUDE
 
     items = Items(0, MOST_ITEMS_ADDED)
-    metadata = Metadata()
+    metadata = KeptMetadata()
 
 
 class ConversationUpdate(Schema):
@@ -39,7 +66,7 @@ class ConversationUpdate(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    metadata = Metadata()
+    metadata = KeptMetadata()
 
 
 class ItemsCreation(Schema):
@@ -69,8 +96,6 @@ def load_changes(body: object) -> dict[str, Any]:
                 "Nothing to change: give 'title', 'metadata' or both.", code="missing_required_parameter"
             )
     changes = load(_CHANGES, body)
-    for name, value in changes.items():
-        refuse_nul(name, value)
     given: dict[str, Any] = body if isinstance(body, dict) else {}
     if "title" in given and given["title"] is None:
         changes["title"] = None
@@ -81,9 +106,7 @@ def load_changes(body: object) -> dict[str, Any]:
 
 def load_creation(body: object) -> dict[str, Any]:
     """``items`` and ``metadata`` of a new conversation, both there. Raises InvalidRequest."""
-    creation = {"items": [], "metadata": {}} | load(_CREATION, body)
-    refuse_nul("metadata", creation["metadata"])
-    return creation
+    return {"items": [], "metadata": {}} | load(_CREATION, body)
 
 
 def load_metadata(body: object) -> dict[str, str]:
@@ -93,14 +116,4 @@ def load_metadata(body: object) -> dict[str, str]:
         raise InvalidRequest(
             "Missing required parameter: 'metadata'.", code="missing_required_parameter", param="metadata"
         )
-    refuse_nul("metadata", metadata)
     return metadata
-
-
-def refuse_nul(name: str, value: object) -> None:
-    """PostgreSQL keeps no NUL character."""
-    texts = [value] if isinstance(value, str) else []
-    if isinstance(value, dict):
-        texts = [*value.keys(), *value.values()]
-    if any("\0" in text for text in texts):
-        raise InvalidRequest(f"Invalid '{name}': it has a NUL character.", code="invalid_value", param=name)

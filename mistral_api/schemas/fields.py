@@ -45,12 +45,12 @@ class Integer(Checked):
 
     def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
         super().__init__(**options)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
     def check(self, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             refuse_type("an integer", value)
-        check_bounds(value, self._low, self._high, "integer")
+        check_bounds(value, self.low, self.high, "integer")
 
 
 def check_number(value: Any, low: Limit = None, high: Limit = None, path: str = "") -> None:
@@ -67,10 +67,10 @@ class Number(Checked):
 
     def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
         super().__init__(**options)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
     def check(self, value: Any) -> None:
-        check_number(value, self._low, self._high)
+        check_number(value, self.low, self.high)
 
 
 def check_boolean(value: Any, path: str = "") -> None:
@@ -93,11 +93,11 @@ class Text(Checked):
         self, low: int = 0, high: int | None = None, form: re.Pattern[str] | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
-        self._low, self._high, self._form = low, high, form
+        self.low, self.high, self.form = low, high, form
 
     def check(self, value: Any) -> None:
-        check_text(value, self._low, self._high)
-        if self._form is not None and not self._form.fullmatch(value):
+        check_text(value, self.low, self.high)
+        if self.form is not None and not self.form.fullmatch(value):
             refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}' has characters that are not allowed.")
 
 
@@ -117,10 +117,10 @@ class Choice(Checked):
 
     def __init__(self, *words: str, **options: Any) -> None:
         super().__init__(**options)
-        self._words = words
+        self.words = words
 
     def check(self, value: Any) -> None:
-        check_choice(value, self._words)
+        check_choice(value, self.words)
 
 
 def check_choice(value: Any, words: tuple[str, ...], path: str = "") -> None:
@@ -165,10 +165,10 @@ class Array(Checked):
 
     def __init__(self, low: int = 0, high: int | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
     def check(self, value: Any) -> None:
-        check_array(value, self._low, self._high)
+        check_array(value, self.low, self.high)
 
 
 class TextOrTexts(Checked):
@@ -176,7 +176,7 @@ class TextOrTexts(Checked):
 
     def __init__(self, high: int, **options: Any) -> None:
         super().__init__(**options)
-        self._high = high
+        self.high = high
 
     def check(self, value: Any) -> None:
         if isinstance(value, str):
@@ -184,6 +184,6 @@ class TextOrTexts(Checked):
             return
         if not isinstance(value, list):
             refuse_type("a string or an array of strings", value)
-        check_array(value, 0, self._high)
+        check_array(value, 0, self.high)
         for index, item in enumerate(value):
             check_text(item, 1, path=f"[{index}]")

@@ -41,11 +41,11 @@ class Items(Checked):
 
     def __init__(self, low: int = 0, high: int = MOST_ITEMS, **options: Any) -> None:
         super().__init__(**options)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
     def check(self, value: Any) -> None:
         """Refuse the first item that is wrong."""
-        check_items(value, self._low, self._high)
+        check_items(value, self.low, self.high)
 
 
 def item_type(item: dict[str, Any]) -> str:

@@ -29,8 +29,9 @@ MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
 MOST_EXTRAS = 1024
 MOST_FIELDS = 256
+MOST_ADAPTERS = 1000
 # Names that nobody can mistake for a path; the supervisor's own files in the same folder are told by their endings.
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SUPERVISORS = (".kv", ".json", ".forgotten")
 
 
@@ -179,7 +180,7 @@ class SlotFile(Text):
     def check(self, value: Any) -> None:
         """Refuse paths, and the names of the supervisor's files: to restore a damaged one ends the model server."""
         check_text(value, 1, 128)
-        if not _FILE_NAME.fullmatch(value) or value.endswith((".", *_SUPERVISORS)):
+        if not FILE_NAME.fullmatch(value) or value.endswith((".", *_SUPERVISORS)):
             text = f"Invalid '{{param}}': expected letters, digits, '_', '-' and '.', not ending in {_SUPERVISORS}."
             refuse("invalid_value", text)
 
@@ -202,9 +203,12 @@ def load_adapters(body: object) -> list[dict[str, Any]]:
     return loaded
 
 
-class _AdapterScales(Checked):
+class AdapterScales(Checked):
+    """``[{"id", "scale"}]``."""
+
     def check(self, value: Any) -> None:
-        check_array(value, 0, 1000)
+        """Refuse the first that is wrong."""
+        check_array(value, 0, MOST_ADAPTERS)
         for index, each in enumerate(value):
             check_object(each, f"[{index}]")
             for name in ("id", "scale"):
@@ -215,4 +219,4 @@ class _AdapterScales(Checked):
 
 
 class _Adapters(Schema):
-    adapters = _AdapterScales(required=True)
+    adapters = AdapterScales(required=True)

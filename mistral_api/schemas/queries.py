@@ -15,6 +15,8 @@ from mistral_api.schemas.sampling import valid_session_id
 
 # int() would also take spaces, underscores and the digits of other scripts.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+# The years that PostgreSQL and Python can both tell.
+LAST_SECOND = 253_402_300_799
 
 
 class IntegerText(fields.Field[int]):
@@ -22,13 +24,13 @@ class IntegerText(fields.Field[int]):
 
     def __init__(self, low: int, high: int, **options: Any) -> None:
         super().__init__(**options)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not _INTEGER.fullmatch(value):
             refuse("invalid_type", "Invalid type for '{param}': expected an integer.")
         number = int(value)
-        check_bounds(number, self._low, self._high, "integer")
+        check_bounds(number, self.low, self.high, "integer")
         return number
 
 
@@ -42,8 +44,7 @@ class SecondsText(fields.Field[float]):
             moment = math.nan
         if not math.isfinite(moment):
             refuse("invalid_type", "Invalid type for '{param}': expected Unix seconds.")
-        # The years that PostgreSQL and Python can both tell.
-        check_bounds(moment, 0, 253_402_300_799, "decimal")
+        check_bounds(moment, 0, LAST_SECOND, "decimal")
         return moment
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from marshmallow import pre_load
 
-from mistral_api.schemas.conversations import refuse_nul
+from mistral_api.schemas.conversations import KeptMetadata
 from mistral_api.schemas.fields import Choice, Text
 from mistral_api.schemas.queries import IntegerText, Query
-from mistral_api.schemas.sampling import Metadata
 
 _PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 LONGEST_NAME = 256
@@ -38,13 +37,12 @@ class CompletionListQuery(PageQuery):
     """``GET /v1/chat/completions``; pairs of metadata come as ``metadata[key]=value``."""
 
     model = Name()
-    metadata = Metadata()
+    metadata = KeptMetadata()
 
     @pre_load
     def _gather(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
         """Make one object of the pairs."""
         found = {name: _PAIR.fullmatch(name) for name in data}
         pairs = {match.group(1): data[name] for name, match in found.items() if match}
-        refuse_nul("metadata", pairs)
         rest = {name: value for name, value in data.items() if not found[name]}
         return rest | {"metadata": pairs} if pairs else rest

@@ -1,0 +1,109 @@
+"""Every operation of the API, by the name of its Flask endpoint."""
+
+from __future__ import annotations
+
+from mistral_api.openapi.fields.llama_cpp import ADAPTERS
+from mistral_api.openapi.operation import Operation, administering, asking, generating, reading
+from mistral_api.openapi.shapes import TEXT, nullable, record, words
+from mistral_api.schemas import anthropic, chat, completions, embeddings, queries, rerank, responses
+from mistral_api.schemas import conversations as changes
+from mistral_api.schemas import llama_cpp as native
+from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery
+from mistral_api.schemas.stored import CompletionListQuery, PageQuery
+
+
+def _family(blueprint: str, *views: str) -> tuple[str, ...]:
+    return tuple(f"{blueprint}.{view}" for view in views)
+
+
+_ANTHROPIC = {"error": "AnthropicError"}
+_NATIVE = generating("NativeCompletions", "NativeCompletion", request=native.NativeCompletionRequest)
+
+OPERATIONS: dict[str, Operation] = {
+    "chat.create_chat_completion": generating(
+        "ChatCompletion",
+        "ChatCompletionChunk",
+        request=chat.ChatCompletionRequest,
+        names=("completion_id", _family("stored_completions", "retrieve", "change", "list_messages", "remove")),
+    ),
+    "completions.create_completion": generating("Completion", "CompletionChunk", request=completions.CompletionRequest),
+    "stored_completions.list_all": reading("ChatCompletionPage", query=CompletionListQuery).answers("404"),
+    "stored_completions.retrieve": reading("ChatCompletion"),
+    "stored_completions.change": reading("ChatCompletion", request=changes.ConversationUpdate),
+    "stored_completions.remove": reading("ChatCompletionDeleted"),
+    "stored_completions.list_messages": reading("ChatCompletionMessagePage", query=PageQuery),
+    "responses.create": generating(
+        "Response",
+        "ResponseEvent",
+        request=responses.ResponseRequest,
+        names=("response_id", _family("responses", "retrieve", "list_input_items", "cancel", "remove")),
+    ),
+    "responses.count_input_tokens": asking("InputTokens", request=responses.InputTokensRequest),
+    "responses.retrieve": reading("Response", query=ResponseQuery, event="ResponseEvent"),
+    "responses.remove": reading("ResponseDeleted"),
+    "responses.cancel": reading("Response").answers("400"),
+    "responses.list_input_items": reading("ItemPage", query=InputItemsQuery),
+    "conversations.list_all": reading("ConversationPage", query=queries.ConversationListQuery).answers("404"),
+    "conversations.create": reading("Conversation", request=changes.ConversationCreation, body_required=False).answers(
+        "404"
+    ),
+    "conversations.retrieve": reading("ConversationWithMessages", query=queries.ConversationQuery),
+    "conversations.change": reading("Conversation", request=changes.ConversationChanges),
+    "conversations.update": reading("Conversation", request=changes.ConversationUpdate),
+    "conversations.remove": reading("ConversationDeleted"),
+    "conversation_items.create": reading("ItemPage", request=changes.ItemsCreation),
+    "conversation_items.list_all": reading("ItemPage", query=queries.ItemListQuery),
+    "conversation_items.retrieve": reading("Item").answers("400"),
+    "conversation_items.remove": reading("Conversation").answers("400"),
+    "embeddings.create_embeddings": asking("Embeddings", request=embeddings.EmbeddingsRequest),
+    "embeddings.rerank": asking("Ranking", request=rerank.RerankRequest),
+    "models.list_models": asking("ModelList"),
+    "models.retrieve_model": asking("Model"),
+    "anthropic.create_message": generating(
+        "AnthropicMessage", "AnthropicEvent", request=anthropic.MessagesRequest, **_ANTHROPIC
+    ),
+    "anthropic.count_tokens": asking("AnthropicTokenCount", request=anthropic.CountTokensRequest, **_ANTHROPIC),
+    "llama_cpp.complete": _NATIVE,
+    "llama_cpp.complete_too": _NATIVE,
+    "llama_cpp.infill": generating("NativeCompletions", "NativeCompletion", request=native.InfillRequest),
+    "llama_cpp.tokenize": asking("Tokens", request=native.TokenizeRequest),
+    "llama_cpp.detokenize": asking("Detokenized", request=native.DetokenizeRequest),
+    "llama_cpp.apply_template": asking("Prompt", request=chat.ChatCompletionRequest),
+    "llama_cpp.show_props": asking("Properties"),
+    "model_server.list_slots": administering("Slots", arguments={"fail_on_no_slot": TEXT}),
+    "model_server.act_on_slot": administering(
+        "SlotAction",
+        body=record({}, {"model": nullable(TEXT), "filename": TEXT}),
+        needed={"action": words("save", "restore", "erase")},
+    ),
+    "model_server.change_props": administering("Done", request=native.AnyObject),
+    "model_server.list_adapters": administering("Adapters"),
+    "model_server.change_adapters": administering("Done", body=ADAPTERS),
+    "model_server.load_model": administering("Done", request=native.AnyObject),
+    "model_server.unload_model": administering("Done", request=native.AnyObject),
+    "stats.show_stats": reading("Statistics", query=queries.StatsQuery),
+    "health.show_health": Operation("Health", guarded=False, also={"503": "Health"}),
+    "health.show_liveness": Operation("Liveness", guarded=False),
+    "health.show_readiness": Operation("Readiness", guarded=False, also={"503": "Readiness"}),
+    "documentation.show_description": Operation("Description"),
+    "documentation.show_page": Operation(media=("text/html",)),
+    "documentation.show_asset": Operation(media=("text/css", "text/javascript", "image/png")),
+}
+
+# What each family is for, by the name of its blueprint.
+TAGS = {
+    "chat": "Chat completions",
+    "completions": "Legacy completions",
+    "stored_completions": "Chat completions that were stored (`store: true`)",
+    "responses": "OpenAI's Responses API",
+    "conversations": "Sessions: what was said",
+    "conversation_items": "Sessions as OpenAI's items",
+    "embeddings": "Embeddings and rankings",
+    "models": "The models served",
+    "anthropic": "Anthropic's Messages API",
+    "llama_cpp": "llama.cpp's own endpoints",
+    "model_server": "What shows the model server's inside or changes it: from this machine only",
+    "stats": "Usage",
+    "health": "The state of every part; needs no key",
+    "documentation": "This description",
+}

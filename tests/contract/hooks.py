@@ -1,0 +1,75 @@
+"""Keeps generated requests cheap: whatever they ask for, a few tokens are enough to see what comes back.
+
+Only values that are allowed are made smaller, so that a request that is wrong on purpose stays wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+TOKENS = 4
+_REQUIRED = ("max_tokens",)
+# The names under which each family asks for tokens, and the least that it allows.
+_NAMES = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens", "n_predict"),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/messages": _REQUIRED,
+    "/completion": ("n_predict", "max_tokens"),
+    "/completions": ("n_predict", "max_tokens"),
+    "/infill": ("n_predict", "max_tokens"),
+}
+_LEAST = {"max_output_tokens": 16}
+_FEW = {"n": 2, "best_of": 2, "n_probs": 2}
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _clip(body: dict[str, Any], name: str, most: int, low: int, high: int) -> None:
+    if _whole(body.get(name)) and low <= body[name] <= high and not 0 <= body[name] <= most:
+        body[name] = most
+
+
+def _written_whole(value: Any) -> Any:
+    """``16.0`` is an integer to JSON Schema and none to this API, which wants it written as one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _written_whole(each) for name, each in value.items()}
+    return [_written_whole(each) for each in value] if isinstance(value, list) else value
+
+
+def _one_past(body: dict[str, Any]) -> None:
+    """Of what a response could continue one thing is enough; two are refused."""
+    if body.get("conversation") is not None or body.get("previous_response_id") is not None:
+        body.pop("session_id", None)
+
+
+def _make_small(body: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"):
+        most = _LEAST.get(name, TOKENS)
+        _clip(body, name, most, -1, 2**31 - 1)
+    for name, most in _FEW.items():
+        _clip(body, name, most, 1, 128)
+    # Where it is required, it may be missing on purpose.
+    if names != _REQUIRED and not any(body.get(name) is not None for name in names):
+        body[names[0]] = _LEAST.get(names[0], TOKENS)
+
+
+@schemathesis.hook
+def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
+    """Make a request small."""
+    case.body = _written_whole(case.body)
+    if not isinstance(case.body, dict):
+        return
+    if case.path.startswith("/v1/responses"):
+        _one_past(case.body)
+    if isinstance(case.body.get("store", True), bool) and case.method == "POST":
+        # Schemathesis reads back what was made.
+        case.body["store"] = True
+    if case.path in _NAMES:
+        _make_small(case.body, _NAMES[case.path])

@@ -1,0 +1,39 @@
+"""The running API held to its own description by schemathesis, with all of its checks.
+
+The few examples here are the same in every run. For more, with other values each
+time, set CONTRACT_EXAMPLES to so many of each operation: 60 make some 18,000 requests in four minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.running import ROOT, Server
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+# Of each operation; with its documented examples that makes some 120 requests.
+FEW = "2"
+
+
+def test_every_answer_is_as_described_and_every_wrong_request_is_refused(server: Server, tmp_path: Path) -> None:
+    asked_for = os.environ.get("CONTRACT_EXAMPLES")
+    chosen = ["--phases=examples,fuzzing,stateful,coverage"] if asked_for else ["--phases=examples,fuzzing"]
+    seed = [] if asked_for else ["--generation-deterministic"]
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("schemathesis"), f"--config-file={CONFIG}", "run",
+            f"{server.url}/openapi.json", "--checks=all", f"--max-examples={asked_for or FEW}", *chosen, *seed,
+            "--no-color",
+        ],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert made is not None, done.stdout
+    assert int(made[1]) == int(made[2]) >= 100
+    assert re.search(r"Selected: (\d+)/\1\n", done.stdout), "not every operation was tested"
+    assert server.health()["model_server"]["restarts"] == 0
