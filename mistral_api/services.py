@@ -128,6 +128,8 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
+        # Its responses are recorded, so it comes before the recorder.
+        self.responder.close()
         self.hosts.close()
         self.housekeeping.close()
         self.recorder.close()

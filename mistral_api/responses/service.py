@@ -144,8 +144,12 @@ class Responder:
             self._background.forget(response_id)
         return self._store.delete(owner, response_id)
 
+    def close_queue(self) -> None:
+        """Responses in the background that have not begun never will: each is recorded as failed."""
+        self._background.close_queue()
+
     def close(self) -> None:
-        """End what is still to be generated."""
+        """End what is still being generated in the background."""
         self._background.close()
 
 
