@@ -46,8 +46,12 @@ class Prepared:
         return chat_payload(self.request, messages)
 
     def storing(self) -> dict[str, Any]:
-        """What is journaled of it. A conversation that others add to takes nothing that was not answered."""
-        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation}
+        """What is journaled of it. A conversation that others add to takes nothing that was not answered.
+
+        A session that is not there yet does: without it the response could not be found again.
+        """
+        there = "conversation" in self.request or self.context.continues is not None
+        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation and there}
 
     @property
     def in_conversation(self) -> bool:
