@@ -10,12 +10,14 @@ from uuid import UUID
 from sqlalchemy import Engine, Row, Text, bindparam, exists, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PGUUID
+from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards
+from mistral_api.conversations.references import resolve_references
 from mistral_api.database_errors import database_needed
 from mistral_api.recording.attachments import placeholders_as_text
 from mistral_api.recording.recorder import Recorder
-from mistral_api.recording.waiting import require_session_recorded
+from mistral_api.recording.waiting import found_once_recorded, require_session_recorded
 from mistral_api.tables.conversation import Conversation, Message
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
@@ -66,6 +68,18 @@ class History:
         if not rows:
             return Branch()
         return Branch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
+
+    def with_references(self, owner: str, items: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+        """Items of a request, with stored ones in the place of those that are only named.
+
+        Raises as :func:`resolve_references` does, and Unavailable.
+        """
+
+        def find() -> list[dict[str, Any]]:
+            with database_needed(), Session(self._engine) as session:
+                return resolve_references(session, owner, items, field)
+
+        return found_once_recorded(self._recorder, find)
 
     def holds(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
         """Whether any branch of a session has a message with one of these chains. Raises as :meth:`branch` does."""
