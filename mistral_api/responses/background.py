@@ -176,6 +176,17 @@ class Background:
         with self._lock:
             self._live.pop(response_id, None)
 
+    def forget_session(self, owner: str, session_id: str) -> None:
+        """A conversation was deleted, or changed; what of it is still being generated stays."""
+        with self._lock:
+            gone = [
+                name
+                for name, live in self._live.items()
+                if live.ended and (live.owner, live.response["session_id"]) == (owner, session_id)
+            ]
+            for name in gone:
+                del self._live[name]
+
     def close_queue(self) -> None:
         """Take no more responses; those whose generation has not begun end now, and are recorded as failed."""
         with self._lock:

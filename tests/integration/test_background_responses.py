@@ -1,0 +1,83 @@
+"""Responses in the background: polled, followed, cancelled, and gone with what they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+import requests
+from openai import OpenAI
+from openai.types.responses import Response
+
+from tests.running import Server, wait_for
+from tests.shapes import assert_error_shape
+
+SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
+
+
+@pytest.fixture
+def model(client: OpenAI) -> str:
+    """The model served."""
+    return client.models.list().data[0].id
+
+
+def test_in_the_background_it_can_be_polled_and_followed(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
+    queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
+    assert queued.status in ("queued", "in_progress")
+    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    assert done.output_text
+    events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true&starting_after=2", timeout=10).text
+    assert "event: response.queued" not in events
+    assert events.count("event: response.output_text.done") == 1
+    made = client.responses.create(model=model, input="Count.", **SHORT)
+    with pytest.raises(openai.BadRequestError, match="cannot be streamed"):
+        client.responses.retrieve(made.id, stream=True)
+
+
+def _ended(response: Response) -> Response | None:
+    return response if response.status not in ("queued", "in_progress") else None
+
+
+def test_in_the_background_it_streams_and_survives_its_client(client: OpenAI, model: str) -> None:
+    with client.responses.create(model=model, input="Count.", background=True, stream=True, **SHORT) as stream:
+        first = next(iter(stream))
+    assert first.type == "response.created"
+    done = wait_for(lambda: _ended(client.responses.retrieve(first.response.id)), "the end of a response")
+    assert done.status in ("completed", "incomplete")
+
+
+def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Server, model: str) -> None:
+    endless: Any = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
+    queued = client.responses.create(model=model, input="Count.", background=True, **endless)
+    wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    for _ in range(2):
+        assert client.responses.cancel(queued.id).status == "cancelled"
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", 2.5)
+    assert client.responses.retrieve(queued.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model=model, input="Hi.", previous_response_id=queued.id, **SHORT)
+    made = client.responses.create(model=model, input="Hi.", **SHORT)
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel a synchronous response"):
+        client.responses.cancel(made.id)
+
+
+def test_it_goes_with_its_conversation(client: OpenAI, http: requests.Session, server: Server, model: str) -> None:
+    queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
+    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    session_id = (done.model_extra or {})["session_id"]
+    assert http.delete(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 200
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(queued.id)
+    events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true", timeout=10)
+    assert events.status_code == 404
+
+
+@pytest.mark.parametrize("response_id", ["resp_1", "resp_%00", "x" * 300])
+def test_an_unknown_response_is_not_found(http: requests.Session, server: Server, response_id: str) -> None:
+    url = f"{server.url}/v1/responses/{response_id}"
+    for answer in (http.get(url, timeout=10), http.delete(url, timeout=10), http.post(f"{url}/cancel", timeout=10)):
+        assert answer.status_code == 404
+        assert_error_shape(answer.json(), code="not_found")
