@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from mistral_api.conversations.resuming import without_open_calls
 from mistral_api.errors import InvalidRequest
 from mistral_api.identifiers import new_id
 from mistral_api.items.incoming import messages_of
@@ -36,10 +37,10 @@ class Prepared:
 
     @property
     def messages(self) -> list[Message]:
-        """All that the model is to read. Instructions hold for this response alone."""
+        """All that the model is to read. Instructions hold for this response alone, open calls for none."""
         instructions = self.request.get("instructions")
         leading = [{"role": "system", "content": instructions}] if instructions else []
-        return [*leading, *self.context.messages, *self.input]
+        return [*leading, *without_open_calls(self.context.messages, self.input), *self.input]
 
     def payload(self, messages: list[Message]) -> dict[str, Any]:
         """The chat completion that answers it."""
