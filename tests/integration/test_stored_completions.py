@@ -169,13 +169,7 @@ def test_a_wrong_change_is_told(http: requests.Session, server: Server, body: An
 @pytest.mark.parametrize("completion_id", ["chatcmpl-none", "%00", "x" * 300])
 def test_an_unknown_completion_is_not_found(http: requests.Session, server: Server, completion_id: str) -> None:
     url = f"{server.url}/v1/chat/completions/{completion_id}"
-    asked = [
-        ("GET", url, None),
-        ("POST", url, {"metadata": {}}),
-        ("DELETE", url, None),
-        ("GET", f"{url}/messages", None),
-    ]
-    for method, address, body in asked:
-        answer = http.request(method, address, json=body, timeout=10)
+    for method, address in (("GET", url), ("POST", url), ("DELETE", url), ("GET", f"{url}/messages")):
+        answer = http.request(method, address, json={"metadata": {}}, timeout=10)
         assert answer.status_code == 404
         assert_error_shape(answer.json(), code="not_found", param="completion_id")
