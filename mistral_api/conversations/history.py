@@ -91,8 +91,17 @@ class History:
 
 def chat_message(row: Row[Any]) -> dict[str, Any]:
     """A stored message as a client would send it."""
-    message = (row.extra or {}) | {"role": row.role, "content": placeholders_as_text(row.content)}
-    if row.tool_calls:
-        message["tool_calls"] = [{name: each for name, each in call.items() if each is not None}
-                                 for call in row.tool_calls]  # fmt: skip
-    return message
+    own = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+    return recalled((row.extra or {}) | own)
+
+
+def recalled(message: dict[str, Any]) -> dict[str, Any]:
+    """A recorded message as the model gets it again, wherever it was read: nothing in it but content is null."""
+    calls = [_without_nulls(call) for call in message.get("tool_calls") or []]
+    said = _without_nulls(message) | {"content": placeholders_as_text(message.get("content"))}
+    said.pop("tool_calls", None)
+    return said | ({"tool_calls": calls} if calls else {})
+
+
+def _without_nulls(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
