@@ -109,7 +109,7 @@ class Services:
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Have what is kept of a conversation in memory, and by the supervisor, go too: it was changed or deleted."""
-        self.responses.recent.forget_session(owner, session_id)
+        self.responder.forget_session(owner, session_id)
         try:
             forget(self.settings.data_dir, owner, session_id)
         except OSError as error:
@@ -128,6 +128,8 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
+        # Its responses are recorded, so it comes before the recorder.
+        self.responder.close()
         self.hosts.close()
         self.housekeeping.close()
         self.recorder.close()

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from mistral_api.blueprints.access import caller
+from mistral_api.blueprints.reads import found_once_recorded
 from mistral_api.conversations.creating import Addition
 from mistral_api.conversations.references import resolve_references
 from mistral_api.errors import InvalidRequest
@@ -21,6 +22,6 @@ def addition_of(session: Session, items: list[dict[str, Any]]) -> Addition:
     if items and not settings.store_content:
         text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
         raise InvalidRequest(text, code="not_supported", param="items")
-    messages = messages_of(resolve_references(session, caller().owner, items, "items"))
+    named = found_once_recorded(lambda: resolve_references(session, caller().owner, items, "items"))
     shown_request_id = client_request_id() or str(request_id())
-    return Addition(caller().owner, shown_request_id, messages, settings.store_attachment_bytes)
+    return Addition(caller().owner, shown_request_id, messages_of(named), settings.store_attachment_bytes)

@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from mistral_api.database_errors import database_needed
-from mistral_api.errors import NotFound, Unavailable
+from mistral_api.errors import Unavailable
 from mistral_api.extensions import db
-from mistral_api.recording.waiting import require_all_recorded, require_session_recorded
+from mistral_api.recording import waiting
 from mistral_api.services import services
 
 T = TypeVar("T")
@@ -34,13 +34,9 @@ def found_once_recorded(find: Callable[[], T]) -> T:
 
     Raises NotFound, and Unavailable (``recording_delayed``).
     """
-    try:
-        return find()
-    except NotFound:
-        require_all_recorded(services().recorder)
-        return find()
+    return waiting.found_once_recorded(services().recorder, find)
 
 
 def require_recorded(owner: str, session_id: str) -> None:
     """Wait until all that was said in a session can be read. Raises Unavailable (``recording_delayed``)."""
-    require_session_recorded(services().recorder, owner, session_id)
+    waiting.require_session_recorded(services().recorder, owner, session_id)

@@ -120,9 +120,9 @@ def _read(
         if (tree := trees[_key(exchange)]).head_id is not None
         for chain in chains[exchange.id]
     ]
-    if not wanted:
-        return
     heads = [str(tree.head_id) for tree in trees.values() if tree.head_id is not None]
+    if not heads:
+        return
     continued = [str(exchange.continues) for exchange in exchanges if exchange.continues]
     by_id = {tree.conversation_id: tree for tree in trees.values()}
     for row in connection.execute(_READ, {"rows": written(wanted), "heads": heads, "continued": continued}):

@@ -10,12 +10,14 @@ from uuid import UUID
 from sqlalchemy import Engine, Row, Text, bindparam, exists, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PGUUID
+from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards
+from mistral_api.conversations.references import resolve_references
 from mistral_api.database_errors import database_needed
 from mistral_api.recording.attachments import placeholders_as_text
 from mistral_api.recording.recorder import Recorder
-from mistral_api.recording.waiting import require_session_recorded
+from mistral_api.recording.waiting import found_once_recorded, require_session_recorded
 from mistral_api.tables.conversation import Conversation, Message
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
@@ -67,6 +69,18 @@ class History:
             return Branch()
         return Branch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
 
+    def with_references(self, owner: str, items: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+        """Items of a request, with stored ones in the place of those that are only named.
+
+        Raises as :func:`resolve_references` does, and Unavailable.
+        """
+
+        def find() -> list[dict[str, Any]]:
+            with database_needed(), Session(self._engine) as session:
+                return resolve_references(session, owner, items, field)
+
+        return found_once_recorded(self._recorder, find)
+
     def holds(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
         """Whether any branch of a session has a message with one of these chains. Raises as :meth:`branch` does."""
         wanted = [UUID(chain) for chain in chains]
@@ -77,8 +91,17 @@ class History:
 
 def chat_message(row: Row[Any]) -> dict[str, Any]:
     """A stored message as a client would send it."""
-    message = (row.extra or {}) | {"role": row.role, "content": placeholders_as_text(row.content)}
-    if row.tool_calls:
-        message["tool_calls"] = [{name: each for name, each in call.items() if each is not None}
-                                 for call in row.tool_calls]  # fmt: skip
-    return message
+    own = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+    return recalled((row.extra or {}) | own)
+
+
+def recalled(message: dict[str, Any]) -> dict[str, Any]:
+    """A recorded message as the model gets it again, wherever it was read: nothing in it but content is null."""
+    calls = [_without_nulls(call) for call in message.get("tool_calls") or []]
+    said = _without_nulls(message) | {"content": placeholders_as_text(message.get("content"))}
+    said.pop("tool_calls", None)
+    return said | ({"tool_calls": calls} if calls else {})
+
+
+def _without_nulls(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

@@ -49,7 +49,7 @@ def resumed(branch: Branch, sent: Sequence[Message], recorded: Sequence[Message]
     said = list(sent[leading + _repeated(before, recorded[leading:]) :])
     stored, systems = _newest_systems(branch.messages), list(sent[:leading])
     changed = [] if _digests(systems) == _digests(stored) else systems
-    history = _without_open_calls(before, said)
+    history = without_open_calls(before, said)
     return Resumed(systems or stored, said, changed + said, history, branch.head_id)
 
 
@@ -78,14 +78,18 @@ def _newest_systems(messages: Sequence[Message]) -> list[Message]:
     return newest
 
 
-def _without_open_calls(stored: Sequence[Message], said: Sequence[Message]) -> list[Message]:
+def without_open_calls(stored: Sequence[Message], said: Sequence[Message]) -> list[Message]:
     """The stored messages without calls of tools that never got a result: given up, or cut off in the middle.
 
     Models are not made for a chat that goes on without one, and half a call is no JSON to the model server.
     """
+    every = [*stored, *said]
+    answered = {message.get("tool_call_id") for message in every if message["role"] == "tool"} - {None}
     kept: list[Message] = []
-    for message, after in zip(stored, [*stored, *said][1:], strict=False):
-        if not message.get("tool_calls") or after["role"] == "tool":
+    for message, after in zip(stored, [*every[1:], None], strict=False):
+        calls = message.get("tool_calls") or []
+        has_result = after is not None and after["role"] == "tool"
+        if not calls or has_result or any(call.get("id") in answered for call in calls):
             kept.append(message)
         elif message.get("content"):
             kept.append({name: value for name, value in message.items() if name != "tool_calls"})

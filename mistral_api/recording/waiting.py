@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from mistral_api.errors import Unavailable
+from collections.abc import Callable
+from typing import TypeVar
+
+from mistral_api.errors import NotFound, Unavailable
 from mistral_api.recording.recorder import Recorder
+
+T = TypeVar("T")
 
 DEADLINE_SECONDS = 2.0
 
@@ -20,3 +25,15 @@ def require_all_recorded(recorder: Recorder) -> None:
     """Wait until every exchange that has ended can be read. Raises Unavailable (``recording_delayed``)."""
     if not recorder.wait_for_all(DEADLINE_SECONDS):
         raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
+
+
+def found_once_recorded(recorder: Recorder, find: Callable[[], T]) -> T:
+    """What ``find`` finds: at once, or when everything that has ended can be read.
+
+    Raises NotFound, and Unavailable (``recording_delayed``).
+    """
+    try:
+        return find()
+    except NotFound:
+        require_all_recorded(recorder)
+        return find()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.inference.cancellation import Call
@@ -14,6 +15,8 @@ from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import encoded
 from mistral_api.responses.running import Run
+
+log = logging.getLogger(__name__)
 
 # Waiting responses beyond this many are refused.
 MOST_WAITING = 1000
@@ -47,10 +50,8 @@ class LiveResponse:
 
     def generate(self) -> None:
         """Generate the response, on the thread that calls this."""
-        with self._changed:
-            if self.ended:
-                return
-            self._started = True
+        if not self._starts():
+            return
         try:
             self._tell([encoded(event) for event in self._run.events.start()])
             for event in self._run.told():
@@ -65,11 +66,16 @@ class LiveResponse:
     def stop(self, reason: str, error: ApiError) -> None:
         """End the response for a reason that :class:`Call` knows."""
         self._call.cancel(reason)
-        with self._changed:
-            if self._started or self.ended:
-                return
-            self.ended = True
-        self._tell([encoded(event) for event in self._run.fail(error)])
+        self.stop_waiting(error)
+
+    def stop_waiting(self, error: ApiError) -> None:
+        """End the response if its generation has not begun."""
+        if not self._starts():
+            return
+        try:
+            self._tell([encoded(event) for event in self._run.fail(error)])
+        finally:
+            self._end()
 
     def wait(self, seconds: float) -> bool:
         """Wait until the response has ended, at most so long."""
@@ -90,6 +96,12 @@ class LiveResponse:
             self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
             return self._events[number:], self.ended
 
+    def _starts(self) -> bool:
+        """Whether whoever asks is the one to bring the response to its end: only the first is."""
+        with self._changed:
+            first, self._started = not self._started, True
+        return first
+
     def _tell(self, events: list[bytes]) -> None:
         with self._changed:
             self._events += events
@@ -102,19 +114,22 @@ class LiveResponse:
 
 
 class Background:
-    """Owns the threads that generate, until :meth:`close`."""
+    """Owns the threads that generate, until :meth:`close`. They are daemons: a process ends without waiting for all."""
 
     def __init__(self, at_a_time: int) -> None:
         """``at_a_time``: how many responses are generated together."""
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="background-response")
+        self._at_a_time = at_a_time
+        self._threads: list[threading.Thread] = []
+        self._waiting: SimpleQueue[LiveResponse] = SimpleQueue()
         self._live: OrderedDict[str, LiveResponse] = OrderedDict()
+        self._closing = False
 
     def require_room(self) -> None:
         """Raise Unavailable (``overloaded``) while too many responses wait."""
-        with self._lock:
-            waiting = sum(not live.ended for live in self._live.values())
-        if waiting >= MOST_WAITING:
+        if self._closing:
+            raise _shutting_down()
+        if len(self._open_ones()) >= MOST_WAITING:
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
     def add(self, live: LiveResponse) -> None:
@@ -123,12 +138,33 @@ class Background:
         with self._lock:
             self._live[live.response["id"]] = live
             self._forget_ended()
-        self._pool.submit(live.generate)
+            if not self._closing:
+                self._waiting.put(live)
+                self._have_a_thread()
+                return
+        live.stop("shutdown", _shutting_down())
+
+    def _have_a_thread(self) -> None:
+        if len(self._threads) < self._at_a_time:
+            name = f"background-response-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._generate, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def _generate(self) -> None:
+        while True:
+            try:
+                self._waiting.get().generate()
+            except Exception:
+                log.exception("a response in the background could not be brought to its end")
 
     def _forget_ended(self) -> None:
         ended = [name for name, live in self._live.items() if live.ended]
         for name in ended[:-FOLLOWED_AFTER_END]:
             del self._live[name]
+
+    def _open_ones(self) -> list[LiveResponse]:
+        with self._lock:
+            return [live for live in self._live.values() if not live.ended]
 
     def find(self, owner: str, response_id: str) -> LiveResponse | None:
         """An owner's response that is being generated, or has been of late."""
@@ -140,14 +176,34 @@ class Background:
         with self._lock:
             self._live.pop(response_id, None)
 
-    def close(self, seconds: float = 5.0) -> None:
-        """End what is still to be generated: it is recorded as failed."""
+    def forget_session(self, owner: str, session_id: str) -> None:
+        """A conversation was deleted, or changed; what of it is still being generated stays."""
         with self._lock:
-            open_ones = [live for live in self._live.values() if not live.ended]
-        error = Unavailable("The server is shutting down.", code="overloaded", retry_after=5)
+            gone = [
+                name
+                for name, live in self._live.items()
+                if live.ended and (live.owner, live.response["session_id"]) == (owner, session_id)
+            ]
+            for name in gone:
+                del self._live[name]
+
+    def close_queue(self) -> None:
+        """Take no more responses; those whose generation has not begun end now, and are recorded as failed."""
+        with self._lock:
+            self._closing = True
+        for live in self._open_ones():
+            live.stop_waiting(_shutting_down())
+
+    def close(self, seconds: float = 5.0) -> None:
+        """End what is being generated, too."""
+        self.close_queue()
+        open_ones = self._open_ones()
         for live in open_ones:
-            live.stop("shutdown", error)
+            live.stop("shutdown", _shutting_down())
         deadline = time.monotonic() + seconds
         for live in open_ones:
             live.wait(max(0.0, deadline - time.monotonic()))
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("The server is shutting down.", code="overloaded", retry_after=5)

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.history import History
 from mistral_api.conversations.reading import find_conversation
-from mistral_api.conversations.references import resolve_references
 from mistral_api.conversations.resuming import is_system
 from mistral_api.database_errors import database_needed
 from mistral_api.generation.prompts import Prompts
@@ -63,8 +62,7 @@ class Contexts:
         """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
         if not any(item_type(item) == "item_reference" for item in items):
             return items
-        with database_needed(), Session(self._engine) as session:
-            return resolve_references(session, owner, items, "input")
+        return self._history.with_references(owner, items, "input")
 
     def fitted(self, ready: Prepared, call: Call) -> list[Message]:
         """What the model gets; with ``truncation: auto`` the oldest turns are left out that do not fit.

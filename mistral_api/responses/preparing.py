@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from mistral_api.conversations.resuming import without_open_calls
 from mistral_api.errors import InvalidRequest
 from mistral_api.identifiers import new_id
 from mistral_api.items.incoming import messages_of
@@ -36,18 +37,22 @@ class Prepared:
 
     @property
     def messages(self) -> list[Message]:
-        """All that the model is to read. Instructions hold for this response alone."""
+        """All that the model is to read. Instructions hold for this response alone, open calls for none."""
         instructions = self.request.get("instructions")
         leading = [{"role": "system", "content": instructions}] if instructions else []
-        return [*leading, *self.context.messages, *self.input]
+        return [*leading, *without_open_calls(self.context.messages, self.input), *self.input]
 
     def payload(self, messages: list[Message]) -> dict[str, Any]:
         """The chat completion that answers it."""
         return chat_payload(self.request, messages)
 
     def storing(self) -> dict[str, Any]:
-        """What is journaled of it. A conversation that others add to takes nothing that was not answered."""
-        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation}
+        """What is journaled of it. A conversation that others add to takes nothing that was not answered.
+
+        A session that is not there yet does: without it the response could not be found again.
+        """
+        there = "conversation" in self.request or self.context.continues is not None
+        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation and there}
 
     @property
     def in_conversation(self) -> bool:

@@ -119,7 +119,7 @@ class Run:
         prepared, record = self._prepared, self._exchange.record
         answer = ending.transcript.choices.get(0) if record.answers else None
         kept = KeptResponse(
-            record.owner, prepared.context.session_id, self.response, prepared.input_ids, prepared.input,
+            record.owner, prepared.context.session_id, self.response, prepared.input_ids, record.messages or [],
             prepared.answer_id if answer else None, answer.answer if answer else None,
             chained=not prepared.in_conversation,
         )  # fmt: skip

@@ -144,8 +144,17 @@ class Responder:
             self._background.forget(response_id)
         return self._store.delete(owner, response_id)
 
+    def forget_session(self, owner: str, session_id: str) -> None:
+        """Have what is in memory of a conversation go: it was changed or deleted."""
+        self._background.forget_session(owner, session_id)
+        self._store.recent.forget_session(owner, session_id)
+
+    def close_queue(self) -> None:
+        """Responses in the background that have not begun never will: each is recorded as failed."""
+        self._background.close_queue()
+
     def close(self) -> None:
-        """End what is still to be generated."""
+        """End what is still being generated in the background."""
         self._background.close()
 
 

@@ -80,9 +80,13 @@ class Stack:
         """Streams first, then the record, then the model server, then the database."""
         self._manager.stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
-        if self._web is not None:
+        if self._web is not None and self._app is not None:
+            responder = services_of(self._app).responder
             self._web.stop_accepting()
+            responder.close_queue()
             self._let_requests_finish()
+            # Who follows a response in the background sees its end before the connection closes.
+            responder.close()
             self._web.close()
         self._report_last_requests()
         if self._supervisor is not None:

@@ -16,7 +16,8 @@ _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)
 
 def find_completion(session: Session, owner: str, completion_id: str, param: str = "completion_id") -> StoredCompletion:
     """An owner's stored completion. Raises NotFound, also for one that belongs to somebody else."""
-    found = session.get(StoredCompletion, (owner, completion_id))
+    # PostgreSQL knows no NUL character, and cannot be asked for one.
+    found = session.get(StoredCompletion, (owner, completion_id)) if "\0" not in completion_id else None
     if found is None:
         raise NotFound(f"Chat completion with id '{completion_id[:100]}' not found.", param=param)
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from mistral_api.conversations.history import recalled
+from mistral_api.exchange import without_nul
 from mistral_api.stored.responses import Context
 
 # So many bytes of JSON are kept; the objects they are read from take a few times as much.
@@ -18,7 +20,7 @@ MOST_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class KeptResponse:
-    """A response that has ended, with what it was asked and what it answered, in chat form.
+    """A response that has ended, with what was recorded of its input and its answer, in chat form.
 
     ``chained``: what it builds on is its previous response alone, not a conversation that others add to.
     """
@@ -57,7 +59,11 @@ class RecentResponses:
 
     def add(self, kept: KeptResponse) -> None:
         """Keep a response; the oldest go where there is no room for all."""
-        size = len(orjson.dumps([kept.body, kept.input, kept.answer]))
+        written = orjson.dumps([kept.body, kept.input, kept.answer])
+        size = len(written)
+        if rb"\u0000" in written:
+            body, asked, answer = without_nul([kept.body, kept.input, kept.answer])
+            kept = replace(kept, body=body, input=asked, answer=answer)
         with self._lock:
             self._kept[kept.id] = kept, size
             self._bytes += size
@@ -99,5 +105,6 @@ class RecentResponses:
 
 
 def _said(turn: KeptResponse) -> list[dict[str, Any]]:
+    """A turn as PostgreSQL has it, to the byte: the model server has read the beginning of the prompt already."""
     answer = [] if turn.answer is None else [{"role": "assistant"} | turn.answer]
-    return [*turn.input, *answer]
+    return [recalled(message) for message in [*turn.input, *answer]]

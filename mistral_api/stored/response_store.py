@@ -48,6 +48,7 @@ class ResponseStore:
         Raises InvalidRequest (``previous_response_not_found``), and Unavailable where the database must be asked.
         """
         found = self.recent.context(owner, response_id)
+        context: Context | None
         if found is None:
             context = self._once_recorded(lambda session: read_context(session, owner, response_id))
         elif found.before is None:
@@ -56,9 +57,10 @@ class ResponseStore:
             context = self._lengthened(owner, found.context, found.before)
         return _continuable(context, response_id)
 
-    def _lengthened(self, owner: str, context: Context, before: str) -> Context | None:
+    def _lengthened(self, owner: str, context: Context, before: str) -> Context:
+        """The context with what came before; its conversation may have been deleted while it went on."""
         earlier = self._once_recorded(lambda session: read_context(session, owner, before, deleted=True))
-        return None if earlier is None else replace(context, messages=[*earlier.messages, *context.messages])
+        return context if earlier is None else replace(context, messages=[*earlier.messages, *context.messages])
 
     def find(self, owner: str, response_id: str) -> dict[str, Any]:
         """The Response object. Raises NotFound and Unavailable."""

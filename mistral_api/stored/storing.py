@@ -91,7 +91,8 @@ def _response_row(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def belongs_to_conversation(exchange: Exchange) -> bool:
-    """Whether the messages of an exchange are appended to its conversation."""
-    if not exchange.session_id or not exchange.messages:
+    """Whether the messages of an exchange are appended to its conversation; an answer may be all that is new."""
+    if not exchange.session_id or exchange.messages is None:
         return False
-    return bool(exchange.answers) or not (exchange.storing or {}).get("only_answered")
+    only_answered = not exchange.messages or (exchange.storing or {}).get("only_answered")
+    return bool(exchange.answers) or not only_answered

@@ -67,6 +67,17 @@ def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Serv
         client.responses.cancel(made.id)
 
 
+def test_it_goes_with_its_conversation(client: OpenAI, http: requests.Session, server: Server, model: str) -> None:
+    queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
+    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    session_id = (done.model_extra or {})["session_id"]
+    assert http.delete(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 200
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(queued.id)
+    events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true", timeout=10)
+    assert events.status_code == 404
+
+
 def _status(http: requests.Session, api: Server, response_id: str) -> str:
     found = http.get(f"{api.url}/v1/responses/{response_id}", timeout=10)
     return str(found.json()["status"]) if found.status_code == 200 else str(found.status_code)
@@ -92,19 +103,13 @@ def test_it_has_failed_where_its_process_ended(
     with another_database(server, f"background_{how.name.lower()}") as url:
         settings = {"DATABASE_URL": url, "MODEL_SERVER_PORT": str(server.model_port)}
         with api_alone(data_dir, **settings) as api:
-            done = http.post(
-                f"{api.url}/v1/responses", json={"input": "Hi.", "max_output_tokens": 16}, timeout=60
-            ).json()
+            done = _respond(http, api).json()
             response_id = _start_endless(http, api)
             os.kill(api.process.pid, how)
             api.process.wait(timeout=20)
         with api_alone(data_dir, **settings) as api:
             wait_for(lambda: _status(http, api, response_id) == "failed", "the failed response")
             assert http.get(f"{api.url}/v1/responses/{done['id']}", timeout=10).json() == done
-            more = {"input": "Go on.", "previous_response_id": done["id"], "max_output_tokens": 16}
-            assert http.post(f"{api.url}/v1/responses", json=more, timeout=60).status_code == 200
-            refused = http.post(
-                f"{api.url}/v1/responses", json=more | {"previous_response_id": response_id}, timeout=60
-            )
-            assert refused.status_code == 400
+            assert _respond(http, api, previous_response_id=done["id"]).status_code == 200
+            assert _respond(http, api, previous_response_id=response_id).status_code == 400
     wait_for(lambda: server.slots_busy() == 0, "idle slots")

@@ -59,6 +59,20 @@ def test_an_exchange_follows_the_message_it_continues_also_when_others_came_sinc
 
 
 @together
+@pytest.mark.parametrize("named", [True, False], ids=["continued", "where the conversation is"])
+def test_an_answer_to_nothing_new_is_stored(engine: Engine, together: bool, named: bool) -> None:
+    first = _turn("a")
+    fields: dict[str, Any] = {"messages": [], "message_ids": [], "answer_id": new_id()}
+    if named:
+        fields["continues"] = first.answer_id
+    more = an_exchange(answers=answered("more"), **fields)
+    failed = an_exchange(answer_status="failed", **fields)
+    _deliver(engine, [first, more, failed], together)
+    assert [text for _, text in _branch(engine)] == ["a", "re a", "more"]
+    assert _branch(engine)[-1][0] == more.answer_id
+
+
+@together
 def test_what_is_said_again_after_a_continued_message_is_said_twice(engine: Engine, together: bool) -> None:
     first = an_exchange(messages=said("a"), answers=answered("re"), answer_id=new_id())
     again = an_exchange(messages=said("a"), answers=answered("re"), continues=first.answer_id)

@@ -203,3 +203,14 @@ def test_bad_requests_are_refused_by_name(
     assert answer.status_code == status, answer.text
     assert_error_shape(answer.json(), code=code, param=param)
     assert len(client.conversations.items.list(made.id).data) == 1
+
+
+def test_an_item_can_be_named_as_soon_as_it_was_answered(client: OpenAI) -> None:
+    short: dict[str, Any] = {"model": client.models.list().data[0].id, "temperature": 0, "max_output_tokens": 16}
+    made = client.responses.create(input="Hi.", **short)
+    reference: Any = {"type": "item_reference", "id": made.output[0].id}
+    named = client.responses.create(input=[reference, {"role": "user", "content": "Why?"}], **short)
+    assert len(client.responses.input_items.list(named.id).data) == 2
+    reference["id"] = named.output[0].id
+    conversation = client.conversations.create(items=[reference])
+    assert len(client.conversations.items.list(conversation.id).data) == 1

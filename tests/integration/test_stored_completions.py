@@ -164,3 +164,12 @@ def test_a_wrong_change_is_told(http: requests.Session, server: Server, body: An
     answer = http.post(f"{server.url}/v1/chat/completions/chatcmpl-x", json=body, timeout=10)
     assert answer.status_code == 400
     assert_error_shape(answer.json())
+
+
+@pytest.mark.parametrize("completion_id", ["chatcmpl-none", "%00", "x" * 300])
+def test_an_unknown_completion_is_not_found(http: requests.Session, server: Server, completion_id: str) -> None:
+    url = f"{server.url}/v1/chat/completions/{completion_id}"
+    for method, address in (("GET", url), ("POST", url), ("DELETE", url), ("GET", f"{url}/messages")):
+        answer = http.request(method, address, json={"metadata": {}}, timeout=10)
+        assert answer.status_code == 404
+        assert_error_shape(answer.json(), code="not_found", param="completion_id")

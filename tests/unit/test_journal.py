@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from mistral_api.exchange import Exchange
+from mistral_api.exchange import UNKNOWN_OUTCOME, Exchange
 from mistral_api.identifiers import new_id
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.journal_file import NAME, prepare
+from mistral_api.stored.storing import belongs_to_conversation
 from tests.exchanges import an_exchange, answered, said
 
 MANY = 1 << 30
@@ -195,3 +196,24 @@ def test_exchanges_know_themselves_in_both_parts() -> None:
     kept: dict[str, Any] = {"storing": {"id": "resp_1"}, "stored": {"id": "resp_1", "status": "completed"}}
     exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True, **ids, **kept)
     assert Exchange.from_parts(exchange.opening(), exchange.outcome()) == exchange
+
+
+def test_what_the_version_before_has_journaled_is_read() -> None:
+    # As 0fed00d wrote it: no word of what an exchange continues, and is stored as.
+    opening = (
+        b'{"id":"00000000-0000-0000-0000-000000000007","created_at":"2026-01-02T00:00:00+00:00",'
+        b'"endpoint":"/v1/chat/completions","owner":"local","client_address":null,"client_request_id":null,'
+        b'"session_id":"old","stream":false,"messages":[{"role":"user","content":"Still here?"}],"model":"m"}'
+    )
+    outcome = (
+        b'{"model":"m","status":200,"error_code":null,"prompt_tokens":3,"cached_tokens":null,"completion_tokens":null,'
+        b'"latency_ms":0.0,"time_to_first_token_ms":null,"tokens_per_second":null,"finish_reason":null,'
+        b'"answers":[{"content":"Yes."}],"answer_status":"complete"}'
+    )
+    ended, killed = Exchange.from_parts(opening, outcome), Exchange.from_parts(opening, UNKNOWN_OUTCOME)
+    assert (ended.messages, ended.answers) == (said("Still here?"), answered("Yes."))
+    assert (killed.status, killed.answers, killed.answer_status) == (500, None, "interrupted")
+    for exchange in (ended, killed):
+        assert belongs_to_conversation(exchange)
+        new = (exchange.continues, exchange.message_ids, exchange.answer_id, exchange.storing, exchange.stored)
+        assert new == (None,) * 5

@@ -84,6 +84,20 @@ def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: M
         assert (found.new, found.continues) == (new, HEAD)
 
 
+def test_a_call_is_kept_for_its_result_wherever_that_stands() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
+    branch = _branch([*_messages("u1"), call])
+    found = resumed(branch, [*_messages("u2"), result], [*_messages("u2"), result])
+    assert found.stored == [*_messages("u1"), call]
+
+
+def test_the_last_stored_message_stays_where_nothing_follows_it() -> None:
+    system: Messages = [{"role": "system", "content": "Be brief."}]
+    found = resumed(_branch(_messages("u1 a1")), system, system)
+    assert [*found.leading, *found.stored, *found.said] == [*system, *_messages("u1 a1")]
+
+
 def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
     def image(url: str) -> Messages:
         return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]

@@ -1,0 +1,125 @@
+"""What a response is continued from: the same from memory as from PostgreSQL, whatever was said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from mistral_api.conversations.changing import delete_conversation
+from mistral_api.generation.asked import Asked
+from mistral_api.generation.outcome import OpenExchange
+from mistral_api.identifiers import new_id
+from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.responses.preparing import items_given, prepared
+from mistral_api.responses.running import Run
+from mistral_api.security.access import Caller
+from mistral_api.stored.response_store import ResponseStore
+from mistral_api.stored.responses import Context
+from tests.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
+
+Deltas = list[dict[str, Any]]
+Meanwhile = Callable[[], None]
+LARGE = "data:image/png;base64," + "x" * 200
+
+
+def _nothing() -> None:
+    """Happens most of the time."""
+
+
+class Answer:
+    """A stream of the model server's, with these chunks."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+
+    def wait_for_first(self) -> None:
+        """They are all there."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in self._chunks)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class Chain:
+    """Responses of one process, each continuing the one before, and what another process would continue them from."""
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+        self.engine, self._recorder = engine, recorder
+        self.store, self._other = ResponseStore(engine, recorder), ResponseStore(engine, recorder)
+        self.last: str | None = None
+
+    def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _nothing) -> None:
+        """Answer an input; ``meanwhile`` happens while the response is generated."""
+        before = {"previous_response_id": self.last} if self.last else {}
+        context = self.store.context("local", self.last) if self.last else Context("sess_1")
+        request = before | ({} if given is None else {"input": given})
+        ready = prepared(request, items_given(request), context, "m")
+        asked = Asked(Caller("local", None, local=True), new_id(), None, {})
+        exchange = OpenExchange(self._recorder, None, "/v1/responses", asked)
+        run = Run(ready, exchange, lambda: Answer(stream(deltas, finish)))  # type: ignore[arg-type, return-value]
+        run.begin(ready.payload(ready.messages), self.store.recent)
+        meanwhile()
+        assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
+        self.last = str(run.response["id"])
+
+    def contexts(self) -> tuple[Context, Context]:
+        """What the last response is continued from: here, and where nothing is in memory."""
+        assert self.last is not None
+        return self.store.context("local", self.last), self._other.context("local", self.last)
+
+
+@pytest.fixture
+def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
+    """An empty one; attachments of more than 100 bytes are not kept."""
+    recorder = Recorder(tmp_path, engine, Policy(attachment_bytes=100))
+    recorder.start()
+    yield Chain(engine, recorder)
+    recorder.close()
+
+
+def _user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "message", "role": "user", "content": list(parts)}]
+
+
+def test_memory_and_postgresql_have_the_same_to_the_byte(chain: Chain) -> None:
+    results = [{"type": "function_call_output", "call_id": f"call_{n}", "output": "rain"} for n in range(2)]
+    turns: list[tuple[Any, Deltas, str]] = [
+        ("A NUL: \0.", TALKING, "stop"),
+        ("Weather?", THINKING + TALKING + CALLING, "tool_calls"),
+        (results, TALKING, "stop"),
+        (_user({"type": "input_text", "text": "This?"}, {"type": "input_image", "image_url": LARGE}), TALKING, "stop"),
+        (None, TALKING, "length"),
+        ("", [], "stop"),
+        ("Weather?", CALLING[:2], "length"),
+    ]
+    for given, deltas, finish in turns:
+        chain.respond(given, deltas, finish)
+        here, elsewhere = chain.contexts()
+        assert here == elsewhere
+        assert orjson.dumps(here.messages, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+            elsewhere.messages, option=orjson.OPT_SORT_KEYS
+        )
+    assert "omitted" not in str(here.messages)
+    assert len(here.messages) == 14
+
+
+def test_a_response_whose_conversation_is_deleted_meanwhile_is_continued_without_it(chain: Chain) -> None:
+    def delete() -> None:
+        with Session(chain.engine) as session:
+            delete_conversation(session, "local", "sess_1")
+        chain.store.recent.forget_session("local", "sess_1")
+
+    chain.respond("one", TALKING)
+    chain.contexts()
+    chain.respond("two", TALKING, meanwhile=delete)
+    here, elsewhere = chain.contexts()
+    assert here == elsewhere
+    assert [message["content"] for message in here.messages] == ["two", "Hello, wörld!"]

@@ -1,0 +1,34 @@
+"""What the model is to read for a response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mistral_api.identifiers import new_id
+from mistral_api.responses.preparing import items_given, prepared
+from mistral_api.stored.responses import Context
+
+ASKED = {"role": "user", "content": "Weather?"}
+HALF = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city'}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("And now?", [ASKED, {"role": "user", "content": "And now?"}]),
+        ([], [ASKED]),
+        ([{"type": "function_call_output", "call_id": "call_1", "output": "rain"}], [ASKED, HALF, RESULT]),
+    ],
+    ids=["left open", "nothing new", "answered"],
+)
+def test_a_call_that_was_left_open_is_not_read_again(given: Any, read: list[dict[str, Any]]) -> None:
+    request = {"input": given, "instructions": "Be brief."}
+    ready = prepared(request, items_given(request), Context("sess_1", new_id(), [ASKED, HALF], "incomplete"), "m")
+    assert ready.messages == [{"role": "system", "content": "Be brief."}, *read]
