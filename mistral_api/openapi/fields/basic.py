@@ -112,7 +112,6 @@ fixed(conversations.KeptMetadata, _metadata(_WITHOUT_NUL))
 fixed(conversations.Title, text(1, conversations.LONGEST_TITLE, _WITHOUT_NUL))
 
 fixed(chat.TextModality, array(only("text"), 1))
-fixed(chat.Deprecated, {"enum": [[], "none", "auto"], "deprecated": True})
 
 _TOKENS = array(TOKEN, 1)
 fixed(
@@ -120,8 +119,8 @@ fixed(
     either(TEXT, _TOKENS, array(TEXT, 1, completions.MOST_PROMPTS), array(_TOKENS, 1, completions.MOST_PROMPTS)),
 )
 fixed(completions.Suffix, only(""))
-fixed(completions.UseHistory, only(False))
-fixed(completions.Truncation, only("disabled"))
+fixed(sampling.UseHistory, only(False))
+fixed(sampling.Truncation, only("disabled"))
 fixed(
     embeddings.Input,
     either(FILLED, _TOKENS, array(FILLED, 1, embeddings.MOST_INPUTS), array(_TOKENS, 1, embeddings.MOST_INPUTS)),

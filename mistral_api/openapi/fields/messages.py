@@ -18,17 +18,16 @@ _CONTENTS: dict[str, Shape] = {
 }
 _PARTS = either(*(record({"type": only(kind), kind: content}) for kind, content in _CONTENTS.items()))
 _CONTENT = either(TEXT, array(_PARTS, 1))
-_CALLS = array(
-    record({"type": only("function"), "function": record({"name": TEXT, "arguments": TEXT})}, {"id": nullable(TEXT)})
-)
+_CALL = record({"name": TEXT, "arguments": TEXT})
+_CALLS = array(record({"type": only("function"), "function": _CALL}, {"id": nullable(TEXT)}))
 _TEXTS = {name: nullable(TEXT) for name in ("name", "refusal", "reasoning_content", "tool_call_id")}
-_OPTIONAL = _TEXTS | {"tool_calls": nullable(_CALLS)}
-# An assistant may have said nothing but these. The deprecated function_call is anything that is not empty.
+_OPTIONAL = _TEXTS | {"tool_calls": nullable(_CALLS), "function_call": nullable(_CALL)}
+# An assistant may have said nothing but these.
 _INSTEAD: dict[str, Shape] = {
     "tool_calls": _CALLS | {"minItems": 1},
     "refusal": FILLED,
     "reasoning_content": FILLED,
-    "function_call": {"not": {"enum": [None, False, 0, "", [], {}]}},
+    "function_call": _CALL,
 }
 
 _SPOKEN = record(

@@ -30,6 +30,10 @@ FUNCTION_EXTRAS: dict[str, Shape] = {
 _TOOL = record({"type": only("function"), "function": record({"name": FUNCTION_NAME}, FUNCTION_EXTRAS)})
 fixed(tools.Tools, array(_TOOL, 0, tools.MOST_TOOLS))
 
+_DEPRECATED: Shape = {"deprecated": True}
+fixed(tools.Functions, array(record({"name": FUNCTION_NAME}, FUNCTION_EXTRAS), 0, tools.MOST_TOOLS) | _DEPRECATED)
+fixed(tools.FunctionCall, either(words("none", "auto"), record({"name": FUNCTION_NAME})) | _DEPRECATED)
+
 _NAMED = record({"type": only("function"), "function": record({"name": FUNCTION_NAME})})
 _ALLOWED = record({"mode": words("auto", "required"), "tools": array(_NAMED, 1, tools.MOST_TOOLS)})
 fixed(
