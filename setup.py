@@ -40,7 +40,15 @@ setup(
         "pywin32>=311,<400; sys_platform == 'win32'",
     ],
     extras_require={
-        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "openai>=2.54,<4"],
+        "test": [
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "openai>=2.54,<4",
+            "openapi-spec-validator>=0.8,<1",
+            "schemathesis>=4.30,<5",
+            "jsonschema-rs>=0.50",  # schemathesis says which
+            "selenium>=4.40,<5",
+        ],
         "lint": [
             "ruff>=0.12,<1",
             "mypy>=1.16,<3",
