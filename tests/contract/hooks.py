@@ -68,8 +68,7 @@ def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[s
         return
     if case.path.startswith("/v1/responses"):
         _one_past(case.body)
-    if isinstance(case.body.get("store", True), bool) and case.method == "POST":
-        # Schemathesis reads back what was made.
-        case.body["store"] = True
     if case.path in _NAMES:
         _make_small(case.body, _NAMES[case.path])
+        if isinstance(case.body.get("store", True), bool):
+            case.body["store"] = True  # what was made is read back

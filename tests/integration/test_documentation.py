@@ -1,0 +1,64 @@
+"""``/openapi.json`` and ``/docs`` as they are served."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from tests.running import Server
+from tests.shapes import assert_error_shape
+
+
+def test_the_description_is_sent_once_and_then_only_confirmed(server: Server, http: requests.Session) -> None:
+    first = http.get(f"{server.url}/openapi.json", timeout=10)
+    assert first.json()["openapi"].startswith("3.1.")
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = http.get(f"{server.url}/openapi.json", headers={"If-None-Match": first.headers["ETag"]}, timeout=10)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_page_lets_nothing_in_from_elsewhere(server: Server, http: requests.Session) -> None:
+    page = http.get(f"{server.url}/docs", timeout=10)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
+    assert "://" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("start.js", "text/javascript; charset=utf-8"),
+        ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+        ("swagger-ui.css", "text/css; charset=utf-8"),
+        ("favicon-32x32.png", "image/png"),
+    ],
+)
+def test_the_parts_of_the_page_have_their_types_and_are_kept_for_a_day(
+    server: Server, http: requests.Session, name: str, kind: str
+) -> None:
+    part = http.get(f"{server.url}/docs/{name}", timeout=10)
+    assert (part.status_code, part.headers["Content-Type"]) == (200, kind)
+    assert "max-age=86400" in part.headers["Cache-Control"]
+    again = http.get(f"{server.url}/docs/{name}", headers={"If-None-Match": part.headers["ETag"]}, timeout=10)
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize("name", ["index.html", "swagger-ui.js", "..%2fdocument.py"])
+def test_nothing_else_is_served(server: Server, http: requests.Session, name: str) -> None:
+    answer = http.get(f"{server.url}/docs/{name}", timeout=10)
+    assert answer.status_code == 404
+    assert_error_shape(answer.json())
+
+
+def test_numbers_beyond_64_bits_in_a_conversation_do_not_fail_what_comes_after(
+    server: Server, http: requests.Session, session_id: str
+) -> None:
+    said = {"role": "user", "content": "Hi", "weight": 1e30}
+    body = {"messages": [said], "max_tokens": 1, "session_id": session_id}
+    assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+    shown = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10)
+    assert (shown.status_code, shown.json()["messages"][0]["weight"]) == (200, 1e30)
+
+    again = {"input": "And?", "conversation": session_id, "max_output_tokens": 16}
+    assert http.post(f"{server.url}/v1/responses", json=again, timeout=60).status_code == 200

@@ -1,0 +1,37 @@
+"""Who may read the description: whoever may use the API."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from flask import Flask
+
+from mistral_api.blueprints import documentation
+from mistral_api.errors import register_error_handlers
+from mistral_api.services import install
+from mistral_api.settings import Settings
+from tests.shapes import assert_error_shape
+
+
+def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
+    app = Flask("mistral_api", static_folder=None)
+    register_error_handlers(app)
+    app.register_blueprint(documentation.blueprint)
+    install(app, cast(Any, SimpleNamespace(settings=settings)))  # the guard asks for no more
+    with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:
+        return answer.status_code, answer.get_json(silent=True)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/start.js"])
+def test_a_stranger_is_refused_as_everywhere(path: str) -> None:
+    status, body = _status(path, "192.168.1.7", Settings())
+    assert status == 401
+    assert_error_shape(body, code="invalid_api_key")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/start.js"])
+def test_this_machine_and_where_anybody_may_everybody_reads_it(path: str) -> None:
+    assert _status(path, "127.0.0.1", Settings())[0] == 200
+    assert _status(path, "192.168.1.7", Settings(allow_anonymous=True))[0] == 200
