@@ -44,18 +44,15 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "openai>=2.54,<4",
-<<<<<<< HEAD
             "anthropic>=2.13,<3",
             "langchain-openai>=1.1,<2",
             "langchain-tests>=1.1.9,<2",  # brings pytest-asyncio
             "openai-agents>=0.24,<1",
             "gguf>=0.17,<1",  # writes a reranker in miniature
-=======
             "openapi-spec-validator>=0.8,<1",
             "schemathesis>=4.30,<5",
             "jsonschema-rs>=0.50",  # schemathesis says which
             "selenium>=4.40,<5",
->>>>>>> i5-openapi
         ],
         "lint": [
             "ruff>=0.12,<1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from mistral_api.embedded.demo_model import demo_model_path
-from tests.running import Server, data_folder, running_server
+from tests.running import Server, data_folder, running_server, wait_for
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
 # Any tokens of the demo model will do: it is the way there that is tested.
@@ -57,3 +58,13 @@ def test_a_gap_is_filled_and_recorded(server: Server) -> None:
     user, model = requests.get(f"{server.url}/v1/conversations/gap", timeout=10).json()["messages"]
     assert [part["text"] for part in user["content"]] == [GAP["input_prefix"], GAP["input_suffix"]]
     assert model["content"] == answer["content"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_the_slot(server: Server, stream: bool) -> None:
+    content = orjson.dumps(GAP | {"n_predict": 1000, "ignore_eos": True, "stream": stream})
+    with socket.create_connection(("127.0.0.1", server.api_port), timeout=30) as connection:
+        head = f"POST /infill HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    wait_for(lambda: server.slots_busy() == 0, "a freed slot", 4)
