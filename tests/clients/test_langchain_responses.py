@@ -16,3 +16,4 @@ class TestResponses(OverTheStack):
     """The same client, one switch away."""
 
     api: ClassVar[dict[str, Any]] = {"use_responses_api": True}
+    least_tokens = 16  # OpenAI takes no fewer here

@@ -11,16 +11,18 @@ import pytest
 
 from tests.running import Server, wait_for
 
-# The prompt takes seconds to read on a CPU: the client leaves before the first token.
-LONG = "word " * 1800
+# Takes a while to read on a CPU: the client leaves before the first token.
+LONG = "word " * 1000
+# Takes ten seconds and more to write.
+TOKENS = 1000
 BODIES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "/v1/responses": lambda said, most: {"input": said, "max_output_tokens": most},
     "/v1/messages": lambda said, most: {"messages": [{"role": "user", "content": said}], "max_tokens": most},
     "/v1/completions": lambda said, most: {"prompt": said, "max_tokens": most},
     "/completion": lambda said, most: {"prompt": said, "n_predict": most},
 }
-# Far less than reading or writing would take if it went on.
-SECONDS = 2.5
+# Far less than the answer would take if it went on, and time enough for a busy processor to read a batch to its end.
+SECONDS = 4.0
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def _send(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/completions"])
 def test_before_the_first_token(server: Server, path: str, stream: bool) -> None:
-    with _send(server, path, BODIES[path](LONG, 50) | {"stream": stream}):
+    with _send(server, path, BODIES[path](LONG, TOKENS) | {"stream": stream, "ignore_eos": True}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
@@ -50,8 +52,7 @@ def test_before_the_first_token(server: Server, path: str, stream: bool) -> None
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", BODIES)
 def test_while_the_answer_is_written(server: Server, path: str, stream: bool) -> None:
-    # It would take fifteen seconds and more.
-    with _send(server, path, BODIES[path]("Count.", 1500) | {"stream": stream, "ignore_eos": True}) as connection:
+    with _send(server, path, BODIES[path]("Count.", TOKENS) | {"stream": stream, "ignore_eos": True}) as connection:
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
         if stream:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -59,7 +60,7 @@ def test_while_the_answer_is_written(server: Server, path: str, stream: bool) ->
 
 
 def test_of_several_clients_that_leave_together(server: Server) -> None:
-    body = BODIES["/v1/responses"]("Count.", 1500) | {"ignore_eos": True}
+    body = BODIES["/v1/responses"]("Count.", TOKENS) | {"ignore_eos": True}
     sent = [_send(server, "/v1/responses", body | {"stream": stream}) for stream in (True, False, True, False)]
     wait_for(lambda: server.slots_busy() == 4, "busy slots")
     for connection in sent:
