@@ -20,6 +20,7 @@ from mistral_api.responses.preparing import Prepared, items_given, prepared
 from mistral_api.responses.running import Run
 from mistral_api.schemas import load
 from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
+from mistral_api.stored.response_store import Asked as Input
 from mistral_api.stored.response_store import ResponseStore
 
 # Answered as a chat completion is.
@@ -104,6 +105,12 @@ class Responder:
         live = self._background.find(owner, response_id)
         return live.response if live is not None else self._store.find(owner, response_id)
 
+    def input(self, owner: str, response_id: str) -> Input:
+        """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
+        live = self._background.find(owner, response_id)
+        asked = live.asked if live is not None else None
+        return self._store.asked(owner, response_id) if asked is None else asked
+
     def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
         """The events of a response in the background, after a sequence number. Raises NotFound and InvalidRequest."""
         live = self._background.find(owner, response_id)
@@ -148,6 +155,11 @@ class Responder:
         """Have what is in memory of a conversation go: it was changed or deleted."""
         self._background.forget_session(owner, session_id)
         self._store.recent.forget_session(owner, session_id)
+
+    def forget_before(self, moment: float) -> None:
+        """Have what was answered before, in Unix seconds, go from memory."""
+        self._background.forget_before(moment)
+        self._store.recent.forget_before(moment)
 
     def close_queue(self) -> None:
         """Responses in the background that have not begun never will: each is recorded as failed."""
