@@ -10,6 +10,7 @@ from typing import Any
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import CHAT, Endpoint
+from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.service import Generator
 from mistral_api.inference.cancellation import Call
 from mistral_api.responses.background import Background, LiveResponse
@@ -75,6 +76,7 @@ class Responder:
             payload = ready.payload(messages)
             run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
             if in_background:
+                _require_text_is_kept(exchange)
                 self._background.require_room()
             run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
             if in_background:
@@ -168,6 +170,16 @@ class Responder:
     def close(self) -> None:
         """End what is still being generated in the background."""
         self._background.close()
+
+
+def _require_text_is_kept(exchange: OpenExchange) -> None:
+    """What is generated while nobody waits is there to be fetched later."""
+    if not exchange.may_keep_text:
+        raise InvalidRequest(
+            "'background' needs stored responses, and this server keeps no text (STORE_CONTENT=false).",
+            code="not_supported",
+            param="background",
+        )
 
 
 def _whole(run: Run) -> Response:
