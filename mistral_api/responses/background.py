@@ -19,8 +19,9 @@ from mistral_api.stored.response_store import Asked
 
 log = logging.getLogger(__name__)
 
-# Waiting responses beyond this many are refused.
+# Waiting responses beyond this many are refused, and beyond so many bytes of what they have the model read.
 MOST_WAITING = 1000
+MOST_WAITING_BYTES = 256 << 20
 # The events of so many responses that have ended can still be followed, those of late while they take no more bytes.
 FOLLOWED_AFTER_END = 100
 MOST_EVENT_BYTES = 32 << 20
@@ -32,8 +33,9 @@ _PING = b": ping\n\n"
 class LiveResponse:
     """A response in the background: its events so far, for as many as want to follow them."""
 
-    def __init__(self, owner: str, run: Run, call: Call) -> None:
-        self.owner = owner
+    def __init__(self, owner: str, run: Run, call: Call, size: int) -> None:
+        """``size``: the bytes of what the model is to read."""
+        self.owner, self.size = owner, size
         # Let go of at the end: it holds all that the model has read.
         self._run: Run | None = run
         self._response = run.response
@@ -142,11 +144,12 @@ class Background:
         self._live: OrderedDict[str, LiveResponse] = OrderedDict()
         self._closing = False
 
-    def require_room(self) -> None:
-        """Raise Unavailable (``overloaded``) while too many responses wait."""
+    def require_room(self, size: int) -> None:
+        """Raise Unavailable (``overloaded``) while too much waits for one of so many bytes."""
         if self._closing:
             raise _shutting_down()
-        if len(self._open_ones()) >= MOST_WAITING:
+        waiting = [live.size for live in self._open_ones()]
+        if waiting and (len(waiting) >= MOST_WAITING or sum(waiting) + size > MOST_WAITING_BYTES):
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
     def add(self, live: LiveResponse) -> None:

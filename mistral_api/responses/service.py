@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
+
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import CHAT, Endpoint
@@ -75,12 +77,14 @@ class Responder:
             messages = self._contexts.fitted(ready, call)
             payload = ready.payload(messages)
             run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
+            size = 0
             if in_background:
                 _require_text_is_kept(exchange)
-                self._background.require_room()
+                size = len(orjson.dumps(payload))
+                self._background.require_room(size)
             run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
             if in_background:
-                return self._queued(ready, LiveResponse(asked.caller.owner, run, call))
+                return self._queued(ready, LiveResponse(asked.caller.owner, run, call, size))
             run.open()
             if ready.request.get("stream"):
                 return Responded(ready.context.session_id, EventBody(run))
