@@ -60,7 +60,7 @@ class Services:
         self.writer_engine = writer_engine(engine, settings)
         policy = Policy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
-        self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_unused_caches)
+        self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
@@ -115,7 +115,8 @@ class Services:
         except OSError as error:
             log.warning("the saved cache of a deleted conversation may come back: %s", error)
 
-    def _forget_unused_caches(self, days: int) -> None:
+    def _forget_older(self, days: int) -> None:
+        self.responder.forget_before(time.time() - days * 86_400)
         try:
             forget_unused(self.settings.data_dir, days)
         except OSError as error:

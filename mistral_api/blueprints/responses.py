@@ -62,6 +62,6 @@ def cancel(response_id: str) -> Response:
 def list_input_items(response_id: str) -> dict[str, Any]:
     """What a response was asked with, as items, the newest first unless asked otherwise."""
     query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
-    asked = services().responses.asked(caller().owner, response_id)
+    asked = services().responder.input(caller().owner, response_id)
     items = input_items([message for _, message in asked], [message_id for message_id, _ in asked])
     return item_list(*page_of(items, query))

@@ -108,6 +108,11 @@ class OpenExchange:
         self._finish = finish
 
     @property
+    def may_keep_text(self) -> bool:
+        """Whether this server keeps what is said, where the request does not forbid it."""
+        return self._recorder.kept([]) is not None
+
+    @property
     def headers(self) -> dict[str, str]:
         """What every answer to a valid request says, a failure too: the session that keeps it."""
         return {"X-Session-Id": self.record.session_id} if self.record.session_id else {}

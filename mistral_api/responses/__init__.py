@@ -1,1 +1,1 @@
-"""The Responses API between its requests and chat completions: pure functions, no database and no HTTP."""
+"""The Responses API: from its requests to chat completions and back, its state, and what runs in the background."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 from mistral_api.errors import ApiError, Unavailable
@@ -15,13 +15,16 @@ from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import encoded
 from mistral_api.responses.running import Run
+from mistral_api.stored.response_store import Asked
 
 log = logging.getLogger(__name__)
 
-# Waiting responses beyond this many are refused.
+# Waiting responses beyond this many are refused, and beyond so many bytes of what they have the model read.
 MOST_WAITING = 1000
-# The events of so many responses that have ended can still be followed.
+MOST_WAITING_BYTES = 256 << 20
+# The events of so many responses that have ended can still be followed, those of late while they take no more bytes.
 FOLLOWED_AFTER_END = 100
+MOST_EVENT_BYTES = 32 << 20
 # A comment this often shows whether whoever follows is still there (HTML standard, section 9.2.7).
 PING_SECONDS = 5.0
 _PING = b": ping\n\n"
@@ -30,34 +33,47 @@ _PING = b": ping\n\n"
 class LiveResponse:
     """A response in the background: its events so far, for as many as want to follow them."""
 
-    def __init__(self, owner: str, run: Run, call: Call) -> None:
-        self.owner = owner
-        self._run = run
+    def __init__(self, owner: str, run: Run, call: Call, size: int) -> None:
+        """``size``: the bytes of what the model is to read."""
+        self.owner, self.size = owner, size
+        # Let go of at the end: it holds all that the model has read.
+        self._run: Run | None = run
+        self._response = run.response
         self._call = call
         self._changed = threading.Condition()
         self._events: list[bytes] = []
         self._started = False
         self.ended = False
+        self.event_bytes = 0
 
     @property
     def response(self) -> Response:
         """The Response object as it is now."""
-        return self._run.response
+        run = self._run
+        return self._response if run is None else run.response
+
+    @property
+    def asked(self) -> Asked | None:
+        """The messages it was asked with, and their ids; None when it has ended and they can be asked for elsewhere."""
+        run = self._run
+        return None if run is None else run.asked
 
     def announce(self) -> None:
         """Make the response's first events."""
-        self._tell([encoded(event) for event in self._run.events.begin()])
+        if self._run is not None:
+            self._tell([encoded(event) for event in self._run.events.begin()])
 
     def generate(self) -> None:
         """Generate the response, on the thread that calls this."""
-        if not self._starts():
+        run = self._starts()
+        if run is None:
             return
         try:
-            self._tell([encoded(event) for event in self._run.events.start()])
-            for event in self._run.told():
+            self._tell([encoded(event) for event in run.events.start()])
+            for event in run.told():
                 self._tell([encoded(event)])
         finally:
-            self._end()
+            self._end(run)
 
     def cancel(self) -> None:
         """Have the response end; one that has not begun ends at once."""
@@ -70,12 +86,13 @@ class LiveResponse:
 
     def stop_waiting(self, error: ApiError) -> None:
         """End the response if its generation has not begun."""
-        if not self._starts():
+        run = self._starts()
+        if run is None:
             return
         try:
-            self._tell([encoded(event) for event in self._run.fail(error)])
+            self._tell([encoded(event) for event in run.fail(error)])
         finally:
-            self._end()
+            self._end(run)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the response has ended, at most so long."""
@@ -96,19 +113,21 @@ class LiveResponse:
             self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
             return self._events[number:], self.ended
 
-    def _starts(self) -> bool:
-        """Whether whoever asks is the one to bring the response to its end: only the first is."""
+    def _starts(self) -> Run | None:
+        """The run, for whoever is the first to ask: it is theirs to bring to its end."""
         with self._changed:
             first, self._started = not self._started, True
-        return first
+        return self._run if first else None
 
     def _tell(self, events: list[bytes]) -> None:
         with self._changed:
             self._events += events
+            self.event_bytes += sum(map(len, events))
             self._changed.notify_all()
 
-    def _end(self) -> None:
+    def _end(self, run: Run) -> None:
         with self._changed:
+            self._response, self._run = run.response, None
             self.ended = True
             self._changed.notify_all()
 
@@ -125,11 +144,12 @@ class Background:
         self._live: OrderedDict[str, LiveResponse] = OrderedDict()
         self._closing = False
 
-    def require_room(self) -> None:
-        """Raise Unavailable (``overloaded``) while too many responses wait."""
+    def require_room(self, size: int) -> None:
+        """Raise Unavailable (``overloaded``) while too much waits for one of so many bytes."""
         if self._closing:
             raise _shutting_down()
-        if len(self._open_ones()) >= MOST_WAITING:
+        waiting = [live.size for live in self._open_ones()]
+        if waiting and (len(waiting) >= MOST_WAITING or sum(waiting) + size > MOST_WAITING_BYTES):
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
     def add(self, live: LiveResponse) -> None:
@@ -158,8 +178,12 @@ class Background:
                 log.exception("a response in the background could not be brought to its end")
 
     def _forget_ended(self) -> None:
-        ended = [name for name, live in self._live.items() if live.ended]
-        for name in ended[:-FOLLOWED_AFTER_END]:
+        ended = [(name, live.event_bytes) for name, live in self._live.items() if live.ended]
+        size = sum(each for _, each in ended)
+        for number, (name, freed) in enumerate(ended):
+            if len(ended) - number <= FOLLOWED_AFTER_END and size <= MOST_EVENT_BYTES:
+                break
+            size -= freed
             del self._live[name]
 
     def _open_ones(self) -> list[LiveResponse]:
@@ -178,13 +202,15 @@ class Background:
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """A conversation was deleted, or changed; what of it is still being generated stays."""
+        self._forget(lambda live: (live.owner, live.response["session_id"]) == (owner, session_id))
+
+    def forget_before(self, moment: float) -> None:
+        """Forget what was made before, in Unix seconds."""
+        self._forget(lambda live: live.response["created_at"] < moment)
+
+    def _forget(self, concerned: Callable[[LiveResponse], bool]) -> None:
         with self._lock:
-            gone = [
-                name
-                for name, live in self._live.items()
-                if live.ended and (live.owner, live.response["session_id"]) == (owner, session_id)
-            ]
-            for name in gone:
+            for name in [name for name, live in self._live.items() if live.ended and concerned(live)]:
                 del self._live[name]
 
     def close_queue(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.outcome import Ending, OpenExchange
@@ -14,7 +15,7 @@ from mistral_api.generation.streaming import Stream
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import Event, ResponseEvents
-from mistral_api.responses.preparing import Prepared
+from mistral_api.responses.preparing import Message, Prepared
 from mistral_api.stored.recent import KeptResponse, RecentResponses
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,11 @@ class Run:
     def response(self) -> Response:
         """The Response object as it is now."""
         return self.events.response
+
+    @property
+    def asked(self) -> list[tuple[UUID, Message]]:
+        """The messages of its input, and the ids they are stored under."""
+        return list(zip(self._prepared.input_ids, self._prepared.input, strict=True))
 
     def open(self) -> None:
         """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""

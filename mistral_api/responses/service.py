@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
+
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import CHAT, Endpoint
+from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.service import Generator
 from mistral_api.inference.cancellation import Call
 from mistral_api.responses.background import Background, LiveResponse
@@ -20,6 +23,7 @@ from mistral_api.responses.preparing import Prepared, items_given, prepared
 from mistral_api.responses.running import Run
 from mistral_api.schemas import load
 from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
+from mistral_api.stored.response_store import Asked as Input
 from mistral_api.stored.response_store import ResponseStore
 
 # Answered as a chat completion is.
@@ -73,11 +77,14 @@ class Responder:
             messages = self._contexts.fitted(ready, call)
             payload = ready.payload(messages)
             run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
+            size = 0
             if in_background:
-                self._background.require_room()
+                _require_text_is_kept(exchange)
+                size = len(orjson.dumps(payload))
+                self._background.require_room(size)
             run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
             if in_background:
-                return self._queued(ready, LiveResponse(asked.caller.owner, run, call))
+                return self._queued(ready, LiveResponse(asked.caller.owner, run, call, size))
             run.open()
             if ready.request.get("stream"):
                 return Responded(ready.context.session_id, EventBody(run))
@@ -103,6 +110,12 @@ class Responder:
         """The Response object as it is now. Raises NotFound and Unavailable."""
         live = self._background.find(owner, response_id)
         return live.response if live is not None else self._store.find(owner, response_id)
+
+    def input(self, owner: str, response_id: str) -> Input:
+        """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
+        live = self._background.find(owner, response_id)
+        asked = live.asked if live is not None else None
+        return self._store.asked(owner, response_id) if asked is None else asked
 
     def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
         """The events of a response in the background, after a sequence number. Raises NotFound and InvalidRequest."""
@@ -149,6 +162,11 @@ class Responder:
         self._background.forget_session(owner, session_id)
         self._store.recent.forget_session(owner, session_id)
 
+    def forget_before(self, moment: float) -> None:
+        """Have what was answered before, in Unix seconds, go from memory."""
+        self._background.forget_before(moment)
+        self._store.recent.forget_before(moment)
+
     def close_queue(self) -> None:
         """Responses in the background that have not begun never will: each is recorded as failed."""
         self._background.close_queue()
@@ -156,6 +174,16 @@ class Responder:
     def close(self) -> None:
         """End what is still being generated in the background."""
         self._background.close()
+
+
+def _require_text_is_kept(exchange: OpenExchange) -> None:
+    """What is generated while nobody waits is there to be fetched later."""
+    if not exchange.may_keep_text:
+        raise InvalidRequest(
+            "'background' needs stored responses, and this server keeps no text (STORE_CONTENT=false).",
+            code="not_supported",
+            param="background",
+        )
 
 
 def _whole(run: Run) -> Response:

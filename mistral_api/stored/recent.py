@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -96,10 +97,15 @@ class RecentResponses:
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """A conversation was deleted, or changed: what is here of it may not be true any more."""
+        self._forget(lambda kept: (kept.owner, kept.session_id) == (owner, session_id))
+
+    def forget_before(self, moment: float) -> None:
+        """Forget what was made before, in Unix seconds: PostgreSQL may have forgotten it too."""
+        self._forget(lambda kept: kept.body["created_at"] < moment)
+
+    def _forget(self, concerned: Callable[[KeptResponse], bool]) -> None:
         with self._lock:
-            gone = [
-                name for name, (kept, _) in self._kept.items() if (kept.owner, kept.session_id) == (owner, session_id)
-            ]
+            gone = [name for name, (kept, _) in self._kept.items() if concerned(kept)]
         for response_id in gone:
             self.forget(response_id)
 

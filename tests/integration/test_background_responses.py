@@ -56,10 +56,12 @@ def test_in_the_background_it_streams_and_survives_its_client(client: OpenAI, mo
 def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Server, model: str) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **ENDLESS)
     wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+    (asked,) = client.responses.input_items.list(queued.id).data
     for _ in range(2):
         assert client.responses.cancel(queued.id).status == "cancelled"
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", 2.5)
     assert client.responses.retrieve(queued.id).status == "cancelled"
+    assert client.responses.input_items.list(queued.id).data == [asked]
     with pytest.raises(openai.BadRequestError):
         client.responses.create(model=model, input="Hi.", previous_response_id=queued.id, **SHORT)
     made = client.responses.create(model=model, input="Hi.", **SHORT)

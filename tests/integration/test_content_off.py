@@ -14,6 +14,9 @@ from tests.databases import cursor_on
 from tests.running import Server, data_folder, running_server, wait_for
 from tests.shapes import assert_error_shape
 
+# So many does :func:`_say` make.
+REQUESTS = 12
+
 
 def _files_with(folder: Path, marker: bytes) -> list[str]:
     return [str(file) for file in folder.rglob("*") if file.is_file() and marker in file.read_bytes()]
@@ -49,6 +52,9 @@ def _say(server: Server, marker: str, **fields: Any) -> None:
     for body in bodies:
         requests.post(url, json=body | fields, timeout=60)
     requests.post(f"{server.url}/v1/completions", json={"prompt": marker, "max_tokens": 2} | fields, timeout=60)
+    words = {"input": marker, "instructions": marker, "metadata": {"about": marker}, "max_output_tokens": 16}
+    for more in ({}, {"stream": True}, {"text": {"format": {"type": "text"}}, "tools": [{"type": "web", "x": marker}]}):
+        requests.post(f"{server.url}/v1/responses", json=words | more | fields, timeout=60)
     long = {"messages": [message], "max_tokens": 500, "ignore_eos": True, "stream": True}
     with requests.post(url, json=long | fields, stream=True, timeout=60) as left:
         next(left.iter_lines())
@@ -72,6 +78,12 @@ def _refuses_items(server: Server, marker: str) -> None:
         assert_error_shape(answer.json(), code="not_supported", param="items")
 
 
+def _refuses_background(server: Server, marker: str) -> None:
+    answer = requests.post(f"{server.url}/v1/responses", json={"input": marker, "background": True}, timeout=10)
+    assert answer.status_code == 400
+    assert_error_shape(answer.json(), code="not_supported", param="background")
+
+
 def test_a_server_without_content_keeps_none_anywhere() -> None:
     """Not even at the level that shows llama.cpp's own log."""
     marker = f"marker-{uuid.uuid4().hex}"
@@ -79,8 +91,9 @@ def test_a_server_without_content_keeps_none_anywhere() -> None:
         settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": "DEBUG"}
         with running_server(data_dir, **settings) as server:
             _say(server, marker)
-            _wait_until_delivered(server, 9)
+            _wait_until_delivered(server, REQUESTS)
             _refuses_items(server, marker)
+            _refuses_background(server, marker)
             url = start_embedded_postgres(data_dir).url
             assert _tables_with(url, marker) == []
             assert _files_with(data_dir.parent, marker.encode()) == []
@@ -91,7 +104,7 @@ def test_a_request_that_is_not_to_be_stored_leaves_none_anywhere(server: Server)
     marker = f"marker-{uuid.uuid4().hex}"
     before = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
     _say(server, marker, store=False)
-    _wait_until_delivered(server, before + 9)
+    _wait_until_delivered(server, before + REQUESTS)
     url = start_embedded_postgres(server.data_dir).url
     assert _tables_with(url, marker) == []
     assert _files_with(server.data_dir.parent, marker.encode()) == []
