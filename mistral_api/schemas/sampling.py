@@ -26,6 +26,7 @@ from mistral_api.schemas.fields import (
     check_text,
 )
 from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.samplers import Engines, Samplers, refuse_slow_infill
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
@@ -181,13 +182,21 @@ class GenerationRequest(Schema):
     return_progress = Boolean()
     timings_per_token = Boolean()
     post_sampling_probs = Boolean()
-    samplers = Array(0, 100)
+    samplers = Samplers()
     lora = Array(0, 1000)
+    chat_format = Engines()
+    chat_parser = Engines()
+    grammar_lazy = Engines()
+    grammar_triggers = Engines()
 
     @validates_schema
     def _only_with_stream(self, data: dict[str, Any], **_options: Any) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
+
+    @validates_schema
+    def _infill_is_quick(self, data: dict[str, Any], **_options: Any) -> None:
+        refuse_slow_infill(data)
 
     @validates_schema
     def _one_constraint(self, data: dict[str, Any], **_options: Any) -> None:
