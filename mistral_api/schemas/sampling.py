@@ -35,6 +35,9 @@ STOPS = 64
 # llama.cpp allocates four bytes for each token it is to look back at, whatever the context holds.
 LONGEST_LOOK_BACK = 2**20
 
+# For each token: with the whole vocabulary an answer of 60 tokens is 280 MB, and two gigabytes of memory.
+MOST_PROBABILITIES = 100
+
 
 def valid_session_id(text: str) -> bool:
     """1-128 letters, digits, ``.``, ``_``, ``:`` or ``-``."""
@@ -168,7 +171,7 @@ class GenerationRequest(Schema):
     dry_sequence_breakers = Array(1, 64)
     n_predict = Integer(-1, 2**31 - 1)
     n_keep = Integer(-1, 2**31 - 1)
-    n_probs = Integer(0, 2**31 - 1)
+    n_probs = Integer(0, MOST_PROBABILITIES)
     min_keep = Integer(0, 2**31 - 1)
     n_indent = Integer(0, 2**31 - 1)
     t_max_predict_ms = Integer(-1, 2**31 - 1)

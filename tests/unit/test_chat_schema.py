@@ -131,6 +131,7 @@ def test_nulls_of_known_fields_count_as_absent_and_unknown_ones_pass() -> None:
         ({"samplers": ["dry", "infill", "top_k"]}, "samplers[1]", "invalid_value", "after 'top_k'"),
         ({"samplers": ["top_k", "infill"], "top_k": 0}, "top_k", "invalid_value", "1 to 2000"),
         ({"samplers": ["top_k", "infill"], "top_k": 2001}, "top_k", "invalid_value", "1 to 2000"),
+        ({"n_probs": 101}, "n_probs", "integer_above_max_value", "<= 100"),
         ({"chat_parser": "{}"}, "chat_parser", "unsupported_value", "own use"),
         ({"chat_format": 99}, "chat_format", "unsupported_value", "own use"),
         ({"grammar_triggers": [{"type": 9, "value": "x"}]}, "grammar_triggers", "unsupported_value", "own use"),
