@@ -63,6 +63,7 @@ def test_a_bad_chat_request_is_refused(
         ({"prompt": []}, "empty_array", "prompt"),
         ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"),
         ({"prompt": [99999999]}, "invalid_value", None),
+        ({"prompt": [99999999], "echo": True}, "invalid_value", "prompt"),
         ({"prompt": "a", "suffix": "b"}, "unsupported_value", "suffix"),
         ({"prompt": "a", "use_history": True}, "not_supported", "use_history"),
         ({"prompt": "a", "truncation": "auto"}, "not_supported", "truncation"),
