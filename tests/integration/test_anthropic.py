@@ -197,7 +197,7 @@ def test_errors_are_the_packages_exceptions(server: Server, claude: Anthropic) -
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "See:"}, IMAGE]}]}, "messages[0].content[1]"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
     ],
 )  # fmt: skip
