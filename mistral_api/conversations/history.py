@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import UUID as PGUUID
 
 from mistral_api.conversations.branch import branch_upwards
 from mistral_api.database_errors import database_needed
+from mistral_api.items.parts import prompt_texts
 from mistral_api.recording.attachments import placeholders_as_text
 from mistral_api.recording.recorder import Recorder
 from mistral_api.recording.waiting import require_session_recorded
@@ -77,8 +78,15 @@ class History:
 
 def chat_message(row: Row[Any]) -> dict[str, Any]:
     """A stored message as a client would send it."""
-    message = (row.extra or {}) | {"role": row.role, "content": placeholders_as_text(row.content)}
+    message = (row.extra or {}) | {"role": row.role, "content": _sendable(placeholders_as_text(row.content))}
     if row.tool_calls:
         message["tool_calls"] = [{name: each for name, each in call.items() if each is not None}
                                  for call in row.tool_calls]  # fmt: skip
     return message
+
+
+def _sendable(content: Any) -> Any:
+    """The prompts of completions, which are no content of a chat, as parts of text."""
+    if not isinstance(content, list) or all(isinstance(part, dict) for part in content):
+        return content
+    return [{"type": "text", "text": text} for text in prompt_texts(content)]
