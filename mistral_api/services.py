@@ -75,7 +75,7 @@ class Services:
         self.prompts = Prompts(self.loaded_models, self.token_counter, settings.normalize_roles)
         chats = Chats(self.memory, self.prompts)
         self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, chats)
-        self.questions = Questions(self.model_server, self.catalogue, self.recorder)
+        self.questions = Questions(self.model_server, self.catalogue, self.recorder, self.prompts)
         self.responses = ResponseStore(engine, self.recorder)
         contexts = Contexts(engine, self.responses, self.history, self.prompts, self.token_counter)
         self.responder = Responder(self.generator, self.responses, contexts, Background(settings.parallel))

@@ -48,5 +48,8 @@ MESSAGES = Endpoint(
     dialect=Dialect(MessageStream, MessageTranscript, whole_chat),
 )
 COUNT_TOKENS = Question(
-    "/v1/messages/count_tokens", partial(load, _CountTokens()), upstream="/v1/chat/completions/input_tokens"
+    "/v1/messages/count_tokens",
+    partial(load, _CountTokens()),
+    upstream="/v1/chat/completions/input_tokens",
+    fitted=True,
 )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.branch import branch_upwards
 from mistral_api.conversations.references import resolve_references
 from mistral_api.database_errors import database_needed
+from mistral_api.items.parts import prompt_texts
 from mistral_api.recording.attachments import placeholders_as_text
 from mistral_api.recording.recorder import Recorder
 from mistral_api.recording.waiting import found_once_recorded, require_session_recorded
@@ -98,10 +99,17 @@ def chat_message(row: Row[Any]) -> dict[str, Any]:
 def recalled(message: dict[str, Any]) -> dict[str, Any]:
     """A recorded message as the model gets it again, wherever it was read: nothing in it but content is null."""
     calls = [_without_nulls(call) for call in message.get("tool_calls") or []]
-    said = _without_nulls(message) | {"content": placeholders_as_text(message.get("content"))}
+    said = _without_nulls(message) | {"content": _sendable(placeholders_as_text(message.get("content")))}
     said.pop("tool_calls", None)
     return said | ({"tool_calls": calls} if calls else {})
 
 
 def _without_nulls(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _sendable(content: Any) -> Any:
+    """The prompts of completions, which are no content of a chat, as parts of text."""
+    if not isinstance(content, list) or all(isinstance(part, dict) for part in content):
+        return content
+    return [{"type": "text", "text": text} for text in prompt_texts(content)]

@@ -41,7 +41,8 @@ class Embedder:
         payload = load(task.endpoint.schema, asked.body)
         host = self._hosts.choose(task, payload.get("model"))
         model = payload.get("model") or host.catalogue.default()
-        exchange.begin(payload, None, model, task.endpoint.messages(payload))
+        # Nothing of the payload: what means something in a generation (``n``, ``stream``) means nothing here.
+        exchange.begin({}, None, model, task.endpoint.messages(payload))
         round_ = _Round(task, payload, host, asked.call, exchange)
         try:
             body = round_.body(model)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoints import COMPLETION, Endpoint, upstream_payload
 from mistral_api.generation.functions import with_tools
 from mistral_api.generation.tool_choice import Forced, forced_call, only_allowed
@@ -128,4 +129,13 @@ def _prompts(prompt: Any, ask: Ask) -> list[str]:
     if isinstance(prompt, str):
         return [prompt]
     listed = [prompt] if isinstance(prompt[0], int) else prompt
-    return [each if isinstance(each, str) else ask("/detokenize", {"tokens": each})["content"] for each in listed]
+    return [each if isinstance(each, str) else _in_words(each, ask) for each in listed]
+
+
+def _in_words(tokens: list[int], ask: Ask) -> str:
+    """What tokens say. llama.cpp answers 500 to one that it does not know (seen on its server)."""
+    try:
+        return str(ask("/detokenize", {"tokens": tokens})["content"])
+    except ModelServerFailed as error:
+        text = "Invalid 'prompt': not all of these are tokens of the model served."
+        raise InvalidRequest(text, code="invalid_value", param="prompt") from error

@@ -12,6 +12,7 @@ from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import OWN_FIELDS
 from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.prompts import Prompts
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
@@ -28,7 +29,8 @@ class Question:
     """One thing to ask. ``path`` is how it is recorded, ``upstream`` the model server's, where that is another one.
 
     ``read`` makes the payload of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of
-    the model server means, where only a wrong request makes it fail.
+    the model server means, where only a wrong request makes it fail. ``fitted``: the messages are those of a request
+    that would be fitted to the template, so these are.
     """
 
     path: str
@@ -36,12 +38,14 @@ class Question:
     method: str = "POST"
     upstream: str | None = None
     refusal: InvalidRequest | None = None
+    fitted: bool = False
 
 
 class Questions:
     """Asks them. One for the application; safe to use from many threads."""
 
-    def __init__(self, server: ModelServer, catalogue: Catalogue, recorder: Recorder) -> None:
+    def __init__(self, server: ModelServer, catalogue: Catalogue, recorder: Recorder, prompts: Prompts) -> None:
+        self._prompts = prompts
         self._server = server
         self._catalogue = catalogue
         self._recorder = recorder
@@ -61,6 +65,8 @@ class Questions:
             exchange.record.model = payload.get("model")
             payload = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
         exchange.record.model = exchange.record.model or self._catalogue.default()
+        if question.fitted:
+            payload["messages"] = self._prompts.fitted(payload["messages"], asked.call)
         try:
             return self._answer(question.method, upstream, payload, asked.call)
         except ModelServerFailed as error:

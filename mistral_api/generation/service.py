@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -96,7 +96,7 @@ class Generator:
                 return Given(session_id, _assembled(stream, exchange, session_id, endpoint))
             return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
         except ModelServerRefused as error:
-            name_place(error, payload, forced=plan.forced is not None)
+            name_place(error, cast("dict[str, Any]", asked.body), forced=plan.forced is not None)
             raise
 
     def _planned(

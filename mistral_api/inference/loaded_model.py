@@ -6,6 +6,7 @@ Read once, and again when the model server has been restarted; only where somebo
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mistral_api.inference.client import ModelServer
 
 log = logging.getLogger(__name__)
 
-# How long the answers of a model server are believed whose restarts nobody tells us, and those of one without /props.
+# How long the answers of a model server are believed whose restarts nobody tells us, and that one told nothing.
 FRESH_SECONDS = 10.0
 # The longest silence of a question that llama.cpp answers without its model.
 ANSWER_SECONDS = 30.0
@@ -60,21 +61,28 @@ class LoadedModels:
         """``life`` tells one life of the model server from the next; None where nobody knows."""
         self._server = server
         self._life = life
+        # What is known, of which life, and until when it is believed.
         self._read: tuple[LoadedModel, object | None, float] | None = None
 
     def current(self, call: Call) -> LoadedModel:
         """What is known of it, from memory where that is still true.
 
         Waits for a model server that is loading. Raises ModelUnavailable where it does not come, and what ends
-        the call; any other failure means that nothing is known.
+        the call; after any other failure nothing is known for a while.
         """
         life, now = self._life(), time.monotonic()
         if self._read is not None:
-            known, of_life, read_at = self._read
-            if of_life == life and (life is not None or now - read_at < FRESH_SECONDS):
+            known, of_life, until = self._read
+            if of_life == life and now < until:
                 return known
-        model = self._ask(call)
-        self._read = model, life, now
+        try:
+            model, until = self._ask(call), math.inf if life is not None else now + FRESH_SECONDS
+        except ModelUnavailable:
+            raise
+        except ModelServerError as error:  # it may have been busy
+            log.warning("the model server does not tell its chat template: %s", type(error).__name__)
+            model, until = LoadedModel(), now + FRESH_SECONDS
+        self._read = model, life, until
         return model
 
     def _ask(self, call: Call) -> LoadedModel:
@@ -84,11 +92,6 @@ class LoadedModels:
             return self._model(props if isinstance(props, dict) else {}, taken, call)
         except ModelServerRefused:
             return LoadedModel()  # another engine
-        except ModelUnavailable:
-            raise
-        except ModelServerError as error:
-            log.warning("the model server does not tell its chat template: %s", type(error).__name__)
-            return LoadedModel()
 
     def _model(self, props: dict[str, Any], plain_taken: bool, call: Call) -> LoadedModel:
         context, template = _context(props), props.get("chat_template")

@@ -64,11 +64,11 @@ def input_parts(content: Any) -> list[Part]:
     if not isinstance(content, list):
         return [_input_text(content or "")]
     if not all(isinstance(part, dict) for part in content):
-        return [_input_text(text) for text in _prompt_texts(content)]
+        return [_input_text(text) for text in prompt_texts(content)]
     return [_input_part(part) for part in content]
 
 
-def _prompt_texts(prompt: list[Any]) -> list[str]:
+def prompt_texts(prompt: list[Any]) -> list[str]:
     """The prompts of a legacy completion: texts, or tokens."""
     return prompt if all(isinstance(text, str) for text in prompt) else [orjson.dumps(prompt).decode()]
 

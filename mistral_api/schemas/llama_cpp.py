@@ -14,6 +14,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import (
     Boolean,
     Checked,
+    Integer,
     Text,
     check_array,
     check_bounds,
@@ -23,7 +24,7 @@ from mistral_api.schemas.fields import (
 )
 from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type
 from mistral_api.schemas.loading import load
-from mistral_api.schemas.sampling import GenerationRequest
+from mistral_api.schemas.sampling import MOST_PROBABILITIES, GenerationRequest
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -123,21 +124,26 @@ class InputExtra(Checked):
                     check_text(each[name], path=f"[{index}].{name}")
 
 
-class NativeCompletionRequest(GenerationRequest):
-    """``POST /completion``."""
+class NativeRequest(GenerationRequest):
+    """What both have; ``logprobs`` is another name of ``n_probs`` there."""
 
-    prompt = NativePrompt(required=True)
+    logprobs = Integer(0, MOST_PROBABILITIES)
     response_fields = FieldPaths()
 
 
-class InfillRequest(GenerationRequest):
+class NativeCompletionRequest(NativeRequest):
+    """``POST /completion``."""
+
+    prompt = NativePrompt(required=True)
+
+
+class InfillRequest(NativeRequest):
     """``POST /infill``."""
 
     input_prefix = Mixed(required=True)
     input_suffix = Mixed(required=True)
     input_extra = InputExtra()
     prompt = Text()
-    response_fields = FieldPaths()
 
 
 class Lenient(Schema):

@@ -26,6 +26,7 @@ from mistral_api.schemas.fields import (
     check_text,
 )
 from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.samplers import Engines, Samplers, refuse_slow_infill
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
@@ -33,6 +34,9 @@ INT64 = (-(2**63), 2**63 - 1)
 STOPS = 64
 # llama.cpp allocates four bytes for each token it is to look back at, whatever the context holds.
 LONGEST_LOOK_BACK = 2**20
+
+# For each token: with the whole vocabulary an answer of 60 tokens is 280 MB, and two gigabytes of memory.
+MOST_PROBABILITIES = 100
 
 
 def valid_session_id(text: str) -> bool:
@@ -167,7 +171,7 @@ class GenerationRequest(Schema):
     dry_sequence_breakers = Array(1, 64)
     n_predict = Integer(-1, 2**31 - 1)
     n_keep = Integer(-1, 2**31 - 1)
-    n_probs = Integer(0, 2**31 - 1)
+    n_probs = Integer(0, MOST_PROBABILITIES)
     min_keep = Integer(0, 2**31 - 1)
     n_indent = Integer(0, 2**31 - 1)
     t_max_predict_ms = Integer(-1, 2**31 - 1)
@@ -181,13 +185,21 @@ class GenerationRequest(Schema):
     return_progress = Boolean()
     timings_per_token = Boolean()
     post_sampling_probs = Boolean()
-    samplers = Array(0, 100)
+    samplers = Samplers()
     lora = Array(0, 1000)
+    chat_format = Engines()
+    chat_parser = Engines()
+    grammar_lazy = Engines()
+    grammar_triggers = Engines()
 
     @validates_schema
     def _only_with_stream(self, data: dict[str, Any], **_options: Any) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
+
+    @validates_schema
+    def _infill_is_quick(self, data: dict[str, Any], **_options: Any) -> None:
+        refuse_slow_infill(data)
 
     @validates_schema
     def _one_constraint(self, data: dict[str, Any], **_options: Any) -> None:

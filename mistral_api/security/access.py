@@ -18,8 +18,8 @@ from mistral_api.settings import SettingError, Settings
 
 LOCAL_OWNER = "local"
 ADMIN = "admin"
-# What a proxy says of the client it speaks for; the first is the custom, the second RFC 7239.
-_PROXIED = ("X-Forwarded-For", "Forwarded")
+# What a proxy says of itself and of the client it speaks for: RFC 7239, RFC 9110, and what is the custom.
+_PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ WEATHER = {
     "description": "The weather in a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 
 
 @pytest.fixture
@@ -191,3 +192,18 @@ def test_errors_are_the_packages_exceptions(server: Server, claude: Anthropic) -
         claude.messages.create(
             **FRANCE | {"model": _served(server), "messages": [{"role": "user", "content": "a b " * 3000}]}
         )
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
+    ],
+)  # fmt: skip
+def test_what_the_model_refuses_is_named_where_the_client_put_it(
+    server: Server, fields: dict[str, Any], place: str
+) -> None:
+    body = _flat(FRANCE | {"model": _served(server)}) | fields
+    refused = requests.post(f"{server.url}/v1/messages", json=body, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, place)

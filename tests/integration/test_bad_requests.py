@@ -43,7 +43,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": [{"role": "user", "content": "word " * 4000}]}, 400, "context_length_exceeded", "messages"),
         ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),
         ({"messages": HELLO, "stream": True, "grammar": "root ::= ("}, 400, "invalid_value", None),
-        ({"messages": HELLO, "samplers": [1, 2]}, 400, "invalid_value", "samplers"),
+        ({"messages": HELLO, "samplers": [1, 2]}, 400, "invalid_type", "samplers[0]"),
         ({"messages": HELLO, "dry_sequence_breakers": [1]}, 400, "invalid_value", "dry_sequence_breakers"),
     ],
 )
@@ -63,6 +63,7 @@ def test_a_bad_chat_request_is_refused(
         ({"prompt": []}, "empty_array", "prompt"),
         ({"prompt": ["a", 1]}, "invalid_type", "prompt[1]"),
         ({"prompt": [99999999]}, "invalid_value", None),
+        ({"prompt": [99999999], "echo": True}, "invalid_value", "prompt"),
         ({"prompt": "a", "suffix": "b"}, "unsupported_value", "suffix"),
         ({"prompt": "a", "use_history": True}, "not_supported", "use_history"),
         ({"prompt": "a", "truncation": "auto"}, "not_supported", "truncation"),

@@ -106,6 +106,14 @@ def test_more_inputs_than_the_engine_takes_at_once_keep_their_order(embedder: Op
     assert whole.usage.prompt_tokens >= 120
 
 
+@pytest.mark.parametrize("n", [3, "x"])
+def test_fields_of_generations_change_no_figures(embedding: Server, n: Any) -> None:
+    body = {"input": [f"number {index}" for index in range(40)]}  # more than the first portion
+    plain, other = _post(embedding, body), _post(embedding, body | {"n": n})
+    assert other.status_code == 200, other.text
+    assert other.json()["usage"] == plain.json()["usage"]
+
+
 def test_tokens_are_the_models_own(embedding: Server, embedder: OpenAI, embedding_port: int) -> None:
     url = f"http://127.0.0.1:{embedding_port}/tokenize"
     texts = ["the cat", "a dog barks"]

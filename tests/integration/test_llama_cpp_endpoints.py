@@ -108,6 +108,7 @@ def test_the_template_is_applied(server: Server) -> None:
         ("/completion", {"prompt": "a", "model": "gpt-9"}, "model", "model_not_found"),
         ("/completion", {"prompt": "a", "temperature": "hot"}, "temperature", "invalid_type"),
         ("/completion", {"prompt": "a b " * 3000}, "messages", "context_length_exceeded"),
+        ("/completion", {"prompt": "a", "logprobs": 101}, "logprobs", "integer_above_max_value"),
         ("/infill", {"input_prefix": "a"}, "input_suffix", "missing_required_parameter"),
         ("/infill", {"input_prefix": "a", "input_suffix": "b"}, None, "not_supported"),
         ("/tokenize", {"content": ["a", -1]}, "content[1]", "integer_below_min_value"),

@@ -94,6 +94,13 @@ def test_what_is_still_refused_is_a_400_in_the_templates_own_words(
     assert answer.headers["X-Error-Source"] == "model-server"
 
 
+def test_the_tokens_counted_are_those_of_the_request_that_is_made(strict: Server) -> None:
+    body = {"messages": [{"role": "user", "content": "Hello."}] * 2, "system": "Be kind.", "max_tokens": 2}
+    counted = requests.post(f"{strict.url}/v1/messages/count_tokens", json=body, timeout=60)
+    usage = requests.post(f"{strict.url}/v1/messages", json=body, timeout=60).json()["usage"]
+    assert counted.json() == {"input_tokens": usage["input_tokens"] + usage["cache_read_input_tokens"]}
+
+
 def test_the_openai_package_sees_a_bad_request(strict: Server) -> None:
     with OpenAI(base_url=f"{strict.url}/v1", api_key="unused", max_retries=0) as client:
         model = client.models.list().data[0].id

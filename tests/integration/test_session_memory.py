@@ -50,6 +50,17 @@ def _store(server: Server, session_id: str, text: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("prompt", [["The sea is", "The sky is"], [504, 2914]], ids=["texts", "tokens"])
+def test_a_chat_goes_on_after_prompts_that_are_no_text(
+    server: Server, client: OpenAI, session_id: str, prompt: Any
+) -> None:
+    made = {"prompt": prompt, "max_tokens": 2, "session_id": session_id}
+    assert requests.post(f"{server.url}/v1/completions", json=made, timeout=60).status_code == 200
+    answer = _ask(client, [_user("And the river?")], session_id, use_history=True)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > _tokens(server, [_user("And the river?")])
+
+
 def _counts(answer: ChatCompletion) -> tuple[int, int]:
     """Tokens of the prompt, and how many of them were still in the cache."""
     assert answer.usage is not None

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from mistral_api.conversations.resuming import as_sent
-from mistral_api.errors import ModelServerRefused
+from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation import token_counter
 from mistral_api.generation.prompts import Prompts
 from mistral_api.generation.token_counter import TokenCounter
+from mistral_api.inference import loaded_model
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.client import ModelServer
-from mistral_api.inference.loaded_model import LoadedModels, ask
+from mistral_api.inference.loaded_model import LoadedModel, LoadedModels, ask
 from mistral_api.settings import Settings
 from tests.running import Server
 
@@ -44,6 +45,23 @@ def counter(model_server: ModelServer) -> TokenCounter:
 def prompts(model_server: ModelServer, counter: TokenCounter) -> Prompts:
     """What fits messages to the model."""
     return Prompts(LoadedModels(model_server, lambda: 1), counter, "auto")
+
+
+def test_a_model_server_too_busy_to_tell_its_template_is_asked_again(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(_path: str) -> Any:
+        raise ModelTimeout("The model server kept silent for too long.")
+
+    monkeypatch.setattr(loaded_model, "FRESH_SECONDS", 0.0)
+    loaded = LoadedModels(model_server, lambda: "its only life")
+    with monkeypatch.context() as busy:
+        busy.setattr(model_server, "get", too_late)
+        assert loaded.current(Call()) == LoadedModel()
+    known = loaded.current(Call())
+    assert known.context
+    assert known.template
+    assert loaded.current(Call()) is known
 
 
 def _turns(number: int, words: int) -> Messages:

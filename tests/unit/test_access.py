@@ -54,7 +54,7 @@ def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed
         assert require_access(request, Settings(allow_anonymous=True)).address == address
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Proto"])
 def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
     with Flask(__name__).test_request_context(
         environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={header: "for=192.168.1.7"}
