@@ -1,7 +1,7 @@
 """The running API held to its own description by schemathesis, with all of its checks.
 
 The few examples here are the same in every run. For more, with other values each
-time, set CONTRACT_EXAMPLES to so many of each operation: 60 make some 18,000 requests in four minutes.
+time, set CONTRACT_EXAMPLES to so many of each operation: 60 make some 18,000 requests in five minutes.
 """
 
 from __future__ import annotations
