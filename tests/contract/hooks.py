@@ -44,9 +44,11 @@ def _written_whole(value: Any) -> Any:
 
 
 def _one_past(body: dict[str, Any]) -> None:
-    """Of what a response could continue one thing is enough; two are refused."""
-    if body.get("conversation") is not None or body.get("previous_response_id") is not None:
-        body.pop("session_id", None)
+    """Of what a response could continue one thing at most, and nothing where a text is sent, for an answer."""
+    names = ("conversation", "previous_response_id", "session_id")
+    given = [name for name in names if isinstance(body.get(name), str)]
+    for name in given if isinstance(body.get("input"), str) else given[1:]:
+        del body[name]
 
 
 def _make_small(body: dict[str, Any], names: tuple[str, ...]) -> None:
