@@ -46,7 +46,6 @@ def upgrade() -> None:
         _of_conversation("responses"),
     )
     op.create_index("ix_responses_conversation_id", "responses", ["conversation_id"])
-    op.create_index("ix_responses_previous_response_id", "responses", ["previous_response_id"])
 
 
 def _of_conversation(table: str) -> sa.ForeignKeyConstraint:

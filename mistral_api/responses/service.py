@@ -71,35 +71,54 @@ class Responder:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self._generator.exchange(RESPONSES, asked)
         with exchange.recorded():
-            ready = self._prepare(load(RESPONSES.schema, asked.body), asked)
-            in_background = bool(ready.request.get("background"))
-            call = Call() if in_background else asked.call
-            messages = self._contexts.fitted(ready, call)
-            payload = ready.payload(messages)
-            run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
-            size = 0
-            if in_background:
-                _require_text_is_kept(exchange)
-                size = len(orjson.dumps(payload))
-                self._background.require_room(size)
-            run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
-            if in_background:
-                return self._queued(ready, LiveResponse(asked.caller.owner, run, call, size))
+            request = load(RESPONSES.schema, asked.body)
+            if not exchange.may_keep_text and not request.get("background"):
+                request["store"] = False
+            ready = self._prepare(request, asked)
+            if ready.request.get("background"):
+                return self._in_background(ready, exchange, asked)
+            run = self._begun(ready, exchange, self._payload(ready, asked.call), asked.call)
             run.open()
-            if ready.request.get("stream"):
-                return Responded(ready.context.session_id, EventBody(run))
-            return Responded(ready.context.session_id, _whole(run))
+            body = EventBody(run) if ready.request.get("stream") else _whole(run)
+            return Responded(ready.context.session_id, body)
+
+    def _in_background(self, ready: Prepared, exchange: OpenExchange, asked: Asked) -> Responded:
+        """Have the response generated while its client does something else, or follows it."""
+        _require_text_is_kept(exchange)
+        call = Call()
+        payload = self._payload(ready, call)
+        size = len(orjson.dumps(payload))
+        self._background.require_room(size)
+        live = LiveResponse(asked.caller.owner, self._begun(ready, exchange, payload, call), call, size)
+        queued = live.response
+        self._background.add(live)
+        return Responded(ready.context.session_id, live.follow() if ready.request.get("stream") else queued)
+
+    def _payload(self, ready: Prepared, call: Call) -> dict[str, Any]:
+        return ready.payload(self._contexts.fitted(ready, call))
+
+    def _begun(self, ready: Prepared, exchange: OpenExchange, payload: dict[str, Any], call: Call) -> Run:
+        """The run of a response that is journaled."""
+        run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
+        run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
+        return run
 
     def _prepare(self, request: dict[str, Any], asked: Asked) -> Prepared:
         model = self._generator.served(request.get("model"))
+        self._require_ended(asked.caller.owner, request.get("previous_response_id", ""))
         context = self._contexts.of(request, asked.caller.owner)
         items = self._contexts.items(items_given(request), asked.caller.owner)
         return prepared(request, items, context, model or "")
 
-    def _queued(self, ready: Prepared, live: LiveResponse) -> Responded:
-        queued = live.response
-        self._background.add(live)
-        return Responded(ready.context.session_id, live.follow() if ready.request.get("stream") else queued)
+    def _require_ended(self, owner: str, response_id: str) -> None:
+        """Raise InvalidRequest for a response that has no answer yet to go on from."""
+        live = self._background.find(owner, response_id)
+        if live is not None and not live.ended:
+            raise InvalidRequest(
+                f"Previous response with id '{response_id}' is {live.response['status']}: wait for its end.",
+                code="invalid_value",
+                param="previous_response_id",
+            )
 
     def count(self, asked: Asked) -> int:
         """How many tokens the model would have to read. Raises our exceptions."""

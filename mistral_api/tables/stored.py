@@ -45,10 +45,7 @@ class StoredResponse(Base):
     """
 
     __tablename__ = "responses"
-    __table_args__ = (
-        Index("ix_responses_conversation_id", "conversation_id"),
-        Index("ix_responses_previous_response_id", "previous_response_id"),
-    )
+    __table_args__ = (Index("ix_responses_conversation_id", "conversation_id"),)
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     owner: Mapped[str] = mapped_column(Text)

@@ -78,7 +78,13 @@ def _refuses_items(server: Server, marker: str) -> None:
         assert_error_shape(answer.json(), code="not_supported", param="items")
 
 
-def _refuses_background(server: Server, marker: str) -> None:
+def _keeps_no_responses(server: Server, marker: str) -> None:
+    """A response says that it is not stored; in the background it would be there for nobody."""
+    made = requests.post(
+        f"{server.url}/v1/responses", json={"input": marker, "max_output_tokens": 16}, timeout=60
+    ).json()
+    assert made["store"] is False
+    assert requests.get(f"{server.url}/v1/responses/{made['id']}", timeout=10).status_code == 404
     answer = requests.post(f"{server.url}/v1/responses", json={"input": marker, "background": True}, timeout=10)
     assert answer.status_code == 400
     assert_error_shape(answer.json(), code="not_supported", param="background")
@@ -93,7 +99,7 @@ def test_a_server_without_content_keeps_none_anywhere() -> None:
             _say(server, marker)
             _wait_until_delivered(server, REQUESTS)
             _refuses_items(server, marker)
-            _refuses_background(server, marker)
+            _keeps_no_responses(server, marker)
             url = start_embedded_postgres(data_dir).url
             assert _tables_with(url, marker) == []
             assert _files_with(data_dir.parent, marker.encode()) == []
