@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import INCLUDE, Schema
+from marshmallow import INCLUDE, Schema, validates_schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import (
@@ -23,7 +23,7 @@ from mistral_api.schemas.fields import (
 )
 from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type
 from mistral_api.schemas.loading import load
-from mistral_api.schemas.sampling import GenerationRequest
+from mistral_api.schemas.sampling import GenerationRequest, refuse_choices_of_nothing
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -128,6 +128,10 @@ class NativeCompletionRequest(GenerationRequest):
 
     prompt = NativePrompt(required=True)
     response_fields = FieldPaths()
+
+    @validates_schema
+    def _something_to_choose_from(self, data: dict[str, Any], **_options: Any) -> None:
+        refuse_choices_of_nothing(data)
 
 
 class InfillRequest(GenerationRequest):
