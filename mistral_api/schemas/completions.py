@@ -8,7 +8,7 @@ from marshmallow import post_load, validates_schema
 
 from mistral_api.schemas.fields import Boolean, Checked, Integer, Text, check_array, check_bounds, check_text
 from mistral_api.schemas.issues import refuse, refuse_type
-from mistral_api.schemas.sampling import GenerationRequest
+from mistral_api.schemas.sampling import GenerationRequest, refuse_choices_of_nothing
 
 DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 2048
@@ -70,6 +70,10 @@ class CompletionRequest(GenerationRequest):
         if data.get("echo") and data.get("logprobs") is not None:
             text = "'{param}' cannot be given with 'echo': the model server tells nothing of a prompt's tokens."
             refuse("unsupported_value", text, field="logprobs")
+
+    @validates_schema
+    def _something_to_choose_from(self, data: dict[str, Any], **_options: Any) -> None:
+        refuse_choices_of_nothing(data)
 
     @validates_schema
     def _best_of_fits(self, data: dict[str, Any], **_options: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from marshmallow import INCLUDE, Schema
+from marshmallow import INCLUDE, Schema, validates_schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import (
@@ -24,7 +24,7 @@ from mistral_api.schemas.fields import (
 )
 from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type
 from mistral_api.schemas.loading import load
-from mistral_api.schemas.sampling import MOST_PROBABILITIES, GenerationRequest
+from mistral_api.schemas.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_nothing
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -135,6 +135,10 @@ class NativeCompletionRequest(NativeRequest):
     """``POST /completion``."""
 
     prompt = NativePrompt(required=True)
+
+    @validates_schema
+    def _something_to_choose_from(self, data: dict[str, Any], **_options: Any) -> None:
+        refuse_choices_of_nothing(data)
 
 
 class InfillRequest(NativeRequest):

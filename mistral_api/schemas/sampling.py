@@ -125,6 +125,18 @@ def refuse_endless(data: dict[str, Any], constraint: str) -> None:
         refuse("mutually_exclusive_parameters", text, field="ignore_eos")
 
 
+def refuse_choices_of_nothing(data: dict[str, Any]) -> None:
+    """Refuse several answers to an empty prompt: the second one waits in llama.cpp's slot for ever, seen on its server.
+
+    ``prompt``: a string, tokens, an object with ``prompt_string``, or an array of these.
+    """
+    prompt = data.get("prompt")
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    texts = [each.get("prompt_string") if isinstance(each, dict) else each for each in prompts]
+    if data.get("n", 1) > 1 and any(text in ("", []) for text in texts):
+        refuse("invalid_value", "'{param}' above 1 is only allowed with a prompt that is not empty.", field="n")
+
+
 class GenerationRequest(Schema):
     """What every generation request may hold; unknown fields pass on to the model server."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas import CompletionRequest, load
+from mistral_api.schemas.llama_cpp import NativeCompletionRequest
 
 SCHEMA = CompletionRequest()
 
@@ -47,6 +48,8 @@ def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
         ({"prompt": 5}, "prompt", "invalid_type", "a string or an array"),
         ({"prompt": {"prompt_string": "x"}}, "prompt", "invalid_type", "got an object"),
         ({"prompt": []}, "prompt", "empty_array", "minimum length 1"),
+        ({"prompt": "", "n": 2}, "n", "invalid_value", "a prompt that is not empty"),
+        ({"prompt": ["x", ""], "n": 2}, "n", "invalid_value", "a prompt that is not empty"),
         ({"prompt": [[]]}, "prompt[0]", "empty_array", "empty"),
         ({"prompt": ["a", 1]}, "prompt[1]", "invalid_type", "a string"),
         ({"prompt": [1, "a"]}, "prompt[1]", "invalid_type", "an integer"),
@@ -76,3 +79,11 @@ def test_a_wrong_completion_request_is_refused(fields: dict[str, Any], param: st
         load(SCHEMA, fields)
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("prompt", ["", [""], [[], "x"], {"prompt_string": ""}], ids=repr)
+def test_several_answers_to_an_empty_native_prompt_are_refused(prompt: Any) -> None:
+    assert load(NativeCompletionRequest(), {"prompt": prompt, "n": 1})["prompt"] == prompt
+    with pytest.raises(InvalidRequest) as refusal:
+        load(NativeCompletionRequest(), {"prompt": prompt, "n": 2})
+    assert (refusal.value.param, refusal.value.code) == ("n", "invalid_value")

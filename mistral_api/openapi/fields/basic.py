@@ -29,6 +29,7 @@ from mistral_api.schemas import (
     embeddings,
     fields,
     rerank,
+    samplers,
     sampling,
     stored,
 )
@@ -77,6 +78,17 @@ fixed(fields.Boolean, BOOLEAN)
 fixed(fields.Object, OBJECT)
 fixed(constraints.JsonSchema, OBJECT | {"description": "A JSON schema that some value can satisfy."})
 fixed(constraints.Grammar, text(0, constraints.MOST_GRAMMAR_CHARACTERS) | {"description": "A grammar in GBNF."})
+
+_NAMES = array(TEXT, 0, samplers.MOST_SAMPLERS)
+fixed(
+    samplers.Samplers,
+    # ``infill`` may come after ``top_k`` alone, which a schema can only say where that is the first.
+    either(
+        _NAMES | {"items": {"type": "string", "not": {"const": "infill"}}},
+        _NAMES | {"prefixItems": [only("top_k")], "minItems": 1},
+    ),
+)
+fixed(samplers.Engines, {"not": {}, "description": "For the model server's own use."})
 
 _PAIR = {"type": "array", "prefixItems": [either(INTEGER, TEXT), either(NUMBER, only(False))]}
 fixed(
