@@ -1,10 +1,7 @@
-"""Responses in the background: polled, followed, cancelled, and failed where their process ends."""
+"""Responses in the background: polled, followed, cancelled, and gone with what they belong to."""
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,8 +10,7 @@ import requests
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.databases import another_database
-from tests.running import Server, api_alone, wait_for
+from tests.running import Server, wait_for
 
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
 ENDLESS: dict[str, Any] = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
@@ -78,40 +74,3 @@ def test_it_goes_with_its_conversation(client: OpenAI, http: requests.Session, s
         client.responses.retrieve(queued.id)
     events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true", timeout=10)
     assert events.status_code == 404
-
-
-def _status(http: requests.Session, api: Server, response_id: str) -> str:
-    found = http.get(f"{api.url}/v1/responses/{response_id}", timeout=10)
-    return str(found.json()["status"]) if found.status_code == 200 else str(found.status_code)
-
-
-def _respond(http: requests.Session, api: Server, **fields: str) -> requests.Response:
-    body = {"input": "Go on.", "max_output_tokens": 16} | fields
-    return http.post(f"{api.url}/v1/responses", json=body, timeout=60)
-
-
-def _start_endless(http: requests.Session, api: Server) -> str:
-    body = {"input": "Count.", "background": True, "max_output_tokens": 1500, "ignore_eos": True}
-    response_id: str = http.post(f"{api.url}/v1/responses", json=body, timeout=30).json()["id"]
-    wait_for(lambda: _status(http, api, response_id) == "in_progress", "a response in progress")
-    wait_for(lambda: api.slots_busy() == 1, "a busy slot")
-    return response_id
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_it_has_failed_where_its_process_ended(
-    server: Server, http: requests.Session, data_dir: Path, how: signal.Signals
-) -> None:
-    with another_database(server, f"background_{how.name.lower()}") as url:
-        settings = {"DATABASE_URL": url, "MODEL_SERVER_PORT": str(server.model_port)}
-        with api_alone(data_dir, **settings) as api:
-            done = _respond(http, api).json()
-            response_id = _start_endless(http, api)
-            os.kill(api.process.pid, how)
-            api.process.wait(timeout=20)
-        with api_alone(data_dir, **settings) as api:
-            wait_for(lambda: _status(http, api, response_id) == "failed", "the failed response")
-            assert http.get(f"{api.url}/v1/responses/{done['id']}", timeout=10).json() == done
-            assert _respond(http, api, previous_response_id=done["id"]).status_code == 200
-            assert _respond(http, api, previous_response_id=response_id).status_code == 400
-    wait_for(lambda: server.slots_busy() == 0, "idle slots")

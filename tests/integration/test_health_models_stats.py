@@ -5,7 +5,7 @@ import time
 
 import requests
 
-from tests.running import Server
+from tests.running import Server, wait_for
 
 GPU_FIGURES = {
     "index", "name", "utilization_percent", "memory_used_bytes", "memory_total_bytes", "temperature_celsius",
@@ -52,6 +52,8 @@ def test_the_models_are_listed_with_window_and_state(server: Server, http: reque
 
 
 def test_statistics_count_requests_tokens_and_failures(server: Server, http: requests.Session, session_id: str) -> None:
+    # What other tests have left must not be counted in between.
+    wait_for(lambda: server.slots_busy() == 0 and server.health()["recording"]["pending"] == 0, "a quiet server")
     before = http.get(f"{server.url}/v1/stats?hours=1", timeout=10).json()
     good = {"messages": HELLO, "max_tokens": 5, "ignore_eos": True, "session_id": session_id}
     usage = http.post(f"{server.url}/v1/chat/completions", json=good, timeout=60).json()["usage"]
