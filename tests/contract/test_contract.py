@@ -29,7 +29,8 @@ def test_every_answer_is_as_described_and_every_wrong_request_is_refused(server:
             f"{server.url}/openapi.json", f"--max-examples={asked_for or FEW}", *chosen, *seed,
             "--no-color",
         ],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=1800,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=1800,
     )  # fmt: skip
     sys.stdout.write(done.stdout[-1000:])
     assert done.returncode == 0, done.stdout + done.stderr
