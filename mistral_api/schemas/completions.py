@@ -6,24 +6,13 @@ from typing import Any
 
 from marshmallow import post_load, validates_schema
 
-from mistral_api.schemas.fields import Boolean, Checked, Integer, Text, check_array, check_bounds, check_text
-from mistral_api.schemas.issues import refuse, refuse_type
+from mistral_api.schemas.fields import Boolean, Checked, Integer, Text
+from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.sampling import GenerationRequest, refuse_choices_of_nothing
+from mistral_api.schemas.tokens import check_texts_or_tokens
 
 DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 2048
-
-
-def is_token(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def check_tokens(tokens: Any, path: str = "") -> None:
-    check_array(tokens, 1, path=path)
-    for index, token in enumerate(tokens):
-        if not is_token(token):
-            refuse_type("an integer", token, f"{path}[{index}]")
-        check_bounds(token, 0, 2**31 - 1, "integer", f"{path}[{index}]")
 
 
 class Prompt(Checked):
@@ -31,18 +20,7 @@ class Prompt(Checked):
 
     def check(self, value: Any) -> None:
         """Refuse what is none of these."""
-        if isinstance(value, str):
-            return
-        if not isinstance(value, list):
-            refuse_type("a string or an array", value)
-        check_array(value, 1)
-        if is_token(value[0]):
-            check_tokens(value)
-            return
-        check_array(value, 1, MOST_PROMPTS)
-        check_one = check_tokens if isinstance(value[0], list) else check_text
-        for index, prompt in enumerate(value):
-            check_one(prompt, path=f"[{index}]")
+        check_texts_or_tokens(value, MOST_PROMPTS)
 
 
 class Suffix(Text):

@@ -6,9 +6,8 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema
 
-from mistral_api.schemas.completions import check_tokens, is_token
-from mistral_api.schemas.fields import Checked, Choice, Integer, Text, check_array, check_text
-from mistral_api.schemas.issues import refuse_type
+from mistral_api.schemas.fields import Checked, Choice, Integer, Text
+from mistral_api.schemas.tokens import check_texts_or_tokens
 
 MOST_INPUTS = 2048
 
@@ -18,21 +17,7 @@ class Input(Checked):
 
     def check(self, value: Any) -> None:
         """Refuse what is none of these."""
-        if isinstance(value, str):
-            check_text(value, 1)
-            return
-        if not isinstance(value, list):
-            refuse_type("a string or an array", value)
-        check_array(value, 1)
-        if is_token(value[0]):
-            check_tokens(value)
-            return
-        check_array(value, 1, MOST_INPUTS)
-        for index, each in enumerate(value):
-            if isinstance(value[0], list):
-                check_tokens(each, f"[{index}]")
-            else:
-                check_text(each, 1, path=f"[{index}]")
+        check_texts_or_tokens(value, MOST_INPUTS, shortest=1)
 
 
 class EmbeddingsRequest(Schema):

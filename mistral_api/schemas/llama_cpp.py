@@ -17,7 +17,6 @@ from mistral_api.schemas.fields import (
     Integer,
     Text,
     check_array,
-    check_bounds,
     check_number,
     check_object,
     check_text,
@@ -25,6 +24,7 @@ from mistral_api.schemas.fields import (
 from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_nothing
+from mistral_api.schemas.tokens import check_token, check_tokens
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -36,12 +36,6 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SUPERVISORS = (".kv", ".json", ".forgotten")
 
 
-def _check_token(token: Any, path: str) -> None:
-    if isinstance(token, bool) or not isinstance(token, int):
-        refuse_type("an integer", token, path)
-    check_bounds(token, 0, 2**31 - 1, "integer", path)
-
-
 def _check_mixed(value: Any, path: str = "") -> None:
     """A string, or an array of strings and tokens."""
     if isinstance(value, str):
@@ -51,7 +45,7 @@ def _check_mixed(value: Any, path: str = "") -> None:
     check_array(value, 0, MOST_TOKENS, path)
     for index, each in enumerate(value):
         if not isinstance(each, str):
-            _check_token(each, f"{path}[{index}]")
+            check_token(each, f"{path}[{index}]")
 
 
 def _check_with_media(value: dict[str, Any], path: str) -> None:
@@ -173,9 +167,7 @@ class Tokens(Checked):
 
     def check(self, value: Any) -> None:
         """Refuse the first that is none."""
-        check_array(value, 0, MOST_TOKENS)
-        for index, token in enumerate(value):
-            _check_token(token, f"[{index}]")
+        check_tokens(value, 0, MOST_TOKENS)
 
 
 class DetokenizeRequest(Lenient):
@@ -224,7 +216,7 @@ class AdapterScales(Checked):
             for name in ("id", "scale"):
                 if name not in each:
                     refuse_missing(f"[{index}].{name}")
-            _check_token(each["id"], f"[{index}].id")
+            check_token(each["id"], f"[{index}].id")
             check_number(each["scale"], path=f"[{index}].scale")
 
 

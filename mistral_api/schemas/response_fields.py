@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from mistral_api.schemas.constraints import check_schema
 from mistral_api.schemas.fields import Checked, check_array, check_boolean, check_choice, check_object, check_text
-from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type, shown
+from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type, shown
 from mistral_api.schemas.items import Items
 from mistral_api.schemas.sampling import valid_session_id
-from mistral_api.schemas.tools import MOST_TOOLS, check_allowed, check_function, check_function_name
+from mistral_api.schemas.tools import MOST_TOOLS, ToolChoice, check_allowed, check_function, check_function_name
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 INCLUDABLE = (
@@ -39,7 +39,6 @@ UNSUPPORTED = {
     "logprobs": "In the Responses API 'include' names 'message.output_text.logprobs'.",
 }
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
-_CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 
 
@@ -109,16 +108,11 @@ class FunctionTools(Checked):
             check_function(tool, path)
 
 
-class ResponseToolChoice(Checked):
-    """A word, one function, or ``{"type": "allowed_tools", "mode": …, "tools": […]}``."""
+class ResponseToolChoice(ToolChoice):
+    """A word, one function, or ``{"type": "allowed_tools", "mode": …, "tools": […]}``: flat, unlike a chat's."""
 
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        if isinstance(value, str):
-            check_choice(value, _CHOICES)
-            return
-        if not isinstance(value, dict):
-            refuse_type(f"one of {quoted(_CHOICES)} or an object", value)
+    def check_chosen(self, value: dict[str, Any]) -> None:
+        """Refuse an object that is neither of the two."""
         if "type" not in value:
             refuse_missing(".type")
         if value["type"] == "allowed_tools":

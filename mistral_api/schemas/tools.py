@@ -126,6 +126,10 @@ class ToolChoice(Checked):
             return
         if not isinstance(value, dict):
             refuse_type(f"one of {quoted(_CHOICES)} or an object", value)
+        self.check_chosen(value)
+
+    def check_chosen(self, value: dict[str, Any]) -> None:
+        """Refuse an object that is neither of the two."""
         check_choice(value.get("type", ""), ("function", "allowed_tools"), ".type")
         if value["type"] == "function":
             _check_named(value, "")
