@@ -97,10 +97,7 @@ class _Round:
 
     def _asked(self, items: list[Item]) -> list[Any]:
         answer = self._host.server.generate(self._task.endpoint.path, self._task.sent(self._payload, items), self._call)
-        try:
-            content = answer.read()
-        finally:
-            answer.close()
+        content = answer.read()
         try:
             body = orjson.loads(content)
             results = self._task.read(self._payload, body)

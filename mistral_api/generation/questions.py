@@ -6,14 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import OWN_FIELDS
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.prompts import Prompts
-from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import ModelServer
 from mistral_api.recording.recorder import Recorder
@@ -68,22 +65,9 @@ class Questions:
         if question.fitted:
             payload["messages"] = self._prompts.fitted(payload["messages"], asked.call)
         try:
-            return self._answer(question.method, upstream, payload, asked.call)
+            return self._server.ask(question.method, upstream, payload, asked.call).decoded()
         except ModelServerFailed as error:
             if question.refusal is None:
                 raise
             refusal = question.refusal
             raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from error
-
-    def _answer(self, method: str, upstream: str, payload: Any, call: Call) -> Any:
-        answer = self._server.ask(method, upstream, payload, call)
-        try:
-            content = answer.read()
-        finally:
-            answer.close()
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise ModelServerFailed(
-                "The model server answered something that is not JSON.", summary="no JSON"
-            ) from error

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-import orjson
-
 from mistral_api.conversations.resuming import Resumed
-from mistral_api.errors import ModelServerFailed, ModelServerRefused
+from mistral_api.errors import ModelServerRefused
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.endpoints import CHAT, Endpoint, wants_usage
 from mistral_api.generation.keeping import keep_completion
@@ -17,12 +15,13 @@ from mistral_api.generation.outcome import OpenExchange
 from mistral_api.generation.places import name_place
 from mistral_api.generation.planning import Engine, Plan, planned
 from mistral_api.generation.prompts import Chats
-from mistral_api.generation.streaming import Stream, StreamRelay
+from mistral_api.generation.streaming import StreamRelay
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.catalogue import Catalogue
 from mistral_api.inference.client import Answer, ModelServer
 from mistral_api.inference.reshaping.stream import ReshapedStream
+from mistral_api.inference.stream import Runs
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
 from mistral_api.supervisor.report_writer import ReportWriter
@@ -71,7 +70,7 @@ class Generator:
         self._catalogue.check(model)
         return model or self._catalogue.default()
 
-    def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Stream:
+    def stream(self, payload: dict[str, Any], exchange: OpenExchange, call: Call) -> Runs:
         """The answer to a valid chat payload, streamed whatever the payload says. Raises our exceptions."""
         plan = self._planned(CHAT, payload | {"stream": True}, None, exchange, call)
         return self._streamed(CHAT, plan, call, show_progress=False)
@@ -94,7 +93,9 @@ class Generator:
             stream = self._streamed(endpoint, plan, asked.call, show_progress=show_progress)
             if not payload.get("stream"):
                 return Given(session_id, _assembled(stream, exchange, session_id, endpoint))
-            return Given(session_id, _relay(stream, exchange, show_usage=wants_usage(payload)))
+            # What fails before the first event is an HTTP error.
+            stream.wait_for_first()
+            return Given(session_id, StreamRelay(stream, exchange, show_usage=wants_usage(payload)))
         except ModelServerRefused as error:
             name_place(error, cast("dict[str, Any]", asked.body), forced=plan.forced is not None)
             raise
@@ -107,7 +108,7 @@ class Generator:
             payload = payload | {"messages": messages}
         return planned(endpoint, payload, self._engine, exchange.seed, partial(self._ask, call))
 
-    def _streamed(self, endpoint: Endpoint, plan: Plan, call: Call, *, show_progress: bool) -> Stream:
+    def _streamed(self, endpoint: Endpoint, plan: Plan, call: Call, *, show_progress: bool) -> Runs:
         """The answer's stream. A request that is one of several is sent when the one before has been answered."""
         path = endpoint.upstream or endpoint.path
         streams = (
@@ -118,24 +119,10 @@ class Generator:
 
     def _ask(self, call: Call, path: str, question: dict[str, Any]) -> Any:
         """A question that a request needs answered first."""
-        answer = self._server.generate(path, question, call)
-        try:
-            return _decoded(answer.read())
-        finally:
-            answer.close()
+        return self._server.generate(path, question, call).decoded_object()
 
 
-def _relay(stream: Stream, exchange: OpenExchange, *, show_usage: bool) -> StreamRelay:
-    """A stream that has begun: what fails before its first event is an HTTP error."""
-    try:
-        stream.wait_for_first()
-    except BaseException:
-        stream.close()
-        raise
-    return StreamRelay(stream, exchange, show_usage=show_usage)
-
-
-def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, endpoint: Endpoint) -> dict[str, Any]:
+def _assembled(stream: Runs, exchange: OpenExchange, session_id: str, endpoint: Endpoint) -> dict[str, Any]:
     """Read a stream to its end and make one answer of it, recorded before anyone sees it."""
     try:
         for events in stream:
@@ -149,21 +136,8 @@ def _assembled(stream: Stream, exchange: OpenExchange, session_id: str, endpoint
 
 def _whole(answer: Answer, exchange: OpenExchange, session_id: str) -> dict[str, Any]:
     """Read another engine's answer that does not stream, recorded before anyone sees it."""
-    try:
-        body = _decoded(answer.read())
-    finally:
-        answer.close()
+    body = answer.decoded_object()
     exchange.transcript.add_body(body)
     exchange.succeed()
     body["session_id"] = session_id
-    return body
-
-
-def _decoded(content: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise ModelServerFailed("The model server answered something that is not JSON.", summary="no JSON") from error
-    if not isinstance(body, dict):
-        raise ModelServerFailed("The model server answered something that is not a JSON object.", summary="no object")
     return body

@@ -8,19 +8,16 @@ from collections.abc import Iterator
 from mistral_api.errors import ApiError, error_event, internal_error
 from mistral_api.generation.outcome import OpenExchange
 from mistral_api.inference.events import DONE, event_data, split_events
-from mistral_api.inference.reshaping.stream import ReshapedStream
-from mistral_api.inference.stream import EventStream
+from mistral_api.inference.stream import Runs
 from mistral_api.inference.translation import ClientClosedRequest
 
 log = logging.getLogger(__name__)
-
-Stream = EventStream | ReshapedStream
 
 
 class StreamRelay:
     """The body of a streaming response. Closing it early frees the model server's slot."""
 
-    def __init__(self, stream: Stream, exchange: OpenExchange, *, show_usage: bool) -> None:
+    def __init__(self, stream: Runs, exchange: OpenExchange, *, show_usage: bool) -> None:
         self._stream = stream
         self._exchange = exchange
         self._show_usage = show_usage

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import requests
 
-from mistral_api.errors import ModelLoading, ModelServerError, ModelServerLost, ModelUnavailable
+from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed, ModelServerLost, ModelUnavailable
 from mistral_api.inference.cancellation import Call, CallWatch
 from mistral_api.inference.connections import model_server_session
 from mistral_api.inference.patience import Patience
@@ -28,8 +28,29 @@ class Answer:
         self._watch = watch
 
     def read(self) -> bytes:
-        """The whole body. Raises our exceptions for whatever goes wrong."""
-        return b"".join(self.chunks())
+        """The whole body, which ends the request. Raises our exceptions for whatever goes wrong."""
+        try:
+            return b"".join(self.chunks())
+        finally:
+            self.close()
+
+    def decoded(self) -> Any:
+        """The whole body, decoded. Raises our exceptions."""
+        try:
+            return orjson.loads(self.read())
+        except orjson.JSONDecodeError as error:
+            raise ModelServerFailed(
+                "The model server answered something that is not JSON.", summary="no JSON"
+            ) from error
+
+    def decoded_object(self) -> dict[str, Any]:
+        """The whole body, which is to be a JSON object. Raises our exceptions."""
+        body = self.decoded()
+        if not isinstance(body, dict):
+            raise ModelServerFailed(
+                "The model server answered something that is not a JSON object.", summary="no object"
+            )
+        return body
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it arrives, one piece for every piece the model server sends."""

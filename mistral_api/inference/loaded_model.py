@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from mistral_api.errors import ModelServerError, ModelServerFailed, ModelServerRefused, ModelUnavailable
+from mistral_api.errors import ModelServerError, ModelServerRefused, ModelUnavailable
 from mistral_api.inference.cancellation import Call
 from mistral_api.inference.chat_template import ANYTHING, PLAIN, Messages, TemplateRules, rules_of
 from mistral_api.inference.client import ModelServer
@@ -42,16 +40,7 @@ def ask(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> 
 
     Raises our exceptions, as :meth:`ModelServer.generate` does.
     """
-    answer = server.generate(path, payload, call, silence=ANSWER_SECONDS)
-    try:
-        decoded = orjson.loads(answer.read())
-    except orjson.JSONDecodeError as error:
-        raise ModelServerFailed("The model server answered something that is not JSON.", summary="no JSON") from error
-    finally:
-        answer.close()
-    if not isinstance(decoded, dict):
-        raise ModelServerFailed("The model server answered something that is not a JSON object.", summary="no object")
-    return decoded
+    return server.generate(path, payload, call, silence=ANSWER_SECONDS).decoded_object()
 
 
 class LoadedModels:

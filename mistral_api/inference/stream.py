@@ -7,6 +7,7 @@ Clients that did not ask for these reports do not get them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain
 
@@ -20,21 +21,40 @@ from mistral_api.inference.translation import error_from
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
 
 
-class EventStream:
-    """Runs of whole events. Iterate once; raises our exceptions, also where the stream ends too early."""
+class Runs(ABC):
+    """Runs of whole events. Iterate once; raises our exceptions, also where they end too early."""
+
+    def __init__(self) -> None:
+        self._runs = self._read()
+
+    def wait_for_first(self) -> None:
+        """Wait for the first events; a failure before them ends the request."""
+        try:
+            self._runs = chain([next(self._runs)], self._runs)
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._runs)
+
+    @abstractmethod
+    def _read(self) -> Iterator[bytes]:
+        """The runs as they come."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the request, whether or not all of it has been read."""
+
+
+class EventStream(Runs):
+    """Those of one answer of the model server."""
 
     def __init__(self, answer: Answer, *, show_progress: bool) -> None:
         self._answer = answer
         self._show_progress = show_progress
         self._opening: bytes | None = None
-        self._runs = self._read()
-
-    def wait_for_first(self) -> None:
-        """Wait for the first events: a failure before them is still an HTTP answer of its own."""
-        self._runs = chain([next(self._runs)], self._runs)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._runs)
+        super().__init__()
 
     def _read(self) -> Iterator[bytes]:
         """A run has one event only where that event is the closing ``[DONE]``, or follows progress.

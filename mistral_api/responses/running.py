@@ -11,7 +11,7 @@ from uuid import UUID
 
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.outcome import Ending, OpenExchange
-from mistral_api.generation.streaming import Stream
+from mistral_api.inference.stream import Runs
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import Event, ResponseEvents
@@ -39,13 +39,13 @@ def _in_terms_of_responses() -> Iterator[None]:
 class Run:
     """The generation of one response. For one thread at a time, but for :attr:`response`."""
 
-    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], Stream]) -> None:
+    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], Runs]) -> None:
         """``ask`` sends the request to the model server. The exchange is not begun yet."""
         self.events = ResponseEvents(prepared.opened, prepared.answer_id)
         self._prepared = prepared
         self._exchange = exchange
         self._ask = ask
-        self._stream: Stream | None = None
+        self._stream: Runs | None = None
 
     def begin(self, payload: dict[str, Any], recent: RecentResponses) -> None:
         """Have the response journaled, and kept when it has ended. Raises Unavailable (``recording_unavailable``)."""
@@ -70,11 +70,7 @@ class Run:
         """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""
         with _in_terms_of_responses():
             self._stream = self._ask()
-            try:
-                self._stream.wait_for_first()
-            except BaseException:
-                self._stream.close()
-                raise
+            self._stream.wait_for_first()
 
     def answered(self) -> Iterator[Event]:
         """The events of the answer; the last one when the response is recorded. Raises our exceptions."""

@@ -10,9 +10,9 @@ import pytest
 from mistral_api.errors import ApiError
 from mistral_api.generation.asked import Asked
 from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.streaming import Stream
 from mistral_api.identifiers import new_id
 from mistral_api.inference.cancellation import Call
+from mistral_api.inference.stream import Runs
 from mistral_api.recording.recorder import Policy, Recorder
 from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, Background, LiveResponse
 from mistral_api.responses.preparing import items_given, prepared
@@ -24,7 +24,7 @@ from tests.exchanges import engine_that_is_away
 Make = Callable[..., LiveResponse]
 
 
-def _never() -> Stream:
+def _never() -> Runs:
     raise AssertionError("nothing is generated here")
 
 

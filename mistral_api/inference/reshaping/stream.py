@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any, Protocol
 
 import orjson
 
 from mistral_api.inference.events import DONE, event_data, split_events
-from mistral_api.inference.stream import EventStream
+from mistral_api.inference.stream import EventStream, Runs
 
 Chunk = dict[str, Any]
 
@@ -27,22 +26,15 @@ class Stage(Protocol):
         """What comes after the last chunk."""
 
 
-class ReshapedStream:
-    """Runs of whole events, as of an :class:`EventStream`, from one or several of those, one after the other."""
+class ReshapedStream(Runs):
+    """Those of one or several answers, one after the other, changed."""
 
     def __init__(self, streams: Iterable[EventStream], stages: Sequence[Stage]) -> None:
         """``streams`` are taken when the one before has ended: the next request is sent no sooner."""
         self._streams = iter(streams)
         self._stages = stages
         self._open: EventStream | None = None
-        self._runs = self._read()
-
-    def wait_for_first(self) -> None:
-        """Wait for the first events: a failure before them is still an HTTP answer of its own."""
-        self._runs = chain([next(self._runs)], self._runs)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._runs)
+        super().__init__()
 
     def _read(self) -> Iterator[bytes]:
         for stream in self._streams:
