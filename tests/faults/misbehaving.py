@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.running import Server, data_folder, running_server
+
 NAMES = (
     "fine",
     "silent",
@@ -167,3 +169,15 @@ def misbehaving_server() -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=5)
+
+
+@contextlib.contextmanager
+def misbehaving_stack() -> Iterator[Server]:
+    """The stack in front of it, as one that somebody else runs; short deadlines."""
+    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
+    with (
+        misbehaving_server() as url,
+        data_folder() as data_dir,
+        running_server(data_dir, MODEL_SERVER_URL=url, **settings) as running,
+    ):
+        yield running

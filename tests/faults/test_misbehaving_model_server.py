@@ -9,20 +9,15 @@ import orjson
 import pytest
 import requests
 
-from tests.faults.misbehaving import NAMES, misbehaving_server
-from tests.running import Server, data_folder, running_server
+from tests.faults.misbehaving import NAMES, misbehaving_stack
+from tests.running import Server
 from tests.shapes import assert_error_shape
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """The stack in front of a model server that somebody else runs; short deadlines."""
-    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
-    with (
-        misbehaving_server() as url,
-        data_folder() as data_dir,
-        running_server(data_dir, MODEL_SERVER_URL=url, **settings) as running,
-    ):
+    """The stack in front of a model server that misbehaves."""
+    with misbehaving_stack() as running:
         yield running
 
 
