@@ -10,7 +10,7 @@ from mistral_api.blueprints.access import caller, guard
 from mistral_api.blueprints.bodies import json_body
 from mistral_api.blueprints.generations import answer, asked_now, json_response, stream_response
 from mistral_api.items.outgoing import item_list
-from mistral_api.items.paging import page_of
+from mistral_api.pages import page_of
 from mistral_api.responses.input_items import input_items
 from mistral_api.schemas import load
 from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery, joined_arguments
@@ -64,4 +64,4 @@ def list_input_items(response_id: str) -> dict[str, Any]:
     query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     asked = services().responder.input(caller().owner, response_id)
     items = input_items([message for _, message in asked], [message_id for message_id, _ in asked])
-    return item_list(*page_of(items, query))
+    return item_list(*page_of(items, query, "Item with id '{}' not found."))

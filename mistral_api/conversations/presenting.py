@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mistral_api import pages
 from mistral_api.conversations.reading import Page
 from mistral_api.tables.conversation import Conversation, Message
 
@@ -22,14 +23,7 @@ def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
 
 def list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
     """A list of conversations without their messages."""
-    shown = [head_body(conversation) for conversation in conversations]
-    return {
-        "object": "list",
-        "data": shown,
-        "has_more": has_more,
-        "first_id": shown[0]["session_id"] if shown else None,
-        "last_id": shown[-1]["session_id"] if shown else None,
-    }
+    return pages.list_body([head_body(each) for each in conversations], has_more, key="session_id")
 
 
 def _head(conversation: Conversation) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mistral_api.items.ids import ItemIds, item_ids
 from mistral_api.items.parts import input_parts, output_parts, output_text
+from mistral_api.pages import list_body
 
 Item = dict[str, Any]
 
@@ -35,13 +36,7 @@ def items_of(message_id: UUID, message: dict[str, Any], status: str = "completed
 
 def item_list(items: Sequence[Item], has_more: bool) -> dict[str, Any]:
     """A page of items. The ids of an empty one are empty: OpenAI's schema requires strings."""
-    return {
-        "object": "list",
-        "data": list(items),
-        "first_id": items[0]["id"] if items else "",
-        "last_id": items[-1]["id"] if items else "",
-        "has_more": has_more,
-    }
+    return list_body(list(items), has_more, none="")
 
 
 def message_item(item_id: str, role: str, parts: list[Item], status: str) -> Item:

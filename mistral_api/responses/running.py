@@ -66,18 +66,16 @@ class Run:
         """The messages of its input, and the ids they are stored under."""
         return list(zip(self._prepared.input_ids, self._prepared.input, strict=True))
 
-    def open(self) -> None:
+    def open(self) -> Runs:
         """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""
         with _in_terms_of_responses():
             self._stream = self._ask()
             self._stream.wait_for_first()
+        return self._stream
 
     def answered(self) -> Iterator[Event]:
         """The events of the answer; the last one when the response is recorded. Raises our exceptions."""
-        if self._stream is None:
-            self.open()
-        stream = self._stream
-        assert stream is not None  # noqa: S101 - opened above
+        stream = self.open() if self._stream is None else self._stream
         try:
             for events in stream:
                 self._exchange.first_bytes()

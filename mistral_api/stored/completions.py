@@ -9,6 +9,7 @@ from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from mistral_api.errors import NotFound
+from mistral_api.pages import list_body, page_of
 from mistral_api.tables.stored import StoredCompletion
 
 _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)
@@ -71,7 +72,7 @@ def completion_body(completion: StoredCompletion) -> dict[str, Any]:
 
 def completions_body(completions: Sequence[StoredCompletion], has_more: bool) -> dict[str, Any]:
     """A page of stored completions (OpenAI's ``ChatCompletionList``)."""
-    return _list([completion_body(completion) for completion in completions], has_more)
+    return list_body([completion_body(completion) for completion in completions], has_more)
 
 
 def messages_body(completion: StoredCompletion, query: dict[str, Any]) -> dict[str, Any]:
@@ -80,18 +81,7 @@ def messages_body(completion: StoredCompletion, query: dict[str, Any]) -> dict[s
     ``query`` holds ``limit``, ``order`` and maybe ``after`` (a message's id). Raises NotFound for an unknown one.
     """
     messages = [_message_body(completion, number, each) for number, each in enumerate(completion.messages)]
-    if query["order"] == "desc":
-        messages.reverse()
-    if query.get("after") is not None:
-        messages = messages[_index_of(messages, query["after"]) + 1 :]
-    return _list(messages[: query["limit"]], len(messages) > query["limit"])
-
-
-def _index_of(messages: Sequence[dict[str, Any]], message_id: str) -> int:
-    for index, message in enumerate(messages):
-        if message["id"] == message_id:
-            return index
-    raise NotFound(f"Message with id '{message_id[:100]}' not found in this completion.", param="after")
+    return list_body(*page_of(messages, query, "Message with id '{}' not found in this completion."))
 
 
 def _message_body(completion: StoredCompletion, number: int, message: dict[str, Any]) -> dict[str, Any]:
@@ -103,14 +93,4 @@ def _message_body(completion: StoredCompletion, number: int, message: dict[str, 
         "id": f"{completion.id}-{number}",
         "content": content if parts is None else None,
         "content_parts": parts,
-    }
-
-
-def _list(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": has_more,
     }

@@ -86,7 +86,7 @@ class ResponseStore:
         """Delete a response; answers the session that went with it, if one did. Raises NotFound and Unavailable."""
         # What continues the response may be on its way: it must not lose what it builds on.
         require_all_recorded(self._recorder)
-        gone = self._once_recorded(lambda session: _delete(session, owner, _named(response_id)))
+        gone = self._read(lambda session: _delete(session, owner, _named(response_id)))
         if gone is None:
             raise _not_found(response_id)
         self.recent.forget(response_id)
@@ -94,11 +94,13 @@ class ResponseStore:
 
     def _once_recorded(self, find: Callable[[Session], T | None]) -> T | None:
         """What is found at once, or when everything that has ended can be read."""
-        with database_needed(), Session(self._engine) as session:
-            found = find(session)
+        found = self._read(find)
         if found is not None:
             return found
         require_all_recorded(self._recorder)
+        return self._read(find)
+
+    def _read(self, find: Callable[[Session], T]) -> T:
         with database_needed(), Session(self._engine) as session:
             return find(session)
 
