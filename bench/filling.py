@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, text
 
 from mistral_api.analytics.periods import next_month, start_of
-from mistral_api.analytics.rebuild import rebuild
-from mistral_api.database_deadlines import unhurried
+from mistral_api.analytics.rebuild import rebuild_rollups
+from mistral_api.database_deadlines import without_deadline
 from mistral_api.recording.partitions import create_partitions
 
 OWNER = "local"
@@ -58,7 +58,7 @@ def fill(engine: Engine, usage_rows: int, messages: int) -> int:
     with _timed(f"{usage_rows} usage rows"):
         _fill_usage(engine, usage_rows, conversations)
     with _timed("summing them up (mistral-api stats rebuild)"):
-        rebuild(engine)
+        rebuild_rollups(engine)
     with _timed(f"{conversations} conversations with {messages} messages"), engine.begin() as connection:
         _fill_conversations(connection, conversations)
     with _timed("VACUUM ANALYZE"):
@@ -81,7 +81,7 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
         month = next_month(month)
     for start in starts:
         span = {"start": start, "end": min(end, next_month(start)), "rows": rows // len(starts), "sessions": sessions}
-        with engine.begin() as connection, unhurried(connection):
+        with engine.begin() as connection, without_deadline(connection):
             create_partitions(connection, [start])
             connection.execute(text(_USAGE), span)
 
@@ -90,7 +90,7 @@ def _fill_conversations(connection: Connection, conversations: int) -> None:
     """The text index is made at the end: that is much faster than keeping it up to date."""
     long = {"long": LONG, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
     span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
-    with unhurried(connection):
+    with without_deadline(connection):
         connection.execute(text("DROP INDEX ix_messages_search"))
         connection.execute(text(_CONVERSATIONS), long | {"owner": OWNER, "conversations": conversations})
         connection.execute(text(_MESSAGES), long | span)
@@ -99,5 +99,5 @@ def _fill_conversations(connection: Connection, conversations: int) -> None:
 
 def _vacuum(engine: Engine) -> None:
     """Outside any transaction, as VACUUM demands."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, unhurried(connection):
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, without_deadline(connection):
         connection.execute(text("VACUUM ANALYZE"))

@@ -22,7 +22,7 @@ from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id
-from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 
@@ -53,7 +53,7 @@ def measure_writer() -> None:
 def measure_outage() -> None:
     """An hour of 50 exchanges a second for a database that is away."""
     with _silence(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
-        recorder = Recorder(Path(folder), create_engine(AWAY), Policy())
+        recorder = Recorder(Path(folder), create_engine(AWAY), RecordingPolicy())
         recorder.start()
         process, sizes = psutil.Process(), []
         for number in range(OUTAGE_EXCHANGES + 1):
@@ -96,12 +96,12 @@ def _deliver(where: str, engine: Engine, number: int) -> None:
     """Fill a journal while nobody delivers, then let the writer have it."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         with _silence():
-            filling = Recorder(Path(folder), create_engine(AWAY), Policy())
+            filling = Recorder(Path(folder), create_engine(AWAY), RecordingPolicy())
             filling.start()
             for count in range(number):
                 _record(filling, count)
             filling.close(seconds=0)
-        recorder = Recorder(Path(folder), engine, Policy())
+        recorder = Recorder(Path(folder), engine, RecordingPolicy())
         began = time.perf_counter()
         recorder.start()
         while recorder.state().pending:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from flask import current_app
 
-from mistral_api.database_deadlines import unhurried
+from mistral_api.database_deadlines import without_deadline
 from mistral_api.extensions import db
 from mistral_api.tables import conversation, gpu, rollup, usage  # noqa: F401 - their tables join the metadata
 
@@ -28,7 +28,7 @@ def run_online() -> None:
     with db.engine.connect() as connection:
         context.configure(connection=connection, target_metadata=db.metadata, include_object=_belongs_to_us)
         # A migration of many rows may take longer than any request.
-        with context.begin_transaction(), unhurried(connection):
+        with context.begin_transaction(), without_deadline(connection):
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(9000)")
             context.run_migrations()
 

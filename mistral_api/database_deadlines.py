@@ -43,7 +43,7 @@ def install_deadlines(connect_seconds: float = CONNECT_SECONDS) -> None:
 
 
 @contextlib.contextmanager
-def unhurried(session: Connection | Session) -> Iterator[None]:
+def without_deadline(session: Connection | Session) -> Iterator[None]:
     """Within a transaction, statements take as long as they take: for what an operator has asked for, and can end."""
     token = _answer_seconds.set(float("inf"))
     try:

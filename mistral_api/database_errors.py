@@ -14,23 +14,23 @@ from mistral_api.errors import Unavailable
 log = logging.getLogger(__name__)
 
 
-def cause_of(error: Exception) -> BaseException:
+def root_message(error: Exception) -> BaseException:
     """psycopg2's own error in one of SQLAlchemy's, else the error itself."""
     return getattr(error, "orig", None) or error
 
 
 def first_line_of(error: Exception) -> str:
     """The first line of what it says, without the statement and its parameters."""
-    return next(iter(str(cause_of(error)).strip().splitlines()), "")
+    return next(iter(str(root_message(error)).strip().splitlines()), "")
 
 
 @contextlib.contextmanager
-def database_needed() -> Iterator[None]:
+def translate_database_errors() -> Iterator[None]:
     """For what cannot be answered without PostgreSQL. Raises Unavailable (``database_unavailable``) without it."""
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
-        log.warning("the database did not answer: %s", str(cause_of(error)).strip())
+        log.warning("the database did not answer: %s", str(root_message(error)).strip())
         raise Unavailable(
             "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
         ) from error

@@ -11,33 +11,33 @@ from collections.abc import Callable
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
-from mistral_api.conversations.history import History
+from mistral_api.conversations.history import HistoryReader
 from mistral_api.database import MIGRATIONS, writer_engine
-from mistral_api.embeddings.hosts import Host, Hosts, host_beside
+from mistral_api.embeddings.hosts import ModelServerEntry, ModelServers, embedding_server
 from mistral_api.embeddings.service import Embedder
-from mistral_api.generation.memory import Memory
-from mistral_api.generation.prompts import Chats, Prompts
-from mistral_api.generation.questions import Questions
+from mistral_api.generation.memory import SessionHistory
+from mistral_api.generation.prompts import Chats, PromptBuilder
+from mistral_api.generation.questions import PassthroughService
 from mistral_api.generation.service import Generator
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.health.database import DatabaseProbe
 from mistral_api.inference.catalogue import Catalogue
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.client import ModelServerClient
 from mistral_api.inference.loaded_model import LoadedModels
 from mistral_api.recording.gpu_sampler import GpuSampler
 from mistral_api.recording.housekeeping import Housekeeping
-from mistral_api.recording.recorder import Policy, Recorder
-from mistral_api.responses.background import Background
-from mistral_api.responses.contexts import Contexts
-from mistral_api.responses.service import Responder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.responses.background import BackgroundRunner
+from mistral_api.responses.contexts import ContextResolver
+from mistral_api.responses.service import ResponseService
 from mistral_api.settings import Settings
 from mistral_api.stored.response_store import ResponseStore
 from mistral_api.supervisor.gpu import GpuMonitor
 from mistral_api.supervisor.model import served_model_names
-from mistral_api.supervisor.report_writer import ReportWriter
-from mistral_api.supervisor.served import main_model
+from mistral_api.supervisor.report_writer import FeedbackWriter
+from mistral_api.supervisor.served import main_server
 from mistral_api.supervisor.status import StatusReader
-from mistral_api.supervisor.warm.folder import forget, forget_unused
+from mistral_api.supervisor.warm.folder import delete_unused, mark_deleted
 
 log = logging.getLogger(__name__)
 
@@ -53,32 +53,32 @@ class Services:
         self.engine = engine
         self.started_at = time.monotonic()
         self._status = StatusReader(settings.data_dir) if settings.supervised else None
-        self.model_server = ModelServer(settings, self._given_up, self._being_started)
+        self.model_server = ModelServerClient(settings, self._given_up, self._being_started)
         names = served_model_names(settings) if settings.supervised else []
-        beside = host_beside(settings, self.model_server.watch)
+        beside = embedding_server(settings, self.model_server.watch)
         self.catalogue = Catalogue(self.model_server, names, beside.catalogue.known_names() if beside else ())
         self.writer_engine = writer_engine(engine, settings)
-        policy = Policy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+        policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
-        self.reports = ReportWriter(settings.data_dir) if settings.supervised else None
-        served = main_model(settings) if settings.supervised else None
-        self.hosts = Hosts(Host(self.model_server, self.catalogue, self.reports, served), beside)
+        self.reports = FeedbackWriter(settings.data_dir) if settings.supervised else None
+        served = main_server(settings) if settings.supervised else None
+        self.hosts = ModelServers(ModelServerEntry(self.model_server, self.catalogue, self.reports, served), beside)
         self.embedder = Embedder(self.hosts, self.recorder)
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
-        self.history = History(engine, self.recorder)
-        self.memory = Memory(self.history, self.recorder.kept, always=settings.session_history)
+        self.history = HistoryReader(engine, self.recorder)
+        self.memory = SessionHistory(self.history, self.recorder.kept, always=settings.session_history)
         self.token_counter = TokenCounter(self.model_server, self.loaded_models)
-        self.prompts = Prompts(self.loaded_models, self.token_counter, settings.normalize_roles)
+        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
         chats = Chats(self.memory, self.prompts)
         self.generator = Generator(self.model_server, self.catalogue, self.recorder, self.reports, chats)
-        self.questions = Questions(self.model_server, self.catalogue, self.recorder, self.prompts)
+        self.questions = PassthroughService(self.model_server, self.catalogue, self.recorder, self.prompts)
         self.responses = ResponseStore(engine, self.recorder)
-        contexts = Contexts(engine, self.responses, self.history, self.prompts, self.token_counter)
-        self.responder = Responder(self.generator, self.responses, contexts, Background(settings.parallel))
+        contexts = ContextResolver(engine, self.responses, self.history, self.prompts, self.token_counter)
+        self.responder = ResponseService(self.generator, self.responses, contexts, BackgroundRunner(settings.parallel))
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
@@ -111,14 +111,14 @@ class Services:
         """Have what is kept of a conversation in memory, and by the supervisor, go too: it was changed or deleted."""
         self.responder.forget_session(owner, session_id)
         try:
-            forget(self.settings.data_dir, owner, session_id)
+            mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
             log.warning("the saved cache of a deleted conversation may come back: %s", error)
 
     def _forget_older(self, days: int) -> None:
         self.responder.forget_before(time.time() - days * 86_400)
         try:
-            forget_unused(self.settings.data_dir, days)
+            delete_unused(self.settings.data_dir, days)
         except OSError as error:
             log.warning("saved caches that are too old cannot be deleted now: %s", error)
 

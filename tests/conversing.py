@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.creating import Addition, add_messages, create_conversation
+from mistral_api.conversations.creating import NewMessages, add_messages, create_conversation
 from mistral_api.conversations.item_deleting import delete_item
-from mistral_api.conversations.items import ItemQuery, chat_form, list_items
+from mistral_api.conversations.items import ItemQuery, list_items, row_to_chat_message
 from mistral_api.conversations.matching import chain_of, digest
 from mistral_api.conversations.reading import find_conversation, read_page
 from mistral_api.exchange import Exchange
@@ -32,8 +32,8 @@ def assistant(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
-def addition(messages: Messages, most_bytes: int = 1 << 20) -> Addition:
-    return Addition("local", "a-request", messages, most_bytes)
+def addition(messages: Messages, most_bytes: int = 1 << 20) -> NewMessages:
+    return NewMessages("local", "a-request", messages, most_bytes)
 
 
 def create(engine: Engine, messages: Messages, metadata: dict[str, str] | None = None) -> str:
@@ -81,6 +81,6 @@ def assert_chained(engine: Engine) -> None:
         messages = {message.id: message for message in session.query(Message)}
         for message in messages.values():
             above = messages[message.parent_id].chain.hex if message.parent_id else ""
-            assert message.chain.hex == chain_of(above, digest(chat_form(message)))
+            assert message.chain.hex == chain_of(above, digest(row_to_chat_message(message)))
         counted = rows_of(engine, "SELECT message_count FROM conversations WHERE message_count > 0")
         assert sum(count for (count,) in counted) == len(messages)

@@ -11,7 +11,7 @@ from mistral_api.tables.recordset import column_names, recordset, written
 from mistral_api.tables.rollup import HISTOGRAMS, UsageRollup, UsageSeries
 
 
-def add_up(connection: Connection, rollups: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> None:
+def upsert_sums(connection: Connection, rollups: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> None:
     """Add rows to ``usage_rollups`` and ``usage_series``, in the connection's transaction."""
     connection.execute(_ADD, {"rollups": written(rollups), "points": written(points)})
 

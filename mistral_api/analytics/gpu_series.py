@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.window import POINTS, Window
+from mistral_api.analytics.window import POINTS, TimeWindow
 from mistral_api.tables.gpu import GpuSeries
 
 # What a point shows, the columns it comes from, and by what those are divided.
@@ -21,7 +21,7 @@ _SHOWN = (
 )
 
 
-def gpu_series(session: Session, window: Window) -> list[dict[str, Any]]:
+def gpu_series(session: Session, window: TimeWindow) -> list[dict[str, Any]]:
     """Every card that was sampled in the window, with a point an hour or a day, as the other series have them."""
     bounds = {"unit": window.unit, "start": window.start}
     cards: defaultdict[str, dict[datetime, Any]] = defaultdict(dict)
@@ -31,7 +31,7 @@ def gpu_series(session: Session, window: Window) -> list[dict[str, Any]]:
     return sorted(shown, key=lambda card: card["index"])
 
 
-def _card(points: dict[datetime, Any], window: Window) -> dict[str, Any]:
+def _card(points: dict[datetime, Any], window: TimeWindow) -> dict[str, Any]:
     newest = points[max(points)]
     return {
         "index": newest.card_index,

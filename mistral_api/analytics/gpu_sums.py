@@ -42,14 +42,14 @@ _ADD = text(
 
 
 @dataclass(slots=True)
-class Sum:
+class FigureSum:
     """The samples of one figure: how many, their sum, the highest."""
 
     samples: int = 0
     sum: int = 0
     peak: int | None = None
 
-    def add(self, other: Sum) -> None:
+    def add(self, other: FigureSum) -> None:
         """Add what others were summed up to."""
         self.samples += other.samples
         self.sum += other.sum
@@ -62,9 +62,9 @@ class CardSums:
     """The samples of one card in one hour."""
 
     reading: GpuReading
-    figures: dict[str, Sum] = field(default_factory=lambda: {name: Sum() for name in FIGURES})
+    figures: dict[str, FigureSum] = field(default_factory=lambda: {name: FigureSum() for name in FIGURES})
 
-    def add(self, figures: dict[str, Sum]) -> None:
+    def add(self, figures: dict[str, FigureSum]) -> None:
         """Add the sums of every figure."""
         for name, total in figures.items():
             self.figures[name].add(total)
@@ -111,7 +111,7 @@ class GpuSums:
         """Add the sums to those in the database, in the connection's transaction."""
         connection.execute(_ADD, {"rows": written(self._rows())})
 
-    def _merge(self, key: tuple[datetime, str], reading: GpuReading, figures: dict[str, Sum]) -> None:
+    def _merge(self, key: tuple[datetime, str], reading: GpuReading, figures: dict[str, FigureSum]) -> None:
         sums = self._hours.setdefault(key, CardSums(reading))
         sums.reading = reading
         sums.add(figures)
@@ -124,8 +124,8 @@ class GpuSums:
         return [dict(zip(_KEYS, key, strict=True)) | sums.columns() for key, sums in found.items()]
 
 
-def _sampled(reading: GpuReading) -> dict[str, Sum]:
+def _sampled(reading: GpuReading) -> dict[str, FigureSum]:
     """One sample of each figure that the card tells."""
     power = None if reading.power_watts is None else round(reading.power_watts * 1000)
     values = (reading.utilization_percent, reading.memory_used_bytes, reading.temperature_celsius, power)
-    return {name: Sum(1, value, value) for name, value in zip(FIGURES, values, strict=True) if value is not None}
+    return {name: FigureSum(1, value, value) for name, value in zip(FIGURES, values, strict=True) if value is not None}

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, 
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import recount_sessions
-from mistral_api.database_deadlines import unhurried
+from mistral_api.database_deadlines import without_deadline
 from mistral_api.tables.rollup import UsagePruned, UsageRollup, UsageSeries, UsageSession
 from mistral_api.tables.usage import ApiUsage
 
@@ -27,13 +27,13 @@ _READ = [
 ]  # fmt: skip
 
 
-def rebuild(engine: Engine, progress: Callable[[int], None] = lambda _rows: None) -> int:
+def rebuild_rollups(engine: Engine, progress: Callable[[int], None] = lambda _rows: None) -> int:
     """Sum up the usage rows anew; answer how many there were. ``progress`` hears of each lot of rows read.
 
     All in one transaction: readers see the old sums until it is done, and writers wait. Sums of hours whose
     rows have been pruned stay as they are. Raises sqlalchemy.exc.SQLAlchemyError.
     """
-    with engine.begin() as connection, unhurried(connection):
+    with engine.begin() as connection, without_deadline(connection):
         connection.execute(text("LOCK TABLE usage_rollups, usage_series, usage_sessions IN SHARE ROW EXCLUSIVE MODE"))
         since = connection.scalar(select(func.max(UsagePruned.before))) or _FIRST
         _forget(connection, since)
@@ -43,7 +43,7 @@ def rebuild(engine: Engine, progress: Callable[[int], None] = lambda _rows: None
 
 def count_rows(engine: Engine) -> int:
     """How many usage rows there are. Raises sqlalchemy.exc.SQLAlchemyError."""
-    with engine.begin() as connection, unhurried(connection):
+    with engine.begin() as connection, without_deadline(connection):
         return connection.scalar(select(func.count()).select_from(ApiUsage)) or 0
 
 
@@ -54,7 +54,7 @@ def rebuild_if_never_built(engine: Engine) -> None:
             select(exists(select(ApiUsage.request_id)) & ~exists(select(UsageRollup.start)))
         )
     if never_built:
-        log.info("usage statistics: %d rows summed up", rebuild(engine))
+        log.info("usage statistics: %d rows summed up", rebuild_rollups(engine))
 
 
 def _forget(connection: Connection, since: datetime) -> None:

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from mistral_api.analytics.adding import add_up
+from mistral_api.analytics.adding import upsert_sums
 from mistral_api.analytics.histogram import added, count
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.tables.rollup import COUNTED, EVERYBODY, HISTOGRAMS, SUMS
 
 
-class Usage(Protocol):
+class UsageSample(Protocol):
     """What is summed up of a request: an exchange, or a row of ``api_usage``."""
 
     created_at: datetime
@@ -38,7 +38,7 @@ class Usage(Protocol):
 
 
 @dataclass(slots=True)
-class Point:
+class RollupSums:
     """The sums of one key, or everybody, in one hour, day or month."""
 
     requests: int = 0
@@ -50,7 +50,7 @@ class Point:
     first_token: list[int] = field(default_factory=list)
     rate: list[int] = field(default_factory=list)
 
-    def add(self, usage: Usage) -> None:
+    def add(self, usage: UsageSample) -> None:
         """Count a request."""
         self.requests += 1
         self.failed += usage.status >= 400
@@ -63,7 +63,7 @@ class Point:
             count(self.rate, rate)
 
     @classmethod
-    def total(cls, points: Sequence[Point]) -> Point:
+    def total(cls, points: Sequence[RollupSums]) -> RollupSums:
         """The sums of several points."""
         counted = [sum(getattr(point, name) for point in points) for name in COUNTED]
         return cls(*counted, *(added(getattr(point, name) for point in points) for name in HISTOGRAMS))
@@ -78,9 +78,9 @@ class Rollups:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[datetime, str, str, str, int], list[int]] = {}
-        self._points: dict[tuple[datetime, str], Point] = {}
+        self._points: dict[tuple[datetime, str], RollupSums] = {}
 
-    def add(self, usage: Usage) -> None:
+    def add(self, usage: UsageSample) -> None:
         """Count a request in its hour."""
         hour, owner = start_of("hour", usage.created_at), usage.owner
         group = (hour, usage.endpoint, usage.model or "", owner, usage.status)
@@ -102,18 +102,18 @@ class Rollups:
         for row in points:
             if row.owner != EVERYBODY:
                 sums = {name: getattr(row, name) for name in COUNTED + HISTOGRAMS}
-                self._points[row.start, row.owner] = Point(**sums)
+                self._points[row.start, row.owner] = RollupSums(**sums)
 
-    def _point(self, hour: datetime, owner: str) -> Point:
+    def _point(self, hour: datetime, owner: str) -> RollupSums:
         point = self._points.get((hour, owner))
         if point is None:
-            point = self._points[hour, owner] = Point()
+            point = self._points[hour, owner] = RollupSums()
         return point
 
     def write(self, connection: Connection, periods: Sequence[str] = PERIODS) -> None:
         """Add the sums to those in the database, by hour, day and month, in the connection's transaction."""
         if self._points:
-            add_up(connection, self._rollup_rows(periods), self._point_rows(periods))
+            upsert_sums(connection, self._rollup_rows(periods), self._point_rows(periods))
 
     def _rollup_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
         found: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
@@ -126,18 +126,18 @@ class Rollups:
         ]
 
     def _point_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
-        found: defaultdict[tuple[str, str, datetime], list[Point]] = defaultdict(list)
+        found: defaultdict[tuple[str, str, datetime], list[RollupSums]] = defaultdict(list)
         for (hour, owner), point in self._points.items():
             for period in periods:
                 for whose in (owner, EVERYBODY):
                     found[period, whose, start_of(period, hour)].append(point)
         return [
-            {"period": period, "owner": owner, "start": start} | Point.total(points).sums()
+            {"period": period, "owner": owner, "start": start} | RollupSums.total(points).sums()
             for (period, owner, start), points in found.items()
         ]
 
 
-def _sums(usage: Usage) -> list[int]:
+def _sums(usage: UsageSample) -> list[int]:
     """In the order of ``SUMS``."""
     first_token, rate = usage.time_to_first_token_ms, usage.tokens_per_second
     return [

@@ -41,7 +41,7 @@ _COUNT = text(
 )
 
 
-class Used(Protocol):
+class SessionUse(Protocol):
     """A request that may belong to a session."""
 
     created_at: datetime
@@ -49,7 +49,7 @@ class Used(Protocol):
     session_id: str | None
 
 
-def move_sessions(connection: Connection, requests: Iterable[Used]) -> Changes:
+def move_sessions(connection: Connection, requests: Iterable[SessionUse]) -> Changes:
     """Note the sessions of some requests as used; answer what that changes."""
     used: dict[tuple[str, str], datetime] = {}
     for request in requests:

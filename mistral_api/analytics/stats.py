@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mistral_api.analytics.gpu_series import gpu_series
 from mistral_api.analytics.histogram import added, middle_of, percentile
-from mistral_api.analytics.window import COVER, POINTS, Window
+from mistral_api.analytics.window import COVER, POINTS, TimeWindow
 from mistral_api.tables.rollup import EVERYBODY, HISTOGRAMS, SUMS
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -33,7 +33,7 @@ _READ_POINTS = text(
 )
 
 
-def usage_stats(session: Session, window: Window) -> dict[str, Any]:
+def usage_stats(session: Session, window: TimeWindow) -> dict[str, Any]:
     """The body of ``GET /v1/stats``."""
     groups = _groups(session, window)
     points, covering = _points(session, window)
@@ -64,7 +64,7 @@ def _unix(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-def _groups(session: Session, window: Window) -> list[tuple[Any, Sums]]:
+def _groups(session: Session, window: TimeWindow) -> list[tuple[Any, Sums]]:
     """The sums of the window by endpoint, model, key and status."""
     groups = []
     for row in session.execute(_READ_GROUPS, window.bounds()):
@@ -74,7 +74,7 @@ def _groups(session: Session, window: Window) -> list[tuple[Any, Sums]]:
     return groups
 
 
-def _points(session: Session, window: Window) -> tuple[dict[int, Any], list[Any]]:
+def _points(session: Session, window: TimeWindow) -> tuple[dict[int, Any], list[Any]]:
     """The points of the series by start, and the rows that cover the window."""
     rows = session.execute(_READ_POINTS, window.bounds()).all()
     points = {row.start: row for row in rows if row.period == window.unit}

@@ -14,7 +14,7 @@ HOURLY_UP_TO = 168
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeWindow:
     """A span of time up to now that begins with an hour, or with a day where it is a long one.
 
     ``owner`` limits it to the requests of one key.
@@ -26,7 +26,7 @@ class Window:
     owner: str = EVERYBODY
 
     @classmethod
-    def last(cls, hours: int, owner: str = EVERYBODY) -> Window:
+    def last(cls, hours: int, owner: str = EVERYBODY) -> TimeWindow:
         """The last so many hours, with the whole of the hour or day in which they begin."""
         end = datetime.now(UTC)
         return cls(hours, start_of(_unit_of(hours), end - timedelta(hours=hours)), end, owner)

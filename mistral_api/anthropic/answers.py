@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.inference.assembly import whole_body
+from mistral_api.inference.assembly import assemble_body
 from mistral_api.inference.transcript import Transcript
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -27,9 +27,9 @@ class MessageTranscript(Transcript):
         super().add_chunk(chunk)
 
 
-def whole_chat(transcript: MessageTranscript, *, chat: bool) -> dict[str, Any]:
+def complete_message(transcript: MessageTranscript, *, chat: bool) -> dict[str, Any]:
     """The chat completion of a complete transcript, with the verbose part that :func:`message_of` reads."""
-    return whole_body(transcript, chat=chat) | {_VERBOSE: transcript.verbose}
+    return assemble_body(transcript, chat=chat) | {_VERBOSE: transcript.verbose}
 
 
 def stop_of(finish_reason: str | None, verbose: Any, *, called: bool) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def message_id(completion_id: object) -> str:
     return "msg_" + str(completion_id or "").removeprefix("chatcmpl-")
 
 
-def message_of(body: dict[str, Any], model: str | None) -> dict[str, Any]:
+def anthropic_message(body: dict[str, Any], model: str | None) -> dict[str, Any]:
     """The ``Message`` of a ``chat.completion`` object; ``model`` is what the client asked for."""
     choice = (body.get("choices") or [{}])[0]
     said = choice.get("message") or {}

@@ -7,11 +7,11 @@ from typing import Any
 
 from marshmallow import post_load
 
-from mistral_api.anthropic.answers import MessageTranscript, whole_chat
+from mistral_api.anthropic.answers import MessageTranscript, complete_message
 from mistral_api.anthropic.events import MessageStream
 from mistral_api.anthropic.requests import chat_request
 from mistral_api.generation.endpoints import CHAT, Dialect, Endpoint
-from mistral_api.generation.questions import Question
+from mistral_api.generation.questions import PassthroughEndpoint
 from mistral_api.schemas import ChatCompletionRequest, load
 from mistral_api.schemas.anthropic import CountTokensRequest, MessagesRequest
 
@@ -45,9 +45,9 @@ MESSAGES = Endpoint(
     _Messages(),
     CHAT.messages,
     upstream=CHAT.path,
-    dialect=Dialect(MessageStream, MessageTranscript, whole_chat),
+    dialect=Dialect(MessageStream, MessageTranscript, complete_message),
 )
-COUNT_TOKENS = Question(
+COUNT_TOKENS = PassthroughEndpoint(
     "/v1/messages/count_tokens",
     partial(load, _CountTokens()),
     upstream="/v1/chat/completions/input_tokens",

@@ -14,12 +14,12 @@ import orjson
 from mistral_api.anthropic.answers import message_id, stop_of, usage_of
 from mistral_api.anthropic.errors import anthropic_error
 from mistral_api.inference.events import DONE, event_data, split_events
-from mistral_api.inference.stream import EventStream
+from mistral_api.inference.stream import ChunkStream
 
 _PROGRESS = b'"prompt_progress"'
 
 
-class MessageStream(EventStream):
+class MessageStream(ChunkStream):
     """The chunks, the first of them after the last report of progress: it knows the tokens of the prompt."""
 
     _last_report = b""

@@ -24,18 +24,18 @@ from mistral_api.services import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
 API_BLUEPRINTS = (
-    chat.blueprint,
-    completions.blueprint,
+    chat.chat_blueprint,
+    completions.completions_blueprint,
     conversations.blueprint,
-    conversation_items.blueprint,
-    embeddings.blueprint,
+    conversation_items.items_blueprint,
+    embeddings.embeddings_blueprint,
     models.blueprint,
     responses.blueprint,
-    stats.blueprint,
+    stats.stats_blueprint,
     stored_completions.blueprint,
     anthropic.blueprint,
     llama_cpp.blueprint,
-    model_server.blueprint,
+    model_server.model_server_blueprint,
     documentation.blueprint,
 )
 

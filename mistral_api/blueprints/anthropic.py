@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from mistral_api.anthropic.answers import message_of
+from mistral_api.anthropic.answers import anthropic_message
 from mistral_api.anthropic.endpoints import COUNT_TOKENS, MESSAGES
 from mistral_api.anthropic.errors import anthropic_error
 from mistral_api.anthropic.events import MessageEvents
 from mistral_api.blueprints.access import guard
-from mistral_api.blueprints.generations import answer_question, generate, json_response, stream_response
-from mistral_api.generation.streaming import StreamRelay
+from mistral_api.blueprints.generations import generate, json_response, pass_through, stream_response
+from mistral_api.generation.streaming import GenerationPipeline
 from mistral_api.request_ids import shown_request_id
 
 blueprint = guard(Blueprint("anthropic", __name__, url_prefix="/v1/messages"))
@@ -24,16 +24,16 @@ def create_message() -> Response:
     """Generate the next message of a conversation."""
     body, given = generate(MESSAGES)
     model = body.get("model")
-    if isinstance(given.body, StreamRelay):
+    if isinstance(given.body, GenerationPipeline):
         return stream_response(MessageEvents(given.body, model), given.session_id)
-    message = message_of(given.body, model) | {"session_id": given.session_id}
+    message = anthropic_message(given.body, model) | {"session_id": given.session_id}
     return json_response(message, given.session_id)
 
 
 @blueprint.post("/count_tokens")
 def count_tokens() -> Response:
     """How many tokens a request would have."""
-    return answer_question(COUNT_TOKENS, shown=_count)
+    return pass_through(COUNT_TOKENS, shown=_count)
 
 
 def _count(answer: Any) -> dict[str, Any]:

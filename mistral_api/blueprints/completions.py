@@ -8,10 +8,10 @@ from mistral_api.blueprints.access import guard
 from mistral_api.blueprints.generations import answer_generation
 from mistral_api.generation.endpoints import COMPLETION
 
-blueprint = guard(Blueprint("completions", __name__, url_prefix="/v1"))
+completions_blueprint = guard(Blueprint("completions", __name__, url_prefix="/v1"))
 
 
-@blueprint.post("/completions")
+@completions_blueprint.post("/completions")
 def create_completion() -> Response:
     """Continue a prompt."""
     return answer_generation(COMPLETION)

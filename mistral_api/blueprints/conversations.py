@@ -7,13 +7,13 @@ from typing import Any
 from flask import Blueprint, request
 
 from mistral_api.blueprints.access import caller, guard
-from mistral_api.blueprints.additions import addition_of
+from mistral_api.blueprints.additions import parse_new_messages
 from mistral_api.blueprints.bodies import json_body
 from mistral_api.blueprints.reads import database_session, require_recorded
 from mistral_api.conversations.changing import change_conversation, delete_conversation
 from mistral_api.conversations.creating import create_conversation
 from mistral_api.conversations.listing import list_conversations
-from mistral_api.conversations.presenting import conversation_body, head_body, list_body
+from mistral_api.conversations.presenting import conversation_body, conversation_list_body, head_body
 from mistral_api.conversations.reading import find_conversation, read_page
 from mistral_api.schemas import (
     ConversationListQuery,
@@ -34,7 +34,7 @@ def list_all() -> dict[str, Any]:
     """The caller's conversations, the last used first."""
     query = load(_LIST_QUERY, request.args.to_dict())
     with database_session() as session:
-        return list_body(*list_conversations(session, caller().owner, query))
+        return conversation_list_body(*list_conversations(session, caller().owner, query))
 
 
 @blueprint.post("")
@@ -42,7 +42,7 @@ def create() -> dict[str, Any]:
     """Make a conversation, with items or without; the body may be left out."""
     creation = load_creation(json_body() if request.get_data() else {})
     with database_session() as session:
-        addition = addition_of(session, creation["items"])
+        addition = parse_new_messages(session, creation["items"])
         return head_body(create_conversation(session, addition, creation["metadata"]))
 
 

@@ -10,47 +10,47 @@ from flask import Response, request
 
 from mistral_api.blueprints.access import caller
 from mistral_api.blueprints.bodies import json_body
-from mistral_api.generation.asked import Asked
+from mistral_api.generation.asked import RequestContext
 from mistral_api.generation.endpoints import Endpoint
-from mistral_api.generation.questions import Question
-from mistral_api.generation.service import Given
-from mistral_api.inference.cancellation import Call
+from mistral_api.generation.questions import PassthroughEndpoint
+from mistral_api.generation.service import GenerationResult
+from mistral_api.inference.cancellation import UpstreamCall
 from mistral_api.request_ids import client_request_id, request_id
 from mistral_api.services import services
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def asked_now(body: object) -> Asked:
+def request_context(body: object) -> RequestContext:
     """The current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
-    call = Call(request.environ.get("waitress.client_disconnected"))
-    return Asked(caller(), request_id(), client_request_id(), body, call)
+    call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    return RequestContext(caller(), request_id(), client_request_id(), body, call)
 
 
 def answer_generation(endpoint: Endpoint) -> Response:
     """Answer the current request at a generation endpoint."""
-    given = services().generator.generate(endpoint, asked_now(json_body()))
-    return answer(given.body, given.session_id)
+    given = services().generator.generate(endpoint, request_context(json_body()))
+    return json_or_stream(given.body, given.session_id)
 
 
-def generate(endpoint: Endpoint) -> tuple[dict[str, Any], Given]:
+def generate(endpoint: Endpoint) -> tuple[dict[str, Any], GenerationResult]:
     """The body of the current request, and the answer to it, for views that shape it."""
     body = json_body()
-    given = services().generator.generate(endpoint, asked_now(body))
+    given = services().generator.generate(endpoint, request_context(body))
     return cast("dict[str, Any]", body), given  # anything else is refused
 
 
-def answer_question(
-    question: Question, upstream: str | None = None, shown: Callable[[Any], Any] | None = None
+def pass_through(
+    question: PassthroughEndpoint, upstream: str | None = None, shown: Callable[[Any], Any] | None = None
 ) -> Response:
     """Answer the current request with what the model server says, or what is ``shown`` of it."""
     body = None if question.method == "GET" else json_body()
-    said = services().questions.ask(question, asked_now(body), upstream)
+    said = services().questions.ask(question, request_context(body), upstream)
     return json_response(shown(said) if shown is not None else said)
 
 
-def answer(body: dict[str, Any] | Iterable[bytes], session_id: str) -> Response:
+def json_or_stream(body: dict[str, Any] | Iterable[bytes], session_id: str) -> Response:
     """The answer to a generation: a whole body, or events as they come."""
     return json_response(body, session_id) if isinstance(body, dict) else stream_response(body, session_id)
 

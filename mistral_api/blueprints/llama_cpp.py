@@ -7,9 +7,9 @@ from typing import Any
 from flask import Blueprint, Response
 
 from mistral_api.blueprints.access import caller, guard
-from mistral_api.blueprints.generations import answer_question, generate, json_response, stream_response
+from mistral_api.blueprints.generations import generate, json_response, pass_through, stream_response
 from mistral_api.generation.endpoints import Endpoint
-from mistral_api.generation.streaming import StreamRelay
+from mistral_api.generation.streaming import GenerationPipeline
 from mistral_api.llama_cpp import endpoints
 from mistral_api.llama_cpp.answers import selected
 from mistral_api.llama_cpp.stream import NativeEvents
@@ -25,7 +25,7 @@ def complete() -> Response:
 
 
 @blueprint.post("/completions")
-def complete_too() -> Response:
+def completion_alias() -> Response:
     """The same under its other name."""
     return _answer(endpoints.COMPLETIONS)
 
@@ -39,7 +39,7 @@ def infill() -> Response:
 def _answer(endpoint: Endpoint) -> Response:
     body, given = generate(endpoint)
     fields = body.get("response_fields")
-    if isinstance(given.body, StreamRelay):
+    if isinstance(given.body, GenerationPipeline):
         return stream_response(NativeEvents(given.body, fields), given.session_id)
     answers = [selected(answer, fields) for answer in given.body["answers"]]
     return json_response(answers[0] if len(answers) == 1 else answers, given.session_id)
@@ -48,25 +48,25 @@ def _answer(endpoint: Endpoint) -> Response:
 @blueprint.post("/tokenize")
 def tokenize() -> Response:
     """Text to tokens."""
-    return answer_question(endpoints.TOKENIZE)
+    return pass_through(endpoints.TOKENIZE)
 
 
 @blueprint.post("/detokenize")
 def detokenize() -> Response:
     """Tokens to text."""
-    return answer_question(endpoints.DETOKENIZE)
+    return pass_through(endpoints.DETOKENIZE)
 
 
 @blueprint.post("/apply-template")
 def apply_template() -> Response:
     """Messages to the prompt that the model's template makes of them."""
-    return answer_question(endpoints.APPLY_TEMPLATE)
+    return pass_through(endpoints.APPLY_TEMPLATE)
 
 
 @blueprint.get("/props")
 def show_props() -> Response:
     """The model server's properties; paths are for the operator only."""
-    return answer_question(endpoints.PROPS, shown=_shown)
+    return pass_through(endpoints.PROPS, shown=_shown)
 
 
 def _shown(props: Any) -> Any:

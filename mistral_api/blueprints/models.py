@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 
 from mistral_api.blueprints.access import guard
-from mistral_api.inference.catalogue import Model, not_served
+from mistral_api.inference.catalogue import CatalogueModel, model_not_found
 from mistral_api.services import services
 
 blueprint = guard(Blueprint("models", __name__, url_prefix="/v1/models"))
@@ -31,10 +31,10 @@ def retrieve_model(model_id: str) -> dict[str, Any]:
     for model, host in served:
         if model.id == model_id:
             return _shown(model, host.server.probe())
-    raise not_served(model_id, [model.id for model, _ in served])
+    raise model_not_found(model_id, [model.id for model, _ in served])
 
 
-def _shown(model: Model, state: str) -> dict[str, Any]:
+def _shown(model: CatalogueModel, state: str) -> dict[str, Any]:
     return {
         "id": model.id,
         "object": "model",

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from mistral_api.database_errors import database_needed
+from mistral_api.database_errors import translate_database_errors
 from mistral_api.errors import Unavailable
 from mistral_api.extensions import db
 from mistral_api.recording import waiting
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def database_session() -> Iterator[Session]:
     """The request's session. Raises Unavailable (``database_unavailable``) without PostgreSQL."""
     try:
-        with database_needed():
+        with translate_database_errors():
             yield db.session()
     except (SQLAlchemyError, Unavailable):
         db.session.rollback()
@@ -34,7 +34,7 @@ def found_once_recorded(find: Callable[[], T]) -> T:
 
     Raises NotFound, and Unavailable (``recording_delayed``).
     """
-    return waiting.found_once_recorded(services().recorder, find)
+    return waiting.retry_until_recorded(services().recorder, find)
 
 
 def require_recorded(owner: str, session_id: str) -> None:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from mistral_api.blueprints.access import caller, guard
 from mistral_api.blueprints.bodies import json_body
-from mistral_api.blueprints.generations import answer, asked_now, json_response, stream_response
+from mistral_api.blueprints.generations import json_or_stream, json_response, request_context, stream_response
 from mistral_api.items.outgoing import item_list
 from mistral_api.pages import page_of
 from mistral_api.responses.input_items import input_items
@@ -23,14 +23,14 @@ _QUERY, _ITEMS_QUERY = ResponseQuery(), InputItemsQuery()
 @blueprint.post("")
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
-    responded = services().responder.respond(asked_now(json_body()))
-    return answer(responded.body, responded.session_id)
+    responded = services().responder.respond(request_context(json_body()))
+    return json_or_stream(responded.body, responded.session_id)
 
 
 @blueprint.post("/input_tokens")
 def count_input_tokens() -> dict[str, Any]:
     """How many tokens the model would have to read."""
-    return {"object": "response.input_tokens", "input_tokens": services().responder.count(asked_now(json_body()))}
+    return {"object": "response.input_tokens", "input_tokens": services().responder.count(request_context(json_body()))}
 
 
 @blueprint.get("/<response_id>")

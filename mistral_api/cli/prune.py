@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from mistral_api.cli.database import command_engine
-from mistral_api.recording.retention import prune as prune_database
+from mistral_api.recording.retention import prune_older_than as prune_database
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.warm.folder import forget_unused
+from mistral_api.supervisor.warm.folder import delete_unused
 
 
 @click.command()
@@ -21,7 +21,7 @@ def prune(days: int | None) -> None:
     with command_engine() as engine:
         click.echo(f"Older than {kept} days: {prune_database(engine, kept)}.")
     try:
-        forget_unused(_settings().data_dir, kept)
+        delete_unused(_settings().data_dir, kept)
     except OSError as error:
         raise click.ClickException(f"DATA_DIR: saved caches cannot be deleted: {error.strerror}.") from error
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from tabulate import tabulate
 
 from mistral_api.analytics.rebuild import count_rows
-from mistral_api.analytics.rebuild import rebuild as rebuild_sums
+from mistral_api.analytics.rebuild import rebuild_rollups as rebuild_sums
 from mistral_api.analytics.stats import usage_stats
-from mistral_api.analytics.window import Window
+from mistral_api.analytics.window import TimeWindow
 from mistral_api.cli.database import command_engine
 
 _SPREADS = {
@@ -39,7 +39,7 @@ def stats(context: click.Context, hours: int, by: str | None) -> None:
     if context.invoked_subcommand is not None:
         return
     with command_engine() as engine, Session(engine) as session:
-        found = usage_stats(session, Window.last(hours))
+        found = usage_stats(session, TimeWindow.last(hours))
     since = datetime.fromtimestamp(found["window"]["start"], UTC)
     click.echo(f"Since {since:%Y-%m-%d %H:%M} UTC")
     click.echo(_grouped(found, by) if by else _summary(found))

@@ -31,6 +31,6 @@ def branch_upwards(
     return walked.union_all(further)
 
 
-def messages_of(branch: CTE) -> Select[Message]:
+def branch_messages(branch: CTE) -> Select[Message]:
     """The messages of a walk, oldest first."""
     return select(Message).join(branch, Message.id == branch.c.id).order_by(branch.c.depth.desc())

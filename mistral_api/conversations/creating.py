@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.appending import title_of, write_trees
-from mistral_api.conversations.items import Stored
+from mistral_api.conversations.items import StoredMessage
 from mistral_api.conversations.matching import chains_of
 from mistral_api.conversations.reading import locked_conversation
 from mistral_api.conversations.searching import title_words
@@ -26,7 +26,7 @@ from mistral_api.tables.conversation import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Addition:
+class NewMessages:
     """Messages in chat form that an owner adds, and the id of the request that brings them.
 
     Attachments larger than ``most_bytes`` are kept as their hash and length.
@@ -38,7 +38,7 @@ class Addition:
     most_bytes: int
 
 
-def create_conversation(session: Session, addition: Addition, metadata: dict[str, Any]) -> Conversation:
+def create_conversation(session: Session, addition: NewMessages, metadata: dict[str, Any]) -> Conversation:
     """A new conversation with these messages, if any."""
     now = datetime.now(UTC)
     conversation = Conversation(
@@ -56,7 +56,7 @@ def create_conversation(session: Session, addition: Addition, metadata: dict[str
     return conversation
 
 
-def add_messages(session: Session, session_id: str, addition: Addition) -> list[Stored]:
+def add_messages(session: Session, session_id: str, addition: NewMessages) -> list[StoredMessage]:
     """Put messages below the newest one of a conversation's current branch. Raises NotFound."""
     conversation = locked_conversation(session, addition.owner, session_id)
     stored = _add(session, conversation, addition)
@@ -64,7 +64,7 @@ def add_messages(session: Session, session_id: str, addition: Addition) -> list[
     return stored
 
 
-def _add(session: Session, conversation: Conversation, addition: Addition) -> list[Stored]:
+def _add(session: Session, conversation: Conversation, addition: NewMessages) -> list[StoredMessage]:
     messages = without_nul(without_large_attachments(list(addition.messages), addition.most_bytes))
     if conversation.title is None and conversation.head_id is None:
         conversation.title = title_of(messages)
@@ -84,7 +84,7 @@ def _add(session: Session, conversation: Conversation, addition: Addition) -> li
     tree = Tree(conversation.id, conversation.updated_at, _head(session, conversation), conversation.head_id)
     tree.append(exchange, chains_of(messages))
     write_trees(session.connection(), [tree])
-    return [Stored(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
+    return [StoredMessage(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
 
 
 def _head(session: Session, conversation: Conversation) -> Node | None:

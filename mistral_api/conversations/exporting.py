@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.presenting import head_body, message_body
-from mistral_api.database_deadlines import unhurried
+from mistral_api.database_deadlines import without_deadline
 from mistral_api.tables.conversation import Conversation, Message
 
 FETCHED_TOGETHER = 500
@@ -55,7 +55,7 @@ def conversations(engine: Engine, selection: Selection) -> Iterator[tuple[Conver
         .where(*selection.conditions())
         .order_by(Conversation.created_at, Conversation.id, Message.sequence)
     )
-    with Session(engine) as session, unhurried(session):
+    with Session(engine) as session, without_deadline(session):
         rows = session.execute(found, execution_options={"yield_per": FETCHED_TOGETHER})
         for conversation, pairs in groupby(rows, key=lambda row: row[0]):
             messages = [message for _, message in pairs]

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.branch import branch_upwards
 from mistral_api.conversations.references import resolve_references
-from mistral_api.database_errors import database_needed
+from mistral_api.database_errors import translate_database_errors
 from mistral_api.items.parts import prompt_texts
 from mistral_api.recording.attachments import placeholders_as_text
 from mistral_api.recording.recorder import Recorder
-from mistral_api.recording.waiting import found_once_recorded, require_session_recorded
+from mistral_api.recording.waiting import require_session_recorded, retry_until_recorded
 from mistral_api.tables.conversation import Conversation, Message
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
@@ -38,7 +38,7 @@ _REPEATED = select(exists().where(Message.conversation_id == Conversation.id, *_
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class SessionBranch:
     """The current branch of a session, oldest message first; empty where nothing was said.
 
     ``head_id`` is the stored message that new ones follow. ``messages`` are in OpenAI's chat form, ready to be
@@ -50,25 +50,25 @@ class Branch:
     chains: list[str] = field(default_factory=list)
 
 
-class History:
+class HistoryReader:
     """Reads what was said. Safe to use from many threads."""
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self._engine = engine
         self._recorder = recorder
 
-    def branch(self, owner: str, session_id: str) -> Branch:
+    def branch(self, owner: str, session_id: str) -> SessionBranch:
         """The current branch of an owner's session, in one query.
 
         Raises Unavailable: ``recording_delayed`` where the newest of it is not readable yet,
         ``database_unavailable`` without PostgreSQL.
         """
         require_session_recorded(self._recorder, owner, session_id)
-        with database_needed(), self._engine.connect() as connection:
+        with translate_database_errors(), self._engine.connect() as connection:
             rows = connection.execute(_BRANCH, {"owner": owner, "session_id": session_id}).all()
         if not rows:
-            return Branch()
-        return Branch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
+            return SessionBranch()
+        return SessionBranch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
 
     def with_references(self, owner: str, items: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
         """Items of a request, with stored ones in the place of those that are only named.
@@ -77,15 +77,15 @@ class History:
         """
 
         def find() -> list[dict[str, Any]]:
-            with database_needed(), Session(self._engine) as session:
+            with translate_database_errors(), Session(self._engine) as session:
                 return resolve_references(session, owner, items, field)
 
-        return found_once_recorded(self._recorder, find)
+        return retry_until_recorded(self._recorder, find)
 
     def holds(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
         """Whether any branch of a session has a message with one of these chains. Raises as :meth:`branch` does."""
         wanted = [UUID(chain) for chain in chains]
-        with database_needed(), self._engine.connect() as connection:
+        with translate_database_errors(), self._engine.connect() as connection:
             given = {"owner": owner, "session_id": session_id, "chains": wanted}
             return bool(connection.scalar(_REPEATED, given))
 
@@ -93,10 +93,10 @@ class History:
 def chat_message(row: Row[Any]) -> dict[str, Any]:
     """A stored message as a client would send it."""
     own = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
-    return recalled((row.extra or {}) | own)
+    return prompt_messages((row.extra or {}) | own)
 
 
-def recalled(message: dict[str, Any]) -> dict[str, Any]:
+def prompt_messages(message: dict[str, Any]) -> dict[str, Any]:
     """A recorded message as the model gets it again, wherever it was read: nothing in it but content is null."""
     calls = [_without_nulls(call) for call in message.get("tool_calls") or []]
     said = _without_nulls(message) | {"content": _sendable(placeholders_as_text(message.get("content")))}

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.items import chat_form, find_item, message_of_item
+from mistral_api.conversations.items import find_item, message_of_item, row_to_chat_message
 from mistral_api.conversations.matching import chain_of, digest
 from mistral_api.conversations.reading import locked_conversation
 from mistral_api.conversations.searching import CONFIGURATION, searchable_text
@@ -37,7 +37,7 @@ def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> 
     conversation = locked_conversation(session, owner, session_id)
     find_item(session, conversation, item_id)
     message = message_of_item(session, conversation, item_id)
-    left = _without(chat_form(message), parse_item_id(item_id))
+    left = _without(row_to_chat_message(message), parse_item_id(item_id))
     above = _chain(session, message.parent_id)
     if left is None:
         chains = _chains_below(session, message, above)

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.branch import branch_upwards, messages_of
+from mistral_api.conversations.branch import branch_messages, branch_upwards
 from mistral_api.errors import NotFound
 from mistral_api.items.ids import parse_item_id
 from mistral_api.items.outgoing import Item, items_of
@@ -18,7 +18,7 @@ from mistral_api.tables.conversation import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMessage:
     """A message in chat form, under the id of its row."""
 
     id: UUID
@@ -48,21 +48,21 @@ def _oldest(walk: CTE) -> Select[Message]:
 
 
 _START = bindparam("start", type_=Uuid)
-_NEWEST = messages_of(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
+_NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
 _FIRST = _oldest(branch_upwards(_START))
 _NEXT = _oldest(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
 
-def chat_form(message: Message) -> dict[str, Any]:
+def row_to_chat_message(message: Message) -> dict[str, Any]:
     """A stored message as it was said: role, content, tool calls, and what else came with it."""
     said = {"role": message.role, "content": message.content, "tool_calls": message.tool_calls}
     return (message.extra or {}) | said
 
 
-def stored(message: Message) -> Stored:
+def to_stored_message(message: Message) -> StoredMessage:
     """A row as a message with its items' status: an answer that was cut off is ``incomplete``."""
     cut_off = message.role == "assistant" and message.status != "complete"
-    return Stored(message.id, chat_form(message), "incomplete" if cut_off else "completed")
+    return StoredMessage(message.id, row_to_chat_message(message), "incomplete" if cut_off else "completed")
 
 
 def list_items(session: Session, conversation: Conversation, query: ItemQuery) -> tuple[list[Item], bool]:
@@ -72,7 +72,7 @@ def list_items(session: Session, conversation: Conversation, query: ItemQuery) -
     rows = (
         _newest_first(session, conversation, query) if query.newest_first else _in_order(session, conversation, query)
     )
-    items = [item for row in rows for item in _ordered(stored(row).items, query)]
+    items = [item for row in rows for item in _ordered(to_stored_message(row).items, query)]
     if query.after is not None:
         ids = [item["id"] for item in items]
         if query.after not in ids:
@@ -83,7 +83,7 @@ def list_items(session: Session, conversation: Conversation, query: ItemQuery) -
 
 def find_item(session: Session, conversation: Conversation, item_id: str) -> Item:
     """One item of any branch. Raises InvalidRequest for an ill-formed id, and NotFound."""
-    items = stored(message_of_item(session, conversation, item_id)).items
+    items = to_stored_message(message_of_item(session, conversation, item_id)).items
     found = next((item for item in items if item["id"] == item_id), None)
     if found is None:
         raise _not_found(item_id, "item_id")

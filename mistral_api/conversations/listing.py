@@ -9,7 +9,7 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.reading import find_conversation
-from mistral_api.conversations.searching import found_anywhere, says
+from mistral_api.conversations.searching import any_message_matches, matches_query
 from mistral_api.tables.conversation import Conversation
 
 # So many conversations are searched one by one before the index is asked for all of them.
@@ -43,8 +43,10 @@ def _newest(session: Session, found: Select[Conversation], wanted: int) -> list[
 def _search(session: Session, found: Select[Conversation], wanted: int, search: str) -> list[Conversation]:
     """A common word is soon found in enough of the newest conversations; for a rare one the index knows all places."""
     newest = found.order_by(*_NEWEST).limit(LOOKED_AT_FIRST).subquery()
-    first = _newest(session, select(Conversation).where(Conversation.id.in_(select(newest.c.id)), says(search)), wanted)
+    first = _newest(
+        session, select(Conversation).where(Conversation.id.in_(select(newest.c.id)), matches_query(search)), wanted
+    )
     if len(first) == wanted:
         return first
-    everywhere = found_anywhere(search)
+    everywhere = any_message_matches(search)
     return _newest(session, found.join(everywhere, everywhere.c.id == Conversation.id), wanted)

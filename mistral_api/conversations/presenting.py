@@ -21,7 +21,7 @@ def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
     }
 
 
-def list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
+def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
     """A list of conversations without their messages."""
     return pages.list_body([head_body(each) for each in conversations], has_more, key="session_id")
 

@@ -8,14 +8,14 @@ from uuid import UUID
 from sqlalchemy import Integer, Select, Uuid, bindparam, select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.branch import branch_upwards, messages_of
+from mistral_api.conversations.branch import branch_messages, branch_upwards
 from mistral_api.errors import NotFound
 from mistral_api.tables.conversation import Conversation, Message
 
 # Put together once: that takes longer than PostgreSQL needs to answer.
 _START = bindparam("start", type_=Uuid)
-_NEWEST = messages_of(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
-_AFTER = messages_of(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
+_NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
+_AFTER = branch_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
 
 @dataclass(frozen=True, slots=True)

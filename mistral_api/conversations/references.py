@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.items import stored
+from mistral_api.conversations.items import to_stored_message
 from mistral_api.errors import NotFound
 from mistral_api.items.ids import parse_item_id
 from mistral_api.schemas.items import item_type
@@ -30,7 +30,7 @@ def resolve_references(session: Session, owner: str, items: list[Item], field: s
         .join(Conversation, Conversation.id == Message.conversation_id)
         .where(Conversation.owner == owner, Message.id.in_({each.message_id for each in parsed.values()}))
     )
-    known = {item["id"]: item for row in rows for item in stored(row).items}
+    known = {item["id"]: item for row in rows for item in to_stored_message(row).items}
     for index, item_id in references.items():
         if item_id not in known:
             raise NotFound(f"Item with id '{item_id}' not found.", param=f"{field}[{index}].id")

@@ -37,7 +37,7 @@ def title_words(title: str | None) -> ColumnElement[Any]:
     return func.to_tsvector(_CONFIGURATION, title)
 
 
-def says(search: str) -> ColumnElement[bool]:
+def matches_query(search: str) -> ColumnElement[bool]:
     """Whether a conversation is found: by one of its messages, or by its title. For a few conversations at a time."""
     words = words_of(search)
     # The offset keeps the text index out: for a common word it would be walked once for every conversation.
@@ -46,7 +46,7 @@ def says(search: str) -> ColumnElement[bool]:
     return Conversation.search.bool_op("@@")(words) | in_message
 
 
-def found_anywhere(search: str) -> CTE:
+def any_message_matches(search: str) -> CTE:
     """The ids of all conversations that are found, straight from the text indexes."""
     words = words_of(search)
     ids = union(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-Item = str | list[int]
+EmbeddingInput = str | list[int]
 
 MOST_ITEMS = 256
 # In bytes of text, with four for a token: from what a CPU reads in such a time to more than any card does.
@@ -19,16 +19,16 @@ PORTION_SECONDS = 0.5
 GROWTH = 4.0
 
 
-class Portions:
+class Batches:
     """Cuts items into portions, in order: iterate, and say after each one how long it took."""
 
-    def __init__(self, items: Sequence[Item], beside: int = 0) -> None:
+    def __init__(self, items: Sequence[EmbeddingInput], beside: int = 0) -> None:
         """``beside``: the bytes that are computed with each item, as a query is."""
         self._items = items
         self._beside = beside
         self._bytes = float(FIRST_BYTES)
 
-    def __iter__(self) -> Iterator[tuple[int, list[Item]]]:
+    def __iter__(self) -> Iterator[tuple[int, list[EmbeddingInput]]]:
         """The portions, each with the index of its first item; none is empty."""
         first = 0
         while first < len(self._items):
@@ -50,9 +50,9 @@ class Portions:
         return last
 
     def _size(self, index: int) -> int:
-        return size_of(self._items[index]) + self._beside
+        return text_size(self._items[index]) + self._beside
 
 
-def size_of(item: Item) -> int:
+def text_size(item: EmbeddingInput) -> int:
     """About how much there is to compute."""
     return len(item.encode("utf-8", "replace")) if isinstance(item, str) else 4 * len(item)

@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from mistral_api.embeddings.batches import Item, Portions, size_of
-from mistral_api.embeddings.hosts import Host, Hosts, not_supported
-from mistral_api.embeddings.tasks import Task
+from mistral_api.embeddings.batches import Batches, EmbeddingInput, text_size
+from mistral_api.embeddings.hosts import ModelServerEntry, ModelServers, not_supported
+from mistral_api.embeddings.tasks import EmbeddingTask
 from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
-from mistral_api.generation.asked import Asked
-from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.reporting import tell_supervisor
-from mistral_api.inference.cancellation import Call
+from mistral_api.generation.asked import RequestContext
+from mistral_api.generation.outcome import ExchangeRecord
+from mistral_api.generation.reporting import report_generation
+from mistral_api.inference.cancellation import UpstreamCall
 from mistral_api.inference.translation import ContextExceeded, context_exceeded
 from mistral_api.recording.recorder import Recorder
 from mistral_api.schemas import load
@@ -27,17 +27,17 @@ _NO_POOLING = "Pooling type 'none'"
 class Embedder:
     """Answers requests for embeddings and rankings. One for the application; safe to use from many threads."""
 
-    def __init__(self, hosts: Hosts, recorder: Recorder) -> None:
+    def __init__(self, hosts: ModelServers, recorder: Recorder) -> None:
         self._hosts = hosts
         self._recorder = recorder
 
-    def answer(self, task: Task, asked: Asked) -> dict[str, Any]:
+    def answer(self, task: EmbeddingTask, asked: RequestContext) -> dict[str, Any]:
         """The answer's body. Raises our exceptions; whatever happens, the figures are recorded, and no text."""
-        exchange = OpenExchange(self._recorder, None, task.endpoint.path, asked)
+        exchange = ExchangeRecord(self._recorder, None, task.endpoint.path, asked)
         with exchange.recorded():
             return self._answer(task, asked, exchange)
 
-    def _answer(self, task: Task, asked: Asked, exchange: OpenExchange) -> dict[str, Any]:
+    def _answer(self, task: EmbeddingTask, asked: RequestContext, exchange: ExchangeRecord) -> dict[str, Any]:
         payload = load(task.endpoint.schema, asked.body)
         host = self._hosts.choose(task, payload.get("model"))
         model = payload.get("model") or host.catalogue.default()
@@ -54,16 +54,23 @@ class Embedder:
         return body
 
 
-def _report(host: Host, exchange: OpenExchange, error: ApiError | None) -> None:
+def _report(host: ModelServerEntry, exchange: ExchangeRecord, error: ApiError | None) -> None:
     """Tell that server's own supervisor: three failures in a row have it restarted."""
     if host.reports is not None:
-        tell_supervisor(host.reports, None, exchange.record, error)
+        report_generation(host.reports, None, exchange.record, error)
 
 
 class _Round:
     """One request on its way through a model server."""
 
-    def __init__(self, task: Task, payload: dict[str, Any], host: Host, call: Call, exchange: OpenExchange) -> None:
+    def __init__(
+        self,
+        task: EmbeddingTask,
+        payload: dict[str, Any],
+        host: ModelServerEntry,
+        call: UpstreamCall,
+        exchange: ExchangeRecord,
+    ) -> None:
         self._task = task
         self._payload = payload
         self._host = host
@@ -73,7 +80,7 @@ class _Round:
     def body(self, model: str | None) -> dict[str, Any]:
         """All results in one answer."""
         results: list[Any] = []
-        portions = Portions(self._task.items(self._payload), self._task.beside(self._payload))
+        portions = Batches(self._task.items(self._payload), self._task.beside(self._payload))
         for first, items in portions:
             began = time.monotonic()
             results += self._portion(first, items)
@@ -86,7 +93,7 @@ class _Round:
             raise _nonsense() from error
         return {"object": "list", "model": model or self._exchange.transcript.model or "", **own, "usage": usage}
 
-    def _portion(self, first: int, items: list[Item]) -> list[Any]:
+    def _portion(self, first: int, items: list[EmbeddingInput]) -> list[Any]:
         """The results for some items. Raises ContextExceeded that names the one that is too long."""
         try:
             return self._asked(items)
@@ -95,7 +102,7 @@ class _Round:
                 raise self._refusal(error) from error
             raise self._too_long(first, items, error) from error
 
-    def _asked(self, items: list[Item]) -> list[Any]:
+    def _asked(self, items: list[EmbeddingInput]) -> list[Any]:
         answer = self._host.server.generate(self._task.endpoint.path, self._task.sent(self._payload, items), self._call)
         content = answer.read()
         try:
@@ -114,9 +121,9 @@ class _Round:
         error.param = error.param or self._task.field
         return error
 
-    def _too_long(self, first: int, items: list[Item], error: ModelServerRefused) -> ModelServerRefused:
+    def _too_long(self, first: int, items: list[EmbeddingInput], error: ModelServerRefused) -> ModelServerRefused:
         """The server does not say which item it was: they are tried one by one, the longest first."""
-        by_length = sorted(range(len(items)), key=lambda index: size_of(items[index]), reverse=True)
+        by_length = sorted(range(len(items)), key=lambda index: text_size(items[index]), reverse=True)
         for index in by_length if len(items) > 1 else ():
             try:
                 self._asked([items[index]])

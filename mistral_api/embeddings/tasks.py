@@ -10,9 +10,9 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
-from mistral_api.embeddings.batches import Item, size_of
-from mistral_api.embeddings.vectors import in_base64, numbers, packed, shortened
-from mistral_api.embeddings.vectors import size_of as dimensions_of
+from mistral_api.embeddings.batches import EmbeddingInput, text_size
+from mistral_api.embeddings.vectors import in_base64, numbers, pack_floats, shortened
+from mistral_api.embeddings.vectors import vector_size as dimensions_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoints import Endpoint
 from mistral_api.schemas import EmbeddingsRequest, RerankRequest
@@ -23,7 +23,7 @@ def _no_messages(_payload: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-class Task(ABC):
+class EmbeddingTask(ABC):
     """``ranks``: whether it takes a reranker; ``makes`` and ``model``: what it does and needs, in a sentence."""
 
     endpoint: Endpoint
@@ -33,7 +33,7 @@ class Task(ABC):
     field: str
 
     @abstractmethod
-    def items(self, payload: dict[str, Any]) -> list[Item]:
+    def items(self, payload: dict[str, Any]) -> list[EmbeddingInput]:
         """What is to be computed, one by one."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class Task(ABC):
         """The bytes that are computed with each of them."""
 
     @abstractmethod
-    def sent(self, payload: dict[str, Any], items: list[Item]) -> dict[str, Any]:
+    def sent(self, payload: dict[str, Any], items: list[EmbeddingInput]) -> dict[str, Any]:
         """The request to the model server for some of them."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Task(ABC):
         """What is special about our answer."""
 
 
-class Embeddings(Task):
+class Embeddings(EmbeddingTask):
     """A vector for each input."""
 
     endpoint = Endpoint("/v1/embeddings", False, EmbeddingsRequest(), _no_messages)
@@ -64,7 +64,7 @@ class Embeddings(Task):
     makes, model, field = "makes no embeddings", "an embedding model", "input"
     _OURS = ("input", "encoding_format", "dimensions", "user")
 
-    def items(self, payload: dict[str, Any]) -> list[Item]:
+    def items(self, payload: dict[str, Any]) -> list[EmbeddingInput]:
         """The inputs: one that stands alone, or many."""
         given = payload["input"]
         alone = isinstance(given, str) or isinstance(given[0], int)
@@ -74,14 +74,14 @@ class Embeddings(Task):
         """Nothing."""
         return 0
 
-    def sent(self, payload: dict[str, Any], items: list[Item]) -> dict[str, Any]:
+    def sent(self, payload: dict[str, Any], items: list[EmbeddingInput]) -> dict[str, Any]:
         """Unknown fields pass on."""
         others = {name: value for name, value in payload.items() if name not in self._OURS}
         return others | {"input": items, "encoding_format": "base64"}
 
     def read(self, payload: dict[str, Any], body: dict[str, Any]) -> dict[int, Any]:
         """The embeddings as bytes, cut to ``dimensions``."""
-        found = {int(entry["index"]): packed(entry["embedding"]) for entry in body["data"]}
+        found = {int(entry["index"]): pack_floats(entry["embedding"]) for entry in body["data"]}
         wanted = payload.get("dimensions")
         if wanted is None:
             return found
@@ -106,22 +106,22 @@ def _cut(raw: bytes, dimensions: int) -> bytes:
     return raw if dimensions == has else shortened(raw, dimensions)
 
 
-class Rerank(Task):
+class Rerank(EmbeddingTask):
     """A score for each document; the best first."""
 
     endpoint = Endpoint("/v1/rerank", False, RerankRequest(), _no_messages)
     ranks = True
     makes, model, field = "does not rerank", "a reranker", "documents"
 
-    def items(self, payload: dict[str, Any]) -> list[Item]:
+    def items(self, payload: dict[str, Any]) -> list[EmbeddingInput]:
         """The documents' texts."""
         return [document if isinstance(document, str) else document["text"] for document in payload["documents"]]
 
     def beside(self, payload: dict[str, Any]) -> int:
         """The query."""
-        return size_of(payload["query"])
+        return text_size(payload["query"])
 
-    def sent(self, payload: dict[str, Any], items: list[Item]) -> dict[str, Any]:
+    def sent(self, payload: dict[str, Any], items: list[EmbeddingInput]) -> dict[str, Any]:
         """All scores are asked for: the best of all are known once all are there."""
         model = {"model": payload["model"]} if "model" in payload else {}
         return model | {"query": payload["query"], "documents": items}

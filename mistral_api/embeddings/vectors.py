@@ -11,7 +11,7 @@ from typing import Any
 FLOAT_BYTES = 4
 
 
-def packed(embedding: Any) -> bytes:
+def pack_floats(embedding: Any) -> bytes:
     """One embedding as an engine sent it, a base64 string or an array. Raises ValueError for anything else."""
     try:
         raw = base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else _packed_list(embedding)
@@ -26,14 +26,14 @@ def _packed_list(values: list[float]) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
 
-def size_of(raw: bytes) -> int:
+def vector_size(raw: bytes) -> int:
     """How many numbers it has."""
     return len(raw) // FLOAT_BYTES
 
 
 def numbers(raw: bytes) -> tuple[float, ...]:
     """Its numbers. Raises ValueError where one of them is none, which JSON could not say either."""
-    values = struct.unpack(f"<{size_of(raw)}f", raw)
+    values = struct.unpack(f"<{vector_size(raw)}f", raw)
     if not all(map(math.isfinite, values)):
         raise ValueError("not a number")
     return values

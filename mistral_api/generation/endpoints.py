@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import Schema
 
-from mistral_api.inference.assembly import whole_body
-from mistral_api.inference.stream import EventStream
+from mistral_api.inference.assembly import assemble_body
+from mistral_api.inference.stream import ChunkStream
 from mistral_api.inference.transcript import Transcript
 from mistral_api.schemas import ChatCompletionRequest, CompletionRequest
 
@@ -24,9 +24,9 @@ class Dialect:
     ``llama_cpp``: nobody but llama.cpp speaks it.
     """
 
-    stream: type[EventStream] = EventStream
+    stream: type[ChunkStream] = ChunkStream
     transcript: type[Transcript] = Transcript
-    whole: Callable[..., dict[str, Any]] = whole_body
+    whole: Callable[..., dict[str, Any]] = assemble_body
     llama_cpp: bool = False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-Message = dict[str, Any]
+ChatMessage = dict[str, Any]
 
 # What is left for an answer of unknown length: this part of the context, but no more tokens than that.
 ANSWER_PART, ANSWER_TOKENS = 4, 1024
@@ -30,9 +30,9 @@ def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
     return context - min(answer, context // 2)
 
 
-def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
+def turns_of(messages: Sequence[ChatMessage]) -> list[list[ChatMessage]]:
     """The messages as turns. What stands before the first message of the user is a turn of its own."""
-    turns: list[list[Message]] = []
+    turns: list[list[ChatMessage]] = []
     for message in messages:
         if message["role"] == "user" or not turns:
             turns.append([message])
@@ -41,14 +41,14 @@ def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
     return turns
 
 
-def fit(
-    leading: Sequence[Message],
-    others: Sequence[Message],
+def truncate_turns(
+    leading: Sequence[ChatMessage],
+    others: Sequence[ChatMessage],
     *,
     room: int,
-    count: Callable[[list[Message]], int],
-    most: Callable[[list[Message]], int | None],
-) -> list[Message]:
+    count: Callable[[list[ChatMessage]], int],
+    most: Callable[[list[ChatMessage]], int | None],
+) -> list[ChatMessage]:
     """``leading``, and as many of the newest turns of ``others`` as fit with it into ``room`` tokens.
 
     The last turn always stays, and what leads: where these alone are too many, the model server says so with
@@ -67,11 +67,11 @@ def fit(
     return _without(leading, turns, search.fewest)
 
 
-def _without(leading: Sequence[Message], turns: Sequence[list[Message]], dropped: int) -> list[Message]:
+def _without(leading: Sequence[ChatMessage], turns: Sequence[list[ChatMessage]], dropped: int) -> list[ChatMessage]:
     return [*leading, *(message for turn in turns[dropped:] for message in turn)]
 
 
-def _size(messages: Sequence[Message]) -> int:
+def _size(messages: Sequence[ChatMessage]) -> int:
     return len(orjson.dumps(list(messages)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def with_tools(payload: dict[str, Any]) -> dict[str, Any]:
+def functions_to_tools(payload: dict[str, Any]) -> dict[str, Any]:
     """The request with tools for functions, if it has any."""
     if "functions" not in payload and "function_call" not in payload:
         return payload

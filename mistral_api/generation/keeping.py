@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.generation.outcome import Ending, OpenExchange
-from mistral_api.inference.assembly import whole_body
+from mistral_api.generation.outcome import ExchangeOutcome, ExchangeRecord
+from mistral_api.inference.assembly import assemble_body
 from mistral_api.stored.storing import COMPLETION
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
@@ -22,13 +22,13 @@ _TOLD = {
 }
 
 
-def keep_completion(exchange: OpenExchange, payload: dict[str, Any], session_id: str) -> None:
+def store_completion(exchange: ExchangeRecord, payload: dict[str, Any], session_id: str) -> None:
     """Have a chat completion kept, to be retrieved by the id it is answered with."""
 
-    def finish(ending: Ending) -> dict[str, Any] | None:
+    def finish(ending: ExchangeOutcome) -> dict[str, Any] | None:
         if ending.status != "complete":
             return None
-        return whole_body(ending.transcript, chat=True) | {"session_id": session_id}
+        return assemble_body(ending.transcript, chat=True) | {"session_id": session_id}
 
     storing = {
         "object": COMPLETION,

@@ -13,16 +13,16 @@ from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable, internal_error
 from mistral_api.exchange import Exchange
-from mistral_api.generation.asked import Asked
-from mistral_api.generation.reporting import recognisable_seed, tell_supervisor
+from mistral_api.generation.asked import RequestContext
+from mistral_api.generation.reporting import new_slot_seed, report_generation
 from mistral_api.inference.events import event_data, split_events
 from mistral_api.inference.transcript import Transcript
 from mistral_api.recording.recorder import Recorder, RecordingFailed
-from mistral_api.supervisor.report_writer import ReportWriter
+from mistral_api.supervisor.report_writer import FeedbackWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExchangeOutcome:
     """How an exchange ended: ``complete``, ``interrupted`` or ``failed``, what was said, and why it failed."""
 
     status: str
@@ -31,18 +31,18 @@ class Ending:
 
 
 # Makes the object that is stored of an exchange; None where nothing is to be stored.
-Finish = Callable[[Ending], dict[str, Any] | None]
+Finish = Callable[[ExchangeOutcome], dict[str, Any] | None]
 
 
-class OpenExchange:
+class ExchangeRecord:
     """An exchange that has not ended. Ending it records it, once; later endings change nothing."""
 
     def __init__(
         self,
         recorder: Recorder,
-        reports: ReportWriter | None,
+        reports: FeedbackWriter | None,
         path: str,
-        asked: Asked,
+        asked: RequestContext,
         transcript: type[Transcript] = Transcript,
     ) -> None:
         """``path``: the endpoint, as it is recorded. ``transcript``: the kind that reads its answers."""
@@ -85,7 +85,7 @@ class OpenExchange:
         self.record.model = model
         self.record.continues = continues
         self.record.stream = bool(payload.get("stream"))
-        self.seed = recognisable_seed(payload) if self._reports is not None else None
+        self.seed = new_slot_seed(payload) if self._reports is not None else None
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
         self.record.messages = None if payload.get("store") is False else self._recorder.kept(messages)
         if self.record.messages is None:
@@ -169,10 +169,10 @@ class OpenExchange:
             self.ended = True
             self._take_over(status)
             if self._finish is not None and self.record.storing is not None:
-                self.record.stored = self._finish(Ending(status, self.transcript, error))
+                self.record.stored = self._finish(ExchangeOutcome(status, self.transcript, error))
         self._recorder.end(self._position, self.record)
         if self._reports is not None:
-            tell_supervisor(self._reports, self.seed, self.record, error)
+            report_generation(self._reports, self.seed, self.record, error)
 
     def _take_over(self, status: str) -> None:
         """Bring the record up to what is known now."""

@@ -17,7 +17,7 @@ _NEVER = ("file", "refusal")
 _SCHEMAS = ("response_format", "json_schema", "output_config")
 
 
-def name_place(error: ModelServerRefused, body: dict[str, Any], *, forced: bool) -> None:
+def add_error_param(error: ModelServerRefused, body: dict[str, Any], *, forced: bool) -> None:
     """Complete a refusal with the place in the client's own ``body``; ``forced``: a schema that was refused is that
     of the tools."""
     if error.code == "invalid_json_schema":

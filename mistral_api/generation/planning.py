@@ -8,14 +8,14 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoints import COMPLETION, Endpoint, upstream_payload
-from mistral_api.generation.functions import with_tools
-from mistral_api.generation.tool_choice import Forced, forced_call, only_allowed
-from mistral_api.inference.reshaping.calls import ForcedCalls
-from mistral_api.inference.reshaping.choices import NumberedChoices
-from mistral_api.inference.reshaping.completions import LegacyCompletions
-from mistral_api.inference.reshaping.functions import FunctionCalls
-from mistral_api.inference.reshaping.logprobs import ChatLogprobs
-from mistral_api.inference.reshaping.stream import Stage
+from mistral_api.generation.functions import functions_to_tools
+from mistral_api.generation.tool_choice import ForcedToolChoice, filter_allowed_tools, forced_tool_choice
+from mistral_api.inference.reshaping.calls import ToolCallStage
+from mistral_api.inference.reshaping.choices import ChoiceIndexStage
+from mistral_api.inference.reshaping.completions import LegacyCompletionStage
+from mistral_api.inference.reshaping.functions import FunctionCallStage
+from mistral_api.inference.reshaping.logprobs import LogprobsStage
+from mistral_api.inference.reshaping.stream import ChunkStage
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
@@ -23,7 +23,7 @@ Ask = Callable[[str, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class UpstreamTraits:
     """The model server: whether it is supervised by us, whether it is llama.cpp, and its slots, where known."""
 
     ours: bool
@@ -32,12 +32,12 @@ class Engine:
 
 
 @dataclass(slots=True)
-class Plan:
+class GenerationPlan:
     """The requests, made one after the other, and the stages that their answers go through; most have none."""
 
     requests: list[dict[str, Any]]
-    stages: list[Stage] = field(default_factory=list)
-    forced: Forced | None = None
+    stages: list[ChunkStage] = field(default_factory=list)
+    forced: ForcedToolChoice | None = None
 
     @property
     def streamed(self) -> bool:
@@ -45,24 +45,26 @@ class Plan:
         return bool(self.requests[0].get("stream"))
 
 
-def planned(endpoint: Endpoint, payload: dict[str, Any], engine: Engine, seed: int | None, ask: Ask) -> Plan:
+def make_plan(
+    endpoint: Endpoint, payload: dict[str, Any], engine: UpstreamTraits, seed: int | None, ask: Ask
+) -> GenerationPlan:
     """The plan for a valid request. ``ask`` puts a question to the model server, and decodes its answer."""
-    asked = with_tools(only_allowed(payload)) if endpoint.chat else payload
+    asked = functions_to_tools(filter_allowed_tools(payload)) if endpoint.chat else payload
     ours = engine.ours or endpoint.dialect.llama_cpp
-    plan = Plan([upstream_payload(asked, ours=ours, seed=seed)])
+    plan = GenerationPlan([upstream_payload(asked, ours=ours, seed=seed)])
     if endpoint.chat:
         _plan_chat(plan, engine)
         if payload.get("functions"):
-            plan.stages.append(FunctionCalls())
+            plan.stages.append(FunctionCallStage())
             plan.requests = list(map(_streamed, plan.requests))
     elif endpoint is COMPLETION and engine.llama_cpp():
         _plan_completion(plan, engine, ask)
     return plan
 
 
-def _plan_chat(plan: Plan, engine: Engine) -> None:
+def _plan_chat(plan: GenerationPlan, engine: UpstreamTraits) -> None:
     sent = plan.requests[0]
-    several, logprobs, forced = (sent.get("n") or 1) > 1, sent.get("logprobs"), forced_call(sent)
+    several, logprobs, forced = (sent.get("n") or 1) > 1, sent.get("logprobs"), forced_tool_choice(sent)
     alternatives = sent.get("top_logprobs") or 0
     if not (several or logprobs or forced) or not engine.llama_cpp():
         return
@@ -72,16 +74,16 @@ def _plan_chat(plan: Plan, engine: Engine) -> None:
         sent = _with_probabilities(sent, alternatives)
     counts = _counts(sent, engine)
     if several:
-        plan.stages.append(NumberedChoices(counts))
+        plan.stages.append(ChoiceIndexStage(counts))
     if forced:
         plan.forced = forced
-        plan.stages.append(ForcedCalls(forced.only, forced.finish_reason))
+        plan.stages.append(ToolCallStage(forced.only, forced.finish_reason))
     elif logprobs:
-        plan.stages.append(ChatLogprobs(alternatives))
+        plan.stages.append(LogprobsStage(alternatives))
     plan.requests = _divided(_streamed(sent), counts)
 
 
-def _plan_completion(plan: Plan, engine: Engine, ask: Ask) -> None:
+def _plan_completion(plan: GenerationPlan, engine: UpstreamTraits, ask: Ask) -> None:
     sent = plan.requests[0]
     logprobs, silent = sent.get("logprobs"), sent.get("max_tokens") == 0 and "n_predict" not in sent
     echo = _prompts(sent["prompt"], ask) if sent.pop("echo", False) else []
@@ -90,8 +92,8 @@ def _plan_completion(plan: Plan, engine: Engine, ask: Ask) -> None:
     if logprobs is not None:
         sent = _with_probabilities(sent, logprobs)
     counts = _counts(sent, engine)
-    stage = LegacyCompletions(logprobs=logprobs, silent=silent, echo=echo, per_prompt=sum(counts))
-    plan.stages = [NumberedChoices(counts), stage]
+    stage = LegacyCompletionStage(logprobs=logprobs, silent=silent, echo=echo, per_prompt=sum(counts))
+    plan.stages = [ChoiceIndexStage(counts), stage]
     plan.requests = _divided(_streamed(sent), counts)
 
 
@@ -105,7 +107,7 @@ def _with_probabilities(sent: dict[str, Any], alternatives: int) -> dict[str, An
     return kept | {"n_probs": max(1, alternatives)}
 
 
-def _counts(sent: dict[str, Any], engine: Engine) -> list[int]:
+def _counts(sent: dict[str, Any], engine: UpstreamTraits) -> list[int]:
     """How many choices each request asks for: llama.cpp gives no more at once than it has slots."""
     wanted = sent.get("n") or 1
     most = engine.slots or wanted

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed
-from mistral_api.generation.asked import Asked
+from mistral_api.generation.asked import RequestContext
 from mistral_api.generation.endpoints import OWN_FIELDS
-from mistral_api.generation.outcome import OpenExchange
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.outcome import ExchangeRecord
+from mistral_api.generation.prompts import PromptBuilder
 from mistral_api.inference.catalogue import Catalogue
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.client import ModelServerClient
 from mistral_api.recording.recorder import Recorder
 
 
-def nothing(_body: object) -> None:
+def empty_payload(_body: object) -> None:
     """The reader of a question that has no body."""
     return
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PassthroughEndpoint:
     """One thing to ask. ``path`` is how it is recorded, ``upstream`` the model server's, where that is another one.
 
     ``read`` makes the payload of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of
@@ -31,31 +31,35 @@ class Question:
     """
 
     path: str
-    read: Callable[[object], Any] = nothing
+    read: Callable[[object], Any] = empty_payload
     method: str = "POST"
     upstream: str | None = None
     refusal: InvalidRequest | None = None
     fitted: bool = False
 
 
-class Questions:
+class PassthroughService:
     """Asks them. One for the application; safe to use from many threads."""
 
-    def __init__(self, server: ModelServer, catalogue: Catalogue, recorder: Recorder, prompts: Prompts) -> None:
+    def __init__(
+        self, server: ModelServerClient, catalogue: Catalogue, recorder: Recorder, prompts: PromptBuilder
+    ) -> None:
         self._prompts = prompts
         self._server = server
         self._catalogue = catalogue
         self._recorder = recorder
 
-    def ask(self, question: Question, asked: Asked, upstream: str | None = None) -> Any:
+    def ask(self, question: PassthroughEndpoint, asked: RequestContext, upstream: str | None = None) -> Any:
         """The decoded answer. ``upstream`` names the path for this once. Raises our exceptions."""
-        exchange = OpenExchange(self._recorder, None, question.path, asked)
+        exchange = ExchangeRecord(self._recorder, None, question.path, asked)
         with exchange.recorded():
             answer = self._ask(question, asked, exchange, upstream or question.upstream or question.path)
         exchange.succeed()
         return answer
 
-    def _ask(self, question: Question, asked: Asked, exchange: OpenExchange, upstream: str) -> Any:
+    def _ask(
+        self, question: PassthroughEndpoint, asked: RequestContext, exchange: ExchangeRecord, upstream: str
+    ) -> Any:
         payload = question.read(asked.body)
         if isinstance(payload, dict):
             self._catalogue.check(payload.get("model"))

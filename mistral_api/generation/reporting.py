@@ -11,18 +11,18 @@ from typing import Any
 
 from mistral_api.errors import ApiError, ModelServerFailed
 from mistral_api.exchange import Exchange
-from mistral_api.supervisor.report_writer import ReportWriter
+from mistral_api.supervisor.report_writer import FeedbackWriter
 
 # llama.cpp's word for "choose one" (tools/server/README.md, ``seed``).
 RANDOM_SEED = -1
 
 
-def recognisable_seed(payload: dict[str, Any]) -> int | None:
+def new_slot_seed(payload: dict[str, Any]) -> int | None:
     """A seed that no other request has, or None where the client wants one of its own: others may use that too."""
     return secrets.randbits(31) if payload.get("seed") in (None, RANDOM_SEED) else None
 
 
-def tell_supervisor(reports: ReportWriter, seed: int | None, record: Exchange, error: ApiError | None) -> None:
+def report_generation(reports: FeedbackWriter, seed: int | None, record: Exchange, error: ApiError | None) -> None:
     """Note how a generation ended. A server that died is none of this: its supervisor sees that itself."""
     if error is None:
         reports.succeeded()

@@ -12,12 +12,12 @@ from typing import Any
 from mistral_api.conversations.resuming import is_system, leading_systems
 from mistral_api.inference.chat_template import TemplateRules
 
-Message = dict[str, Any]
+ChatMessage = dict[str, Any]
 
 BETWEEN = "\n\n"
 
 
-def may_be_refused(messages: Sequence[Message]) -> bool:
+def needs_normalizing(messages: Sequence[ChatMessage]) -> bool:
     """Whether any template could object to the order of these roles: most requests need no look at the template."""
     last = None
     for message in messages:
@@ -28,7 +28,7 @@ def may_be_refused(messages: Sequence[Message]) -> bool:
     return False
 
 
-def normalised(messages: Sequence[Message], rules: TemplateRules) -> list[Message]:
+def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> list[ChatMessage]:
     """The messages as the template takes them: the same list where it takes them as they are.
 
     System text that it does not take where it stands becomes a turn of the user there, joined with the next one;
@@ -37,7 +37,7 @@ def normalised(messages: Sequence[Message], rules: TemplateRules) -> list[Messag
     if rules.none:
         return list(messages)
     placed = list(messages) if rules.systems else _without_systems(messages, keep_first=rules.system)
-    joined: list[Message] = []
+    joined: list[ChatMessage] = []
     for message in placed:
         if joined and _belong_together(joined[-1], message, rules):
             joined[-1] = _joined(joined[-1], message)
@@ -50,10 +50,10 @@ def normalised(messages: Sequence[Message], rules: TemplateRules) -> list[Messag
 _WAS_SYSTEM = "\0system"
 
 
-def _without_systems(messages: Sequence[Message], *, keep_first: bool) -> list[Message]:
+def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[ChatMessage]:
     """System messages as turns of the user, but for those that lead, if one may: these are joined."""
     leading = leading_systems(messages) if keep_first else 0
-    placed: list[Message] = []
+    placed: list[ChatMessage] = []
     for message in messages[:leading]:
         placed = [_joined(placed[0], message) if placed else message]
     for message in messages[leading:]:
@@ -62,7 +62,7 @@ def _without_systems(messages: Sequence[Message], *, keep_first: bool) -> list[M
     return placed
 
 
-def _belong_together(first: Message, second: Message, rules: TemplateRules) -> bool:
+def _belong_together(first: ChatMessage, second: ChatMessage, rules: TemplateRules) -> bool:
     if first["role"] != second["role"]:
         return False
     if first["role"] == "user":
@@ -71,7 +71,7 @@ def _belong_together(first: Message, second: Message, rules: TemplateRules) -> b
     return rules.alternates and first["role"] == "assistant" and not first.get("tool_calls")
 
 
-def _joined(first: Message, second: Message) -> Message:
+def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
     """Two messages as one; what only one of them has is kept."""
     joined = second | first | {"content": _joined_content(first.get("content"), second.get("content"))}
     if _WAS_SYSTEM not in second:
@@ -101,7 +101,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _unmarked(message: Message) -> Message:
+def _unmarked(message: ChatMessage) -> ChatMessage:
     return (
         {name: value for name, value in message.items() if name != _WAS_SYSTEM} if _WAS_SYSTEM in message else message
     )

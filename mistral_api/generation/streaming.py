@@ -6,18 +6,18 @@ import logging
 from collections.abc import Iterator
 
 from mistral_api.errors import ApiError, error_event, internal_error
-from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.outcome import ExchangeRecord
 from mistral_api.inference.events import DONE, event_data, split_events
-from mistral_api.inference.stream import Runs
+from mistral_api.inference.stream import SSEStream
 from mistral_api.inference.translation import ClientClosedRequest
 
 log = logging.getLogger(__name__)
 
 
-class StreamRelay:
+class GenerationPipeline:
     """The body of a streaming response. Closing it early frees the model server's slot."""
 
-    def __init__(self, stream: Runs, exchange: OpenExchange, *, show_usage: bool) -> None:
+    def __init__(self, stream: SSEStream, exchange: ExchangeRecord, *, show_usage: bool) -> None:
         self._stream = stream
         self._exchange = exchange
         self._show_usage = show_usage

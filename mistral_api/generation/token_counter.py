@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.client import ModelServer
-from mistral_api.inference.loaded_model import LoadedModels, ask
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.inference.client import ModelServerClient
+from mistral_api.inference.loaded_model import LoadedModels, read_props
 
 # What a template may put around a message, beyond its own length around all of them.
 MARKUP = 64
@@ -20,19 +20,21 @@ _NO_SUCH_ENDPOINT = (404, 405, 501)
 class TokenCounter:
     """Counts the tokens of chats. Safe to use from many threads."""
 
-    def __init__(self, server: ModelServer, loaded: LoadedModels) -> None:
+    def __init__(self, server: ModelServerClient, loaded: LoadedModels) -> None:
         self._server = server
         self._loaded = loaded
 
-    def context(self, call: Call | None = None) -> int:
+    def context(self, call: UpstreamCall | None = None) -> int:
         """The tokens of one request with its answer. Raises InvalidRequest where the model server does not say,
         and our exceptions where it cannot be asked."""
-        size = self._loaded.current(call or Call()).context
+        size = self._loaded.current(call or UpstreamCall()).context
         if size is None:
             raise _cannot_count()
         return size
 
-    def most_tokens(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], call: Call) -> int | None:
+    def most_tokens(
+        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], call: UpstreamCall
+    ) -> int | None:
         """More tokens than the chat takes, without asking anyone; None where that cannot be told.
 
         A token stands for at least a byte of text, or for something that the template writes.
@@ -51,7 +53,7 @@ class TokenCounter:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
-        call: Call | None = None,
+        call: UpstreamCall | None = None,
     ) -> int:
         """The tokens of a chat as a prompt, in one round trip.
 
@@ -61,23 +63,23 @@ class TokenCounter:
         """
         asked = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
         asked = {name: value for name, value in asked.items() if not name.startswith("stream")}
-        return self._count(asked, call or Call())
+        return self._count(asked, call or UpstreamCall())
 
-    def _count(self, asked: dict[str, Any], call: Call) -> int:
+    def _count(self, asked: dict[str, Any], call: UpstreamCall) -> int:
         try:
-            answer = ask(self._server, "/v1/chat/completions/input_tokens", asked, call)
+            answer = read_props(self._server, "/v1/chat/completions/input_tokens", asked, call)
         except ModelServerRefused as error:
             if error.status not in _NO_SUCH_ENDPOINT:
                 raise
             return self._count_in_two_steps(asked, call)
         return _whole_number(answer.get("input_tokens"))
 
-    def _count_in_two_steps(self, asked: dict[str, Any], call: Call) -> int:
+    def _count_in_two_steps(self, asked: dict[str, Any], call: UpstreamCall) -> int:
         """An older llama.cpp applies the template and cuts text into tokens, each apart."""
         try:
-            prompt = ask(self._server, "/apply-template", asked, call).get("prompt")
+            prompt = read_props(self._server, "/apply-template", asked, call).get("prompt")
             text = {"content": prompt, "add_special": True, "parse_special": True}
-            tokens = ask(self._server, "/tokenize", text, call).get("tokens")
+            tokens = read_props(self._server, "/tokenize", text, call).get("tokens")
         except ModelServerRefused as error:
             if error.status in _NO_SUCH_ENDPOINT:
                 raise _cannot_count() from error

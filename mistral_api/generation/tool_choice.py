@@ -16,7 +16,7 @@ _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": Fal
 
 
 @dataclass(frozen=True, slots=True)
-class Forced:
+class ForcedToolChoice:
     """The call that has to be made: to one of these tools."""
 
     tools: list[dict[str, Any]]
@@ -39,7 +39,7 @@ class Forced:
         return sent | {"tool_choice": "none", "response_format": form}
 
 
-def only_allowed(payload: dict[str, Any]) -> dict[str, Any]:
+def filter_allowed_tools(payload: dict[str, Any]) -> dict[str, Any]:
     """The request with ``{"type": "allowed_tools", …}`` as what it means: these tools alone, in that mode."""
     choice = payload.get("tool_choice")
     if not isinstance(choice, dict) or choice["type"] != "allowed_tools":
@@ -49,15 +49,15 @@ def only_allowed(payload: dict[str, Any]) -> dict[str, Any]:
     return payload | {"tools": tools, "tool_choice": choice["allowed_tools"]["mode"]}
 
 
-def forced_call(payload: dict[str, Any]) -> Forced | None:
+def forced_tool_choice(payload: dict[str, Any]) -> ForcedToolChoice | None:
     """The call that a request demands, if it does."""
     choice = payload.get("tool_choice")
     if choice == "required":
-        return Forced(payload["tools"], named=False)
+        return ForcedToolChoice(payload["tools"], named=False)
     if not isinstance(choice, dict):
         return None
     name = choice["function"]["name"]
-    return Forced([tool for tool in payload["tools"] if tool["function"]["name"] == name][:1], named=True)
+    return ForcedToolChoice([tool for tool in payload["tools"] if tool["function"]["name"] == name][:1], named=True)
 
 
 def _parameters(tool: dict[str, Any]) -> dict[str, Any]:

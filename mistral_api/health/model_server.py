@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mistral_api.errors import ModelServerError
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.client import ModelServerClient
 from mistral_api.settings import Settings
 from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.states import State
@@ -15,7 +15,9 @@ from mistral_api.supervisor.status import ModelServerStatus, read_status
 _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.STOPPED}
 
 
-def model_server_report(settings: Settings, server: ModelServer, names: list[str], which: str = MAIN) -> dict[str, Any]:
+def model_server_health(
+    settings: Settings, server: ModelServerClient, names: list[str], which: str = MAIN
+) -> dict[str, Any]:
     """The ``model_server`` object of the contract; ``settings`` are those of that server, ``which`` its name."""
     probe = server.probe()
     status = read_status(settings.data_dir, which) if settings.supervised else None
@@ -48,7 +50,7 @@ def _state(probe: str, status: ModelServerStatus | None) -> str:
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value
 
 
-def _slots(server: ModelServer) -> dict[str, int] | None:
+def _slots(server: ModelServerClient) -> dict[str, int] | None:
     """Slots in all and busy ones; None for engines that do not tell."""
     try:
         slots = server.get("/slots")

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mistral_api.embeddings.hosts import Host
-from mistral_api.health.model_server import model_server_report
+from mistral_api.embeddings.hosts import ModelServerEntry
+from mistral_api.health.model_server import model_server_health
 from mistral_api.services import Services
 from mistral_api.version import VERSION
 
@@ -17,17 +17,17 @@ _PRIVATE = ("pid", "last_error")
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthReport:
     """The state of every part; ``serving`` is what the HTTP status says."""
 
     serving: bool
     body: dict[str, Any]
 
 
-def health_of(services: Services, *, details: bool) -> Health:
+def health_of(services: Services, *, details: bool) -> HealthReport:
     """Look at every part now. ``details`` false leaves out process ids and error texts."""
     names = services.catalogue.known_names()
-    model_server = _shown(model_server_report(services.settings, services.model_server, names), details=details)
+    model_server = _shown(model_server_health(services.settings, services.model_server, names), details=details)
     beside = _beside(services.hosts.beside, details=details)
     database = services.database_probe.report()
     recording = services.recorder.state()
@@ -35,7 +35,7 @@ def health_of(services: Services, *, details: bool) -> Health:
     embeds = beside is None or beside["state"] == "ready"
     whole = database["status"] == "ok" and database["schema"] == "current" and recording.healthy and embeds
     status = "unavailable" if not serving else ("ok" if whole else "degraded")
-    return Health(
+    return HealthReport(
         serving,
         {
             "status": status,
@@ -55,12 +55,12 @@ def health_of(services: Services, *, details: bool) -> Health:
     )
 
 
-def _beside(host: Host | None, *, details: bool) -> dict[str, Any] | None:
+def _beside(host: ModelServerEntry | None, *, details: bool) -> dict[str, Any] | None:
     """The server of EMBEDDING_MODEL_PATH; None where there is none."""
     if host is None or host.served is None:
         return None
     names = host.catalogue.known_names()
-    report = model_server_report(host.served.settings, host.server, names, host.served.server)
+    report = model_server_health(host.served.settings, host.server, names, host.served.server)
     return _shown(report, details=details)
 
 

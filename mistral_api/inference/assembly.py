@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.inference.transcript import Choice, Transcript
+from mistral_api.inference.transcript import ChoiceTranscript, Transcript
 
 
-def whole_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
+def assemble_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
     """The ``chat.completion`` or ``text_completion`` object of a complete transcript."""
     shape = _chat_choice if chat else _text_choice
     tokens = transcript.settle()
@@ -31,7 +31,7 @@ def whole_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
     return body if transcript.timings is None else body | {"timings": transcript.timings}
 
 
-def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
+def _chat_choice(index: int, choice: ChoiceTranscript) -> dict[str, Any]:
     return {
         "index": index,
         "message": {"role": "assistant", "refusal": None} | choice.answer,
@@ -40,7 +40,7 @@ def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
+def _text_choice(index: int, choice: ChoiceTranscript) -> dict[str, Any]:
     return {
         "index": index,
         "text": choice.message.get("content") or "",

@@ -20,7 +20,7 @@ WATCH_SECONDS = 0.1
 _current = threading.local()
 
 
-class Call:
+class UpstreamCall:
     """One request to the model server; ``reason`` says why it was cancelled, if it was."""
 
     def __init__(self, client_gone: Callable[[], bool] | None = None) -> None:
@@ -59,7 +59,7 @@ class Call:
         with self._lock:
             self._socket = None
 
-    def __enter__(self) -> Call:
+    def __enter__(self) -> UpstreamCall:
         _current.call = self
         return self
 
@@ -74,22 +74,22 @@ def _shut_down(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def current_call() -> Call | None:
+def current_call() -> UpstreamCall | None:
     """The call this thread is sending, if any; connections ask for it."""
-    call: Call | None = getattr(_current, "call", None)
+    call: UpstreamCall | None = getattr(_current, "call", None)
     return call
 
 
-class CallWatch:
+class DisconnectWatcher:
     """The calls in flight, and the thread that cancels those whose client has left."""
 
     def __init__(self) -> None:
-        self._calls: set[Call] = set()
+        self._calls: set[UpstreamCall] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def add(self, call: Call) -> None:
+    def add(self, call: UpstreamCall) -> None:
         """Watch a call until :meth:`remove`; the thread starts with the first one."""
         with self._changed:
             self._calls.add(call)
@@ -98,7 +98,7 @@ class CallWatch:
                 self._thread.start()
             self._changed.notify_all()
 
-    def remove(self, call: Call) -> None:
+    def remove(self, call: UpstreamCall) -> None:
         """Stop watching a call that has ended."""
         call.finished()
         with self._changed:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.client import ModelServerClient
 
 # How long an answer of GET /v1/models is believed.
 FRESH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class CatalogueModel:
     """One model that clients may name; ``context_window`` in tokens for one request, if known."""
 
     id: str
@@ -27,24 +27,24 @@ class Model:
 class Catalogue:
     """The models served now."""
 
-    def __init__(self, server: ModelServer, own_names: Sequence[str], beside: Sequence[str] = ()) -> None:
+    def __init__(self, server: ModelServerClient, own_names: Sequence[str], beside: Sequence[str] = ()) -> None:
         """``own_names``: the names of the supervised model; empty when someone else runs the engine.
         ``beside``: those of the model for embeddings or ranking that is served beside it."""
         self._beside = tuple(beside)
         self._server = server
         self._own_names = tuple(own_names)
         self._lock = threading.Lock()
-        self._listed: list[Model] = []
+        self._listed: list[CatalogueModel] = []
         self._listed_at = float("-inf")
         self._started = int(time.time())
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[CatalogueModel]:
         """Every model served. Raises ModelUnavailable only where nobody but the engine knows."""
         listed = self._list()
         if not self._own_names:
             return listed
         window = listed[0].context_window if listed else None
-        return [Model(name, self._started, "mistral-local-api", window) for name in self._own_names]
+        return [CatalogueModel(name, self._started, "mistral-local-api", window) for name in self._own_names]
 
     def known_names(self) -> list[str]:
         """The names that are known without asking anyone."""
@@ -70,9 +70,9 @@ class Catalogue:
         if name in self._beside:
             text = f"The model '{name}' generates no text: it serves /v1/embeddings or /v1/rerank."
             raise InvalidRequest(text, code="not_supported", param="model")
-        raise not_served(name, [*served, *self._beside])
+        raise model_not_found(name, [*served, *self._beside])
 
-    def _list(self) -> list[Model]:
+    def _list(self) -> list[CatalogueModel]:
         with self._lock:
             if time.monotonic() - self._listed_at < FRESH_SECONDS:
                 return self._listed
@@ -86,7 +86,7 @@ class Catalogue:
             self._listed, self._listed_at = listed, time.monotonic()
         return listed
 
-    def _ask(self) -> list[Model]:
+    def _ask(self) -> list[CatalogueModel]:
         """``GET /v1/models`` of the engine; llama.cpp's ``aliases`` are models of their own to a client."""
         answer = self._server.get("/v1/models")
         models = []
@@ -97,11 +97,11 @@ class Catalogue:
                 str(entry.get("owned_by") or "unknown"),
             )
             names = dict.fromkeys([entry["id"], *(entry.get("aliases") or [])])
-            models += [Model(name, created, owner, window) for name in names]
+            models += [CatalogueModel(name, created, owner, window) for name in names]
         return models
 
 
-def not_served(name: str, served: Sequence[str]) -> NotFound:
+def model_not_found(name: str, served: Sequence[str]) -> NotFound:
     """The 404 of an unknown model; it names those that are served."""
     known = ", ".join(f"'{each}'" for each in served)
     return NotFound(

@@ -39,7 +39,7 @@ class TemplateRules:
 ANYTHING = TemplateRules()
 
 
-def rules_of(takes: Callable[[Messages], bool], caps: Mapping[str, Any]) -> TemplateRules:
+def read_template_rules(takes: Callable[[Messages], bool], caps: Mapping[str, Any]) -> TemplateRules:
     """The rules of a template that takes :data:`PLAIN`. ``takes`` says whether it takes a list, ``caps`` are
     llama.cpp's ``chat_template_caps``."""
     # Each list breaks one rule and no other.

@@ -9,20 +9,20 @@ import orjson
 import requests
 
 from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed, ModelServerLost, ModelUnavailable
-from mistral_api.inference.cancellation import Call, CallWatch
+from mistral_api.inference.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.inference.connections import model_server_session
-from mistral_api.inference.patience import Patience
-from mistral_api.inference.translation import cancelled_error, translated, upstream_error
+from mistral_api.inference.patience import RetryPolicy
+from mistral_api.inference.translation import cancelled_error, translate_errors, upstream_error
 from mistral_api.settings import Settings
 
 # Deadlines (connect, read) of questions that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
 
 
-class Answer:
+class UpstreamResponse:
     """The answer to one request, open until :meth:`close`."""
 
-    def __init__(self, response: requests.Response, call: Call, watch: CallWatch) -> None:
+    def __init__(self, response: requests.Response, call: UpstreamCall, watch: DisconnectWatcher) -> None:
         self._response = response
         self._call = call
         self._watch = watch
@@ -56,7 +56,7 @@ class Answer:
         """The body as it arrives, one piece for every piece the model server sends."""
         raw = self._response.raw
         try:
-            with translated():
+            with translate_errors():
                 if raw.chunked:
                     yield from raw.stream(65536)
                 else:
@@ -76,7 +76,7 @@ class Answer:
         self._response.close()
 
 
-class ModelServer:
+class ModelServerClient:
     """The model server as the API sees it, supervised by us or run by someone else."""
 
     def __init__(
@@ -84,7 +84,7 @@ class ModelServer:
         settings: Settings,
         given_up: Callable[[], str | None],
         being_started: Callable[[], bool],
-        watch: CallWatch | None = None,
+        watch: DisconnectWatcher | None = None,
     ) -> None:
         """``given_up`` says why nobody will start the model server again, or None while it may come;
         ``being_started``: whether requests are to wait, although it may answer already; ``watch``: whose calls ours
@@ -94,18 +94,22 @@ class ModelServer:
         self.supervised = settings.supervised
         # What another engine has nobody tells.
         self.slots = settings.parallel if settings.supervised else None
-        self.watch = watch or CallWatch()
+        self.watch = watch or DisconnectWatcher()
         self._given_up = given_up
         self._wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
-    def generate(self, path: str, payload: dict[str, Any], call: Call, *, silence: float | None = None) -> Answer:
+    def generate(
+        self, path: str, payload: dict[str, Any], call: UpstreamCall, *, silence: float | None = None
+    ) -> UpstreamResponse:
         """Send a generation request; as :meth:`ask`."""
         return self.ask("POST", path, payload, call, silence=silence)
 
-    def ask(self, method: str, path: str, payload: Any, call: Call, *, silence: float | None = None) -> Answer:
+    def ask(
+        self, method: str, path: str, payload: Any, call: UpstreamCall, *, silence: float | None = None
+    ) -> UpstreamResponse:
         """Send a request, without a body where ``payload`` is None; returns once the model server begins to answer.
 
         ``silence``: the longest one, in seconds, where it is not that of a generation. A model server that is loading
@@ -113,12 +117,12 @@ class ModelServer:
         ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
         """
         body = None if payload is None else orjson.dumps(payload)
-        patience = Patience(self._wait_seconds, self._hang_seconds, self._given_up)
+        patience = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
         self.watch.add(call)
         try:
             while True:
                 try:
-                    return Answer(self._send((method, path, body), call, silence), call, self.watch)
+                    return UpstreamResponse(self._send((method, path, body), call, silence), call, self.watch)
                 except ModelUnavailable as error:
                     patience.after_unavailable(error)
                 except ModelServerLost as error:
@@ -127,13 +131,15 @@ class ModelServer:
             self.watch.remove(call)
             raise
 
-    def _send(self, asked: tuple[str, str, bytes | None], call: Call, silence: float | None) -> requests.Response:
+    def _send(
+        self, asked: tuple[str, str, bytes | None], call: UpstreamCall, silence: float | None
+    ) -> requests.Response:
         method, path, body = asked
         connect, read = self._deadlines
         try:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
-            with call, translated():
+            with call, translate_errors():
                 response = self._session.request(
                     method,
                     self.base_url + path,
@@ -153,7 +159,7 @@ class ModelServer:
 
     def get(self, path: str) -> Any:
         """A quick question to the model server, decoded. Raises our exceptions."""
-        with translated():
+        with translate_errors():
             response = self._session.get(self.base_url + path, timeout=QUICK, allow_redirects=False)
         if response.status_code != 200:
             raise upstream_error(response.status_code, response.content)

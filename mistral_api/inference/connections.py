@@ -10,7 +10,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from mistral_api.inference.cancellation import Call, current_call
+from mistral_api.inference.cancellation import UpstreamCall, current_call
 
 # llama.cpp (cpp-httplib) and uvicorn close a connection after 5 s of idleness. One that has idled
 # for longer than this is not used again, so that no request meets the server's closing.
@@ -20,7 +20,7 @@ MAX_IDLE_SECONDS = 3.0
 class _CallConnection(HTTPConnection):
     """A connection that hands its socket to the current call and retires early when idle."""
 
-    _call: Call | None = None
+    _call: UpstreamCall | None = None
     _last_used = 0.0
 
     @property

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_api.errors import ModelServerError, ModelServerRefused, ModelUnavailable
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.chat_template import ANYTHING, PLAIN, Messages, TemplateRules, rules_of
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.inference.chat_template import ANYTHING, PLAIN, Messages, TemplateRules, read_template_rules
+from mistral_api.inference.client import ModelServerClient
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class LoadedModel:
     rules: TemplateRules = ANYTHING
 
 
-def ask(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> dict[str, Any]:
+def read_props(server: ModelServerClient, path: str, payload: dict[str, Any], call: UpstreamCall) -> dict[str, Any]:
     """A question that takes no slot, answered at once, or as soon as a server that is loading is ready.
 
     Raises our exceptions, as :meth:`ModelServer.generate` does.
@@ -46,14 +46,14 @@ def ask(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> 
 class LoadedModels:
     """The model that is loaded now. Safe to use from many threads."""
 
-    def __init__(self, server: ModelServer, life: Callable[[], object | None]) -> None:
+    def __init__(self, server: ModelServerClient, life: Callable[[], object | None]) -> None:
         """``life`` tells one life of the model server from the next; None where nobody knows."""
         self._server = server
         self._life = life
         # What is known, of which life, and until when it is believed.
         self._read: tuple[LoadedModel, object | None, float] | None = None
 
-    def current(self, call: Call) -> LoadedModel:
+    def current(self, call: UpstreamCall) -> LoadedModel:
         """What is known of it, from memory where that is still true.
 
         Waits for a model server that is loading. Raises ModelUnavailable where it does not come, and what ends
@@ -74,7 +74,7 @@ class LoadedModels:
         self._read = model, life, until
         return model
 
-    def _ask(self, call: Call) -> LoadedModel:
+    def _ask(self, call: UpstreamCall) -> LoadedModel:
         try:
             taken = self._takes(PLAIN, call)  # waits until the server is ready
             props = self._server.get("/props")
@@ -82,20 +82,22 @@ class LoadedModels:
         except ModelServerRefused:
             return LoadedModel()  # another engine
 
-    def _model(self, props: dict[str, Any], plain_taken: bool, call: Call) -> LoadedModel:
+    def _model(self, props: dict[str, Any], plain_taken: bool, call: UpstreamCall) -> LoadedModel:
         context, template = _context(props), props.get("chat_template")
         if not isinstance(template, str) or not plain_taken:
             return LoadedModel(context)
         if self._read is not None and self._read[0].template == template:
             return LoadedModel(context, template, self._read[0].rules)
         caps = props.get("chat_template_caps")
-        rules = rules_of(lambda messages: self._takes(messages, call), caps if isinstance(caps, dict) else {})
+        rules = read_template_rules(
+            lambda messages: self._takes(messages, call), caps if isinstance(caps, dict) else {}
+        )
         return LoadedModel(context, template, rules)
 
-    def _takes(self, messages: Messages, call: Call) -> bool:
+    def _takes(self, messages: Messages, call: UpstreamCall) -> bool:
         """Raises ModelServerRefused where the server does not know the question."""
         try:
-            ask(self._server, "/apply-template", {"messages": messages}, call)
+            read_props(self._server, "/apply-template", {"messages": messages}, call)
         except ModelServerRefused as error:
             if error.status != 400 or error.code != "chat_template_error":
                 raise

@@ -13,7 +13,7 @@ RETRY_SECONDS = 0.1
 DYING_SECONDS = 3.0
 
 
-class Patience:
+class RetryPolicy:
     """The tries of one request: each method sleeps a moment before the next one, or raises."""
 
     def __init__(self, wait_seconds: float, hang_seconds: float, given_up: Callable[[], str | None]) -> None:

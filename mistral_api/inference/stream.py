@@ -14,14 +14,14 @@ from itertools import chain
 import orjson
 
 from mistral_api.errors import ModelServerFailed
-from mistral_api.inference.client import Answer
+from mistral_api.inference.client import UpstreamResponse
 from mistral_api.inference.events import DONE, EventSplitter, event_data, event_error, split_events
 from mistral_api.inference.translation import error_from
 
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
 
 
-class Runs(ABC):
+class SSEStream(ABC):
     """Runs of whole events. Iterate once; raises our exceptions, also where they end too early."""
 
     def __init__(self) -> None:
@@ -47,10 +47,10 @@ class Runs(ABC):
         """End the request, whether or not all of it has been read."""
 
 
-class EventStream(Runs):
+class ChunkStream(SSEStream):
     """Those of one answer of the model server."""
 
-    def __init__(self, answer: Answer, *, show_progress: bool) -> None:
+    def __init__(self, answer: UpstreamResponse, *, show_progress: bool) -> None:
         self._answer = answer
         self._show_progress = show_progress
         self._opening: bytes | None = None

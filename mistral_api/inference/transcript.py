@@ -14,7 +14,7 @@ _HEAD = ("id", "created", "model", "system_fingerprint")
 
 
 @dataclass(slots=True)
-class Tokens:
+class TokenCounts:
     """Token counts of one request; None where the model server did not say."""
 
     prompt: int | None = None
@@ -23,7 +23,7 @@ class Tokens:
 
 
 @dataclass(slots=True)
-class Choice:
+class ChoiceTranscript:
     """One answer of the model: the fields of its message, why it ended, the log probabilities of its tokens."""
 
     message: dict[str, Any] = field(default_factory=dict)
@@ -44,8 +44,8 @@ class Transcript:
     """The growing record of one answer."""
 
     def __init__(self, choices_per_prompt: int = 1) -> None:
-        self.choices: dict[int, Choice] = {}
-        self.tokens = Tokens()
+        self.choices: dict[int, ChoiceTranscript] = {}
+        self.tokens = TokenCounts()
         self.head: dict[str, Any] = {}
         self.timings: dict[str, Any] | None = None
         self._choices_per_prompt = choices_per_prompt
@@ -70,8 +70,8 @@ class Transcript:
                 entry.logprobs = _joined(entry.logprobs or {}, choice["logprobs"])
         self._add_counts(chunk)
 
-    def _choice(self, choice: dict[str, Any]) -> Choice:
-        entry = self.choices.setdefault(int(choice.get("index") or 0), Choice())
+    def _choice(self, choice: dict[str, Any]) -> ChoiceTranscript:
+        entry = self.choices.setdefault(int(choice.get("index") or 0), ChoiceTranscript())
         entry.finish_reason = choice.get("finish_reason") or entry.finish_reason
         return entry
 
@@ -83,7 +83,7 @@ class Transcript:
         if isinstance(body.get("timings"), dict):
             self.timings = body["timings"]
 
-    def settle(self) -> Tokens:
+    def settle(self) -> TokenCounts:
         """The counts as far as known. A stream cut short has one token a piece, as llama.cpp sends it.
 
         llama.cpp reports the usage of each choice apart, and with each the prompt that they share.

@@ -66,7 +66,7 @@ _TEMPLATE_SAYS = re.compile(r"Jinja Exception: (.+)", re.DOTALL)
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn the errors of requests and urllib3 into ours, keeping the cause."""
     try:
         yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas.issues import shown
+from mistral_api.schemas.issues import quote_value
 
 _FORM = re.compile(r"(?P<kind>msg|rs|fco|fc)_(?P<message>[0-9a-f]{32})(?:_(?P<number>0|[1-9][0-9]{0,5}))?")
 _KINDS = {
@@ -63,7 +63,7 @@ def parse_item_id(text: str, param: str = "item_id") -> ItemId:
     form = _FORM.fullmatch(text)
     if form is None or (form["number"] is None) == (form["kind"] == "fc"):
         raise InvalidRequest(
-            f"Invalid '{param}': '{shown(text)}'. Expected the id of an item, which begins with "
+            f"Invalid '{param}': '{quote_value(text)}'. Expected the id of an item, which begins with "
             "'msg_', 'rs_', 'fc_' or 'fco_'.",
             code="invalid_value",
             param=param,

@@ -9,10 +9,10 @@ from mistral_api.items.parts import chat_content
 from mistral_api.schemas.items import item_type
 
 Item = dict[str, Any]
-Message = dict[str, Any]
+ChatMessage = dict[str, Any]
 
 
-def messages_of(items: Iterable[Item]) -> list[Message]:
+def items_to_messages(items: Iterable[Item]) -> list[ChatMessage]:
     """Chat messages of items that :func:`mistral_api.schemas.items.check_items` has let through.
 
     Reasoning, the assistant's message and the function calls that follow one another are one message, as chat
@@ -29,8 +29,8 @@ class _Joiner:
     """The messages so far; ``turn`` is the assistant's one that the next item may still belong to."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.turn: Message | None = None
+        self.messages: list[ChatMessage] = []
+        self.turn: ChatMessage | None = None
 
     def message(self, item: Item) -> None:
         """What somebody said."""
@@ -68,14 +68,14 @@ class _Joiner:
             message["name"] = item["name"]
         self.messages.append(message)
 
-    def _reasoning_turn(self) -> Message:
+    def _reasoning_turn(self) -> ChatMessage:
         """The turn that has nothing yet but reasoning, else a new one."""
         turn = self.turn
         if turn is None or turn["content"] is not None or "tool_calls" in turn or "refusal" in turn:
             turn = self._begin()
         return turn
 
-    def _begin(self) -> Message:
+    def _begin(self) -> ChatMessage:
         self.turn = {"role": "assistant", "content": None}
         self.messages.append(self.turn)
         return self.turn

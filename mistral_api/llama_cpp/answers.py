@@ -59,7 +59,7 @@ def _counts(chunk: dict[str, Any], last: bool) -> dict[str, Any]:
     return counts
 
 
-def whole_answers(transcript: NativeTranscript, **_options: Any) -> dict[str, Any]:
+def assemble_native_body(transcript: NativeTranscript, **_options: Any) -> dict[str, Any]:
     """The answers of a complete transcript, under one name: they go out alone where there is but one."""
     return {"answers": transcript.answers()}
 

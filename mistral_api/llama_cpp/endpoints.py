@@ -7,8 +7,8 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoints import Dialect, Endpoint
-from mistral_api.generation.questions import Question
-from mistral_api.llama_cpp.answers import NativeTranscript, whole_answers
+from mistral_api.generation.questions import PassthroughEndpoint
+from mistral_api.llama_cpp.answers import NativeTranscript, assemble_native_body
 from mistral_api.llama_cpp.stream import NativeStream
 from mistral_api.schemas import ChatCompletionRequest, load
 from mistral_api.schemas.llama_cpp import (
@@ -21,7 +21,7 @@ from mistral_api.schemas.llama_cpp import (
     load_adapters,
 )
 
-NATIVE = Dialect(NativeStream, NativeTranscript, whole_answers, llama_cpp=True)
+NATIVE = Dialect(NativeStream, NativeTranscript, assemble_native_body, llama_cpp=True)
 
 
 def _prompt_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -60,31 +60,31 @@ COMPLETION, COMPLETIONS = native_endpoint("/completion"), native_endpoint("/comp
 INFILL = Endpoint("/infill", False, InfillRequest(), _gap_message, dialect=NATIVE)
 
 _UNKNOWN_TOKENS = "Invalid '{0}': not all of these are tokens of the model served."
-TOKENIZE = Question(
+TOKENIZE = PassthroughEndpoint(
     "/tokenize",
     partial(load, TokenizeRequest()),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("content"), code="invalid_value", param="content"),
 )
-DETOKENIZE = Question(
+DETOKENIZE = PassthroughEndpoint(
     "/detokenize",
     partial(load, DetokenizeRequest()),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("tokens"), code="invalid_value", param="tokens"),
 )
-APPLY_TEMPLATE = Question("/apply-template", partial(load, ChatCompletionRequest()))
-PROPS = Question("/props", method="GET")
+APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()))
+PROPS = PassthroughEndpoint("/props", method="GET")
 
 # What only an operator may ask.
-SLOTS = Question("/slots", method="GET")
-CHANGE_PROPS = Question("/props", partial(load, AnyObject()))
-ADAPTERS = Question("/lora-adapters", method="GET")
-CHANGE_ADAPTERS = Question("/lora-adapters", load_adapters)
-LOAD_MODEL = Question("/models/load", partial(load, AnyObject()))
-UNLOAD_MODEL = Question("/models/unload", partial(load, AnyObject()))
+SLOTS = PassthroughEndpoint("/slots", method="GET")
+CHANGE_PROPS = PassthroughEndpoint("/props", partial(load, AnyObject()))
+ADAPTERS = PassthroughEndpoint("/lora-adapters", method="GET")
+CHANGE_ADAPTERS = PassthroughEndpoint("/lora-adapters", load_adapters)
+LOAD_MODEL = PassthroughEndpoint("/models/load", partial(load, AnyObject()))
+UNLOAD_MODEL = PassthroughEndpoint("/models/unload", partial(load, AnyObject()))
 _SLOT = "/slots/{id}"
 SLOT_ACTIONS = {
-    "save": Question(_SLOT, partial(load, SlotFileRequest())),
-    "restore": Question(_SLOT, partial(load, SlotFileRequest())),
-    "erase": Question(_SLOT, partial(load, AnyObject())),
+    "save": PassthroughEndpoint(_SLOT, partial(load, SlotFileRequest())),
+    "restore": PassthroughEndpoint(_SLOT, partial(load, SlotFileRequest())),
+    "erase": PassthroughEndpoint(_SLOT, partial(load, AnyObject())),
 }
 
 # What of /props tells nothing of the machine: no paths, nothing of the operator's.

@@ -9,11 +9,11 @@ import orjson
 
 from mistral_api.errors import ModelServerFailed
 from mistral_api.inference.events import DONE, EventSplitter, event_data, split_events
-from mistral_api.inference.stream import EventStream, raise_error
+from mistral_api.inference.stream import ChunkStream, raise_error
 from mistral_api.llama_cpp.answers import selected
 
 
-class NativeStream(EventStream):
+class NativeStream(ChunkStream):
     """Runs of one event each, and a ``[DONE]`` of our own when all is complete: the record waits for it."""
 
     def _read(self) -> Iterator[bytes]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from mistral_api.models.memory import CONTEXT, layers_by_card
-from mistral_api.models.pulling import Pulled
+from mistral_api.models.pulling import PullResult
 from mistral_api.models.sources import Source
 
 _PLAIN = re.compile(r"[\w./:\\+@-]+")
 
 
-def env_lines(source: Source, pulled: Pulled) -> list[str]:
+def env_lines(source: Source, pulled: PullResult) -> list[str]:
     """MODEL_PATH and MODEL_ALIAS, and what is known of the layers that fit a card."""
     lines = [f"MODEL_PATH={_quoted(str(pulled.path.resolve()))}", f"MODEL_ALIAS={_quoted(source.alias)}"]
     if source.architecture is None:

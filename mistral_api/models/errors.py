@@ -15,5 +15,5 @@ class NoSuchFile(PullError):
     """The hub has the repository, but not this file in it."""
 
 
-class Damaged(PullError):
+class DamagedFile(PullError):
     """What was received is not what the hub announced; it has been removed."""

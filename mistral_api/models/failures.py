@@ -25,7 +25,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def as_sentences(host: str, source: Source) -> Iterator[None]:
+def explain_errors(host: str, source: Source) -> Iterator[None]:
     """Turn what the hub answers, or that it does not, into PullError."""
     try:
         yield

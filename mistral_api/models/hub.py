@@ -19,7 +19,7 @@ from huggingface_hub import close_session, constants, get_hf_file_metadata, get_
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from mistral_api.models.errors import PullError
-from mistral_api.models.failures import as_sentences
+from mistral_api.models.failures import explain_errors
 from mistral_api.models.requirements import require_usable
 from mistral_api.models.sources import Source
 
@@ -41,7 +41,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class FileBody:
     """The bytes of a file from ``start`` on, which is 0 where the server did not heed the place asked for."""
 
     start: int
@@ -66,7 +66,7 @@ class Hub:
 
     def look_up(self, source: Source) -> RemoteFile:
         """Size, checksum and commit of a file. Raises PullError."""
-        with as_sentences(self.host, source):
+        with explain_errors(self.host, source):
             timeout = constants.HF_HUB_ETAG_TIMEOUT
             found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
         if found.commit_hash is None or found.etag is None or found.size is None:
@@ -76,7 +76,7 @@ class Hub:
     def files_in(self, source: Source) -> list[str]:
         """The names of the GGUF files in the repository. Raises PullError."""
         address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-        with as_sentences(self.host, source):
+        with explain_errors(self.host, source):
             answer = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
             hf_raise_for_status(answer)
         try:
@@ -86,7 +86,7 @@ class Hub:
         return sorted(name for name in names if name.endswith(".gguf"))
 
     @contextlib.contextmanager
-    def opened(self, remote: RemoteFile, start: int) -> Iterator[Body]:
+    def opened(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
         """Ask for the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the deadline.
 
         The address on the hub is asked each time, not the storage it once pointed to: those addresses expire.
@@ -97,7 +97,7 @@ class Hub:
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         with get_session().stream("GET", self._url(remote.source), headers=headers, timeout=timeout) as answer:
             hf_raise_for_status(answer)
-            yield Body(_start(answer, start, remote.size), answer.iter_bytes())
+            yield FileBody(_start(answer, start, remote.size), answer.iter_bytes())
 
     def close(self) -> None:
         """Close its connections."""

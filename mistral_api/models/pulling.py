@@ -20,7 +20,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from mistral_api.models.errors import Damaged, NoSuchFile, PullError
+from mistral_api.models.errors import DamagedFile, NoSuchFile, PullError
 from mistral_api.models.failures import disk_errors_as_sentences
 from mistral_api.models.hub import Hub, RemoteFile
 from mistral_api.models.sizes import size_text
@@ -32,7 +32,7 @@ UNFINISHED = ".pull"
 SPARE_BYTES = 256 << 20  # left free on the disk, for whatever else writes there meanwhile
 
 
-class Display(Protocol):
+class ProgressDisplay(Protocol):
     """Whoever shows what goes on."""
 
     def say(self, sentence: str) -> None:
@@ -43,7 +43,7 @@ class Display(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """A model that is there: the file to give llama.cpp, and the bytes of all its parts."""
 
     path: Path
@@ -53,13 +53,13 @@ class Pulled:
 class Puller:
     """Fetches into one folder, one puller at a time."""
 
-    def __init__(self, hub: Hub, folder: Path, display: Display) -> None:
+    def __init__(self, hub: Hub, folder: Path, display: ProgressDisplay) -> None:
         self._hub = hub
         self._folder = folder
         self._unfinished = folder / UNFINISHED
         self._display = display
 
-    def pull(self, source: Source) -> Pulled:
+    def pull(self, source: Source) -> PullResult:
         """Fetch what is missing of a model and check it. Raises PullError."""
         parts = self._look_up(source)
         with disk_errors_as_sentences(self._folder):
@@ -69,7 +69,7 @@ class Puller:
                 self._require_space(missing)
                 for part in reversed(missing):
                     self._fetch(part)
-        return Pulled(self._final(parts[0]), sum(part.size for part in parts))
+        return PullResult(self._final(parts[0]), sum(part.size for part in parts))
 
     def _look_up(self, source: Source) -> list[RemoteFile]:
         first, *others = source.parts()
@@ -121,7 +121,7 @@ class Puller:
             Transfer(self._hub, part, partial, received).run()
         try:
             self._require_sound(partial, part)
-        except Damaged:
+        except DamagedFile:
             partial.unlink()
             raise
         _write_through(partial)
@@ -131,9 +131,9 @@ class Puller:
         name = part.source.name
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
-                raise Damaged(f"{name} is no GGUF file, which is all that llama.cpp serves; it has been removed.")
+                raise DamagedFile(f"{name} is no GGUF file, which is all that llama.cpp serves; it has been removed.")
         if not self._has_checksum(path, part):
-            raise Damaged(
+            raise DamagedFile(
                 f"{name} does not have the SHA-256 that {self._hub.host} gives for it; it has been removed, "
                 "run the command again."
             )

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
-from mistral_api.models.errors import Damaged, PullError
+from mistral_api.models.errors import DamagedFile, PullError
 from mistral_api.models.failures import sentence_of
 from mistral_api.models.hub import Hub, RemoteFile
 
@@ -65,7 +65,7 @@ class Transfer:
             have = file.tell()
             if have > self._remote.size:
                 file.truncate(0)
-                raise Damaged(f"{self._hub.host} sent more bytes of {self._remote.source.name} than it announced.")
+                raise DamagedFile(f"{self._hub.host} sent more bytes of {self._remote.source.name} than it announced.")
             self._received(have)
 
     def _pause(self, error: Exception, fruitless: int) -> None:

@@ -52,14 +52,14 @@ class Operation:
 _ASKING = ("400", "404", "4XX", "502", "503", "504")
 
 
-def asking(answer: str, **options: Any) -> Operation:
+def passthrough_operation(answer: str, **options: Any) -> Operation:
     """A question that the model server answers."""
     return Operation(answer, **options).answers(*_ASKING)
 
 
 def generating(answer: str, event: str, **options: Any) -> Operation:
     """A generation: a whole body, or events."""
-    return asking(answer, event=event, of_session=True, **options)
+    return passthrough_operation(answer, event=event, of_session=True, **options)
 
 
 def reading(answer: str, **options: Any) -> Operation:
@@ -69,5 +69,5 @@ def reading(answer: str, **options: Any) -> Operation:
 
 def administering(answer: str, **options: Any) -> Operation:
     """What only an administrator may ask of the model server."""
-    operation = asking(answer, **options).answers("403")
+    operation = passthrough_operation(answer, **options).answers("403")
     return operation.answers("415") if operation.has_body else operation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mistral_api.openapi.fields.llama_cpp import ADAPTERS
-from mistral_api.openapi.operation import Operation, administering, asking, generating, reading
+from mistral_api.openapi.operation import Operation, administering, generating, passthrough_operation, reading
 from mistral_api.openapi.shapes import TEXT, nullable, record, words
 from mistral_api.schemas import anthropic, chat, completions, embeddings, queries, rerank, responses
 from mistral_api.schemas import conversations as changes
@@ -38,7 +38,7 @@ OPERATIONS: dict[str, Operation] = {
         request=responses.ResponseRequest,
         names=("response_id", _family("responses", "retrieve", "list_input_items", "cancel", "remove")),
     ),
-    "responses.count_input_tokens": asking("InputTokens", request=responses.InputTokensRequest),
+    "responses.count_input_tokens": passthrough_operation("InputTokens", request=responses.InputTokensRequest),
     "responses.retrieve": reading("Response", query=ResponseQuery, event="ResponseEvent"),
     "responses.remove": reading("ResponseDeleted"),
     "responses.cancel": reading("Response").answers("400"),
@@ -55,21 +55,23 @@ OPERATIONS: dict[str, Operation] = {
     "conversation_items.list_all": reading("ItemPage", query=queries.ItemListQuery),
     "conversation_items.retrieve": reading("Item").answers("400"),
     "conversation_items.remove": reading("Conversation").answers("400"),
-    "embeddings.create_embeddings": asking("Embeddings", request=embeddings.EmbeddingsRequest),
-    "embeddings.rerank": asking("Ranking", request=rerank.RerankRequest),
-    "models.list_models": asking("ModelList"),
-    "models.retrieve_model": asking("Model"),
+    "embeddings.create_embeddings": passthrough_operation("Embeddings", request=embeddings.EmbeddingsRequest),
+    "embeddings.rerank": passthrough_operation("Ranking", request=rerank.RerankRequest),
+    "models.list_models": passthrough_operation("ModelList"),
+    "models.retrieve_model": passthrough_operation("Model"),
     "anthropic.create_message": generating(
         "AnthropicMessage", "AnthropicEvent", request=anthropic.MessagesRequest, **_ANTHROPIC
     ),
-    "anthropic.count_tokens": asking("AnthropicTokenCount", request=anthropic.CountTokensRequest, **_ANTHROPIC),
+    "anthropic.count_tokens": passthrough_operation(
+        "AnthropicTokenCount", request=anthropic.CountTokensRequest, **_ANTHROPIC
+    ),
     "llama_cpp.complete": _NATIVE,
     "llama_cpp.complete_too": _NATIVE,
     "llama_cpp.infill": generating("NativeCompletions", "NativeCompletion", request=native.InfillRequest),
-    "llama_cpp.tokenize": asking("Tokens", request=native.TokenizeRequest),
-    "llama_cpp.detokenize": asking("Detokenized", request=native.DetokenizeRequest),
-    "llama_cpp.apply_template": asking("Prompt", request=chat.ChatCompletionRequest),
-    "llama_cpp.show_props": asking("Properties"),
+    "llama_cpp.tokenize": passthrough_operation("Tokens", request=native.TokenizeRequest),
+    "llama_cpp.detokenize": passthrough_operation("Detokenized", request=native.DetokenizeRequest),
+    "llama_cpp.apply_template": passthrough_operation("Prompt", request=chat.ChatCompletionRequest),
+    "llama_cpp.show_props": passthrough_operation("Properties"),
     "model_server.list_slots": administering("Slots", arguments={"fail_on_no_slot": TEXT}),
     "model_server.act_on_slot": administering(
         "SlotAction",

@@ -26,7 +26,7 @@ LARGE_WAL = 32 << 20
 Progress = Callable[[], bytes | None]
 
 
-class Checkpoints:
+class CheckpointThread:
     """Owns the thread from :meth:`start` to :meth:`close`."""
 
     def __init__(self, journal: Journal, path: Path) -> None:

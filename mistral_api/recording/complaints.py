@@ -8,7 +8,7 @@ import time
 WARN_SECONDS = 60.0
 
 
-class Complaint:
+class ThrottledWarning:
     """A warning that is given once a minute, however often it is raised."""
 
     def __init__(self, log: logging.Logger) -> None:

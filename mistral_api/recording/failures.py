@@ -9,14 +9,14 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from mistral_api.database_errors import cause_of, first_line_of
+from mistral_api.database_errors import first_line_of, root_message
 
 # Data exceptions, broken constraints, and rows too large for an index or a type.
 _ROW_CLASSES = ("22", "23", "54")
 _QUERY_CANCELED = "57014"
 
 
-def about_the_rows(error: Exception) -> bool:
+def is_row_error(error: Exception) -> bool:
     """Whether the rows are at fault: no waiting would make the database take them.
 
     That includes whatever fails here, before the database has seen anything.
@@ -35,14 +35,14 @@ def took_too_long(error: Exception) -> bool:
 
 def kind_of(error: Exception) -> str:
     """The name of an error, and its code in PostgreSQL; nothing that a user wrote."""
-    name, code = type(cause_of(error)).__name__, _code(error)
+    name, code = type(root_message(error)).__name__, _code(error)
     return f"{name} ({code})" if code else name
 
 
 def first_line(error: Exception) -> str:
     """One line, without the statement's parameters."""
-    return f"{type(cause_of(error)).__name__}: {first_line_of(error)}"[:300]
+    return f"{type(root_message(error)).__name__}: {first_line_of(error)}"[:300]
 
 
 def _code(error: Exception) -> str:
-    return getattr(cause_of(error), "pgcode", None) or ""
+    return getattr(root_message(error), "pgcode", None) or ""

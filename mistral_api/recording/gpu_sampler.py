@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.gpu_sums import GpuSums
-from mistral_api.recording.complaints import Complaint
+from mistral_api.recording.complaints import ThrottledWarning
 from mistral_api.recording.failures import first_line
 from mistral_api.supervisor.nvml import Card
 
@@ -52,7 +52,7 @@ class GpuSampler:
         self._turn = FileLock(folder / "gpu-sampler.lock", mode=0o600)
         self._lock = threading.Lock()
         self._sums = GpuSums()
-        self._complain = Complaint(log)
+        self._complain = ThrottledWarning(log)
         self._gathered = threading.Event()
         self._closing, self._ending = threading.Event(), threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="gpu-sampler", daemon=True)

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.rebuild import rebuild_if_never_built
-from mistral_api.recording.complaints import Complaint
+from mistral_api.recording.complaints import ThrottledWarning
 from mistral_api.recording.failures import first_line
 from mistral_api.recording.partitions import coming_months, create_partitions
-from mistral_api.recording.retention import prune
+from mistral_api.recording.retention import prune_older_than
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Housekeeping:
         self._forget = forget
         self._engine = engine
         self._retention_days = retention_days
-        self._complain = Complaint(log)
+        self._complain = ThrottledWarning(log)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -58,6 +58,6 @@ class Housekeeping:
             create_partitions(connection, coming_months(datetime.now(UTC)))
         rebuild_if_never_built(self._engine)
         if self._retention_days:
-            pruned = prune(self._engine, self._retention_days, stop=self._closing.is_set)
+            pruned = prune_older_than(self._engine, self._retention_days, stop=self._closing.is_set)
             self._forget(self._retention_days)
             log.info("retention of %d days: %s", self._retention_days, pruned)

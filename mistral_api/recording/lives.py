@@ -13,7 +13,7 @@ _FOLDER = "processes"
 _PATIENCE_SECONDS = 5
 
 
-class Life:
+class ProcessLock:
     """This process's mark in the journal's folder, from its making to :meth:`close`.
 
     A name is never used twice, so that a process that has died is never mistaken for a living one.

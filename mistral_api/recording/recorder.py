@@ -17,9 +17,9 @@ from sqlalchemy import Engine
 from mistral_api.exchange import Exchange
 from mistral_api.recording.attachments import without_large_attachments
 from mistral_api.recording.checkpoints import Progress
-from mistral_api.recording.complaints import Complaint
+from mistral_api.recording.complaints import ThrottledWarning
 from mistral_api.recording.journal import Journal
-from mistral_api.recording.spool import Spool
+from mistral_api.recording.spool import JournalSession
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class RecordingFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RecordingPolicy:
     """What is recorded: any text at all, attachments of how many bytes; and whether requests depend on it."""
 
     store_content: bool = True
@@ -62,17 +62,17 @@ class RecordingState:
 class Recorder:
     """Owns the journal and the threads on it from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, folder: Path, engine: Engine, policy: Policy) -> None:
+    def __init__(self, folder: Path, engine: Engine, policy: RecordingPolicy) -> None:
         """``engine`` is the writer's own: it takes one connection."""
         self._folder = folder
         self._engine = engine
         self._policy = policy
         self._lock = threading.Lock()
-        self._spool: Spool | None = None
+        self._spool: JournalSession | None = None
         self._healthy = True
         self._late: deque[tuple[int | None, Exchange]] = deque(maxlen=KEPT_IN_MEMORY)
         self._try_at = float("-inf")
-        self._complain = Complaint(log)
+        self._complain = ThrottledWarning(log)
 
     def start(self) -> None:
         """Open the journal and begin delivering. A disk that does not take it is tried again later."""
@@ -80,7 +80,7 @@ class Recorder:
             if self._spool is not None or time.monotonic() < self._try_at:
                 return
             try:
-                self._spool = Spool(self._folder, self._engine)
+                self._spool = JournalSession(self._folder, self._engine)
             except (OSError, sqlite3.Error) as error:
                 self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
                 self._failed(error)
@@ -122,12 +122,12 @@ class Recorder:
         else:
             self._succeeded(spool.journal)
 
-    def _opened(self) -> Spool | None:
+    def _opened(self) -> JournalSession | None:
         if self._spool is None:
             self.start()
         return self._spool
 
-    def _required(self) -> Spool:
+    def _required(self) -> JournalSession:
         """Raises sqlite3.OperationalError where the journal cannot be opened."""
         spool = self._opened()
         if spool is None:

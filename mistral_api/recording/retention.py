@@ -53,7 +53,7 @@ class Pruned:
         )
 
 
-def prune(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> Pruned:
+def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> Pruned:
     """Delete conversations last used, and usage rows made, more than so many days ago (to the hour).
 
     ``stop`` is asked between two steps. Raises sqlalchemy.exc.SQLAlchemyError.

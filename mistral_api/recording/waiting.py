@@ -27,7 +27,7 @@ def require_all_recorded(recorder: Recorder) -> None:
         raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
 
 
-def found_once_recorded(recorder: Recorder, find: Callable[[], T]) -> T:
+def retry_until_recorded(recorder: Recorder, find: Callable[[], T]) -> T:
     """What ``find`` finds: at once, or when everything that has ended can be read.
 
     Raises NotFound, and Unavailable (``recording_delayed``).

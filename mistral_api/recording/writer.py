@@ -20,10 +20,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.recording.backlog import Backlog, Entry
-from mistral_api.recording.complaints import Complaint
+from mistral_api.recording.complaints import ThrottledWarning
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.failures import about_the_rows, first_line, kind_of, took_too_long
-from mistral_api.recording.lives import Life
+from mistral_api.recording.failures import first_line, is_row_error, kind_of, took_too_long
+from mistral_api.recording.lives import ProcessLock
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ TAKE_OVER_SECONDS = 1.0
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, path: Path, engine: Engine, life: Life) -> None:
+    def __init__(self, path: Path, engine: Engine, life: ProcessLock) -> None:
         """Open the journal at ``path`` for delivering. Raises sqlite3.Error."""
         self._backlog = Backlog(path)
         self._delivery = Delivery(engine)
@@ -49,7 +49,7 @@ class Writer:
         self._batch = LARGEST_BATCH
         self._retry = FIRST_RETRY_SECONDS
         self._look_at = float("-inf")
-        self._complain = Complaint(log)
+        self._complain = ThrottledWarning(log)
         self._hurry = threading.Event()
         self._closing = threading.Event()
         self._drain_until = float("inf")
@@ -141,7 +141,7 @@ class Writer:
         try:
             self._delivery.deliver([entry.exchange() for entry in entries])
         except Exception as error:
-            if not about_the_rows(error):
+            if not is_row_error(error):
                 raise
             if len(entries) == 1:
                 self._set_aside(entries[0], error)

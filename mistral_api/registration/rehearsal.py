@@ -22,7 +22,7 @@ from mistral_api.security.access import require_safe_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.supervisor.model import model_file
-from mistral_api.supervisor.served import ServedModel, served_models
+from mistral_api.supervisor.served import ServerSpec, served_models
 
 CANNOT_REACH, CANNOT_RUN = 1, 2
 # The argument with which it does not look at DATA_DIR.
@@ -112,7 +112,7 @@ def _required_files(settings: Settings) -> list[Path]:
     return [*models, *([Path(found).absolute()] if found else []), *_named_by_variables()]
 
 
-def _readable_model(served: ServedModel) -> Path:
+def _readable_model(served: ServerSpec) -> Path:
     model = model_file(served.settings).absolute()
     try:
         model.open("rb").close()

@@ -23,7 +23,7 @@ SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class InstallEnvironment:
     """Where everything is, and what of the settings shapes the units; ``needed``: files that must stay readable."""
 
     project: Path
@@ -34,14 +34,14 @@ class Surroundings:
     needed: tuple[Path, ...] = ()
 
 
-def surroundings(project: Path, account: ServiceAccount, *, whose_data: bool = True) -> Surroundings:
+def rehearse_environment(project: Path, account: ServiceAccount, *, whose_data: bool = True) -> InstallEnvironment:
     """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting.
 
     ``whose_data=False`` asks nothing of DATA_DIR: for an account that stands in for the services' own.
     """
     _require_visible_settings(project)
     found = _rehearse(project, account, *([] if whose_data else [DATA_OF_ANYONE]))
-    return Surroundings(
+    return InstallEnvironment(
         project=project,
         python=Path(sys.executable),
         data_dir=Path(found["data_dir"]),

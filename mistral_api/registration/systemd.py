@@ -17,7 +17,7 @@ from mistral_api.registration.accounts import (
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.names import API, PROJECT, SERVICES, Service
 from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, ServiceState
-from mistral_api.registration.surroundings import Surroundings, surroundings
+from mistral_api.registration.surroundings import InstallEnvironment, rehearse_environment
 from mistral_api.registration.systemctl import Systemctl
 from mistral_api.registration.unit_files import UnitFiles
 from mistral_api.registration.units import SystemAccount, data_of, file_name, unit_text
@@ -48,7 +48,9 @@ class SystemdRegistration:
     def texts(self) -> dict[Path, str]:
         """What an installation would write, by file; rehearsed by whoever asks where the account cannot."""
         account = own_account() if self._user else account_to_print(self._account_name)
-        return self._texts(surroundings(self._project, account or own_account(), whose_data=account is not None))
+        return self._texts(
+            rehearse_environment(self._project, account or own_account(), whose_data=account is not None)
+        )
 
     def install(self, *, now: bool) -> list[str]:
         """Write and enable the units, and (re)start them where asked to; lines for whoever asked.
@@ -60,7 +62,7 @@ class SystemdRegistration:
         if not self._systemctl.running():
             raise RegistrationError("No systemd runs here that could be asked; --print shows what would be written.")
         account = own_account() if self._user else made_account(self._account_name)
-        found = surroundings(self._project, account)
+        found = rehearse_environment(self._project, account)
         texts = self._texts(found)
         self._files.require_free(texts)
         _make_data_dir(found.data_dir, account)
@@ -92,7 +94,7 @@ class SystemdRegistration:
         if not self._user and not is_root():
             raise RegistrationError("Units of the system are root's to install: use sudo, or --user.")
 
-    def _texts(self, found: Surroundings) -> dict[Path, str]:
+    def _texts(self, found: InstallEnvironment) -> dict[Path, str]:
         """Of the supervisor only where there is a model server to supervise."""
         system = None if self._user else SystemAccount(self._account_name, device_groups())
         services = SERVICES if found.supervised else (API,)

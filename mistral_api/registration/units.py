@@ -13,7 +13,7 @@ from pathlib import Path
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.escaping import assignment, plain, quoted
 from mistral_api.registration.names import API, SUPERVISOR, Service
-from mistral_api.registration.surroundings import Surroundings
+from mistral_api.registration.surroundings import InstallEnvironment
 from mistral_api.supervisor.engine import VERSION_SECONDS
 from mistral_api.supervisor.process import KILL_SECONDS, STOP_SECONDS
 from mistral_api.supervisor.warm.caches import STOP_SAVE_SECONDS
@@ -40,7 +40,7 @@ def file_name(service: Service) -> str:
     return f"{service.name}.service"
 
 
-def unit_text(service: Service, found: Surroundings, account: SystemAccount | None) -> str:
+def unit_text(service: Service, found: InstallEnvironment, account: SystemAccount | None) -> str:
     """The whole unit: of the system for an account, else of a user."""
     sections = [
         _header(service, found, user=account is None),
@@ -72,7 +72,7 @@ def _noted(text: str, mark: str) -> str:
     return next((line.removeprefix(mark) for line in text.splitlines() if line.startswith(mark)), "")
 
 
-def _header(service: Service, found: Surroundings, *, user: bool) -> str:
+def _header(service: Service, found: InstallEnvironment, *, user: bool) -> str:
     edit = f"systemctl {'--user ' if user else ''}edit {file_name(service)}"
     return (
         f"{WRITTEN_BY}\n# Changes of your own belong beside it: {edit}\n"
@@ -95,7 +95,7 @@ def _unit(service: Service, *, of_system: bool) -> str:
     return "\n".join([*lines, *_START_LIMIT[service], ""])
 
 
-def _process(service: Service, found: Surroundings) -> str:
+def _process(service: Service, found: InstallEnvironment) -> str:
     arguments = " ".join(("-m", service.module, *service.arguments))
     return f"""[Service]
 Type=notify
@@ -179,7 +179,7 @@ _USER_NOTE = """\
 """
 
 
-def _system_sandbox(service: Service, found: Surroundings, account: SystemAccount) -> str:
+def _system_sandbox(service: Service, found: InstallEnvironment, account: SystemAccount) -> str:
     paths = (found.project, found.python, found.data_dir, *found.needed)
     _require_lasting(paths)
     in_homes = any(_lies_in(path, HOMES) for path in paths)
@@ -205,13 +205,13 @@ def _require_lasting(paths: Iterable[Path]) -> None:
             )
 
 
-def _capabilities(service: Service, found: Surroundings) -> list[str]:
+def _capabilities(service: Service, found: InstallEnvironment) -> list[str]:
     if service is API and 0 < found.api_port < FIRST_FREE_PORT:
         return ["CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE"]
     return ["CapabilityBoundingSet="]
 
 
-def _for_drivers(service: Service, found: Surroundings) -> list[str]:
+def _for_drivers(service: Service, found: InstallEnvironment) -> list[str]:
     """The account has no home to write to, and by default little memory that it may lock."""
     if service is not SUPERVISOR:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mistral_api.schemas.fields import without_nulls
-from mistral_api.schemas.response_fields import UNSUPPORTED, chosen_names
+from mistral_api.schemas.response_fields import UNSUPPORTED, response_tool_names
 
 # What only the Responses API knows, and what is kept of an answer: none of it is the model's business.
 _NOT_ASKED = frozenset(
@@ -42,7 +42,7 @@ def chat_payload(request: dict[str, Any], messages: list[dict[str, Any]]) -> dic
 def _tools(request: dict[str, Any]) -> dict[str, Any]:
     """Tools and the choice among them; of ``allowed_tools`` only those allowed are shown to the model."""
     tools, choice = request.get("tools") or [], request.get("tool_choice")
-    names = chosen_names(choice)
+    names = response_tool_names(choice)
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
         tools, choice = [tool for tool in tools if tool["name"] in names], choice["mode"]
     elif isinstance(choice, dict):

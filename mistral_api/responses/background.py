@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 from mistral_api.errors import ApiError, Unavailable
-from mistral_api.inference.cancellation import Call
+from mistral_api.inference.cancellation import UpstreamCall
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import encoded
-from mistral_api.responses.running import Run
+from mistral_api.responses.running import ResponseRun
 from mistral_api.stored.response_store import Asked
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ _PING = b": ping\n\n"
 class LiveResponse:
     """A response in the background: its events so far, for as many as want to follow them."""
 
-    def __init__(self, owner: str, run: Run, call: Call, size: int) -> None:
+    def __init__(self, owner: str, run: ResponseRun, call: UpstreamCall, size: int) -> None:
         """``size``: the bytes of what the model is to read."""
         self.owner, self.size = owner, size
         # Let go of at the end: it holds all that the model has read.
-        self._run: Run | None = run
+        self._run: ResponseRun | None = run
         self._response = run.response
         self._call = call
         self._changed = threading.Condition()
@@ -113,7 +113,7 @@ class LiveResponse:
             self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
             return self._events[number:], self.ended
 
-    def _starts(self) -> Run | None:
+    def _starts(self) -> ResponseRun | None:
         """The run, for whoever is the first to ask: it is theirs to bring to its end."""
         with self._changed:
             first, self._started = not self._started, True
@@ -125,14 +125,14 @@ class LiveResponse:
             self.event_bytes += sum(map(len, events))
             self._changed.notify_all()
 
-    def _end(self, run: Run) -> None:
+    def _end(self, run: ResponseRun) -> None:
         with self._changed:
             self._response, self._run = run.response, None
             self.ended = True
             self._changed.notify_all()
 
 
-class Background:
+class BackgroundRunner:
     """Owns the threads that generate, until :meth:`close`. They are daemons: a process ends without waiting for all."""
 
     def __init__(self, at_a_time: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from mistral_api.errors import ApiError
-from mistral_api.inference.transcript import Tokens
+from mistral_api.inference.transcript import TokenCounts
 from mistral_api.items.outgoing import Item, items_of
 
 Response = dict[str, Any]
@@ -35,7 +35,7 @@ _CUT_OFF = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseOutput:
     """What the model answered.
 
     ``id``: of the message in the conversation, from which those of the items are made. ``message``: in chat form.
@@ -45,11 +45,11 @@ class Answer:
     id: UUID
     message: dict[str, Any]
     finish_reason: str | None
-    tokens: Tokens
+    tokens: TokenCounts
     logprobs: list[dict[str, Any]] | None = None
 
 
-def opened(
+def new_response(
     request: dict[str, Any], response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
 ) -> Response:
     """The response before anything is generated: ``in_progress``, or ``queued`` in the background.
@@ -93,7 +93,7 @@ def in_progress(response: Response) -> Response:
     return response | {"status": "in_progress"}
 
 
-def finished(response: Response, answer: Answer, *, completed_at: int | None = None) -> Response:
+def complete_response(response: Response, answer: ResponseOutput, *, completed_at: int | None = None) -> Response:
     """The response with its answer: ``completed``, or ``incomplete`` where it was cut off.
 
     ``completed_at``: Unix seconds, now where not given; shown only of what is complete.
@@ -139,7 +139,7 @@ def _top(token: dict[str, Any]) -> list[dict[str, Any]]:
     return token.get("top_logprobs") or []
 
 
-def usage(tokens: Tokens) -> dict[str, Any]:
+def usage(tokens: TokenCounts) -> dict[str, Any]:
     """The token counts. llama.cpp tells neither what it writes to its cache nor what of an answer is reasoning."""
     read, written = tokens.prompt or 0, tokens.completion or 0
     return {

@@ -7,25 +7,30 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.history import History
+from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.reading import find_conversation
 from mistral_api.conversations.resuming import is_system
-from mistral_api.database_errors import database_needed
-from mistral_api.generation.prompts import Prompts
+from mistral_api.database_errors import translate_database_errors
+from mistral_api.generation.prompts import PromptBuilder
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.identifiers import new_session_id
-from mistral_api.inference.cancellation import Call
-from mistral_api.responses.preparing import Message, Prepared
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.responses.preparing import ChatMessage, PreparedResponse
 from mistral_api.schemas.items import item_type
 from mistral_api.stored.response_store import ResponseStore
-from mistral_api.stored.responses import Context
+from mistral_api.stored.responses import StoredContext
 
 
-class Contexts:
+class ContextResolver:
     """Finds what requests name. Safe to use from many threads."""
 
     def __init__(
-        self, engine: Engine, store: ResponseStore, history: History, prompts: Prompts, counter: TokenCounter
+        self,
+        engine: Engine,
+        store: ResponseStore,
+        history: HistoryReader,
+        prompts: PromptBuilder,
+        counter: TokenCounter,
     ) -> None:
         self._prompts = prompts
         self._engine = engine
@@ -33,7 +38,7 @@ class Contexts:
         self._history = history
         self._counter = counter
 
-    def of(self, request: dict[str, Any], owner: str) -> Context:
+    def of(self, request: dict[str, Any], owner: str) -> StoredContext:
         """What a request goes on from: a response, a conversation, or nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
@@ -44,19 +49,19 @@ class Contexts:
             return self._conversation(owner, request["conversation"])
         if "session_id" in request:
             return self._session(owner, request["session_id"])
-        return Context(new_session_id())
+        return StoredContext(new_session_id())
 
-    def _conversation(self, owner: str, conversation_id: str) -> Context:
+    def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
         context = self._session(owner, conversation_id)
         if not context.messages:
-            with database_needed(), Session(self._engine) as session:
+            with translate_database_errors(), Session(self._engine) as session:
                 find_conversation(session, owner, conversation_id, "conversation")
         return context
 
-    def _session(self, owner: str, session_id: str) -> Context:
+    def _session(self, owner: str, session_id: str) -> StoredContext:
         """A session with all that was said in it; it need not be there yet."""
         branch = self._history.branch(owner, session_id)
-        return Context(session_id, branch.head_id, branch.messages)
+        return StoredContext(session_id, branch.head_id, branch.messages)
 
     def items(self, items: list[dict[str, Any]], owner: str) -> list[dict[str, Any]]:
         """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
@@ -64,7 +69,7 @@ class Contexts:
             return items
         return self._history.with_references(owner, items, "input")
 
-    def fitted(self, ready: Prepared, call: Call) -> list[Message]:
+    def fitted(self, ready: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
         """What the model gets; with ``truncation: auto`` the oldest turns are left out that do not fit.
 
         Raises InvalidRequest where the model server does not count tokens, and our exceptions.
@@ -75,18 +80,18 @@ class Contexts:
         leading, others = _apart(messages)
         return self._prompts.truncated(leading, others, [], ready.payload([]), call)
 
-    def count(self, ready: Prepared, call: Call) -> int:
+    def count(self, ready: PreparedResponse, call: UpstreamCall) -> int:
         """The tokens that the model would have to read. Raises our exceptions."""
         messages = self._prompts.fitted(ready.messages, call)
         return self._counter.count_tokens(messages, options=_options(ready), call=call)
 
 
-def _apart(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+def _apart(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
     """The system messages, which always stay, and the others."""
     leading = [message for message in messages if is_system(message)]
     return leading, [message for message in messages if not is_system(message)]
 
 
-def _options(ready: Prepared) -> dict[str, Any]:
+def _options(ready: PreparedResponse) -> dict[str, Any]:
     """What of the request changes its prompt."""
     return {name: value for name, value in ready.payload([]).items() if name != "messages"}

@@ -13,19 +13,19 @@ from uuid import UUID
 import orjson
 
 from mistral_api.errors import ApiError
-from mistral_api.inference.transcript import Choice, Transcript
+from mistral_api.inference.transcript import ChoiceTranscript, Transcript
 from mistral_api.items.ids import item_ids
 from mistral_api.responses.body import (
-    Answer,
     Response,
+    ResponseOutput,
     cancelled,
+    complete_response,
     failed,
-    finished,
     in_progress,
     output_items,
     published_logprobs,
 )
-from mistral_api.responses.open_item import OpenItem, Part
+from mistral_api.responses.open_item import ContentPartStream, OutputItemStream
 
 Event = dict[str, Any]
 
@@ -55,8 +55,8 @@ class ResponseEvents:
         self._ids = item_ids(answer_id)
         self._numbered = 0
         # In the order of their announcement, which is that of their indexes.
-        self._opened: dict[str, OpenItem] = {}
-        self._current: OpenItem | None = None
+        self._opened: dict[str, OutputItemStream] = {}
+        self._current: OutputItemStream | None = None
 
     def begin(self) -> list[Event]:
         """The response exists; unless it is queued, its generation has begun."""
@@ -80,8 +80,8 @@ class ResponseEvents:
     def complete(self, completed_at: int | None = None) -> list[Event]:
         """The chunks are all there: close what is open; ``completed_at`` is now where not given."""
         choice, tokens = self._choice, self.transcript.settle()
-        answer = Answer(self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs)
-        self.response = finished(self.response, answer, completed_at=completed_at)
+        answer = ResponseOutput(self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs)
+        self.response = complete_response(self.response, answer, completed_at=completed_at)
         return [*self._numbering(self._closing()), self._about_response(_TERMINAL[self.response["status"]])]
 
     def fail(self, error: ApiError) -> list[Event]:
@@ -96,28 +96,28 @@ class ResponseEvents:
         return [self._about_response("response.incomplete")]
 
     @property
-    def _choice(self) -> Choice:
-        return self.transcript.choices.get(0) or Choice()
+    def _choice(self) -> ChoiceTranscript:
+        return self.transcript.choices.get(0) or ChoiceTranscript()
 
     def _of_delta(self, delta: dict[str, Any], logprobs: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         if delta.get("reasoning_content"):
             item = self._go_to(self._ids.reasoning, events)
-            events += item.text_delta(Part.REASONING, delta["reasoning_content"])
+            events += item.text_delta(ContentPartStream.REASONING, delta["reasoning_content"])
         if delta.get("content"):
             tokens = logprobs.get("content") or []
             self.logprobs += tokens
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(Part.TEXT, delta["content"], self._published(tokens))
+            events += item.text_delta(ContentPartStream.TEXT, delta["content"], self._published(tokens))
         if delta.get("refusal"):
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(Part.REFUSAL, delta["refusal"])
+            events += item.text_delta(ContentPartStream.REFUSAL, delta["refusal"])
         for call in delta.get("tool_calls") or ():
             item = self._go_to(self._ids.call(int(call.get("index") or 0)), events)
             events += item.arguments_delta((call.get("function") or {}).get("arguments"))
         return events
 
-    def _go_to(self, item_id: str, events: list[Event]) -> OpenItem:
+    def _go_to(self, item_id: str, events: list[Event]) -> OutputItemStream:
         """Make an item the one that is being generated; what that tells the client is added to ``events``."""
         current = self._current
         if current is not None and current.id == item_id:
@@ -126,7 +126,7 @@ class ResponseEvents:
         if current is not None:
             events += current.closed(items[current.id])
         if item_id not in self._opened:
-            self._opened[item_id] = OpenItem(item_id, len(self._opened))
+            self._opened[item_id] = OutputItemStream(item_id, len(self._opened))
             events += self._opened[item_id].added(items[item_id])
         self._current = self._opened[item_id]
         return self._current
@@ -145,7 +145,7 @@ class ResponseEvents:
         for item_id in final:
             if item_id not in self._opened:
                 item = self._go_to(item_id, events)
-                events += item.part_added(Part.TEXT) if item_id == self._ids.message else []
+                events += item.part_added(ContentPartStream.TEXT) if item_id == self._ids.message else []
         if self._current is not None:
             events += self._current.closed(final[self._current.id])
         return events

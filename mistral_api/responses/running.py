@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
-from mistral_api.generation.outcome import Ending, OpenExchange
-from mistral_api.inference.stream import Runs
+from mistral_api.generation.outcome import ExchangeOutcome, ExchangeRecord
+from mistral_api.inference.stream import SSEStream
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import Event, ResponseEvents
-from mistral_api.responses.preparing import Message, Prepared
-from mistral_api.stored.recent import KeptResponse, RecentResponses
+from mistral_api.responses.preparing import ChatMessage, PreparedResponse
+from mistral_api.stored.recent import CachedResponse, ResponseCache
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +36,18 @@ def _in_terms_of_responses() -> Iterator[None]:
         raise
 
 
-class Run:
+class ResponseRun:
     """The generation of one response. For one thread at a time, but for :attr:`response`."""
 
-    def __init__(self, prepared: Prepared, exchange: OpenExchange, ask: Callable[[], Runs]) -> None:
+    def __init__(self, prepared: PreparedResponse, exchange: ExchangeRecord, ask: Callable[[], SSEStream]) -> None:
         """``ask`` sends the request to the model server. The exchange is not begun yet."""
         self.events = ResponseEvents(prepared.opened, prepared.answer_id)
         self._prepared = prepared
         self._exchange = exchange
         self._ask = ask
-        self._stream: Runs | None = None
+        self._stream: SSEStream | None = None
 
-    def begin(self, payload: dict[str, Any], recent: RecentResponses) -> None:
+    def begin(self, payload: dict[str, Any], recent: ResponseCache) -> None:
         """Have the response journaled, and kept when it has ended. Raises Unavailable (``recording_unavailable``)."""
         prepared, record = self._prepared, self._exchange.record
         record.message_ids, record.answer_id = prepared.input_ids, prepared.answer_id
@@ -62,11 +62,11 @@ class Run:
         return self.events.response
 
     @property
-    def asked(self) -> list[tuple[UUID, Message]]:
+    def asked(self) -> list[tuple[UUID, ChatMessage]]:
         """The messages of its input, and the ids they are stored under."""
         return list(zip(self._prepared.input_ids, self._prepared.input, strict=True))
 
-    def open(self) -> Runs:
+    def open(self) -> SSEStream:
         """Wait for the answer to begin: what fails before is not part of it. Raises our exceptions."""
         with _in_terms_of_responses():
             self._stream = self._ask()
@@ -112,13 +112,13 @@ class Run:
         if self._stream is not None:
             self._stream.close()
 
-    def _kept(self, ending: Ending, recent: RecentResponses) -> Response | None:
+    def _kept(self, ending: ExchangeOutcome, recent: ResponseCache) -> Response | None:
         """The response as it is stored; one that failed before it was shown to anybody is none."""
         if self.response["status"] in _OPEN:
             return None
         prepared, record = self._prepared, self._exchange.record
         answer = ending.transcript.choices.get(0) if record.answers else None
-        kept = KeptResponse(
+        kept = CachedResponse(
             record.owner, prepared.context.session_id, self.response, prepared.input_ids, record.messages or [],
             prepared.answer_id if answer else None, answer.answer if answer else None,
             chained=not prepared.in_conversation,

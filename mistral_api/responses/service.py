@@ -10,17 +10,17 @@ from typing import Any
 import orjson
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.generation.asked import Asked
+from mistral_api.generation.asked import RequestContext
 from mistral_api.generation.endpoints import CHAT, Endpoint
-from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.outcome import ExchangeRecord
 from mistral_api.generation.service import Generator
-from mistral_api.inference.cancellation import Call
-from mistral_api.responses.background import Background, LiveResponse
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.responses.background import BackgroundRunner, LiveResponse
 from mistral_api.responses.body import Response
-from mistral_api.responses.contexts import Contexts
+from mistral_api.responses.contexts import ContextResolver
 from mistral_api.responses.events import encoded
-from mistral_api.responses.preparing import Prepared, items_given, prepared
-from mistral_api.responses.running import Run
+from mistral_api.responses.preparing import PreparedResponse, parse_input_items, prepare_response
+from mistral_api.responses.running import ResponseRun
 from mistral_api.schemas import load
 from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
 from mistral_api.stored.response_store import Asked as Input
@@ -34,7 +34,7 @@ CANCEL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Responded:
+class ResponseResult:
     """The answer to a request for a response: the object, or its events as they come."""
 
     session_id: str
@@ -44,7 +44,7 @@ class Responded:
 class EventBody:
     """The body of a response that streams. Closing it early frees the model server's slot."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ResponseRun) -> None:
         self._run = run
 
     def __iter__(self) -> Iterator[bytes]:
@@ -58,16 +58,18 @@ class EventBody:
         self._run.close()
 
 
-class Responder:
+class ResponseService:
     """Answers requests of the Responses API. One for the application; safe to use from many threads."""
 
-    def __init__(self, generator: Generator, store: ResponseStore, contexts: Contexts, background: Background) -> None:
+    def __init__(
+        self, generator: Generator, store: ResponseStore, contexts: ContextResolver, background: BackgroundRunner
+    ) -> None:
         self._generator = generator
         self._store = store
         self._contexts = contexts
         self._background = background
 
-    def respond(self, asked: Asked) -> Responded:
+    def respond(self, asked: RequestContext) -> ResponseResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self._generator.exchange(RESPONSES, asked)
         with exchange.recorded():
@@ -80,35 +82,39 @@ class Responder:
             run = self._begun(ready, exchange, self._payload(ready, asked.call), asked.call)
             run.open()
             body = EventBody(run) if ready.request.get("stream") else _whole(run)
-            return Responded(ready.context.session_id, body)
+            return ResponseResult(ready.context.session_id, body)
 
-    def _in_background(self, ready: Prepared, exchange: OpenExchange, asked: Asked) -> Responded:
+    def _in_background(
+        self, ready: PreparedResponse, exchange: ExchangeRecord, asked: RequestContext
+    ) -> ResponseResult:
         """Have the response generated while its client does something else, or follows it."""
         _require_text_is_kept(exchange)
-        call = Call()
+        call = UpstreamCall()
         payload = self._payload(ready, call)
         size = len(orjson.dumps(payload))
         self._background.require_room(size)
         live = LiveResponse(asked.caller.owner, self._begun(ready, exchange, payload, call), call, size)
         queued = live.response
         self._background.add(live)
-        return Responded(ready.context.session_id, live.follow() if ready.request.get("stream") else queued)
+        return ResponseResult(ready.context.session_id, live.follow() if ready.request.get("stream") else queued)
 
-    def _payload(self, ready: Prepared, call: Call) -> dict[str, Any]:
+    def _payload(self, ready: PreparedResponse, call: UpstreamCall) -> dict[str, Any]:
         return ready.payload(self._contexts.fitted(ready, call))
 
-    def _begun(self, ready: Prepared, exchange: OpenExchange, payload: dict[str, Any], call: Call) -> Run:
+    def _begun(
+        self, ready: PreparedResponse, exchange: ExchangeRecord, payload: dict[str, Any], call: UpstreamCall
+    ) -> ResponseRun:
         """The run of a response that is journaled."""
-        run = Run(ready, exchange, partial(self._generator.stream, payload, exchange, call))
+        run = ResponseRun(ready, exchange, partial(self._generator.stream, payload, exchange, call))
         run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
         return run
 
-    def _prepare(self, request: dict[str, Any], asked: Asked) -> Prepared:
+    def _prepare(self, request: dict[str, Any], asked: RequestContext) -> PreparedResponse:
         model = self._generator.served(request.get("model"))
         self._require_ended(asked.caller.owner, request.get("previous_response_id", ""))
         context = self._contexts.of(request, asked.caller.owner)
-        items = self._contexts.items(items_given(request), asked.caller.owner)
-        return prepared(request, items, context, model or "")
+        items = self._contexts.items(parse_input_items(request), asked.caller.owner)
+        return prepare_response(request, items, context, model or "")
 
     def _require_ended(self, owner: str, response_id: str) -> None:
         """Raise InvalidRequest for a response that has no answer yet to go on from."""
@@ -120,7 +126,7 @@ class Responder:
                 param="previous_response_id",
             )
 
-    def count(self, asked: Asked) -> int:
+    def count(self, asked: RequestContext) -> int:
         """How many tokens the model would have to read. Raises our exceptions."""
         ready = self._prepare(load(_COUNTED, asked.body), asked)
         return self._contexts.count(ready, asked.call)
@@ -195,7 +201,7 @@ class Responder:
         self._background.close()
 
 
-def _require_text_is_kept(exchange: OpenExchange) -> None:
+def _require_text_is_kept(exchange: ExchangeRecord) -> None:
     """What is generated while nobody waits is there to be fetched later."""
     if not exchange.may_keep_text:
         raise InvalidRequest(
@@ -205,7 +211,7 @@ def _require_text_is_kept(exchange: OpenExchange) -> None:
         )
 
 
-def _whole(run: Run) -> Response:
+def _whole(run: ResponseRun) -> Response:
     for _ in run.answered():
         pass
     return run.response

@@ -14,7 +14,7 @@ from marshmallow import INCLUDE, Schema, validates_schema
 from mistral_api.schemas.blocks import BLOCKS, check_blocks
 from mistral_api.schemas.constraints import check_schema
 from mistral_api.schemas.fields import (
-    Checked,
+    CheckedField,
     Integer,
     Text,
     check_array,
@@ -33,7 +33,7 @@ _ROLES = ("user", "assistant", "system")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class AnthropicMessages(Checked):
+class AnthropicMessages(CheckedField):
     """The messages, at least one."""
 
     def check(self, value: Any) -> None:
@@ -53,7 +53,7 @@ def _check_message(message: Any, path: str) -> None:
         check_blocks(message["content"], BLOCKS[message["role"]], f"{path}.content")
 
 
-class System(Checked):
+class System(CheckedField):
     """A string, or blocks of text."""
 
     def check(self, value: Any) -> None:
@@ -62,7 +62,7 @@ class System(Checked):
             check_blocks(value, BLOCKS["system"], "")
 
 
-class AnthropicTools(Checked):
+class AnthropicTools(CheckedField):
     """The tools that the client runs itself; there are no others here."""
 
     def check(self, value: Any) -> None:
@@ -97,7 +97,7 @@ def _check_name(name: Any, path: str) -> None:
         refuse("invalid_value", "Invalid '{param}': a tool's name has letters, digits, '_' and '-' only.", path)
 
 
-class AnthropicToolChoice(Checked):
+class AnthropicToolChoice(CheckedField):
     """``{"type": "auto" | "any" | "tool" | "none", "name", "disable_parallel_tool_use"}``."""
 
     def check(self, value: Any) -> None:
@@ -114,7 +114,7 @@ class AnthropicToolChoice(Checked):
             check_boolean(value["disable_parallel_tool_use"], ".disable_parallel_tool_use")
 
 
-class StopSequences(Checked):
+class StopSequences(CheckedField):
     """Strings, none empty: llama.cpp would stop at once."""
 
     def check(self, value: Any) -> None:
@@ -124,7 +124,7 @@ class StopSequences(Checked):
             check_text(item, 1, path=f"[{index}]")
 
 
-class Thinking(Checked):
+class Thinking(CheckedField):
     """``enabled`` with a budget, ``disabled``, or left to the model."""
 
     def check(self, value: Any) -> None:
@@ -141,7 +141,7 @@ class Thinking(Checked):
         check_bounds(budget, 0, 2**31 - 1, "integer", ".budget_tokens")
 
 
-class OutputConfig(Checked):
+class OutputConfig(CheckedField):
     """``{"effort", "format": {"type": "json_schema", "schema"}}``."""
 
     def check(self, value: Any) -> None:
@@ -159,7 +159,7 @@ class OutputConfig(Checked):
         check_schema(wanted["schema"], ".format.schema")
 
 
-class UserMetadata(Checked):
+class UserMetadata(CheckedField):
     """``{"user_id"}``."""
 
     def check(self, value: Any) -> None:
@@ -169,7 +169,7 @@ class UserMetadata(Checked):
             check_text(value["user_id"], 0, 512, ".user_id")
 
 
-class NoServers(Checked):
+class NoServers(CheckedField):
     """MCP servers are for Anthropic to call; nobody does that here."""
 
     def check(self, value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mistral_api.schemas.fields import check_array, check_boolean, check_object, check_text
-from mistral_api.schemas.issues import quoted, refuse, refuse_missing
+from mistral_api.schemas.issues import quote_name, refuse, refuse_missing
 
 _Check = Callable[[dict[str, Any], str], None]
 
@@ -22,7 +22,7 @@ def check_blocks(blocks: Any, allowed: tuple[str, ...], path: str) -> None:
         kind = block["type"]
         check_text(kind, 1, path=f"{where}.type")
         if kind not in allowed:
-            text = f"Unsupported value for '{{param}}'. Supported here: {quoted(allowed)}."
+            text = f"Unsupported value for '{{param}}'. Supported here: {quote_name(allowed)}."
             refuse("not_supported", text, f"{where}.type")
         _CHECKS[kind](block, where)
 
@@ -65,7 +65,7 @@ def _source_of(block: dict[str, Any], kinds: tuple[str, ...], path: str) -> dict
     check_object(source, f"{path}.source")
     kind = source.get("type")
     if kind not in kinds:
-        text = f"Unsupported value for '{{param}}'. Supported here: {quoted(kinds)}."
+        text = f"Unsupported value for '{{param}}'. Supported here: {quote_name(kinds)}."
         refuse("not_supported", text, f"{path}.source.type")
     return source
 

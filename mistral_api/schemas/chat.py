@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import validates_schema
 
-from mistral_api.schemas.fields import Boolean, Checked, Choice, Integer, Object, check_array
+from mistral_api.schemas.fields import Boolean, CheckedField, Integer, Object, OneOf, check_array
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.messages import Messages
 from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
@@ -23,7 +23,7 @@ from mistral_api.schemas.tools import (
 _PLAIN = {"type": "text"}
 
 
-class TextModality(Checked):
+class TextModality(CheckedField):
     """``["text"]``: nothing else comes out of the models served here."""
 
     def check(self, value: Any) -> None:
@@ -40,7 +40,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     messages = Messages(required=True)
     use_history = Boolean()
-    truncation = Choice("auto", "disabled")
+    truncation = OneOf("auto", "disabled")
     max_completion_tokens = Integer(-1, 2**31 - 1)
     tools = Tools()
     tool_choice = ToolChoice()
@@ -51,7 +51,7 @@ class ChatCompletionRequest(GenerationRequest):
     logprobs = Boolean()
     top_logprobs = Integer(0, 20)
     modalities = TextModality()
-    reasoning_effort = Choice("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    reasoning_effort = OneOf("none", "minimal", "low", "medium", "high", "xhigh", "max")
     chat_template_kwargs = Object()
     add_generation_prompt = Boolean()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import post_load, validates_schema
 
-from mistral_api.schemas.fields import Boolean, Checked, Integer, Text
+from mistral_api.schemas.fields import Boolean, CheckedField, Integer, Text
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.sampling import GenerationRequest, refuse_choices_of_nothing
 from mistral_api.schemas.tokens import check_texts_or_tokens
@@ -15,7 +15,7 @@ DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 2048
 
 
-class Prompt(Checked):
+class Prompt(CheckedField):
     """A string, an array of strings, tokens, or an array of arrays of tokens; never a mixture."""
 
     def check(self, value: Any) -> None:

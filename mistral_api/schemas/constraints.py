@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from mistral_api.schemas.contradictions import backward_grammar, refuse_contradictions
-from mistral_api.schemas.fields import Checked, check_object, check_text
+from mistral_api.schemas.fields import CheckedField, check_object, check_text
 from mistral_api.schemas.issues import refuse
 
 MOST_GRAMMAR_CHARACTERS = 65_536
@@ -43,7 +43,7 @@ def check_schema(value: Any, path: str = "") -> None:
     refuse_contradictions(value, path)
 
 
-class JsonSchema(Checked):
+class JsonSchema(CheckedField):
     """A JSON schema."""
 
     def check(self, value: Any) -> None:
@@ -51,7 +51,7 @@ class JsonSchema(Checked):
         check_schema(value)
 
 
-class Grammar(Checked):
+class Grammar(CheckedField):
     """A grammar in GBNF; whether it parses is the model server's to say."""
 
     def check(self, value: Any) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from mistral_api.schemas.issues import refuse, shown
+from mistral_api.schemas.issues import quote_value, refuse
 
 # Keywords whose value maps names to schemas, and those whose value is data.
 NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
@@ -57,14 +57,14 @@ def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], 
         yield part, place
         for keyword, value in part.items():
             if keyword not in DATA:
-                open_parts += _inside(keyword, value, f"{place}.{shown(keyword)}")
+                open_parts += _inside(keyword, value, f"{place}.{quote_value(keyword)}")
 
 
 def _inside(keyword: str, value: Any, place: str) -> Iterator[tuple[dict[str, Any], str]]:
     if isinstance(value, list):
         yield from ((each, f"{place}[{index}]") for index, each in enumerate(value) if isinstance(each, dict))
     elif isinstance(value, dict) and keyword in NAMED_SCHEMAS:
-        yield from ((each, f"{place}.{shown(name)}") for name, each in value.items() if isinstance(each, dict))
+        yield from ((each, f"{place}.{quote_value(name)}") for name, each in value.items() if isinstance(each, dict))
     elif isinstance(value, dict):
         yield value, place
 

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import Text
-from mistral_api.schemas.issues import refuse, shown
+from mistral_api.schemas.issues import quote_value, refuse
 from mistral_api.schemas.items import MOST_ITEMS_ADDED, Items
 from mistral_api.schemas.loading import load
 from mistral_api.schemas.sampling import Metadata
@@ -34,7 +34,7 @@ class Title(Text):
         _refuse_nul(value)
 
 
-class KeptMetadata(Metadata):
+class StoredMetadata(Metadata):
     """Metadata that are kept as they are."""
 
     def check(self, value: Any) -> None:
@@ -47,7 +47,7 @@ class ConversationChanges(Schema):
     """``PATCH /v1/conversations/{session_id}``: what of a conversation can be changed; both are optional."""
 
     title = Title()
-    metadata = KeptMetadata()
+    metadata = StoredMetadata()
 
 
 class ConversationCreation(Schema):
@@ -57,7 +57,7 @@ class ConversationCreation(Schema):
         unknown = EXCLUDE
 
     items = Items(0, MOST_ITEMS_ADDED)
-    metadata = KeptMetadata()
+    metadata = StoredMetadata()
 
 
 class ConversationUpdate(Schema):
@@ -66,7 +66,7 @@ class ConversationUpdate(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    metadata = KeptMetadata()
+    metadata = StoredMetadata()
 
 
 class ItemsCreation(Schema):
@@ -89,8 +89,8 @@ def load_changes(body: object) -> dict[str, Any]:
     if isinstance(body, dict):
         unknown = next((name for name in body if name not in _CHANGES.fields), None)
         if unknown is not None:
-            text = f"Unknown parameter: '{shown(unknown)}'. Only 'title' and 'metadata' can be changed."
-            raise InvalidRequest(text, code="unknown_parameter", param=shown(unknown))
+            text = f"Unknown parameter: '{quote_value(unknown)}'. Only 'title' and 'metadata' can be changed."
+            raise InvalidRequest(text, code="unknown_parameter", param=quote_value(unknown))
         if not body:
             raise InvalidRequest(
                 "Nothing to change: give 'title', 'metadata' or both.", code="missing_required_parameter"

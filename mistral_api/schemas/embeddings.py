@@ -6,13 +6,13 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema
 
-from mistral_api.schemas.fields import Checked, Choice, Integer, Text
+from mistral_api.schemas.fields import CheckedField, Integer, OneOf, Text
 from mistral_api.schemas.tokens import check_texts_or_tokens
 
 MOST_INPUTS = 2048
 
 
-class Input(Checked):
+class EmbeddingsInput(CheckedField):
     """A string, an array of strings, tokens, or an array of arrays of tokens; never a mixture, nothing empty."""
 
     def check(self, value: Any) -> None:
@@ -27,7 +27,7 @@ class EmbeddingsRequest(Schema):
         unknown = INCLUDE
 
     model = Text(1, 256)
-    input = Input(required=True)
-    encoding_format = Choice("float", "base64")
+    input = EmbeddingsInput(required=True)
+    encoding_format = OneOf("float", "base64")
     dimensions = Integer(1, 2**31 - 1)
     user = Text()

@@ -12,7 +12,7 @@ from typing import Any
 
 from marshmallow import fields
 
-from mistral_api.schemas.issues import quoted, refuse, refuse_type, refuse_value, shown
+from mistral_api.schemas.issues import quote_name, quote_value, refuse, refuse_type, refuse_value
 
 Limit = float | None
 
@@ -25,10 +25,10 @@ def check_bounds(value: float, low: Limit, high: Limit, kind: str, path: str = "
         bound, words = "above_max_value", f"above maximum value. Expected a value <= {high}"
     else:
         return
-    refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {shown(value)} instead.", path)
+    refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {quote_value(value)} instead.", path)
 
 
-class Checked(fields.Field[Any]):
+class CheckedField(fields.Field[Any]):
     """A field whose value passes unchanged if :meth:`check` lets it."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ class Checked(fields.Field[Any]):
         raise NotImplementedError
 
 
-class Integer(Checked):
+class Integer(CheckedField):
     """A whole number within bounds; ``true`` and ``1.0`` are none."""
 
     def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
@@ -62,7 +62,7 @@ def check_number(value: Any, low: Limit = None, high: Limit = None, path: str = 
     check_bounds(value, low, high, "decimal", path)
 
 
-class Number(Checked):
+class Number(CheckedField):
     """A number within bounds."""
 
     def __init__(self, low: Limit = None, high: Limit = None, **options: Any) -> None:
@@ -79,14 +79,14 @@ def check_boolean(value: Any, path: str = "") -> None:
         refuse_type("a boolean", value, path)
 
 
-class Boolean(Checked):
+class Boolean(CheckedField):
     """``true`` or ``false``."""
 
     def check(self, value: Any) -> None:
         check_boolean(value)
 
 
-class Text(Checked):
+class Text(CheckedField):
     """A string of bounded length, maybe of a certain form."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Text(Checked):
     def check(self, value: Any) -> None:
         check_text(value, self.low, self.high)
         if self.form is not None and not self.form.fullmatch(value):
-            refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}' has characters that are not allowed.")
+            refuse("invalid_value", f"Invalid '{{param}}': '{quote_value(value)}' has characters that are not allowed.")
 
 
 def check_text(value: Any, low: int = 0, high: int | None = None, path: str = "") -> None:
@@ -112,7 +112,7 @@ def check_text(value: Any, low: int = 0, high: int | None = None, path: str = ""
         refuse("string_above_max_length", text, path)
 
 
-class Choice(Checked):
+class OneOf(CheckedField):
     """One of a few words."""
 
     def __init__(self, *words: str, **options: Any) -> None:
@@ -128,7 +128,7 @@ def check_choice(value: Any, words: tuple[str, ...], path: str = "") -> None:
     if not isinstance(value, str):
         refuse_type("a string", value, path)
     if value not in words:
-        refuse_value(quoted(words), value, path)
+        refuse_value(quote_name(words), value, path)
 
 
 def without_nulls(value: dict[str, Any], keep: str = "") -> dict[str, Any]:
@@ -136,7 +136,7 @@ def without_nulls(value: dict[str, Any], keep: str = "") -> dict[str, Any]:
     return {name: each for name, each in value.items() if each is not None or name == keep}
 
 
-class Object(Checked):
+class Object(CheckedField):
     """Any JSON object."""
 
     def check(self, value: Any) -> None:
@@ -160,7 +160,7 @@ def check_array(value: Any, low: int = 0, high: int | None = None, path: str = "
         refuse("array_above_max_length", text, path)
 
 
-class Array(Checked):
+class Array(CheckedField):
     """Any JSON array within a length."""
 
     def __init__(self, low: int = 0, high: int | None = None, **options: Any) -> None:
@@ -171,7 +171,7 @@ class Array(Checked):
         check_array(value, self.low, self.high)
 
 
-class TextOrTexts(Checked):
+class TextOrTexts(CheckedField):
     """A string, or an array of strings (``stop``), none empty: llama.cpp would stop at once."""
 
     def __init__(self, high: int, **options: Any) -> None:

@@ -49,7 +49,9 @@ def refuse_type(expected: str, value: Any, path: str = "") -> NoReturn:
 
 def refuse_value(allowed: str, value: str, path: str = "") -> NoReturn:
     """Refuse a value that is none of those allowed."""
-    refuse("invalid_value", f"Invalid value: '{shown(value)}'. Supported values for '{{param}}': {allowed}.", path)
+    refuse(
+        "invalid_value", f"Invalid value: '{quote_value(value)}'. Supported values for '{{param}}': {allowed}.", path
+    )
 
 
 def refuse_missing(path: str) -> NoReturn:
@@ -57,7 +59,7 @@ def refuse_missing(path: str) -> NoReturn:
     refuse("missing_required_parameter", "Missing required parameter: '{param}'.", path)
 
 
-def shown(value: str | float) -> str:
+def quote_value(value: str | float) -> str:
     """A value in a message, clipped."""
     if not isinstance(value, str):
         # Python refuses to write out integers of thousands of digits.
@@ -65,6 +67,6 @@ def shown(value: str | float) -> str:
     return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
 
 
-def quoted(words: tuple[str, ...]) -> str:
+def quote_name(words: tuple[str, ...]) -> str:
     """A list of allowed words."""
     return ", ".join(f"'{word}'" for word in words)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mistral_api.schemas.fields import Checked, check_array, check_choice, check_object, check_text
-from mistral_api.schemas.issues import quoted, refuse, refuse_value
+from mistral_api.schemas.fields import CheckedField, check_array, check_choice, check_object, check_text
+from mistral_api.schemas.issues import quote_name, refuse, refuse_value
 from mistral_api.schemas.item_parts import ASSISTANT_PARTS, INPUT_PARTS, check_content, require
 
 MOST_ITEMS = 10_000
@@ -36,7 +36,7 @@ def check_items(items: Any, low: int = 0, high: int = MOST_ITEMS) -> None:
         _check_item(item, f"[{index}]")
 
 
-class Items(Checked):
+class Items(CheckedField):
     """An array of input items."""
 
     def __init__(self, low: int = 0, high: int = MOST_ITEMS, **options: Any) -> None:
@@ -71,11 +71,11 @@ def _check_type(kind: Any, path: str) -> None:
     if kind in _UNSUPPORTED:
         text = (
             f"Unsupported value for '{{param}}': this server runs no hosted tools and takes no items of type "
-            f"'{kind}'. Supported values are: {quoted(tuple(_ITEMS))}."
+            f"'{kind}'. Supported values are: {quote_name(tuple(_ITEMS))}."
         )
         refuse("unsupported_value", text, path)
     if kind not in _ITEMS:
-        refuse_value(quoted(tuple(_ITEMS)), kind, path)
+        refuse_value(quote_name(tuple(_ITEMS)), kind, path)
 
 
 def _check_message(item: dict[str, Any], path: str) -> None:

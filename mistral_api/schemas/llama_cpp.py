@@ -13,7 +13,7 @@ from marshmallow import INCLUDE, Schema, validates_schema
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.fields import (
     Boolean,
-    Checked,
+    CheckedField,
     Integer,
     Text,
     check_array,
@@ -65,7 +65,7 @@ def _check_prompt(value: Any, path: str = "") -> None:
         _check_mixed(value, path)
 
 
-class Mixed(Checked):
+class TextOrTokens(CheckedField):
     """A string, or an array of strings and tokens."""
 
     def check(self, value: Any) -> None:
@@ -73,7 +73,7 @@ class Mixed(Checked):
         _check_mixed(value)
 
 
-class NativePrompt(Checked):
+class NativePrompt(CheckedField):
     """A prompt (a string, strings and tokens, or ``{"prompt_string", "multimodal_data"}``), or an array of prompts.
 
     An array with a number in it is one prompt.
@@ -93,7 +93,7 @@ class NativePrompt(Checked):
             _check_prompt(each, f"[{index}]")
 
 
-class FieldPaths(Checked):
+class FieldPaths(CheckedField):
     """The fields of the answer that are wanted."""
 
     def check(self, value: Any) -> None:
@@ -103,7 +103,7 @@ class FieldPaths(Checked):
             check_text(each, 1, 256, f"[{index}]")
 
 
-class InputExtra(Checked):
+class InputExtra(CheckedField):
     """Other files of the project: ``[{"filename", "text"}]``."""
 
     def check(self, value: Any) -> None:
@@ -138,13 +138,13 @@ class NativeCompletionRequest(NativeRequest):
 class InfillRequest(NativeRequest):
     """``POST /infill``."""
 
-    input_prefix = Mixed(required=True)
-    input_suffix = Mixed(required=True)
+    input_prefix = TextOrTokens(required=True)
+    input_suffix = TextOrTokens(required=True)
     input_extra = InputExtra()
     prompt = Text()
 
 
-class Lenient(Schema):
+class PassthroughRequest(Schema):
     """The base of questions: unknown fields pass on."""
 
     class Meta:
@@ -153,16 +153,16 @@ class Lenient(Schema):
     model = Text(1, 256)
 
 
-class TokenizeRequest(Lenient):
+class TokenizeRequest(PassthroughRequest):
     """``POST /tokenize``."""
 
-    content = Mixed(required=True)
+    content = TextOrTokens(required=True)
     add_special = Boolean()
     parse_special = Boolean()
     with_pieces = Boolean()
 
 
-class Tokens(Checked):
+class TokenArray(CheckedField):
     """An array of tokens."""
 
     def check(self, value: Any) -> None:
@@ -170,10 +170,10 @@ class Tokens(Checked):
         check_tokens(value, 0, MOST_TOKENS)
 
 
-class DetokenizeRequest(Lenient):
+class DetokenizeRequest(PassthroughRequest):
     """``POST /detokenize``."""
 
-    tokens = Tokens(required=True)
+    tokens = TokenArray(required=True)
 
 
 class SlotFile(Text):
@@ -187,13 +187,13 @@ class SlotFile(Text):
             refuse("invalid_value", text)
 
 
-class SlotFileRequest(Lenient):
+class SlotFileRequest(PassthroughRequest):
     """``POST /slots/{id}?action=save`` and ``restore``."""
 
     filename = SlotFile(required=True)
 
 
-class AnyObject(Lenient):
+class AnyObject(PassthroughRequest):
     """An object of which nothing is known."""
 
 
@@ -205,7 +205,7 @@ def load_adapters(body: object) -> list[dict[str, Any]]:
     return loaded
 
 
-class AdapterScales(Checked):
+class AdapterScales(CheckedField):
     """``[{"id", "scale"}]``."""
 
     def check(self, value: Any) -> None:

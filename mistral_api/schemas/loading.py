@@ -8,7 +8,7 @@ from marshmallow import Schema, ValidationError
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas.constraints import nested
-from mistral_api.schemas.issues import Issue, shown
+from mistral_api.schemas.issues import Issue, quote_value
 
 # orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
 DEEPEST = 100
@@ -33,8 +33,8 @@ def load(schema: Schema, payload: object) -> dict[str, Any]:
 
 def _check_depth(name: str, value: object) -> None:
     if any(depth >= DEEPEST for depth, _ in enumerate(nested(value))):
-        text = f"Invalid '{shown(name)}': nested too deeply. Expected at most {DEEPEST} levels."
-        raise InvalidRequest(text, code="invalid_value", param=shown(name))
+        text = f"Invalid '{quote_value(name)}': nested too deeply. Expected at most {DEEPEST} levels."
+        raise InvalidRequest(text, code="invalid_value", param=quote_value(name))
 
 
 def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:

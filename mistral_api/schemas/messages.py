@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mistral_api.schemas.fields import (
-    Checked,
+    CheckedField,
     check_array,
     check_choice,
     check_object,
@@ -146,7 +146,7 @@ def _present(message: dict[str, Any]) -> dict[str, Any]:
     return present
 
 
-class Messages(Checked):
+class Messages(CheckedField):
     """The messages, at least one; what is null in them counts as absent, as SDKs replay it."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:

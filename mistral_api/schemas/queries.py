@@ -9,7 +9,7 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, fields
 
-from mistral_api.schemas.fields import Choice, Text, check_bounds, check_text
+from mistral_api.schemas.fields import OneOf, Text, check_bounds, check_text
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.sampling import valid_session_id
 
@@ -103,7 +103,7 @@ class ItemListQuery(Query):
     """Lists of items: ``GET /v1/conversations/{id}/items`` and its like."""
 
     limit = IntegerText(1, 100, load_default=20)
-    order = Choice("asc", "desc", load_default="desc")
+    order = OneOf("asc", "desc", load_default="desc")
     after = Text(1)
 
 

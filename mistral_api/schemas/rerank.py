@@ -6,13 +6,13 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema
 
-from mistral_api.schemas.fields import Boolean, Checked, Integer, Text, check_array, check_text
+from mistral_api.schemas.fields import Boolean, CheckedField, Integer, Text, check_array, check_text
 from mistral_api.schemas.issues import refuse_missing, refuse_type
 
 MOST_DOCUMENTS = 2048
 
 
-class Documents(Checked):
+class Documents(CheckedField):
     """An array of strings, or of objects with a ``text``; none empty."""
 
     def check(self, value: Any) -> None:

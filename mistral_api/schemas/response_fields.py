@@ -6,8 +6,8 @@ import re
 from typing import Any, NoReturn
 
 from mistral_api.schemas.constraints import check_schema
-from mistral_api.schemas.fields import Checked, check_array, check_boolean, check_choice, check_object, check_text
-from mistral_api.schemas.issues import refuse, refuse_missing, refuse_type, shown
+from mistral_api.schemas.fields import CheckedField, check_array, check_boolean, check_choice, check_object, check_text
+from mistral_api.schemas.issues import quote_value, refuse, refuse_missing, refuse_type
 from mistral_api.schemas.items import Items
 from mistral_api.schemas.sampling import valid_session_id
 from mistral_api.schemas.tools import MOST_TOOLS, ToolChoice, check_allowed, check_function, check_function_name
@@ -42,7 +42,7 @@ RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-class Input(Items):
+class ResponseInput(Items):
     """A string, or items."""
 
     def check(self, value: Any) -> None:
@@ -54,17 +54,19 @@ class Input(Items):
         super().check(value)
 
 
-class ResponseId(Checked):
+class ResponseId(CheckedField):
     """The id of a response."""
 
     def check(self, value: Any) -> None:
         """Refuse what cannot be one."""
         check_text(value)
         if not RESPONSE_ID.fullmatch(value):
-            refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}'. Expected an ID that begins with 'resp'.")
+            refuse(
+                "invalid_value", f"Invalid '{{param}}': '{quote_value(value)}'. Expected an ID that begins with 'resp'."
+            )
 
 
-class ConversationName(Checked):
+class ConversationName(CheckedField):
     """The id of a conversation, or an object with it; either becomes the id."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -83,16 +85,18 @@ class ConversationName(Checked):
         elif not isinstance(value, str):
             refuse_type("a string or an object", value)
         if not value or not valid_session_id(value):
-            refuse("invalid_value", f"Invalid '{{param}}': '{shown(value)}' is not the id of a conversation.", path)
+            refuse(
+                "invalid_value", f"Invalid '{{param}}': '{quote_value(value)}' is not the id of a conversation.", path
+            )
 
 
 def _refuse_hosted(kind: Any, path: str) -> NoReturn:
     check_text(kind, path=path)
-    text = f"Unsupported value for '{{param}}': '{shown(kind)}'. This server has function tools only."
+    text = f"Unsupported value for '{{param}}': '{quote_value(kind)}'. This server has function tools only."
     refuse("unsupported_value", text, path)
 
 
-class FunctionTools(Checked):
+class FunctionTools(CheckedField):
     """Functions in the flat form: ``{"type": "function", "name": …, "parameters": …, "strict": …}``."""
 
     def check(self, value: Any) -> None:
@@ -130,21 +134,21 @@ def _check_named(value: Any, path: str) -> None:
     check_function_name(value["name"], f"{path}.name")
 
 
-def chosen_names(choice: Any) -> list[str]:
+def response_tool_names(choice: Any) -> list[str]:
     """The functions that a valid tool choice names."""
     if not isinstance(choice, dict):
         return []
     return [tool["name"] for tool in choice.get("tools", [choice])]
 
 
-def forces_a_call(choice: Any) -> bool:
+def response_forces_call(choice: Any) -> bool:
     """Whether a valid tool choice demands a call."""
     if isinstance(choice, dict):
         return bool(choice["type"] == "function" or choice["mode"] == "required")
     return bool(choice == "required")
 
 
-class TextOptions(Checked):
+class TextOptions(CheckedField):
     """``{"format": …, "verbosity": …}``; the format is flat, unlike a chat's ``response_format``."""
 
     def check(self, value: Any) -> None:
@@ -174,7 +178,7 @@ def _check_format(value: Any, path: str) -> None:
         check_boolean(value["strict"], f"{path}.strict")
 
 
-class ReasoningOptions(Checked):
+class ReasoningOptions(CheckedField):
     """``{"effort": …, "summary": …}``."""
 
     def check(self, value: Any) -> None:
@@ -187,7 +191,7 @@ class ReasoningOptions(Checked):
                 check_choice(value[name], ("auto", "concise", "detailed"), f".{name}")
 
 
-class Includes(Checked):
+class Includes(CheckedField):
     """What else an answer is to hold."""
 
     def check(self, value: Any) -> None:

@@ -6,20 +6,20 @@ from typing import Any
 
 from marshmallow import validates_schema
 
-from mistral_api.schemas.fields import Boolean, Choice, Integer, Object, Text
+from mistral_api.schemas.fields import Boolean, Integer, Object, OneOf, Text
 from mistral_api.schemas.issues import refuse
 from mistral_api.schemas.response_fields import (
     UNSUPPORTED,
     ConversationName,
     FunctionTools,
     Includes,
-    Input,
     ReasoningOptions,
     ResponseId,
+    ResponseInput,
     ResponseToolChoice,
     TextOptions,
-    chosen_names,
-    forces_a_call,
+    response_forces_call,
+    response_tool_names,
 )
 from mistral_api.schemas.sampling import GenerationRequest, refuse_endless
 
@@ -30,7 +30,7 @@ class ResponseRequest(GenerationRequest):
     Raises, through :func:`mistral_api.schemas.load`, InvalidRequest with OpenAI's codes.
     """
 
-    input = Input()
+    input = ResponseInput()
     instructions = Text()
     previous_response_id = ResponseId()
     conversation = ConversationName()
@@ -44,10 +44,10 @@ class ResponseRequest(GenerationRequest):
     top_logprobs = Integer(0, 20)
     text = TextOptions()
     reasoning = ReasoningOptions()
-    truncation = Choice("auto", "disabled")
+    truncation = OneOf("auto", "disabled")
     prompt_cache_key = Text()
     safety_identifier = Text(0, 64)
-    service_tier = Choice("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
+    service_tier = OneOf("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
     n = Integer(1, 1)
     chat_template_kwargs = Object()
 
@@ -81,11 +81,11 @@ class ResponseRequest(GenerationRequest):
     @validates_schema
     def _choice_is_among_tools(self, data: dict[str, Any], **_options: Any) -> None:
         choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
-        if forces_a_call(choice):
+        if response_forces_call(choice):
             refuse_endless(data, "tool_choice")
         if choice == "required" and not names:
             refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        if not set(chosen_names(choice)) <= set(names):
+        if not set(response_tool_names(choice)) <= set(names):
             refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
 
     @validates_schema

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.schemas.fields import Checked, check_array, check_text
+from mistral_api.schemas.fields import CheckedField, check_array, check_text
 from mistral_api.schemas.issues import refuse
 
 MOST_SAMPLERS = 100
 MOST_INFILL_TOKENS = 2000
 
 
-class Samplers(Checked):
+class Samplers(CheckedField):
     """The names of the samplers, in their order."""
 
     def check(self, value: Any) -> None:
@@ -35,7 +35,7 @@ def refuse_slow_infill(data: dict[str, Any]) -> None:
         refuse("invalid_value", text, field="top_k")
 
 
-class Engines(Checked):
+class ServerOwnedField(CheckedField):
     """A field that llama.cpp fills in itself, between its chat part and the rest."""
 
     def check(self, value: Any) -> None:

@@ -14,10 +14,10 @@ from mistral_api.schemas.constraints import Grammar, JsonSchema
 from mistral_api.schemas.fields import (
     Array,
     Boolean,
-    Checked,
-    Choice,
+    CheckedField,
     Integer,
     Number,
+    OneOf,
     Text,
     TextOrTexts,
     check_boolean,
@@ -26,7 +26,7 @@ from mistral_api.schemas.fields import (
     check_text,
 )
 from mistral_api.schemas.issues import refuse, refuse_type
-from mistral_api.schemas.samplers import Engines, Samplers, refuse_slow_infill
+from mistral_api.schemas.samplers import Samplers, ServerOwnedField, refuse_slow_infill
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
@@ -44,7 +44,7 @@ def valid_session_id(text: str) -> bool:
     return len(text) <= SESSION_ID_LENGTH and SESSION_ID.fullmatch(text) is not None
 
 
-class LogitBias(Checked):
+class LogitBias(CheckedField):
     """OpenAI's object from token to bias, or llama.cpp's array of [token, bias]."""
 
     def check(self, value: Any) -> None:
@@ -76,7 +76,7 @@ def _check_pair(index: int, pair: Any) -> None:
         check_number(bias, path=f"{path}[1]")
 
 
-class StreamOptions(Checked):
+class StreamOptions(CheckedField):
     """``{"include_usage": bool, "include_obfuscation": bool}``."""
 
     def check(self, value: Any) -> None:
@@ -86,7 +86,7 @@ class StreamOptions(Checked):
                 check_boolean(value[name], f".{name}")
 
 
-class Metadata(Checked):
+class Metadata(CheckedField):
     """At most 16 pairs of strings; keys up to 64, values up to 512 characters."""
 
     def check(self, value: Any) -> None:
@@ -108,7 +108,7 @@ class UseHistory(Boolean):
             refuse("not_supported", "'{param}' is for chat completions: nothing goes before this prompt.")
 
 
-class Truncation(Choice):
+class Truncation(OneOf):
     """Only messages can be left out."""
 
     def check(self, value: Any) -> None:
@@ -190,7 +190,7 @@ class GenerationRequest(Schema):
     id_slot = Integer(-1, 2**31 - 1)
     grammar = Grammar()
     json_schema = JsonSchema()
-    reasoning_format = Choice("none", "auto", "deepseek", "deepseek-legacy")
+    reasoning_format = OneOf("none", "auto", "deepseek", "deepseek-legacy")
     ignore_eos = Boolean()
     cache_prompt = Boolean()
     return_tokens = Boolean()
@@ -199,10 +199,10 @@ class GenerationRequest(Schema):
     post_sampling_probs = Boolean()
     samplers = Samplers()
     lora = Array(0, 1000)
-    chat_format = Engines()
-    chat_parser = Engines()
-    grammar_lazy = Engines()
-    grammar_triggers = Engines()
+    chat_format = ServerOwnedField()
+    chat_parser = ServerOwnedField()
+    grammar_lazy = ServerOwnedField()
+    grammar_triggers = ServerOwnedField()
 
     @validates_schema
     def _only_with_stream(self, data: dict[str, Any], **_options: Any) -> None:

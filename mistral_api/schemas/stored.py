@@ -7,8 +7,8 @@ from typing import Any
 
 from marshmallow import pre_load
 
-from mistral_api.schemas.conversations import KeptMetadata
-from mistral_api.schemas.fields import Choice, Text
+from mistral_api.schemas.conversations import StoredMetadata
+from mistral_api.schemas.fields import OneOf, Text
 from mistral_api.schemas.queries import IntegerText, Query
 
 _PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
@@ -29,7 +29,7 @@ class PageQuery(Query):
     """A page of a list, oldest first unless asked otherwise."""
 
     limit = IntegerText(1, 100, load_default=20)
-    order = Choice("asc", "desc", load_default="asc")
+    order = OneOf("asc", "desc", load_default="asc")
     after = Name()
 
 
@@ -37,7 +37,7 @@ class CompletionListQuery(PageQuery):
     """``GET /v1/chat/completions``; pairs of metadata come as ``metadata[key]=value``."""
 
     model = Name()
-    metadata = KeptMetadata()
+    metadata = StoredMetadata()
 
     @pre_load
     def _gather(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mistral_api.schemas.constraints import check_schema
 from mistral_api.schemas.fields import (
-    Checked,
+    CheckedField,
     check_array,
     check_boolean,
     check_choice,
@@ -16,7 +16,7 @@ from mistral_api.schemas.fields import (
     check_text,
     without_nulls,
 )
-from mistral_api.schemas.issues import quoted, refuse, refuse_missing, refuse_type
+from mistral_api.schemas.issues import quote_name, refuse, refuse_missing, refuse_type
 
 MOST_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -45,7 +45,7 @@ def check_function(function: Any, path: str) -> None:
         check_boolean(function["strict"], f"{path}.strict")
 
 
-class Tools(Checked):
+class Tools(CheckedField):
     """The functions that the model may call; a null description counts as absent."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ class Tools(Checked):
             check_function(tool["function"], f"{path}.function")
 
 
-class Functions(Checked):
+class Functions(CheckedField):
     """The deprecated form of the tools."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -81,7 +81,7 @@ class Functions(Checked):
             check_function(function, f"[{index}]")
 
 
-class FunctionCall(Checked):
+class FunctionCall(CheckedField):
     """The deprecated form of the choice: ``none``, ``auto``, or an object with a name."""
 
     def check(self, value: Any) -> None:
@@ -116,7 +116,7 @@ def check_allowed(value: Any, path: str, check_named: Callable[[Any, str], None]
         check_named(tool, f"{path}.tools[{index}]")
 
 
-class ToolChoice(Checked):
+class ToolChoice(CheckedField):
     """``none``, ``auto``, ``required``, a named function, or ``{"type": "allowed_tools", "allowed_tools": …}``."""
 
     def check(self, value: Any) -> None:
@@ -125,7 +125,7 @@ class ToolChoice(Checked):
             check_choice(value, _CHOICES)
             return
         if not isinstance(value, dict):
-            refuse_type(f"one of {quoted(_CHOICES)} or an object", value)
+            refuse_type(f"one of {quote_name(_CHOICES)} or an object", value)
         self.check_chosen(value)
 
     def check_chosen(self, value: dict[str, Any]) -> None:
@@ -166,7 +166,7 @@ def _check_named_schema(value: Any, path: str = ".json_schema") -> None:
         check_schema(value["schema"], f"{path}.schema")
 
 
-class ResponseFormat(Checked):
+class ResponseFormat(CheckedField):
     """``text``, ``json_object``, or ``json_schema`` with a schema."""
 
     def check(self, value: Any) -> None:

@@ -10,16 +10,16 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.items import chat_form
-from mistral_api.database_errors import database_needed
+from mistral_api.conversations.items import row_to_chat_message
+from mistral_api.database_errors import translate_database_errors
 from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.identifiers import MADE_SESSION
 from mistral_api.recording.recorder import Recorder
 from mistral_api.recording.waiting import require_all_recorded
 from mistral_api.schemas.response_fields import RESPONSE_ID
-from mistral_api.stored.recent import RecentResponses
+from mistral_api.stored.recent import ResponseCache
 from mistral_api.stored.responses import (
-    Context,
+    StoredContext,
     delete_response,
     find_response,
     read_context,
@@ -40,15 +40,15 @@ class ResponseStore:
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self._engine = engine
         self._recorder = recorder
-        self.recent = RecentResponses()
+        self.recent = ResponseCache()
 
-    def context(self, owner: str, response_id: str) -> Context:
+    def context(self, owner: str, response_id: str) -> StoredContext:
         """What a response that continues this one goes on from.
 
         Raises InvalidRequest (``previous_response_not_found``), and Unavailable where the database must be asked.
         """
         found = self.recent.context(owner, response_id)
-        context: Context | None
+        context: StoredContext | None
         if found is None:
             context = self._once_recorded(lambda session: read_context(session, owner, response_id))
         elif found.before is None:
@@ -57,7 +57,7 @@ class ResponseStore:
             context = self._lengthened(owner, found.context, found.before)
         return _continuable(context, response_id)
 
-    def _lengthened(self, owner: str, context: Context, before: str) -> Context:
+    def _lengthened(self, owner: str, context: StoredContext, before: str) -> StoredContext:
         """The context with what came before; its conversation may have been deleted while it went on."""
         earlier = self._once_recorded(lambda session: read_context(session, owner, before, deleted=True))
         return context if earlier is None else replace(context, messages=[*earlier.messages, *context.messages])
@@ -101,7 +101,7 @@ class ResponseStore:
         return self._read(find)
 
     def _read(self, find: Callable[[Session], T]) -> T:
-        with database_needed(), Session(self._engine) as session:
+        with translate_database_errors(), Session(self._engine) as session:
             return find(session)
 
 
@@ -109,7 +109,7 @@ def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
     found = find_response(session, owner, response_id)
     if found is None:
         return None
-    return [(message.id, chat_form(message)) for message in read_input(session, found)]
+    return [(message.id, row_to_chat_message(message)) for message in read_input(session, found)]
 
 
 def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:
@@ -128,7 +128,7 @@ def _not_found(response_id: str) -> NotFound:
     return NotFound(f"Response with id '{response_id[:100]}' not found.", param="response_id")
 
 
-def _continuable(context: Context | None, response_id: str) -> Context:
+def _continuable(context: StoredContext | None, response_id: str) -> StoredContext:
     if context is None:
         raise InvalidRequest(
             f"Previous response with id '{response_id[:100]}' not found.",

@@ -41,7 +41,7 @@ _DELETE_UNUSED = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class StoredContext:
     """What a new response goes on from: ``messages`` in chat form, oldest first, of which the last is ``continues``.
 
     ``status`` is that of the response it continues, None where it continues none.
@@ -53,7 +53,7 @@ class Context:
     status: str | None = None
 
 
-def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> Context | None:
+def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext | None:
     """All that was said up to a response's answer; None where its owner has no such response.
 
     ``deleted``: also of a response that was deleted, whose messages stay while later ones build on them.
@@ -63,7 +63,7 @@ def read_context(session: Session, owner: str, response_id: str, *, deleted: boo
         return None
     head = rows[0]
     messages = [chat_message(row) for row in rows if row.role is not None]
-    return Context(head.session_id, head.answer_id, messages, head.response_status)
+    return StoredContext(head.session_id, head.answer_id, messages, head.response_status)
 
 
 def find_response(session: Session, owner: str, response_id: str) -> StoredResponse | None:

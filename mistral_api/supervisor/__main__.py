@@ -16,11 +16,11 @@ from mistral_api.data_dir import make_data_dir
 from mistral_api.logs import configure_logging
 from mistral_api.notification import ServiceManager
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.companions import Companion, running
+from mistral_api.supervisor.companions import SecondarySupervisor, run_secondaries
 from mistral_api.supervisor.errors import CannotStart, GivenUp
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
-from mistral_api.supervisor.reporter import Reporter
+from mistral_api.supervisor.reporter import StatusReporter
 from mistral_api.supervisor.served import served_models
 from mistral_api.supervisor.showing import show_status
 from mistral_api.supervisor.supervisor import Supervisor
@@ -72,8 +72,8 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     end_children_with_this_process()
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
-    events, reporter = Events(manager), Reporter(servers[0], manager)
-    companions = [Companion(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
+    events, reporter = Events(manager), StatusReporter(servers[0], manager)
+    companions = [SecondarySupervisor(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
     _enqueue_stop_signals([events, *(each.events for each in companions)])
     run_folder = settings.data_dir / "run"
     try:
@@ -86,7 +86,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     except OSError as error:
         raise CannotStart(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
     # The first server's end is ours, and its reason our exit code; the others run beside it.
-    with lock, running(companions, manager):
+    with lock, run_secondaries(companions, manager):
         Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()
     return 0
 

@@ -12,11 +12,11 @@ from mistral_api.settings import Settings
 LARGEST_ANSWER = 16 << 20
 
 
-class NoAnswer(Exception):
+class NoHttpResponse(Exception):
     """Nothing came in time, or no HTTP."""
 
 
-class Asking:
+class HttpClient:
     """Asks one model server. Every question is a connection of its own, with a deadline."""
 
     def __init__(self, settings: Settings) -> None:
@@ -30,7 +30,7 @@ class Asking:
             response = connection.getresponse()
             return response.status, _whole(response, seconds)
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"{method} {path}: {error!r}") from error
+            raise NoHttpResponse(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
 

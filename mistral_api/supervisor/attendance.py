@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mistral_api.supervisor.memory.fitting import Fitting
-from mistral_api.supervisor.reports import ReportReader
+from mistral_api.supervisor.memory.fitting import MemoryFit
+from mistral_api.supervisor.reports import FeedbackReader
 from mistral_api.supervisor.warm.caches import SavedCaches
 
 # So many generations in a row that failed on the server's side are no coincidence, whatever /health says.
 FAILED_GENERATIONS = 3
 
 
-class Attendance:
+class LifecycleHooks:
     """Attends one life of the server; see ``life.Attendant``."""
 
     def __init__(
-        self, fitting: Fitting, reports: ReportReader, caches: SavedCaches, stopping: Callable[[], bool]
+        self, fitting: MemoryFit, reports: FeedbackReader, caches: SavedCaches, stopping: Callable[[], bool]
     ) -> None:
         """``stopping``: whether we have been asked to stop, which ends a restore early."""
         self._stopping = stopping

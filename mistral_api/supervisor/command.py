@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import Fit
+from mistral_api.supervisor.memory.ladder import MemoryStep
 from mistral_api.supervisor.model import served_model_names
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.served import ServerSpec
 
 # llama.cpp's own default for what it computes at once (-ub).
 CPU_BATCH = 512
 
 
-def server_command(served: ServedModel, engine: Engine, model: Path, fit: Fit) -> list[str]:
+def server_command(served: ServerSpec, engine: Engine, model: Path, fit: MemoryStep) -> list[str]:
     """The whole command line; the port is always named, since an environment variable may name another."""
     settings = served.settings
     # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from mistral_api.notification import ServiceManager
 from mistral_api.supervisor.errors import CannotStart, GivenUp
 from mistral_api.supervisor.events import LOOK_SECONDS, Events
-from mistral_api.supervisor.reporter import Reporter
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.reporter import StatusReporter
+from mistral_api.supervisor.served import ServerSpec
 from mistral_api.supervisor.states import SUCCESSORS, State
 from mistral_api.supervisor.supervisor import Supervisor
 
@@ -23,18 +23,18 @@ _COMING = (State.STOPPED, State.STARTING, State.LOADING)
 CLOSE_SECONDS = 30.0
 
 
-class Companion:
+class SecondarySupervisor:
     """Owns a supervisor and its thread, from :meth:`start` to :meth:`close`.
 
     The thread starts the server's process, and the system ends that process with it (prctl(2) means the thread by
     "parent"): it does not end before its supervisor has ended the server.
     """
 
-    def __init__(self, served: ServedModel, first: Reporter, *, retry_gpu: bool) -> None:
+    def __init__(self, served: ServerSpec, first: StatusReporter, *, retry_gpu: bool) -> None:
         """``first``: reports on the server that is loaded before this one, or fails to be."""
         self.events = Events()
         self._served = served
-        self._reporter = Reporter(served)
+        self._reporter = StatusReporter(served)
         self._supervisor = Supervisor(served, self.events, self._reporter, retry_gpu=retry_gpu)
         self._supervisor.start_after(lambda: first.state not in _COMING)
         self._thread = threading.Thread(target=self._run, name=served.server, daemon=True)
@@ -65,7 +65,7 @@ class Companion:
 
 
 @contextlib.contextmanager
-def running(companions: Sequence[Companion], manager: ServiceManager) -> Iterator[None]:
+def run_secondaries(companions: Sequence[SecondarySupervisor], manager: ServiceManager) -> Iterator[None]:
     """Run them until the end of the block."""
     for each in companions:
         each.start()

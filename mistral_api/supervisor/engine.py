@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.settings import Settings
-from mistral_api.supervisor.errors import CannotStart, StopAsked
+from mistral_api.supervisor.errors import CannotStart, StopRequested
 from mistral_api.supervisor.groups import kill_group
 
 VERSION_SECONDS = 30.0
@@ -78,7 +78,7 @@ def _said(process: subprocess.Popen[str], name: str, stopping: Callable[[], bool
         except subprocess.TimeoutExpired as error:
             if stopping():
                 kill_group(process)
-                raise StopAsked from error
+                raise StopRequested from error
             if time.monotonic() > deadline:
                 kill_group(process)
                 raise CannotStart(

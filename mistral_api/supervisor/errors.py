@@ -7,7 +7,7 @@ class CannotStart(RuntimeError):
     """Something is wrong that no restart mends; the message is one sentence that says what to do."""
 
 
-class StopAsked(RuntimeError):
+class StopRequested(RuntimeError):
     """We were asked to stop before there was anything to stop."""
 
 

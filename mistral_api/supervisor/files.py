@@ -5,6 +5,6 @@ from __future__ import annotations
 MAIN, EMBEDDING = "model-server", "embedding-server"
 
 
-def own_name(server: str, name: str) -> str:
+def server_file_name(server: str, name: str) -> str:
     """The name of a server's own copy of what the main server calls ``name``."""
     return name if server == MAIN else f"{server}-{name}"

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 
-def ask_group_to_end(process: subprocess.Popen[Any]) -> None:
+def terminate_group(process: subprocess.Popen[Any]) -> None:
     """SIGTERM to the process and all it has started; on Windows what Ctrl-Break sends."""
     if sys.platform == "win32":
         try:

@@ -11,12 +11,12 @@ from typing import Protocol
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.memory.shortage import killed_for_memory, oom_kills
 from mistral_api.supervisor.output import OutputLog
-from mistral_api.supervisor.probe import Answer, Probe, Work
+from mistral_api.supervisor.probe import HealthResult, Probe, SlotActivity
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
 from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ProcessorTime
-from mistral_api.supervisor.progress import ProgressWatch
-from mistral_api.supervisor.reporter import Reporter
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.progress import HangDetector
+from mistral_api.supervisor.reporter import StatusReporter
+from mistral_api.supervisor.served import ServerSpec
 from mistral_api.supervisor.states import State
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ LONGEST_LOAD_FACTOR = 10
 UNRESPONSIVE_SECONDS = 10.0
 
 
-class End(Enum):
+class RunEndReason(Enum):
     """How a life ended: we were asked to stop, the process ended by itself, or it was ended because it hung."""
 
     STOPPED = "stopped"
@@ -39,11 +39,11 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunResult:
     """``ready_seconds``: how long it had been ready and got on, None where it never was ready;
     ``killed_for_memory``: whether it was the kernel that killed it, for want of memory."""
 
-    how: End
+    how: RunEndReason
     exit_code: int | None
     ready_seconds: float | None
     reason: str
@@ -52,10 +52,10 @@ class Ending:
     @property
     def killed(self) -> bool:
         """Whether the process was killed from outside (SIGKILL), which says nothing of what it would have done."""
-        return self.how is End.EXITED and self.exit_code == -9
+        return self.how is RunEndReason.EXITED and self.exit_code == -9
 
 
-class Attendant(Protocol):
+class RunHooks(Protocol):
     """What else is to be done in the life of a server, by whoever started it."""
 
     @property
@@ -72,11 +72,11 @@ class Attendant(Protocol):
         """It works and is about to be ended because we stop."""
 
 
-class Life:
+class ServerRun:
     """Owns a started process until it has ended; :meth:`run` does not return before."""
 
     def __init__(
-        self, served: ServedModel, process: ServerProcess, output: OutputLog, reporter: Reporter, events: Events
+        self, served: ServerSpec, process: ServerProcess, output: OutputLog, reporter: StatusReporter, events: Events
     ) -> None:
         self._settings = served.settings
         self._label = served.label
@@ -90,30 +90,30 @@ class Life:
         self._last_sign_at = self._began
         self._oom_kills = oom_kills()
 
-    def run(self, attendant: Attendant) -> Ending:
+    def run(self, attendant: RunHooks) -> RunResult:
         """Watch the process until it has ended, or is to be, and end it."""
-        how, problem = End.STOPPED, ""
+        how, problem = RunEndReason.STOPPED, ""
         try:
             how, problem = self._watch(attendant)
         finally:
             self._end(how, attendant)
         exit_code = self._process.exit_code
-        if how is End.EXITED:
+        if how is RunEndReason.EXITED:
             problem = f"the {self._label} ended with {_in_words(exit_code)}"
         ready = max(0.0, self._last_sign_at - self._ready_at) if self._ready_at is not None else None
-        by_kernel = how is End.EXITED and killed_for_memory(exit_code, self._oom_kills)
-        return Ending(how, exit_code, ready, problem, by_kernel)
+        by_kernel = how is RunEndReason.EXITED and killed_for_memory(exit_code, self._oom_kills)
+        return RunResult(how, exit_code, ready, problem, by_kernel)
 
-    def _watch(self, attendant: Attendant) -> tuple[End, str]:
+    def _watch(self, attendant: RunHooks) -> tuple[RunEndReason, str]:
         problem = self._until_ready()
         if problem is not None:
-            return End.LOAD_OVERDUE, problem
+            return RunEndReason.LOAD_OVERDUE, problem
         if self._running():
             self._became_ready(attendant)
             problem = self._while_ready(attendant)
         if problem is not None:
-            return End.HUNG, f"the {self._label} hung: {problem}"
-        return (End.STOPPED if self._events.stopping else End.EXITED), ""
+            return RunEndReason.HUNG, f"the {self._label} hung: {problem}"
+        return (RunEndReason.STOPPED if self._events.stopping else RunEndReason.EXITED), ""
 
     def _running(self) -> bool:
         return self._process.exit_code is None and not self._events.stopping
@@ -121,7 +121,7 @@ class Life:
     def _until_ready(self) -> str | None:
         """Wait for the model; answers what is wrong where it takes too long."""
         while self._running():
-            if self._probe.health() is Answer.READY:
+            if self._probe.health() is HealthResult.READY:
                 return None
             if self._overdue():
                 return f"the model was not loaded after {time.monotonic() - self._began:.0f} s"
@@ -133,16 +133,16 @@ class Life:
         now, limit = time.monotonic(), self._settings.load_seconds
         return now - self._output.last_output_at > limit or now - self._began > limit * LONGEST_LOAD_FACTOR
 
-    def _became_ready(self, attendant: Attendant) -> None:
+    def _became_ready(self, attendant: RunHooks) -> None:
         self._ready_at = self._last_sign_at = time.monotonic()
         attendant.became_ready()
         self._reporter.enter(State.READY)
         pid = self._process.identity.pid
         log.info("%s ready after %.1f s (pid %d)", self._label, self._ready_at - self._began, pid)
 
-    def _while_ready(self, attendant: Attendant) -> str | None:
+    def _while_ready(self, attendant: RunHooks) -> str | None:
         """Until the process ends or is to end; answers why it is hung, if it is."""
-        progress = ProgressWatch(self._settings.hang_seconds)
+        progress = HangDetector(self._settings.hang_seconds)
         processor = ProcessorTime(self._process.identity.pid, self._settings.threads)
         while self._running():
             self._oom_kills = oom_kills()
@@ -160,7 +160,7 @@ class Life:
             self._events.wait(next_at - time.monotonic())
         return None
 
-    def _note(self, progress: ProgressWatch, *, computing: bool) -> None:
+    def _note(self, progress: HangDetector, *, computing: bool) -> None:
         """Say when a server that was ready answers no more, and when it does again."""
         silent = progress.unanswered_seconds > UNRESPONSIVE_SECONDS and not computing
         if silent and self._reporter.state is State.READY:
@@ -170,17 +170,17 @@ class Life:
             self._reporter.enter(State.READY)
             log.info("the %s answers again", self._label)
 
-    def _end(self, how: End, attendant: Attendant) -> None:
+    def _end(self, how: RunEndReason, attendant: RunHooks) -> None:
         """End the process where it has not ended by itself; one that hangs is not given long."""
         if self._events.stopping:
             self._reporter.enter(State.STOPPING)
-            if how is End.STOPPED and self._ready_at is not None:
+            if how is RunEndReason.STOPPED and self._ready_at is not None:
                 attendant.before_stop()
-        self._process.stop(HUNG_STOP_SECONDS if how in (End.HUNG, End.LOAD_OVERDUE) else STOP_SECONDS)
+        self._process.stop(HUNG_STOP_SECONDS if how in (RunEndReason.HUNG, RunEndReason.LOAD_OVERDUE) else STOP_SECONDS)
         self._reporter.process(None)
 
 
-def _patience_factor(work: Work | None, processor: ProcessorTime, attendant: Attendant) -> float:
+def _patience_factor(work: SlotActivity | None, processor: ProcessorTime, attendant: RunHooks) -> float:
     """How much longer than HANG_SECONDS it may show no progress: while it computes a batch or writes caches."""
     if attendant.saving:
         return COMPUTING_FACTOR

@@ -11,7 +11,7 @@ from mistral_api.gguf_split import split_of
 from mistral_api.settings import Settings
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.gguf import GgufError, Header, read_header
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.served import ServerSpec
 
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers put them into file names.
 _FILE_TYPES = {
@@ -23,7 +23,7 @@ _FILE_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelInfo:
     """A model whose files are whole. ``layers`` are its blocks, ``context`` the tokens it was made for.
 
     ``files``: every shard, the first one first; ``file_bytes``: all of them together.
@@ -54,7 +54,7 @@ def served_model_names(settings: Settings) -> list[str]:
         return []
 
 
-def require_model(served: ServedModel) -> Model:
+def read_model(served: ServerSpec) -> ModelInfo:
     """The model, each of its files looked at before anything is started. Raises CannotStart."""
     try:
         path = model_file(served.settings).absolute()
@@ -101,10 +101,10 @@ def _shards(path: Path, first: Header) -> tuple[Path, ...]:
     return files
 
 
-def _model(path: Path, files: tuple[Path, ...], headers: list[Header]) -> Model:
+def _model(path: Path, files: tuple[Path, ...], headers: list[Header]) -> ModelInfo:
     known = headers[0].metadata
     architecture = known.get("general.architecture")
-    return Model(
+    return ModelInfo(
         path=path,
         files=files,
         file_bytes=sum(file.stat().st_size for file in files),

@@ -28,7 +28,7 @@ class Pooling:
     context: int | None = None
 
 
-def asked_to_rank(environment: Mapping[str, str]) -> bool:
+def ranking_requested(environment: Mapping[str, str]) -> bool:
     """Whether llama.cpp's own variables make a reranker of whatever is served."""
     asked = environment.get("LLAMA_ARG_RERANKING", "").lower() in _YES
     return asked or environment.get("LLAMA_ARG_POOLING") == "rank"
@@ -42,12 +42,12 @@ def pooling_of(path: Path, environment: Mapping[str, str]) -> Pooling:
     try:
         header = read_header(path)
     except (OSError, GgufError):
-        return Pooling((), asked_to_rank(environment) or None)
+        return Pooling((), ranking_requested(environment) or None)
     architecture = header.metadata.get("general.architecture")
     context = header.metadata.get(f"{architecture}.context_length")
     window = context if isinstance(context, int) else None
-    if "LLAMA_ARG_POOLING" in environment or asked_to_rank(environment):
-        return Pooling((), asked_to_rank(environment), window)
+    if "LLAMA_ARG_POOLING" in environment or ranking_requested(environment):
+        return Pooling((), ranking_requested(environment), window)
     return _of_header(header, header.metadata.get(f"{architecture}.pooling_type"), window)
 
 

@@ -14,8 +14,8 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.gpu import device_memory
-from mistral_api.supervisor.model import Model, require_model
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.model import ModelInfo, read_model
+from mistral_api.supervisor.served import ServerSpec
 
 # For the status file and a log; saved caches look after their own room.
 NEEDED_DISK_BYTES = 16 << 20
@@ -23,25 +23,25 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class PreflightResult:
     """What passed: the engine to run and the model to give it."""
 
     engine: Engine
-    model: Model
+    model: ModelInfo
 
 
-def check(served: ServedModel, stopping: Callable[[], bool]) -> Checked:
+def check(served: ServerSpec, stopping: Callable[[], bool]) -> PreflightResult:
     """Look at everything the model server needs. Raises CannotStart, and StopAsked when ``stopping`` says so."""
     settings = served.settings
-    model = require_model(served)
+    model = read_model(served)
     engine = choose_engine(settings, stopping)
     require_free_port(served)
     _require_disk(settings)
     _require_memory(served, engine, model)
-    return Checked(engine, model)
+    return PreflightResult(engine, model)
 
 
-def require_free_port(served: ServedModel) -> None:
+def require_free_port(served: ServerSpec) -> None:
     """Refuse a port that somebody else listens on; a server of ours that was left has been ended by now."""
     host, port = served.settings.model_server_host, served.settings.model_server_port
     if port == served.taken_port:
@@ -68,7 +68,7 @@ def _require_disk(settings: Settings) -> None:
         )
 
 
-def _require_memory(served: ServedModel, engine: Engine, model: Model) -> None:
+def _require_memory(served: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     """A model larger than all memory there is would only make the disk run hot."""
     memory = psutil.virtual_memory().total + psutil.swap_memory().total
     if model.file_bytes <= memory:

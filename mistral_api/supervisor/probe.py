@@ -14,14 +14,14 @@ from enum import Enum
 from typing import Any
 
 from mistral_api.settings import Settings
-from mistral_api.supervisor.asking import Asking, NoAnswer
+from mistral_api.supervisor.asking import HttpClient, NoHttpResponse
 
 PROBE_SECONDS = 2.0
 # Answers to a question that this server does not answer to us: never heard of, switched off, or a key is wanted.
 NOT_OFFERED = (401, 403, 404, 501)
 
 
-class Answer(Enum):
+class HealthResult(Enum):
     """What ``GET /health`` gave: 200, 503 while the model is loaded, anything else or nothing."""
 
     READY = "ready"
@@ -30,7 +30,7 @@ class Answer(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class SlotActivity:
     """What the server is at. Two that are equal, with busy slots, are a server that stands still."""
 
     busy: int
@@ -41,16 +41,16 @@ class Probe:
     """Asks one model server, within a deadline each time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._asking = Asking(settings)
+        self._asking = HttpClient(settings)
         self._offers_slots = True
         self._offers_metrics = True
 
-    def health(self) -> Answer:
+    def health(self) -> HealthResult:
         """Ask whether it is ready."""
         status, _ = self._get("/health")
-        return {200: Answer.READY, 503: Answer.LOADING}.get(status, Answer.NONE)
+        return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
 
-    def work(self) -> Work | None:
+    def work(self) -> SlotActivity | None:
         """What it is at; None where it does not answer in time, or nonsense.
 
         A build without ``/slots`` is asked for ``/metrics``, and one without either how its health is.
@@ -65,24 +65,24 @@ class Probe:
             if status not in NOT_OFFERED:
                 return _work_of_metrics(body) if status == 200 else None
             self._offers_metrics = False
-        return Work(0, None) if self.health() is Answer.READY else None
+        return SlotActivity(0, None) if self.health() is HealthResult.READY else None
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Status and body; status 0 where there is no answer."""
         try:
             return self._asking.ask("GET", path, seconds=PROBE_SECONDS)
-        except NoAnswer:
+        except NoHttpResponse:
             return 0, b""
 
 
-def _work_of_slots(body: bytes) -> Work | None:
+def _work_of_slots(body: bytes) -> SlotActivity | None:
     """Prompt tokens processed and tokens decoded of each busy slot (``server_slot::to_json``, server-context.cpp)."""
     try:
         slots = json.loads(body)
         if not isinstance(slots, list):
             return None
         busy = [slot for slot in slots if slot["is_processing"]]
-        return Work(len(busy), tuple(_position(slot) for slot in busy))
+        return SlotActivity(len(busy), tuple(_position(slot) for slot in busy))
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -98,10 +98,10 @@ def _position(slot: dict[str, Any]) -> Hashable:
 _METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
 
 
-def _work_of_metrics(body: bytes) -> Work | None:
+def _work_of_metrics(body: bytes) -> SlotActivity | None:
     """Requests in work, and how often anything has been computed (``server_task_result_metrics``, server-task.cpp)."""
     try:
         found = {name: float(value) for name, value in _METRIC.findall(body)}
-        return Work(int(found[b"requests_processing"]), found[b"n_decode_total"])
+        return SlotActivity(int(found[b"requests_processing"]), found[b"n_decode_total"])
     except (ValueError, KeyError):
         return None

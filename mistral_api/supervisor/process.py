@@ -14,7 +14,7 @@ from pathlib import Path
 from mistral_api.process_identity import identity_of
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
-from mistral_api.supervisor.groups import ask_group_to_end, kill_group
+from mistral_api.supervisor.groups import kill_group, terminate_group
 from mistral_api.supervisor.output import OutputLog
 
 STOP_SECONDS = 10.0
@@ -54,7 +54,7 @@ class ServerProcess:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Ask it to end, wait so long, then end it by force, with whatever it has started itself."""
         if self.exit_code is None:
-            ask_group_to_end(self._process)
+            terminate_group(self._process)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=seconds)
         self._clean_up()

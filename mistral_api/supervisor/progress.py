@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mistral_api.supervisor.probe import Work
+from mistral_api.supervisor.probe import SlotActivity
 
 
-class ProgressWatch:
+class HangDetector:
     """Fed with every probe; says when the server hangs.
 
     It hangs when no busy slot advances, or when it does not answer, for HANG_SECONDS. One slot that advances is
@@ -18,10 +18,10 @@ class ProgressWatch:
     def __init__(self, hang_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._hang_seconds = hang_seconds
         self._clock = clock
-        self._last_work: Work | None = None
+        self._last_work: SlotActivity | None = None
         self._advanced_at = self._answered_at = clock()
 
-    def saw(self, work: Work | None) -> None:
+    def saw(self, work: SlotActivity | None) -> None:
         """Take in what a probe found; None: no answer."""
         now = self._clock()
         if work is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from mistral_api.atomic_files import replace_file
 from mistral_api.process_identity import identity_of
 from mistral_api.supervisor.files import MAIN
-from mistral_api.supervisor.reports import Failure, Generation, Report, reports_folder
+from mistral_api.supervisor.reports import Failure, FeedbackFile, Generation, reports_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ GENERATIONS, FAILURES = 64, 16
 CLOSE_SECONDS = 5.0
 
 
-class ReportWriter:
+class FeedbackWriter:
     """Owns this process's report and the thread that writes it, from :meth:`start` to :meth:`close`.
 
     The file stays behind: the supervisor reads it a last time and removes it once this process has ended.
@@ -102,14 +102,14 @@ class ReportWriter:
         self._warned = False
         return True
 
-    def _report(self) -> Report:
+    def _report(self) -> FeedbackFile:
         succeeded_at = self._succeeded_at
         failures = [each for each in self._failures.copy() if succeeded_at is None or each.at > succeeded_at]
         generations = [
             Generation(seed, conversation_key(owner, session_id), may_be_stored, at)
             for seed, owner, session_id, may_be_stored, at in self._generations.copy()
         ]
-        return Report(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
+        return FeedbackFile(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
 
     def _complain(self, error: OSError) -> None:
         if not self._warned:

@@ -11,11 +11,11 @@ from typing import Any
 
 from mistral_api.notification import ServiceManager
 from mistral_api.process_identity import ProcessIdentity, identity_of
-from mistral_api.supervisor.memory.ladder import Fit, asked_for
+from mistral_api.supervisor.memory.ladder import MemoryStep, requested_step
 from mistral_api.supervisor.model import served_model_names
 from mistral_api.supervisor.output import log_file
-from mistral_api.supervisor.preflight import Checked
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.preflight import PreflightResult
+from mistral_api.supervisor.served import ServerSpec
 from mistral_api.supervisor.states import State, require_legal
 from mistral_api.supervisor.status import ModelServerStatus, Restart, status_file, write_status
 
@@ -26,10 +26,10 @@ LAST_RESTARTS, SHOWN_LINES = 20, 20
 STOP_SECONDS = 60.0
 
 
-class Reporter:
+class StatusReporter:
     """The one place that knows, and tells, the state of one model server."""
 
-    def __init__(self, served: ServedModel, manager: ServiceManager | None = None) -> None:
+    def __init__(self, served: ServerSpec, manager: ServiceManager | None = None) -> None:
         """``manager``: the service manager that started us, to be told as well."""
         settings = served.settings
         self._server = served.server
@@ -38,7 +38,7 @@ class Reporter:
         names = served_model_names(settings)
         self._data_dir = settings.data_dir
         self._written = True
-        self._asked = asked_for(settings)
+        self._asked = requested_step(settings)
         self._status = ModelServerStatus(
             state=State.STOPPED,
             since=time.time(),
@@ -77,7 +77,7 @@ class Reporter:
         self._write()
         self._tell_manager()
 
-    def checked(self, checked: Checked) -> None:
+    def checked(self, checked: PreflightResult) -> None:
         """Note what is going to be run."""
         engine, model = checked.engine, checked.model
         self._note(
@@ -90,7 +90,7 @@ class Reporter:
             model_context=model.context,
         )
 
-    def fit(self, fit: Fit) -> None:
+    def fit(self, fit: MemoryStep) -> None:
         """Note the settings that are tried now."""
         self._note(
             gpu_layers=fit.gpu_layers,

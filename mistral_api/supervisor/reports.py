@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistral_api.process_identity import ProcessIdentity, is_alive
-from mistral_api.supervisor.files import MAIN, own_name
+from mistral_api.supervisor.files import MAIN, server_file_name
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class FeedbackFile:
     """What one process says. ``failures`` are those since its last generation that succeeded."""
 
     process: ProcessIdentity
@@ -56,7 +56,7 @@ class Report:
         return json.dumps(fields)
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
+    def from_json(cls, text: str) -> FeedbackFile:
         """Read the form in the file. Raises ValueError, TypeError or KeyError for anything else."""
         fields: dict[str, Any] = json.loads(text)
         succeeded_at = fields["succeeded_at"]
@@ -75,7 +75,7 @@ def _generation(seed: object, conversation: object, may_be_stored: object, ended
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class Feedback:
     """What all processes say together. ``generations`` go by their seed."""
 
     failures: tuple[Failure, ...]
@@ -88,18 +88,18 @@ class Reports:
 
 def reports_folder(data_dir: Path, server: str = MAIN) -> Path:
     """Where the reports about a model server are."""
-    return data_dir / "run" / own_name(server, "reports")
+    return data_dir / "run" / server_file_name(server, "reports")
 
 
-class ReportReader:
+class FeedbackReader:
     """The supervisor's side: cheap enough to be asked every second, since only files that changed are read."""
 
     def __init__(self, data_dir: Path, server: str = MAIN) -> None:
         self._folder = reports_folder(data_dir, server)
-        self._known: dict[Path, tuple[tuple[int, int], Report]] = {}
+        self._known: dict[Path, tuple[tuple[int, int], FeedbackFile]] = {}
         self._generations: dict[int, Generation] = {}
 
-    def read(self) -> Reports:
+    def read(self) -> Feedback:
         """What is known now. The file of a process that has ended is read once more, and removed."""
         reports = {path: report for path in self._files() if (report := self._report(path)) is not None}
         self._known = {path: self._known[path] for path in reports}
@@ -107,7 +107,7 @@ class ReportReader:
         living = [report for path, report in reports.items() if not self._ended(path, report)]
         succeeded_at = max((each.succeeded_at for each in living if each.succeeded_at is not None), default=0.0)
         failures = sorted(each for report in living for each in report.failures if each.at > succeeded_at)
-        return Reports(tuple(failures), self._generations)
+        return Feedback(tuple(failures), self._generations)
 
     def _files(self) -> list[Path]:
         try:
@@ -116,7 +116,7 @@ class ReportReader:
             log.debug("no reports: %s", error)
             return []
 
-    def _report(self, path: Path) -> Report | None:
+    def _report(self, path: Path) -> FeedbackFile | None:
         """What is in a file, or None where that makes no sense, or where it cannot be read: gone, or not ours."""
         try:
             status = path.stat()
@@ -124,7 +124,7 @@ class ReportReader:
             known = self._known.get(path)
             if known is not None and known[0] == version:
                 return known[1]
-            report = Report.from_json(path.read_text(encoding="utf-8"))
+            report = FeedbackFile.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             log.debug("the report %s cannot be read: %s", path, error)
             return None
@@ -135,7 +135,7 @@ class ReportReader:
         self._known[path] = version, report
         return report
 
-    def _remember(self, reports: Iterable[Report]) -> None:
+    def _remember(self, reports: Iterable[FeedbackFile]) -> None:
         """Times after now are those of another boot, whose clock went on for longer: nothing is known of them."""
         now = time.monotonic()
         found = {each.seed: each for report in reports for each in report.generations if each.ended_at <= now}
@@ -144,7 +144,7 @@ class ReportReader:
         newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED:]
         self._generations = {each.seed: each for each in newest}
 
-    def _ended(self, path: Path, report: Report) -> bool:
+    def _ended(self, path: Path, report: FeedbackFile) -> bool:
         if is_alive(report.process):
             return False
         _remove(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.files import EMBEDDING, MAIN
-from mistral_api.supervisor.pooling import asked_to_rank, pooling_of
+from mistral_api.supervisor.pooling import pooling_of, ranking_requested
 
 _VARIABLE = "LLAMA_ARG_"
 # For an embedding model whose file does not say how much it takes, where the setting leaves it to the model.
@@ -15,7 +15,7 @@ USUAL_CONTEXT = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
+class ServerSpec:
     """One model server that we start and keep; everything in this package works on one of these.
 
     ``settings``: those of this server: the model, address, context and batch in them are its own. ``path_setting``
@@ -53,18 +53,18 @@ def _environment(prefix: str) -> dict[str, str]:
     return others | own
 
 
-def main_model(settings: Settings) -> ServedModel:
+def main_server(settings: Settings) -> ServerSpec:
     """The server of MODEL_PATH."""
-    return ServedModel(
+    return ServerSpec(
         server=MAIN,
         settings=settings,
         path_setting="MODEL_PATH",
         port_setting="MODEL_SERVER_PORT",
-        ranks=asked_to_rank(os.environ),
+        ranks=ranking_requested(os.environ),
     )
 
 
-def embedding_model(settings: Settings) -> ServedModel | None:
+def embedding_server_spec(settings: Settings) -> ServerSpec | None:
     """The server of EMBEDDING_MODEL_PATH; None where that is not set.
 
     Its slots are as many as the main server's, each with room for the longest input, and so is its batch: most models
@@ -87,7 +87,7 @@ def embedding_model(settings: Settings) -> ServedModel | None:
         batch_size=context,
         slot_save_seconds=0.0,  # it has no conversations
     )
-    return ServedModel(
+    return ServerSpec(
         server=EMBEDDING,
         settings=own,
         path_setting="EMBEDDING_MODEL_PATH",
@@ -100,10 +100,10 @@ def embedding_model(settings: Settings) -> ServedModel | None:
     )
 
 
-def served_models(settings: Settings) -> list[ServedModel]:
+def served_models(settings: Settings) -> list[ServerSpec]:
     """Every model server that is ours to run, the main one first."""
-    main = main_model(settings) if settings.supervised else None
-    return [each for each in (main, embedding_model(settings)) if each is not None]
+    main = main_server(settings) if settings.supervised else None
+    return [each for each in (main, embedding_server_spec(settings)) if each is not None]
 
 
 def _context(asked: int, own: int | None) -> int:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from mistral_api.supervisor.attendance import Attendance
+from mistral_api.supervisor.attendance import LifecycleHooks
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.errors import CannotStart, GivenUp, StopAsked
+from mistral_api.supervisor.errors import CannotStart, GivenUp, StopRequested
 from mistral_api.supervisor.events import LOOK_SECONDS, Events
 from mistral_api.supervisor.leftover import stop_leftover
-from mistral_api.supervisor.life import End, Ending, Life
-from mistral_api.supervisor.memory.fitting import Fitting
+from mistral_api.supervisor.life import RunEndReason, RunResult, ServerRun
+from mistral_api.supervisor.memory.fitting import MemoryFit
 from mistral_api.supervisor.output import OutputLog, log_file
-from mistral_api.supervisor.preflight import Checked, check
+from mistral_api.supervisor.preflight import PreflightResult, check
 from mistral_api.supervisor.process import ServerProcess
-from mistral_api.supervisor.reporter import Reporter
-from mistral_api.supervisor.reports import ReportReader
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.reporter import StatusReporter
+from mistral_api.supervisor.reports import FeedbackReader
+from mistral_api.supervisor.served import ServerSpec
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.warm.caches import saved_caches
 
@@ -33,9 +33,9 @@ class Supervisor:
 
     def __init__(
         self,
-        served: ServedModel,
+        served: ServerSpec,
         events: Events,
-        reporter: Reporter,
+        reporter: StatusReporter,
         *,
         retry_gpu: bool = False,
         backoff: Backoff | None = None,
@@ -50,7 +50,7 @@ class Supervisor:
         self._backoff = backoff or Backoff(served.settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
-        self._reports = ReportReader(self._data_dir, served.server)
+        self._reports = FeedbackReader(self._data_dir, served.server)
 
     def start_after(self, may_start: Callable[[], bool]) -> None:
         """Have the first start wait until this is true: another server is to have the first choice of the memory."""
@@ -63,7 +63,7 @@ class Supervisor:
             self._reporter.begin()
             checked = check(self._served, self._asked_to_stop)
             output = OutputLog(log_file(self._data_dir, self._served.server))
-        except StopAsked:
+        except StopRequested:
             return
         except CannotStart as error:
             raise self._fatal(error) from None
@@ -71,7 +71,7 @@ class Supervisor:
             sentence = f"DATA_DIR: '{self._data_dir}' cannot be used: {error}."
             raise self._fatal(CannotStart(sentence)) from error
         self._reporter.checked(checked)
-        fitting = Fitting(self._served, checked, start_over=self._retry_gpu)
+        fitting = MemoryFit(self._served, checked, start_over=self._retry_gpu)
         while not (self._may_start() or self._events.stopping):
             self._events.wait(LOOK_SECONDS)
         try:
@@ -84,25 +84,25 @@ class Supervisor:
         self._events.wait(0.0)
         return self._events.stopping
 
-    def _live_once(self, checked: Checked, fitting: Fitting, output: OutputLog) -> None:
+    def _live_once(self, checked: PreflightResult, fitting: MemoryFit, output: OutputLog) -> None:
         """One life of the server: from its start to its end, and the wait before the next."""
         self._reporter.fit(fitting.fit)
         self._reporter.enter(State.STARTING)
         command = server_command(self._served, checked.engine, checked.model.path, fitting.fit)
         with saved_caches(self._served, command, checked.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
-            attendance = Attendance(fitting, self._reports, caches, self._asked_to_stop)
-            ending = Life(self._served, process, output, self._reporter, self._events).run(attendance)
-            if ending.how is not End.STOPPED:
+            attendance = LifecycleHooks(fitting, self._reports, caches, self._asked_to_stop)
+            ending = ServerRun(self._served, process, output, self._reporter, self._events).run(attendance)
+            if ending.how is not RunEndReason.STOPPED:
                 caches.crashed(ending.ready_seconds or 0.0)
-        if ending.how is End.STOPPED:
+        if ending.how is RunEndReason.STOPPED:
             self._stopped()
         elif self._step_down(fitting, ending, output):
             self._go_on(f"{ending.reason} for want of memory; next try: {fitting.fit}", output, 0.0)
         else:
             self._after(ending, checked, output)
 
-    def _step_down(self, fitting: Fitting, ending: Ending, output: OutputLog) -> bool:
+    def _step_down(self, fitting: MemoryFit, ending: RunResult, output: OutputLog) -> bool:
         try:
             return fitting.step_down(ending, output.lines())
         except CannotStart as error:
@@ -118,7 +118,7 @@ class Supervisor:
         log.info("%s started (pid %d)", self._served.label, process.identity.pid)
         return process
 
-    def _after(self, ending: Ending, checked: Checked, output: OutputLog) -> None:
+    def _after(self, ending: RunResult, checked: PreflightResult, output: OutputLog) -> None:
         """Wait before the next start. Raises CannotStart or GivenUp when there is to be none."""
         problem = ending.reason
         if ending.ready_seconds is None:
@@ -132,7 +132,7 @@ class Supervisor:
             raise self._fatal(GivenUp(sentence), output)
         self._go_on(problem, output, delay)
 
-    def _require_loadable(self, ending: Ending, checked: Checked, problem: str, output: OutputLog) -> None:
+    def _require_loadable(self, ending: RunResult, checked: PreflightResult, problem: str, output: OutputLog) -> None:
         """Raises CannotStart for a model that has never been loaded and has failed too often."""
         self._failed_loads += not ending.killed
         if not self._was_ready and self._failed_loads >= FAILED_LOADS:

@@ -12,7 +12,7 @@ import pytest
 from mistral_api.models import pulling
 from mistral_api.models.errors import PullError
 from mistral_api.models.hub import Hub
-from mistral_api.models.pulling import Pulled, Puller
+from mistral_api.models.pulling import Puller, PullResult
 from mistral_api.models.sources import source_of
 from tests.faults.model_hub import ModelHub
 
@@ -53,7 +53,7 @@ class Interrupted(Shown):
 
 def pull_from(
     hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main", shown: Shown | None = None
-) -> tuple[Pulled, Shown]:
+) -> tuple[PullResult, Shown]:
     shown, client = shown or Shown(), Hub(hub.url)
     try:
         return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown

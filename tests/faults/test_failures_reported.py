@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from mistral_api import create_app
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from mistral_api.supervisor.reports import ReportReader
+from mistral_api.supervisor.reports import FeedbackReader
 from tests.faults.misbehaving import NAMES, misbehaving_server
 from tests.running import wait_for
 
@@ -43,7 +43,7 @@ def _ask(client: FlaskClient, model: str, **more: Any) -> bytes:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_failures_in_a_row_are_counted_until_one_succeeds(client: FlaskClient, tmp_path: Path, stream: bool) -> None:
-    reader = ReportReader(tmp_path)
+    reader = FeedbackReader(tmp_path)
     for model in ("breaks-500", "error-event", "no-done"):
         _ask(client, model, stream=stream)
     wait_for(lambda: len(reader.read().failures) == 3, "three failures", 5)
@@ -56,7 +56,7 @@ def test_failures_in_a_row_are_counted_until_one_succeeds(client: FlaskClient, t
 def test_a_server_that_is_away_loading_or_silent_fails_nothing(client: FlaskClient, tmp_path: Path) -> None:
     for model in ("loading", "cut", "cut-stream", "hangs-up", "silent-stream"):
         assert b'"error"' in _ask(client, model)
-    reader = ReportReader(tmp_path)
+    reader = FeedbackReader(tmp_path)
     wait_for(lambda: len(reader.read().generations) == 5, "five generations that ended", 5)
     assert reader.read().failures == ()
 
@@ -67,7 +67,7 @@ def test_what_may_not_be_stored_is_told_apart_and_a_seed_of_the_clients_is_not_t
     _ask(client, "fine", seed=7)
     _ask(client, "fine", seed=-1)
     _ask(client, "fine", store=False)
-    reader = ReportReader(tmp_path)
+    reader = FeedbackReader(tmp_path)
     wait_for(lambda: len(reader.read().generations) == 2, "two generations", 5)
     generations = sorted(reader.read().generations.values(), key=lambda each: each.ended_at)
     assert [each.may_be_stored for each in generations] == [True, False]

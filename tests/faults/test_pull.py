@@ -14,7 +14,7 @@ from mistral_api.models import pulling, transfer
 from mistral_api.models.advice import env_lines
 from mistral_api.models.errors import PullError
 from mistral_api.models.hub import Hub
-from mistral_api.models.pulling import Pulled
+from mistral_api.models.pulling import PullResult
 from mistral_api.models.sources import source_of
 from tests.faults.model_hub import COMMIT, ModelHub, model_hub
 from tests.faults.pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
@@ -179,7 +179,7 @@ def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tm
     parts = {f"m-0000{number}-of-00003.gguf": b"GGUF" + bytes([number]) * 5000 for number in (1, 2, 3)}
     hub.files.update({f"{REPO}/q/{name}": content for name, content in parts.items()})
     pulled, _ = pull_from(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
-    assert pulled == Pulled(tmp_path / "m-00001-of-00003.gguf", 3 * 5004)
+    assert pulled == PullResult(tmp_path / "m-00001-of-00003.gguf", 3 * 5004)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gguf")} == parts
     assert [each.path.partition("-of-")[0][-1] for each in hub.stored] == ["3", "2", "1"]
     del hub.files[f"{REPO}/q/m-00003-of-00003.gguf"]
@@ -277,7 +277,7 @@ def test_a_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) ->
 def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> None:
     folder = tmp_path / "it's a #1 model"
     folder.mkdir()
-    pulled = Pulled(folder / "m.gguf", 4_372_812_000)
+    pulled = PullResult(folder / "m.gguf", 4_372_812_000)
     env = tmp_path / ".env"
     env.write_text("\n".join(env_lines(source_of("mistral-7b-instruct"), pulled)))
     assert dotenv_values(env) == {

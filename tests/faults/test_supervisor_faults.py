@@ -15,8 +15,8 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.errors import GivenUp
 from mistral_api.supervisor.events import Events
-from mistral_api.supervisor.reporter import Reporter
-from mistral_api.supervisor.served import main_model
+from mistral_api.supervisor.reporter import StatusReporter
+from mistral_api.supervisor.served import main_server
 from mistral_api.supervisor.states import State
 from mistral_api.supervisor.status import read_status
 from mistral_api.supervisor.supervisor import Supervisor
@@ -221,9 +221,9 @@ def test_a_hundred_crashes_in_a_row_end_and_cost_no_memory(
             sizes.append(process.memory_info().rss)
             return None if super().crashed(healthy_seconds) is None else 0.0
 
-    served, backoff = main_model(settings), Measured(max_restarts=100)
+    served, backoff = main_server(settings), Measured(max_restarts=100)
     with pytest.raises(GivenUp, match="Given up after 100 restarts"):
-        Supervisor(served, Events(), Reporter(served), backoff=backoff).run()
+        Supervisor(served, Events(), StatusReporter(served), backoff=backoff).run()
     assert len(engine.starts()) == 101
     assert max(sizes[50:]) - sizes[20] < 4 << 20
     status = read_status(data_dir)

@@ -12,14 +12,14 @@ from sqlalchemy import Engine, text
 
 from mistral_api.exchange import Exchange
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said
 from tests.running import wait_for
 
 
 def _recorder(folder: Path, engine: Engine) -> Recorder:
-    made = Recorder(folder, engine, Policy())
+    made = Recorder(folder, engine, RecordingPolicy())
     made.start()
     return made
 
@@ -68,7 +68,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
 
 
 def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, engine_that_is_away(), Policy())
+    earlier = Recorder(tmp_path, engine_that_is_away(), RecordingPolicy())
     record(earlier, an_exchange("left", messages=said("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from mistral_api import database_deadlines
-from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, record, said
 from tests.running import libpq_url, wait_for
@@ -25,7 +25,7 @@ from tests.running import libpq_url, wait_for
 
 @contextmanager
 def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
-    recorder = Recorder(folder, engine, Policy())
+    recorder = Recorder(folder, engine, RecordingPolicy())
     recorder.start()
     yield recorder
     recorder.close()

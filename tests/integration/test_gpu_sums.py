@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 from mistral_api.analytics.gpu_series import gpu_series
 from mistral_api.analytics.gpu_sums import GpuSums
 from mistral_api.analytics.periods import start_of
-from mistral_api.analytics.rebuild import rebuild
-from mistral_api.analytics.window import Window
+from mistral_api.analytics.rebuild import rebuild_rollups
+from mistral_api.analytics.window import TimeWindow
 from mistral_api.recording.gpu_sampler import GpuSampler
-from mistral_api.recording.retention import prune
+from mistral_api.recording.retention import prune_older_than
 from mistral_api.supervisor.nvml import Card
 from tests.cards import a_card
 from tests.databases import count_of, rows_of
@@ -28,7 +28,7 @@ NOW = datetime.now(UTC)
 
 def _series(engine: Engine, hours: int) -> list[dict[str, Any]]:
     with Session(engine) as session:
-        return gpu_series(session, Window.last(hours))
+        return gpu_series(session, TimeWindow.last(hours))
 
 
 def _told(card: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def test_they_show_mean_and_peak_of_every_hour_and_day(engine: Engine) -> None:
     ]
     for hours, card in ((24, first), (720, by_day)):
         assert [each["start"] for each in card["series"]] == [
-            int(start.timestamp()) for start in Window.last(hours).starts()
+            int(start.timestamp()) for start in TimeWindow.last(hours).starts()
         ]
 
 
@@ -84,8 +84,8 @@ def test_retention_and_rebuilding_leave_them_alone(engine: Engine) -> None:
     _write(engine, (NOW - timedelta(days=100), [a_card()]), (NOW, [a_card()]))
     before = rows_of(engine, "SELECT * FROM gpu_series ORDER BY period, card, start")
     assert len(before) == 4
-    prune(engine, days=30)
-    rebuild(engine)
+    prune_older_than(engine, days=30)
+    rebuild_rollups(engine)
     assert rows_of(engine, "SELECT * FROM gpu_series ORDER BY period, card, start") == before
 
 

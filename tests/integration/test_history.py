@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from mistral_api.conversations.history import Branch, History
+from mistral_api.conversations.history import HistoryReader, SessionBranch
 from mistral_api.conversations.matching import chains_of
 from mistral_api.errors import Unavailable
 from mistral_api.recording.attachments import without_large_attachments
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.recorder import Policy, Recorder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import rows_of
 from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said
 
@@ -25,14 +25,14 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose PostgreSQL is away: what it has is on the way for ever."""
-    made = Recorder(tmp_path / "journal", engine_that_is_away(), Policy())
+    made = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy())
     yield made
     made.close(0)
 
 
-def _history(engine: Engine) -> History:
+def _history(engine: Engine) -> HistoryReader:
     """With a recorder that has nothing, since it never started."""
-    return History(engine, Recorder(Path(os.devnull), engine, Policy()))
+    return HistoryReader(engine, Recorder(Path(os.devnull), engine, RecordingPolicy()))
 
 
 def _deliver(engine: Engine, *exchanges: Any) -> None:
@@ -40,12 +40,12 @@ def _deliver(engine: Engine, *exchanges: Any) -> None:
         Delivery(engine).deliver([exchange])
 
 
-def _texts(branch: Branch) -> list[Any]:
+def _texts(branch: SessionBranch) -> list[Any]:
     return [message["content"] for message in branch.messages]
 
 
 def test_a_session_without_messages_has_none(engine: Engine) -> None:
-    assert _history(engine).branch("local", "never-was") == Branch()
+    assert _history(engine).branch("local", "never-was") == SessionBranch()
 
 
 def test_it_is_the_current_branch_of_the_callers_own_session(engine: Engine) -> None:
@@ -61,7 +61,7 @@ def test_it_is_the_current_branch_of_the_callers_own_session(engine: Engine) -> 
     assert _texts(branch) == ["hi", "hello", "new", "new answer"]
     assert branch.chains == chains_of(branch.messages)
     assert [(branch.head_id,)] == rows_of(engine, "SELECT head_id FROM conversations")
-    assert history.branch("somebody else", "one") == Branch()
+    assert history.branch("somebody else", "one") == SessionBranch()
     old = chains_of([*start, *said("old")])
     assert history.holds("local", "one", old[2:])
     assert not history.holds("local", "one", chains_of(said("never said")))
@@ -116,9 +116,9 @@ def test_a_long_branch_is_one_query(engine: Engine) -> None:
 
 def test_without_a_database_or_with_records_on_the_way_it_says_so(engine: Engine, recorder: Recorder) -> None:
     with pytest.raises(Unavailable) as away:
-        History(engine_that_is_away(), recorder).branch("local", "two")
+        HistoryReader(engine_that_is_away(), recorder).branch("local", "two")
     assert away.value.code == "database_unavailable"
     record(recorder, an_exchange(messages=said("hi"), answers=answered("hello")))
     with pytest.raises(Unavailable) as delayed:
-        History(engine, recorder).branch("local", "one")
+        HistoryReader(engine, recorder).branch("local", "one")
     assert delayed.value.code == "recording_delayed"

@@ -12,15 +12,15 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.changing import delete_conversation
-from mistral_api.generation.asked import Asked
-from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.asked import RequestContext
+from mistral_api.generation.outcome import ExchangeRecord
 from mistral_api.identifiers import new_id
-from mistral_api.recording.recorder import Policy, Recorder
-from mistral_api.responses.preparing import items_given, prepared
-from mistral_api.responses.running import Run
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.responses.preparing import parse_input_items, prepare_response
+from mistral_api.responses.running import ResponseRun
 from mistral_api.security.access import Caller
 from mistral_api.stored.response_store import ResponseStore
-from mistral_api.stored.responses import Context
+from mistral_api.stored.responses import StoredContext
 from tests.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
 
 Deltas = list[dict[str, Any]]
@@ -59,18 +59,18 @@ class Chain:
     def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _nothing) -> None:
         """Answer an input; ``meanwhile`` happens while the response is generated."""
         before = {"previous_response_id": self.last} if self.last else {}
-        context = self.store.context("local", self.last) if self.last else Context("sess_1")
+        context = self.store.context("local", self.last) if self.last else StoredContext("sess_1")
         request = before | ({} if given is None else {"input": given})
-        ready = prepared(request, items_given(request), context, "m")
-        asked = Asked(Caller("local", None, local=True), new_id(), None, {})
-        exchange = OpenExchange(self._recorder, None, "/v1/responses", asked)
-        run = Run(ready, exchange, lambda: Answer(stream(deltas, finish)))  # type: ignore[arg-type, return-value]
+        ready = prepare_response(request, parse_input_items(request), context, "m")
+        asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
+        exchange = ExchangeRecord(self._recorder, None, "/v1/responses", asked)
+        run = ResponseRun(ready, exchange, lambda: Answer(stream(deltas, finish)))  # type: ignore[arg-type, return-value]
         run.begin(ready.payload(ready.messages), self.store.recent)
         meanwhile()
         assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
         self.last = str(run.response["id"])
 
-    def contexts(self) -> tuple[Context, Context]:
+    def contexts(self) -> tuple[StoredContext, StoredContext]:
         """What the last response is continued from: here, and where nothing is in memory."""
         assert self.last is not None
         return self.store.context("local", self.last), self._other.context("local", self.last)
@@ -79,7 +79,7 @@ class Chain:
 @pytest.fixture
 def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
     """An empty one; attachments of more than 100 bytes are not kept."""
-    recorder = Recorder(tmp_path, engine, Policy(attachment_bytes=100))
+    recorder = Recorder(tmp_path, engine, RecordingPolicy(attachment_bytes=100))
     recorder.start()
     yield Chain(engine, recorder)
     recorder.close()

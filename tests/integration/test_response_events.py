@@ -13,7 +13,7 @@ from mistral_api.generation.endpoints import upstream_payload
 from mistral_api.identifiers import new_id
 from mistral_api.inference.events import event_data, split_events
 from mistral_api.responses.asking import chat_payload
-from mistral_api.responses.body import opened
+from mistral_api.responses.body import new_response
 from mistral_api.responses.events import ResponseEvents
 from mistral_api.schemas import load
 from mistral_api.schemas.responses import ResponseRequest
@@ -31,7 +31,7 @@ def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
     address = f"{server.model_url}/v1/chat/completions"
     answer = http.post(address, json=upstream_payload(payload, ours=True), timeout=60)
     assert answer.status_code == 200, answer.text
-    events = ResponseEvents(opened(request, "resp_1", 1795572458, "smol"), new_id())
+    events = ResponseEvents(new_response(request, "resp_1", 1795572458, "smol"), new_id())
     told = events.begin()
     for chunk in filter(None, map(event_data, split_events(answer.content))):
         told += events.chunk(chunk)

@@ -13,8 +13,8 @@ from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.exchange import Exchange
 from mistral_api.identifiers import new_id, new_session_id
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.recorder import Policy, Recorder
-from mistral_api.stored.recent import KeptResponse
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.stored.recent import CachedResponse
 from mistral_api.stored.response_store import ResponseStore
 from mistral_api.stored.storing import RESPONSE
 from tests.databases import count_of
@@ -24,7 +24,7 @@ from tests.exchanges import an_exchange, answered, said
 @pytest.fixture
 def store(engine: Engine, tmp_path: Path) -> Iterator[ResponseStore]:
     """A store that remembers nothing, over a recorder that has nothing."""
-    recorder = Recorder(tmp_path / "journal", engine, Policy())
+    recorder = Recorder(tmp_path / "journal", engine, RecordingPolicy())
     yield ResponseStore(engine, recorder)
     recorder.close(0)
 
@@ -58,10 +58,10 @@ def _id(exchange: Exchange) -> str:
     return str(exchange.storing["body"]["id"])
 
 
-def _kept(exchange: Exchange) -> KeptResponse:
+def _kept(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
-    return KeptResponse(
+    return CachedResponse(
         "local", exchange.session_id or "", exchange.stored, exchange.message_ids or [], exchange.messages or [],
         exchange.answer_id, exchange.answers[0], chained=True,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from mistral_api.recording.delivery import Delivery
 from mistral_api.recording.housekeeping import Housekeeping
 from mistral_api.recording.partitions import coming_months, month_of_partition, partition_name, partitions
-from mistral_api.recording.retention import BATCH, Pruned, prune
+from mistral_api.recording.retention import BATCH, Pruned, prune_older_than
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said
 from tests.running import wait_for
@@ -26,7 +26,7 @@ def test_what_is_older_than_the_retention_goes_and_the_rest_stays(engine: Engine
     old = an_exchange("old", created_at=_days_ago(31), messages=said("old"))
     new = an_exchange("new", created_at=_days_ago(29), messages=said("new"))
     Delivery(engine).deliver([old, new])
-    pruned = prune(engine, days=30)
+    pruned = prune_older_than(engine, days=30)
     assert pruned.conversations == 1
     assert rows_of(engine, "SELECT session_id FROM conversations") == [("new",)]
     assert rows_of(engine, "SELECT content FROM messages") == [("new",)]
@@ -42,12 +42,12 @@ def test_months_that_are_over_are_dropped_whole(engine: Engine) -> None:
                 connection.execute(text(f"DROP TABLE {name}"))
     exchanges = [an_exchange(None, created_at=_days_ago(days)) for days in (400, 330, 100, 1)]
     Delivery(engine).deliver(exchanges)
-    assert prune(engine, days=200) == Pruned(conversations=0, partitions=2, usage_rows=0)
+    assert prune_older_than(engine, days=200) == Pruned(conversations=0, partitions=2, usage_rows=0)
     with engine.connect() as connection:
         left = [name for name in partitions(connection) if month_of_partition(name)]
     assert left == sorted({partition_name(exchange.created_at) for exchange in exchanges[2:]})
     assert count_of(engine, "api_usage") == 2
-    assert prune(engine, days=200) == Pruned(0, 0, 0)
+    assert prune_older_than(engine, days=200) == Pruned(0, 0, 0)
 
 
 def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine) -> None:
@@ -58,7 +58,7 @@ def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS api_usage_2016_05"))
         connection.execute(text(insert), {"moment": datetime(2016, 5, 5, tzinfo=UTC), "number": 2 * BATCH + 1})
-    assert prune(engine, days=30).usage_rows == 2 * BATCH + 1
+    assert prune_older_than(engine, days=30).usage_rows == 2 * BATCH + 1
     assert count_of(engine, "api_usage") == 0
 
 
@@ -66,13 +66,13 @@ def test_an_old_conversation_that_goes_on_stays(engine: Engine) -> None:
     first = an_exchange("long", created_at=_days_ago(31), messages=said("1"), answers=answered("a"))
     last = an_exchange("long", created_at=NOW, messages=said("2"), answers=answered("b"))
     Delivery(engine).deliver([first, last])
-    prune(engine, days=30)
+    prune_older_than(engine, days=30)
     assert rows_of(engine, "SELECT content FROM messages ORDER BY sequence") == [("1",), ("a",), ("2",), ("b",)]
 
 
 def test_a_row_older_than_the_oldest_month_finds_a_home(engine: Engine) -> None:
     Delivery(engine).deliver([an_exchange(created_at=NOW)])
-    prune(engine, days=30)
+    prune_older_than(engine, days=30)
     Delivery(engine).deliver([an_exchange(created_at=_days_ago(1000))])
     assert count_of(engine, "api_usage") == 2
 

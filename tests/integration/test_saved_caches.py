@@ -15,9 +15,9 @@ import requests
 
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.settings import Settings
-from mistral_api.supervisor.reports import Generation, Reports
+from mistral_api.supervisor.reports import Feedback, Generation
 from mistral_api.supervisor.warm.caches import SavedCaches
-from mistral_api.supervisor.warm.folder import LIST, forget, slots_folder
+from mistral_api.supervisor.warm.folder import LIST, mark_deleted, slots_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 from mistral_api.supervisor.warm.slots import Slot, SlotFailure, SlotServer
 from tests.running import clean_environment, data_folder, free_port, wait_for
@@ -44,7 +44,7 @@ class Engine:
         """The slot of the last request."""
         return next(slot for slot in SlotServer(self.settings).slots() if slot.seed == self.seed)
 
-    def reports(self, **fields: Any) -> Reports:
+    def reports(self, **fields: Any) -> Feedback:
         """What the API tells of the last request: a generation of Ann's that may be stored."""
         values: dict[str, Any] = {
             "seed": self.seed,
@@ -52,7 +52,7 @@ class Engine:
             "may_be_stored": True,
             "ended_at": time.monotonic(),
         } | fields
-        return Reports((), {self.seed: Generation(**values)})
+        return Feedback((), {self.seed: Generation(**values)})
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +128,9 @@ def test_what_is_not_to_be_stored_or_unknown_leaves_no_file(
     engine.say()
     reports = engine.reports(**fields)
     if "ended_at" in fields:
-        forget(engine.settings.data_dir, "local", "ann")
+        mark_deleted(engine.settings.data_dir, "local", "ann")
     if "seed" in fields:
-        reports = Reports((), {-5: reports.generations[engine.seed]})
+        reports = Feedback((), {-5: reports.generations[engine.seed]})
     assert caches.save_all(lambda: reports) == 0
     assert _files(engine) == []
 
@@ -157,7 +157,7 @@ def test_a_conversation_that_is_deleted_while_it_is_saved_leaves_no_file(
     reports, save = engine.reports(), SlotServer.save
 
     def deleted(server: SlotServer, slot: Slot, filename: str, seconds: float) -> int:
-        forget(engine.settings.data_dir, "local", "ann")
+        mark_deleted(engine.settings.data_dir, "local", "ann")
         return save(server, slot, filename, seconds)
 
     monkeypatch.setattr(SlotServer, "save", deleted)
@@ -210,7 +210,7 @@ def test_a_save_is_due_only_in_time_and_after_a_request(engine: Engine, caches: 
     engine.say()
     reports = engine.reports()
     caches.save_due(now + 1, reports)
-    caches.save_due(now + 1000, Reports((), {}))
+    caches.save_due(now + 1000, Feedback((), {}))
     assert not caches.saving
     caches.save_due(now + 1000, reports)
     wait_for(lambda: _files(engine) and not caches.saving, "the save", 20)

@@ -10,12 +10,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from mistral_api.analytics import stats
-from mistral_api.analytics.window import Window
+from mistral_api.analytics.window import TimeWindow
 from mistral_api.conversations import listing
-from mistral_api.conversations.branch import branch_upwards, messages_of
+from mistral_api.conversations.branch import branch_messages, branch_upwards
 from mistral_api.conversations.changing import change_conversation
 from mistral_api.conversations.listing import list_conversations
-from mistral_api.conversations.searching import found_anywhere, says
+from mistral_api.conversations.searching import any_message_matches, matches_query
 from mistral_api.recording.delivery import Delivery
 from mistral_api.tables.conversation import Conversation
 from tests.exchanges import an_exchange, answered, said
@@ -115,7 +115,7 @@ def many(engine: Engine) -> Engine:
 
 
 def test_every_read_goes_through_an_index(many: Engine) -> None:
-    statement = found_anywhere("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = any_message_matches("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
     assert "ix_messages_search" in plan
     assert "ix_conversations_search" in plan
@@ -132,7 +132,7 @@ def test_a_few_conversations_are_searched_without_the_text_index(engine: Engine)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):
-        few = select(Conversation).where(Conversation.id.in_(select(Conversation.id).limit(3)), says(word))
+        few = select(Conversation).where(Conversation.id.in_(select(Conversation.id).limit(3)), matches_query(word))
         compiled = few.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         plan = _plan(engine, str(compiled), compiled.params)
         assert "ix_messages_conversation_id" in plan
@@ -143,11 +143,11 @@ def test_a_conversation_and_its_statistics_are_read_through_indexes(many: Engine
     with Session(many) as session:
         head = session.scalars(select(Conversation.head_id)).first()
     assert head is not None
-    page = messages_of(branch_upwards(head, limit=51)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    page = branch_messages(branch_upwards(head, limit=51)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(page), page.params)
     assert "pk_messages" in plan
     assert "Seq Scan on messages" not in plan
-    bounds = Window.last(24).bounds()
+    bounds = TimeWindow.last(24).bounds()
     for query, index in ((stats._READ_GROUPS, "pk_usage_rollups"), (stats._READ_POINTS, "pk_usage_series")):
         compiled = query.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         plan = _plan(many, str(compiled), bounds)

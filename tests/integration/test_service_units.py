@@ -25,7 +25,7 @@ from mistral_api.registration import units
 from mistral_api.registration.accounts import own_account
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_code
-from mistral_api.registration.surroundings import surroundings
+from mistral_api.registration.surroundings import rehearse_environment
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
 from tests.running import ROOT, clean_environment, skip_unless_ci
@@ -222,7 +222,7 @@ def test_what_a_service_reads_outside_of_the_project_is_found(machine: Machine, 
     for file in (adapter, template):
         file.touch()
     machine.configure(LLAMA_ARG_LORA=f"{adapter}:0.5", LLAMA_ARG_CHAT_TEMPLATE_FILE=template)
-    needed = surroundings(machine.project, own_account()).needed
+    needed = rehearse_environment(machine.project, own_account()).needed
     assert {Path(sys.executable), Path(sys.base_prefix), adapter, template} <= set(needed)
 
 

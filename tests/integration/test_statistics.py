@@ -13,12 +13,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from mistral_api.analytics.periods import start_of
-from mistral_api.analytics.rebuild import rebuild, rebuild_if_never_built
+from mistral_api.analytics.rebuild import rebuild_if_never_built, rebuild_rollups
 from mistral_api.analytics.stats import usage_stats
-from mistral_api.analytics.window import Window
+from mistral_api.analytics.window import TimeWindow
 from mistral_api.exchange import Exchange
 from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.retention import prune
+from mistral_api.recording.retention import prune_older_than
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange
 
@@ -60,7 +60,7 @@ def _deliver(engine: Engine, exchanges: Sequence[Exchange], batch: int = 50) -> 
 
 def _stats(engine: Engine, hours: int, owner: str = "") -> dict[str, Any]:
     with Session(engine) as session:
-        return usage_stats(session, Window.last(hours, owner))
+        return usage_stats(session, TimeWindow.last(hours, owner))
 
 
 def _sums(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
@@ -151,7 +151,7 @@ def test_making_them_again_comes_to_the_same(engine: Engine) -> None:
     _deliver(engine, _exchanges(500, days=90), batch=11)
     before = _sums(engine)
     assert count_of(engine, "usage_rollups") > 300
-    assert rebuild(engine) == 500
+    assert rebuild_rollups(engine) == 500
     assert _sums(engine) == before
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE usage_rollups, usage_series, usage_sessions"))
@@ -163,13 +163,13 @@ def test_making_them_again_comes_to_the_same(engine: Engine) -> None:
 def test_making_them_again_keeps_the_sums_of_rows_that_are_gone(engine: Engine, days: int) -> None:
     _deliver(engine, _exchanges(300, days=90))
     before = {table: rows for table, rows in _sums(engine).items() if table != "usage_sessions"}
-    prune(engine, days)
+    prune_older_than(engine, days)
     assert 0 < count_of(engine, "api_usage") < 300
     # One that comes very late is counted, and stays counted.
     late = an_exchange(None, created_at=NOW - timedelta(days=60), owner="late", status=418)
     _deliver(engine, [late])
     after = _sums(engine)
-    rebuild(engine)
+    rebuild_rollups(engine)
     again = _sums(engine)
     assert again == after
     for table, rows in before.items():

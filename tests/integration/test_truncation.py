@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.resuming import as_sent
+from mistral_api.conversations.resuming import restore_attachments
 from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation import token_counter
-from mistral_api.generation.prompts import Prompts
+from mistral_api.generation.prompts import PromptBuilder
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.inference import loaded_model
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.client import ModelServer
-from mistral_api.inference.loaded_model import LoadedModel, LoadedModels, ask
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.inference.client import ModelServerClient
+from mistral_api.inference.loaded_model import LoadedModel, LoadedModels, read_props
 from mistral_api.settings import Settings
 from tests.running import Server
 
@@ -28,27 +28,27 @@ Messages = list[dict[str, Any]]
 
 
 @pytest.fixture
-def model_server(server: Server) -> Iterator[ModelServer]:
+def model_server(server: Server) -> Iterator[ModelServerClient]:
     """The real model server, asked without an API."""
-    made = ModelServer(Settings(model_server_url=server.model_url), lambda: None, lambda: False)
+    made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False)
     yield made
     made.close()
 
 
 @pytest.fixture
-def counter(model_server: ModelServer) -> TokenCounter:
+def counter(model_server: ModelServerClient) -> TokenCounter:
     """Counts with the model's own tokenizer."""
     return TokenCounter(model_server, LoadedModels(model_server, lambda: 1))
 
 
 @pytest.fixture
-def prompts(model_server: ModelServer, counter: TokenCounter) -> Prompts:
+def prompts(model_server: ModelServerClient, counter: TokenCounter) -> PromptBuilder:
     """What fits messages to the model."""
-    return Prompts(LoadedModels(model_server, lambda: 1), counter, "auto")
+    return PromptBuilder(LoadedModels(model_server, lambda: 1), counter, "auto")
 
 
 def test_a_model_server_too_busy_to_tell_its_template_is_asked_again(
-    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    model_server: ModelServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(_path: str) -> Any:
         raise ModelTimeout("The model server kept silent for too long.")
@@ -57,11 +57,11 @@ def test_a_model_server_too_busy_to_tell_its_template_is_asked_again(
     loaded = LoadedModels(model_server, lambda: "its only life")
     with monkeypatch.context() as busy:
         busy.setattr(model_server, "get", too_late)
-        assert loaded.current(Call()) == LoadedModel()
-    known = loaded.current(Call())
+        assert loaded.current(UpstreamCall()) == LoadedModel()
+    known = loaded.current(UpstreamCall())
     assert known.context
     assert known.template
-    assert loaded.current(Call()) is known
+    assert loaded.current(UpstreamCall()) is known
 
 
 def _turns(number: int, words: int) -> Messages:
@@ -77,18 +77,20 @@ def _turns(number: int, words: int) -> Messages:
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 3])
-def test_a_turn_goes_only_when_one_token_is_missing(prompts: Prompts, counter: TokenCounter, dropped: int) -> None:
+def test_a_turn_goes_only_when_one_token_is_missing(
+    prompts: PromptBuilder, counter: TokenCounter, dropped: int
+) -> None:
     others = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
     kept = [SYSTEM, *others[2 * dropped :]]
     tokens = counter.count_tokens(kept)
     assert tokens > CONTEXT // 2  # no limit of an answer counts for more than half
     request = {"messages": [SYSTEM, *others], "max_tokens": CONTEXT - tokens}
-    assert prompts.prompt(request, None, "auto", Call()) == kept
+    assert prompts.prompt(request, None, "auto", UpstreamCall()) == kept
     request["max_tokens"] = CONTEXT - tokens + 1
-    assert prompts.prompt(request, None, "auto", Call()) == [SYSTEM, *others[2 * dropped + 2 :]]
+    assert prompts.prompt(request, None, "auto", UpstreamCall()) == [SYSTEM, *others[2 * dropped + 2 :]]
 
 
-def test_tools_count_and_a_turn_keeps_its_results(prompts: Prompts, counter: TokenCounter) -> None:
+def test_tools_count_and_a_turn_keeps_its_results(prompts: PromptBuilder, counter: TokenCounter) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     last: Messages = [
         {"role": "user", "content": "Weather?"},
@@ -97,7 +99,7 @@ def test_tools_count_and_a_turn_keeps_its_results(prompts: Prompts, counter: Tok
     ]
     sent = [*_turns(20, 14), *last]
     request = {"messages": sent, "tools": [TOOL] * 3, "max_tokens": 1000}
-    fitted = prompts.prompt(request, None, "auto", Call())
+    fitted = prompts.prompt(request, None, "auto", UpstreamCall())
     assert fitted[-3:] == last
     without = counter.count_tokens(fitted)
     assert counter.count_tokens(fitted, tools=[TOOL] * 3) <= CONTEXT - 1000
@@ -107,27 +109,29 @@ def test_tools_count_and_a_turn_keeps_its_results(prompts: Prompts, counter: Tok
 
 
 def test_what_surely_fits_is_bounded_from_above_and_not_counted(
-    prompts: Prompts, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
+    prompts: PromptBuilder, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats: list[Messages] = [
         [{"role": "user", "content": "\U0001f600é\0<|im_start|>\n\n\t  " * 20}], _turns(3, 1), [SYSTEM, *_turns(1, 4)],
     ]  # fmt: skip
     for chat in chats:
-        most = counter.most_tokens(chat, {}, Call())
+        most = counter.most_tokens(chat, {}, UpstreamCall())
         assert most is not None
         assert most >= counter.count_tokens(chat)
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
-    assert counter.most_tokens([image], {}, Call()) is None
+    assert counter.most_tokens([image], {}, UpstreamCall()) is None
     monkeypatch.setattr(counter, "count_tokens", lambda *_, **__: pytest.fail("counted"))
-    assert prompts.prompt({"messages": chats[1], "max_tokens": 9}, None, "auto", Call()) == chats[1]
+    assert prompts.prompt({"messages": chats[1], "max_tokens": 9}, None, "auto", UpstreamCall()) == chats[1]
 
 
-def test_the_last_turn_stays_and_the_model_server_refuses_it(prompts: Prompts, model_server: ModelServer) -> None:
+def test_the_last_turn_stays_and_the_model_server_refuses_it(
+    prompts: PromptBuilder, model_server: ModelServerClient
+) -> None:
     last = [{"role": "user", "content": "word " * 3000}]
-    fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, Call())
+    fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, UpstreamCall())
     assert fitted == [SYSTEM, *last]
     with pytest.raises(ModelServerRefused) as refused:
-        model_server.generate("/v1/chat/completions", {"messages": fitted}, Call())
+        model_server.generate("/v1/chat/completions", {"messages": fitted}, UpstreamCall())
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -135,8 +139,10 @@ def test_an_older_llama_cpp_counts_in_two_steps(counter: TokenCounter, monkeypat
     chat = [SYSTEM, *_turns(2, 3)]
     expected = counter.count_tokens(chat, tools=[TOOL])
 
-    def without_counting(server: ModelServer, path: str, payload: dict[str, Any], call: Call) -> dict[str, Any]:
-        return ask(server, path.replace("chat/completions/input_tokens", "nowhere"), payload, call)
+    def without_counting(
+        server: ModelServerClient, path: str, payload: dict[str, Any], call: UpstreamCall
+    ) -> dict[str, Any]:
+        return read_props(server, path.replace("chat/completions/input_tokens", "nowhere"), payload, call)
 
     monkeypatch.setattr(token_counter, "ask", without_counting)
     assert counter.count_tokens(chat, tools=[TOOL]) == expected
@@ -144,5 +150,5 @@ def test_an_older_llama_cpp_counts_in_two_steps(counter: TokenCounter, monkeypat
 
 def test_a_request_without_history_brings_its_own_turns() -> None:
     chat = [SYSTEM, *_turns(2, 1)]
-    resumption = as_sent(chat)
+    resumption = restore_attachments(chat)
     assert (resumption.leading, resumption.said, resumption.new) == ([SYSTEM], chat[1:], chat)

@@ -10,7 +10,7 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from mistral_api.anthropic.answers import message_of
+from mistral_api.anthropic.answers import anthropic_message
 from mistral_api.anthropic.errors import anthropic_error
 from mistral_api.anthropic.events import MessageEvents
 from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
@@ -30,7 +30,7 @@ def test_a_whole_message_has_thoughts_text_and_calls() -> None:
         {"id": "b", "type": "function", "function": {"name": "cut", "arguments": '{"x": '}},
     ]
     body = _body("tool_calls", content="So.", reasoning_content="Hm.", tool_calls=calls)
-    message = valid(Message, message_of(body, "asked"))
+    message = valid(Message, anthropic_message(body, "asked"))
     assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
     assert [block.input for block in message.content if block.type == "tool_use"] == [{"x": 1}, {}]
     assert (message.id, message.model, message.stop_reason) == ("msg_1", "asked", "tool_use")
@@ -39,14 +39,14 @@ def test_a_whole_message_has_thoughts_text_and_calls() -> None:
 
 def test_a_tool_that_was_named_ends_the_turn_like_any_other() -> None:
     call = {"index": 0, "id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}}
-    assert message_of(_body("stop", tool_calls=[call]), "m")["stop_reason"] == "tool_use"
-    assert message_of(_body("length", tool_calls=[call]), "m")["stop_reason"] == "max_tokens"
+    assert anthropic_message(_body("stop", tool_calls=[call]), "m")["stop_reason"] == "tool_use"
+    assert anthropic_message(_body("length", tool_calls=[call]), "m")["stop_reason"] == "max_tokens"
     events = _events({"tool_calls": [call]}, finish="stop")
     assert events[-2]["delta"]["stop_reason"] == "tool_use"
 
 
 def test_an_answer_of_nothing_is_an_empty_message() -> None:
-    assert valid(Message, message_of({"choices": []}, "m")).content == []
+    assert valid(Message, anthropic_message({"choices": []}, "m")).content == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_answer_of_nothing_is_an_empty_message() -> None:
 )
 def test_why_it_ended(finish: str, word: str | None, reason: str, sequence: str | None) -> None:
     verbose = None if word is None else {"stopping_word": word}
-    message = valid(Message, message_of(_body(finish, verbose, content="a"), None))
+    message = valid(Message, anthropic_message(_body(finish, verbose, content="a"), None))
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
 
 

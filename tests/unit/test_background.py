@@ -8,37 +8,40 @@ from pathlib import Path
 import pytest
 
 from mistral_api.errors import ApiError
-from mistral_api.generation.asked import Asked
-from mistral_api.generation.outcome import OpenExchange
+from mistral_api.generation.asked import RequestContext
+from mistral_api.generation.outcome import ExchangeRecord
 from mistral_api.identifiers import new_id
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.stream import Runs
-from mistral_api.recording.recorder import Policy, Recorder
-from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, Background, LiveResponse
-from mistral_api.responses.preparing import items_given, prepared
-from mistral_api.responses.running import Run
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.inference.stream import SSEStream
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner, LiveResponse
+from mistral_api.responses.preparing import parse_input_items, prepare_response
+from mistral_api.responses.running import ResponseRun
 from mistral_api.security.access import Caller
-from mistral_api.stored.responses import Context
+from mistral_api.stored.responses import StoredContext
 from tests.exchanges import engine_that_is_away
 
 Make = Callable[..., LiveResponse]
 
 
-def _never() -> Runs:
+def _never() -> SSEStream:
     raise AssertionError("nothing is generated here")
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Makes responses that were asked for just now."""
-    recorder = Recorder(tmp_path, engine_that_is_away(), Policy())
+    recorder = Recorder(tmp_path, engine_that_is_away(), RecordingPolicy())
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
         request = {"input": "Hi.", "background": True, "instructions": instructions}
-        ready = prepared(request, items_given(request), Context("sess_1"), "m")
-        asked = Asked(Caller("me", None, local=True), new_id(), None, request)
+        ready = prepare_response(request, parse_input_items(request), StoredContext("sess_1"), "m")
+        asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
         return LiveResponse(
-            "me", Run(ready, OpenExchange(recorder, None, "/v1/responses", asked), _never), Call(), size
+            "me",
+            ResponseRun(ready, ExchangeRecord(recorder, None, "/v1/responses", asked), _never),
+            UpstreamCall(),
+            size,
         )
 
     yield made
@@ -46,12 +49,12 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.fixture
-def background() -> Background:
+def background() -> BackgroundRunner:
     """One without a thread."""
-    return Background(0)
+    return BackgroundRunner(0)
 
 
-def test_no_more_waits_than_fits(background: Background, make: Make) -> None:
+def test_no_more_waits_than_fits(background: BackgroundRunner, make: Make) -> None:
     background.require_room(MOST_WAITING_BYTES + 1)
     first = make(MOST_WAITING_BYTES - 10)
     background.add(first)
@@ -62,7 +65,7 @@ def test_no_more_waits_than_fits(background: Background, make: Make) -> None:
     background.require_room(MOST_WAITING_BYTES)
 
 
-def test_what_waits_is_ended_and_what_comes_then_too(background: Background, make: Make) -> None:
+def test_what_waits_is_ended_and_what_comes_then_too(background: BackgroundRunner, make: Make) -> None:
     waiting, late = make(), make()
     background.add(waiting)
     background.close_queue()
@@ -79,7 +82,9 @@ def test_what_waits_is_ended_and_what_comes_then_too(background: Background, mak
         background.require_room(1)
 
 
-def test_events_are_forgotten_the_oldest_first_when_they_take_too_much(background: Background, make: Make) -> None:
+def test_events_are_forgotten_the_oldest_first_when_they_take_too_much(
+    background: BackgroundRunner, make: Make
+) -> None:
     lives = [make(instructions="x" * (MOST_EVENT_BYTES // 8)) for _ in range(4)]
     for live in lives:
         background.add(live)
@@ -91,7 +96,7 @@ def test_events_are_forgotten_the_oldest_first_when_they_take_too_much(backgroun
     assert background.find("you", last.response["id"]) is None
 
 
-def test_what_is_too_old_goes_once_it_has_ended(background: Background, make: Make) -> None:
+def test_what_is_too_old_goes_once_it_has_ended(background: BackgroundRunner, make: Make) -> None:
     ended, waiting = make(), make()
     for live in (ended, waiting):
         background.add(live)

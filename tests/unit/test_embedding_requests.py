@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.embeddings.batches import MOST_ITEMS, Portions, size_of
+from mistral_api.embeddings.batches import MOST_ITEMS, Batches, text_size
 from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK
-from mistral_api.embeddings.vectors import in_base64, numbers, packed, shortened
+from mistral_api.embeddings.vectors import in_base64, numbers, pack_floats, shortened
 from mistral_api.errors import InvalidRequest
 from mistral_api.schemas import EmbeddingsRequest, RerankRequest, load
 
@@ -53,7 +53,7 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str, code: str) -
 
 def test_portions_hold_every_item_once_and_in_order_and_none_is_empty() -> None:
     items = ["x" * size for size in (1, 5000, 10, 10, 300, 1, 1)]
-    portions = Portions(items)
+    portions = Batches(items)
     found: list[Any] = []
     for first, portion in portions:
         assert first == len(found)
@@ -64,7 +64,7 @@ def test_portions_hold_every_item_once_and_in_order_and_none_is_empty() -> None:
 
 
 def test_portions_follow_the_speed_that_was_seen() -> None:
-    portions, sizes = Portions(["x" * 64] * 3000), []
+    portions, sizes = Batches(["x" * 64] * 3000), []
     for _, portion in portions:
         sizes.append(len(portion))
         portions.took(0.01 if len(sizes) < 6 else 2.0)
@@ -75,14 +75,14 @@ def test_portions_follow_the_speed_that_was_seen() -> None:
 
 
 def test_a_query_counts_with_each_document() -> None:
-    lone = [len(portion) for _, portion in Portions(["doc"] * 8, beside=300)]
+    lone = [len(portion) for _, portion in Batches(["doc"] * 8, beside=300)]
     assert lone == [1] * 8
-    assert size_of([1, 2, 3]) == 12
+    assert text_size([1, 2, 3]) == 12
 
 
 def test_vectors_are_the_same_from_numbers_and_from_base64() -> None:
     raw = struct.pack("<3f", 0.5, -0.25, 1.0)
-    assert packed([0.5, -0.25, 1]) == packed(base64.b64encode(raw).decode()) == raw
+    assert pack_floats([0.5, -0.25, 1]) == pack_floats(base64.b64encode(raw).decode()) == raw
     assert numbers(raw) == (0.5, -0.25, 1.0)
     assert base64.b64decode(in_base64(raw)) == raw
 
@@ -90,7 +90,7 @@ def test_vectors_are_the_same_from_numbers_and_from_base64() -> None:
 @pytest.mark.parametrize("nonsense", ["", "AAA", "AAAA", "no base64!", [], ["a"], [None], None, {}, [1e300]])
 def test_what_is_no_vector_is_refused(nonsense: Any) -> None:
     with pytest.raises(ValueError, match="not an embedding"):
-        packed(nonsense)
+        pack_floats(nonsense)
 
 
 def test_a_vector_with_what_json_cannot_say_is_refused() -> None:

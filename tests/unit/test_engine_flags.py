@@ -11,13 +11,13 @@ from mistral_api.embedded.engine.flags import BadFlag, parse
 from mistral_api.settings import Settings
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import Fit
-from mistral_api.supervisor.served import main_model
+from mistral_api.supervisor.memory.ladder import MemoryStep
+from mistral_api.supervisor.served import main_server
 
 
 def test_the_supervisors_command_line_is_understood() -> None:
-    fit = Fit("auto", 0, "q8_0")
-    command = server_command(main_model(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit)
+    fit = MemoryStep("auto", 0, "q8_0")
+    command = server_command(main_server(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit)
     values = dict(parse(command[1:], {}).values)
     assert values == values | {
         "model.path": "m",

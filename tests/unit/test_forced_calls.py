@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mistral_api.inference.reshaping.calls import ForcedCalls
+from mistral_api.inference.reshaping.calls import ToolCallStage
 from mistral_api.inference.transcript import Transcript
 
 # Braces and white space where they may be taken for those around the arguments.
@@ -23,7 +23,7 @@ def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> 
 
 def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
     """All chunks, the call that a reader of them has at the end, and why it ended."""
-    stage, transcript = ForcedCalls(only, "tool_calls"), Transcript()
+    stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
     chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.chunk(chunk)]
     for chunk in chunks:
@@ -62,7 +62,7 @@ def test_a_call_that_is_cut_short_keeps_what_was_written(end: int) -> None:
 
 
 def test_what_is_said_beside_the_call_is_passed_on() -> None:
-    stage = ForcedCalls("look", "stop")
+    stage = ToolCallStage("look", "stop")
     thought = stage.chunk(_chunk(None, reasoning_content="Hm."))
     assert [chunk["choices"][0]["delta"] for chunk in thought] == [{"reasoning_content": "Hm."}]
     assert stage.chunk({"choices": [], "usage": {"prompt_tokens": 1}}) == [
@@ -72,7 +72,7 @@ def test_what_is_said_beside_the_call_is_passed_on() -> None:
 
 
 def test_the_calls_of_several_choices_are_kept_apart() -> None:
-    stage, transcript = ForcedCalls("look", "tool_calls"), Transcript(2)
+    stage, transcript = ToolCallStage("look", "tool_calls"), Transcript(2)
     for index, text in ((0, '{"a"'), (1, "{"), (0, ":1}"), (1, "}")):
         for chunk in stage.chunk({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
             transcript.add_chunk(chunk)

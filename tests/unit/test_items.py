@@ -9,7 +9,7 @@ import pytest
 from openai.types.conversations import ConversationItem
 from openai.types.responses import ResponseItem
 
-from mistral_api.items.incoming import messages_of
+from mistral_api.items.incoming import items_to_messages
 from mistral_api.items.outgoing import item_list, items_of
 from mistral_api.recording.attachments import without_large_attachments
 from mistral_api.schemas.items import check_items
@@ -43,7 +43,7 @@ def test_texts_become_plain_strings() -> None:
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "Hello", "annotations": []}], "id": "msg_1"},
     ]
-    assert messages_of(items) == [
+    assert items_to_messages(items) == [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
@@ -62,7 +62,7 @@ def test_a_turn_of_the_model_is_one_message() -> None:
         _output("4", 2),
         _call_item(3),
     ]
-    assert messages_of(items) == [
+    assert items_to_messages(items) == [
         {"role": "user", "content": "Add"},
         {
             "role": "assistant",
@@ -79,7 +79,7 @@ def test_a_turn_of_the_model_is_one_message() -> None:
 def test_what_follows_a_whole_turn_begins_another() -> None:
     answers = [{"role": "assistant", "content": text} for text in ("One", "")]
     items = [answers[0], answers[1], _thought("Hm"), _call_item(1), answers[0], _thought("So")]
-    assert messages_of(items) == [
+    assert items_to_messages(items) == [
         {"role": "assistant", "content": "One"},
         {"role": "assistant", "content": ""},
         {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [_call(1)]},
@@ -90,20 +90,20 @@ def test_what_follows_a_whole_turn_begins_another() -> None:
 
 def test_a_summary_stands_in_for_reasoning_and_encrypted_reasoning_leaves_nothing() -> None:
     summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short"}]}
-    assert messages_of([summary]) == [{"role": "assistant", "content": None, "reasoning_content": "Short"}]
-    assert messages_of([{"type": "reasoning", "summary": [], "encrypted_content": "x"}]) == []
+    assert items_to_messages([summary]) == [{"role": "assistant", "content": None, "reasoning_content": "Short"}]
+    assert items_to_messages([{"type": "reasoning", "summary": [], "encrypted_content": "x"}]) == []
 
 
 def test_a_refusal_is_kept_apart_from_the_text() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
-    assert messages_of([{"role": "assistant", "content": [refusal]}]) == [
+    assert items_to_messages([{"role": "assistant", "content": [refusal]}]) == [
         {"role": "assistant", "content": None, "refusal": "No."}
     ]
 
 
 def test_an_unresolved_reference_is_an_error() -> None:
     with pytest.raises(KeyError):
-        messages_of([{"id": f"msg_{HEX}"}])
+        items_to_messages([{"id": f"msg_{HEX}"}])
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -133,7 +133,7 @@ PARTS = [
 
 def test_parts_are_turned_both_ways() -> None:
     item_parts, chat_parts = [list(parts) for parts in zip(*PARTS, strict=True)]
-    assert messages_of([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
+    assert items_to_messages([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
     (shown,) = items_of(MESSAGE, {"role": "user", "content": chat_parts})
     assert shown["content"] == item_parts
     valid(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
@@ -141,7 +141,7 @@ def test_parts_are_turned_both_ways() -> None:
 
 def test_sound_of_its_own_part_is_stored_as_it_came() -> None:
     audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
-    assert messages_of([{"role": "user", "content": [audio]}])[0]["content"] == [audio]
+    assert items_to_messages([{"role": "user", "content": [audio]}])[0]["content"] == [audio]
 
 
 def test_a_turn_of_the_model_shows_as_its_items() -> None:
@@ -194,7 +194,7 @@ def test_whatever_is_stored_shows_as_published_items_that_can_be_sent_again(mess
         valid(ResponseItem, item)  # type: ignore[arg-type]
     if message["content"] != STORED["file"]["content"]:
         check_items(items)
-        again = items_of(MESSAGE, messages_of(items)[0])
+        again = items_of(MESSAGE, items_to_messages(items)[0])
         assert again == items
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mistral_api.recording.lives import Life
+from mistral_api.recording.lives import ProcessLock
 
 _PROGRAM = (
     "import sys; from pathlib import Path; from mistral_api.recording.lives import Life\n"
@@ -15,7 +15,7 @@ _PROGRAM = (
 
 
 def test_another_process_lives_until_it_is_killed(tmp_path: Path) -> None:
-    mine = Life(tmp_path)
+    mine = ProcessLock(tmp_path)
     assert mine.alone()
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -31,7 +31,7 @@ def test_another_process_lives_until_it_is_killed(tmp_path: Path) -> None:
 
 
 def test_who_has_closed_has_ended_and_oneself_never_has(tmp_path: Path) -> None:
-    mine, other = Life(tmp_path), Life(tmp_path)
+    mine, other = ProcessLock(tmp_path), ProcessLock(tmp_path)
     assert not mine.has_ended(other.name)
     other.close()
     assert mine.has_ended(other.name)

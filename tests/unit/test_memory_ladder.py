@@ -10,26 +10,26 @@ import pytest
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import Fit, Ladder, asked_for
+from mistral_api.supervisor.memory.ladder import Ladder, MemoryStep, requested_step
 from mistral_api.supervisor.memory.remembered import RememberedFits, fits_file
 from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, oom_kills, shortage_in
-from mistral_api.supervisor.model import Model, require_model
-from mistral_api.supervisor.served import main_model
+from mistral_api.supervisor.model import ModelInfo, read_model
+from mistral_api.supervisor.served import main_server
 from tests.gguf_files import gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
+def model(tmp_path: Path) -> ModelInfo:
     """A model of 32 blocks and a context of 4096 tokens."""
-    return require_model(main_model(Settings(model_path=gguf(tmp_path / "m.gguf"))))
+    return read_model(main_server(Settings(model_path=gguf(tmp_path / "m.gguf"))))
 
 
 def _steps(
-    model: Model, shortage: Shortage, settings: Settings, environment: dict[str, str] | None = None
-) -> list[Fit]:
-    ladder, steps = Ladder(settings, model, environment or {}), [asked_for(settings)]
+    model: ModelInfo, shortage: Shortage, settings: Settings, environment: dict[str, str] | None = None
+) -> list[MemoryStep]:
+    ladder, steps = Ladder(settings, model, environment or {}), [requested_step(settings)]
     while (below := ladder.below(steps[-1], shortage)) is not None:
         assert below not in steps
         steps.append(below)
@@ -37,45 +37,45 @@ def _steps(
     return steps
 
 
-def test_a_card_gets_fewer_layers_then_a_smaller_cache_then_nothing(model: Model) -> None:
+def test_a_card_gets_fewer_layers_then_a_smaller_cache_then_nothing(model: ModelInfo) -> None:
     assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="auto", context_size=32768)) == [
-        Fit("auto", 32768),
-        Fit("22", 32768),
-        Fit("14", 32768),
-        Fit("9", 32768),
-        Fit("9", 32768, "q8_0"),
-        Fit("9", 16384, "q8_0"),
-        Fit("0", 32768),
+        MemoryStep("auto", 32768),
+        MemoryStep("22", 32768),
+        MemoryStep("14", 32768),
+        MemoryStep("9", 32768),
+        MemoryStep("9", 32768, "q8_0"),
+        MemoryStep("9", 16384, "q8_0"),
+        MemoryStep("0", 32768),
         # From here on it is the machine's own memory that was short.
-        Fit("0", 32768, "q8_0"),
-        Fit("0", 16384, "q8_0"),
-        Fit("0", 8192, "q8_0"),
+        MemoryStep("0", 32768, "q8_0"),
+        MemoryStep("0", 16384, "q8_0"),
+        MemoryStep("0", 8192, "q8_0"),
     ]
 
 
-def test_a_number_of_layers_is_where_it_begins(model: Model) -> None:
+def test_a_number_of_layers_is_where_it_begins(model: ModelInfo) -> None:
     layers = [fit.gpu_layers for fit in _steps(model, Shortage.DEVICE, Settings(gpu_layers="20", context_size=8192))]
     assert layers[:3] == ["20", "13", "13"]
 
 
-def test_more_layers_than_the_model_has_are_all_of_them(model: Model) -> None:
+def test_more_layers_than_the_model_has_are_all_of_them(model: ModelInfo) -> None:
     assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="999", context_size=8192))[1].gpu_layers == "22"
 
 
-def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: Model) -> None:
+def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: ModelInfo) -> None:
     # A context of 0 gives each of the 4 slots the model's own 4096 tokens.
     assert _steps(model, Shortage.HOST, Settings(gpu_layers="auto", context_size=0)) == [
-        Fit("auto", 0),
-        Fit("auto", 0, "q8_0"),
-        Fit("auto", 8192, "q8_0"),
-        Fit("auto", 4096, "q8_0"),
+        MemoryStep("auto", 0),
+        MemoryStep("auto", 0, "q8_0"),
+        MemoryStep("auto", 8192, "q8_0"),
+        MemoryStep("auto", 4096, "q8_0"),
     ]
 
 
-def test_a_cache_type_that_somebody_has_chosen_is_left_alone(model: Model) -> None:
+def test_a_cache_type_that_somebody_has_chosen_is_left_alone(model: ModelInfo) -> None:
     chosen = {"LLAMA_ARG_CACHE_TYPE_K": "q4_0"}
     steps = _steps(model, Shortage.DEVICE, Settings(gpu_layers="9", context_size=8192), chosen)
-    assert steps[:3] == [Fit("9", 8192), Fit("9", 4096), Fit("0", 8192)]
+    assert steps[:3] == [MemoryStep("9", 8192), MemoryStep("9", 4096), MemoryStep("0", 8192)]
     assert {step.cache_type for step in steps} == {None}
 
 
@@ -127,34 +127,34 @@ def test_only_the_kernels_own_kill_is_taken_for_one() -> None:
     assert not killed_for_memory(-9, None)
 
 
-def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, model: Model) -> None:
+def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, model: ModelInfo) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
-    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None
-    RememberedFits(main_model(settings), model, ENGINE).remember(Fit("13", 8192))
-    assert RememberedFits(main_model(settings), model, ENGINE).recall() == Fit("13", 8192)
+    assert RememberedFits(main_server(settings), model, ENGINE).recall() is None
+    RememberedFits(main_server(settings), model, ENGINE).remember(MemoryStep("13", 8192))
+    assert RememberedFits(main_server(settings), model, ENGINE).recall() == MemoryStep("13", 8192)
 
     for other in (
         dataclasses.replace(settings, context_size=4096),
         dataclasses.replace(settings, gpu_layers="33"),
         dataclasses.replace(settings, parallel=1),
     ):
-        assert RememberedFits(main_model(other), model, ENGINE).recall() is None
-    assert RememberedFits(main_model(settings), model, Engine("bundled", ())).recall() is None
+        assert RememberedFits(main_server(other), model, ENGINE).recall() is None
+    assert RememberedFits(main_server(settings), model, Engine("bundled", ())).recall() is None
     os.utime(model.path, ns=(1, 1))
-    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None
+    assert RememberedFits(main_server(settings), model, ENGINE).recall() is None
 
 
-def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, model: Model) -> None:
+def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, model: ModelInfo) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
-    remembered = RememberedFits(main_model(settings), model, ENGINE)
-    remembered.remember(Fit("13", 8192))
-    remembered.remember(Fit("30", 8192))
+    remembered = RememberedFits(main_server(settings), model, ENGINE)
+    remembered.remember(MemoryStep("13", 8192))
+    remembered.remember(MemoryStep("30", 8192))
     assert remembered.recall() is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"PATH": 1}', '{"PATH": {"circumstances": {}}}'])
-def test_a_file_that_makes_no_sense_remembers_nothing(tmp_path: Path, model: Model, content: str) -> None:
+def test_a_file_that_makes_no_sense_remembers_nothing(tmp_path: Path, model: ModelInfo, content: str) -> None:
     settings = Settings(data_dir=tmp_path)
     fits_file(tmp_path).parent.mkdir()
     fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)))
-    assert RememberedFits(main_model(settings), model, ENGINE).recall() is None
+    assert RememberedFits(main_server(settings), model, ENGINE).recall() is None

@@ -11,9 +11,9 @@ import pytest
 
 from mistral_api.errors import ModelServerLost, ModelUnavailable
 from mistral_api.inference import patience as module
-from mistral_api.inference.cancellation import Call
-from mistral_api.inference.client import ModelServer
-from mistral_api.inference.patience import Patience
+from mistral_api.inference.cancellation import UpstreamCall
+from mistral_api.inference.client import ModelServerClient
+from mistral_api.inference.patience import RetryPolicy
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.settings import Settings
 
@@ -29,8 +29,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def _patience(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> Patience:
-    return Patience(wait_seconds, 60.0, given_up)
+def _patience(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> RetryPolicy:
+    return RetryPolicy(wait_seconds, 60.0, given_up)
 
 
 def _exhaust(tries: Callable[[], None]) -> None:
@@ -86,8 +86,10 @@ def test_a_client_that_left_waits_for_nothing(pauses: list[float]) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # held, but not listened on
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with contextlib.closing(ModelServer(Settings(model_server_url=url), lambda: None, lambda: False)) as server:
-            call = Call()
+        with contextlib.closing(
+            ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False)
+        ) as server:
+            call = UpstreamCall()
             call.cancel("client")
             with pytest.raises(ClientClosedRequest):
                 server.generate("/v1/completions", {}, call)

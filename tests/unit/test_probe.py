@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.inference.client import ModelServer
+from mistral_api.inference.client import ModelServerClient
 from mistral_api.settings import Settings
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
@@ -41,6 +41,6 @@ def _serve(listener: socket.socket) -> None:
 
 
 def test_it_is_asked_again_on_another_connection(address: tuple[str, int]) -> None:
-    server = ModelServer(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None, lambda: False)
+    server = ModelServerClient(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None, lambda: False)
     assert [server.probe() for _ in range(4)] == ["ready"] * 4
     server.close()

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from mistral_api.supervisor.probe import Work, _work_of_metrics, _work_of_slots
-from mistral_api.supervisor.progress import ProgressWatch
+from mistral_api.supervisor.probe import SlotActivity, _work_of_metrics, _work_of_slots
+from mistral_api.supervisor.progress import HangDetector
 
-IDLE = Work(0, ())
+IDLE = SlotActivity(0, ())
 
 
 class Clock:
@@ -29,46 +29,51 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(clock: Clock) -> ProgressWatch:
+def watch(clock: Clock) -> HangDetector:
     """A watch that calls a server hung after a minute."""
-    return ProgressWatch(60, clock)
+    return HangDetector(60, clock)
 
 
-def test_an_idle_server_never_hangs(watch: ProgressWatch, clock: Clock) -> None:
+def test_an_idle_server_never_hangs(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1000, 10):
         watch.saw(IDLE)
         assert watch.hang() is None
 
 
-def test_a_prompt_of_half_an_hour_that_advances_is_left_alone(watch: ProgressWatch, clock: Clock) -> None:
+def test_a_prompt_of_half_an_hour_that_advances_is_left_alone(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1800, 50):
-        watch.saw(Work(1, clock.now))
+        watch.saw(SlotActivity(1, clock.now))
         assert watch.hang() is None
 
 
-def test_one_slot_that_advances_is_enough(watch: ProgressWatch, clock: Clock) -> None:
+def test_one_slot_that_advances_is_enough(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 600, 30):
-        watch.saw(Work(2, ("still", clock.now)))
+        watch.saw(SlotActivity(2, ("still", clock.now)))
         assert watch.hang() is None
 
 
-def test_busy_slots_that_stand_still_are_a_hang(watch: ProgressWatch, clock: Clock) -> None:
+def test_busy_slots_that_stand_still_are_a_hang(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(100, 160, 10):
-        watch.saw(Work(2, "still"))
+        watch.saw(SlotActivity(2, "still"))
         assert watch.hang() is None
     clock.now = 160
-    watch.saw(Work(2, "still"))
+    watch.saw(SlotActivity(2, "still"))
     assert watch.hang() == "none of its 2 busy slots has advanced for 60 s"
 
 
-def test_a_request_that_ends_and_a_new_one_start_over(watch: ProgressWatch, clock: Clock) -> None:
-    for clock.now, work in ((0, Work(1, "a")), (50, IDLE), (60, Work(1, "a")), (110, Work(1, "a"))):
+def test_a_request_that_ends_and_a_new_one_start_over(watch: HangDetector, clock: Clock) -> None:
+    for clock.now, work in (
+        (0, SlotActivity(1, "a")),
+        (50, IDLE),
+        (60, SlotActivity(1, "a")),
+        (110, SlotActivity(1, "a")),
+    ):
         watch.saw(work)
         assert watch.hang() is None
 
 
-def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: ProgressWatch, clock: Clock) -> None:
-    watch.saw(Work(1, "a"))
+def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: HangDetector, clock: Clock) -> None:
+    watch.saw(SlotActivity(1, "a"))
     clock.now = 60
     watch.saw(None)
     assert watch.hang(factor=10) is None
@@ -77,17 +82,21 @@ def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: ProgressWat
     assert watch.hang(factor=10) == "it has not answered for 600 s"
 
 
-def test_a_watch_that_was_itself_held_up_asks_before_it_judges(watch: ProgressWatch, clock: Clock) -> None:
-    watch.saw(Work(1, "a"))
+def test_a_watch_that_was_itself_held_up_asks_before_it_judges(watch: HangDetector, clock: Clock) -> None:
+    watch.saw(SlotActivity(1, "a"))
     clock.now = 3600
-    watch.saw(Work(1, "b"))
+    watch.saw(SlotActivity(1, "b"))
     assert watch.hang() is None
 
 
-def test_what_advances_is_known_from_the_last_probe(watch: ProgressWatch, clock: Clock) -> None:
+def test_what_advances_is_known_from_the_last_probe(watch: HangDetector, clock: Clock) -> None:
     watch.saw(IDLE)
     assert not watch.advancing
-    for clock.now, work, advancing in ((1, Work(1, "a"), True), (2, Work(1, "a"), False), (3, Work(1, "b"), True)):
+    for clock.now, work, advancing in (
+        (1, SlotActivity(1, "a"), True),
+        (2, SlotActivity(1, "a"), False),
+        (3, SlotActivity(1, "b"), True),
+    ):
         watch.saw(work)
         assert watch.advancing is advancing
     clock.now = 9
@@ -96,7 +105,7 @@ def test_what_advances_is_known_from_the_last_probe(watch: ProgressWatch, clock:
 
 
 def test_slots_tell_prompt_progress_and_tokens_decoded() -> None:
-    def work(**counts: object) -> Work | None:
+    def work(**counts: object) -> SlotActivity | None:
         busy: dict[str, object] = {"id": 1, "id_task": 5, "is_processing": True, "n_prompt_tokens_processed": 64}
         busy["next_token"] = [{"n_decoded": 3}]
         return _work_of_slots(json.dumps([{"id": 0, "is_processing": False}, busy | counts]).encode())
@@ -119,6 +128,6 @@ def test_slots_that_make_no_sense_are_no_answer(body: bytes) -> None:
 
 def test_metrics_tell_requests_and_computations() -> None:
     text = b"# HELP x\nllamacpp:requests_processing 2\nllamacpp:n_decode_total 1.5e+06\nllamacpp:other 1\n"
-    assert _work_of_metrics(text) == Work(2, 1500000.0)
+    assert _work_of_metrics(text) == SlotActivity(2, 1500000.0)
     assert _work_of_metrics(b"llamacpp:requests_processing 2\n") is None
     assert _work_of_metrics(b"llamacpp:requests_processing x\nllamacpp:n_decode_total 1\n") is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mistral_api.recording.journal import Journal
-from mistral_api.recording.recorder import Policy, Recorder, RecordingFailed
+from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from tests.exchanges import an_exchange, engine_that_is_away, record, said
 from tests.running import wait_for
 
@@ -18,7 +18,7 @@ from tests.running import wait_for
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose database is away."""
-    made = Recorder(tmp_path / "journal", engine_that_is_away(), Policy())
+    made = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy())
     made.start()
     yield made
     made.close(seconds=0)
@@ -62,7 +62,7 @@ def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
 
 def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", engine_that_is_away(), Policy(required=True))
+    recorder = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy(required=True))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
@@ -76,7 +76,7 @@ def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
     monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, engine_that_is_away(), Policy())
+    recorder = Recorder(folder, engine_that_is_away(), RecordingPolicy())
     recorder.start()
     exchange = an_exchange()
     record(recorder, exchange)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mistral_api.process_identity import ProcessIdentity, identity_of
-from mistral_api.supervisor.report_writer import FAILURES, GENERATIONS, ReportWriter
-from mistral_api.supervisor.reports import REMEMBERED, Failure, Generation, Report, ReportReader, reports_folder
+from mistral_api.supervisor.report_writer import FAILURES, GENERATIONS, FeedbackWriter
+from mistral_api.supervisor.reports import REMEMBERED, Failure, FeedbackFile, FeedbackReader, Generation, reports_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 from tests.running import wait_for
 
@@ -24,9 +24,9 @@ GONE = ProcessIdentity(OURS.pid, OURS.started - 1)
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[ReportWriter]:
+def writer(tmp_path: Path) -> Iterator[FeedbackWriter]:
     """A writer that runs."""
-    made = ReportWriter(tmp_path)
+    made = FeedbackWriter(tmp_path)
     made.start()
     yield made
     made.close()
@@ -36,7 +36,7 @@ def _generation(seed: int, ended_at: float = 1.0) -> Generation:
     return Generation(seed, "key", True, ended_at)
 
 
-def _put(data_dir: Path, name: str, report: Report | str) -> Path:
+def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
     """A report as a process of that name has left it."""
     path = reports_folder(data_dir) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def _put(data_dir: Path, name: str, report: Report | str) -> Path:
     return path
 
 
-def test_a_generation_is_told_with_its_conversations_key_alone(writer: ReportWriter, tmp_path: Path) -> None:
-    reader = ReportReader(tmp_path)
+def test_a_generation_is_told_with_its_conversations_key_alone(writer: FeedbackWriter, tmp_path: Path) -> None:
+    reader = FeedbackReader(tmp_path)
     writer.ended(7, "local", "secret-session", may_be_stored=True)
     writer.ended(8, "local", "other", may_be_stored=False)
     wait_for(lambda: len(reader.read().generations) == 2, "the report", 5)
@@ -63,8 +63,8 @@ def test_conversations_of_two_owners_have_two_keys() -> None:
     assert conversation_key("ab", "c") != conversation_key("a", "bc")
 
 
-def test_failures_count_until_a_generation_succeeds(writer: ReportWriter, tmp_path: Path) -> None:
-    reader = ReportReader(tmp_path)
+def test_failures_count_until_a_generation_succeeds(writer: FeedbackWriter, tmp_path: Path) -> None:
+    reader = FeedbackReader(tmp_path)
     began = time.monotonic()
     for _ in range(3):
         writer.failed("Compute error.")
@@ -77,26 +77,26 @@ def test_failures_count_until_a_generation_succeeds(writer: ReportWriter, tmp_pa
     wait_for(lambda: [each.text for each in reader.read().failures] == ["again"], "a new run", 5)
 
 
-def test_a_report_is_bounded(writer: ReportWriter, tmp_path: Path) -> None:
+def test_a_report_is_bounded(writer: FeedbackWriter, tmp_path: Path) -> None:
     for seed in range(500):
         writer.ended(seed, "local", f"session {seed}", may_be_stored=True)
         writer.failed(f"failure {seed}")
     writer.flush()
     (path,) = reports_folder(tmp_path).iterdir()
-    report = Report.from_json(path.read_text())
+    report = FeedbackFile.from_json(path.read_text())
     assert [each.seed for each in report.generations] == list(range(500 - GENERATIONS, 500))
     assert len(report.failures) == FAILURES
 
 
 def test_a_success_in_one_process_ends_the_failures_of_all(tmp_path: Path) -> None:
-    _put(tmp_path, "1", Report(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
-    _put(tmp_path, "2", Report(OURS, 3.0, (Failure(4.0, "other"),), ()))
-    assert [each.text for each in ReportReader(tmp_path).read().failures] == ["other", "late"]
+    _put(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
+    _put(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
+    assert [each.text for each in FeedbackReader(tmp_path).read().failures] == ["other", "late"]
 
 
 def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp_path: Path) -> None:
-    path = _put(tmp_path, "1", Report(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
-    reader = ReportReader(tmp_path)
+    path = _put(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
+    reader = FeedbackReader(tmp_path)
     for _ in range(2):
         reports = reader.read()
         assert (list(reports.generations), reports.failures) == ([7], ())
@@ -104,9 +104,13 @@ def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp
 
 
 def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
-    reader = ReportReader(tmp_path)
+    reader = FeedbackReader(tmp_path)
     for start in range(0, 2 * REMEMBERED, 64):
-        _put(tmp_path, "1", Report(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))))
+        _put(
+            tmp_path,
+            "1",
+            FeedbackFile(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))),
+        )
         reader.read()
     assert sorted(reader.read().generations) == list(range(REMEMBERED, 2 * REMEMBERED))
 
@@ -127,8 +131,8 @@ def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
 )
 def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -> None:
     path = _put(tmp_path, "1", content)
-    _put(tmp_path, "2", Report(OURS, None, (), (_generation(7),)))
-    assert list(ReportReader(tmp_path).read().generations) == [7]
+    _put(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
+    assert list(FeedbackReader(tmp_path).read().generations) == [7]
     assert not path.exists()
 
 
@@ -138,7 +142,7 @@ def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     monkeypatch.setattr("mistral_api.supervisor.report_writer.TRY_AGAIN_SECONDS", 0.01)
     blocked = tmp_path / "run"
     blocked.write_text("a file where the folder should be")
-    writer = ReportWriter(tmp_path)
+    writer = FeedbackWriter(tmp_path)
     writer.start()
     with caplog.at_level(logging.WARNING):
         writer.failed("Compute error.")
@@ -146,24 +150,24 @@ def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
         writer.flush()
     assert len(caplog.records) == 1
     blocked.unlink()
-    reader = ReportReader(tmp_path)
+    reader = FeedbackReader(tmp_path)
     wait_for(lambda: reader.read().failures, "the report", 5)
     writer.close()
 
 
 def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
-    reports = ReportReader(tmp_path).read()
+    reports = FeedbackReader(tmp_path).read()
     assert (reports.failures, reports.generations) == ((), {})
 
 
 def test_a_report_that_cannot_be_read_is_left_and_nothing_else_is_lost(tmp_path: Path) -> None:
-    _put(tmp_path, "1", Report(OURS, None, (), (_generation(1, 1.0),)))
+    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
     (reports_folder(tmp_path) / "2.json").mkdir()
-    assert set(ReportReader(tmp_path).read().generations) == {1}
+    assert set(FeedbackReader(tmp_path).read().generations) == {1}
     assert (reports_folder(tmp_path) / "2.json").exists()
 
 
 def test_times_of_another_boot_are_not_believed(tmp_path: Path) -> None:
     ahead = time.monotonic() + 1000
-    _put(tmp_path, "1", Report(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
-    assert set(ReportReader(tmp_path).read().generations) == {2}
+    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
+    assert set(FeedbackReader(tmp_path).read().generations) == {2}

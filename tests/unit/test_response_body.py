@@ -7,8 +7,8 @@ import pytest
 from openai.types.responses import Response, ResponseItem, response_error
 
 from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, Unavailable
-from mistral_api.inference.transcript import Tokens
-from mistral_api.responses.body import Answer, cancelled, failed, finished, in_progress, opened
+from mistral_api.inference.transcript import TokenCounts
+from mistral_api.responses.body import ResponseOutput, cancelled, complete_response, failed, in_progress, new_response
 from mistral_api.responses.input_items import input_items
 from mistral_api.schemas import load
 from mistral_api.schemas.responses import ResponseRequest
@@ -41,15 +41,15 @@ FULL: dict[str, Any] = {
     "safety_identifier": "someone",
     "service_tier": "flex",
 }
-TOKENS = Tokens(prompt=11, cached=4, completion=5)
+TOKENS = TokenCounts(prompt=11, cached=4, completion=5)
 
 
 def _opened(request: dict[str, Any]) -> dict[str, Any]:
-    return opened(load(ResponseRequest(), request), "resp_2", 1795572458, "smol")
+    return new_response(load(ResponseRequest(), request), "resp_2", 1795572458, "smol")
 
 
-def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> Answer:
-    return Answer(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
+def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> ResponseOutput:
+    return ResponseOutput(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
 
 
 def test_an_opened_response_shows_openais_defaults() -> None:
@@ -76,7 +76,7 @@ def test_an_opened_response_shows_what_was_asked_for() -> None:
 
 def test_in_the_background_it_is_queued_first_and_names_its_conversation() -> None:
     request = load(ResponseRequest(), {"input": "Hello", "background": True, "conversation": {"id": "conv_1"}})
-    body = opened(request, "resp_2", 1, "smol", conversation_id=request["conversation"])
+    body = new_response(request, "resp_2", 1, "smol", conversation_id=request["conversation"])
     assert (body["status"], body["conversation"]) == ("queued", {"id": "conv_1"})
     valid(Response, body)
     assert in_progress(body) == body | {"status": "in_progress"}
@@ -84,7 +84,7 @@ def test_in_the_background_it_is_queued_first_and_names_its_conversation() -> No
 
 def test_a_finished_response_holds_the_items_of_the_message_and_the_tokens() -> None:
     message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
-    body = finished(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
+    body = complete_response(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
     valid(Response, body)
     assert (body["status"], body["completed_at"]) == ("completed", 1795572460)
     kinds = [(item["type"], item["id"], item["status"]) for item in body["output"]]
@@ -112,7 +112,7 @@ def _call(call_id: str) -> dict[str, Any]:
 )
 def test_an_answer_that_was_cut_off_is_incomplete_and_so_is_its_last_item(finish_reason: str, shown: str) -> None:
     message = {"content": "Hi", "reasoning_content": "Hm"}
-    body = finished(_opened({"input": "Hello"}), _answer(message, finish_reason))
+    body = complete_response(_opened({"input": "Hello"}), _answer(message, finish_reason))
     valid(Response, body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": shown})
     assert [item["status"] for item in body["output"]] == ["completed", "incomplete"]
@@ -120,14 +120,14 @@ def test_an_answer_that_was_cut_off_is_incomplete_and_so_is_its_last_item(finish
 
 
 def test_an_empty_answer_is_a_message_without_a_word() -> None:
-    body = finished(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
+    body = complete_response(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
     assert valid(Response, body).output_text == ""
     assert [item["type"] for item in body["output"]] == ["message"]
 
 
 def test_log_probabilities_stand_with_the_text_as_many_as_were_asked_for() -> None:
     nothing_shown = token("H", 0) | {"bytes": None}
-    body = finished(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token("H", 5), nothing_shown]))
+    body = complete_response(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token("H", 5), nothing_shown]))
     valid(Response, body)
     shown = body["output"][0]["content"][0]["logprobs"]
     plain = {"token": "H", "bytes": [72], "logprob": -0.5}

@@ -10,7 +10,7 @@ from openai.types.responses import ResponseStreamEvent
 from mistral_api.errors import ModelTimeout
 from mistral_api.inference.events import event_data
 from mistral_api.inference.transcript import Transcript
-from mistral_api.responses.body import Answer, finished, opened
+from mistral_api.responses.body import ResponseOutput, complete_response, new_response
 from mistral_api.responses.events import ResponseEvents, encoded
 from tests import chat_chunks
 from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
@@ -38,7 +38,7 @@ CALLS = [
 
 
 def _made(**request: Any) -> ResponseEvents:
-    return ResponseEvents(opened({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+    return ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
 
 
 def _told(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
@@ -59,8 +59,10 @@ def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     for each in chunks:
         transcript.add_chunk(each)
     choice = transcript.choices[0]
-    answer = Answer(ANSWER_ID, choice.answer, choice.finish_reason, transcript.settle())
-    return finished(opened({"input": "Hello"}, "resp_1", 1795572458, "smol"), answer, completed_at=1795572460)
+    answer = ResponseOutput(ANSWER_ID, choice.answer, choice.finish_reason, transcript.settle())
+    return complete_response(
+        new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), answer, completed_at=1795572460
+    )
 
 
 def test_reasoning_text_and_calls_follow_one_another_each_closed_before_the_next() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mistral_api.identifiers import new_id
-from mistral_api.responses.preparing import items_given, prepared
-from mistral_api.stored.responses import Context
+from mistral_api.responses.preparing import parse_input_items, prepare_response
+from mistral_api.stored.responses import StoredContext
 
 ASKED = {"role": "user", "content": "Weather?"}
 HALF = {
@@ -30,5 +30,7 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
 )
 def test_a_call_that_was_left_open_is_not_read_again(given: Any, read: list[dict[str, Any]]) -> None:
     request = {"input": given, "instructions": "Be brief."}
-    ready = prepared(request, items_given(request), Context("sess_1", new_id(), [ASKED, HALF], "incomplete"), "m")
+    ready = prepare_response(
+        request, parse_input_items(request), StoredContext("sess_1", new_id(), [ASKED, HALF], "incomplete"), "m"
+    )
     assert ready.messages == [{"role": "system", "content": "Be brief."}, *read]

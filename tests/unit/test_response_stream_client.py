@@ -16,7 +16,7 @@ from openai.types.responses import ParsedResponse
 from pydantic import BaseModel
 
 from mistral_api.errors import ModelTimeout
-from mistral_api.responses.body import opened
+from mistral_api.responses.body import new_response
 from mistral_api.responses.events import Event, ResponseEvents, encoded
 from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, stream, text
 
@@ -58,7 +58,7 @@ def _serving(told: list[Event]) -> Iterator[OpenAI]:
 
 
 def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request: Any) -> list[Event]:
-    events = ResponseEvents(opened({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+    events = ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
     told = events.begin()
     for each in stream(deltas, finish_reason):
         told += events.chunk(each)
@@ -121,7 +121,7 @@ def test_an_answer_that_was_cut_off_comes_as_an_incomplete_response() -> None:
 
 
 def test_a_failure_comes_as_an_error_and_a_failed_response() -> None:
-    events = ResponseEvents(opened({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+    events = ResponseEvents(new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID)
     told = events.begin() + events.fail(ModelTimeout("Too slow."))
     with _serving(told) as client:
         error, last = list(client.responses.create(model="smol", input="Hello", stream=True))[-2:]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.history import Branch
+from mistral_api.conversations.history import SessionBranch
 from mistral_api.conversations.matching import chains_of
-from mistral_api.conversations.resuming import repeats_nothing, resumed
+from mistral_api.conversations.resuming import continue_session, has_no_known_prefix
 from mistral_api.identifiers import new_id
 
 HEAD = new_id()
@@ -22,8 +22,8 @@ def _messages(written: str) -> Messages:
     return [{"role": ROLES[word[0]], "content": word[1:]} for word in written.split()]
 
 
-def _branch(messages: Messages) -> Branch:
-    return Branch(HEAD, messages, chains_of(messages))
+def _branch(messages: Messages) -> SessionBranch:
+    return SessionBranch(HEAD, messages, chains_of(messages))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def _branch(messages: Messages) -> Branch:
 def test_stored_turns_come_first_and_are_never_doubled(
     stored: str, sent: str, prompt: str, new: str, continues: bool
 ) -> None:
-    branch = _branch(_messages(stored)) if stored else Branch()
-    found = resumed(branch, _messages(sent), _messages(sent))
+    branch = _branch(_messages(stored)) if stored else SessionBranch()
+    found = continue_session(branch, _messages(sent), _messages(sent))
     assert [*found.leading, *found.stored, *found.said] == _messages(prompt)
     assert found.new == _messages(new)
     assert found.continues == (HEAD if continues else None)
@@ -67,7 +67,7 @@ def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
     branch = _branch([*_messages("u1"), call])
     again: list[Messages] = [[result], [call | {"content": ""}, result]]
     for sent in again:
-        found = resumed(branch, sent, sent)
+        found = continue_session(branch, sent, sent)
         assert [*found.stored, *found.said] == [*_messages("u1"), call, result]
         assert found.new == [result]
 
@@ -79,7 +79,7 @@ def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: M
     for after in ("u2", "u2 a2 u3"):
         branch = _branch([*_messages("u1"), call, *_messages(after)[:-1]])
         new = _messages(after)[-1:]
-        found = resumed(branch, new, new)
+        found = continue_session(branch, new, new)
         assert [*found.stored, *found.said] == [*_messages("u1"), *said, *_messages(after)]
         assert (found.new, found.continues) == (new, HEAD)
 
@@ -88,13 +88,13 @@ def test_a_call_is_kept_for_its_result_wherever_that_stands() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
     branch = _branch([*_messages("u1"), call])
-    found = resumed(branch, [*_messages("u2"), result], [*_messages("u2"), result])
+    found = continue_session(branch, [*_messages("u2"), result], [*_messages("u2"), result])
     assert found.stored == [*_messages("u1"), call]
 
 
 def test_the_last_stored_message_stays_where_nothing_follows_it() -> None:
     system: Messages = [{"role": "system", "content": "Be brief."}]
-    found = resumed(_branch(_messages("u1 a1")), system, system)
+    found = continue_session(_branch(_messages("u1 a1")), system, system)
     assert [*found.leading, *found.stored, *found.said] == [*system, *_messages("u1 a1")]
 
 
@@ -105,11 +105,11 @@ def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
     omitted = f"data:image/png;omitted;length=9;sha256={'0' * 64}"
     branch = _branch([*image(omitted), *_messages("a1")])
     sent = [*image("data:image/png;base64,AAAA"), *_messages("a1 u2")]
-    found = resumed(branch, sent, [*image(omitted), *_messages("a1 u2")])
+    found = continue_session(branch, sent, [*image(omitted), *_messages("a1 u2")])
     assert (found.stored, found.said) == ([], sent)
 
 
 @pytest.mark.parametrize(("sent", "nothing"), [("u2", False), ("u8 a8 u2", True), ("u1 a1 u2", False)])
 def test_a_list_that_may_belong_to_another_branch_is_noticed(sent: str, nothing: bool) -> None:
     messages = _messages(sent)
-    assert repeats_nothing(resumed(_branch(_messages("u1 a1")), messages, messages), messages) is nothing
+    assert has_no_known_prefix(continue_session(_branch(_messages("u1 a1")), messages, messages), messages) is nothing

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.generation.roles import may_be_refused, normalised
-from mistral_api.inference.chat_template import ANYTHING, TemplateRules, rules_of
+from mistral_api.generation.roles import needs_normalizing, normalize_roles
+from mistral_api.inference.chat_template import ANYTHING, TemplateRules, read_template_rules
 
 STRICT = TemplateRules(system=False, systems=False, alternates=True)
 ONE_SYSTEM = TemplateRules(system=True, systems=False, alternates=True)
@@ -60,27 +60,27 @@ def _messages(written: str) -> Messages:
 )
 def test_roles_are_fitted_to_the_template(rules: TemplateRules, sent: str, fitted: str) -> None:
     messages = _messages(sent)
-    assert normalised(messages, rules) == _messages(fitted)
+    assert normalize_roles(messages, rules) == _messages(fitted)
     assert messages == _messages(sent)
 
 
 def test_texts_and_parts_are_joined_in_order() -> None:
     text, parts = {"role": "user", "content": "one"}, [{"type": "text", "text": "two"}, IMAGE]
     sent: Messages = [{"role": "system", "content": parts[:1]}, text, {"role": "user", "content": parts}, text]
-    joined = normalised(sent, STRICT)
+    joined = normalize_roles(sent, STRICT)
     seam = {"type": "text", "text": "two\n\none\n\ntwo"}
     assert joined == [{"role": "user", "content": [seam, IMAGE, {"type": "text", "text": "one"}]}]
     images = [{"role": "user", "content": [IMAGE]}] * 2
-    assert normalised(images, STRICT) == [{"role": "user", "content": [IMAGE, IMAGE]}]
+    assert normalize_roles(images, STRICT) == [{"role": "user", "content": [IMAGE, IMAGE]}]
 
 
 def test_what_else_messages_carry_is_kept_where_they_agree() -> None:
     ann = {"role": "user", "content": "hi", "name": "Ann"}
-    assert normalised([ann, ann], STRICT) == [ann | {"content": "hi\n\nhi"}]
-    assert normalised([ann, ann | {"name": "Bob"}], STRICT) == [{"role": "user", "content": "hi\n\nhi"}]
+    assert normalize_roles([ann, ann], STRICT) == [ann | {"content": "hi\n\nhi"}]
+    assert normalize_roles([ann, ann | {"name": "Bob"}], STRICT) == [{"role": "user", "content": "hi\n\nhi"}]
     thought = {"role": "assistant", "content": "a", "reasoning_content": "x"}
-    assert normalised([thought, thought | {"reasoning_content": "y"}], STRICT)[0]["reasoning_content"] == "x\n\ny"
-    assert normalised([thought | {"content": ""}, thought], STRICT)[0]["content"] == "a"
+    assert normalize_roles([thought, thought | {"reasoning_content": "y"}], STRICT)[0]["reasoning_content"] == "x\n\ny"
+    assert normalize_roles([thought | {"content": ""}, thought], STRICT)[0]["content"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_else_messages_carry_is_kept_where_they_agree() -> None:
     ],
 )
 def test_only_some_lists_need_a_look_at_the_template(sent: str, may: bool) -> None:
-    assert may_be_refused(_messages(sent)) is may
+    assert needs_normalizing(_messages(sent)) is may
 
 
 def test_rules_are_found_by_trying() -> None:
@@ -106,7 +106,7 @@ def test_rules_are_found_by_trying() -> None:
         tried.append(roles)
         return "ss" not in roles and "as" not in roles and "uu" not in roles and "aa" not in roles
 
-    assert rules_of(takes, {}) == ONE_SYSTEM
-    assert rules_of(lambda _: True, {}).none
-    assert rules_of(lambda _: True, {"supports_system_role": False}) == NO_SYSTEM
+    assert read_template_rules(takes, {}) == ONE_SYSTEM
+    assert read_template_rules(lambda _: True, {}).none
+    assert read_template_rules(lambda _: True, {"supports_system_role": False}) == NO_SYSTEM
     assert len(tried) <= 5

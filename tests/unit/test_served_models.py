@@ -14,10 +14,10 @@ from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.errors import CannotStart
 from mistral_api.supervisor.files import EMBEDDING, MAIN
-from mistral_api.supervisor.memory.ladder import asked_for
-from mistral_api.supervisor.model import require_model
+from mistral_api.supervisor.memory.ladder import requested_step
+from mistral_api.supervisor.model import read_model
 from mistral_api.supervisor.preflight import require_free_port
-from mistral_api.supervisor.served import ServedModel, embedding_model, main_model, served_models
+from mistral_api.supervisor.served import ServerSpec, embedding_server_spec, main_server, served_models
 from mistral_api.supervisor.status import status_file
 from tests.gguf_files import LLAMA, gguf
 from tests.reranker import CONTEXT, write_reranker
@@ -25,16 +25,16 @@ from tests.reranker import CONTEXT, write_reranker
 ENGINE = Engine("llama-server", ("llama-server",))
 
 
-def _embedding(path: Path, **settings: Any) -> ServedModel:
-    served = embedding_model(Settings(embedding_model_path=path, **settings))
+def _embedding(path: Path, **settings: Any) -> ServerSpec:
+    served = embedding_server_spec(Settings(embedding_model_path=path, **settings))
     assert served is not None
     return served
 
 
-def _command(served: ServedModel) -> list[str]:
+def _command(served: ServerSpec) -> list[str]:
     path = served.settings.model_path
     assert path is not None
-    return server_command(served, ENGINE, path, asked_for(served.settings))
+    return server_command(served, ENGINE, path, requested_step(served.settings))
 
 
 def test_the_servers_that_are_ours_are_those_that_the_settings_name(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
     monkeypatch.setenv("SOMETHING", "else")
-    main, other = main_model(Settings()), _embedding(gguf(tmp_path / "m.gguf"))
+    main, other = main_server(Settings()), _embedding(gguf(tmp_path / "m.gguf"))
     assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
     assert "LLAMA_ARG_POOLING" not in main.environment()
     assert "LLAMA_ARG_MMPROJ" not in other.environment()
@@ -115,7 +115,7 @@ def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
 
 def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
-        require_model(_embedding(tmp_path / "none.gguf"))
+        read_model(_embedding(tmp_path / "none.gguf"))
     assert _embedding(tmp_path / "none.gguf").ranks is None  # it may be either
     clash = _embedding(gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(CannotStart, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
@@ -125,7 +125,7 @@ def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
 def test_the_main_server_is_what_it_was_whatever_runs_beside_it(tmp_path: Path) -> None:
     alone = settings_from({})
     both = settings_from({"EMBEDDING_MODEL_PATH": str(gguf(tmp_path / "m.gguf"))})
-    fit = asked_for(alone)
+    fit = requested_step(alone)
     path = Path("m.gguf")
-    assert server_command(main_model(alone), ENGINE, path, fit) == server_command(main_model(both), ENGINE, path, fit)
+    assert server_command(main_server(alone), ENGINE, path, fit) == server_command(main_server(both), ENGINE, path, fit)
     assert dataclasses.replace(both, embedding_model_path=None) == alone

@@ -13,9 +13,9 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.command import server_command
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import Fit, asked_for
-from mistral_api.supervisor.reporter import Reporter
-from mistral_api.supervisor.served import main_model
+from mistral_api.supervisor.memory.ladder import MemoryStep, requested_step
+from mistral_api.supervisor.reporter import StatusReporter
+from mistral_api.supervisor.served import main_server
 from mistral_api.supervisor.showing import EXIT_CODES
 from mistral_api.supervisor.states import SUCCESSORS, IllegalTransition, State, require_legal
 from mistral_api.supervisor.status import StatusReader, read_recorded, read_status, status_file, write_status
@@ -86,7 +86,7 @@ def test_no_restarts_at_all_can_be_asked_for() -> None:
 
 
 def test_the_status_of_a_dead_supervisor_says_stopped(tmp_path: Path) -> None:
-    reporter = Reporter(main_model(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
     for state in (State.STARTING, State.LOADING, State.READY):
         reporter.enter(state)
     written = read_status(tmp_path)
@@ -100,7 +100,7 @@ def test_the_status_of_a_dead_supervisor_says_stopped(tmp_path: Path) -> None:
 
 
 def test_the_reason_of_a_fatal_end_outlives_its_supervisor(tmp_path: Path) -> None:
-    reporter = Reporter(main_model(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
     reporter.enter(State.FATAL, last_error="no such file")
     written = read_recorded(tmp_path)
     assert written is not None
@@ -128,7 +128,7 @@ def test_the_command_line_says_all_that_the_settings_say() -> None:
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
     engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf")
-    command = server_command(main_model(settings), engine, model, asked_for(settings))
+    command = server_command(main_server(settings), engine, model, requested_step(settings))
     assert command[0] == "/opt/llama-server"
     assert command[-2:] == ["--metrics", "--slots"]
     assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
@@ -146,9 +146,9 @@ def test_the_command_line_says_all_that_the_settings_say() -> None:
 
 
 def test_a_smaller_cache_is_asked_for_with_flash_attention() -> None:
-    engine, fit = Engine("llama-server", ("/opt/llama-server",)), Fit("9", 4096, "q8_0")
+    engine, fit = Engine("llama-server", ("/opt/llama-server",)), MemoryStep("9", 4096, "q8_0")
     command = server_command(
-        main_model(Settings(gpu_layers="20", context_size=8192)), engine, Path("/models/m.gguf"), fit
+        main_server(Settings(gpu_layers="20", context_size=8192)), engine, Path("/models/m.gguf"), fit
     )
     flags = dict(zip(command[1:-2:2], command[2:-2:2], strict=True))
     assert (flags["-ngl"], flags["-c"]) == ("9", "4096")
@@ -161,7 +161,7 @@ def test_every_state_has_an_exit_code_and_only_ready_is_0() -> None:
 
 
 def test_requests_wait_while_a_living_supervisor_starts_the_model_server(tmp_path: Path) -> None:
-    reader, reporter = StatusReader(tmp_path), Reporter(main_model(Settings(data_dir=tmp_path)))
+    reader, reporter = StatusReader(tmp_path), StatusReporter(main_server(Settings(data_dir=tmp_path)))
     assert not reader.being_started()
     for state, waits in ((State.STARTING, True), (State.LOADING, True), (State.READY, False)):
         reporter.enter(state)
@@ -179,7 +179,7 @@ def test_requests_wait_while_a_living_supervisor_starts_the_model_server(tmp_pat
 def test_on_a_full_disk_there_is_no_status_rather_than_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reporter = Reporter(main_model(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
     reporter.enter(State.STARTING)
 
     def full(*_: object) -> None:

@@ -8,7 +8,7 @@ import requests
 import urllib3
 
 from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelServerLost, ModelTimeout, ModelUnavailable
-from mistral_api.inference.translation import cancelled_error, translated, upstream_error
+from mistral_api.inference.translation import cancelled_error, translate_errors, upstream_error
 
 
 def _body(message: str, kind: str = "server_error", **more: object) -> bytes:
@@ -83,7 +83,7 @@ def _max_retries(reason: Exception) -> requests.ConnectionError:
     ],
 )
 def test_every_library_error_becomes_one_of_ours(raised: Exception, becomes: type[ApiError]) -> None:
-    with pytest.raises(becomes) as translated_error, translated():
+    with pytest.raises(becomes) as translated_error, translate_errors():
         raise raised
     assert type(translated_error.value) is becomes
     assert translated_error.value.__cause__ is raised
@@ -99,7 +99,7 @@ def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
 @pytest.mark.parametrize("kind", _every_error_class(requests.RequestException), ids=lambda kind: kind.__name__)
 def test_no_error_of_requests_is_unmapped(kind: type[Exception]) -> None:
     error = kind.__new__(kind)
-    with pytest.raises(ModelServerError), translated():
+    with pytest.raises(ModelServerError), translate_errors():
         raise error
 
 

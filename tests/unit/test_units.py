@@ -13,7 +13,7 @@ if sys.platform == "win32":
 
 from mistral_api.registration.errors import RegistrationError
 from mistral_api.registration.names import API, SERVICES, SUPERVISOR, Service
-from mistral_api.registration.surroundings import Surroundings
+from mistral_api.registration.surroundings import InstallEnvironment
 from mistral_api.registration.units import TEMPORARY, SystemAccount, data_of, is_ours, project_of, unit_text
 from mistral_api.supervisor import process
 from mistral_api.supervisor.engine import VERSION_SECONDS
@@ -27,8 +27,8 @@ STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + proc
 
 def _found(
     project: str = "/opt/mistral", data_dir: str = "/srv/data", port: int = 9000, needed: tuple[Path, ...] = ()
-) -> Surroundings:
-    return Surroundings(
+) -> InstallEnvironment:
+    return InstallEnvironment(
         project=Path(project),
         python=Path(project, ".venv/bin/python"),
         data_dir=Path(data_dir),

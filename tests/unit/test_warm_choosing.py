@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mistral_api.supervisor.reports import Generation
-from mistral_api.supervisor.warm.choosing import SHORTEST_TOKENS, Candidate, candidates, chosen
+from mistral_api.supervisor.warm.choosing import SHORTEST_TOKENS, Candidate, cache_candidates, select_caches
 from mistral_api.supervisor.warm.fingerprint import fingerprint
 from mistral_api.supervisor.warm.folder import SavedCache
 from mistral_api.supervisor.warm.slots import Slot
@@ -30,7 +30,7 @@ def _names(found: list[Candidate]) -> list[str]:
 
 def test_the_longest_come_first_and_of_as_many_tokens_the_last_used() -> None:
     slots = [Slot(0, False, 1, 500), Slot(1, False, 2, 900), Slot(2, False, 3, 500)]
-    found = candidates(slots, _generations(a=1, b=2, c=3), {}, {}, NOW)
+    found = cache_candidates(slots, _generations(a=1, b=2, c=3), {}, {}, NOW)
     assert _names(found) == ["b", "c", "a"]
     assert found[0].used_at == NOW[1] - 98.0
 
@@ -47,41 +47,41 @@ def test_the_longest_come_first_and_of_as_many_tokens_the_last_used() -> None:
     ids=["busy", "unknown", "short", "emptied", "untouched"],
 )
 def test_what_is_no_candidate(slot: Slot) -> None:
-    assert candidates([slot], _generations(a=1), {}, {}, NOW) == []
+    assert cache_candidates([slot], _generations(a=1), {}, {}, NOW) == []
 
 
 def test_what_may_not_be_stored_is_no_candidate() -> None:
     unstored = {1: Generation(1, "a", False, 900.0)}
-    assert candidates([Slot(0, False, 1, 900)], unstored, {}, {}, NOW) == []
+    assert cache_candidates([Slot(0, False, 1, 900)], unstored, {}, {}, NOW) == []
 
 
 def test_what_is_saved_already_stays_as_it_is_and_what_went_on_is_saved_again() -> None:
     slots = [Slot(0, False, 1, 900), Slot(1, False, 5, 800)]
     saved = {"a": _saved("a", 1, 900), "b": _saved("b", 2, 700)}
-    same, longer = candidates(slots, _generations(a=1, b=5), saved, {}, NOW)
+    same, longer = cache_candidates(slots, _generations(a=1, b=5), saved, {}, NOW)
     assert (same.conversation, same.slot) == ("a", None)
     assert (longer.conversation, longer.slot, longer.seed) == ("b", slots[1], 5)
 
 
 def test_a_conversation_in_two_slots_is_saved_once_by_the_longer_one() -> None:
     generations = {seed: Generation(seed, "a", True, 900.0 + seed) for seed in (1, 2)}
-    (found,) = candidates([Slot(0, False, 1, 900), Slot(1, False, 2, 300)], generations, {}, {}, NOW)
+    (found,) = cache_candidates([Slot(0, False, 1, 900), Slot(1, False, 2, 300)], generations, {}, {}, NOW)
     assert found.tokens == 900
 
 
 def test_a_conversation_that_has_lost_its_slot_comes_last_a_restored_one_does_not() -> None:
     saved = {"lost": _saved("lost", 1, 5000), "restored": _saved("restored", 2, 700)}
     slots = [Slot(0, False), Slot(1, False, 3, 300)]
-    found = candidates(slots, _generations(new=3), saved, {0: "restored"}, NOW)
+    found = cache_candidates(slots, _generations(new=3), saved, {0: "restored"}, NOW)
     assert _names(found) == ["restored", "new", "lost"]
 
 
 def test_as_many_are_kept_as_there_are_slots_and_as_the_bytes_allow() -> None:
     slots = [Slot(number, False, number, 1000 - 100 * number) for number in range(1, 5)]
-    ranked = candidates(slots, _generations(a=1, b=2, c=3, d=4), {}, {}, NOW)
-    assert _names(chosen(ranked, 2, 10**9, 10.0)) == ["a", "b"]
-    assert _names(chosen(ranked, 4, 15_000, 10.0)) == ["a", "d"]
-    assert chosen(ranked, 4, 0, 10.0) == []
+    ranked = cache_candidates(slots, _generations(a=1, b=2, c=3, d=4), {}, {}, NOW)
+    assert _names(select_caches(ranked, 2, 10**9, 10.0)) == ["a", "b"]
+    assert _names(select_caches(ranked, 4, 15_000, 10.0)) == ["a", "d"]
+    assert select_caches(ranked, 4, 0, 10.0) == []
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from mistral_api.settings import Settings
 from mistral_api.supervisor.reports import Generation
 from mistral_api.supervisor.warm.choosing import Candidate
-from mistral_api.supervisor.warm.folder import LIST, CacheFolder, SavedCache, forget, forget_unused, slots_folder
+from mistral_api.supervisor.warm.folder import LIST, CacheFolder, SavedCache, delete_unused, mark_deleted, slots_folder
 from mistral_api.supervisor.warm.keys import conversation_key
 from mistral_api.supervisor.warm.slots import Slot
 from mistral_api.supervisor.warm.store import CacheStore
@@ -104,7 +104,7 @@ def test_a_deleted_conversation_goes_at_once_and_what_was_said_before_is_not_sav
     ann, bob = _add(store, ANN), _add(store, BOB)
     before = Generation(1, ANN, True, time.monotonic())
     assert store.allows(before)
-    forget(tmp_path, "local", "ann")
+    mark_deleted(tmp_path, "local", "ann")
     assert not (store.folder.path / ann.file).exists()
     store.take_forgotten({})
     assert store.caches == {BOB: bob}
@@ -121,8 +121,8 @@ def test_a_deletion_while_nobody_supervises_is_heeded_at_the_next_start(tmp_path
 
 
 def test_forgetting_makes_no_folder_where_there_is_none(tmp_path: Path) -> None:
-    forget(tmp_path, "local", "ann")
-    forget_unused(tmp_path, 1)
+    mark_deleted(tmp_path, "local", "ann")
+    delete_unused(tmp_path, 1)
     assert not slots_folder(tmp_path).exists()
 
 
@@ -131,7 +131,7 @@ def test_what_is_older_than_retention_goes(tmp_path: Path) -> None:
     _add(store, ANN, used_at=time.time() - 3 * DAY)
     bob = _add(store, BOB)
     assert list(_store(tmp_path, retention_days=2).caches) == [BOB]
-    forget_unused(tmp_path, 1)
+    delete_unused(tmp_path, 1)
     assert bob.file in _files(tmp_path)
     ended = Generation(1, ANN, True, time.monotonic() - 3 * DAY)
     assert not _store(tmp_path, retention_days=2).allows(ended)
@@ -140,7 +140,7 @@ def test_what_is_older_than_retention_goes(tmp_path: Path) -> None:
 def test_pruning_by_hand_forgets_what_is_older(tmp_path: Path) -> None:
     store = _store(tmp_path)
     old, new = _add(store, ANN, used_at=time.time() - 3 * DAY), _add(store, BOB)
-    forget_unused(tmp_path, 2)
+    delete_unused(tmp_path, 2)
     assert (old.file in _files(tmp_path), new.file in _files(tmp_path)) == (False, True)
 
 

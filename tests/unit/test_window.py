@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mistral_api.analytics.periods import next_month, start_of
-from mistral_api.analytics.window import Window
+from mistral_api.analytics.window import TimeWindow
 
 NOWS = [
     datetime(2026, 11, 23, 18, 8, 33, tzinfo=UTC),
@@ -17,9 +17,9 @@ NOWS = [
 ]
 
 
-def _window(hours: int, now: datetime) -> Window:
+def _window(hours: int, now: datetime) -> TimeWindow:
     unit = "hour" if hours <= 168 else "day"
-    return Window(hours, start_of(unit, now - timedelta(hours=hours)), now)
+    return TimeWindow(hours, start_of(unit, now - timedelta(hours=hours)), now)
 
 
 @pytest.mark.parametrize("now", NOWS)

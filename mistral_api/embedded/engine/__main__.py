@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import xllamacpp
 
-from mistral_api.embedded.engine.flags import Asked, BadFlag, parse
+from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, parse
 from mistral_api.embedded.engine.parameters import parameters
 
 BAD_USAGE, LOAD_FAILED = 2, 1
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _serve(asked)
 
 
-def _serve(asked: Asked) -> int:
+def _serve(asked: EngineOptions) -> int:
     """The load blocks in native code, so it has a thread of its own: signals end the process at any time."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EngineOptions:
     """What the command line and the environment ask for: values by attribute."""
 
     version: bool
@@ -156,7 +156,7 @@ class Asked:
     unknown_variables: Sequence[str]
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Asked:
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
     """Read the flags, then the variables where there is no flag. Raises BadFlag."""
     given = vars(_parser().parse_args(list(arguments)))
     by_flag = {flag.attribute for flag in FLAGS if given[flag.name] is not None}
@@ -167,7 +167,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Asked:
             text, source = environment.get(flag.variable), flag.variable
         if text is not None:
             values[flag.attribute] = _read(flag, text, source)
-    return Asked(bool(given["version"]), values, _unknown(environment))
+    return EngineOptions(bool(given["version"]), values, _unknown(environment))
 
 
 def _read(flag: Flag, text: str, source: str) -> Any:

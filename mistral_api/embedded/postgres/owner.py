@@ -14,7 +14,7 @@ def claim(owner_file: Path) -> None:
     owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
 
 
-def living_owner(owner_file: Path) -> int | None:
+def live_owner(owner_file: Path) -> int | None:
     """The owner's pid, if it still lives."""
     try:
         recorded = json.loads(owner_file.read_text(encoding="utf-8"))

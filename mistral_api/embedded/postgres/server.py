@@ -64,7 +64,7 @@ def start_embedded_postgres(
         if not cluster.password_known:
             _renew_password(layout, cluster, deadline_seconds)
         _bring_up(layout, cluster, deadline_seconds)
-        owned = owner.living_owner(layout.owner_file) is None
+        owned = owner.live_owner(layout.owner_file) is None
         if owned:
             owner.claim(layout.owner_file)
     return EmbeddedPostgres(layout, cluster, owned=owned)

@@ -30,7 +30,7 @@ class _Call:
     arguments: str | None = None
 
 
-class ForcedCalls:
+class ToolCallStage:
     """The stage that makes one tool call of each choice's text."""
 
     def __init__(self, only: str | None, finish_reason: str) -> None:

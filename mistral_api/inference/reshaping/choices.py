@@ -14,7 +14,7 @@ from mistral_api.inference.reshaping.stream import Chunk
 _HEAD = ("id", "object", "created", "model", "system_fingerprint")
 
 
-class NumberedChoices:
+class ChoiceIndexStage:
     """The stage that numbers the choices and sums their usage."""
 
     def __init__(self, counts: Sequence[int] = (1,)) -> None:

@@ -12,7 +12,7 @@ from mistral_api.inference.reshaping.logprobs import legacy_logprobs, visible_to
 from mistral_api.inference.reshaping.stream import Chunk
 
 
-class LegacyCompletions:
+class LegacyCompletionStage:
     """The stage that makes OpenAI's ``text_completion`` of llama.cpp's."""
 
     def __init__(

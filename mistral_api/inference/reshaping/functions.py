@@ -5,7 +5,7 @@ from __future__ import annotations
 from mistral_api.inference.reshaping.stream import Chunk
 
 
-class FunctionCalls:
+class FunctionCallStage:
     """The stage that makes a ``function_call`` of the first tool call; such a client knows of no others."""
 
     def answer_begins(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from mistral_api.inference.reshaping.stream import Chunk
 
 
-class ChatLogprobs:
+class LogprobsStage:
     """The stage that leaves as many alternatives as the client asked for."""
 
     def __init__(self, alternatives: int) -> None:

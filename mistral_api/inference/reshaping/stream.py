@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import orjson
 
 from mistral_api.inference.events import DONE, event_data, split_events
-from mistral_api.inference.stream import EventStream, Runs
+from mistral_api.inference.stream import ChunkStream, SSEStream
 
 Chunk = dict[str, Any]
 
 
-class Stage(Protocol):
+class ChunkStage(Protocol):
     """One change. Stages are of one answer: they may remember what came before."""
 
     def answer_begins(self) -> None:
@@ -26,14 +26,14 @@ class Stage(Protocol):
         """What comes after the last chunk."""
 
 
-class ReshapedStream(Runs):
+class StagedStream(SSEStream):
     """Those of one or several answers, one after the other, changed."""
 
-    def __init__(self, streams: Iterable[EventStream], stages: Sequence[Stage]) -> None:
+    def __init__(self, streams: Iterable[ChunkStream], stages: Sequence[ChunkStage]) -> None:
         """``streams`` are taken when the one before has ended: the next request is sent no sooner."""
         self._streams = iter(streams)
         self._stages = stages
-        self._open: EventStream | None = None
+        self._open: ChunkStream | None = None
         super().__init__()
 
     def _read(self) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ _BLOCK = either(
     record({"type": only("tool_use"), "id": TEXT, "name": TEXT, "input": OBJECT}),
 )
 
-COMPONENTS: dict[str, Shape] = {
+ANTHROPIC_COMPONENTS: dict[str, Shape] = {
     "AnthropicMessage": record(
         {
             "id": TEXT,

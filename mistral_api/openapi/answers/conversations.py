@@ -33,7 +33,7 @@ _HEAD: dict[str, Shape] = {
 _STATUS = words("in_progress", "completed", "incomplete")
 _ITEM: dict[str, Shape] = {"id": TEXT, "status": _STATUS}
 
-COMPONENTS: dict[str, Shape] = {
+CONVERSATION_COMPONENTS: dict[str, Shape] = {
     "ConversationMessage": record(
         {
             "id": TEXT,

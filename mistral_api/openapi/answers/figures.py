@@ -31,7 +31,7 @@ def _group(name: str) -> Shape:
     return array(record({name: nullable(TEXT), "requests": record(_REQUESTS), "tokens": _TOKENS, "latency_ms": mean}))
 
 
-COMPONENTS: dict[str, Shape] = {
+MONITORING_COMPONENTS: dict[str, Shape] = {
     "ModelServerHealth": record(
         {
             "state": TEXT,

@@ -61,7 +61,7 @@ _DELTA = record(
 )
 _FINISH = nullable(TEXT)
 
-COMPONENTS: dict[str, Shape] = {
+GENERATION_COMPONENTS: dict[str, Shape] = {
     "Error": record({"error": record(_ERROR) | {"additionalProperties": False}}) | {"additionalProperties": False},
     "Usage": _USAGE,
     "ChatCompletion": _completion(

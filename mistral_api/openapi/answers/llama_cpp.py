@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mistral_api.openapi.shapes import ANYTHING, BOOLEAN, INTEGER, OBJECT, TEXT, Shape, array, either, record, ref
 
-COMPONENTS: dict[str, Shape] = {
+LLAMA_CPP_COMPONENTS: dict[str, Shape] = {
     # With response_fields an answer has the fields asked for alone.
     "NativeCompletion": record(
         {}, {"index": INTEGER, "content": TEXT, "tokens": array(INTEGER), "stop": BOOLEAN, "model": TEXT}

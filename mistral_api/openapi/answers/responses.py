@@ -21,7 +21,7 @@ from mistral_api.openapi.shapes import (
     words,
 )
 
-COMPONENTS: dict[str, Shape] = {
+RESPONSE_COMPONENTS: dict[str, Shape] = {
     "Response": record(
         {
             "id": TEXT,

@@ -59,8 +59,8 @@ def _name(field: stored.Name) -> Shape:
     return _text(field)
 
 
-@describes(fields.Choice)
-def _choice(field: fields.Choice) -> Shape:
+@describes(fields.OneOf)
+def _choice(field: fields.OneOf) -> Shape:
     return words(*field.words)
 
 
@@ -88,7 +88,7 @@ fixed(
         _NAMES | {"prefixItems": [only("top_k")], "minItems": 1},
     ),
 )
-fixed(samplers.Engines, {"not": {}, "description": "For the model server's own use."})
+fixed(samplers.ServerOwnedField, {"not": {}, "description": "For the model server's own use."})
 
 _PAIR = {"type": "array", "prefixItems": [either(INTEGER, TEXT), either(NUMBER, only(False))]}
 fixed(
@@ -120,7 +120,7 @@ def _metadata(form: str | None) -> Shape:
 fixed(sampling.Metadata, _metadata(None))
 # PostgreSQL keeps no NUL character.
 _WITHOUT_NUL = r"[^\x00]*"
-fixed(conversations.KeptMetadata, _metadata(_WITHOUT_NUL))
+fixed(conversations.StoredMetadata, _metadata(_WITHOUT_NUL))
 fixed(conversations.Title, text(1, conversations.LONGEST_TITLE, _WITHOUT_NUL))
 
 fixed(chat.TextModality, array(only("text"), 1))
@@ -134,7 +134,7 @@ fixed(completions.Suffix, only(""))
 fixed(sampling.UseHistory, only(False))
 fixed(sampling.Truncation, only("disabled"))
 fixed(
-    embeddings.Input,
+    embeddings.EmbeddingsInput,
     either(FILLED, _TOKENS, array(FILLED, 1, embeddings.MOST_INPUTS), array(_TOKENS, 1, embeddings.MOST_INPUTS)),
 )
 fixed(rerank.Documents, array(either(FILLED, record({"text": FILLED})), 1, rerank.MOST_DOCUMENTS))

@@ -11,7 +11,7 @@ from mistral_api.schemas.llama_cpp import MOST_EXTRAS, MOST_FIELDS, MOST_PROMPTS
 _MIXED = either(TEXT, array(either(TEXT, TOKEN), 0, MOST_TOKENS))
 _WITH_MEDIA = record({"prompt_string": TEXT}, {"multimodal_data": array(TEXT, 0, MOST_PROMPTS)})
 
-fixed(llama_cpp.Mixed, _MIXED)
+fixed(llama_cpp.TextOrTokens, _MIXED)
 fixed(
     llama_cpp.NativePrompt,
     either(
@@ -24,7 +24,7 @@ fixed(
 )
 fixed(llama_cpp.FieldPaths, array(text(1, 256), 0, MOST_FIELDS))
 fixed(llama_cpp.InputExtra, array(record({"text": TEXT}, {"filename": TEXT}), 0, MOST_EXTRAS))
-fixed(llama_cpp.Tokens, array(TOKEN, 0, MOST_TOKENS))
+fixed(llama_cpp.TokenArray, array(TOKEN, 0, MOST_TOKENS))
 fixed(
     llama_cpp.SlotFile,
     text(form=llama_cpp.FILE_NAME.pattern) | {"not": {"pattern": r"\.(?:|kv|json|forgotten)$"}},

@@ -24,8 +24,8 @@ from mistral_api.schemas.tools import MOST_TOOLS
 _CONVERSATION_ID = text(1, sampling.SESSION_ID_LENGTH, sampling.SESSION_ID.pattern)
 
 
-@describes(response_fields.Input)
-def _input(field: response_fields.Input) -> Shape:
+@describes(response_fields.ResponseInput)
+def _input(field: response_fields.ResponseInput) -> Shape:
     return either(TEXT, array(ITEM, field.low, field.high))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mistral_api.settings import Settings
 from mistral_api.supervisor.memory.shortage import Shortage
-from mistral_api.supervisor.model import Model
+from mistral_api.supervisor.model import ModelInfo
 
 SMALLER_CACHE = "q8_0"
 CACHE_VARIABLES = ("LLAMA_ARG_CACHE_TYPE_K", "LLAMA_ARG_CACHE_TYPE_V")
@@ -18,7 +18,7 @@ DEVICE_HALVINGS, HOST_HALVINGS = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class MemoryStep:
     """What the server is started with: ``gpu_layers`` as ``-ngl`` takes it, ``context_size`` in tokens (0: the
     model's own), ``cache_type`` of the KV cache (None: llama.cpp's own choice)."""
 
@@ -37,30 +37,30 @@ class Fit:
         return f"{layers}, {self.cache_type or 'default'} KV cache, {context}"
 
 
-def asked_for(settings: Settings) -> Fit:
+def requested_step(settings: Settings) -> MemoryStep:
     """The top of the ladder."""
-    return Fit(settings.gpu_layers, settings.context_size)
+    return MemoryStep(settings.gpu_layers, settings.context_size)
 
 
 class Ladder:
     """The steps for one model under one set of settings."""
 
-    def __init__(self, settings: Settings, model: Model, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, model: ModelInfo, environment: Mapping[str, str]) -> None:
         # A type of cache that somebody has chosen may be smaller than ours.
         self._cache_is_chosen = any(name in environment for name in CACHE_VARIABLES)
-        self._asked = asked_for(settings)
+        self._asked = requested_step(settings)
         # llama.cpp counts the output layer too.
         self._layers = (model.layers or 0) + 1
         # What the context of 0 comes to: every slot gets the model's own.
         self._context = settings.context_size or (model.context or 0) * settings.parallel
 
-    def below(self, fit: Fit, shortage: Shortage) -> Fit | None:
+    def below(self, fit: MemoryStep, shortage: Shortage) -> MemoryStep | None:
         """The next step after one that did not fit; None at the end of the ladder."""
         if shortage is Shortage.DEVICE and fit.on_device:
             return self._fewer_layers(fit) or self._smaller_cache(fit, DEVICE_HALVINGS) or self._cpu_only()
         return self._smaller_cache(fit, HOST_HALVINGS)
 
-    def _fewer_layers(self, fit: Fit) -> Fit | None:
+    def _fewer_layers(self, fit: MemoryStep) -> MemoryStep | None:
         # This far down it is the cache that is made smaller.
         if fit.cache_type is not None or fit.context_size != self._asked.context_size:
             return None
@@ -68,12 +68,12 @@ class Ladder:
         fewer = int(layers * LAYERS_KEPT)
         return replace(fit, gpu_layers=str(fewer)) if fewer >= max(1.0, self._layers * FEWEST_LAYERS) else None
 
-    def _smaller_cache(self, fit: Fit, halvings: int) -> Fit | None:
+    def _smaller_cache(self, fit: MemoryStep, halvings: int) -> MemoryStep | None:
         if fit.cache_type is None and not self._cache_is_chosen:
             return replace(fit, cache_type=SMALLER_CACHE)
         half = (fit.context_size or self._context) // 2
         return replace(fit, context_size=half) if half and half >= self._context >> halvings else None
 
-    def _cpu_only(self) -> Fit:
+    def _cpu_only(self) -> MemoryStep:
         """The machine's memory is another one: it gets the cache and the context that were asked for."""
         return replace(self._asked, gpu_layers="0")

@@ -10,10 +10,10 @@ from typing import Any
 
 from mistral_api.atomic_files import replace_file
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.files import MAIN, own_name
-from mistral_api.supervisor.memory.ladder import Fit, asked_for
-from mistral_api.supervisor.model import Model
-from mistral_api.supervisor.served import ServedModel
+from mistral_api.supervisor.files import MAIN, server_file_name
+from mistral_api.supervisor.memory.ladder import MemoryStep, requested_step
+from mistral_api.supervisor.model import ModelInfo
+from mistral_api.supervisor.served import ServerSpec
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +22,17 @@ MOST_MODELS = 50
 
 def fits_file(data_dir: Path, server: str = MAIN) -> Path:
     """Where it is kept."""
-    return data_dir / "run" / own_name(server, "memory-fits.json")
+    return data_dir / "run" / server_file_name(server, "memory-fits.json")
 
 
 class RememberedFits:
     """What fitted, for one model under the settings and the engine of now; with others it says nothing."""
 
-    def __init__(self, served: ServedModel, model: Model, engine: Engine) -> None:
+    def __init__(self, served: ServerSpec, model: ModelInfo, engine: Engine) -> None:
         settings = served.settings
         self._path = fits_file(settings.data_dir, served.server)
         self._key = str(model.path)
-        self._asked = asked_for(settings)
+        self._asked = requested_step(settings)
         self._circumstances = {
             "file_bytes": model.file_bytes,
             "modified_ns": model.path.stat().st_mtime_ns,
@@ -42,17 +42,17 @@ class RememberedFits:
             "batch_size": settings.batch_size,
         }
 
-    def recall(self) -> Fit | None:
+    def recall(self) -> MemoryStep | None:
         """The step that worked last time, if everything is as it was."""
         kept = self._read().get(self._key)
         if not isinstance(kept, dict) or kept.get("circumstances") != self._circumstances:
             return None
         try:
-            return Fit(**kept["fit"])
+            return MemoryStep(**kept["fit"])
         except (KeyError, TypeError):
             return None
 
-    def remember(self, fit: Fit) -> None:
+    def remember(self, fit: MemoryStep) -> None:
         """Keep what worked; that the first step did needs no keeping. A full disk is only said."""
         kept = self._read()
         before = kept.pop(self._key, None)

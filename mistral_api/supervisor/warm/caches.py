@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.files import MAIN
-from mistral_api.supervisor.reports import Reports
-from mistral_api.supervisor.served import ServedModel
-from mistral_api.supervisor.warm.choosing import candidates, chosen
+from mistral_api.supervisor.reports import Feedback
+from mistral_api.supervisor.served import ServerSpec
+from mistral_api.supervisor.warm.choosing import cache_candidates, select_caches
 from mistral_api.supervisor.warm.fingerprint import fingerprint
-from mistral_api.supervisor.warm.restoring import Restoring
-from mistral_api.supervisor.warm.saving import Saving
+from mistral_api.supervisor.warm.restoring import CacheRestore
+from mistral_api.supervisor.warm.saving import CacheSave
 from mistral_api.supervisor.warm.slots import SlotFailure, SlotServer
 from mistral_api.supervisor.warm.store import CacheStore
 
@@ -47,7 +47,7 @@ REPORT_SECONDS = 0.6
 
 
 @contextlib.contextmanager
-def saved_caches(served: ServedModel, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
+def saved_caches(served: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
     """The caches for the life of a server with this command line."""
     known_by = fingerprint(command, engine.version, served.environment())
     caches = SavedCaches(served.settings, known_by, served.server)
@@ -93,7 +93,7 @@ class SavedCaches:
         self._restored = {}
         if not (self._end_saving() and self._store.open()):
             return 0
-        self._restored = Restoring(self._server, self._store).restore(began + seconds, stopping)
+        self._restored = CacheRestore(self._server, self._store).restore(began + seconds, stopping)
         self._restored_at = time.monotonic()
         self._wait_again()
         if self._restored:
@@ -107,7 +107,7 @@ class SavedCaches:
             self._store.discard(self._restored.values())
         self._restored = {}
 
-    def save_due(self, now: float, reports: Reports) -> None:
+    def save_due(self, now: float, reports: Feedback) -> None:
         """Begin to save when it is time and a conversation was continued; never waits. Call it each second."""
         if self.saving:
             return
@@ -120,7 +120,7 @@ class SavedCaches:
         self._worker = threading.Thread(target=begin, name="slot-save", daemon=True)
         self._worker.start()
 
-    def save_all(self, read: Callable[[], Reports], seconds: float = STOP_SAVE_SECONDS) -> int:
+    def save_all(self, read: Callable[[], Feedback], seconds: float = STOP_SAVE_SECONDS) -> int:
         """Save what has changed before a planned stop; how many conversations were. ``read`` reads the reports."""
         if not (self._end_saving() and self._store.enabled):
             return 0
@@ -137,7 +137,7 @@ class SavedCaches:
             log.info("saved %d conversations in %.2f s", count, time.monotonic() - began)
         return count
 
-    def _with_the_last(self, read: Callable[[], Reports]) -> Reports:
+    def _with_the_last(self, read: Callable[[], Feedback]) -> Feedback:
         """The reports, once they name every slot's generation: that of a moment ago may be on its way."""
         deadline = time.monotonic() + REPORT_SECONDS
         seeds = {slot.seed for slot in self._server.slots() if slot.tokens and not slot.busy}
@@ -156,13 +156,13 @@ class SavedCaches:
             self._worker.join(timeout=END_SECONDS)
         return not self.saving
 
-    def _continued(self, reports: Reports) -> bool:
+    def _continued(self, reports: Feedback) -> bool:
         return max((each.ended_at for each in reports.generations.values()), default=self._newest) > self._newest
 
     def _wait_again(self) -> None:
         self._due_at = self._try_at = time.monotonic() + self._settings.slot_save_seconds
 
-    def _save_quietly(self, reports: Reports, *, patient: bool) -> None:
+    def _save_quietly(self, reports: Feedback, *, patient: bool) -> None:
         """In the thread."""
         began = time.monotonic()
         try:
@@ -176,17 +176,19 @@ class SavedCaches:
         self._newest = max((each.ended_at for each in reports.generations.values()), default=self._newest)
         self._wait_again()
 
-    def _save(self, reports: Reports, deadline: float) -> int:
+    def _save(self, reports: Feedback, deadline: float) -> int:
         """Raises SlotFailure where the model server does not say what is in its slots."""
         self._store.tidy()
-        ranked = candidates(
+        ranked = cache_candidates(
             self._server.slots(),
             reports.generations,
             self._store.caches,
             self._restored,
             (time.monotonic(), time.time()),
         )
-        kept = chosen(ranked, self._settings.parallel, self._settings.slot_save_bytes, self._store.bytes_per_token)
+        kept = select_caches(
+            ranked, self._settings.parallel, self._settings.slot_save_bytes, self._store.bytes_per_token
+        )
         self._store.discard(set(self._store.caches) - {each.conversation for each in kept})
-        round_ = Saving(self._server, self._store, reports, self._stop_saving)
+        round_ = CacheSave(self._server, self._store, reports, self._stop_saving)
         return sum(round_.save_each(kept, deadline))

@@ -31,7 +31,7 @@ class Candidate:
         return self.in_slot, self.tokens, self.used_at
 
 
-def candidates(
+def cache_candidates(
     slots: Iterable[Slot],
     generations: Mapping[int, Generation],
     saved: Mapping[str, SavedCache],
@@ -72,18 +72,18 @@ def _put(found: dict[str, Candidate], candidate: Candidate) -> None:
         found[candidate.conversation] = candidate
 
 
-def chosen(ranked: Iterable[Candidate], most: int, budget: int, bytes_per_token: float) -> list[Candidate]:
+def select_caches(ranked: Iterable[Candidate], most: int, budget: int, bytes_per_token: float) -> list[Candidate]:
     """The busiest ones that fit: as many as there are slots, and into so many bytes."""
     kept: list[Candidate] = []
     for candidate in ranked:
-        size = size_of(candidate, bytes_per_token)
+        size = cache_size(candidate, bytes_per_token)
         if len(kept) < most and size <= budget:
             kept.append(candidate)
             budget -= size
     return kept
 
 
-def size_of(candidate: Candidate, bytes_per_token: float) -> int:
+def cache_size(candidate: Candidate, bytes_per_token: float) -> int:
     """The bytes it takes, or will take."""
     if candidate.slot is None and candidate.saved is not None:
         return candidate.saved.bytes

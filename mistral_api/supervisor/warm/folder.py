@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_api.atomic_files import replace_file
-from mistral_api.supervisor.files import MAIN, own_name
+from mistral_api.supervisor.files import MAIN, server_file_name
 from mistral_api.supervisor.warm.keys import conversation_key
 
 log = logging.getLogger(__name__)
@@ -51,10 +51,10 @@ class SavedCache:
 
 def slots_folder(data_dir: Path, server: str = MAIN) -> Path:
     """Where the caches are; what llama.cpp is given as ``--slot-save-path``."""
-    return data_dir / own_name(server, "slots")
+    return data_dir / server_file_name(server, "slots")
 
 
-def forget(data_dir: Path, owner: str, session_id: str) -> None:
+def mark_deleted(data_dir: Path, owner: str, session_id: str) -> None:
     """Remove what is saved of a conversation, and see to it that what a slot still holds is not saved later.
 
     For any process. Raises OSError where the note for the supervisor cannot be left.
@@ -64,7 +64,7 @@ def forget(data_dir: Path, owner: str, session_id: str) -> None:
         _forget(folder, conversation_key(owner, session_id))
 
 
-def forget_unused(data_dir: Path, days: int) -> None:
+def delete_unused(data_dir: Path, days: int) -> None:
     """Remove what is saved of conversations that were not continued for so many days. Raises OSError."""
     folder, oldest = slots_folder(data_dir), time.time() - days * 86400
     for cache in _read_list(folder)[1]:

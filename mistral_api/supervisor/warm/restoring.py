@@ -13,7 +13,7 @@ from mistral_api.supervisor.warm.store import CacheStore, by_size
 log = logging.getLogger(__name__)
 
 
-class Restoring:
+class CacheRestore:
     """One round, into slots that no request has used: what somebody works with is never replaced."""
 
     def __init__(self, server: SlotServer, store: CacheStore) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from mistral_api.supervisor.reports import Reports
+from mistral_api.supervisor.reports import Feedback
 from mistral_api.supervisor.warm.choosing import Candidate
 from mistral_api.supervisor.warm.folder import SavedCache
 from mistral_api.supervisor.warm.slots import Slot, SlotFailure, SlotServer
@@ -19,10 +19,10 @@ SAVE_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
-class Saving:
+class CacheSave:
     """One round. ``stop`` ends it between two conversations."""
 
-    def __init__(self, server: SlotServer, store: CacheStore, reports: Reports, stop: threading.Event) -> None:
+    def __init__(self, server: SlotServer, store: CacheStore, reports: Feedback, stop: threading.Event) -> None:
         self._server = server
         self._store = store
         self._reports = reports

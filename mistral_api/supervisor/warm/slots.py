@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_api.settings import Settings
-from mistral_api.supervisor.asking import Asking, NoAnswer
+from mistral_api.supervisor.asking import HttpClient, NoHttpResponse
 
 LOOK_SECONDS = 2.0
 OK = 200
@@ -45,7 +45,7 @@ class SlotServer:
     """Asks the model server about its slots."""
 
     def __init__(self, settings: Settings) -> None:
-        self._asking = Asking(settings)
+        self._asking = HttpClient(settings)
 
     def slots(self) -> list[Slot]:
         """Every slot. Raises SlotFailure."""
@@ -78,7 +78,7 @@ class SlotServer:
         sent = None if body is None else json.dumps(body)
         try:
             status, content = self._asking.ask(method, path, sent, seconds=max(0.1, seconds))
-        except NoAnswer as error:
+        except NoHttpResponse as error:
             raise SlotServerLost(str(error)) from error
         if status != OK:
             raise SlotFailure(f"{method} {path}: {status} {content[:200].decode(errors='replace')}")

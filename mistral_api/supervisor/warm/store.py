@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from mistral_api.settings import Settings
 from mistral_api.supervisor.files import MAIN
 from mistral_api.supervisor.reports import Generation
-from mistral_api.supervisor.warm.choosing import Candidate, size_of
+from mistral_api.supervisor.warm.choosing import Candidate, cache_size
 from mistral_api.supervisor.warm.folder import CacheFolder, SavedCache
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class CacheStore:
 
     def make_room(self, candidate: Candidate) -> bool:
         """Whether the disk takes it; its own former cache is given up for that where need be."""
-        size = size_of(candidate, self.bytes_per_token)
+        size = cache_size(candidate, self.bytes_per_token)
         per_token = self._measured or MOST_BYTES_PER_TOKEN
         needed = int(candidate.tokens * per_token) + LEFT_FREE_BYTES
         if not self._fits(size, needed):
