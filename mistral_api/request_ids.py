@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 
 from mistral_api.identifiers import new_id
 
-log = logging.getLogger("mistral_api.access")
+access_log = logging.getLogger("mistral_api.access")
 
 _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
@@ -43,11 +43,11 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     shown = shown_request_id()
     response.headers["X-Request-Id"] = shown
-    if log.isEnabledFor(logging.INFO):
+    if access_log.isEnabledFor(logging.INFO):
         spent = (time.monotonic() - g.began) * 1000
         # A path may hold a line break, which must not begin a line of the log.
         path = ascii(request.path)[1:-1]
-        log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent, shown)
+        access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent, shown)
     return response
 
 

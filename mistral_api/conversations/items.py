@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.branch import branch_messages, branch_upwards
 from mistral_api.errors import NotFound
 from mistral_api.items.ids import parse_item_id
-from mistral_api.items.outgoing import Item, items_of
+from mistral_api.items.outgoing import items_of
+from mistral_api.schemas.payload_types import Item
 from mistral_api.tables.conversation import Conversation, Message
 
 

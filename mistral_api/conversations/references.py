@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -11,9 +9,8 @@ from mistral_api.conversations.items import to_stored_message
 from mistral_api.errors import NotFound
 from mistral_api.items.ids import parse_item_id
 from mistral_api.schemas.items import item_type
+from mistral_api.schemas.payload_types import Item
 from mistral_api.tables.conversation import Conversation, Message
-
-Item = dict[str, Any]
 
 
 def resolve_references(session: Session, owner: str, items: list[Item], field: str) -> list[Item]:

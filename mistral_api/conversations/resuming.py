@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any
 from uuid import UUID
 
 from mistral_api.conversations.history import SessionBranch
 from mistral_api.conversations.matching import chains_of, digest, shared_prefix
 from mistral_api.recording.attachments import placeholders_as_text
-
-ChatMessage = dict[str, Any]
+from mistral_api.schemas.payload_types import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-ChatMessage = dict[str, Any]
+from mistral_api.schemas.payload_types import ChatMessage
 
 # What is left for an answer of unknown length: this part of the context, but no more tokens than that.
 ANSWER_PART, ANSWER_TOKENS = 4, 1024

@@ -8,13 +8,13 @@ from typing import Any
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.matching import chains_of
 from mistral_api.conversations.resuming import (
-    ChatMessage,
     ContinuedSession,
     continue_session,
     has_no_known_prefix,
     restore_attachments,
 )
 from mistral_api.errors import InvalidRequest
+from mistral_api.schemas.payload_types import ChatMessage
 
 
 class SessionHistory:

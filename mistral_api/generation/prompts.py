@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mistral_api.conversations.resuming import ChatMessage, ContinuedSession, restore_attachments
+from mistral_api.conversations.resuming import ContinuedSession, restore_attachments
 from mistral_api.generation.endpoints import OWN_FIELDS
 from mistral_api.generation.fitting import room_for_prompt, truncate_turns
 from mistral_api.generation.memory import SessionHistory
@@ -14,6 +14,7 @@ from mistral_api.generation.roles import needs_normalizing, normalize_roles
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.inference.cancellation import UpstreamCall
 from mistral_api.inference.loaded_model import LoadedModels
+from mistral_api.schemas.payload_types import ChatMessage
 
 _APART = ("messages", *OWN_FIELDS)
 

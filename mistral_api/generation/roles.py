@@ -11,8 +11,7 @@ from typing import Any
 
 from mistral_api.conversations.resuming import is_system, leading_systems
 from mistral_api.inference.chat_template import TemplateRules
-
-ChatMessage = dict[str, Any]
+from mistral_api.schemas.payload_types import ChatMessage
 
 BETWEEN = "\n\n"
 

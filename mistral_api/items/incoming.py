@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from mistral_api.items.parts import chat_content
 from mistral_api.schemas.items import item_type
-
-Item = dict[str, Any]
-ChatMessage = dict[str, Any]
+from mistral_api.schemas.payload_types import ChatMessage, Item
 
 
 def items_to_messages(items: Iterable[Item]) -> list[ChatMessage]:

@@ -9,8 +9,7 @@ from uuid import UUID
 from mistral_api.items.ids import ItemIds, item_ids
 from mistral_api.items.parts import input_parts, output_parts, output_text
 from mistral_api.pages import list_body
-
-Item = dict[str, Any]
+from mistral_api.schemas.payload_types import Item
 
 
 def items_of(message_id: UUID, message: dict[str, Any], status: str = "completed") -> list[Item]:

@@ -66,7 +66,7 @@ OPERATIONS: dict[str, Operation] = {
         "AnthropicTokenCount", request=anthropic.CountTokensRequest, **_ANTHROPIC
     ),
     "llama_cpp.complete": _NATIVE,
-    "llama_cpp.complete_too": _NATIVE,
+    "llama_cpp.completion_alias": _NATIVE,
     "llama_cpp.infill": generating("NativeCompletions", "NativeCompletion", request=native.InfillRequest),
     "llama_cpp.tokenize": passthrough_operation("Tokens", request=native.TokenizeRequest),
     "llama_cpp.detokenize": passthrough_operation("Detokenized", request=native.DetokenizeRequest),

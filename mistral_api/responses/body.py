@@ -9,7 +9,8 @@ from uuid import UUID
 
 from mistral_api.errors import ApiError
 from mistral_api.inference.transcript import TokenCounts
-from mistral_api.items.outgoing import Item, items_of
+from mistral_api.items.outgoing import items_of
+from mistral_api.schemas.payload_types import Item
 
 Response = dict[str, Any]
 

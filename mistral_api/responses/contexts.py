@@ -15,8 +15,9 @@ from mistral_api.generation.prompts import PromptBuilder
 from mistral_api.generation.token_counter import TokenCounter
 from mistral_api.identifiers import new_session_id
 from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.responses.preparing import ChatMessage, PreparedResponse
+from mistral_api.responses.preparing import PreparedResponse
 from mistral_api.schemas.items import item_type
+from mistral_api.schemas.payload_types import ChatMessage
 from mistral_api.stored.response_store import ResponseStore
 from mistral_api.stored.responses import StoredContext
 

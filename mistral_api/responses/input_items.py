@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from mistral_api.items.outgoing import Item, items_of
+from mistral_api.items.outgoing import items_of
+from mistral_api.schemas.payload_types import Item
 
 
 def input_items(messages: Sequence[dict[str, Any]], message_ids: Sequence[UUID]) -> list[Item]:

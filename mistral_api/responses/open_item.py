@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from mistral_api.schemas.payload_types import Item
+
 Event = dict[str, Any]
-Item = dict[str, Any]
 
 
 class ContentPartStream(StrEnum):

@@ -15,10 +15,9 @@ from mistral_api.items.incoming import items_to_messages
 from mistral_api.responses.asking import chat_payload
 from mistral_api.responses.body import Response, new_response
 from mistral_api.schemas.issues import quote_value
+from mistral_api.schemas.payload_types import ChatMessage
 from mistral_api.stored.responses import StoredContext
 from mistral_api.stored.storing import RESPONSE
-
-ChatMessage = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from mistral_api.inference.stream import SSEStream
 from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.responses.body import Response
 from mistral_api.responses.events import Event, ResponseEvents
-from mistral_api.responses.preparing import ChatMessage, PreparedResponse
+from mistral_api.responses.preparing import PreparedResponse
+from mistral_api.schemas.payload_types import ChatMessage
 from mistral_api.stored.recent import CachedResponse, ResponseCache
 
 log = logging.getLogger(__name__)

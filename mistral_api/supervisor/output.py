@@ -13,7 +13,7 @@ from typing import IO
 
 from mistral_api.supervisor.files import MAIN
 
-log = logging.getLogger("llama.cpp")
+engine_log = logging.getLogger("llama.cpp")
 
 FILE_BYTES, FILES = 10 << 20, 3
 # Enough for the messages around a failed load with the model's description between them, or before a backtrace.
@@ -67,7 +67,7 @@ class OutputLog:
         line = raw[:LONGEST_LINE].decode("utf-8", errors="replace").rstrip()
         self._lines.append(line)
         self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
-        log.debug("%s", line)
+        engine_log.debug("%s", line)
 
     def lines(self) -> list[str]:
         """The last lines of the server that runs, or ran last, without the empty ones."""

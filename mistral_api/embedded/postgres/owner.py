@@ -9,7 +9,7 @@ from pathlib import Path
 from mistral_api.process_identity import ProcessIdentity, identity_of, is_alive
 
 
-def claim(owner_file: Path) -> None:
+def claim_ownership(owner_file: Path) -> None:
     """Record this process as the owner."""
     owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
 
@@ -24,6 +24,6 @@ def live_owner(owner_file: Path) -> int | None:
     return owner.pid if is_alive(owner) else None
 
 
-def release(owner_file: Path) -> None:
+def release_ownership(owner_file: Path) -> None:
     """Forget the owner."""
     owner_file.unlink(missing_ok=True)

@@ -13,10 +13,10 @@ import psycopg2
 from filelock import FileLock, Timeout
 from psycopg2 import errorcodes, sql
 
-from mistral_api.embedded.postgres import owner
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
 from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
 from mistral_api.embedded.postgres.layout import SYSTEM_BASE, Layout, make_home, plan_layout
+from mistral_api.embedded.postgres.owner import claim_ownership, live_owner, release_ownership
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class EmbeddedPostgres:
         with _locked(self._layout.home, deadline_seconds):
             if self._cluster.running:
                 self._cluster.stop()
-            owner.release(self._layout.owner_file)
+            release_ownership(self._layout.owner_file)
 
 
 def start_embedded_postgres(
@@ -64,9 +64,9 @@ def start_embedded_postgres(
         if not cluster.password_known:
             _renew_password(layout, cluster, deadline_seconds)
         _bring_up(layout, cluster, deadline_seconds)
-        owned = owner.live_owner(layout.owner_file) is None
+        owned = live_owner(layout.owner_file) is None
         if owned:
-            owner.claim(layout.owner_file)
+            claim_ownership(layout.owner_file)
     return EmbeddedPostgres(layout, cluster, owned=owned)
 
 
@@ -99,7 +99,7 @@ def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
     while True:
         if not cluster.running:
             cluster.start(seconds)
-            owner.release(layout.owner_file)
+            release_ownership(layout.owner_file)
         try:
             _ensure_database(cluster)
         except psycopg2.OperationalError as error:

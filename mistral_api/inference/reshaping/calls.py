@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from mistral_api.identifiers import new_tool_call_id
-from mistral_api.inference.reshaping.stream import Chunk
+from mistral_api.schemas.payload_types import Chunk
 
 _OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:\\.|[^"\\])*")\s*,\s*"arguments"\s*:\s*')
 # What belongs to a whole chunk of the model server, and is told once.

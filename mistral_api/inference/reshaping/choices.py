@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mistral_api.inference.reshaping.stream import Chunk
+from mistral_api.schemas.payload_types import Chunk
 
 _HEAD = ("id", "object", "created", "model", "system_fingerprint")
 

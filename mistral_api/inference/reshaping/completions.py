@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mistral_api.inference.reshaping.logprobs import legacy_logprobs, visible_tokens
-from mistral_api.inference.reshaping.stream import Chunk
+from mistral_api.schemas.payload_types import Chunk
 
 
 class LegacyCompletionStage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mistral_api.inference.reshaping.stream import Chunk
+from mistral_api.schemas.payload_types import Chunk
 
 
 class FunctionCallStage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.inference.reshaping.stream import Chunk
+from mistral_api.schemas.payload_types import Chunk
 
 
 class LogprobsStage:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
 from mistral_api.inference.events import DONE, event_data, split_events
 from mistral_api.inference.stream import ChunkStream, SSEStream
-
-Chunk = dict[str, Any]
+from mistral_api.schemas.payload_types import Chunk
 
 
 class ChunkStage(Protocol):
