@@ -10,7 +10,7 @@ setup(
     python_requires=">=3.11",
     entry_points={"console_scripts": ["mistral-api = mistral_api.cli:main"]},
     packages=find_packages(include=["mistral_api", "mistral_api.*"]),
-    package_data={"mistral_api": ["py.typed", "openapi/page/*"]},
+    package_data={"mistral_api": ["py.typed", "web/page/*"]},
     install_requires=[
         "Flask>=3.1,<4",
         "Flask-SQLAlchemy>=3.1,<4",

@@ -13,8 +13,8 @@ import waitress
 from bench.running import Running, free_port, serving
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.exchange import Exchange
 from mistral_api.recording.checkpoints import Progress
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingState
 from mistral_api.services import services_of
 from mistral_api.serving.__main__ import SWITCH_SECONDS

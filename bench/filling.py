@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, text
 
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_rollups
-from mistral_api.database_deadlines import without_deadline
-from mistral_api.recording.partitions import create_partitions
+from mistral_api.database.deadlines import without_deadline
+from mistral_api.delivery.partitions import create_partitions
 
 OWNER = "local"
 # The long conversations, of so many messages; the rest of the messages are in conversations of 20.

@@ -20,11 +20,11 @@ from bench.latency import Side, compare, whole_ms
 from bench.running import Running
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.exchange import Exchange
-from mistral_api.identifiers import new_id
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
+from mistral_api.system.identifiers import new_id
 
 WRITTEN, WRITTEN_FAR_AWAY = 20_000, 5_000
 ROUND_TRIP_SECONDS = 0.1

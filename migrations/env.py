@@ -5,9 +5,9 @@ from __future__ import annotations
 from alembic import context
 from flask import current_app
 
-from mistral_api.database_deadlines import without_deadline
-from mistral_api.extensions import db
-from mistral_api.tables import conversation, gpu, rollup, usage  # noqa: F401 - their tables join the metadata
+from mistral_api.database.deadlines import without_deadline
+from mistral_api.database.tables import conversations, usage  # noqa: F401 - their tables join the metadata
+from mistral_api.web.database_session import db
 
 
 def _belongs_to_us(_object: object, name: str | None, kind: str, *_rest: object) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.blueprints import register_blueprints
-from mistral_api.database import MIGRATIONS, bound_statements, database_of, engine_options
+from mistral_api.database.engine import MIGRATIONS, bound_statements, database_of, engine_options
 from mistral_api.errors import register_error_handlers
-from mistral_api.extensions import db, migrate
-from mistral_api.json_provider import OrjsonProvider
-from mistral_api.logs import configure_logging
-from mistral_api.request_ids import register_request_ids
 from mistral_api.services import Services, install
 from mistral_api.settings import Settings, load_settings
+from mistral_api.system.logs import configure_logging
+from mistral_api.web import register_blueprints
+from mistral_api.web.database_session import db, migrate
+from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 
 def create_app(settings: Settings | None = None) -> Flask:

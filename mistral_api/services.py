@@ -11,33 +11,32 @@ from collections.abc import Callable
 from flask import Flask, current_app
 from sqlalchemy import Engine
 
-from mistral_api.conversations.history import HistoryReader
-from mistral_api.database import MIGRATIONS, writer_engine
-from mistral_api.embeddings.hosts import ModelServerEntry, ModelServers, embedding_server
-from mistral_api.embeddings.service import Embedder
-from mistral_api.generation.memory import SessionHistory
-from mistral_api.generation.prompts import Chats, PromptBuilder
-from mistral_api.generation.questions import PassthroughService
-from mistral_api.generation.service import Generator
-from mistral_api.generation.token_counter import TokenCounter
-from mistral_api.health.database import DatabaseProbe
-from mistral_api.inference.catalogue import Catalogue
-from mistral_api.inference.client import ModelServerClient
-from mistral_api.inference.loaded_model import LoadedModels
-from mistral_api.recording.gpu_sampler import GpuSampler
-from mistral_api.recording.housekeeping import Housekeeping
+from mistral_api.control.feedback import FeedbackWriter
+from mistral_api.control.saved_caches import delete_unused, mark_deleted
+from mistral_api.control.server_spec import main_server
+from mistral_api.control.status import StatusReader
+from mistral_api.conversations.history import HistoryReader, SessionHistory
+from mistral_api.database.engine import MIGRATIONS, writer_engine
+from mistral_api.database.probe import DatabaseProbe
+from mistral_api.delivery.gpu_sampler import GpuSampler
+from mistral_api.delivery.housekeeping import Housekeeping
+from mistral_api.embeddings.embedder import Embedder
+from mistral_api.generation.generator import Generator
+from mistral_api.generation.passthrough import PassthroughService
+from mistral_api.generation.prompt import Chats, PromptBuilder
+from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.model_files.served_model import served_model_names
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
-from mistral_api.responses.contexts import ContextResolver
-from mistral_api.responses.service import ResponseService
+from mistral_api.responses.context_resolver import ContextResolver
+from mistral_api.responses.responder import ResponseService
+from mistral_api.responses.response_store import ResponseStore
 from mistral_api.settings import Settings
-from mistral_api.stored.response_store import ResponseStore
-from mistral_api.supervisor.gpu import GpuMonitor
-from mistral_api.supervisor.model import served_model_names
-from mistral_api.supervisor.report_writer import FeedbackWriter
-from mistral_api.supervisor.served import main_server
-from mistral_api.supervisor.status import StatusReader
-from mistral_api.supervisor.warm.folder import delete_unused, mark_deleted
+from mistral_api.upstream.catalogue import Catalogue
+from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.loaded_model import LoadedModels
+from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers, embedding_server
+from mistral_api.upstream.token_counter import TokenCounter
 
 log = logging.getLogger(__name__)
 

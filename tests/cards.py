@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mistral_api.supervisor.nvml import Card, GpuReading
+from mistral_api.hardware.nvml import Card, GpuReading
 
 GIB = 1 << 30
 

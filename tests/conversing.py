@@ -7,14 +7,13 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.creating import NewMessages, add_messages, create_conversation
-from mistral_api.conversations.item_deleting import delete_item
-from mistral_api.conversations.items import ItemQuery, list_items, row_to_chat_message
-from mistral_api.conversations.matching import chain_of, digest
-from mistral_api.conversations.reading import find_conversation, read_page
-from mistral_api.exchange import Exchange
-from mistral_api.recording.delivery import Delivery
-from mistral_api.tables.conversation import Message
+from mistral_api.conversations.conversation import find_conversation, read_page
+from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
+from mistral_api.conversations.items import ItemQuery, delete_item, list_items, row_to_chat_message
+from mistral_api.conversations.message_matching import chain_of, digest
+from mistral_api.database.tables.conversations import Message
+from mistral_api.delivery.writer import Delivery
+from mistral_api.recording.exchange import Exchange
 from tests.databases import rows_of
 
 Messages = list[dict[str, Any]]

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine
 
-from mistral_api.exchange import Exchange
-from mistral_api.identifiers import new_id
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder
+from mistral_api.system.identifiers import new_id
 
 
 def an_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import ModelServerStatus, read_status
+from mistral_api.control.status import ModelServerStatus, State, read_status
 from tests.running import ROOT, clean_environment, free_port, wait_for
 
 

@@ -11,9 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, 
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import recount_sessions
-from mistral_api.database_deadlines import without_deadline
-from mistral_api.tables.rollup import UsagePruned, UsageRollup, UsageSeries, UsageSession
-from mistral_api.tables.usage import ApiUsage
+from mistral_api.database.deadlines import without_deadline
+from mistral_api.database.tables.usage import ApiUsage, UsagePruned, UsageRollup, UsageSeries, UsageSession
 
 log = logging.getLogger(__name__)
 

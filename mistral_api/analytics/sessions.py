@@ -13,8 +13,8 @@ from typing import Protocol
 from sqlalchemy import Connection, text
 
 from mistral_api.analytics.periods import start_of
-from mistral_api.tables.recordset import column_names, recordset, written
-from mistral_api.tables.rollup import UsageSession
+from mistral_api.database.tables.base import column_names, recordset, written
+from mistral_api.database.tables.usage import UsageSession
 
 # By hour and key: how many sessions more, or fewer, were last used then.
 Changes = Counter[tuple[datetime, str]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mistral_api.cli.export import export
-from mistral_api.cli.prune import prune
+from mistral_api.cli.database import export, prune
 from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats

@@ -1,19 +1,83 @@
-"""``mistral-api pull``."""
+"""Pull, with its progress bar.
+
+How far something long is: a bar on a terminal, a line now and then elsewhere.
+
+What ``huggingface_hub`` reads from the environment while it is imported, looked at before that.
+
+``mistral-api pull``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 from tabulate import tabulate
 
-from mistral_api.cli.progress import DownloadDisplay
-from mistral_api.models.environment import prepare_environment
-from mistral_api.models.errors import PullError
-from mistral_api.models.known import DEFAULT_QUANT, HEADERS, KNOWN
-from mistral_api.models.memory import CONTEXT
-from mistral_api.models.sources import source_of
+from mistral_api.model_files.known_models import DEFAULT_QUANT, HEADERS, KNOWN, PullError, source_of
+from mistral_api.model_files.memory_estimate import CONTEXT, size_text
 from mistral_api.settings import SettingError, read_dotenv
+
+_STEPS = 10
+
+
+class DownloadDisplay:
+    """Shows a download on the standard error."""
+
+    def say(self, sentence: str) -> None:
+        """One line."""
+        click.echo(sentence, err=True)
+
+    @contextlib.contextmanager
+    def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """For one file; what it gives takes the number of bytes that are there."""
+        label = f"{name} ({size_text(size)})"
+        if not sys.stderr.isatty():
+            yield _lines(label, size)
+            return
+        with click.progressbar(
+            length=size, label=label, file=sys.stderr, update_min_steps=max(1, size // 1000), show_percent=True
+        ) as bar:
+            shown = 0
+
+            def received(have: int) -> None:
+                nonlocal shown
+                bar.update(have - shown)
+                shown = have
+
+            yield received
+
+
+def _lines(label: str, size: int) -> Callable[[int], None]:
+    """A line for every tenth."""
+    last = -1
+
+    def received(have: int) -> None:
+        nonlocal last
+        step = have * _STEPS // size if size else _STEPS
+        if step != last:
+            last = step
+            click.echo(f"{label}: {step * 100 // _STEPS} %", err=True)
+
+    return received
+
+
+_SECONDS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+
+
+def prepare_environment() -> None:
+    """Take empty variables for unset ones, as everywhere else. Raises PullError for what cannot be imported with."""
+    for name in [name for name, value in os.environ.items() if name.startswith("HF_") and not value]:
+        del os.environ[name]
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in _SECONDS:
+        value = os.environ.get(name, "1")
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            raise PullError(f"{name}: '{value}' is not allowed; give a whole number of seconds.")
 
 
 def _print_list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -69,9 +133,8 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
 def _pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
     source = source_of(model, quant, revision)
     # Here and not above: huggingface_hub is slow to import, and the other commands do without.
-    from mistral_api.models.advice import env_lines  # noqa: PLC0415
-    from mistral_api.models.hub import Hub  # noqa: PLC0415
-    from mistral_api.models.pulling import Puller  # noqa: PLC0415
+    from mistral_api.model_files.hub import Hub  # noqa: PLC0415
+    from mistral_api.model_files.pull import Puller, env_lines  # noqa: PLC0415
 
     hub = Hub()
     try:

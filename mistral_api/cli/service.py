@@ -6,8 +6,7 @@ import sys
 
 import click
 
-from mistral_api.registration.errors import RegistrationError
-from mistral_api.registration.report import exit_code
+from mistral_api.registration.service import RegistrationError, exit_code
 
 if sys.platform == "win32":
     from mistral_api.registration.windows import WindowsRegistration as Registration

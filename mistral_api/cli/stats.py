@@ -10,10 +10,10 @@ import click
 from sqlalchemy.orm import Session
 from tabulate import tabulate
 
+from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.rebuild import count_rows
 from mistral_api.analytics.rebuild import rebuild_rollups as rebuild_sums
-from mistral_api.analytics.stats import usage_stats
-from mistral_api.analytics.window import TimeWindow
+from mistral_api.analytics.usage_stats import usage_stats
 from mistral_api.cli.database import command_engine
 
 _SPREADS = {

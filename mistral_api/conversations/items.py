@@ -1,4 +1,16 @@
-"""A conversation's current branch as items, a page at a time."""
+"""A branch as items: list, find, refer, delete.
+
+A conversation's current branch as items, a page at a time.
+
+Items that requests name by their ids instead of sending them.
+
+Deleting an item: a message leaves its tree, or loses the part that the item shows.
+
+What remains is as if the item had never been there. What a message is recognised by names all that was said
+before it (``conversations.matching``), so it is made anew for all that follow: a client that sends the history
+without the deleted item continues this branch, and one that still sends it starts another, as with any history
+that is not the stored one.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +19,19 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, select
+from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.branch import branch_messages, branch_upwards
+from mistral_api.conversations.conversation import branch_messages, branch_upwards, locked_conversation
+from mistral_api.conversations.item_renderer import ItemId, call_numbers, items_of, parse_item_id
+from mistral_api.conversations.message_matching import chain_of, digest
+from mistral_api.conversations.search import CONFIGURATION, searchable_text
+from mistral_api.database.tables.base import recordset, written
+from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
-from mistral_api.items.ids import parse_item_id
-from mistral_api.items.outgoing import items_of
-from mistral_api.schemas.payload_types import Item
-from mistral_api.tables.conversation import Conversation, Message
+from mistral_api.wire.items import item_type
+from mistral_api.wire.payload_types import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +142,115 @@ def _ordered(items: list[Item], query: ItemQuery) -> list[Item]:
 
 def _not_found(item_id: str, param: str) -> NotFound:
     return NotFound(f"Item with id '{item_id}' not found.", param=param)
+
+
+def resolve_references(session: Session, owner: str, items: list[Item], field: str) -> list[Item]:
+    """The items, with those in the place of each ``item_reference`` that an owner's conversations hold.
+
+    Raises InvalidRequest for an ill-formed id, and NotFound; both name it as ``field[0].id``.
+    """
+    references = {index: item["id"] for index, item in enumerate(items) if item_type(item) == "item_reference"}
+    if not references:
+        return items
+    parsed = {index: parse_item_id(item_id, f"{field}[{index}].id") for index, item_id in references.items()}
+    rows = session.scalars(
+        select(Message)
+        .join(Conversation, Conversation.id == Message.conversation_id)
+        .where(Conversation.owner == owner, Message.id.in_({each.message_id for each in parsed.values()}))
+    )
+    known = {item["id"]: item for row in rows for item in to_stored_message(row).items}
+    for index, item_id in references.items():
+        if item_id not in known:
+            raise NotFound(f"Item with id '{item_id}' not found.", param=f"{field}[{index}].id")
+    return [known[references[index]] if index in references else item for index, item in enumerate(items)]
+
+
+_FETCHED_TOGETHER = 500
+_SAID = ("content", "refusal", "reasoning_content", "tool_calls", "function_call")
+_OWN_COLUMNS = ("role", "content", "tool_calls")
+_RECHAIN = text(
+    f"UPDATE messages SET chain = given.chain FROM {recordset(Message, ['id', 'chain'])} WHERE messages.id = given.id"
+)
+
+
+def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> Conversation:
+    """Delete an item. Raises InvalidRequest for an ill-formed id, and NotFound."""
+    conversation = locked_conversation(session, owner, session_id)
+    find_item(session, conversation, item_id)
+    message = message_of_item(session, conversation, item_id)
+    left = _without(row_to_chat_message(message), parse_item_id(item_id))
+    above = _chain(session, message.parent_id)
+    if left is None:
+        chains = _chains_below(session, message, above)
+        _remove(session, conversation, message)
+    else:
+        _rewrite(message, left)
+        own = chain_of(above, digest(left))
+        chains = {message.id: own} | _chains_below(session, message, own)
+    session.flush()
+    rows = [{"id": each, "chain": chain} for each, chain in chains.items()]
+    session.execute(_RECHAIN, {"rows": written(rows)})
+    session.commit()
+    return conversation
+
+
+def _without(message: dict[str, Any], item: ItemId) -> dict[str, Any] | None:
+    """What is left of a message, or None where that was all."""
+    left = {name: value for name, value in message.items() if value is not None}
+    if item.type == "function_call":
+        left.pop("function_call", None)
+        left["tool_calls"] = _other_calls(message.get("tool_calls") or [], item.number)
+    elif item.type == "reasoning":
+        left.pop("reasoning_content", None)
+    else:
+        left.pop("content", None)
+        left.pop("refusal", None)
+    return left if any(left.get(name) for name in _SAID) else None
+
+
+def _other_calls(calls: list[dict[str, Any]], number: int) -> list[dict[str, Any]] | None:
+    """The calls but one; they keep the numbers that their items' ids are made of."""
+    kept = [call | {"index": own} for own, call in zip(call_numbers(calls), calls, strict=True) if own != number]
+    return kept or None
+
+
+def _rewrite(message: Message, left: dict[str, Any]) -> None:
+    message.content, message.tool_calls = left.get("content"), left.get("tool_calls")
+    message.extra = {name: value for name, value in left.items() if name not in _OWN_COLUMNS} or None
+    words = searchable_text(message.content)
+    message.search = None if words is None else func.to_tsvector(CONFIGURATION, words)
+
+
+def _remove(session: Session, conversation: Conversation, message: Message) -> None:
+    """Take a message out of the tree: what followed it follows the one before it."""
+    # A chain of responses goes on from what is left before the answer that was deleted.
+    answers = StoredResponse.conversation_id == conversation.id, StoredResponse.answer_id == message.id
+    session.execute(update(StoredResponse).where(*answers).values(answer_id=message.parent_id))
+    below = Message.conversation_id == conversation.id, Message.parent_id == message.id
+    session.execute(update(Message).where(*below).values(parent_id=message.parent_id))
+    session.execute(delete(Message).where(Message.id == message.id))
+    if conversation.head_id == message.id:
+        conversation.head_id = message.parent_id
+    conversation.message_count -= 1
+
+
+def _chain(session: Session, message_id: UUID | None) -> str:
+    chain = session.scalar(select(Message.chain).where(Message.id == message_id))
+    return "" if chain is None else chain.hex
+
+
+def _chains_below(session: Session, message: Message, own: str) -> dict[UUID, str]:
+    """The chains of all that follow a message, in every branch; ``own`` stands in for its own."""
+    later = (
+        select(Message.id, Message.parent_id, Message.role, Message.content, Message.tool_calls, Message.extra)
+        .where(Message.conversation_id == message.conversation_id, Message.sequence > message.sequence)
+        .order_by(Message.sequence)
+    )
+    found = {message.id: own}
+    # What follows a message has come after it.
+    for row in session.execute(later, execution_options={"yield_per": _FETCHED_TOGETHER}):
+        if row.parent_id in found:
+            said = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+            found[row.id] = chain_of(found[row.parent_id], digest((row.extra or {}) | said))
+    del found[message.id]
+    return found

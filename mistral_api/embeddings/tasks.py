@@ -1,4 +1,15 @@
-"""The two things that are asked of a model that generates no text: a vector for each input, a score for each document.
+"""Embeddings and reranking: requests, batches, encoded vectors.
+
+Many inputs in portions: what one request to the model server holds.
+
+llama.cpp takes any number at once, but goes on with all of them for a client that has left as long as each result
+comes within a second of the last (``HTTP_POLLING_SECONDS`` in tools/server/server-context.cpp): a portion is the most
+that is computed for nobody. So a portion is about what the server does in half a second, which depends on the model
+and the machine by orders of magnitude: each shows how large the next one may be.
+
+Embeddings as numbers: kept as the bytes of little-endian float32, OpenAI's ``base64`` without its wrapping.
+
+The two things that are asked of a model that generates no text: a vector for each input, a score for each document.
 
 What the model server is asked, and how its answer is read: OpenAI's embeddings (its OpenAPI description,
 ``CreateEmbeddingResponse``), and llama.cpp's ``/v1/rerank`` (tools/server/README.md).
@@ -6,16 +17,107 @@ What the model server is asked, and how its answer is read: OpenAI's embeddings 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import struct
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mistral_api.embeddings.batches import EmbeddingInput, text_size
-from mistral_api.embeddings.vectors import in_base64, numbers, pack_floats, shortened
-from mistral_api.embeddings.vectors import vector_size as dimensions_of
 from mistral_api.errors import InvalidRequest
-from mistral_api.generation.endpoints import Endpoint
-from mistral_api.schemas import EmbeddingsRequest, RerankRequest
+from mistral_api.generation.endpoint import Endpoint
+from mistral_api.wire import EmbeddingsRequest, RerankRequest
+
+EmbeddingInput = str | list[int]
+
+MOST_ITEMS = 256
+# In bytes of text, with four for a token: from what a CPU reads in such a time to more than any card does.
+FIRST_BYTES, MOST_BYTES = 256, 256 << 10
+PORTION_SECONDS = 0.5
+GROWTH = 4.0
+
+
+class Batches:
+    """Cuts items into portions, in order: iterate, and say after each one how long it took."""
+
+    def __init__(self, items: Sequence[EmbeddingInput], beside: int = 0) -> None:
+        """``beside``: the bytes that are computed with each item, as a query is."""
+        self._items = items
+        self._beside = beside
+        self._bytes = float(FIRST_BYTES)
+
+    def __iter__(self) -> Iterator[tuple[int, list[EmbeddingInput]]]:
+        """The portions, each with the index of its first item; none is empty."""
+        first = 0
+        while first < len(self._items):
+            last = self._end(first)
+            yield first, list(self._items[first:last])
+            first = last
+
+    def took(self, seconds: float) -> None:
+        """Note how long the last portion took."""
+        factor = min(GROWTH, PORTION_SECONDS / max(seconds, 1e-3))
+        self._bytes = min(MOST_BYTES, max(1.0, self._bytes * factor))
+
+    def _end(self, first: int) -> int:
+        """One item at least, whatever its size."""
+        last, size = first + 1, self._size(first)
+        while last < min(len(self._items), first + MOST_ITEMS) and size + self._size(last) <= self._bytes:
+            size += self._size(last)
+            last += 1
+        return last
+
+    def _size(self, index: int) -> int:
+        return text_size(self._items[index]) + self._beside
+
+
+def text_size(item: EmbeddingInput) -> int:
+    """About how much there is to compute."""
+    return len(item.encode("utf-8", "replace")) if isinstance(item, str) else 4 * len(item)
+
+
+FLOAT_BYTES = 4
+
+
+def pack_floats(embedding: Any) -> bytes:
+    """One embedding as an engine sent it, a base64 string or an array. Raises ValueError for anything else."""
+    try:
+        raw = base64.b64decode(embedding, validate=True) if isinstance(embedding, str) else _packed_list(embedding)
+    except (binascii.Error, TypeError, struct.error, OverflowError) as error:
+        raise ValueError("not an embedding") from error
+    if not raw or len(raw) % FLOAT_BYTES:
+        raise ValueError("not an embedding")
+    return raw
+
+
+def _packed_list(values: list[float]) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def vector_size(raw: bytes) -> int:
+    """How many numbers it has."""
+    return len(raw) // FLOAT_BYTES
+
+
+def numbers(raw: bytes) -> tuple[float, ...]:
+    """Its numbers. Raises ValueError where one of them is none, which JSON could not say either."""
+    values = struct.unpack(f"<{vector_size(raw)}f", raw)
+    if not all(map(math.isfinite, values)):
+        raise ValueError("not a number")
+    return values
+
+
+def shortened(raw: bytes, dimensions: int) -> bytes:
+    """Its first numbers, scaled to length 1 again: what OpenAI's ``dimensions`` means."""
+    head = numbers(raw)[:dimensions]
+    length = math.hypot(*head)
+    return _packed_list([value / length for value in head]) if length else _packed_list(list(head))
+
+
+def in_base64(raw: bytes) -> str:
+    """As OpenAI's SDK asks for it."""
+    return base64.b64encode(raw).decode("ascii")
 
 
 def _no_messages(_payload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -95,7 +197,7 @@ class Embeddings(EmbeddingTask):
 
 
 def _cut(raw: bytes, dimensions: int) -> bytes:
-    has = dimensions_of(raw)
+    has = vector_size(raw)
     if dimensions > has:
         raise InvalidRequest(
             f"Invalid 'dimensions': integer above maximum value. Expected a value <= {has}, the dimensions of this "

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistral_api.exchange import UNKNOWN_OUTCOME, Exchange
-from mistral_api.recording.journal_file import connect, transaction
+from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
+from mistral_api.recording.journal import connect, transaction
 
 # Removing takes the journal's write lock: a few rows at a time, so that no request waits long for it.
 _REMOVED_TOGETHER = 100

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from mistral_api.recording.journal import Journal
-from mistral_api.recording.journal_file import connect
+from mistral_api.recording.journal import Journal, connect
 
 log = logging.getLogger(__name__)
 

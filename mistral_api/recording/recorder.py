@@ -1,4 +1,11 @@
-"""The recorder: what requests call to leave their record, and what readers ask about it."""
+"""What requests call to be recorded, and readers to see their own records.
+
+What one process has open of the journal: its mark, its connections, and the threads that work on them.
+
+The recorder: what requests call to leave their record, and what readers ask about it.
+
+Waiting until what was recorded can be read.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +15,45 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from mistral_api.exchange import Exchange
-from mistral_api.recording.attachments import without_large_attachments
-from mistral_api.recording.checkpoints import Progress
-from mistral_api.recording.complaints import ThrottledWarning
-from mistral_api.recording.journal import Journal
-from mistral_api.recording.spool import JournalSession
+from mistral_api.delivery.writer import Writer
+from mistral_api.errors import NotFound, Unavailable
+from mistral_api.recording.checkpoints import CheckpointThread, Progress
+from mistral_api.recording.exchange import Exchange, without_large_attachments
+from mistral_api.recording.journal import Journal, prepare
+from mistral_api.system.logs import ThrottledWarning
+from mistral_api.system.process_lock import ProcessLock
+
+
+class JournalSession:
+    """Open from its making to :meth:`close`."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        """Open the journal and begin delivering. Raises OSError or sqlite3.Error."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as undo:
+            self.life = undo.enter_context(closing(ProcessLock(folder)))
+            path = prepare(folder, alone=self.life.alone())
+            self.journal = undo.enter_context(closing(Journal(path, self.life.name)))
+            self.writer = Writer(path, engine, self.life)
+            undo.pop_all()  # nothing has failed: all stays open
+        self.checkpoints = CheckpointThread(self.journal, path)
+        self.checkpoints.start()
+        self.writer.start()
+
+    def close(self, seconds: float) -> None:
+        """Deliver what can be delivered in so many seconds; the rest stays in the journal."""
+        self.checkpoints.close()
+        self.writer.close(seconds)
+        self.journal.close()
+        self.life.close()
+
 
 log = logging.getLogger(__name__)
 
@@ -229,3 +263,34 @@ def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
         journal.add(exchange)
     else:
         journal.end(position, exchange)
+
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 2.0
+
+
+def require_session_recorded(recorder: Recorder, owner: str, session_id: str) -> None:
+    """Wait until all that was said in a session can be read. Raises Unavailable (``recording_delayed``)."""
+    if not recorder.wait_for_session(owner, session_id, DEADLINE_SECONDS):
+        raise Unavailable(
+            "The newest messages of this conversation are recorded but not readable yet.", code="recording_delayed"
+        )
+
+
+def require_all_recorded(recorder: Recorder) -> None:
+    """Wait until every exchange that has ended can be read. Raises Unavailable (``recording_delayed``)."""
+    if not recorder.wait_for_all(DEADLINE_SECONDS):
+        raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
+
+
+def retry_until_recorded(recorder: Recorder, find: Callable[[], T]) -> T:
+    """What ``find`` finds: at once, or when everything that has ended can be read.
+
+    Raises NotFound, and Unavailable (``recording_delayed``).
+    """
+    try:
+        return find()
+    except NotFound:
+        require_all_recorded(recorder)
+        return find()

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import click
 
-from mistral_api.database import MIGRATIONS
+from mistral_api.control.server_spec import ServerSpec, served_models
+from mistral_api.database.engine import MIGRATIONS
 from mistral_api.embedded.demo_model import DemoModelMissing
+from mistral_api.model_files.served_model import model_file
 from mistral_api.security.access import require_safe_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.engine import LLAMA_SERVER
-from mistral_api.supervisor.model import model_file
-from mistral_api.supervisor.served import ServerSpec, served_models
 
 CANNOT_REACH, CANNOT_RUN = 1, 2
 # The argument with which it does not look at DATA_DIR.

@@ -22,11 +22,19 @@ from typing import Any
 import pywintypes
 import win32service
 
-from mistral_api.data_dir import make_data_dir
-from mistral_api.registration.errors import RegistrationError
-from mistral_api.registration.names import API, PROJECT, SERVICES, Service
-from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, ServiceState
+from mistral_api.registration.service import (
+    API,
+    NOT_RUNNING,
+    PROJECT,
+    RUNNING,
+    SERVICES,
+    UNKNOWN,
+    RegistrationError,
+    Service,
+    ServiceState,
+)
 from mistral_api.settings import SettingError, load_settings
+from mistral_api.system.files import make_data_dir
 
 ACCOUNT = r"NT AUTHORITY\LocalService"
 LOCAL_SERVICE_SID = "*S-1-5-19"

@@ -27,9 +27,9 @@ import servicemanager
 import win32service
 import win32serviceutil
 
-from mistral_api.data_dir import make_data_dir
-from mistral_api.registration.names import PROJECT, SERVICES, Service
+from mistral_api.registration.service import PROJECT, SERVICES, Service
 from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.system.files import make_data_dir
 
 CANNOT_START = 2
 LOOK_SECONDS = 0.5

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 from mistral_api.errors import ApiError, Unavailable
-from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.inference.translation import ClientClosedRequest
-from mistral_api.responses.body import Response
-from mistral_api.responses.events import encoded
-from mistral_api.responses.running import ResponseRun
-from mistral_api.stored.response_store import Asked
+from mistral_api.responses.response_object import Response
+from mistral_api.responses.response_run import ResponseRun
+from mistral_api.responses.response_store import Asked
+from mistral_api.responses.stream_events import encoded
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.errors import ClientClosedRequest
 
 log = logging.getLogger(__name__)
 

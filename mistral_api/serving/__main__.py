@@ -8,17 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mistral_api.addresses import url_of
-from mistral_api.data_dir import make_data_dir
 from mistral_api.embedded.postgres import EmbeddedPostgresError
-from mistral_api.notification import ServiceManager
 from mistral_api.security.access import require_safe_listener
-from mistral_api.serving.errors import StartError
-from mistral_api.serving.listener import bind_listener
-from mistral_api.serving.model_server import SupervisorProcess
-from mistral_api.serving.signals import StopRequests
-from mistral_api.serving.stack import Stack
+from mistral_api.serving.stack import Stack, StopRequests
+from mistral_api.serving.supervisor_process import StartError, SupervisorProcess
+from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.system.addresses import url_of
+from mistral_api.system.files import make_data_dir
+from mistral_api.system.service_manager import ServiceManager
 
 CANNOT_START = 2
 # How long one thread may keep the others from running Python code: the writer must not hold up answers.

@@ -1,9 +1,17 @@
-"""The parts of the server in the order they start: database, schema, supervisor, web server."""
+"""Parts in order of start and stop; the requests to stop.
+
+Signals and other events that end the server: handlers only enqueue, the main thread decides.
+
+The parts of the server in the order they start: database, schema, supervisor, web server.
+"""
 
 from __future__ import annotations
 
 import logging
+import queue
+import signal
 import socket
+import sys
 import time
 
 from alembic.util.exc import CommandError
@@ -12,14 +20,37 @@ from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api import create_app
-from mistral_api.database_errors import first_line_of
-from mistral_api.notification import ServiceManager
+from mistral_api.database.errors import first_line_of
 from mistral_api.services import services_of
-from mistral_api.serving.errors import StartError
-from mistral_api.serving.model_server import SupervisorProcess
-from mistral_api.serving.signals import StopRequests
-from mistral_api.serving.web import WebServer
+from mistral_api.serving.supervisor_process import StartError, SupervisorProcess
+from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
+from mistral_api.system.service_manager import ServiceManager
+
+# The longest that a waiting main thread goes without looking around (Windows delivers Ctrl-C
+# only between waits).
+LOOK_SECONDS = 0.5
+
+
+class StopRequests:
+    """The stop signals received so far. Make it in the main thread."""
+
+    def __init__(self) -> None:
+        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
+        names = [signal.SIGINT, signal.SIGTERM]
+        if sys.platform == "win32":
+            names.append(signal.SIGBREAK)
+        for name in names:
+            signal.signal(name, lambda number, _frame: self._received.put(number))
+
+    def wait(self, seconds: float = LOOK_SECONDS) -> bool:
+        """Wait for the next request to stop; False when none came in time."""
+        try:
+            self._received.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
 
 log = logging.getLogger(__name__)
 

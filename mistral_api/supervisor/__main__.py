@@ -12,19 +12,19 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from mistral_api.data_dir import make_data_dir
-from mistral_api.logs import configure_logging
-from mistral_api.notification import ServiceManager
+from mistral_api.control.server_spec import served_models
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.companions import SecondarySupervisor, run_secondaries
-from mistral_api.supervisor.errors import CannotStart, GivenUp
+from mistral_api.supervisor.backoff import CannotStart, GivenUp
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
-from mistral_api.supervisor.reporter import StatusReporter
-from mistral_api.supervisor.served import served_models
-from mistral_api.supervisor.showing import show_status
+from mistral_api.supervisor.secondary_servers import SecondarySupervisor, run_secondaries
+from mistral_api.supervisor.status_command import show_status
+from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
-from mistral_api.supervisor.windows_job import end_children_with_this_process
+from mistral_api.system.files import make_data_dir
+from mistral_api.system.logs import configure_logging
+from mistral_api.system.processes import end_children_with_this_process
+from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,9 @@
-"""When a crashed model server is started again, and when it is given up."""
+"""When to restart, when to give up.
+
+When a crashed model server is started again, and when it is given up.
+
+Why there is no model server, and never will be without somebody's doing.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +47,15 @@ class Backoff:
         self._crashes_in_a_row += 1
         longest = min(FIRST_SECONDS * GROWTH ** (self._crashes_in_a_row - 1), LAST_SECONDS)
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+
+
+class CannotStart(RuntimeError):
+    """Something is wrong that no restart mends; the message is one sentence that says what to do."""
+
+
+class StopRequested(RuntimeError):
+    """We were asked to stop before there was anything to stop."""
+
+
+class GivenUp(RuntimeError):
+    """The model server has crashed too often; the message says how often, and its last words."""

@@ -1,4 +1,11 @@
-"""The program that serves the model: the one that was named, the one on PATH, or the bundled engine."""
+"""The engine's program and its command line.
+
+The program that serves the model: the one that was named, the one on PATH, or the bundled engine.
+
+The command line of the model server: every flag out of the settings.
+
+The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled engine takes the same.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.server_spec import ServerSpec
+from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
-from mistral_api.supervisor.errors import CannotStart, StopRequested
-from mistral_api.supervisor.groups import kill_group
+from mistral_api.supervisor.backoff import CannotStart, StopRequested
+from mistral_api.supervisor.memory_ladder import MemoryStep
+from mistral_api.system.processes import kill_group
 
 VERSION_SECONDS = 30.0
 BUNDLED = "bundled"
@@ -84,3 +94,32 @@ def _said(process: subprocess.Popen[str], name: str, stopping: Callable[[], bool
                 raise CannotStart(
                     f"{name} does not answer --version; give the path of a working llama-server."
                 ) from error
+
+
+# llama.cpp's own default for what it computes at once (-ub).
+CPU_BATCH = 512
+
+
+def server_command(served: ServerSpec, engine: Engine, model: Path, fit: MemoryStep) -> list[str]:
+    """The whole command line; the port is always named, since an environment variable may name another."""
+    settings = served.settings
+    # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
+    small = not fit.on_device and not served.whole_inputs
+    options = {
+        "-m": str(model),
+        "--host": settings.model_server_host,
+        "--port": str(settings.model_server_port),
+        "-ngl": fit.gpu_layers,
+        "-c": str(fit.context_size),
+        "-b": str(min(settings.batch_size, CPU_BATCH) if small else settings.batch_size),
+        "-t": str(settings.threads),
+        "-np": str(settings.parallel),
+        "--alias": ",".join(served_model_names(settings)),
+        # One thread a connection: as many as the API may open, and some for probes.
+        "--threads-http": str(settings.api_threads + 8),
+    }
+    if fit.cache_type is not None:
+        # llama.cpp quantises the cache of values only with flash attention.
+        options |= {"-ctk": fit.cache_type, "-ctv": fit.cache_type, "-fa": "on"}
+    words = [word for option in options.items() for word in option]
+    return [*engine.command, *words, *served.flags, "--metrics", "--slots"]

@@ -6,7 +6,7 @@ import queue
 import time
 from typing import Literal, TypeAlias
 
-from mistral_api.notification import ServiceManager
+from mistral_api.system.service_manager import ServiceManager
 
 # The longest single wait: the service manager wants to hear of us, and Windows delivers signals between waits only.
 LOOK_SECONDS = 0.5

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import psutil
 
-from mistral_api.addresses import claim_address
+from mistral_api.control.server_spec import ServerSpec
+from mistral_api.hardware.gpu import device_memory
+from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
+from mistral_api.supervisor.backoff import CannotStart
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
-from mistral_api.supervisor.errors import CannotStart
-from mistral_api.supervisor.gpu import device_memory
-from mistral_api.supervisor.model import ModelInfo, read_model
-from mistral_api.supervisor.served import ServerSpec
+from mistral_api.system.addresses import claim_address
 
 # For the status file and a log; saved caches look after their own room.
 NEEDED_DISK_BYTES = 16 << 20

@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from mistral_api.supervisor.attendance import LifecycleHooks
-from mistral_api.supervisor.backoff import Backoff
-from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.errors import CannotStart, GivenUp, StopRequested
+from mistral_api.control.feedback import FeedbackReader
+from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.status import State
+from mistral_api.supervisor.backoff import Backoff, CannotStart, GivenUp, StopRequested
+from mistral_api.supervisor.engine import server_command
 from mistral_api.supervisor.events import LOOK_SECONDS, Events
-from mistral_api.supervisor.leftover import stop_leftover
-from mistral_api.supervisor.life import RunEndReason, RunResult, ServerRun
-from mistral_api.supervisor.memory.fitting import MemoryFit
-from mistral_api.supervisor.output import OutputLog, log_file
+from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
+from mistral_api.supervisor.memory_fit import MemoryFit
 from mistral_api.supervisor.preflight import PreflightResult, check
-from mistral_api.supervisor.process import ServerProcess
-from mistral_api.supervisor.reporter import StatusReporter
-from mistral_api.supervisor.reports import FeedbackReader
-from mistral_api.supervisor.served import ServerSpec
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.warm.caches import saved_caches
+from mistral_api.supervisor.process import OutputLog, ServerProcess, log_file, stop_leftover
+from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
+from mistral_api.supervisor.slot_cache import saved_caches
+from mistral_api.supervisor.status_reporter import StatusReporter
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from mistral_api.openapi.shapes import Shape
+from mistral_api.wire.json_schema import Shape
 
 _LETTERS = "abz09_-.: é\0"
 _OTHERS: list[Any] = [

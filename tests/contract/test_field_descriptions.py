@@ -12,11 +12,11 @@ import pytest
 from marshmallow import Schema, ValidationError
 from marshmallow.fields import Field
 
-from mistral_api.openapi.fields import DESCRIBERS, shape_of
-from mistral_api.openapi.operations import OPERATIONS
-from mistral_api.schemas.llama_cpp import AdapterScales, SlotFileRequest
-from mistral_api.schemas.queries import Query
-from mistral_api.schemas.samplers import ServerOwnedField
+from mistral_api.web.operations import OPERATIONS
+from mistral_api.wire.llama_cpp import AdapterScales, SlotFileRequest
+from mistral_api.wire.openapi_fields import DESCRIBERS, shape_of
+from mistral_api.wire.queries import Query
+from mistral_api.wire.sampling import ServerOwnedField
 from tests.contract.generating import beside, value_of
 
 VALUES = 150

@@ -14,8 +14,8 @@ import sys
 import time
 from typing import Any
 
-from mistral_api.supervisor import gpu
-from mistral_api.supervisor.gpu import GpuMonitor, memory_of
+from mistral_api.hardware import gpu
+from mistral_api.hardware.gpu import GpuMonitor, memory_of
 
 
 class _Lines(logging.Handler):

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.models import pulling
-from mistral_api.models.errors import PullError
-from mistral_api.models.hub import Hub
-from mistral_api.models.pulling import Puller, PullResult
-from mistral_api.models.sources import source_of
+from mistral_api.model_files import pull
+from mistral_api.model_files.hub import Hub
+from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.pull import Puller, PullResult
 from tests.faults.model_hub import ModelHub
 
 REPO = "someone/model-GGUF"
@@ -70,4 +69,4 @@ def refusal_of(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revis
 
 
 def left_in(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (folder / pulling.UNFINISHED).glob("*.part")]
+    return [path.read_bytes() for path in (folder / pull.UNFINISHED).glob("*.part")]

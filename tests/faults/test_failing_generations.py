@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mistral_api.supervisor.status import read_status
+from mistral_api.control.status import read_status
 from tests.reranker import write_reranker
 from tests.running import Server, free_port, running_server, wait_for
 from tests.shapes import assert_error_shape

@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from mistral_api import create_app
+from mistral_api.control.feedback import FeedbackReader
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from mistral_api.supervisor.reports import FeedbackReader
 from tests.faults.misbehaving import NAMES, misbehaving_server
 from tests.running import wait_for
 

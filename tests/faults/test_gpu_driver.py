@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.supervisor.gpu import CLOSE_SECONDS
+from mistral_api.hardware.gpu import CLOSE_SECONDS
 from tests.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
 from tests.running import ROOT, clean_environment, wait_for
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from mistral_api.supervisor.status import read_status
+from mistral_api.control.status import read_status
 from tests.running import Server, data_folder, running_server, wait_for
 from tests.shapes import assert_error_shape
 

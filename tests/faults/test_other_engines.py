@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.generation.prompts import PromptBuilder
-from mistral_api.generation.token_counter import TokenCounter
-from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.inference.client import ModelServerClient
-from mistral_api.inference.loaded_model import LoadedModel, LoadedModels
+from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.settings import Settings
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
+from mistral_api.upstream.token_counter import TokenCounter
 from tests.faults.misbehaving import misbehaving_server
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, *[{"role": "user", "content": "Hi"}] * 2]

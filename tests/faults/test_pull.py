@@ -10,12 +10,11 @@ from dotenv import dotenv_values
 from filelock import FileLock
 from huggingface_hub import close_session, constants
 
-from mistral_api.models import pulling, transfer
-from mistral_api.models.advice import env_lines
-from mistral_api.models.errors import PullError
-from mistral_api.models.hub import Hub
-from mistral_api.models.pulling import PullResult
-from mistral_api.models.sources import source_of
+from mistral_api.model_files import hub as transfer
+from mistral_api.model_files import pull
+from mistral_api.model_files.hub import Hub
+from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.pull import PullResult, env_lines
 from tests.faults.model_hub import COMMIT, ModelHub, model_hub
 from tests.faults.pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
 
@@ -133,7 +132,7 @@ def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_pat
 
 def test_a_partial_file_that_is_too_long_begins_anew(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
-    partial = next((tmp_path / pulling.UNFINISHED).glob("*.part"))
+    partial = next((tmp_path / pull.UNFINISHED).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
@@ -263,7 +262,7 @@ def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
 
 
 def test_two_pulls_into_one_folder_do_not_meet(hub: ModelHub, tmp_path: Path) -> None:
-    unfinished = tmp_path / pulling.UNFINISHED
+    unfinished = tmp_path / pull.UNFINISHED
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
         assert "Another pull into" in refusal_of(hub, tmp_path)

@@ -11,14 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mistral_api.control.server_spec import main_server
+from mistral_api.control.status import State, read_status
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import Backoff
-from mistral_api.supervisor.errors import GivenUp
+from mistral_api.supervisor.backoff import Backoff, GivenUp
 from mistral_api.supervisor.events import Events
-from mistral_api.supervisor.reporter import StatusReporter
-from mistral_api.supervisor.served import main_server
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import read_status
+from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
 from tests.running import free_port, processes_of, wait_for
 from tests.supervising import Misbehaving, Running, misbehaving, run_supervisor, supervisor

@@ -10,8 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from mistral_api.supervisor.gpu import DECISION_SECONDS, GpuMonitor, device_memory
-from mistral_api.supervisor.nvml import GpuReading
+from mistral_api.hardware.gpu import DECISION_SECONDS, GpuMonitor, device_memory
+from mistral_api.hardware.nvml import GpuReading
 
 pytestmark = pytest.mark.gpu
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mistral_api.supervisor.gpu import device_memory
+from mistral_api.hardware.gpu import device_memory
 from tests.supervising import supervisor
 
 pytestmark = [

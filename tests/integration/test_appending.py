@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.reading import find_conversation, read_page
-from mistral_api.exchange import Exchange
-from mistral_api.recording.delivery import Delivery
+from mistral_api.conversations.conversation import find_conversation, read_page
+from mistral_api.delivery.writer import Delivery
+from mistral_api.recording.exchange import Exchange
 from tests.databases import rows_of
 from tests.exchanges import an_exchange, answered, said
 

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from mistral_api.analytics.gpu_sums import GpuSums
+from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
-from mistral_api.recording.delivery import Delivery
+from mistral_api.delivery.writer import Delivery
 from tests.cards import a_card
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.exchange import Exchange
-from mistral_api.recording.delivery import Delivery
+from mistral_api.delivery.writer import Delivery
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said

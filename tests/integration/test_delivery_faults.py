@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from mistral_api import database_deadlines
+from mistral_api.database import deadlines
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, record, said
@@ -109,11 +109,11 @@ def test_a_commit_whose_acknowledgement_is_lost_is_not_delivered_twice(engine: E
 def test_a_server_that_has_stopped_answering_is_given_up_in_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database_deadlines.install_deadlines()
+    deadlines.install_deadlines()
     hung = create_engine(engine.url)
     with hung.connect() as connection:
         backend = connection.scalar(text("SELECT pg_backend_pid()"))
-        token = database_deadlines._answer_seconds.set(0.3)
+        token = deadlines._answer_seconds.set(0.3)
         os.kill(backend, signal.SIGSTOP)
         try:
             began = time.monotonic()
@@ -123,7 +123,7 @@ def test_a_server_that_has_stopped_answering_is_given_up_in_time(
             assert connection.invalidated
         finally:
             os.kill(backend, signal.SIGCONT)
-            database_deadlines._answer_seconds.reset(token)
+            deadlines._answer_seconds.reset(token)
     hung.dispose()
 
 

@@ -16,10 +16,10 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from mistral_api.data_dir import is_root
 from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
-from mistral_api.embedded.postgres.layout import plan_layout
+from mistral_api.embedded.postgres.files import plan_layout
+from mistral_api.system.files import is_root
 from tests.running import ROOT, clean_environment, data_folder, libpq_url, wait_for
 
 as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local user has to be played")

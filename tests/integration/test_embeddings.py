@@ -22,10 +22,10 @@ from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import CreateEmbeddingResponse
 from pydantic import SecretStr
 
+from mistral_api.control.server_spec import EMBEDDING
+from mistral_api.control.status import read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.supervisor.files import EMBEDDING
-from mistral_api.supervisor.status import read_status
 from tests.published import valid
 from tests.running import Server, data_folder, free_port, libpq_url, running_server, wait_for
 

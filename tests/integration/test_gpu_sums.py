@@ -11,14 +11,12 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.gpu_series import gpu_series
-from mistral_api.analytics.gpu_sums import GpuSums
-from mistral_api.analytics.periods import start_of
+from mistral_api.analytics.gpu_stats import GpuSums, gpu_series
+from mistral_api.analytics.periods import TimeWindow, start_of
 from mistral_api.analytics.rebuild import rebuild_rollups
-from mistral_api.analytics.window import TimeWindow
-from mistral_api.recording.gpu_sampler import GpuSampler
-from mistral_api.recording.retention import prune_older_than
-from mistral_api.supervisor.nvml import Card
+from mistral_api.delivery.gpu_sampler import GpuSampler
+from mistral_api.delivery.housekeeping import prune_older_than
+from mistral_api.hardware.nvml import Card
 from tests.cards import a_card
 from tests.databases import count_of, rows_of
 from tests.running import wait_for

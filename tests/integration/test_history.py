@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
-from mistral_api.conversations.matching import chains_of
+from mistral_api.conversations.message_matching import chains_of
+from mistral_api.delivery.writer import Delivery
 from mistral_api.errors import Unavailable
-from mistral_api.recording.attachments import without_large_attachments
-from mistral_api.recording.delivery import Delivery
+from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import rows_of
 from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.item_deleting import delete_item
-from mistral_api.conversations.reading import find_conversation
+from mistral_api.conversations.conversation import find_conversation
+from mistral_api.conversations.item_renderer import parse_item_id
+from mistral_api.conversations.items import delete_item
+from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
-from mistral_api.items.ids import parse_item_id
-from mistral_api.stored.responses import read_context
-from mistral_api.tables.stored import StoredResponse
+from mistral_api.responses.stored_responses import read_context
 from tests.conversing import (
     CALLED,
     CALLS,

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.conversation import find_conversation
+from mistral_api.conversations.item_renderer import item_ids
 from mistral_api.conversations.items import ItemQuery, find_item, list_items
-from mistral_api.conversations.reading import find_conversation
+from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
-from mistral_api.items.ids import item_ids
-from mistral_api.tables.conversation import Message
 from tests.conversing import CALLED, CALLS, assistant, create, deliver, ids_of, items_of, user
 from tests.exchanges import an_exchange, answered
 

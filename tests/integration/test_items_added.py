@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.creating import create_conversation
-from mistral_api.conversations.references import resolve_references
+from mistral_api.conversations.editing import create_conversation
+from mistral_api.conversations.items import resolve_references
 from mistral_api.errors import NotFound
 from tests.conversing import (
     CALLED,

@@ -14,10 +14,10 @@ import requests
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.listing import list_conversations
-from mistral_api.conversations.matching import digest
+from mistral_api.conversations.message_matching import digest
+from mistral_api.conversations.search import list_conversations
+from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.recording.delivery import Delivery
 from tests.databases import rows_of
 from tests.exchanges import an_exchange, answered, said
 from tests.running import ROOT, clean_environment, data_folder, free_port, wait_for

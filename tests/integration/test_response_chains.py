@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.changing import delete_conversation
-from mistral_api.generation.asked import RequestContext
-from mistral_api.generation.outcome import ExchangeRecord
-from mistral_api.identifiers import new_id
+from mistral_api.conversations.editing import delete_conversation
+from mistral_api.generation.endpoint import RequestContext
+from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.responses.preparing import parse_input_items, prepare_response
-from mistral_api.responses.running import ResponseRun
+from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.response_run import ResponseRun
+from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
-from mistral_api.stored.response_store import ResponseStore
-from mistral_api.stored.responses import StoredContext
+from mistral_api.system.identifiers import new_id
 from tests.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
 
 Deltas = list[dict[str, Any]]

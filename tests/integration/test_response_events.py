@@ -9,14 +9,14 @@ import pytest
 import requests
 from openai.types.responses import ResponseStreamEvent
 
-from mistral_api.generation.endpoints import upstream_payload
-from mistral_api.identifiers import new_id
-from mistral_api.inference.events import event_data, split_events
-from mistral_api.responses.asking import chat_payload
-from mistral_api.responses.body import new_response
-from mistral_api.responses.events import ResponseEvents
-from mistral_api.schemas import load
-from mistral_api.schemas.responses import ResponseRequest
+from mistral_api.generation.endpoint import upstream_payload
+from mistral_api.responses.preparation import chat_payload
+from mistral_api.responses.response_object import new_response
+from mistral_api.responses.stream_events import ResponseEvents
+from mistral_api.system.identifiers import new_id
+from mistral_api.upstream.sse import event_data, split_events
+from mistral_api.wire import load
+from mistral_api.wire.responses import ResponseRequest
 from tests.published import valid
 from tests.running import Server
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from mistral_api.delivery.stored_objects import RESPONSE
+from mistral_api.delivery.writer import Delivery
 from mistral_api.errors import InvalidRequest, NotFound
-from mistral_api.exchange import Exchange
-from mistral_api.identifiers import new_id, new_session_id
-from mistral_api.recording.delivery import Delivery
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.stored.recent import CachedResponse
-from mistral_api.stored.response_store import ResponseStore
-from mistral_api.stored.storing import RESPONSE
+from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.stored_responses import CachedResponse
+from mistral_api.system.identifiers import new_id, new_session_id
 from tests.databases import count_of
 from tests.exchanges import an_exchange, answered, said
 

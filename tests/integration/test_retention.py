@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.housekeeping import Housekeeping
-from mistral_api.recording.partitions import coming_months, month_of_partition, partition_name, partitions
-from mistral_api.recording.retention import BATCH, Pruned, prune_older_than
+from mistral_api.delivery.housekeeping import BATCH, Housekeeping, Pruned, prune_older_than
+from mistral_api.delivery.partitions import coming_months, month_of_partition, partition_name, partitions
+from mistral_api.delivery.writer import Delivery
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, said
 from tests.running import wait_for

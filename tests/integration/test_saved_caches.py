@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 import requests
 
+from mistral_api.control.feedback import Feedback, Generation
+from mistral_api.control.saved_caches import LIST, conversation_key, mark_deleted, slots_folder
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.settings import Settings
-from mistral_api.supervisor.reports import Feedback, Generation
-from mistral_api.supervisor.warm.caches import SavedCaches
-from mistral_api.supervisor.warm.folder import LIST, mark_deleted, slots_folder
-from mistral_api.supervisor.warm.keys import conversation_key
-from mistral_api.supervisor.warm.slots import Slot, SlotFailure, SlotServer
+from mistral_api.supervisor.http_client import Slot, SlotFailure, SlotServer
+from mistral_api.supervisor.slot_cache import SavedCaches
 from tests.running import clean_environment, data_folder, free_port, wait_for
 
 ANN = conversation_key("local", "ann")

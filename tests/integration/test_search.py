@@ -9,15 +9,14 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics import stats
-from mistral_api.analytics.window import TimeWindow
-from mistral_api.conversations import listing
-from mistral_api.conversations.branch import branch_messages, branch_upwards
-from mistral_api.conversations.changing import change_conversation
-from mistral_api.conversations.listing import list_conversations
-from mistral_api.conversations.searching import any_message_matches, matches_query
-from mistral_api.recording.delivery import Delivery
-from mistral_api.tables.conversation import Conversation
+from mistral_api.analytics import usage_stats
+from mistral_api.analytics.periods import TimeWindow
+from mistral_api.conversations import search as listing
+from mistral_api.conversations.conversation import branch_messages, branch_upwards
+from mistral_api.conversations.editing import change_conversation
+from mistral_api.conversations.search import any_message_matches, list_conversations, matches_query
+from mistral_api.database.tables.conversations import Conversation
+from mistral_api.delivery.writer import Delivery
 from tests.exchanges import an_exchange, answered, said
 
 TEXTS = {
@@ -148,7 +147,7 @@ def test_a_conversation_and_its_statistics_are_read_through_indexes(many: Engine
     assert "pk_messages" in plan
     assert "Seq Scan on messages" not in plan
     bounds = TimeWindow.last(24).bounds()
-    for query, index in ((stats._READ_GROUPS, "pk_usage_rollups"), (stats._READ_POINTS, "pk_usage_series")):
+    for query, index in ((usage_stats._READ_GROUPS, "pk_usage_rollups"), (usage_stats._READ_POINTS, "pk_usage_series")):
         compiled = query.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         plan = _plan(many, str(compiled), bounds)
         assert index in plan

@@ -21,11 +21,9 @@ if sys.platform == "win32":
 import pwd
 
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
-from mistral_api.registration import units
-from mistral_api.registration.accounts import own_account
-from mistral_api.registration.errors import RegistrationError
-from mistral_api.registration.report import NOT_RUNNING, RUNNING, UNKNOWN, exit_code
-from mistral_api.registration.surroundings import rehearse_environment
+from mistral_api.registration import unit_files
+from mistral_api.registration.environment import own_account, rehearse_environment
+from mistral_api.registration.service import NOT_RUNNING, RUNNING, UNKNOWN, RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
 from tests.running import ROOT, clean_environment, skip_unless_ci
@@ -87,7 +85,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.says("system", "running\n")
     for name, _ in declared():
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(units, "TEMPORARY", ())  # where the tests are
+    monkeypatch.setattr(unit_files, "TEMPORARY", ())  # where the tests are
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
     monkeypatch.setenv("PATH", f"{made.stand_in}:{os.environ['PATH']}")
@@ -296,7 +294,8 @@ def test_root_gives_no_folder_away_that_a_link_leads_to(machine: Machine, tmp_pa
 def test_anybody_may_see_what_the_system_would_get(machine: Machine) -> None:
     _reachable(machine)
     program = (
-        "from mistral_api.registration import units; units.TEMPORARY = (); from mistral_api.cli import main; main()"
+        "from mistral_api.registration import unit_files; unit_files.TEMPORARY = ()\n"
+        "from mistral_api.cli import main; main()"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program, "service", "install", "--system", "--print"],

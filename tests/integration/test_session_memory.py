@@ -10,8 +10,8 @@ from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion
 from sqlalchemy import create_engine
 
+from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.recording.delivery import Delivery
 from tests.exchanges import an_exchange, answered, said
 from tests.published import valid
 from tests.running import Server, api_alone, data_folder

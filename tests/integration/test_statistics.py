@@ -12,13 +12,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.periods import start_of
+from mistral_api.analytics.periods import TimeWindow, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built, rebuild_rollups
-from mistral_api.analytics.stats import usage_stats
-from mistral_api.analytics.window import TimeWindow
-from mistral_api.exchange import Exchange
-from mistral_api.recording.delivery import Delivery
-from mistral_api.recording.retention import prune_older_than
+from mistral_api.analytics.usage_stats import usage_stats
+from mistral_api.delivery.housekeeping import prune_older_than
+from mistral_api.delivery.writer import Delivery
+from mistral_api.recording.exchange import Exchange
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange
 

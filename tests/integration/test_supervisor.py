@@ -13,9 +13,8 @@ import psutil
 import pytest
 import requests
 
-from mistral_api.process_identity import identity_of, is_alive
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import ModelServerStatus, read_status
+from mistral_api.control.status import ModelServerStatus, State, read_status
+from mistral_api.system.processes import identity_of, is_alive
 from tests.gguf_files import gguf
 from tests.running import processes_of, wait_for
 from tests.supervising import run_supervisor, supervisor

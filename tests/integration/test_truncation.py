@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.resuming import restore_attachments
+from mistral_api.conversations.history import restore_attachments
 from mistral_api.errors import ModelServerRefused, ModelTimeout
-from mistral_api.generation import token_counter
-from mistral_api.generation.prompts import PromptBuilder
-from mistral_api.generation.token_counter import TokenCounter
-from mistral_api.inference import loaded_model
-from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.inference.client import ModelServerClient
-from mistral_api.inference.loaded_model import LoadedModel, LoadedModels, read_props
+from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.settings import Settings
+from mistral_api.upstream import loaded_model, token_counter
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels, read_props
+from mistral_api.upstream.token_counter import TokenCounter
 from tests.running import Server
 
 SYSTEM = {"role": "system", "content": "You answer in few words."}

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from mistral_api.control.server_spec import EMBEDDING, MAIN
+from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.embedded.demo_model import demo_model_path
-from mistral_api.process_identity import identity_of, is_alive
-from mistral_api.supervisor.files import EMBEDDING, MAIN
-from mistral_api.supervisor.states import State
-from mistral_api.supervisor.status import ModelServerStatus, read_status
+from mistral_api.system.processes import identity_of, is_alive
 from tests.reranker import write_reranker
 from tests.running import free_port, processes_of, wait_for
 from tests.supervising import run_supervisor, supervisor

@@ -10,10 +10,8 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from mistral_api.anthropic.answers import anthropic_message
-from mistral_api.anthropic.errors import anthropic_error
-from mistral_api.anthropic.events import MessageEvents
 from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
+from mistral_api.generation.anthropic_renderer import MessageEvents, anthropic_error, anthropic_message
 from tests.published import valid
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.anthropic.endpoints import COUNT_TOKENS, MESSAGES
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import load
+from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
+from mistral_api.wire import load
 
 HI = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.matching import digest
-from mistral_api.recording.attachments import without_large_attachments
+from mistral_api.conversations.message_matching import digest
+from mistral_api.recording.exchange import without_large_attachments
 
 LARGE = "A" * 101
 IMAGE = "data:image/png;base64," + LARGE

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from mistral_api.errors import ApiError
-from mistral_api.generation.asked import RequestContext
-from mistral_api.generation.outcome import ExchangeRecord
-from mistral_api.identifiers import new_id
-from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.inference.stream import SSEStream
+from mistral_api.generation.endpoint import RequestContext
+from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner, LiveResponse
-from mistral_api.responses.preparing import parse_input_items, prepare_response
-from mistral_api.responses.running import ResponseRun
+from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.response_run import ResponseRun
+from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
-from mistral_api.stored.responses import StoredContext
+from mistral_api.system.identifiers import new_id
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.sse import SSEStream
 from tests.exchanges import engine_that_is_away
 
 Make = Callable[..., LiveResponse]

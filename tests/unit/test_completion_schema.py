@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import CompletionRequest, load
-from mistral_api.schemas.llama_cpp import NativeCompletionRequest
+from mistral_api.wire import CompletionRequest, load
+from mistral_api.wire.llama_cpp import NativeCompletionRequest
 
 SCHEMA = CompletionRequest()
 

@@ -9,8 +9,8 @@ import pytest
 from marshmallow import ValidationError
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import ChatCompletionRequest, load
-from mistral_api.schemas.contradictions import backward_grammar, refuse_contradictions
+from mistral_api.wire import ChatCompletionRequest, load
+from mistral_api.wire.constraints import backward_grammar, refuse_contradictions
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"type": "string", "minLength": 5, "maxLength": 2}, ""),

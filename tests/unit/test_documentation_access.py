@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from flask import Flask
 
-from mistral_api.blueprints import documentation
 from mistral_api.errors import register_error_handlers
 from mistral_api.services import install
 from mistral_api.settings import Settings
+from mistral_api.web import documentation
 from tests.shapes import assert_error_shape
 
 

@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
-from mistral_api.embeddings.batches import MOST_ITEMS, Batches, text_size
-from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK
-from mistral_api.embeddings.vectors import in_base64, numbers, pack_floats, shortened
+from mistral_api.embeddings.tasks import (
+    EMBEDDINGS,
+    MOST_ITEMS,
+    RERANK,
+    Batches,
+    in_base64,
+    numbers,
+    pack_floats,
+    shortened,
+    text_size,
+)
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import EmbeddingsRequest, RerankRequest, load
+from mistral_api.wire import EmbeddingsRequest, RerankRequest, load
 
 SCHEMA = EmbeddingsRequest()
 

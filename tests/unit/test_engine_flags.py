@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.control.server_spec import main_server
 from mistral_api.embedded.engine.flags import BadFlag, parse
 from mistral_api.settings import Settings
-from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import MemoryStep
-from mistral_api.supervisor.served import main_server
+from mistral_api.supervisor.engine import Engine, server_command
+from mistral_api.supervisor.memory_ladder import MemoryStep
 
 
 def test_the_supervisors_command_line_is_understood() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mistral_api.inference.events import EventSplitter, event_data, event_error, split_events
+from mistral_api.upstream.sse import EventSplitter, event_data, event_error, split_events
 
 
 def test_whole_events_pass_as_they_are() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.generation.fitting import room_for_prompt, truncate_turns, turns_of
+from mistral_api.generation.prompt import room_for_prompt, truncate_turns, turns_of
 
 Messages = list[dict[str, Any]]
 SYSTEM = {"role": "system", "content": "12345"}

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from mistral_api.inference.reshaping.calls import ToolCallStage
-from mistral_api.inference.transcript import Transcript
+from mistral_api.generation.forced_tool_calls import ToolCallStage
+from mistral_api.upstream.transcript import Transcript
 
 # Braces and white space where they may be taken for those around the arguments.
 ARGUMENTS = '{\n  "where": {"name": "a } b", "deep": {"x": 1\n} }\n}'

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.control.server_spec import main_server
 from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.gguf import GgufError, read_header
+from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.errors import CannotStart
-from mistral_api.supervisor.gguf import GgufError, read_header
-from mistral_api.supervisor.model import read_model
-from mistral_api.supervisor.served import main_server
+from mistral_api.supervisor.backoff import CannotStart
 from tests.gguf_files import LLAMA, gguf
 
 

@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from mistral_api.supervisor.gpu import GpuMonitor
-from mistral_api.supervisor.nvml import Card, NvmlSession
+from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.hardware.nvml import Card, NvmlSession
 from tests.cards import a_card
 
 

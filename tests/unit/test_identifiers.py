@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from mistral_api.identifiers import new_id, new_session_id
-from mistral_api.request_ids import register_request_ids
+from mistral_api.system.identifiers import new_id, new_session_id
+from mistral_api.web.request import register_request_ids
 
 
 def test_identifiers_are_version_7_and_carry_their_time() -> None:

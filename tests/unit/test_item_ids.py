@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from mistral_api.conversations.item_renderer import ItemId, item_ids, parse_item_id
 from mistral_api.errors import InvalidRequest
-from mistral_api.identifiers import new_id
-from mistral_api.items.ids import ItemId, item_ids, parse_item_id
+from mistral_api.system.identifiers import new_id
 
 MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 HEX = MESSAGE.hex

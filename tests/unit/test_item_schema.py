@@ -8,8 +8,8 @@ import pytest
 from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import load
-from mistral_api.schemas.items import Items
+from mistral_api.wire import load
+from mistral_api.wire.items import Items
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": "{}"}
 TEXT = {"type": "input_text", "text": "a"}

@@ -9,10 +9,10 @@ import pytest
 from openai.types.conversations import ConversationItem
 from openai.types.responses import ResponseItem
 
-from mistral_api.items.incoming import items_to_messages
-from mistral_api.items.outgoing import item_list, items_of
-from mistral_api.recording.attachments import without_large_attachments
-from mistral_api.schemas.items import check_items
+from mistral_api.conversations.item_parser import items_to_messages
+from mistral_api.conversations.item_renderer import item_list, items_of
+from mistral_api.recording.exchange import without_large_attachments
+from mistral_api.wire.items import check_items
 from tests.published import valid
 
 MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

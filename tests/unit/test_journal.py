@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from mistral_api.exchange import UNKNOWN_OUTCOME, Exchange
-from mistral_api.identifiers import new_id
+from mistral_api.delivery.stored_objects import belongs_to_conversation
 from mistral_api.recording.backlog import Backlog
-from mistral_api.recording.journal import Journal
-from mistral_api.recording.journal_file import NAME, prepare
-from mistral_api.stored.storing import belongs_to_conversation
+from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
+from mistral_api.recording.journal import NAME, Journal, prepare
+from mistral_api.system.identifiers import new_id
 from tests.exchanges import an_exchange, answered, said
 
 MANY = 1 << 30
@@ -153,7 +152,7 @@ def test_it_survives_its_process_being_killed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mistral_api.recording.journal import Journal; from tests.exchanges import an_exchange\n"
-        "from mistral_api.recording.journal_file import prepare\n"
+        "from mistral_api.recording.journal import prepare\n"
         "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(an_exchange('killed'))\n"
         "os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, 'SIGKILL') else signal.SIGTERM)\n"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mistral_api.inference.reshaping.logprobs import legacy_logprobs, visible_tokens
+from mistral_api.generation.logprobs import legacy_logprobs, visible_tokens
 
 
 def _entry(token: str, content: bytes, logprob: float, *alternatives: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mistral_api.recording.lives import ProcessLock
+from mistral_api.system.process_lock import ProcessLock
 
 _PROGRAM = (
-    "import sys; from pathlib import Path; from mistral_api.recording.lives import Life\n"
-    "life = Life(Path(sys.argv[1])); print(life.name, flush=True); sys.stdin.read()\n"
+    "import sys; from pathlib import Path; from mistral_api.system.process_lock import ProcessLock\n"
+    "lock = ProcessLock(Path(sys.argv[1])); print(lock.name, flush=True); sys.stdin.read()\n"
 )
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import orjson
 
-from mistral_api.llama_cpp.answers import NativeTranscript, selected
-from mistral_api.llama_cpp.endpoints import COMPLETION, INFILL, shown_props
-from mistral_api.llama_cpp.stream import NativeEvents
+from mistral_api.generation.llama_cpp_endpoint import COMPLETION, INFILL, shown_props
+from mistral_api.generation.llama_cpp_renderer import NativeEvents, NativeTranscript, selected
 
 LAST = {"content": "", "tokens": [], "stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.matching import chains_of, digest, repeated_system, shared_prefix
+from mistral_api.conversations.message_matching import chains_of, digest, repeated_system, shared_prefix
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}

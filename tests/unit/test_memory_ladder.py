@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.control.server_spec import main_server
+from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import Ladder, MemoryStep, requested_step
-from mistral_api.supervisor.memory.remembered import RememberedFits, fits_file
-from mistral_api.supervisor.memory.shortage import Shortage, killed_for_memory, oom_kills, shortage_in
-from mistral_api.supervisor.model import ModelInfo, read_model
-from mistral_api.supervisor.served import main_server
+from mistral_api.supervisor.memory_fit import RememberedFits, fits_file
+from mistral_api.supervisor.memory_ladder import (
+    Ladder,
+    MemoryStep,
+    Shortage,
+    killed_for_memory,
+    oom_kills,
+    requested_step,
+    shortage_in,
+)
 from tests.gguf_files import gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")

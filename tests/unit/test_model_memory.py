@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.models.errors import UnknownModel
-from mistral_api.models.known import KNOWN, known_model, model_in
-from mistral_api.models.memory import Architecture, bytes_for_all_layers, gpu_layers, layers_by_card
+from mistral_api.model_files.known_models import KNOWN, UnknownModel, known_model, model_in
+from mistral_api.model_files.memory_estimate import Architecture, bytes_for_all_layers, gpu_layers, layers_by_card
 
 GIB = 1024**3
 MISTRAL_7B = Architecture(blocks=32, kv_heads=8, head_size=128)

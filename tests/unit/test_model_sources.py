@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mistral_api.models.errors import PullError
-from mistral_api.models.known import KNOWN
-from mistral_api.models.sources import Source, source_of
+from mistral_api.model_files.known_models import KNOWN, PullError, Source, source_of
 
 
 def test_a_known_name_gives_the_usual_quantisation_or_the_one_asked_for() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.notification import ServiceManager
+from mistral_api.system.service_manager import ServiceManager
 from tests.running import wait_for
 from tests.service_manager import Listener, listening
 

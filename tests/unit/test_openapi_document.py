@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from mistral_api.blueprints import API_BLUEPRINTS, health
-from mistral_api.openapi.document import describe, described_routes
-from mistral_api.openapi.operations import OPERATIONS
+from mistral_api.web import API_BLUEPRINTS, monitoring
+from mistral_api.web.openapi_document import describe, described_routes
+from mistral_api.web.operations import OPERATIONS
 from tests.running import ROOT
 
 DOCS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/api.md")}
@@ -24,7 +24,7 @@ _BASE = "http://127.0.0.1:9000"
 
 def _application() -> Flask:
     app = Flask("mistral_api", static_folder=None)
-    for blueprint in (health.blueprint, *API_BLUEPRINTS):
+    for blueprint in (monitoring.blueprint, *API_BLUEPRINTS):
         app.register_blueprint(blueprint)
     return app
 

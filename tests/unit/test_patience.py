@@ -10,12 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from mistral_api.errors import ModelServerLost, ModelUnavailable
-from mistral_api.inference import patience as module
-from mistral_api.inference.cancellation import UpstreamCall
-from mistral_api.inference.client import ModelServerClient
-from mistral_api.inference.patience import RetryPolicy
-from mistral_api.inference.translation import ClientClosedRequest
 from mistral_api.settings import Settings
+from mistral_api.upstream import client as module
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import ModelServerClient, RetryPolicy
+from mistral_api.upstream.errors import ClientClosedRequest
 
 LOST = ModelServerLost("It hung up.")
 AWAY = ModelUnavailable("Nobody listens.")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.generation.endpoints import CHAT, COMPLETION, Endpoint
-from mistral_api.generation.planning import GenerationPlan, UpstreamTraits, make_plan
+from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
+from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
 
 OURS = UpstreamTraits(ours=True, llama_cpp=lambda: True, slots=4)
 HELLO = [{"role": "user", "content": "Hello"}]

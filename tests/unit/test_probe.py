@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.inference.client import ModelServerClient
 from mistral_api.settings import Settings
+from mistral_api.upstream.client import ModelServerClient
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from mistral_api.supervisor.probe import SlotActivity, _work_of_metrics, _work_of_slots
-from mistral_api.supervisor.progress import HangDetector
+from mistral_api.supervisor.hang_detection import HangDetector, SlotActivity, _work_of_metrics, _work_of_slots
 
 IDLE = SlotActivity(0, ())
 

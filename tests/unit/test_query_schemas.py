@@ -6,7 +6,7 @@ import pytest
 from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import ConversationListQuery, ConversationQuery, StatsQuery, load, valid_session_id
+from mistral_api.wire import ConversationListQuery, ConversationQuery, StatsQuery, load, valid_session_id
 
 MESSAGE = "01890a5d-ac96-774b-bcce-b302099a8057"
 

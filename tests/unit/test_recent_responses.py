@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mistral_api.identifiers import new_id
-from mistral_api.stored.recent import CachedResponse, ResponseCache
+from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
+from mistral_api.system.identifiers import new_id
 
 
 def _kept(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:

@@ -13,10 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.process_identity import ProcessIdentity, identity_of
-from mistral_api.supervisor.report_writer import FAILURES, GENERATIONS, FeedbackWriter
-from mistral_api.supervisor.reports import REMEMBERED, Failure, FeedbackFile, FeedbackReader, Generation, reports_folder
-from mistral_api.supervisor.warm.keys import conversation_key
+from mistral_api.control.feedback import (
+    FAILURES,
+    GENERATIONS,
+    REMEMBERED,
+    Failure,
+    FeedbackFile,
+    FeedbackReader,
+    FeedbackWriter,
+    Generation,
+    reports_folder,
+)
+from mistral_api.control.saved_caches import conversation_key
+from mistral_api.system.processes import ProcessIdentity, identity_of
 from tests.running import wait_for
 
 OURS = identity_of(os.getpid())
@@ -139,7 +148,7 @@ def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -
 def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_api.supervisor.report_writer.TRY_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mistral_api.control.feedback.TRY_AGAIN_SECONDS", 0.01)
     blocked = tmp_path / "run"
     blocked.write_text("a file where the folder should be")
     writer = FeedbackWriter(tmp_path)

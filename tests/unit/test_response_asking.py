@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.responses.asking import chat_payload
-from mistral_api.schemas import ChatCompletionRequest, load
-from mistral_api.schemas.responses import ResponseRequest
+from mistral_api.responses.preparation import chat_payload
+from mistral_api.wire import ChatCompletionRequest, load
+from mistral_api.wire.responses import ResponseRequest
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True, "description": None}

@@ -7,11 +7,18 @@ import pytest
 from openai.types.responses import Response, ResponseItem, response_error
 
 from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, Unavailable
-from mistral_api.inference.transcript import TokenCounts
-from mistral_api.responses.body import ResponseOutput, cancelled, complete_response, failed, in_progress, new_response
-from mistral_api.responses.input_items import input_items
-from mistral_api.schemas import load
-from mistral_api.schemas.responses import ResponseRequest
+from mistral_api.responses.response_object import (
+    ResponseOutput,
+    cancelled,
+    complete_response,
+    failed,
+    in_progress,
+    input_items,
+    new_response,
+)
+from mistral_api.upstream.transcript import TokenCounts
+from mistral_api.wire import load
+from mistral_api.wire.responses import ResponseRequest
 from tests.chat_chunks import token
 from tests.published import valid
 

@@ -8,10 +8,10 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 
 from mistral_api.errors import ModelTimeout
-from mistral_api.inference.events import event_data
-from mistral_api.inference.transcript import Transcript
-from mistral_api.responses.body import ResponseOutput, complete_response, new_response
-from mistral_api.responses.events import ResponseEvents, encoded
+from mistral_api.responses.response_object import ResponseOutput, complete_response, new_response
+from mistral_api.responses.stream_events import ResponseEvents, encoded
+from mistral_api.upstream.sse import event_data
+from mistral_api.upstream.transcript import Transcript
 from tests import chat_chunks
 from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
 from tests.published import valid

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.identifiers import new_id
-from mistral_api.responses.preparing import parse_input_items, prepare_response
-from mistral_api.stored.responses import StoredContext
+from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.stored_responses import StoredContext
+from mistral_api.system.identifiers import new_id
 
 ASKED = {"role": "user", "content": "Weather?"}
 HALF = {

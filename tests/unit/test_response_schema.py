@@ -7,9 +7,9 @@ import pytest
 from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import load
-from mistral_api.schemas.response_queries import InputItemsQuery, ResponseQuery, joined_arguments
-from mistral_api.schemas.responses import InputTokensRequest, ResponseRequest
+from mistral_api.wire import load
+from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
+from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 
 SCHEMA = ResponseRequest()
 TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.history import SessionBranch
-from mistral_api.conversations.matching import chains_of
-from mistral_api.conversations.resuming import continue_session, has_no_known_prefix
-from mistral_api.identifiers import new_id
+from mistral_api.conversations.history import SessionBranch, continue_session, has_no_known_prefix
+from mistral_api.conversations.message_matching import chains_of
+from mistral_api.system.identifiers import new_id
 
 HEAD = new_id()
 ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.generation.roles import needs_normalizing, normalize_roles
-from mistral_api.inference.chat_template import ANYTHING, TemplateRules, read_template_rules
+from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.upstream.loaded_model import ANYTHING, TemplateRules, read_template_rules
 
 STRICT = TemplateRules(system=False, systems=False, alternates=True)
 ONE_SYSTEM = TemplateRules(system=True, systems=False, alternates=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.exchange import Exchange
 from mistral_api.recording.backlog import Backlog
-from mistral_api.recording.journal import Journal
-from mistral_api.recording.journal_file import NAME, prepare
-from mistral_api.recording.salvage import damage
+from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.journal import NAME, Journal, prepare
+from mistral_api.recording.journal_repair import damage
 from tests.exchanges import an_exchange, answered, said
 
 NUMBER = 300

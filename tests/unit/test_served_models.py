@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 
+from mistral_api.control.server_spec import (
+    EMBEDDING,
+    MAIN,
+    ServerSpec,
+    embedding_server_spec,
+    main_server,
+    served_models,
+)
+from mistral_api.control.status import status_file
 from mistral_api.embedded.engine.flags import parse
+from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings, settings_from
-from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.errors import CannotStart
-from mistral_api.supervisor.files import EMBEDDING, MAIN
-from mistral_api.supervisor.memory.ladder import requested_step
-from mistral_api.supervisor.model import read_model
+from mistral_api.supervisor.backoff import CannotStart
+from mistral_api.supervisor.engine import Engine, server_command
+from mistral_api.supervisor.memory_ladder import requested_step
 from mistral_api.supervisor.preflight import require_free_port
-from mistral_api.supervisor.served import ServerSpec, embedding_server_spec, main_server, served_models
-from mistral_api.supervisor.status import status_file
 from tests.gguf_files import LLAMA, gguf
 from tests.reranker import CONTEXT, write_reranker
 

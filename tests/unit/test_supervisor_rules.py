@@ -8,17 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.process_identity import identity_of, is_alive
+from mistral_api.control.server_spec import main_server
+from mistral_api.control.status import (
+    SUCCESSORS,
+    IllegalTransition,
+    State,
+    StatusReader,
+    read_recorded,
+    read_status,
+    require_legal,
+    status_file,
+    write_status,
+)
 from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
-from mistral_api.supervisor.command import server_command
-from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory.ladder import MemoryStep, requested_step
-from mistral_api.supervisor.reporter import StatusReporter
-from mistral_api.supervisor.served import main_server
-from mistral_api.supervisor.showing import EXIT_CODES
-from mistral_api.supervisor.states import SUCCESSORS, IllegalTransition, State, require_legal
-from mistral_api.supervisor.status import StatusReader, read_recorded, read_status, status_file, write_status
+from mistral_api.supervisor.engine import Engine, server_command
+from mistral_api.supervisor.memory_ladder import MemoryStep, requested_step
+from mistral_api.supervisor.status_command import EXIT_CODES
+from mistral_api.supervisor.status_reporter import StatusReporter
+from mistral_api.system.processes import identity_of, is_alive
 
 
 class Clock:
@@ -186,7 +194,7 @@ def test_on_a_full_disk_there_is_no_status_rather_than_an_old_one(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mistral_api.supervisor.reporter.write_status", full)
+        patched.setattr("mistral_api.supervisor.status_reporter.write_status", full)
         reporter.enter(State.LOADING)
         assert read_recorded(tmp_path) is None
     reporter.catch_up()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.schemas import ChatCompletionRequest, load
+from mistral_api.wire import ChatCompletionRequest, load
 
 SCHEMA = ChatCompletionRequest()
 HELLO = {"role": "user", "content": "Hello"}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mistral_api.inference.transcript import Transcript
+from mistral_api.upstream.transcript import Transcript
 
 
 def _chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:

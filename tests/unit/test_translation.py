@@ -8,7 +8,7 @@ import requests
 import urllib3
 
 from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelServerLost, ModelTimeout, ModelUnavailable
-from mistral_api.inference.translation import cancelled_error, translate_errors, upstream_error
+from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
 
 
 def _body(message: str, kind: str = "server_error", **more: object) -> bytes:

@@ -11,13 +11,12 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
-from mistral_api.registration.errors import RegistrationError
-from mistral_api.registration.names import API, SERVICES, SUPERVISOR, Service
-from mistral_api.registration.surroundings import InstallEnvironment
-from mistral_api.registration.units import TEMPORARY, SystemAccount, data_of, is_ours, project_of, unit_text
+from mistral_api.registration.environment import InstallEnvironment
+from mistral_api.registration.service import API, SERVICES, SUPERVISOR, RegistrationError, Service
+from mistral_api.registration.unit_files import TEMPORARY, SystemAccount, data_of, is_ours, project_of, unit_text
 from mistral_api.supervisor import process
 from mistral_api.supervisor.engine import VERSION_SECONDS
-from mistral_api.supervisor.warm.caches import STOP_SAVE_SECONDS
+from mistral_api.supervisor.slot_cache import STOP_SAVE_SECONDS
 
 ACCOUNT = SystemAccount("mistral-api", ["video", "render"])
 # The supervisor's own deadlines: a check in its loop; saving caches, ending the server.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.supervisor.reports import Generation
-from mistral_api.supervisor.warm.choosing import SHORTEST_TOKENS, Candidate, cache_candidates, select_caches
-from mistral_api.supervisor.warm.fingerprint import fingerprint
-from mistral_api.supervisor.warm.folder import SavedCache
-from mistral_api.supervisor.warm.slots import Slot
+from mistral_api.control.feedback import Generation
+from mistral_api.control.saved_caches import SavedCache
+from mistral_api.supervisor.http_client import Slot
+from mistral_api.supervisor.slot_cache import fingerprint
+from mistral_api.supervisor.slot_cache_store import SHORTEST_TOKENS, Candidate, cache_candidates, select_caches
 
 NOW = (1000.0, 1_700_000_000.0)
 

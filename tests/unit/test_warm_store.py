@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
+from mistral_api.control.feedback import Generation
+from mistral_api.control.saved_caches import (
+    LIST,
+    CacheFolder,
+    SavedCache,
+    conversation_key,
+    delete_unused,
+    mark_deleted,
+    slots_folder,
+)
 from mistral_api.settings import Settings
-from mistral_api.supervisor.reports import Generation
-from mistral_api.supervisor.warm.choosing import Candidate
-from mistral_api.supervisor.warm.folder import LIST, CacheFolder, SavedCache, delete_unused, mark_deleted, slots_folder
-from mistral_api.supervisor.warm.keys import conversation_key
-from mistral_api.supervisor.warm.slots import Slot
-from mistral_api.supervisor.warm.store import CacheStore
+from mistral_api.supervisor.http_client import Slot
+from mistral_api.supervisor.slot_cache_store import CacheStore, Candidate
 
 ANN, BOB = conversation_key("local", "ann"), conversation_key("local", "bob")
 DAY = 86400.0

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mistral_api.analytics.periods import next_month, start_of
-from mistral_api.analytics.window import TimeWindow
+from mistral_api.analytics.periods import TimeWindow, next_month, start_of
 
 NOWS = [
     datetime(2026, 11, 23, 18, 8, 33, tzinfo=UTC),

@@ -1,4 +1,9 @@
-"""Under which account PostgreSQL runs: ours, or, since it refuses root, one without privileges."""
+"""Under which account it runs.
+
+What keeps the embedded PostgreSQL from running.
+
+Under which account PostgreSQL runs: ours, or, since it refuses root, one without privileges.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mistral_api.data_dir import is_root
-from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
+from mistral_api.system.files import is_root
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The embedded PostgreSQL cannot be had; the message is one sentence for the operator."""
+
 
 log = logging.getLogger(__name__)
 

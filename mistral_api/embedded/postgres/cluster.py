@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mistral_api.embedded.postgres.binaries import package_version
-from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
-from mistral_api.embedded.postgres.layout import Layout
+from mistral_api.embedded.postgres.account import EmbeddedPostgresError
+from mistral_api.embedded.postgres.files import Layout, package_version
 
 USER = DATABASE = "mistral"
 SOCKET_PORT = 5432

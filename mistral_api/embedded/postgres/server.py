@@ -1,8 +1,14 @@
-"""The embedded PostgreSQL as its users see it: a URL, and a stop that only the owner's call carries out."""
+"""URL, shared start, stop by the owner.
+
+Who stops the embedded PostgreSQL: a process, known by its pid and the time it started.
+
+The embedded PostgreSQL as its users see it: a URL, and a stop that only the owner's call carries out.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -13,10 +19,31 @@ import psycopg2
 from filelock import FileLock, Timeout
 from psycopg2 import errorcodes, sql
 
+from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
-from mistral_api.embedded.postgres.errors import EmbeddedPostgresError
-from mistral_api.embedded.postgres.layout import SYSTEM_BASE, Layout, make_home, plan_layout
-from mistral_api.embedded.postgres.owner import claim_ownership, live_owner, release_ownership
+from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, plan_layout
+from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
+
+
+def claim_ownership(owner_file: Path) -> None:
+    """Record this process as the owner."""
+    owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
+
+
+def live_owner(owner_file: Path) -> int | None:
+    """The owner's pid, if it still lives."""
+    try:
+        recorded = json.loads(owner_file.read_text(encoding="utf-8"))
+        owner = ProcessIdentity(int(recorded["pid"]), recorded["started"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return owner.pid if is_alive(owner) else None
+
+
+def release_ownership(owner_file: Path) -> None:
+    """Forget the owner."""
+    owner_file.unlink(missing_ok=True)
+
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,78 @@
+"""Conversations and their messages: one aggregate, since a message never stands alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mistral_api.database.tables.base import TIMESTAMPTZ, Base
+
+
+class Conversation(Base):
+    """One session of one owner.
+
+    ``head_id`` is the newest message of the current branch; reading a conversation walks from it
+    to the root along ``Message.parent_id``. ``search`` holds the words of the title.
+    """
+
+    __tablename__ = "conversations"
+    __table_args__ = (
+        UniqueConstraint("owner", "session_id"),
+        Index("ix_conversations_owner_updated_at", "owner", "updated_at", "id"),
+        Index("ix_conversations_updated_at", "updated_at"),
+        Index("ix_conversations_search", "search", postgresql_using="gin"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(Text)
+    session_id: Mapped[str] = mapped_column(Text)
+    title: Mapped[str | None] = mapped_column(Text)
+    # ``metadata`` is taken by the declarative base, so the attribute has another name than the column.
+    attributes: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
+    search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
+    head_id: Mapped[UUID | None]
+    message_count: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
+    updated_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
+
+
+class Message(Base):
+    """One message in a conversation's tree.
+
+    ``content`` is a string, a list of parts or null, as the client sent it. ``status`` is
+    ``complete``, ``interrupted`` (the answer was cut off) or ``failed`` (nothing was answered).
+    ``search`` holds the words of its text.
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        Index("ix_messages_conversation_id_sequence", "conversation_id", "sequence"),
+        Index("ix_messages_conversation_id_chain", "conversation_id", "chain"),
+        Index("ix_messages_search", "search", postgresql_using="gin"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    # The order of arrival, also among the messages of one instant.
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+    parent_id: Mapped[UUID | None]
+    role: Mapped[str] = mapped_column(Text)
+    content: Mapped[Any] = mapped_column(JSONB, nullable=False)
+    tool_calls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # The rest of what the client sent with it: name, tool_call_id, refusal, reasoning content ...
+    extra: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # What a message is recognised by when it is sent again, with all that was said before it
+    # (conversations.matching).
+    chain: Mapped[UUID] = mapped_column(deferred=True)
+    search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
+    status: Mapped[str] = mapped_column(Text)
+    request_id: Mapped[str] = mapped_column(Text)
+    model: Mapped[str | None] = mapped_column(Text)
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)

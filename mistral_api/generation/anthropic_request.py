@@ -1,0 +1,240 @@
+"""Anthropic's endpoints; its request as a chat request.
+
+Anthropic's Messages API, to and from chat completions: pure functions.
+
+llama.cpp has a ``/v1/messages`` of its own. It is not used, for there (tools/server/server-chat.cpp and
+server-task.cpp) ``return_progress`` and ``seed`` are dropped, so that a client that leaves during the prompt keeps its
+slot; ``any`` and a named tool are not enforced; a stream whose first token is held back has no ``message_start``; and
+blocks lack fields that Anthropic's types demand (``signature``, ``input``). Shapes are those of the ``anthropic``
+package's types.
+
+Anthropic's content blocks as OpenAI's messages and parts.
+
+Anthropic's request as a chat completion request.
+
+Anthropic's endpoints, as the services for generations and for questions know them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import orjson
+from marshmallow import post_load
+
+from mistral_api.generation.anthropic_renderer import MessageStream, MessageTranscript, complete_message
+from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
+from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.wire import ChatCompletionRequest, load
+from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
+
+# Claude Code puts a stamp that changes with each request before the system text: no prompt would be found cached.
+_STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*?\bcch=)[0-9a-f]{5};")
+
+
+def system_text(system: str | list[dict[str, Any]]) -> str:
+    """The system prompt in one string."""
+    texts = [system] if isinstance(system, str) else [block["text"] for block in system]
+    return "\n".join(_STAMP.sub(r"\g<1>00000;", text) for text in texts)
+
+
+def chat_messages(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """One message in OpenAI's form; the results of tools become messages of their own, before the rest."""
+    role, content = message["role"], message["content"]
+    if role == "system":
+        return [{"role": "system", "content": system_text(content)}]
+    if isinstance(content, str):
+        return [{"role": role, "content": content}]
+    return [_assistant(content)] if role == "assistant" else _user(content)
+
+
+def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant"}
+    texts = [block["text"] for block in blocks if block["type"] == "text"]
+    thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
+    calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
+    message["content"] = "".join(texts) if texts or not calls else None
+    if thoughts:
+        message["reasoning_content"] = "".join(thoughts)
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()}
+    return {"id": block["id"], "type": "function", "function": function}
+
+
+def _user(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    messages = [_tool_message(block) for block in blocks if block["type"] == "tool_result"]
+    said = [block for block in blocks if block["type"] != "tool_result"]
+    if said or not messages:
+        messages.append({"role": "user", "content": _content(said)})
+    return messages
+
+
+def _tool_message(block: dict[str, Any]) -> dict[str, Any]:
+    content = block.get("content") or ""
+    said = content if isinstance(content, str) else _content(content)
+    if not said and block.get("is_error"):
+        said = "error"
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": said}
+
+
+def _content(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """One string where there is nothing but one text, else parts."""
+    parts = [part for block in blocks for part in _parts(block)]
+    if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
+        return parts[0]["text"] if parts else ""
+    return parts
+
+
+def _parts(block: dict[str, Any]) -> list[dict[str, Any]]:
+    kind = block["type"]
+    if kind == "text":
+        return [_text(block["text"])]
+    if kind == "image":
+        return [{"type": "image_url", "image_url": {"url": _image_url(block["source"])}}]
+    if kind == "search_result":
+        return [_text(f"{block['title']}\n{block['source']}"), *(_text(each["text"]) for each in block["content"])]
+    return _document(block)
+
+
+def _document(block: dict[str, Any]) -> list[dict[str, Any]]:
+    source = block["source"]
+    heads = [_text(block[name]) for name in ("title", "context") if block.get(name)]
+    if source["type"] == "text":
+        return [*heads, _text(source["data"])]
+    content = source["content"]
+    inner = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [*heads, *(part for each in inner for part in _parts(each))]
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image_url(source: dict[str, Any]) -> str:
+    if source["type"] == "url":
+        return str(source["url"])
+    return f"data:{source['media_type']};base64,{source['data']}"
+
+
+# Fields that become others, and fields that mean something at Anthropic's only.
+_TRANSLATED = ("messages", "system", "tools", "tool_choice", "stop_sequences", "thinking", "output_config", "metadata")
+_THEIRS = (
+    "cache_control",
+    "container",
+    "context_management",
+    "diagnostics",
+    "inference_geo",
+    "mcp_servers",
+    "service_tier",
+    "speed",
+)
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def chat_request(request: dict[str, Any]) -> dict[str, Any]:
+    """The chat completion request that says the same; unknown fields stay as they are."""
+    chat = {name: value for name, value in request.items() if name not in _TRANSLATED + _THEIRS}
+    chat["messages"] = _messages(request)
+    if request.get("tools"):
+        chat["tools"] = [_tool(tool) for tool in request["tools"]]
+    if "tool_choice" in request:
+        chat |= _tool_choice(request["tool_choice"])
+    if request.get("stop_sequences"):
+        # llama.cpp says which of them it was only in its verbose form (tools/server/server-task.cpp).
+        chat |= {"stop": request["stop_sequences"], "verbose": True}
+    if request.get("stream"):
+        chat["stream_options"] = {"include_usage": True}
+    return chat | _thinking(request) | _output(request.get("output_config") or {})
+
+
+def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:
+    first = [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
+    return first + [each for message in request["messages"] for each in chat_messages(message)]
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    for name in ("description", "strict"):
+        if tool.get(name) is not None:
+            function[name] = tool[name]
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    kind = choice["type"]
+    named = {"type": "function", "function": {"name": choice.get("name")}}
+    chosen: dict[str, Any] = {"tool_choice": _CHOICES.get(kind, named)}
+    if choice.get("disable_parallel_tool_use") is not None:
+        chosen["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]
+    return chosen
+
+
+def _thinking(request: dict[str, Any]) -> dict[str, Any]:
+    """llama.cpp's fields for reasoning; templates without a switch for it ignore them."""
+    thinking = request.get("thinking") or {}
+    options = request.get("chat_template_kwargs") or {}
+    if thinking.get("type") == "enabled":
+        return {
+            "thinking_budget_tokens": thinking["budget_tokens"],
+            "chat_template_kwargs": {"enable_thinking": True} | options,
+        }
+    if thinking.get("type") == "disabled":
+        return {"chat_template_kwargs": {"enable_thinking": False} | options}
+    return {}
+
+
+def _output(config: dict[str, Any]) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if config.get("effort") is not None:
+        wanted["reasoning_effort"] = config["effort"]
+    if config.get("format") is not None:
+        schema = {"name": "output", "strict": True, "schema": config["format"]["schema"]}
+        wanted["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return wanted
+
+
+_CHAT = ChatCompletionRequest()
+
+
+def _as_chat(request: dict[str, Any]) -> dict[str, Any]:
+    """The chat completion request, held to all that holds for those. Raises InvalidRequest."""
+    return load(_CHAT, chat_request(request))
+
+
+class _Messages(MessagesRequest):
+    """Loads as a chat completion request."""
+
+    @post_load
+    def _translate(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        return _as_chat(data)
+
+
+class _CountTokens(CountTokensRequest):
+    """Loads as a chat completion request."""
+
+    @post_load
+    def _translate(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+        return _as_chat(data)
+
+
+MESSAGES = Endpoint(
+    "/v1/messages",
+    True,
+    _Messages(),
+    CHAT.messages,
+    upstream=CHAT.path,
+    dialect=Dialect(MessageStream, MessageTranscript, complete_message),
+)
+COUNT_TOKENS = PassthroughEndpoint(
+    "/v1/messages/count_tokens",
+    partial(load, _CountTokens()),
+    upstream="/v1/chat/completions/input_tokens",
+    fitted=True,
+)

@@ -1,1 +1,0 @@
-"""The state of every part, gathered for ``/health``."""

@@ -1,0 +1,90 @@
+"""Failures of the hub, the network and the disk, as sentences that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from mistral_api.model_files.known_models import NoSuchFile, PullError, Source
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def explain_errors(host: str, source: Source) -> Iterator[None]:
+    """Turn what the hub answers, or that it does not, into PullError."""
+    try:
+        yield
+    except EntryNotFoundError as error:
+        text = f"{source.repo} on {host} has no file {source.file} in revision {source.revision}."
+        raise NoSuchFile(text) from error
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise PullError(sentence_of(error, host, source)) from error
+
+
+def sentence_of(error: Exception, host: str, source: Source) -> str:
+    """One sentence. Of the error's own text only what cannot hold a token is taken over."""
+    match error:
+        case HfHubHTTPError():
+            return _refusal(error, host, source)
+        case HFValidationError():
+            return f"'{source.repo}' cannot be the name of a repository."
+        case OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set: unset it to download."
+        case httpx2.TimeoutException():
+            return f"{host} did not answer in time; run the command again, or raise HF_HUB_DOWNLOAD_TIMEOUT (seconds)."
+        case httpx2.ConnectError() | httpx2.ProxyError() | httpx2.InvalidURL():
+            return f"{host} cannot be reached ({error}); is this machine online, and HF_ENDPOINT right?"
+        case _:
+            return f"The connection to {host} broke off ({type(error).__name__}); run the command again to go on."
+
+
+def _refusal(error: HfHubHTTPError, host: str, source: Source) -> str:
+    match error:
+        case GatedRepoError():
+            return (
+                f"{source.repo} is gated: accept its terms on its page at {host}, "
+                "and set HF_TOKEN to a token of yours that may read it."
+            )
+        case RevisionNotFoundError():
+            return f"{source.repo} on {host} has no revision '{source.revision}'."
+        case RepositoryNotFoundError():
+            return f"{host} has no repository {source.repo}, or it is private: check the name, or set HF_TOKEN."
+        case _:
+            return _by_status(error.response.status_code, host, source)
+
+
+def _by_status(status: int, host: str, source: Source) -> str:
+    if status in (401, 403):
+        return f"{host} refuses access to {source.repo} ({status}): set HF_TOKEN to a token that may read it."
+    if status == 404:
+        return f"{source.repo} or its file {source.file} is not on {host}."
+    if status == 429:
+        return f"{host} takes no more requests from here for now (429); run the command again later."
+    return f"{host} answered with status {status}; run the command again later."
+
+
+@contextlib.contextmanager
+def disk_errors_as_sentences(path: Path) -> Iterator[None]:
+    """Turn an OSError of the disk into PullError; what the disk has taken already stays and is gone on with."""
+    try:
+        yield
+    except HfHubHTTPError:  # an OSError too, but the hub's
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise PullError(f"The disk of {path} is full; make room and run the command again to go on.") from error
+        raise PullError(f"{error.filename or path} cannot be used: {error.strerror or error}.") from error

@@ -1,0 +1,97 @@
+"""What responses go on from, and how much of it the model gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from mistral_api.conversations.conversation import find_conversation
+from mistral_api.conversations.history import HistoryReader, is_system
+from mistral_api.database.errors import translate_database_errors
+from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.responses.preparation import PreparedResponse
+from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.stored_responses import StoredContext
+from mistral_api.system.identifiers import new_session_id
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.token_counter import TokenCounter
+from mistral_api.wire.items import item_type
+from mistral_api.wire.payload_types import ChatMessage
+
+
+class ContextResolver:
+    """Finds what requests name. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: ResponseStore,
+        history: HistoryReader,
+        prompts: PromptBuilder,
+        counter: TokenCounter,
+    ) -> None:
+        self._prompts = prompts
+        self._engine = engine
+        self._store = store
+        self._history = history
+        self._counter = counter
+
+    def of(self, request: dict[str, Any], owner: str) -> StoredContext:
+        """What a request goes on from: a response, a conversation, or nothing.
+
+        Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
+        """
+        if "previous_response_id" in request:
+            return self._store.context(owner, request["previous_response_id"])
+        if "conversation" in request:
+            return self._conversation(owner, request["conversation"])
+        if "session_id" in request:
+            return self._session(owner, request["session_id"])
+        return StoredContext(new_session_id())
+
+    def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
+        context = self._session(owner, conversation_id)
+        if not context.messages:
+            with translate_database_errors(), Session(self._engine) as session:
+                find_conversation(session, owner, conversation_id, "conversation")
+        return context
+
+    def _session(self, owner: str, session_id: str) -> StoredContext:
+        """A session with all that was said in it; it need not be there yet."""
+        branch = self._history.branch(owner, session_id)
+        return StoredContext(session_id, branch.head_id, branch.messages)
+
+    def items(self, items: list[dict[str, Any]], owner: str) -> list[dict[str, Any]]:
+        """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
+        if not any(item_type(item) == "item_reference" for item in items):
+            return items
+        return self._history.with_references(owner, items, "input")
+
+    def fitted(self, ready: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
+        """What the model gets; with ``truncation: auto`` the oldest turns are left out that do not fit.
+
+        Raises InvalidRequest where the model server does not count tokens, and our exceptions.
+        """
+        messages = ready.messages
+        if ready.request.get("truncation") != "auto":
+            return messages
+        leading, others = _apart(messages)
+        return self._prompts.truncated(leading, others, [], ready.payload([]), call)
+
+    def count(self, ready: PreparedResponse, call: UpstreamCall) -> int:
+        """The tokens that the model would have to read. Raises our exceptions."""
+        messages = self._prompts.fitted(ready.messages, call)
+        return self._counter.count_tokens(messages, options=_options(ready), call=call)
+
+
+def _apart(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
+    """The system messages, which always stay, and the others."""
+    leading = [message for message in messages if is_system(message)]
+    return leading, [message for message in messages if not is_system(message)]
+
+
+def _options(ready: PreparedResponse) -> dict[str, Any]:
+    """What of the request changes its prompt."""
+    return {name: value for name, value in ready.payload([]).items() if name != "messages"}

@@ -1,0 +1,182 @@
+"""The Response object from opening to end.
+
+The Response object from its opening to its end (OpenAI's ``Response``).
+
+What a response was asked with, as items (``GET /v1/responses/{id}/input_items``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from mistral_api.conversations.item_renderer import items_of
+from mistral_api.errors import ApiError
+from mistral_api.upstream.transcript import TokenCounts
+from mistral_api.wire.payload_types import Item
+
+Response = dict[str, Any]
+
+# Fields that show what was asked for, and what they show where nothing was (OpenAI's defaults).
+_ECHOED: dict[str, Any] = {
+    "background": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "store": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
+_CUT_OFF = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseOutput:
+    """What the model answered.
+
+    ``id``: of the message in the conversation, from which those of the items are made. ``message``: in chat form.
+    ``logprobs``: of the tokens of its text, as the model server gave them.
+    """
+
+    id: UUID
+    message: dict[str, Any]
+    finish_reason: str | None
+    tokens: TokenCounts
+    logprobs: list[dict[str, Any]] | None = None
+
+
+def new_response(
+    request: dict[str, Any], response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
+) -> Response:
+    """The response before anything is generated: ``in_progress``, or ``queued`` in the background.
+
+    ``request``: a valid one. ``created_at``: Unix seconds. ``conversation_id``: the conversation the client
+    named, shown as such.
+    """
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created_at,
+        "completed_at": None,
+        "status": "queued" if request.get("background") else "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        "output": [],
+        "conversation": None if conversation_id is None else {"id": conversation_id},
+        **{name: request.get(name, default) for name, default in _ECHOED.items()},
+        "metadata": dict(request.get("metadata", {})),
+        "reasoning": {"effort": None, "summary": None} | request.get("reasoning", {}),
+        "service_tier": "default",
+        "text": _text(request.get("text", {})),
+        "tools": [_tool(tool) for tool in request.get("tools", [])],
+        "usage": None,
+    }
+
+
+def _text(text: dict[str, Any]) -> dict[str, Any]:
+    return {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"}
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """A function as published: ``strict`` holds where nothing else was said."""
+    strict = True if tool.get("strict") is None else tool["strict"]
+    return {"description": None, "parameters": None} | tool | {"strict": strict}
+
+
+def in_progress(response: Response) -> Response:
+    """A queued response whose generation has begun."""
+    return response | {"status": "in_progress"}
+
+
+def complete_response(response: Response, answer: ResponseOutput, *, completed_at: int | None = None) -> Response:
+    """The response with its answer: ``completed``, or ``incomplete`` where it was cut off.
+
+    ``completed_at``: Unix seconds, now where not given; shown only of what is complete.
+    """
+    reason = _CUT_OFF.get(answer.finish_reason or "")
+    logprobs = published_logprobs(answer.logprobs or [], response["top_logprobs"])
+    output = output_items(answer.id, answer.message, logprobs)
+    if reason is not None:
+        output[-1] = output[-1] | {"status": "incomplete"}
+    return response | {
+        "status": "completed" if reason is None else "incomplete",
+        "completed_at": (completed_at or int(time.time())) if reason is None else None,
+        "incomplete_details": None if reason is None else {"reason": reason},
+        "output": output,
+        "usage": usage(answer.tokens),
+    }
+
+
+def output_items(answer_id: UUID, message: dict[str, Any], logprobs: list[dict[str, Any]]) -> list[Item]:
+    """The items of an answer. ``logprobs``: in published form, of its text."""
+    items = items_of(answer_id, {"role": "assistant", "content": None} | message)
+    for item in items if logprobs else ():
+        if item["type"] == "message":
+            item["content"] = [
+                part | {"logprobs": logprobs} if part["type"] == "output_text" else part for part in item["content"]
+            ]
+    return items
+
+
+def published_logprobs(logprobs: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Log probabilities as the Responses API has them: no ids of tokens, bytes never null.
+
+    ``most``: how many alternatives were asked for; the model server may have been asked for more.
+    """
+    return [_logprob(each) | {"top_logprobs": [_logprob(top) for top in _top(each)[:most]]} for each in logprobs]
+
+
+def _logprob(token: dict[str, Any]) -> dict[str, Any]:
+    return {"token": token["token"], "bytes": token.get("bytes") or [], "logprob": token["logprob"]}
+
+
+def _top(token: dict[str, Any]) -> list[dict[str, Any]]:
+    return token.get("top_logprobs") or []
+
+
+def usage(tokens: TokenCounts) -> dict[str, Any]:
+    """The token counts. llama.cpp tells neither what it writes to its cache nor what of an answer is reasoning."""
+    read, written = tokens.prompt or 0, tokens.completion or 0
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": tokens.cached or 0, "cache_write_tokens": 0},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
+    }
+
+
+def failed(response: Response, error: ApiError) -> Response:
+    """The response that could not be answered. OpenAI's codes there are few: ours are in the ``error`` event."""
+    code = "server_error"
+    if error.status == 429:
+        code = "rate_limit_exceeded"
+    elif error.status < 500:
+        code = "invalid_prompt"
+    return response | {"status": "failed", "error": {"code": code, "message": error.message}}
+
+
+def cancelled(response: Response) -> Response:
+    """The response that its client gave up."""
+    return response | {"status": "cancelled"}
+
+
+def input_items(messages: Sequence[dict[str, Any]], message_ids: Sequence[UUID]) -> list[Item]:
+    """The items of chat messages in their order; ``message_ids`` are those of the messages, one for each."""
+    return [
+        item
+        for message_id, message in zip(message_ids, messages, strict=True)
+        for item in items_of(message_id, message)
+    ]

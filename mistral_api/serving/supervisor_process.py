@@ -1,0 +1,100 @@
+"""The supervisor's process, kept by bin/serve; `StartError`.
+
+What keeps the server from starting.
+
+The supervisor's process, kept by ``bin/serve``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from mistral_api.control.status import ModelServerStatus, State, read_status
+from mistral_api.settings import Settings
+
+
+class StartError(RuntimeError):
+    """The server cannot start; the message is one sentence for the operator."""
+
+
+log = logging.getLogger(__name__)
+
+# Exit codes by which the supervisor says that starting it again would not help.
+CANNOT_START, GIVEN_UP = 2, 3
+RESPAWN_SECONDS = 1.0
+# It saves the caches of conversations (15 s at most) before it ends its model server.
+STOP_SECONDS = 60.0
+
+
+class SupervisorProcess:
+    """Owns the supervisor's process from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, settings: Settings, *, retry_gpu: bool) -> None:
+        """``retry_gpu``: the first start tries what was asked for, whatever fitted last time."""
+        self._settings = settings
+        self._retry_gpu = retry_gpu
+        self._process: subprocess.Popen[bytes] | None = None
+        self._respawn_at: float | None = None
+
+    def start(self) -> None:
+        """Start the supervisor. Ctrl-C does not reach it: it is stopped in order, by us."""
+        command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
+        if self._retry_gpu:
+            command.append("--retry-gpu")
+            self._retry_gpu = False
+        if sys.platform == "win32":
+            self._process = subprocess.Popen(command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
+        else:
+            self._process = subprocess.Popen(command, start_new_session=True, env=os.environ)
+
+    def status(self) -> ModelServerStatus | None:
+        """What this supervisor (not an earlier one) has written, if anything yet."""
+        status = read_status(self._settings.data_dir)
+        if status is None or self._process is None or status.supervisor_pid != self._process.pid:
+            return None
+        return status
+
+    def require_ready(self) -> bool:
+        """Whether the model server is ready by now, if it is ours. Raises StartError when it never will be."""
+        if not self._settings.supervised:
+            return True
+        status = self.status()
+        if status is not None and status.state is State.READY:
+            return True
+        if self._process is not None and self._process.poll() is not None:
+            raise StartError("")  # the supervisor has said why, on the same terminal
+        return False
+
+    def tend(self) -> None:
+        """Start the supervisor again if it was killed; leave it if it has given up."""
+        process = self._process
+        if process is None or process.poll() is None:
+            return
+        if self._respawn_at is None:
+            level = logging.ERROR if process.returncode else logging.INFO
+            log.log(level, "the supervisor ended with exit code %d", process.returncode)
+            self._respawn_at = time.monotonic() + RESPAWN_SECONDS
+        if process.returncode not in (CANNOT_START, GIVEN_UP) and time.monotonic() >= self._respawn_at:
+            self._respawn_at = None
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to stop its model server and itself; bounded, then by force."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        if sys.platform == "win32":
+            process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("the supervisor did not stop in %.0f s and is killed", STOP_SECONDS)
+            process.kill()
+            process.wait(timeout=STOP_SECONDS)

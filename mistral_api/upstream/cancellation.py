@@ -1,0 +1,219 @@
+"""Calls that another thread can end; pooled connections that know their call.
+
+Ending an upstream request from outside, while its own thread is blocked waiting for bytes.
+
+A :class:`Call` is one request to the model server. The connection it runs on hands it its socket;
+cancelling shuts that socket down, so that the blocked read returns at once and the model server,
+which sees its client leave, frees the slot. :class:`CallWatch` is the one thread that asks, for
+all calls in flight, whether their client is still there.
+
+Keep-alive connections to the model server, each of which knows the call it is working for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+# How often the clients are looked at: the most that an abandoned request keeps its slot.
+WATCH_SECONDS = 0.1
+
+_current = threading.local()
+
+
+class UpstreamCall:
+    """One request to the model server; ``reason`` says why it was cancelled, if it was."""
+
+    def __init__(self, client_gone: Callable[[], bool] | None = None) -> None:
+        self._client_gone = client_gone
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self.reason: str | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call has been told to end."""
+        return self.reason is not None
+
+    def client_is_gone(self) -> bool:
+        """Whether the client has closed its connection, as far as the HTTP server can tell."""
+        return self._client_gone is not None and self._client_gone()
+
+    def attach(self, connection: socket.socket) -> None:
+        """Take the socket the call now runs on; one that comes too late is shut down at once."""
+        with self._lock:
+            self._socket = connection
+            if self.cancelled:
+                _shut_down(connection)
+
+    def cancel(self, reason: str) -> None:
+        """End the call: ``"client"`` when the client left, ``"shutdown"`` when we stop."""
+        with self._lock:
+            if self.cancelled:
+                return
+            self.reason = reason
+            if self._socket is not None:
+                _shut_down(self._socket)
+
+    def finished(self) -> None:
+        """Let go of the socket: it goes back to the pool, where it is not ours to shut down."""
+        with self._lock:
+            self._socket = None
+
+    def __enter__(self) -> UpstreamCall:
+        _current.call = self
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        _current.call = None
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # already closed by the peer: nothing left to end
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def current_call() -> UpstreamCall | None:
+    """The call this thread is sending, if any; connections ask for it."""
+    call: UpstreamCall | None = getattr(_current, "call", None)
+    return call
+
+
+class DisconnectWatcher:
+    """The calls in flight, and the thread that cancels those whose client has left."""
+
+    def __init__(self) -> None:
+        self._calls: set[UpstreamCall] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, call: UpstreamCall) -> None:
+        """Watch a call until :meth:`remove`; the thread starts with the first one."""
+        with self._changed:
+            self._calls.add(call)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._watch, name="call-watch", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def remove(self, call: UpstreamCall) -> None:
+        """Stop watching a call that has ended."""
+        call.finished()
+        with self._changed:
+            self._calls.discard(call)
+            self._changed.notify_all()
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until no call is in flight, at most so long; True when none is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._calls, timeout=seconds)
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel every call in flight."""
+        with self._changed:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel(reason)
+
+    def close(self) -> None:
+        """Cancel what is left and end the thread."""
+        self.cancel_all("shutdown")
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._calls or self._closed)
+                if self._closed:
+                    return
+                calls = list(self._calls)
+            for call in calls:
+                if call.client_is_gone():
+                    call.cancel("client")
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, timeout=WATCH_SECONDS)
+
+
+# llama.cpp (cpp-httplib) and uvicorn close a connection after 5 s of idleness. One that has idled
+# for longer than this is not used again, so that no request meets the server's closing.
+MAX_IDLE_SECONDS = 3.0
+
+
+class _CallConnection(HTTPConnection):
+    """A connection that hands its socket to the current call and retires early when idle."""
+
+    _call: UpstreamCall | None = None
+    _last_used = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again: connected, and not idle for too long."""
+        idle = time.monotonic() - self._last_used
+        return idle < MAX_IDLE_SECONDS and super().is_connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send the request; from here on the call can shut the socket down."""
+        super().request(*args, **kwargs)
+        self._call = current_call()
+        if self._call is not None and self.sock is not None:
+            self._call.attach(self.sock)
+
+    def became_idle(self) -> None:
+        """Forget the call before the pool hands the connection to another one."""
+        if self._call is not None:
+            self._call.finished()
+            self._call = None
+        self._last_used = time.monotonic()
+
+
+class _CallHTTPSConnection(_CallConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _CallPool(HTTPConnectionPool):
+    ConnectionCls = _CallConnection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.became_idle()
+        super()._put_conn(conn)
+
+
+class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
+    ConnectionCls = _CallHTTPSConnection
+
+
+class _CallAdapter(HTTPAdapter):
+    """Makes the pools out of our connections; never retries: a generation is not idempotent."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _CallPool, "https": _CallHTTPSPool}
+
+
+def model_server_session(pool_size: int) -> requests.Session:
+    """A session for the model server: as many connections as requests, no proxies of the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    adapter = _CallAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+    return session

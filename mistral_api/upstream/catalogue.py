@@ -1,0 +1,111 @@
+"""Which models are served: ours by name from the settings, another engine's as it says itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
+from mistral_api.upstream.client import ModelServerClient
+
+# How long an answer of GET /v1/models is believed.
+FRESH_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueModel:
+    """One model that clients may name; ``context_window`` in tokens for one request, if known."""
+
+    id: str
+    created: int
+    owned_by: str
+    context_window: int | None = None
+
+
+class Catalogue:
+    """The models served now."""
+
+    def __init__(self, server: ModelServerClient, own_names: Sequence[str], beside: Sequence[str] = ()) -> None:
+        """``own_names``: the names of the supervised model; empty when someone else runs the engine.
+        ``beside``: those of the model for embeddings or ranking that is served beside it."""
+        self._beside = tuple(beside)
+        self._server = server
+        self._own_names = tuple(own_names)
+        self._lock = threading.Lock()
+        self._listed: list[CatalogueModel] = []
+        self._listed_at = float("-inf")
+        self._started = int(time.time())
+
+    def models(self) -> list[CatalogueModel]:
+        """Every model served. Raises ModelUnavailable only where nobody but the engine knows."""
+        listed = self._list()
+        if not self._own_names:
+            return listed
+        window = listed[0].context_window if listed else None
+        return [CatalogueModel(name, self._started, "mistral-local-api", window) for name in self._own_names]
+
+    def known_names(self) -> list[str]:
+        """The names that are known without asking anyone."""
+        return list(self._own_names) or [model.id for model in self._listed]
+
+    def default(self) -> str | None:
+        """The model that a request without a name gets, if that is known without asking."""
+        names = self.known_names()
+        return names[0] if names else None
+
+    def is_llama_cpp(self) -> bool:
+        """Whether the engine says that it is llama.cpp. Raises our exceptions where it does not answer."""
+        return any(model.owned_by == "llamacpp" for model in self._list())
+
+    def check(self, name: str | None) -> None:
+        """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing; no name
+        means whichever is served."""
+        if name is None or name in self._own_names:
+            return
+        served = self._own_names or tuple(model.id for model in self._list())
+        if name in served:
+            return
+        if name in self._beside:
+            text = f"The model '{name}' generates no text: it serves /v1/embeddings or /v1/rerank."
+            raise InvalidRequest(text, code="not_supported", param="model")
+        raise model_not_found(name, [*served, *self._beside])
+
+    def _list(self) -> list[CatalogueModel]:
+        with self._lock:
+            if time.monotonic() - self._listed_at < FRESH_SECONDS:
+                return self._listed
+        try:
+            listed = self._ask()
+        except ModelServerError:
+            if self._own_names:
+                return []
+            raise
+        with self._lock:
+            self._listed, self._listed_at = listed, time.monotonic()
+        return listed
+
+    def _ask(self) -> list[CatalogueModel]:
+        """``GET /v1/models`` of the engine; llama.cpp's ``aliases`` are models of their own to a client."""
+        answer = self._server.get("/v1/models")
+        models = []
+        for entry in answer.get("data") or []:
+            window = (entry.get("meta") or {}).get("n_ctx") or entry.get("max_model_len")
+            created, owner = (
+                int(entry.get("created") or self._started),
+                str(entry.get("owned_by") or "unknown"),
+            )
+            names = dict.fromkeys([entry["id"], *(entry.get("aliases") or [])])
+            models += [CatalogueModel(name, created, owner, window) for name in names]
+        return models
+
+
+def model_not_found(name: str, served: Sequence[str]) -> NotFound:
+    """The 404 of an unknown model; it names those that are served."""
+    known = ", ".join(f"'{each}'" for each in served)
+    return NotFound(
+        f"The model '{name[:100]}' does not exist or is not served here. Served: {known}.",
+        code="model_not_found",
+        param="model",
+    )

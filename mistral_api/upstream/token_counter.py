@@ -1,0 +1,106 @@
+"""How many tokens a chat takes, counted by the model server with the model's own template and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.loaded_model import LoadedModels, read_props
+
+# What a template may put around a message, beyond its own length around all of them.
+MARKUP = 64
+_NO_SUCH_ENDPOINT = (404, 405, 501)
+
+
+class TokenCounter:
+    """Counts the tokens of chats. Safe to use from many threads."""
+
+    def __init__(self, server: ModelServerClient, loaded: LoadedModels) -> None:
+        self._server = server
+        self._loaded = loaded
+
+    def context(self, call: UpstreamCall | None = None) -> int:
+        """The tokens of one request with its answer. Raises InvalidRequest where the model server does not say,
+        and our exceptions where it cannot be asked."""
+        size = self._loaded.current(call or UpstreamCall()).context
+        if size is None:
+            raise _cannot_count()
+        return size
+
+    def most_tokens(
+        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], call: UpstreamCall
+    ) -> int | None:
+        """More tokens than the chat takes, without asking anyone; None where that cannot be told.
+
+        A token stands for at least a byte of text, or for something that the template writes.
+        """
+        if any(_has_more_than_text(message) for message in messages):
+            return None
+        template = self._loaded.current(call).template
+        if template is None:
+            return None
+        text = len(orjson.dumps(messages)) + len(orjson.dumps(dict(options))) + len(template.encode())
+        return text + MARKUP * len(messages)
+
+    def count_tokens(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+        call: UpstreamCall | None = None,
+    ) -> int:
+        """The tokens of a chat as a prompt, in one round trip.
+
+        ``options``: whatever else of a chat request changes its prompt (``chat_template_kwargs`` …). Raises
+        InvalidRequest where the model server cannot count, ModelServerRefused for messages that it does not take, and
+        our exceptions for the rest.
+        """
+        asked = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
+        asked = {name: value for name, value in asked.items() if not name.startswith("stream")}
+        return self._count(asked, call or UpstreamCall())
+
+    def _count(self, asked: dict[str, Any], call: UpstreamCall) -> int:
+        try:
+            answer = read_props(self._server, "/v1/chat/completions/input_tokens", asked, call)
+        except ModelServerRefused as error:
+            if error.status not in _NO_SUCH_ENDPOINT:
+                raise
+            return self._count_in_two_steps(asked, call)
+        return _whole_number(answer.get("input_tokens"))
+
+    def _count_in_two_steps(self, asked: dict[str, Any], call: UpstreamCall) -> int:
+        """An older llama.cpp applies the template and cuts text into tokens, each apart."""
+        try:
+            prompt = read_props(self._server, "/apply-template", asked, call).get("prompt")
+            text = {"content": prompt, "add_special": True, "parse_special": True}
+            tokens = read_props(self._server, "/tokenize", text, call).get("tokens")
+        except ModelServerRefused as error:
+            if error.status in _NO_SUCH_ENDPOINT:
+                raise _cannot_count() from error
+            raise
+        return _whole_number(len(tokens) if isinstance(tokens, list) else None)
+
+
+def _has_more_than_text(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(part.get("type") not in ("text", "refusal") for part in content)
+
+
+def _whole_number(count: Any) -> int:
+    if not isinstance(count, int):
+        raise ModelServerFailed("The model server did not say how many tokens these are.", summary="no token count")
+    return count
+
+
+def _cannot_count() -> InvalidRequest:
+    return InvalidRequest(
+        "'truncation' auto needs a model server that counts tokens, as llama.cpp does; this one does not.",
+        code="not_supported",
+        param="truncation",
+    )

@@ -1,0 +1,66 @@
+"""``/openapi.json`` and ``/docs``: what the API says of itself, and a page to read and try it, without a network."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import orjson
+from flask import Blueprint, Response, current_app, request, send_from_directory
+
+from mistral_api.errors import NotFound
+from mistral_api.web.openapi_document import describe
+from mistral_api.web.request import guard
+
+blueprint = guard(Blueprint("documentation", __name__))
+
+_PAGE = Path(str(files("mistral_api.web") / "page"))
+# Swagger UI as flask-swagger-ui ships it; its own view makes a page with a script in it, which our policy forbids.
+_SWAGGER_UI = Path(str(files("flask_swagger_ui") / "dist"))
+_ASSETS = {
+    "start.js": _PAGE,
+    "swagger-ui.css": _SWAGGER_UI,
+    "swagger-ui-bundle.js": _SWAGGER_UI,
+    "favicon-32x32.png": _SWAGGER_UI,
+}
+# Nothing from elsewhere is loaded or asked, and no other site shows the page in a frame. Swagger UI sets styles and
+# has its pictures in the style sheet.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_DAY = 86_400
+
+
+@blueprint.get("/openapi.json")
+def show_description() -> Response:
+    """This description, OpenAPI 3.1."""
+    response = Response(_description(), mimetype="application/json")
+    response.cache_control.no_cache = True
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def _description() -> bytes:
+    """Made once, when it is first asked for: it takes longer than a request should, and nothing in it changes."""
+    made: bytes | None = current_app.extensions.get("openapi")
+    if made is None:
+        made = current_app.extensions["openapi"] = orjson.dumps(describe(current_app))
+    return made
+
+
+@blueprint.get("/docs")
+def show_page() -> Response:
+    """A page to read this description and to try the API."""
+    response = send_from_directory(_PAGE, "index.html", max_age=0)
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
+
+
+@blueprint.get("/docs/<name>")
+def show_asset(name: str) -> Response:
+    """What the page is made of."""
+    if name not in _ASSETS:
+        raise NotFound("The page has no such part.", param="name")
+    return send_from_directory(_ASSETS[name], name, max_age=_DAY)

@@ -1,0 +1,126 @@
+"""What a view knows of its request: caller, request id, decoded body, services.
+
+The guard of the API's blueprints: who calls is found out before a view runs.
+
+Reading request bodies.
+
+The request id: taken from ``X-Request-Id`` or made, answered on every response, written to the log.
+
+JSON by orjson, for everything that Flask encodes or decodes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any
+from uuid import UUID
+
+import orjson
+from flask import Blueprint, Flask, Response, g, request
+from flask.json.provider import JSONProvider
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.security.access import Caller, require_access, require_admin
+from mistral_api.services import services
+from mistral_api.system.identifiers import new_id
+
+
+def _identify() -> None:
+    g.caller = require_access(request, services().settings)
+
+
+def guard(blueprint: Blueprint) -> Blueprint:
+    """Let only those through whom ``security`` lets through; their views can ask for :func:`caller`."""
+    blueprint.before_request(_identify)
+    return blueprint
+
+
+def _require_admin() -> None:
+    require_admin(caller(), request)
+
+
+def guard_admin(blueprint: Blueprint) -> Blueprint:
+    """Let only those through who may change the model server."""
+    guard(blueprint).before_request(_require_admin)
+    return blueprint
+
+
+def caller() -> Caller:
+    """The caller of the current request."""
+    found: Caller = g.caller
+    return found
+
+
+def json_body() -> object:
+    """The decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
+    try:
+        return orjson.loads(request.get_data(cache=False))
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
+            f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
+        ) from error
+
+
+access_log = logging.getLogger("mistral_api.access")
+
+_ACCEPTABLE = re.compile(r"[!-~]{1,128}")
+
+
+def request_id() -> UUID:
+    """Our own id of the current request; it names the usage row."""
+    made: UUID = g.request_id
+    return made
+
+
+def client_request_id() -> str | None:
+    """The id that the client gave the current request, if it gave an acceptable one."""
+    given: str | None = g.client_request_id
+    return given
+
+
+def shown_request_id() -> str:
+    """The id of the current request as its client sees it."""
+    return client_request_id() or str(request_id())
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = new_id()
+    g.client_request_id = given if _ACCEPTABLE.fullmatch(given) else None
+    g.began = time.monotonic()
+
+
+def _end(response: Response) -> Response:
+    shown = shown_request_id()
+    response.headers["X-Request-Id"] = shown
+    if access_log.isEnabledFor(logging.INFO):
+        spent = (time.monotonic() - g.began) * 1000
+        # A path may hold a line break, which must not begin a line of the log.
+        path = ascii(request.path)[1:-1]
+        access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent, shown)
+    return response
+
+
+def register_request_ids(app: Flask) -> None:
+    """Give every request of the application its id."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+class OrjsonProvider(JSONProvider):
+    """Flask's JSON in orjson: strict UTF-8, times in RFC 3339, no NaN."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Encode to text; options of the standard library's encoder do not apply."""
+        return orjson.dumps(obj).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Decode text or bytes. Raises orjson.JSONDecodeError, a ValueError."""
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """The response of ``jsonify``, encoded once, straight to bytes."""
+        return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)), mimetype="application/json")

@@ -1,0 +1,66 @@
+"""``/v1/responses``: OpenAI's Responses API, its state in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from mistral_api.conversations.item_renderer import item_list
+from mistral_api.responses.response_object import input_items
+from mistral_api.services import services
+from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
+from mistral_api.web.request import caller, guard, json_body
+from mistral_api.wire import load
+from mistral_api.wire.pagination import page_of
+from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
+
+blueprint = guard(Blueprint("responses", __name__, url_prefix="/v1/responses"))
+_QUERY, _ITEMS_QUERY = ResponseQuery(), InputItemsQuery()
+
+
+@blueprint.post("")
+def create() -> Response:
+    """Generate a response: at once, as a stream of events, or in the background."""
+    responded = services().responder.respond(request_context(json_body()))
+    return json_or_stream(responded.body, responded.session_id)
+
+
+@blueprint.post("/input_tokens")
+def count_input_tokens() -> dict[str, Any]:
+    """How many tokens the model would have to read."""
+    return {"object": "response.input_tokens", "input_tokens": services().responder.count(request_context(json_body()))}
+
+
+@blueprint.get("/<response_id>")
+def retrieve(response_id: str) -> Response:
+    """A response as it is now, or the events of one in the background."""
+    query = load(_QUERY, joined_arguments(request.args.to_dict(flat=False)))
+    if query["stream"]:
+        after = query.get("starting_after", -1)
+        return stream_response(services().responder.follow(caller().owner, response_id, after))
+    return json_response(services().responder.find(caller().owner, response_id))
+
+
+@blueprint.delete("/<response_id>")
+def remove(response_id: str) -> dict[str, Any]:
+    """Delete a response; with the last one of a conversation that no client named, that goes too."""
+    gone = services().responder.delete(caller().owner, response_id)
+    if gone is not None:
+        services().forget_session(caller().owner, gone)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+@blueprint.post("/<response_id>/cancel")
+def cancel(response_id: str) -> Response:
+    """End a response in the background."""
+    return json_response(services().responder.cancel(caller().owner, response_id))
+
+
+@blueprint.get("/<response_id>/input_items")
+def list_input_items(response_id: str) -> dict[str, Any]:
+    """What a response was asked with, as items, the newest first unless asked otherwise."""
+    query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
+    asked = services().responder.input(caller().owner, response_id)
+    items = input_items([message for _, message in asked], [message_id for message_id, _ in asked])
+    return item_list(*page_of(items, query, "Item with id '{}' not found."))

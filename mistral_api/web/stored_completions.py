@@ -1,0 +1,68 @@
+"""``/v1/chat/completions``, as far as it is about completions that were stored (``store: true``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, request
+
+from mistral_api.generation.stored_completion import (
+    change_completion,
+    completion_body,
+    completions_body,
+    delete_completion,
+    find_completion,
+    list_completions,
+    messages_body,
+)
+from mistral_api.recording.recorder import require_all_recorded
+from mistral_api.services import services
+from mistral_api.web.database_session import database_session, found_once_recorded
+from mistral_api.web.request import caller, guard, json_body
+from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
+
+blueprint = guard(Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions"))
+_LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
+
+
+@blueprint.get("")
+def list_all() -> dict[str, Any]:
+    """The caller's stored completions."""
+    query = load(_LIST_QUERY, request.args.to_dict())
+    require_all_recorded(services().recorder)
+    with database_session() as session:
+        return completions_body(*list_completions(session, caller().owner, query))
+
+
+@blueprint.get("/<completion_id>")
+def retrieve(completion_id: str) -> dict[str, Any]:
+    """A stored completion as it was answered."""
+    with database_session() as session:
+        return completion_body(found_once_recorded(lambda: find_completion(session, caller().owner, completion_id)))
+
+
+@blueprint.post("/<completion_id>")
+def change(completion_id: str) -> dict[str, Any]:
+    """Replace the metadata of a stored completion."""
+    metadata = load_metadata(json_body())
+    with database_session() as session:
+        return completion_body(
+            found_once_recorded(lambda: change_completion(session, caller().owner, completion_id, metadata))
+        )
+
+
+@blueprint.delete("/<completion_id>")
+def remove(completion_id: str) -> dict[str, Any]:
+    """Delete a stored completion."""
+    with database_session() as session:
+        found_once_recorded(lambda: delete_completion(session, caller().owner, completion_id))
+    return {"object": "chat.completion.deleted", "id": completion_id, "deleted": True}
+
+
+@blueprint.get("/<completion_id>/messages")
+def list_messages(completion_id: str) -> dict[str, Any]:
+    """The messages a stored completion was made from."""
+    query = load(_PAGE_QUERY, request.args.to_dict())
+    with database_session() as session:
+        found = found_once_recorded(lambda: find_completion(session, caller().owner, completion_id))
+        return messages_body(found, query)
