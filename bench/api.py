@@ -57,7 +57,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     app = create_app()
     if "--unrecorded" in sys.argv:
-        services_of(app).recorder.__class__ = NoRecorder
+        services_of(app.extensions).recorder.__class__ = NoRecorder
     sys.setswitchinterval(SWITCH_SECONDS)
     waitress.serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
 

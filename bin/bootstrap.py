@@ -52,7 +52,7 @@ def _installed() -> list[str] | None:
 def _fingerprint() -> str:
     """Changes when what has to be installed changes."""
     digest = hashlib.sha256(str(VENV).encode())
-    for file in (ROOT / "setup.py", DEMO):
+    for file in (ROOT / "pyproject.toml", DEMO):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

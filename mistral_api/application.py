@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from alembic.util.exc import CommandError
 from flask import Flask
+from flask_migrate import upgrade
+from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.engine import MIGRATIONS, bound_statements, database_of, engine_options
-from mistral_api.errors import register_error_handlers
-from mistral_api.services import Services, install
+from mistral_api.database.errors import first_line_of
+from mistral_api.errors import StartError
+from mistral_api.services import EXTENSION, Services
 from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.database_session import db, migrate
+from mistral_api.web.errors import register_error_handlers
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 
@@ -31,9 +36,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         engine = db.engine
     bound_statements(engine)
-    install(app, Services(settings, engine, database.release))
+    app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
     register_error_handlers(app)
     register_blueprints(app)
     return app
+
+
+def upgrade_database(app: Flask) -> None:
+    """Bring the schema to this version. Raises StartError with the database's own first line."""
+    try:
+        with app.app_context():
+            upgrade()
+    except CommandError as error:
+        raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
+    except SQLAlchemyError as error:
+        raise StartError(f"DATABASE_URL: the database cannot be used: {first_line_of(error)}.") from error

@@ -1,4 +1,4 @@
-"""Our exceptions, and the one place that turns a failure into an error body.
+"""Our exceptions, and what each says: status, headers and body, as plain data.
 
 The tree::
 
@@ -16,23 +16,20 @@ The tree::
         └── ModelUnavailable    503, loading, restarting or given up
             └── ModelLoading    503
 
-``inference`` translates the errors of its libraries into this tree; ``blueprints`` never see others.
-The body is OpenAI's: ``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description,
-schema ``Error``), and ``X-Error-Source`` says who failed.
+``upstream.errors`` translates the errors of requests and urllib3 into this tree, ``database.errors`` those of
+SQLAlchemy. ``web.errors`` makes responses of them. The body is OpenAI's:
+``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description, schema ``Error``), and ``X-Error-Source``
+says who failed.
+
+StartError has no HTTP answer: it ends a command with one sentence.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.exceptions import NotFound as RoutingNotFound
-
-log = logging.getLogger(__name__)
 
 ErrorBody = dict[str, dict[str, str | None]]
 
@@ -159,14 +156,12 @@ class ModelLoading(ModelUnavailable):
     default_code = "model_loading"
 
 
-def error_response(error: ApiError) -> Response:
-    """The HTTP answer for a failure."""
-    response = Response(orjson.dumps(error.body()), status=error.status, mimetype="application/json")
-    response.headers["X-Error-Source"] = error.source
-    response.headers.update(error.headers)
+def error_headers(error: ApiError) -> dict[str, str]:
+    """The headers of the HTTP response to a failure, besides its content type."""
+    headers = {"X-Error-Source": error.source, **error.headers}
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return response
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return headers
 
 
 def error_event(error: ApiError) -> bytes:
@@ -189,33 +184,5 @@ def refused_request(status: int, reason: str) -> ApiError:
     return failure
 
 
-def _from_http_exception(error: HTTPException) -> ApiError:
-    """Werkzeug's own failures (routing, body size, body reading) in our shape."""
-    if error.code is None or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return internal_error()
-    failure = refused_request(error.code, error.description or error.name)
-    if isinstance(error, MethodNotAllowed):
-        failure.message, failure.code = f"Not allowed to {request.method} on {request.path}", "method_not_supported"
-    elif isinstance(error, RoutingNotFound):
-        failure.message, failure.code = f"Invalid URL ({request.method} {request.path})", "unknown_url"
-    return failure
-
-
-def register_error_handlers(app: Flask) -> None:
-    """Make every failure of the application leave in the one shape."""
-
-    @app.errorhandler(ApiError)
-    def _ours(error: ApiError) -> Response:
-        return error_response(error)
-
-    @app.errorhandler(HTTPException)
-    def _http(error: HTTPException) -> Response:
-        response = error_response(_from_http_exception(error))
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
-
-    @app.errorhandler(Exception)
-    def _unforeseen(error: Exception) -> Response:
-        log.error("unforeseen failure in %s %s", request.method, request.path, exc_info=error)
-        return error_response(internal_error())
+class StartError(Exception):
+    """Something cannot start, and trying again would not help; the message is one sentence for the operator."""

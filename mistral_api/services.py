@@ -6,9 +6,9 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from flask import Flask, current_app
 from sqlalchemy import Engine
 
 from mistral_api.control.feedback import FeedbackWriter
@@ -20,6 +20,7 @@ from mistral_api.database.engine import MIGRATIONS, writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
+from mistral_api.delivery.writer import delivery_to
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
@@ -40,7 +41,8 @@ from mistral_api.upstream.token_counter import TokenCounter
 
 log = logging.getLogger(__name__)
 
-_EXTENSION = "mistral-api"
+# The name of the services among the application's extensions.
+EXTENSION = "mistral-api"
 
 
 class Services:
@@ -58,7 +60,7 @@ class Services:
         self.catalogue = Catalogue(self.model_server, names, beside.catalogue.known_names() if beside else ())
         self.writer_engine = writer_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", self.writer_engine, policy)
+        self.recorder = Recorder(settings.data_dir / "journal", policy, delivery_to(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
@@ -141,17 +143,7 @@ class Services:
         self._release_database()
 
 
-def install(app: Flask, made: Services) -> None:
-    """Give the application its services."""
-    app.extensions[_EXTENSION] = made
-
-
-def services_of(app: Flask) -> Services:
-    """The services of an application."""
-    made: Services = app.extensions[_EXTENSION]
-    return made
-
-
-def services() -> Services:
-    """The services of the application that handles the current request."""
-    return services_of(current_app)
+def services_of(extensions: Mapping[str, Any]) -> Services:
+    """Return the services among the extensions of an application (``app.extensions``)."""
+    services: Services = extensions[EXTENSION]
+    return services

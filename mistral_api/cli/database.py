@@ -37,11 +37,11 @@ def command_engine() -> Iterator[Engine]:
     except (SettingError, EmbeddedPostgresError) as error:
         raise click.ClickException(str(error)) from error
     try:
-        yield services_of(app).engine
+        yield services_of(app.extensions).engine
     except SQLAlchemyError as error:
         raise click.ClickException(_sentence(error)) from error
     finally:
-        services_of(app).close()
+        services_of(app.extensions).close()
 
 
 def _sentence(error: SQLAlchemyError) -> str:

@@ -1,6 +1,1 @@
-"""Docstring.
-
-Sessions and their message trees: appending what was said, reading it back.
-
-OpenAI's items: the view of stored chat messages that the Conversations and Responses APIs share. Pure functions.
-"""
+"""Conversations: sessions and their message trees, items, history, search and export."""

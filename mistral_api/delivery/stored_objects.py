@@ -9,11 +9,8 @@ from sqlalchemy import Connection, TextClause, text
 
 from mistral_api.database.tables.base import Base, column_names, recordset, written
 from mistral_api.database.tables.stored import StoredCompletion, StoredResponse
-from mistral_api.recording.exchange import INTERRUPTED, Exchange
+from mistral_api.recording.exchange import COMPLETION, INTERRUPTED, RESPONSE, Exchange
 
-# What ``Exchange.storing["object"]`` says.
-COMPLETION = "chat.completion"
-RESPONSE = "response"
 _KILLED = {
     "status": "failed",
     "error": {"code": "server_error", "message": "The server ended before the response was complete."},
@@ -87,11 +84,3 @@ def _response_row(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
         "created_at": exchange.created_at,
         "body": body,
     }
-
-
-def belongs_to_conversation(exchange: Exchange) -> bool:
-    """Whether the messages of an exchange are appended to its conversation; an answer may be all that is new."""
-    if not exchange.session_id or exchange.messages is None:
-        return False
-    only_answered = not exchange.messages or (exchange.storing or {}).get("only_answered")
-    return bool(exchange.answers) or not only_answered

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -36,9 +37,10 @@ from mistral_api.database.errors import first_line, is_row_error, kind_of, took_
 from mistral_api.database.tables.base import column_names, recordset, written
 from mistral_api.database.tables.usage import ApiUsage
 from mistral_api.delivery.partitions import create_partitions
-from mistral_api.delivery.stored_objects import belongs_to_conversation, store_objects
+from mistral_api.delivery.stored_objects import store_objects
 from mistral_api.recording.backlog import Backlog, Entry
-from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.exchange import Exchange, belongs_to_conversation
+from mistral_api.recording.recorder import StartDelivery
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
@@ -110,11 +112,11 @@ TAKE_OVER_SECONDS = 1.0
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, path: Path, engine: Engine, life: ProcessLock) -> None:
+    def __init__(self, path: Path, engine: Engine, lock: ProcessLock) -> None:
         """Open the journal at ``path`` for delivering. Raises sqlite3.Error."""
         self._backlog = Backlog(path)
         self._delivery = Delivery(engine)
-        self._life = life
+        self._lock = lock
         self._turn = FileLock(path.with_name("writer.lock"), mode=0o600)
         self._batch = LARGEST_BATCH
         self._retry = FIRST_RETRY_SECONDS
@@ -190,7 +192,7 @@ class Writer:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + TAKE_OVER_SECONDS
-        count = self._backlog.interrupt(self._life.has_ended)
+        count = self._backlog.interrupt(self._lock.has_ended)
         if count:
             log.warning("%d requests were interrupted by the end of their process", count)
 
@@ -226,3 +228,14 @@ class Writer:
         """Keep the entry with the reason. The log gets no more than its kind: the reason may quote a user."""
         self._backlog.reject(entry, first_line(error))
         log.error("an exchange was set aside in the journal's table 'rejected': %s", kind_of(error))
+
+
+def delivery_to(engine: Engine) -> StartDelivery:
+    """Return what the recorder calls to have its journal delivered through ``engine``, one connection at a time."""
+    return partial(_start_writer, engine)
+
+
+def _start_writer(engine: Engine, path: Path, lock: ProcessLock) -> Writer:
+    writer = Writer(path, engine, lock)
+    writer.start()
+    return writer

@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 
 from mistral_api.embeddings.tasks import Batches, EmbeddingInput, EmbeddingTask, text_size
-from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
+from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.supervisor_feedback import report_generation
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
-from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers, not_supported
+from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.wire import load
 
 # How engines that do not offer an endpoint put it: OpenAI-compatible ones have no such URL.
@@ -38,7 +38,7 @@ class Embedder:
 
     def _answer(self, task: EmbeddingTask, asked: RequestContext, exchange: ExchangeRecord) -> dict[str, Any]:
         payload = load(task.endpoint.schema, asked.body)
-        host = self._hosts.choose(task, payload.get("model"))
+        host = self._choose(task, payload.get("model"))
         model = payload.get("model") or host.catalogue.default()
         # Nothing of the payload: what means something in a generation (``n``, ``stream``) means nothing here.
         exchange.begin({}, None, model, task.endpoint.messages(payload))
@@ -51,6 +51,27 @@ class Embedder:
         exchange.succeed()
         _report(host, exchange, None)
         return body
+
+    def _choose(self, task: EmbeddingTask, model: str | None) -> ModelServerEntry:
+        """Return the server for a request that names this model, or none.
+
+        Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
+        """
+        able = [entry for entry in self._hosts.named(model) if entry.suits(ranks=task.ranks)]
+        if not able:
+            raise not_supported(task, model or self._hosts.default_model())
+        return able[0]
+
+
+def not_supported(task: EmbeddingTask, name: str | None) -> InvalidRequest:
+    """Return the refusal where no model does this; it says what to set."""
+    who = f"The model '{name}'" if name else "The model that is served"
+    return InvalidRequest(
+        f"{who} {task.makes}. Set EMBEDDING_MODEL_PATH to {task.model} (a GGUF file), or MODEL_SERVER_URL to an engine "
+        "that serves one.",
+        code="not_supported",
+        param="model",
+    )
 
 
 def _report(host: ModelServerEntry, exchange: ExchangeRecord, error: ApiError | None) -> None:

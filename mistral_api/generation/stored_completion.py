@@ -14,9 +14,9 @@ from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from mistral_api.database.tables.stored import StoredCompletion
-from mistral_api.delivery.stored_objects import COMPLETION
 from mistral_api.errors import NotFound
 from mistral_api.generation.exchange_record import ExchangeOutcome, ExchangeRecord
+from mistral_api.recording.exchange import COMPLETION
 from mistral_api.upstream.transcript import assemble_body
 from mistral_api.wire.pagination import list_body, page_of
 

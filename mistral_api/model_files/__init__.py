@@ -1,1 +1,1 @@
-"""Models on the Hugging Face Hub: those known to work, the memory they need, and getting them onto this machine."""
+"""Model files: GGUF, the models known to work, the memory they need, and the Hugging Face Hub."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mistral_api.control.server_spec import ServerSpec
 from mistral_api.embedded.demo_model import DemoModelMissing, demo_model_path
+from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, Header, read_header, split_of
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import CannotStart
 
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers put them into file names.
 _FILE_TYPES = {
@@ -53,18 +52,21 @@ def served_model_names(settings: Settings) -> list[str]:
         return []
 
 
-def read_model(served: ServerSpec) -> ModelInfo:
-    """The model, each of its files looked at before anything is started. Raises CannotStart."""
+def read_model(settings: Settings, path_setting: str) -> ModelInfo:
+    """Read what each file of the model says, before anything is started.
+
+    Raises StartError, whose sentence begins with ``path_setting``.
+    """
     try:
-        path = model_file(served.settings).absolute()
+        path = model_file(settings).absolute()
     except DemoModelMissing as error:
-        raise CannotStart(str(error)) from error
+        raise StartError(str(error)) from error
     try:
         first = _header(path)
         files = _shards(path, first)
         headers = [first, *(_header(file) for file in files[1:])]
     except _Unusable as error:
-        raise CannotStart(f"{served.path_setting}: {error}") from error
+        raise StartError(f"{path_setting}: {error}") from error
     return _model(path, files, headers)
 
 

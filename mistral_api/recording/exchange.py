@@ -20,6 +20,10 @@ from uuid import UUID
 
 import orjson
 
+# What ``Exchange.storing["object"]`` says: what else than messages an exchange is stored as.
+COMPLETION = "chat.completion"
+RESPONSE = "response"
+
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
@@ -186,3 +190,11 @@ def _readable(part: Any) -> Any:
     if found is None:
         return part
     return {"type": "text", "text": f"[{found[1] or kind}, {found[2]} characters of base64: no longer here]"}
+
+
+def belongs_to_conversation(exchange: Exchange) -> bool:
+    """Whether the messages of an exchange are appended to its conversation; an answer may be all that is new."""
+    if not exchange.session_id or exchange.messages is None:
+        return False
+    only_answered = not exchange.messages or (exchange.storing or {}).get("only_answered")
+    return bool(exchange.answers) or not only_answered

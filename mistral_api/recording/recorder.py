@@ -18,11 +18,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Engine
-
-from mistral_api.delivery.writer import Writer
 from mistral_api.errors import NotFound, Unavailable
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
@@ -31,28 +28,41 @@ from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
 
-class JournalSession:
-    """Open from its making to :meth:`close`."""
+class DeliveryHandle(Protocol):
+    """A thread that moves journal rows to PostgreSQL, as far as recording knows it."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
-        """Open the journal and begin delivering. Raises OSError or sqlite3.Error."""
+    def hurry(self) -> None:
+        """Deliver now: a reader waits for rows that are still in the journal."""
+
+    def close(self, seconds: float) -> None:
+        """Deliver what can be delivered in ``seconds``, then end the thread."""
+
+
+# Starts a delivery of the journal at a path, under the lock of this process. Raises sqlite3.Error.
+StartDelivery = Callable[[Path, ProcessLock], DeliveryHandle]
+
+
+class JournalSession:
+    """The journal while this process has it open: its lock, its connections, and the threads that work on them."""
+
+    def __init__(self, folder: Path, start_delivery: StartDelivery) -> None:
+        """Open the journal in ``folder`` and begin delivering. Raises OSError or sqlite3.Error."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
-            self.life = undo.enter_context(closing(ProcessLock(folder)))
-            path = prepare(folder, alone=self.life.alone())
-            self.journal = undo.enter_context(closing(Journal(path, self.life.name)))
-            self.writer = Writer(path, engine, self.life)
+            self.lock = undo.enter_context(closing(ProcessLock(folder)))
+            path = prepare(folder, alone=self.lock.alone())
+            self.journal = undo.enter_context(closing(Journal(path, self.lock.name)))
+            self.delivery = start_delivery(path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open
         self.checkpoints = CheckpointThread(self.journal, path)
         self.checkpoints.start()
-        self.writer.start()
 
     def close(self, seconds: float) -> None:
         """Deliver what can be delivered in so many seconds; the rest stays in the journal."""
         self.checkpoints.close()
-        self.writer.close(seconds)
+        self.delivery.close(seconds)
         self.journal.close()
-        self.life.close()
+        self.lock.close()
 
 
 log = logging.getLogger(__name__)
@@ -96,13 +106,13 @@ class RecordingState:
 class Recorder:
     """Owns the journal and the threads on it from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, folder: Path, engine: Engine, policy: RecordingPolicy) -> None:
-        """``engine`` is the writer's own: it takes one connection."""
+    def __init__(self, folder: Path, policy: RecordingPolicy, start_delivery: StartDelivery) -> None:
+        """``folder`` is the journal's; ``start_delivery`` is called each time that the journal is opened."""
         self._folder = folder
-        self._engine = engine
         self._policy = policy
+        self._start_delivery = start_delivery
         self._lock = threading.Lock()
-        self._spool: JournalSession | None = None
+        self._session: JournalSession | None = None
         self._healthy = True
         self._late: deque[tuple[int | None, Exchange]] = deque(maxlen=KEPT_IN_MEMORY)
         self._try_at = float("-inf")
@@ -111,10 +121,10 @@ class Recorder:
     def start(self) -> None:
         """Open the journal and begin delivering. A disk that does not take it is tried again later."""
         with self._lock:
-            if self._spool is not None or time.monotonic() < self._try_at:
+            if self._session is not None or time.monotonic() < self._try_at:
                 return
             try:
-                self._spool = JournalSession(self._folder, self._engine)
+                self._session = JournalSession(self._folder, self._start_delivery)
             except (OSError, sqlite3.Error) as error:
                 self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
                 self._failed(error)
@@ -132,41 +142,41 @@ class Recorder:
         recording is required.
         """
         try:
-            spool = self._required()
-            position = spool.journal.begin(exchange)
+            session = self._required()
+            position = session.journal.begin(exchange)
         except sqlite3.Error as error:
             self._failed(error)
             if self._policy.required:
                 raise RecordingFailed("the journal cannot be written") from error
             return None
-        self._succeeded(spool.journal)
-        spool.checkpoints.add(position, progress)
+        self._succeeded(session.journal)
+        session.checkpoints.add(position, progress)
         return position
 
     def end(self, position: int | None, exchange: Exchange) -> None:
         """Journal how an exchange ended. A disk that fails costs the record, never the answer."""
         try:
-            spool = self._required()
+            session = self._required()
             if position is not None:
-                spool.checkpoints.discard(position)
-            _write(spool.journal, position, exchange)
+                session.checkpoints.discard(position)
+            _write(session.journal, position, exchange)
         except sqlite3.Error as error:
             self._late.append((position, exchange))
             self._failed(error)
         else:
-            self._succeeded(spool.journal)
+            self._succeeded(session.journal)
 
     def _opened(self) -> JournalSession | None:
-        if self._spool is None:
+        if self._session is None:
             self.start()
-        return self._spool
+        return self._session
 
     def _required(self) -> JournalSession:
         """Raises sqlite3.OperationalError where the journal cannot be opened."""
-        spool = self._opened()
-        if spool is None:
+        session = self._opened()
+        if session is None:
             raise sqlite3.OperationalError("the journal is not open")
-        return spool
+        return session
 
     def _succeeded(self, journal: Journal) -> None:
         """The disk takes writes: write what it did not take before."""
@@ -219,31 +229,31 @@ class Recorder:
 
     def _waits(self, in_journal: Callable[[Journal], bool]) -> bool:
         """Whether the journal has what is asked for; whoever asks is in a hurry."""
-        spool = self._opened()
-        if spool is None:
+        session = self._opened()
+        if session is None:
             return False
         try:
-            waits = in_journal(spool.journal)
+            waits = in_journal(session.journal)
         except sqlite3.Error as error:
             self._failed(error)
             return True
         if waits:
-            spool.writer.hurry()
+            session.delivery.hurry()
         return waits
 
     def state(self) -> RecordingState:
         """How recording goes. A journal that could not be written is tried again."""
-        spool = self._opened()
-        if spool is None:
+        session = self._opened()
+        if session is None:
             return RecordingState(healthy=False)
         try:
             if not self._healthy and time.monotonic() >= self._try_at:
                 self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
-                spool.journal.require_writable()
-                self._succeeded(spool.journal)
-            count, oldest = spool.journal.pending()
+                session.journal.require_writable()
+                self._succeeded(session.journal)
+            count, oldest = session.journal.pending()
             age = None if oldest is None else max(0.0, time.time() - oldest)
-            return RecordingState(self._healthy, count, age, spool.journal.rejected())
+            return RecordingState(self._healthy, count, age, session.journal.rejected())
         except sqlite3.Error as error:
             self._failed(error)
             return RecordingState(healthy=False)
@@ -251,9 +261,9 @@ class Recorder:
     def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Deliver what can be delivered in so many seconds; the rest stays in the journal."""
         with self._lock:
-            if self._spool is not None:
-                self._spool.close(seconds)
-            self._spool = None
+            if self._session is not None:
+                self._session.close(seconds)
+            self._session = None
             # Nothing opens it again.
             self._try_at = float("inf")
 

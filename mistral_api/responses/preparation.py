@@ -15,8 +15,8 @@ from uuid import UUID
 
 from mistral_api.conversations.history import without_open_calls
 from mistral_api.conversations.item_parser import items_to_messages
-from mistral_api.delivery.stored_objects import RESPONSE
 from mistral_api.errors import InvalidRequest
+from mistral_api.recording.exchange import RESPONSE
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id

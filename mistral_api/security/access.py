@@ -8,10 +8,9 @@ scope ``admin``, which only the owner has, on a connection of this machine's own
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-
-from flask import Request
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
 from mistral_api.settings import SettingError, Settings
@@ -19,7 +18,9 @@ from mistral_api.settings import SettingError, Settings
 LOCAL_OWNER = "local"
 ADMIN = "admin"
 # What a proxy says of itself and of the client it speaks for: RFC 7239, RFC 9110, and what is the custom.
-_PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+_PROXY_HEADERS = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,14 @@ def require_safe_listener(settings: Settings) -> None:
         )
 
 
-def identify(request: Request) -> Caller:
-    """The caller of a request. A proxy on this machine speaks for callers from elsewhere."""
-    address = request.remote_addr
-    proxied = any(name in request.headers for name in _PROXIED)
+def identify(address: str | None, host: str, header_names: Iterable[str]) -> Caller:
+    """Return the caller of a request: from its client's address, the host it names, and the names of its headers.
+
+    A proxy on this machine speaks for callers from elsewhere.
+    """
+    proxied = not _PROXY_HEADERS.isdisjoint(name.lower() for name in header_names)
     local = address is not None and is_loopback(address) and not proxied
-    admin = local and _names_loopback(f"//{request.host}")
+    admin = local and _names_loopback(f"//{host}")
     return Caller(LOCAL_OWNER, address, local, frozenset({ADMIN}) if admin else frozenset())
 
 
@@ -68,23 +71,22 @@ def _names_loopback(url: str) -> bool:
         return False
 
 
-def require_access(request: Request, settings: Settings) -> Caller:
-    """The caller, if they may use the API at all. Raises Unauthorized.
+def require_access(caller: Caller, settings: Settings) -> None:
+    """Refuse a caller who may not use the API at all. Raises Unauthorized.
 
     This holds also where the server was started by other means than ``bin/serve`` and listens to the world.
     """
-    caller = identify(request)
     on_loopback = caller.address is None or is_loopback(caller.address)
     if not on_loopback and not settings.allow_anonymous:
         raise Unauthorized(
             "This server serves other machines only with an API key, and none is in force. "
             "Its operator can set ALLOW_ANONYMOUS=true."
         )
-    return caller
 
 
-def require_admin(caller: Caller, request: Request) -> None:
-    """Refuse who may not change the model server. Raises Forbidden, and InvalidRequest for a body not said to be JSON.
+def require_admin(caller: Caller, method: str, origin: str | None, *, is_json: bool) -> None:
+    """Refuse a caller who may not change the model server. Raises Forbidden, and InvalidRequest for a body that is
+    not declared as JSON. ``origin`` is the header of that name.
 
     A web page in the owner's browser can send requests to loopback too. Its browser names the page in ``Origin``,
     and sends JSON across sites only where the server agreed to it (WHATWG Fetch, CORS protocol), which this one
@@ -95,10 +97,9 @@ def require_admin(caller: Caller, request: Request) -> None:
             f"This needs the scope '{ADMIN}': only requests from this machine itself, to localhost and through no "
             "proxy, have it."
         )
-    origin = request.headers.get("Origin")
     if origin is not None and not _names_loopback(origin):
         raise Forbidden("A web page of another host may not change the model server.")
-    if request.method not in ("GET", "HEAD") and not request.is_json:
+    if method not in ("GET", "HEAD") and not is_json:
         text = "Expected a body of the content type 'application/json'."
         refusal = InvalidRequest(text, code="unsupported_media_type")
         refusal.status = 415

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.errors import StartError
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.stack import Stack, StopRequests
-from mistral_api.serving.supervisor_process import StartError, SupervisorProcess
+from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.addresses import url_of

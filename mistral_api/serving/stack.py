@@ -14,15 +14,12 @@ import socket
 import sys
 import time
 
-from alembic.util.exc import CommandError
 from flask import Flask
-from flask_migrate import upgrade
-from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api import create_app
-from mistral_api.database.errors import first_line_of
+from mistral_api.application import create_app, upgrade_database
+from mistral_api.errors import StartError
 from mistral_api.services import services_of
-from mistral_api.serving.supervisor_process import StartError, SupervisorProcess
+from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
 from mistral_api.system.service_manager import ServiceManager
@@ -82,8 +79,8 @@ class Stack:
         """Start every part; the model may still be loading afterwards. Raises StartError."""
         self._app = create_app(self._settings)
         self._manager.extend_timeout(MIGRATION_SECONDS)
-        _migrate(self._app)
-        services_of(self._app).start()
+        upgrade_database(self._app)
+        services_of(self._app.extensions).start()
         if self._supervisor is not None:
             self._supervisor.start()
         self._web = WebServer(self._app, listener, self._settings)
@@ -112,7 +109,7 @@ class Stack:
         self._manager.stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
         if self._web is not None and self._app is not None:
-            responder = services_of(self._app).responder
+            responder = services_of(self._app.extensions).responder
             self._web.stop_accepting()
             responder.close_queue()
             self._let_requests_finish()
@@ -123,17 +120,17 @@ class Stack:
         if self._supervisor is not None:
             self._supervisor.stop()
         if self._app is not None:
-            services_of(self._app).close()
+            services_of(self._app.extensions).close()
 
     def _report_last_requests(self) -> None:
         """The supervisor saves the caches of conversations: it must know which were continued just now."""
-        reports = services_of(self._app).reports if self._app else None
+        reports = services_of(self._app.extensions).reports if self._app else None
         if reports is not None:
             reports.flush()
 
     def _let_requests_finish(self) -> None:
         """Bounded by SHUTDOWN_SECONDS; a second request to stop ends the wait."""
-        watch = services_of(self._app).model_server.watch if self._app else None
+        watch = services_of(self._app.extensions).model_server.watch if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
         while watch is not None and not watch.wait_until_idle(0.1):
             self._manager.alive()
@@ -142,14 +139,3 @@ class Stack:
                 watch.cancel_all("shutdown")
                 watch.wait_until_idle(2.0)
                 return
-
-
-def _migrate(app: Flask) -> None:
-    """Bring the schema to this version. Raises StartError with the database's own first line."""
-    try:
-        with app.app_context():
-            upgrade()
-    except CommandError as error:
-        raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
-    except SQLAlchemyError as error:
-        raise StartError(f"DATABASE_URL: the database cannot be used: {first_line_of(error)}.") from error

@@ -15,12 +15,8 @@ import sys
 import time
 
 from mistral_api.control.status import ModelServerStatus, State, read_status
+from mistral_api.errors import StartError
 from mistral_api.settings import Settings
-
-
-class StartError(RuntimeError):
-    """The server cannot start; the message is one sentence for the operator."""
-
 
 log = logging.getLogger(__name__)
 

@@ -18,15 +18,15 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from wsgiref.types import WSGIApplication
 
-from flask import Flask
+import orjson
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-from mistral_api.errors import ApiError, error_response, internal_error, refused_request
-from mistral_api.serving.supervisor_process import StartError
+from mistral_api.errors import ApiError, StartError, error_headers, internal_error, refused_request
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import claim_address
 from mistral_api.system.identifiers import new_id
@@ -38,10 +38,10 @@ class _OurErrorTask(ErrorTask):  # type: ignore[misc] # waitress has no type hin
     def execute(self) -> None:
         """Write the answer and close the connection: where its next request would begin is unknown."""
         failure = _failure(self.request.error.code, self.request.error.body)
-        response = error_response(failure)
-        body = response.get_data()
+        body = orjson.dumps(failure.body())
+        headers = error_headers(failure) | {"Content-Type": "application/json", "X-Request-Id": str(new_id())}
         self.status = f"{failure.status} {HTTPStatus(failure.status).phrase}"
-        self.response_headers += [*response.headers, ("X-Request-Id", str(new_id()))]
+        self.response_headers += headers.items()
         self.content_length = len(body)
         self.set_close_on_finish()
         self.write(body)
@@ -68,7 +68,7 @@ FLUSH_SECONDS = 2.0
 class WebServer:
     """Owns waitress's loop thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, app: Flask, listener: socket.socket, settings: Settings) -> None:
+    def __init__(self, app: WSGIApplication, listener: socket.socket, settings: Settings) -> None:
         self._server = create_server(
             app,
             sockets=[listener],

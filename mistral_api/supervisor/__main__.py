@@ -13,8 +13,9 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import served_models
+from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.backoff import CannotStart, GivenUp
+from mistral_api.supervisor.backoff import GivenUp
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SecondarySupervisor, run_secondaries
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "status":
             return show_status(settings, as_json=options.json)
         return _supervise(settings, options)
-    except (SettingError, CannotStart) as error:
+    except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
         return CANNOT_START
     except GivenUp as error:
@@ -66,7 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     servers = served_models(settings)
     if not servers:
-        raise CannotStart("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
+        raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
     end_children_with_this_process()
@@ -82,9 +83,9 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
         lock = FileLock(run_folder / "supervisor.lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise CannotStart(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
+        raise StartError(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
     except OSError as error:
-        raise CannotStart(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
+        raise StartError(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
     # The first server's end is ours, and its reason our exit code; the others run beside it.
     with lock, run_secondaries(companions, manager):
         Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()

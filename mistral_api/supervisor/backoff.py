@@ -49,10 +49,6 @@ class Backoff:
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
 
 
-class CannotStart(RuntimeError):
-    """Something is wrong that no restart mends; the message is one sentence that says what to do."""
-
-
 class StopRequested(RuntimeError):
     """We were asked to stop before there was anything to stop."""
 

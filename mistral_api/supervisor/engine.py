@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import CannotStart, StopRequested
+from mistral_api.supervisor.backoff import StopRequested
 from mistral_api.supervisor.memory_ladder import MemoryStep
 from mistral_api.system.processes import kill_group
 
@@ -39,7 +40,7 @@ class Engine:
 
 
 def choose_engine(settings: Settings, stopping: Callable[[], bool]) -> Engine:
-    """LLAMA_SERVER_BIN, else llama-server on PATH, else the bundled engine. Raises CannotStart, StopAsked."""
+    """LLAMA_SERVER_BIN, else llama-server on PATH, else the bundled engine. Raises StartError, StopAsked."""
     if settings.llama_server_bin is not None:
         return _checked(settings.llama_server_bin, f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}'", stopping)
     found = shutil.which(LLAMA_SERVER)
@@ -50,7 +51,7 @@ def choose_engine(settings: Settings, stopping: Callable[[], bool]) -> Engine:
     try:
         installed = version("xllamacpp")
     except PackageNotFoundError as error:
-        raise CannotStart(
+        raise StartError(
             "The bundled engine is not installed: run `python bin/serve`, or set LLAMA_SERVER_BIN."
         ) from error
     return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
@@ -70,11 +71,11 @@ def _checked(program: Path, name: str, stopping: Callable[[], bool]) -> Engine:
         ) as process:
             said = _said(process, name, stopping)
     except OSError as error:
-        raise CannotStart(f"{name} does not run: {error.strerror}; give the path of a llama-server.") from error
+        raise StartError(f"{name} does not run: {error.strerror}; give the path of a llama-server.") from error
     lines = said.strip().splitlines()
     if process.returncode != 0:
         last = lines[-1].strip() if lines else f"exit code {process.returncode}"
-        raise CannotStart(f"{name} does not run: {last.rstrip('.')}.")
+        raise StartError(f"{name} does not run: {last.rstrip('.')}.")
     versions = [line.removeprefix("version:").strip() for line in lines if line.startswith("version:")]
     return Engine(LLAMA_SERVER, (str(program),), versions[0] if versions else None)
 
@@ -91,7 +92,7 @@ def _said(process: subprocess.Popen[str], name: str, stopping: Callable[[], bool
                 raise StopRequested from error
             if time.monotonic() > deadline:
                 kill_group(process)
-                raise CannotStart(
+                raise StartError(
                     f"{name} does not answer --version; give the path of a working llama-server."
                 ) from error
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mistral_api.control.server_spec import MAIN, ServerSpec, server_file_name
+from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import ModelInfo
-from mistral_api.supervisor.backoff import CannotStart
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory_ladder import Ladder, MemoryStep, Shortage, requested_step, shortage_in
 from mistral_api.supervisor.preflight import PreflightResult
@@ -102,14 +102,14 @@ class MemoryFit:
     def step_down(self, ending: RunResult, lines: Sequence[str]) -> bool:
         """Go one step down if the server died for want of memory; whether it did, and there was one.
 
-        ``lines``: its last output. Raises CannotStart where not even the lowest step can be loaded.
+        ``lines``: its last output. Raises StartError where not even the lowest step can be loaded.
         """
         shortage = _shortage(ending, lines, on_device=self.fit.on_device)
         if shortage is None:
             return False
         below = self._ladder.below(self.fit, shortage)
         if below is None and ending.ready_seconds is None:
-            raise CannotStart(
+            raise StartError(
                 f"{self._model} does not fit into the {shortage.value}, not even with {self.fit}; "
                 "choose a smaller quantization or model, or close what else uses the memory."
             )

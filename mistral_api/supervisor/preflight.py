@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import psutil
 
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import device_memory
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import CannotStart
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.system.addresses import claim_address
 
@@ -31,9 +31,9 @@ class PreflightResult:
 
 
 def check(served: ServerSpec, stopping: Callable[[], bool]) -> PreflightResult:
-    """Look at everything the model server needs. Raises CannotStart, and StopAsked when ``stopping`` says so."""
+    """Look at everything the model server needs. Raises StartError, and StopAsked when ``stopping`` says so."""
     settings = served.settings
-    model = read_model(served)
+    model = read_model(served.settings, served.path_setting)
     engine = choose_engine(settings, stopping)
     require_free_port(served)
     _require_disk(settings)
@@ -45,7 +45,7 @@ def require_free_port(served: ServerSpec) -> None:
     """Refuse a port that somebody else listens on; a server of ours that was left has been ended by now."""
     host, port = served.settings.model_server_host, served.settings.model_server_port
     if port == served.taken_port:
-        raise CannotStart(f"{served.port_setting}: {port} is the port of the other model server; choose another.")
+        raise StartError(f"{served.port_setting}: {port} is the port of the other model server; choose another.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -53,7 +53,7 @@ def require_free_port(served: ServerSpec) -> None:
             listener.bind(address)
             listener.listen(1)
     except OSError as error:
-        raise CannotStart(
+        raise StartError(
             f"{served.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
             "stop the program that uses it, or choose another port."
         ) from error
@@ -62,7 +62,7 @@ def require_free_port(served: ServerSpec) -> None:
 def _require_disk(settings: Settings) -> None:
     free = shutil.disk_usage(settings.data_dir).free
     if free < NEEDED_DISK_BYTES:
-        raise CannotStart(
+        raise StartError(
             f"DATA_DIR: the disk of '{settings.data_dir}' has only {free // MIB} MiB left; "
             f"make at least {NEEDED_DISK_BYTES // MIB} MiB free."
         )
@@ -79,7 +79,7 @@ def _require_memory(served: ServerSpec, engine: Engine, model: ModelInfo) -> Non
             return
         memory += device.total_bytes
     if model.file_bytes > memory:
-        raise CannotStart(
+        raise StartError(
             f"{served.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )

@@ -28,8 +28,8 @@ import psutil
 
 from mistral_api.control.server_spec import MAIN
 from mistral_api.control.status import ModelServerStatus, read_recorded
+from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
-from mistral_api.supervisor.backoff import CannotStart
 from mistral_api.supervisor.events import Event
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, kill_group, terminate_group
 
@@ -189,7 +189,7 @@ log = logging.getLogger(__name__)
 
 
 def stop_leftover(data_dir: Path, server: str = MAIN) -> None:
-    """End the server that the status file names, with all it has started. Raises CannotStart where we may not."""
+    """End the server that the status file names, with all it has started. Raises StartError where we may not."""
     recorded = read_recorded(data_dir, server)
     if recorded is None or recorded.server is None:
         return
@@ -201,7 +201,7 @@ def stop_leftover(data_dir: Path, server: str = MAIN) -> None:
     try:
         _end(left)
     except psutil.AccessDenied as error:
-        raise CannotStart(
+        raise StartError(
             f"A model server (pid {pids}) that another account has started on this DATA_DIR still runs; end it first."
         ) from error
 

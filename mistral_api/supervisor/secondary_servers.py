@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import SUCCESSORS, State
-from mistral_api.supervisor.backoff import CannotStart, GivenUp
+from mistral_api.errors import StartError
+from mistral_api.supervisor.backoff import GivenUp
 from mistral_api.supervisor.events import LOOK_SECONDS, Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
@@ -46,7 +47,7 @@ class SecondarySupervisor:
     def _run(self) -> None:
         try:
             self._supervisor.run()
-        except (CannotStart, GivenUp) as error:
+        except (StartError, GivenUp) as error:
             log.error("there is no %s: %s", self._served.label, error)
         except Exception:
             log.exception("the %s is looked after no longer", self._served.label)

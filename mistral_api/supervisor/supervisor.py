@@ -8,7 +8,8 @@ from collections.abc import Callable
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import State
-from mistral_api.supervisor.backoff import Backoff, CannotStart, GivenUp, StopRequested
+from mistral_api.errors import StartError
+from mistral_api.supervisor.backoff import Backoff, GivenUp, StopRequested
 from mistral_api.supervisor.engine import server_command
 from mistral_api.supervisor.events import LOOK_SECONDS, Events
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
@@ -54,7 +55,7 @@ class Supervisor:
         self._may_start = may_start
 
     def run(self) -> None:
-        """Keep a model server running until asked to stop. Raises CannotStart or GivenUp."""
+        """Keep a model server running until asked to stop. Raises StartError or GivenUp."""
         try:
             stop_leftover(self._data_dir, self._served.server)
             self._reporter.begin()
@@ -62,11 +63,11 @@ class Supervisor:
             output = OutputLog(log_file(self._data_dir, self._served.server))
         except StopRequested:
             return
-        except CannotStart as error:
+        except StartError as error:
             raise self._fatal(error) from None
         except OSError as error:
             sentence = f"DATA_DIR: '{self._data_dir}' cannot be used: {error}."
-            raise self._fatal(CannotStart(sentence)) from error
+            raise self._fatal(StartError(sentence)) from error
         self._reporter.checked(checked)
         fitting = MemoryFit(self._served, checked, start_over=self._retry_gpu)
         while not (self._may_start() or self._events.stopping):
@@ -102,21 +103,21 @@ class Supervisor:
     def _step_down(self, fitting: MemoryFit, ending: RunResult, output: OutputLog) -> bool:
         try:
             return fitting.step_down(ending, output.lines())
-        except CannotStart as error:
+        except StartError as error:
             raise self._fatal(error, output) from None
 
     def _start(self, command: list[str], output: OutputLog) -> ServerProcess:
         try:
             process = ServerProcess(command, output, self._events.queue, self._served.environment())
         except OSError as error:
-            raise self._fatal(CannotStart(f"The model server cannot be started: {error}.")) from error
+            raise self._fatal(StartError(f"The model server cannot be started: {error}.")) from error
         self._reporter.process(process.identity)
         self._reporter.enter(State.LOADING)
         log.info("%s started (pid %d)", self._served.label, process.identity.pid)
         return process
 
     def _after(self, ending: RunResult, checked: PreflightResult, output: OutputLog) -> None:
-        """Wait before the next start. Raises CannotStart or GivenUp when there is to be none."""
+        """Wait before the next start. Raises StartError or GivenUp when there is to be none."""
         problem = ending.reason
         if ending.ready_seconds is None:
             problem += f" while it was loading: {output.last_words()}"
@@ -130,11 +131,11 @@ class Supervisor:
         self._go_on(problem, output, delay)
 
     def _require_loadable(self, ending: RunResult, checked: PreflightResult, problem: str, output: OutputLog) -> None:
-        """Raises CannotStart for a model that has never been loaded and has failed too often."""
+        """Raises StartError for a model that has never been loaded and has failed too often."""
         self._failed_loads += not ending.killed
         if not self._was_ready and self._failed_loads >= FAILED_LOADS:
             sentence = f"{self._served.path_setting}: '{checked.model.path}' cannot be loaded: {problem.rstrip('.')}."
-            raise self._fatal(CannotStart(sentence), output)
+            raise self._fatal(StartError(sentence), output)
 
     def _go_on(self, reason: str, output: OutputLog, delay: float) -> None:
         log.warning("%s; starting it again in %.1f s", reason, delay)
@@ -150,6 +151,6 @@ class Supervisor:
         self._reporter.enter(State.STOPPED)
         log.info("%s stopped", self._served.label)
 
-    def _fatal(self, error: CannotStart | GivenUp, output: OutputLog | None = None) -> CannotStart | GivenUp:
+    def _fatal(self, error: StartError | GivenUp, output: OutputLog | None = None) -> StartError | GivenUp:
         self._reporter.fatal(str(error), output.lines() if output else [])
         return error

@@ -14,8 +14,7 @@ from typing import Any
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import MAIN, ServerSpec, embedding_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
-from mistral_api.embeddings.tasks import EmbeddingTask
-from mistral_api.errors import InvalidRequest, ModelServerError
+from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher
@@ -41,9 +40,9 @@ class ModelServerEntry:
             return True
         return self.served is None and any(model.id == name for model in self.catalogue.models())
 
-    def suits(self, task: EmbeddingTask) -> bool:
-        """Whether it may be asked for this."""
-        return self.served is None or self.served.ranks in (None, task.ranks)
+    def suits(self, *, ranks: bool) -> bool:
+        """Whether it may be asked for scores (``ranks``) or vectors: it can, or its file does not tell."""
+        return self.served is None or self.served.ranks in (None, ranks)
 
     def start(self) -> None:
         """Begin to report."""
@@ -88,38 +87,28 @@ class ModelServers:
 
     def start(self) -> None:
         """Begin to report to every supervisor."""
-        for host in self.all:
-            host.start()
+        for entry in self.all:
+            entry.start()
 
     def close(self) -> None:
         """End all connections."""
-        for host in self.all:
-            host.close()
+        for entry in self.all:
+            entry.close()
 
-    def choose(self, task: EmbeddingTask, name: str | None) -> ModelServerEntry:
-        """The server for a request that names this model, or none.
+    def named(self, model: str | None) -> list[ModelServerEntry]:
+        """Return the servers of a model, the secondary one first; all servers where no model is named.
 
-        Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
+        Raises NotFound (``model_not_found``).
         """
-        named = [host for host in reversed(self.all) if name is None or host.serves(name)]
+        named = [entry for entry in reversed(self.all) if model is None or entry.serves(model)]
         if not named:
-            served = [model.id for host in self.all for model in host.catalogue.models()]
-            raise model_not_found(name or "", list(dict.fromkeys(served)))
-        able = [host for host in named if host.suits(task)]
-        if not able:
-            raise not_supported(task, name or self._main.catalogue.default())
-        return able[0]
+            served = [each.id for entry in self.all for each in entry.catalogue.models()]
+            raise model_not_found(model or "", list(dict.fromkeys(served)))
+        return named
 
-
-def not_supported(task: EmbeddingTask, name: str | None) -> InvalidRequest:
-    """The refusal where there is no model for this; it says what to set."""
-    who = f"The model '{name}'" if name else "The model that is served"
-    return InvalidRequest(
-        f"{who} {task.makes}. Set EMBEDDING_MODEL_PATH to {task.model} (a GGUF file), or MODEL_SERVER_URL to an engine "
-        "that serves one.",
-        code="not_supported",
-        param="model",
-    )
+    def default_model(self) -> str | None:
+        """The model that the main server serves, if that is known without asking."""
+        return self._main.catalogue.default()
 
 
 # What an answer (or none) of the model server means where nobody supervises it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Flask
 
-from mistral_api.services import services
 from mistral_api.web import (
     anthropic,
     conversations,
@@ -18,6 +17,7 @@ from mistral_api.web import (
 )
 from mistral_api.web import conversations as conversation_items
 from mistral_api.web import llama_cpp as model_server
+from mistral_api.web.request import services
 
 # The probes that orchestrators call need no key and must answer whatever the state of the rest.
 API_BLUEPRINTS = (

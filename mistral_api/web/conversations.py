@@ -33,9 +33,8 @@ from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemQuery, delete_item, find_item, list_items, resolve_references
 from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
-from mistral_api.services import services
 from mistral_api.web.database_session import database_session, found_once_recorded, require_recorded
-from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id
+from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
 from mistral_api.wire import (
     ConversationListQuery,
     ConversationQuery,

@@ -20,7 +20,7 @@ from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.base import Base
 from mistral_api.errors import Unavailable
 from mistral_api.recording import recorder
-from mistral_api.services import services
+from mistral_api.web.request import services
 
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()

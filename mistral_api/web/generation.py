@@ -21,9 +21,8 @@ from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.generator import GenerationResult
 from mistral_api.generation.passthrough import PassthroughEndpoint
-from mistral_api.services import services
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id
+from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

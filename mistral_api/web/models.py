@@ -6,9 +6,8 @@ from typing import Any
 
 from flask import Blueprint
 
-from mistral_api.services import services
 from mistral_api.upstream.catalogue import CatalogueModel, model_not_found
-from mistral_api.web.request import guard
+from mistral_api.web.request import guard, services
 
 blueprint = guard(Blueprint("models", __name__, url_prefix="/v1/models"))
 

@@ -20,12 +20,11 @@ from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import usage_stats
-from mistral_api.security.access import identify
-from mistral_api.services import Services, services
+from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, model_server_health
 from mistral_api.version import VERSION
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import guard
+from mistral_api.web.request import guard, identify_caller, services
 from mistral_api.wire import StatsQuery, load
 
 stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
@@ -102,7 +101,7 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 @blueprint.get("")
 def show_health() -> tuple[dict[str, Any], int]:
     """The state of every part: 200 when a generation request would be served now, else 503."""
-    health = health_of(services(), details=identify(request).local)
+    health = health_of(services(), details=identify_caller().local)
     return health.body, 200 if health.serving else 503
 
 

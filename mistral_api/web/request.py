@@ -18,17 +18,28 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.security.access import Caller, require_access, require_admin
-from mistral_api.services import services
+from mistral_api.security.access import Caller, identify, require_access, require_admin
+from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
 
 
+def services() -> Services:
+    """Return the services of the application that handles the current request."""
+    return services_of(current_app.extensions)
+
+
+def identify_caller() -> Caller:
+    """Return the caller of the current request, whether or not they may use the API."""
+    return identify(request.remote_addr, request.host, request.headers.keys())
+
+
 def _identify() -> None:
-    g.caller = require_access(request, services().settings)
+    g.caller = identify_caller()
+    require_access(g.caller, services().settings)
 
 
 def guard(blueprint: Blueprint) -> Blueprint:
@@ -38,7 +49,7 @@ def guard(blueprint: Blueprint) -> Blueprint:
 
 
 def _require_admin() -> None:
-    require_admin(caller(), request)
+    require_admin(caller(), request.method, request.headers.get("Origin"), is_json=request.is_json)
 
 
 def guard_admin(blueprint: Blueprint) -> Blueprint:

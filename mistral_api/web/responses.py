@@ -8,9 +8,8 @@ from flask import Blueprint, Response, request
 
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.responses.response_object import input_items
-from mistral_api.services import services
 from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
-from mistral_api.web.request import caller, guard, json_body
+from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import load
 from mistral_api.wire.pagination import page_of
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments

@@ -16,9 +16,8 @@ from mistral_api.generation.stored_completion import (
     messages_body,
 )
 from mistral_api.recording.recorder import require_all_recorded
-from mistral_api.services import services
 from mistral_api.web.database_session import database_session, found_once_recorded
-from mistral_api.web.request import caller, guard, json_body
+from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 
 blueprint = guard(Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions"))

@@ -32,8 +32,8 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
         )
         app = create_app(settings)
         yield app.test_client()
-        services_of(app).recorder.close(seconds=0)
-        services_of(app).close()
+        services_of(app.extensions).recorder.close(seconds=0)
+        services_of(app.extensions).close()
 
 
 def _ask(client: FlaskClient, model: str, **more: Any) -> bytes:

@@ -24,8 +24,8 @@ def database_engine() -> Iterator[Engine]:
         app = create_app(Settings(database_url=running.url, data_dir=data_dir))
         with app.app_context():
             upgrade()
-        yield services_of(app).engine
-        services_of(app).close()
+        yield services_of(app.extensions).engine
+        services_of(app.extensions).close()
         running.stop()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
@@ -19,7 +19,7 @@ from tests.running import wait_for
 
 
 def _recorder(folder: Path, engine: Engine) -> Recorder:
-    made = Recorder(folder, engine, RecordingPolicy())
+    made = Recorder(folder, RecordingPolicy(), delivery_to(engine))
     made.start()
     return made
 
@@ -68,7 +68,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
 
 
 def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, engine_that_is_away(), RecordingPolicy())
+    earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
     record(earlier, an_exchange("left", messages=said("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)

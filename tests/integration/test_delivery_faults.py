@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from mistral_api.database import deadlines
+from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.databases import count_of, rows_of
 from tests.exchanges import an_exchange, answered, record, said
@@ -25,7 +26,7 @@ from tests.running import libpq_url, wait_for
 
 @contextmanager
 def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
-    recorder = Recorder(folder, engine, RecordingPolicy())
+    recorder = Recorder(folder, RecordingPolicy(), delivery_to(engine))
     recorder.start()
     yield recorder
     recorder.close()

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
 from mistral_api.conversations.message_matching import chains_of
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -25,14 +25,14 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose PostgreSQL is away: what it has is on the way for ever."""
-    made = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy())
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
     yield made
     made.close(0)
 
 
 def _history(engine: Engine) -> HistoryReader:
     """With a recorder that has nothing, since it never started."""
-    return HistoryReader(engine, Recorder(Path(os.devnull), engine, RecordingPolicy()))
+    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
 
 
 def _deliver(engine: Engine, *exchanges: Any) -> None:

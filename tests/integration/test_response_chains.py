@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.editing import delete_conversation
+from mistral_api.delivery.writer import delivery_to
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -79,7 +80,7 @@ class Chain:
 @pytest.fixture
 def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
     """An empty one; attachments of more than 100 bytes are not kept."""
-    recorder = Recorder(tmp_path, engine, RecordingPolicy(attachment_bytes=100))
+    recorder = Recorder(tmp_path, RecordingPolicy(attachment_bytes=100), delivery_to(engine))
     recorder.start()
     yield Chain(engine, recorder)
     recorder.close()

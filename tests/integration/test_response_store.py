@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from mistral_api.delivery.stored_objects import RESPONSE
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.errors import InvalidRequest, NotFound
-from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.exchange import RESPONSE, Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import CachedResponse
@@ -24,7 +23,7 @@ from tests.exchanges import an_exchange, answered, said
 @pytest.fixture
 def store(engine: Engine, tmp_path: Path) -> Iterator[ResponseStore]:
     """A store that remembers nothing, over a recorder that has nothing."""
-    recorder = Recorder(tmp_path / "journal", engine, RecordingPolicy())
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine))
     yield ResponseStore(engine, recorder)
     recorder.close(0)
 

@@ -8,13 +8,14 @@ from flask import Flask, request
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
 from mistral_api.security.access import (
     ADMIN,
-    identify,
+    Caller,
     is_loopback,
     require_access,
     require_admin,
     require_safe_listener,
 )
 from mistral_api.settings import SettingError, Settings
+from mistral_api.web.request import identify_caller
 
 
 @pytest.mark.parametrize(
@@ -43,15 +44,25 @@ def test_listening_to_the_world_needs_the_operators_word() -> None:
     require_safe_listener(Settings(api_host="127.0.0.1"))
 
 
+def _access(settings: Settings) -> Caller:
+    caller = identify_caller()
+    require_access(caller, settings)
+    return caller
+
+
+def _require_admin() -> None:
+    require_admin(identify_caller(), request.method, request.headers.get("Origin"), is_json=request.is_json)
+
+
 @pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.168.1.7", False)])
 def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}):
         if allowed:
-            assert require_access(request, Settings()).owner == "local"
+            assert _access(Settings()).owner == "local"
         else:
             with pytest.raises(Unauthorized, match="ALLOW_ANONYMOUS"):
-                require_access(request, Settings())
-        assert require_access(request, Settings(allow_anonymous=True)).address == address
+                _access(Settings())
+        assert _access(Settings(allow_anonymous=True)).address == address
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Proto"])
@@ -59,8 +70,8 @@ def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
     with Flask(__name__).test_request_context(
         environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={header: "for=192.168.1.7"}
     ):
-        assert identify(request).local is False
-        assert identify(request).scopes == frozenset()
+        assert identify_caller().local is False
+        assert identify_caller().scopes == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,7 @@ def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
 )
 def test_the_owner_on_this_machine_is_its_admin(address: str, host: str, admin: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}, headers={"Host": host}):
-        assert identify(request).scopes == (frozenset({ADMIN}) if admin else frozenset())
+        assert identify_caller().scopes == (frozenset({ADMIN}) if admin else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,7 @@ def test_web_pages_of_others_change_nothing(headers: dict[str, str], error: type
         method="POST", environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={"Host": "localhost"} | headers
     ):
         if error is None:
-            require_admin(identify(request), request)
+            _require_admin()
         else:
             with pytest.raises(error):
-                require_admin(identify(request), request)
+                _require_admin()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from mistral_api.errors import register_error_handlers
-from mistral_api.services import install
+from mistral_api.services import EXTENSION
 from mistral_api.settings import Settings
 from mistral_api.web import documentation
+from mistral_api.web.errors import register_error_handlers
 from tests.shapes import assert_error_shape
 
 
@@ -19,7 +19,7 @@ def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
     app = Flask("mistral_api", static_folder=None)
     register_error_handlers(app)
     app.register_blueprint(documentation.blueprint)
-    install(app, cast(Any, SimpleNamespace(settings=settings)))  # the guard asks for no more
+    app.extensions[EXTENSION] = SimpleNamespace(settings=settings)  # the guard asks for no more
     with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:
         return answer.status_code, answer.get_json(silent=True)
 

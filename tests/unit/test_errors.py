@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from mistral_api import errors
-from mistral_api.errors import ApiError, InvalidRequest, ModelLoading, error_event, error_response
+from mistral_api.errors import ApiError, InvalidRequest, ModelLoading, error_event
 from mistral_api.upstream import errors as translation  # noqa: F401 - its exceptions belong to the tree
+from mistral_api.web.errors import error_response
 from tests.shapes import assert_error_shape
 
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.control.server_spec import main_server
 from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, read_header
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import CannotStart
 from tests.gguf_files import LLAMA, gguf
 
 
 def _problem(path: Path) -> str:
-    with pytest.raises(CannotStart) as caught:
-        read_model(main_server(Settings(model_path=path)))
+    with pytest.raises(StartError) as caught:
+        read_model(Settings(model_path=path), "MODEL_PATH")
     return str(caught.value)
 
 
@@ -31,7 +30,7 @@ def test_a_real_model_needs_exactly_the_bytes_it_has() -> None:
 
 def test_a_model_says_what_it_is(tmp_path: Path) -> None:
     names: dict[str, str | int | list[str]] = {**LLAMA, "tokenizer.ggml.tokens": ["a", "bc", ""], "general.name": "M"}
-    model = read_model(main_server(Settings(model_path=gguf(tmp_path / "m.gguf", names, (64, 100)))))
+    model = read_model(Settings(model_path=gguf(tmp_path / "m.gguf", names, (64, 100))), "MODEL_PATH")
     assert (model.architecture, model.quantization, model.context, model.layers) == ("llama", "Q4_K_M", 4096, 32)
     assert model.parameters == 164
 
@@ -72,7 +71,7 @@ def test_every_part_of_a_split_model_must_be_there(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     for part in parts:
         gguf(part, {**LLAMA, "split.count": 3})
-    model = read_model(main_server(Settings(model_path=parts[0])))
+    model = read_model(Settings(model_path=parts[0]), "MODEL_PATH")
     assert model.files == tuple(parts)
     assert model.parameters == 3 * 64
     assert f"give '{parts[0]}'" in _problem(parts[1])

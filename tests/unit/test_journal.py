@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.delivery.stored_objects import belongs_to_conversation
 from mistral_api.recording.backlog import Backlog
-from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
+from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange, belongs_to_conversation
 from mistral_api.recording.journal import NAME, Journal, prepare
 from mistral_api.system.identifiers import new_id
 from tests.exchanges import an_exchange, answered, said

@@ -30,7 +30,7 @@ ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 @pytest.fixture
 def model(tmp_path: Path) -> ModelInfo:
     """A model of 32 blocks and a context of 4096 tokens."""
-    return read_model(main_server(Settings(model_path=gguf(tmp_path / "m.gguf"))))
+    return read_model(Settings(model_path=gguf(tmp_path / "m.gguf")), "MODEL_PATH")
 
 
 def _steps(

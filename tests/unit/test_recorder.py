@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from tests.exchanges import an_exchange, engine_that_is_away, record, said
@@ -18,7 +19,7 @@ from tests.running import wait_for
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose database is away."""
-    made = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy())
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
     made.start()
     yield made
     made.close(seconds=0)
@@ -62,7 +63,7 @@ def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
 
 def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", engine_that_is_away(), RecordingPolicy(required=True))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(engine_that_is_away()))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
@@ -76,7 +77,7 @@ def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
     monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, engine_that_is_away(), RecordingPolicy())
+    recorder = Recorder(folder, RecordingPolicy(), delivery_to(engine_that_is_away()))
     recorder.start()
     exchange = an_exchange()
     record(recorder, exchange)

@@ -18,9 +18,9 @@ from mistral_api.control.server_spec import (
 )
 from mistral_api.control.status import status_file
 from mistral_api.embedded.engine.flags import parse
+from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings, settings_from
-from mistral_api.supervisor.backoff import CannotStart
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import requested_step
 from mistral_api.supervisor.preflight import require_free_port
@@ -119,11 +119,12 @@ def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
 
 
 def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
-    with pytest.raises(CannotStart, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
-        read_model(_embedding(tmp_path / "none.gguf"))
-    assert _embedding(tmp_path / "none.gguf").ranks is None  # it may be either
+    spec = _embedding(tmp_path / "none.gguf")
+    with pytest.raises(StartError, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
+        read_model(spec.settings, spec.path_setting)
+    assert spec.ranks is None  # it may be either
     clash = _embedding(gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
-    with pytest.raises(CannotStart, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
+    with pytest.raises(StartError, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
 
 

@@ -1,0 +1,1 @@
+"""PostgreSQL: engines, deadlines, errors, tables."""

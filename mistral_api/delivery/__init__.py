@@ -1,0 +1,1 @@
+"""From the journal to PostgreSQL: the writer, partitions, retention, samples of the graphics cards."""

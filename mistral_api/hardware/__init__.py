@@ -1,0 +1,1 @@
+"""Graphics cards and processor time. Imports nothing of this package."""

@@ -1,0 +1,1 @@
+"""The machine below us: files, processes, addresses, logs, identifiers."""

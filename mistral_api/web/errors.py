@@ -1,0 +1,53 @@
+"""Failures as Flask responses: the one place that renders an error body."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as RoutingNotFound
+
+from mistral_api.errors import ApiError, error_headers, internal_error, refused_request
+
+log = logging.getLogger(__name__)
+
+
+def error_response(error: ApiError) -> Response:
+    """The HTTP response to a failure."""
+    body = orjson.dumps(error.body())
+    return Response(body, status=error.status, headers=error_headers(error), mimetype="application/json")
+
+
+def _from_http_exception(error: HTTPException) -> ApiError:
+    """Werkzeug's own failures (routing, body size, body reading) in our shape."""
+    if error.code is None or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return internal_error()
+    failure = refused_request(error.code, error.description or error.name)
+    if isinstance(error, MethodNotAllowed):
+        failure.message, failure.code = f"Not allowed to {request.method} on {request.path}", "method_not_supported"
+    elif isinstance(error, RoutingNotFound):
+        failure.message, failure.code = f"Invalid URL ({request.method} {request.path})", "unknown_url"
+    return failure
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Make every failure of the application leave in the one shape."""
+
+    @app.errorhandler(ApiError)
+    def _ours(error: ApiError) -> Response:
+        return error_response(error)
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        response = error_response(_from_http_exception(error))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def _unforeseen(error: Exception) -> Response:
+        log.error("unforeseen failure in %s %s", request.method, request.path, exc_info=error)
+        return error_response(internal_error())
