@@ -11,7 +11,7 @@ import requests
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.running import Server, data_folder, libpq_url, running_server
+from tests.support.processes import Server, data_folder, libpq_url, running_server
 
 
 @pytest.fixture

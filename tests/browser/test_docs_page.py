@@ -14,7 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.running import Server, skip_unless_ci, wait_for
+from tests.support.processes import Server, skip_unless_ci, wait_for
 
 _METHODS = {"get", "post", "patch", "delete"}
 

@@ -18,8 +18,8 @@ from agents import (
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from tests.clients.langchain_chat import MODEL
-from tests.running import Server
+from tests.support.langchain_chat import MODEL
+from tests.support.processes import Server
 
 # Nothing is to leave this machine.
 LOCAL = RunConfig(tracing_disabled=True)

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
 
-from tests.clients.langchain_chat import MODEL, joined
-from tests.running import Server
+from tests.support.langchain_chat import MODEL, joined
+from tests.support.processes import Server
 
 # llama.cpp's grammars are built of bytes: letters beyond ASCII show that none is lost on the way.
 City = Literal["Zürich", "東京"]

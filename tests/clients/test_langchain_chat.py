@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.clients.langchain_chat import OverTheStack
+from tests.support.langchain_chat import OverTheStack
 
 pytestmark = [
     # The openai package's own parse() does not type what it parsed.

@@ -11,8 +11,8 @@ from langchain_openai import OpenAIEmbeddings
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from openai import AsyncOpenAI
 
-from tests.clients.langchain_chat import MODEL
-from tests.running import Server, data_folder, running_server
+from tests.support.langchain_chat import MODEL
+from tests.support.processes import Server, data_folder, running_server
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.clients.langchain_chat import OverTheStack
+from tests.support.langchain_chat import OverTheStack
 
 # A standard test asks for what langchain-openai advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning")

@@ -9,7 +9,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel
 
-from tests.clients.langchain_chat import MODEL
+from tests.support.langchain_chat import MODEL
 
 ASKED: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "What is the weather like?"}]
 

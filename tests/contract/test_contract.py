@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.running import ROOT, Server
+from tests.support.processes import ROOT, Server
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # Of each operation; with its documented examples that makes some 120 requests.

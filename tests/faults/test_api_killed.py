@@ -22,8 +22,8 @@ import psycopg2.extras
 import pytest
 import requests
 
-from tests.databases import another_database
-from tests.running import ROOT, Server, clean_environment, free_port, libpq_url, wait_for
+from tests.support.databases import another_database
+from tests.support.processes import ROOT, Server, clean_environment, free_port, libpq_url, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
 
@@ -50,7 +50,7 @@ class Apis:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.ports = [free_port() for _ in range(PROCESSES)]
-        command = [sys.executable, "-m", "tests.faults.forking_api", *map(str, self.ports)]
+        command = [sys.executable, "-m", "tests.support.forking_api", *map(str, self.ports)]
         self._log = log.open("w")
         self._process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.databases import another_database, cursor_on
-from tests.running import Server, api_alone, wait_for
-from tests.shapes import assert_error_shape
+from tests.support.databases import another_database, cursor_on
+from tests.support.processes import Server, api_alone, wait_for
+from tests.support.response_shapes import assert_error_shape
 
 resource = pytest.importorskip("resource", reason="POSIX limits")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")

@@ -14,8 +14,8 @@ from mistral_api import create_app
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from tests.faults.misbehaving import NAMES, misbehaving_server
-from tests.running import wait_for
+from tests.support.misbehaving_server import NAMES, misbehaving_server
+from tests.support.processes import wait_for
 
 
 @pytest.fixture

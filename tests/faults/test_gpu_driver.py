@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mistral_api.hardware.gpu import CLOSE_SECONDS
-from tests.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
-from tests.running import ROOT, clean_environment, wait_for
+from tests.support.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
+from tests.support.processes import ROOT, clean_environment, wait_for
 
 PATIENCE = 0.4
 CARD = {
@@ -75,7 +75,7 @@ def nvml(library: FakeNvml) -> FakeNvml:
 @contextlib.contextmanager
 def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[Reader]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.gpu_reader", str(patience), str(retry_seconds)],
+        [sys.executable, "-m", "tests.support.gpu_reader", str(patience), str(retry_seconds)],
         env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip

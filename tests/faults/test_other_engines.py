@@ -13,7 +13,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
-from tests.faults.misbehaving import misbehaving_server
+from tests.support.misbehaving_server import misbehaving_server
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, *[{"role": "user", "content": "Hi"}] * 2]
 

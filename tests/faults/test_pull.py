@@ -15,8 +15,8 @@ from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, source_of
 from mistral_api.model_files.pull import PullResult, env_lines
-from tests.faults.model_hub import COMMIT, ModelHub, model_hub
-from tests.faults.pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
+from tests.support.model_hub import COMMIT, ModelHub, model_hub
+from tests.support.model_pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from huggingface_hub import constants
 
 from mistral_api.cli import main
 from mistral_api.embedded.demo_model import demo_model_path
-from tests.faults.model_hub import ModelHub, model_hub
-from tests.faults.pulls import CONTENT, REPO, pull_from
-from tests.running import clean_environment, wait_for
+from tests.support.model_hub import ModelHub, model_hub
+from tests.support.model_pulls import CONTENT, REPO, pull_from
+from tests.support.processes import clean_environment, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 KNOWN_FILE = "bartowski/Mistral-7B-Instruct-v0.3-GGUF/Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"

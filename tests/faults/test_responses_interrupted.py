@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from tests.running import Server, running_server, wait_for
+from tests.support.processes import Server, running_server, wait_for
 
 # The first two find a slot; the others wait, the last of them for a session that is not there yet.
 SETTINGS = {"CONTEXT_SIZE": "4096", "PARALLEL": "2", "SHUTDOWN_SECONDS": "0"}

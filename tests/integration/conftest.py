@@ -12,8 +12,8 @@ from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from tests.databases import empty
-from tests.running import data_folder
+from tests.support.databases import empty
+from tests.support.processes import data_folder
 
 
 @pytest.fixture(scope="session")

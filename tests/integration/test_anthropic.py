@@ -13,8 +13,8 @@ from anthropic import Anthropic, BadRequestError, NotFoundError
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 
-from tests.published import valid
-from tests.running import Server, wait_for
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server, wait_for
 
 FRANCE: dict[str, Any] = {
     "model": "SmolLM2-135M-Instruct.Q4_1",

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
-from tests.databases import rows_of
-from tests.exchanges import an_exchange, answered, said
+from tests.support.databases import rows_of
+from tests.support.exchanges import an_exchange, answered, said
 
 Messages = list[dict[str, Any]]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}

@@ -10,7 +10,7 @@ import requests
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.running import Server, wait_for
+from tests.support.processes import Server, wait_for
 
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
 ENDLESS: dict[str, Any] = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}

@@ -12,7 +12,7 @@ import requests
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.running import Server, data_folder, processes_of, running_server
+from tests.support.processes import Server, data_folder, processes_of, running_server
 
 # The model server then shows the prompts that it was sent.
 SETTINGS = {"CONTEXT_SIZE": "8192", "LLAMA_SERVER_SLOTS_DEBUG": "1"}

@@ -19,10 +19,10 @@ from sqlalchemy import Engine
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
 from mistral_api.delivery.writer import Delivery
-from tests.cards import a_card
-from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, said
-from tests.running import ROOT, clean_environment
+from tests.support.databases import count_of, rows_of
+from tests.support.exchanges import an_exchange, answered, said
+from tests.support.graphics_cards import a_card
+from tests.support.processes import ROOT, clean_environment
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 NOW = datetime.now(UTC)

@@ -9,9 +9,9 @@ import requests
 from openai import OpenAI
 from openai.types import Completion
 
-from tests.events import chunks_of
-from tests.published import valid
-from tests.running import Server
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server
+from tests.support.stream_events import chunks_of
 
 FRANCE = "The capital of France is"
 

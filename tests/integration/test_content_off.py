@@ -10,9 +10,9 @@ import requests
 from psycopg2 import sql
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.databases import cursor_on
-from tests.running import Server, data_folder, running_server, wait_for
-from tests.shapes import assert_error_shape
+from tests.support.databases import cursor_on
+from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.response_shapes import assert_error_shape
 
 # So many does :func:`_say` make.
 REQUESTS = 12

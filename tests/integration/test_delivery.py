@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said
-from tests.running import wait_for
+from tests.support.databases import count_of, rows_of
+from tests.support.exchanges import an_exchange, answered, engine_that_is_away, record, said
+from tests.support.processes import wait_for
 
 
 def _recorder(folder: Path, engine: Engine) -> Recorder:

@@ -19,9 +19,9 @@ from sqlalchemy.exc import OperationalError
 from mistral_api.database import deadlines
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, record, said
-from tests.running import libpq_url, wait_for
+from tests.support.databases import count_of, rows_of
+from tests.support.exchanges import an_exchange, answered, record, said
+from tests.support.processes import libpq_url, wait_for
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresErro
 from mistral_api.embedded.postgres.account import Account
 from mistral_api.embedded.postgres.files import plan_layout
 from mistral_api.system.files import is_root
-from tests.running import ROOT, clean_environment, data_folder, libpq_url, wait_for
+from tests.support.processes import ROOT, clean_environment, data_folder, libpq_url, wait_for
 
 as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local user has to be played")
 

@@ -26,8 +26,8 @@ from mistral_api.control.server_spec import EMBEDDING
 from mistral_api.control.status import read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.published import valid
-from tests.running import Server, data_folder, free_port, libpq_url, running_server, wait_for
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server, data_folder, free_port, libpq_url, running_server, wait_for
 
 SIZE = 576
 CHAT = "SmolLM2-135M-Instruct.Q4_1"

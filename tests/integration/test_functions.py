@@ -10,9 +10,9 @@ import requests
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.events import chunks_of
-from tests.published import valid
-from tests.running import Server
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server
+from tests.support.stream_events import chunks_of
 
 CLOCK = {
     "name": "clock",

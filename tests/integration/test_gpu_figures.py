@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.fake_nvml import TOTAL, USED, FakeNvml
-from tests.running import Server, data_folder, running_server, wait_for
+from tests.support.fake_nvml import TOTAL, USED, FakeNvml
+from tests.support.processes import Server, data_folder, running_server, wait_for
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from mistral_api.analytics.rebuild import rebuild_rollups
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.hardware.nvml import Card
-from tests.cards import a_card
-from tests.databases import count_of, rows_of
-from tests.running import wait_for
+from tests.support.databases import count_of, rows_of
+from tests.support.graphics_cards import a_card
+from tests.support.processes import wait_for
 
 NOW = datetime.now(UTC)
 

@@ -5,7 +5,7 @@ import time
 
 import requests
 
-from tests.running import Server, wait_for
+from tests.support.processes import Server, wait_for
 
 GPU_FIGURES = {
     "index", "name", "utilization_percent", "memory_used_bytes", "memory_total_bytes", "temperature_celsius",

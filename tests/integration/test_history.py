@@ -16,8 +16,8 @@ from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.databases import rows_of
-from tests.exchanges import an_exchange, answered, engine_that_is_away, record, said
+from tests.support.databases import rows_of
+from tests.support.exchanges import an_exchange, answered, engine_that_is_away, record, said
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from mistral_api.embedded.demo_model import demo_model_path
-from tests.running import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, data_folder, running_server, wait_for
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
 # Any tokens of the demo model will do: it is the way there that is tested.

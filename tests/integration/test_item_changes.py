@@ -14,7 +14,7 @@ from mistral_api.conversations.items import delete_item
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
 from mistral_api.responses.stored_responses import read_context
-from tests.conversing import (
+from tests.support.conversations import (
     CALLED,
     CALLS,
     assert_chained,
@@ -27,8 +27,8 @@ from tests.conversing import (
     texts_of,
     user,
 )
-from tests.databases import rows_of
-from tests.exchanges import an_exchange, answered, said
+from tests.support.databases import rows_of
+from tests.support.exchanges import an_exchange, answered, said
 
 
 def test_deleting_a_message_joins_what_stood_around_it(engine: Engine) -> None:

@@ -13,8 +13,8 @@ from mistral_api.conversations.item_renderer import item_ids
 from mistral_api.conversations.items import ItemQuery, find_item, list_items
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
-from tests.conversing import CALLED, CALLS, assistant, create, deliver, ids_of, items_of, user
-from tests.exchanges import an_exchange, answered
+from tests.support.conversations import CALLED, CALLS, assistant, create, deliver, ids_of, items_of, user
+from tests.support.exchanges import an_exchange, answered
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

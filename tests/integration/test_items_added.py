@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.editing import create_conversation
 from mistral_api.conversations.items import resolve_references
 from mistral_api.errors import NotFound
-from tests.conversing import (
+from tests.support.conversations import (
     CALLED,
     Messages,
     add,
@@ -24,8 +24,8 @@ from tests.conversing import (
     texts_of,
     user,
 )
-from tests.databases import rows_of
-from tests.exchanges import an_exchange, answered, said
+from tests.support.databases import rows_of
+from tests.support.exchanges import an_exchange, answered, said
 
 
 def test_a_conversation_is_made_with_or_without_messages(engine: Engine) -> None:

@@ -10,7 +10,7 @@ import psycopg2.extensions
 import pytest
 import requests
 
-from tests.running import Server, wait_for
+from tests.support.processes import Server, wait_for
 
 # The prompt takes seconds to read on a CPU: the client leaves before the first token.
 LONG_PROMPT = [{"role": "user", "content": "word " * 1800}]

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.running import Server, wait_for
+from tests.support.processes import Server, wait_for
 
 # Takes a while to read on a CPU: the client leaves before the first token.
 LONG = "word " * 1000

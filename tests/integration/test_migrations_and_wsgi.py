@@ -18,9 +18,9 @@ from mistral_api.conversations.message_matching import digest
 from mistral_api.conversations.search import list_conversations
 from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.databases import rows_of
-from tests.exchanges import an_exchange, answered, said
-from tests.running import ROOT, clean_environment, data_folder, free_port, wait_for
+from tests.support.databases import rows_of
+from tests.support.exchanges import an_exchange, answered, said
+from tests.support.processes import ROOT, clean_environment, data_folder, free_port, wait_for
 
 PROGRAMS = Path(sys.executable).parent
 

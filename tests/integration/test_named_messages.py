@@ -13,7 +13,7 @@ from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
-from tests.exchanges import an_exchange, answered, said
+from tests.support.exchanges import an_exchange, answered, said
 
 together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
 

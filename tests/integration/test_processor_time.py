@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from mistral_api.hardware.processor_time import COMPUTING_FACTOR, ONE_THREAD_FACTOR, ProcessorTime
-from tests.running import wait_for
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 # Python's threads take turns: each of them has the processor for its part of the time.

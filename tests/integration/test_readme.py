@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.running import ROOT, Server
+from tests.support.processes import ROOT, Server
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

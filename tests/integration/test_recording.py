@@ -8,7 +8,7 @@ import psycopg2.extensions
 import pytest
 import requests
 
-from tests.running import Server, wait_for
+from tests.support.processes import Server, wait_for
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 

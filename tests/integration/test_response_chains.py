@@ -22,7 +22,7 @@ from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
-from tests.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
+from tests.support.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
 
 Deltas = list[dict[str, Any]]
 Meanwhile = Callable[[], None]

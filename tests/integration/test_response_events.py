@@ -17,8 +17,8 @@ from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import event_data, split_events
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
-from tests.published import valid
-from tests.running import Server
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server
 
 Event = dict[str, Any]
 SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}

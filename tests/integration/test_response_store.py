@@ -16,8 +16,8 @@ from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import CachedResponse
 from mistral_api.system.identifiers import new_id, new_session_id
-from tests.databases import count_of
-from tests.exchanges import an_exchange, answered, said
+from tests.support.databases import count_of
+from tests.support.exchanges import an_exchange, answered, said
 
 
 @pytest.fixture

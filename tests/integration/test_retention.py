@@ -10,9 +10,9 @@ from sqlalchemy import Engine, text
 from mistral_api.delivery.housekeeping import BATCH, Housekeeping, Pruned, prune_older_than
 from mistral_api.delivery.partitions import coming_months, month_of_partition, partition_name, partitions
 from mistral_api.delivery.writer import Delivery
-from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange, answered, said
-from tests.running import wait_for
+from tests.support.databases import count_of, rows_of
+from tests.support.exchanges import an_exchange, answered, said
+from tests.support.processes import wait_for
 
 NOW = datetime.now(UTC)
 

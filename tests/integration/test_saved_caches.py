@@ -19,7 +19,7 @@ from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import Slot, SlotFailure, SlotServer
 from mistral_api.supervisor.slot_cache import SavedCaches
-from tests.running import clean_environment, data_folder, free_port, wait_for
+from tests.support.processes import clean_environment, data_folder, free_port, wait_for
 
 ANN = conversation_key("local", "ann")
 STORY = "".join(f" {number} apples," for number in range(80))

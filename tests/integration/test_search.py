@@ -17,7 +17,7 @@ from mistral_api.conversations.editing import change_conversation
 from mistral_api.conversations.search import any_message_matches, list_conversations, matches_query
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import Delivery
-from tests.exchanges import an_exchange, answered, said
+from tests.support.exchanges import an_exchange, answered, said
 
 TEXTS = {
     "animals": "The quagga was a zebra with brown stripes.",

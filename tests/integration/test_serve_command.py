@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from tests.running import (
+from tests.support.processes import (
     ROOT,
     clean_environment,
     free_port,

@@ -26,7 +26,7 @@ from mistral_api.registration.environment import own_account, rehearse_environme
 from mistral_api.registration.service import NOT_RUNNING, RUNNING, UNKNOWN, RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import declared
-from tests.running import ROOT, clean_environment, skip_unless_ci
+from tests.support.processes import ROOT, clean_environment, skip_unless_ci
 
 SYSTEMCTL = """\
 #!/bin/sh

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.running import Server
+from tests.support.processes import Server
 
 REQUESTS = 12
 

@@ -18,8 +18,8 @@ from mistral_api.analytics.usage_stats import usage_stats
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
-from tests.databases import count_of, rows_of
-from tests.exchanges import an_exchange
+from tests.support.databases import count_of, rows_of
+from tests.support.exchanges import an_exchange
 
 NOW = datetime.now(UTC)
 SUMS = {

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel
 
-from tests.running import Server
+from tests.support.processes import Server
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Where is it cold, and how much?"}]

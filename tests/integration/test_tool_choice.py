@@ -13,9 +13,9 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.events import chunks_of
-from tests.published import valid
-from tests.running import Server, api_alone
+from tests.support.openai_schemas import valid
+from tests.support.processes import Server, api_alone
+from tests.support.stream_events import chunks_of
 
 CITY = {"type": "string", "maxLength": 12}
 WEATHER: Any = {

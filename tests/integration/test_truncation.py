@@ -16,7 +16,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels, read_props
 from mistral_api.upstream.token_counter import TokenCounter
-from tests.running import Server
+from tests.support.processes import Server
 
 SYSTEM = {"role": "system", "content": "You answer in few words."}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}

@@ -16,7 +16,15 @@ import requests
 from mistral_api.control.saved_caches import conversation_key, slots_folder
 from mistral_api.control.status import State, read_status
 from mistral_api.embedded.demo_model import demo_model_path
-from tests.running import Server, clean_environment, data_folder, free_port, processes_of, running_server, wait_for
+from tests.support.processes import (
+    Server,
+    clean_environment,
+    data_folder,
+    free_port,
+    processes_of,
+    running_server,
+    wait_for,
+)
 
 SETTINGS = {"CONTEXT_SIZE": "8192", "SLOT_SAVE_SECONDS": "1"}
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
 from mistral_api.generation.anthropic_renderer import MessageEvents, anthropic_error, anthropic_message
-from tests.published import valid
+from tests.support.openai_schemas import valid
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
 

@@ -20,7 +20,7 @@ from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import SSEStream
-from tests.exchanges import engine_that_is_away
+from tests.support.exchanges import engine_that_is_away
 
 Make = Callable[..., LiveResponse]
 

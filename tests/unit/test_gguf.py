@@ -11,7 +11,7 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, read_header
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings
-from tests.gguf_files import LLAMA, gguf
+from tests.support.gguf_files import LLAMA, gguf
 
 
 def _problem(path: Path) -> str:

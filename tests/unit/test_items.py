@@ -13,7 +13,7 @@ from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list, items_of
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.wire.items import check_items
-from tests.published import valid
+from tests.support.openai_schemas import valid
 
 MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 HEX = MESSAGE.hex

@@ -17,7 +17,7 @@ from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange, belongs_to_conversation
 from mistral_api.recording.journal import NAME, Journal, prepare
 from mistral_api.system.identifiers import new_id
-from tests.exchanges import an_exchange, answered, said
+from tests.support.exchanges import an_exchange, answered, said
 
 MANY = 1 << 30
 
@@ -150,7 +150,7 @@ def test_text_that_utf8_cannot_hold_is_kept_as_far_as_it_can_be(journal: Journal
 def test_it_survives_its_process_being_killed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from mistral_api.recording.journal import Journal; from tests.exchanges import an_exchange\n"
+        "from mistral_api.recording.journal import Journal; from tests.support.exchanges import an_exchange\n"
         "from mistral_api.recording.journal import prepare\n"
         "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(an_exchange('killed'))\n"
         "os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, 'SIGKILL') else signal.SIGTERM)\n"

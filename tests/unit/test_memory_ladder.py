@@ -22,7 +22,7 @@ from mistral_api.supervisor.memory_ladder import (
     requested_step,
     shortage_in,
 )
-from tests.gguf_files import gguf
+from tests.support.gguf_files import gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 

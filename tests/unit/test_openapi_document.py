@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from mistral_api.web import API_BLUEPRINTS, monitoring
 from mistral_api.web.openapi_document import describe, described_routes
 from mistral_api.web.operations import OPERATIONS
-from tests.running import ROOT
+from tests.support.processes import ROOT
 
 DOCS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/api.md")}
 _BASE = "http://127.0.0.1:9000"

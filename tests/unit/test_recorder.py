@@ -12,8 +12,8 @@ import pytest
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
-from tests.exchanges import an_exchange, engine_that_is_away, record, said
-from tests.running import wait_for
+from tests.support.exchanges import an_exchange, engine_that_is_away, record, said
+from tests.support.processes import wait_for
 
 
 @pytest.fixture

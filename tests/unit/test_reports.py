@@ -26,7 +26,7 @@ from mistral_api.control.feedback import (
 )
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.system.processes import ProcessIdentity, identity_of
-from tests.running import wait_for
+from tests.support.processes import wait_for
 
 OURS = identity_of(os.getpid())
 GONE = ProcessIdentity(OURS.pid, OURS.started - 1)

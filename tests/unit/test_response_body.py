@@ -19,8 +19,8 @@ from mistral_api.responses.response_object import (
 from mistral_api.upstream.transcript import TokenCounts
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
-from tests.chat_chunks import token
-from tests.published import valid
+from tests.support.chat_chunks import token
+from tests.support.openai_schemas import valid
 
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}}

@@ -12,9 +12,9 @@ from mistral_api.responses.response_object import ResponseOutput, complete_respo
 from mistral_api.responses.stream_events import ResponseEvents, encoded
 from mistral_api.upstream.sse import event_data
 from mistral_api.upstream.transcript import Transcript
-from tests import chat_chunks
-from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
-from tests.published import valid
+from tests.support import chat_chunks
+from tests.support.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
+from tests.support.openai_schemas import valid
 
 Event = dict[str, Any]
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from mistral_api.errors import ModelTimeout
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stream_events import Event, ResponseEvents, encoded
-from tests.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, stream, text
+from tests.support.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, stream, text
 
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 

@@ -13,7 +13,7 @@ from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import NAME, Journal, prepare
 from mistral_api.recording.journal_repair import damage
-from tests.exchanges import an_exchange, answered, said
+from tests.support.exchanges import an_exchange, answered, said
 
 NUMBER = 300
 

@@ -24,8 +24,8 @@ from mistral_api.settings import Settings, settings_from
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import requested_step
 from mistral_api.supervisor.preflight import require_free_port
-from tests.gguf_files import LLAMA, gguf
-from tests.reranker import CONTEXT, write_reranker
+from tests.support.gguf_files import LLAMA, gguf
+from tests.support.small_reranker import CONTEXT, write_reranker
 
 ENGINE = Engine("llama-server", ("llama-server",))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.status import ModelServerStatus, State, read_status
-from tests.running import ROOT, clean_environment, free_port, wait_for
+from tests.support.processes import ROOT, clean_environment, free_port, wait_for
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Misbehaving:
     folder: Path
 
     def settings(self, how: str) -> dict[str, str]:
-        """``how``: see ``tests/faults/misbehaving_engine.py``."""
+        """``how``: see ``tests/support/misbehaving_engine.py``."""
         return {
             "LLAMA_SERVER_BIN": str(self.folder / "llama-server"),
             "MISBEHAVE": how,
@@ -105,6 +105,6 @@ def misbehaving(folder: Path) -> Misbehaving:
     """Put the program into a folder."""
     folder.mkdir()
     program = folder / "llama-server"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/faults/misbehaving_engine.py "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/support/misbehaving_engine.py "$@"\n')
     program.chmod(0o755)
     return Misbehaving(folder)

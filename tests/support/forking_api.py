@@ -1,4 +1,4 @@
-"""``python -m tests.faults.forking_api PORT...``: one API process a port, another at once when one dies.
+"""``python -m tests.support.forking_api PORT...``: one API process a port, another at once when one dies.
 
 Forking from a process that has imported everything makes a new one in a tenth of a second. Prints
 ``PORT PID`` for each. They share the settings, so they share one DATA_DIR.

@@ -14,7 +14,7 @@ from mistral_api.conversations.message_matching import chain_of, digest
 from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
-from tests.databases import rows_of
+from tests.support.databases import rows_of
 
 Messages = list[dict[str, Any]]
 CALLS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT, skip_unless_ci
+from tests.support.processes import ROOT, skip_unless_ci
 
 MIB = 1 << 20
 TOTAL, RESERVED, USED = 8192 * MIB, 300 * MIB, 5000 * MIB
@@ -32,7 +32,7 @@ class FakeNvml:
         library = "libnvidia-ml.so.1"
         subprocess.run(
             [compiler, "-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library}", "-o", str(folder / library),
-             str(ROOT / "tests" / "fake_nvml.c")],
+             str(ROOT / "tests" / "support" / "fake_nvml.c")],
             check=True, timeout=60,
         )  # fmt: skip
 

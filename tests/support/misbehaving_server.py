@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.running import Server, data_folder, running_server
+from tests.support.processes import Server, data_folder, running_server
 
 NAMES = (
     "fine",

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings of whoever runs the tests must not reach the servers under test.

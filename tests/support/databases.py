@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.running import ROOT, Server, clean_environment, libpq_url
+from tests.support.processes import ROOT, Server, clean_environment, libpq_url
 
 _TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series"
 

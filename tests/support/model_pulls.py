@@ -13,7 +13,7 @@ from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, source_of
 from mistral_api.model_files.pull import Puller, PullResult
-from tests.faults.model_hub import ModelHub
+from tests.support.model_hub import ModelHub
 
 REPO = "someone/model-GGUF"
 CONTENT = b"GGUF" + random.Random(4).randbytes(400_000)

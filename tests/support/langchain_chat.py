@@ -15,7 +15,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from openai import LengthFinishReasonError
 
-from tests.running import Server
+from tests.support.processes import Server
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]

@@ -1,0 +1,1 @@
+"""Helpers of the tests: running processes, databases, fakes that misbehave, checks that many tests share."""
