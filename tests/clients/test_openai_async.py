@@ -13,9 +13,9 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from openai.types.responses import Response, ResponseInputMessageItem
 from pydantic import BaseModel
 
-from tests.support.checked_wire import Wire
 from tests.support.langchain_chat import MODEL
 from tests.support.processes import Server
+from tests.support.recorded_responses import Wire
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello!"}]
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}

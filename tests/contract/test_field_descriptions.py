@@ -17,7 +17,7 @@ from mistral_api.wire.llama_cpp import AdapterScales, SlotFileRequest
 from mistral_api.wire.openapi_fields import DESCRIBERS, shape_of
 from mistral_api.wire.queries import Query
 from mistral_api.wire.sampling import ServerOwnedField
-from tests.support.json_values import beside, value_of
+from tests.support.schema_values import beside, value_of
 
 VALUES = 150
 # What no schema can say: that no value satisfies a JSON schema.

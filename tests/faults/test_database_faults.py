@@ -17,8 +17,8 @@ import requests
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from tests.support.databases import cursor_on, migrate
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, api_alone, data_folder, processes_of, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from tests.support.databases import another_database, cursor_on
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, api_alone, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 resource = pytest.importorskip("resource", reason="POSIX limits")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")

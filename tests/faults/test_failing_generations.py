@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from mistral_api.control.status import read_status
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, free_port, running_server, wait_for
-from tests.support.response_shapes import assert_error_shape
-from tests.support.small_reranker import write_reranker
-from tests.support.supervisors import misbehaving
+from tests.support.reranker_model import write_reranker
+from tests.support.supervisor_process import misbehaving
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a script as the model server")
 

@@ -75,7 +75,7 @@ def nvml(library: FakeNvml) -> FakeNvml:
 @contextlib.contextmanager
 def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[Reader]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.gpu_reader", str(patience), str(retry_seconds)],
+        [sys.executable, "-m", "tests.support.gpu_reader_process", str(patience), str(retry_seconds)],
         env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -9,9 +9,9 @@ import orjson
 import pytest
 import requests
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.misbehaving_server import NAMES, misbehaving_stack
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import requests
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, data_folder, running_server, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "temperature": 0}

@@ -19,7 +19,7 @@ from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
 from tests.support.processes import free_port, processes_of, wait_for
-from tests.support.supervisors import Misbehaving, Running, misbehaving, run_supervisor, supervisor
+from tests.support.supervisor_process import Misbehaving, Running, misbehaving, run_supervisor, supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and scripts")
 

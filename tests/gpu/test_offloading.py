@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from mistral_api.hardware.gpu import device_memory
-from tests.support.supervisors import supervisor
+from tests.support.supervisor_process import supervisor
 
 pytestmark = [
     pytest.mark.gpu,

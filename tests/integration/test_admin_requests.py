@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 CHANGES = [
     ("GET", "/slots"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.notify_listener import listening
 from tests.support.processes import launched, processes_of, wait_for, wait_until_ready
-from tests.support.service_manager import listening
 
 CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
 

@@ -21,7 +21,7 @@ from mistral_api.cli import main
 from mistral_api.delivery.writer import Delivery
 from tests.support.databases import count_of, rows_of
 from tests.support.exchanges import an_exchange, answered, said
-from tests.support.graphics_cards import a_card
+from tests.support.gpu_cards import a_card
 from tests.support.processes import ROOT, clean_environment
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 
 def test_the_description_is_sent_once_and_then_only_confirmed(server: Server, http: requests.Session) -> None:

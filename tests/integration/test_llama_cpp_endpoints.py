@@ -9,8 +9,8 @@ import psycopg2.extensions
 import pytest
 import requests
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 FRANCE = {"prompt": "The capital of France is", "n_predict": 6, "temperature": 0}
 

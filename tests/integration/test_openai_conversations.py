@@ -17,9 +17,9 @@ from openai.types.conversations import (
     Message,
 )
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 TURN: list[Any] = [
     {"role": "system", "content": "Add numbers."},

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.support.processes import Server, data_folder, free_port, running_server, wait_for
-from tests.support.small_reranker import CONTEXT, write_reranker
+from tests.support.reranker_model import CONTEXT, write_reranker
 
 DOCUMENTS = ["the cat sat", "a dog on the mat", "xyz", "the mat"]
 

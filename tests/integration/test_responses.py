@@ -12,9 +12,9 @@ import requests
 from openai import OpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseInputMessageItem
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
 WEATHER: Any = {

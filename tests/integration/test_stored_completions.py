@@ -12,9 +12,9 @@ import requests
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 
 def _create(client: OpenAI, text: str = "Hello!", **options: Any) -> ChatCompletion:

@@ -17,7 +17,7 @@ from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.gguf_files import gguf
 from tests.support.processes import processes_of, wait_for
-from tests.support.supervisors import run_supervisor, supervisor
+from tests.support.supervisor_process import run_supervisor, supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")

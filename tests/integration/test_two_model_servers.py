@@ -16,8 +16,8 @@ from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.processes import free_port, processes_of, wait_for
-from tests.support.small_reranker import write_reranker
-from tests.support.supervisors import run_supervisor, supervisor
+from tests.support.reranker_model import write_reranker
+from tests.support.supervisor_process import run_supervisor, supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")

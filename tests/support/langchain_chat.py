@@ -22,7 +22,7 @@ Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_
 LONGER = ("structured", "tool_c", "tools")
 
 # What depends on the model's wit alone. Anything else that goes wrong in these tests fails them:
-# tests/clients/test_langchain_calls.py has calls of the same kind whose arguments the schema fixes.
+# tests/clients/test_langchain_tool_calls.py has calls of the same kind whose arguments the schema fixes.
 arguments_by_wit = pytest.mark.xfail(
     raises=AssertionError, reason="the call is made, but 135M parameters do not copy arguments from a prompt"
 )

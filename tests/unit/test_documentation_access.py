@@ -12,7 +12,7 @@ from mistral_api.services import EXTENSION
 from mistral_api.settings import Settings
 from mistral_api.web import documentation
 from mistral_api.web.errors import register_error_handlers
-from tests.support.response_shapes import assert_error_shape
+from tests.support.error_shape import assert_error_shape
 
 
 def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:

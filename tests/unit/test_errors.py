@@ -9,7 +9,7 @@ from mistral_api import errors
 from mistral_api.errors import ApiError, InvalidRequest, ModelLoading, error_event
 from mistral_api.upstream import errors as translation  # noqa: F401 - its exceptions belong to the tree
 from mistral_api.web.errors import error_response
-from tests.support.response_shapes import assert_error_shape
+from tests.support.error_shape import assert_error_shape
 
 
 def _every_kind() -> list[type[ApiError]]:

@@ -9,7 +9,7 @@ import pytest
 
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.hardware.nvml import Card, NvmlSession
-from tests.support.graphics_cards import a_card
+from tests.support.gpu_cards import a_card
 
 
 def test_an_answer_that_makes_no_sense_does_not_end_the_others(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mistral_api.analytics.gpu_stats import GpuSums
-from tests.support.graphics_cards import a_card
+from tests.support.gpu_cards import a_card
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -25,7 +25,7 @@ from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import requested_step
 from mistral_api.supervisor.preflight import require_free_port
 from tests.support.gguf_files import LLAMA, gguf
-from tests.support.small_reranker import CONTEXT, write_reranker
+from tests.support.reranker_model import CONTEXT, write_reranker
 
 ENGINE = Engine("llama-server", ("llama-server",))
 

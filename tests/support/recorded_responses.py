@@ -12,8 +12,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from openai.types.responses import InputTokenCountResponse, Response, ResponseItemList, ResponseStreamEvent
 from pydantic import BaseModel
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import valid
-from tests.support.response_shapes import assert_error_shape
 
 
 class Deleted(BaseModel):

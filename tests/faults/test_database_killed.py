@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, data_folder, libpq_url, processes_of, running_server, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 

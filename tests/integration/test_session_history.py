@@ -12,10 +12,10 @@ from sqlalchemy import create_engine
 
 from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.error_shape import assert_error_shape
 from tests.support.exchanges import an_exchange, answered, said
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server, api_alone, data_folder
-from tests.support.response_shapes import assert_error_shape
 
 SYSTEM = {"role": "system", "content": "You remember everything that the user tells you, and you answer in few words."}
 FACT = "My name is Rumpelstiltskin, I live in a tower by the sea, and I spin straw into gold every night."

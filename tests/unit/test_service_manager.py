@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mistral_api.system.service_manager import ServiceManager
+from tests.support.notify_listener import Listener, listening
 from tests.support.processes import wait_for
-from tests.support.service_manager import Listener, listening
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the protocol is systemd's")
 

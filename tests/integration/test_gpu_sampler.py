@@ -18,7 +18,7 @@ from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.hardware.nvml import Card
 from tests.support.databases import count_of, rows_of
-from tests.support.graphics_cards import a_card
+from tests.support.gpu_cards import a_card
 from tests.support.processes import wait_for
 
 NOW = datetime.now(UTC)

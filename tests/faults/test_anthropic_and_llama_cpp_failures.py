@@ -12,10 +12,10 @@ from anthropic import Anthropic, APIStatusError, GatewayTimeoutError, InternalSe
 from anthropic.types import Message
 from anthropic.types.shared import ErrorResponse
 
+from tests.support.error_shape import assert_error_shape
 from tests.support.misbehaving_server import misbehaving_stack
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server
-from tests.support.response_shapes import assert_error_shape
 
 
 @pytest.fixture(scope="module")

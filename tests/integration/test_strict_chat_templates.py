@@ -13,9 +13,9 @@ from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion
 
 from tests.support.chat_templates import STRICT, STRICT_SAYS_ROLE, STRICT_SAYS_TURN, WITH_TOOLS
+from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server, data_folder, running_server, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 TOOL_TURN = [
     {"role": "user", "content": "What is 1 + 2?"},

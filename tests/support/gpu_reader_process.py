@@ -1,4 +1,4 @@
-"""``python -m tests.support.gpu_reader PATIENCE RETRY_SECONDS``: for each line that it reads, a line of JSON.
+"""``python -m tests.support.gpu_reader_process PATIENCE RETRY_SECONDS``: for each line that it reads, a line of JSON.
 
 ``read`` answers the readings and the seconds they took, ``memory`` what a decision would be based on, ``log``
 all that was logged so far. A driver hangs after two PATIENCE. At the end of its input it closes what it has

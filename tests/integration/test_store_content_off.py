@@ -11,8 +11,8 @@ from psycopg2 import sql
 
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import cursor_on
+from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, data_folder, running_server, wait_for
-from tests.support.response_shapes import assert_error_shape
 
 # So many does :func:`_say` make.
 REQUESTS = 12
