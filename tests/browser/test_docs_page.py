@@ -55,7 +55,7 @@ def _complaints(browser: webdriver.Chrome) -> list[dict[str, Any]]:
     return entries
 
 
-def test_the_page_shows_every_operation_and_sends_requests_to_this_server_alone(
+def test_docs_page_shows_every_operation_and_sends_requests_only_to_this_server(
     server: Server, browser: webdriver.Chrome
 ) -> None:
     described = requests.get(f"{server.url}/openapi.json", timeout=10).json()

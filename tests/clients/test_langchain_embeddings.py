@@ -42,7 +42,7 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
         return own | self.connections | {"check_embedding_ctx_length": False}
 
 
-async def test_the_async_client_embeds_what_the_sync_one_does(embedding: Server) -> None:
+async def test_async_openai_client_gets_the_same_embeddings_in_both_encodings(embedding: Server) -> None:
     texts = ["The cat sat on the mat.", "Stocks fell."]
     async with AsyncOpenAI(base_url=f"{embedding.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
         made = await client.embeddings.create(model=MODEL, input=texts)

@@ -53,7 +53,7 @@ def _assert_called(message: BaseMessage) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], api: str) -> None:
+def test_langchain_tool_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], api: str) -> None:
     model = make(**APIS[api])
     tools: list[BaseTool] = [weather]
     calling = model.bind_tools(tools, tool_choice="any", strict=True)
@@ -69,14 +69,16 @@ def test_a_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], a
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_a_call_is_made_asynchronously(make: Callable[..., ChatOpenAI], api: str) -> None:
+async def test_langchain_tool_call_is_made_by_the_async_client(make: Callable[..., ChatOpenAI], api: str) -> None:
     calling = make(**APIS[api]).bind_tools([weather], tool_choice="weather", strict=True)
     _assert_called(await calling.ainvoke(WEATHER))
     _assert_called(joined([chunk async for chunk in calling.astream(WEATHER)]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_only_what_is_new_is_sent_of_a_conversation(make: Callable[..., ChatOpenAI], stream: bool) -> None:
+def test_langchain_sends_only_new_messages_after_a_previous_response_id(
+    make: Callable[..., ChatOpenAI], stream: bool
+) -> None:
     def ask(messages: list[BaseMessage]) -> AIMessage:
         return joined(model.stream(messages)) if stream else model.invoke(messages)
 

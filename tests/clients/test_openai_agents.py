@@ -55,7 +55,7 @@ def _agent(client: AsyncOpenAI, **settings: Any) -> Agent:
     )
 
 
-async def test_a_conversation_is_an_agents_session(client: AsyncOpenAI) -> None:
+async def test_agents_sdk_session_is_stored_as_a_conversation(client: AsyncOpenAI) -> None:
     session = OpenAIConversationsSession(openai_client=client)
     called = _agent(client, tool_choice="required")
     first = await Runner.run(called, "What is the weather like?", session=session, run_config=LOCAL)
@@ -71,7 +71,7 @@ async def test_a_conversation_is_an_agents_session(client: AsyncOpenAI) -> None:
     await session.clear_session()
 
 
-async def test_a_run_goes_on_from_the_response_before(client: AsyncOpenAI) -> None:
+async def test_agents_sdk_run_continues_from_previous_response_id(client: AsyncOpenAI) -> None:
     first = await Runner.run(_agent(client), "word " * 100, run_config=LOCAL)
     stream = Runner.run_streamed(
         _agent(client), "And then?", previous_response_id=first.last_response_id, run_config=LOCAL

@@ -48,14 +48,14 @@ async def client(server: Server, wire: Wire) -> AsyncIterator[AsyncOpenAI]:
         yield made
 
 
-async def test_models_and_completions(client: AsyncOpenAI) -> None:
+async def test_async_client_lists_models_and_gets_completions_as_published(client: AsyncOpenAI) -> None:
     (model,) = [each async for each in client.models.list()]
     assert await client.models.retrieve(model.id) == model
     made = await client.completions.create(model=MODEL, prompt="One, two,", max_tokens=4, temperature=0)
     assert made.choices[0].text
 
 
-async def test_chat_completions(client: AsyncOpenAI) -> None:
+async def test_async_client_gets_chat_completions_as_published(client: AsyncOpenAI) -> None:
     made = await client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, temperature=0)
     stream = await client.chat.completions.create(
         model=MODEL,
@@ -73,7 +73,7 @@ async def test_chat_completions(client: AsyncOpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == made.usage.completion_tokens
 
 
-async def test_stored_completions(client: AsyncOpenAI) -> None:
+async def test_async_client_reads_and_changes_stored_completions_as_published(client: AsyncOpenAI) -> None:
     run = {"run": uuid4().hex}
     ids = []
     for _ in range(3):
@@ -91,7 +91,7 @@ async def test_stored_completions(client: AsyncOpenAI) -> None:
     assert (await client.chat.completions.retrieve(ids[1])).id == ids[1]
 
 
-async def test_responses_from_their_making_to_their_end(client: AsyncOpenAI) -> None:
+async def test_async_client_creates_continues_counts_and_deletes_responses(client: AsyncOpenAI) -> None:
     made = await client.responses.create(model=MODEL, input="Hello!", **SHORT)
     assert (await client.responses.retrieve(made.id)).output_text == made.output_text
     items = [each async for each in client.responses.input_items.list(made.id, limit=1)]
@@ -106,7 +106,7 @@ async def test_responses_from_their_making_to_their_end(client: AsyncOpenAI) -> 
         await client.responses.retrieve(made.id)
 
 
-async def test_a_response_is_parsed_whole_and_streamed(client: AsyncOpenAI) -> None:
+async def test_async_client_parses_a_response_whole_and_streamed(client: AsyncOpenAI) -> None:
     options: Any = {"model": MODEL, "input": "The weather?", "text_format": Weather, "max_output_tokens": 64}
     parsed = await client.responses.parse(temperature=0, **options)
     assert isinstance(parsed.output_parsed, Weather)
@@ -118,7 +118,7 @@ async def test_a_response_is_parsed_whole_and_streamed(client: AsyncOpenAI) -> N
     assert kinds[-1] == "response.completed"
 
 
-async def test_a_response_in_the_background_is_polled_followed_and_cancelled(client: AsyncOpenAI) -> None:
+async def test_async_client_polls_streams_and_cancels_a_background_response(client: AsyncOpenAI) -> None:
     queued = await client.responses.create(model=MODEL, input="Count.", background=True, **SHORT)
     assert queued.background
     followed = [event async for event in await client.responses.retrieve(queued.id, stream=True)]
@@ -131,7 +131,7 @@ async def test_a_response_in_the_background_is_polled_followed_and_cancelled(cli
     assert (await client.responses.retrieve(endless.id)).status == "cancelled"
 
 
-async def test_a_function_is_called_and_answered(client: AsyncOpenAI) -> None:
+async def test_async_client_gets_a_function_call_and_sends_its_output(client: AsyncOpenAI) -> None:
     tool = openai.pydantic_function_tool(Weather)
     options: Any = {"model": MODEL, "input": "Weather?", "tools": [tool], "max_output_tokens": 64, "temperature": 0}
     async with client.responses.stream(tool_choice="required", **options) as stream:

@@ -21,7 +21,7 @@ class Weather(BaseModel):
     warm: bool
 
 
-def test_chat_tells_its_content_and_its_end(client: OpenAI) -> None:
+def test_chat_stream_helper_gets_content_deltas_and_the_finish_reason(client: OpenAI) -> None:
     options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 60, "temperature": 0, "stop": ["e"]}
     with client.chat.completions.stream(**options, stream_options={"include_usage": True}) as stream:
         events = list(stream)
@@ -35,7 +35,7 @@ def test_chat_tells_its_content_and_its_end(client: OpenAI) -> None:
     assert final.choices[0].finish_reason == "stop"
 
 
-def test_chat_tells_its_refined_content_and_its_logprobs(client: OpenAI) -> None:
+def test_chat_stream_helper_gets_parsed_content_and_log_probabilities(client: OpenAI) -> None:
     options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 48, "temperature": 0, "logprobs": True}
     with client.chat.completions.stream(response_format=Weather, **options) as stream:
         events = list(stream)
@@ -49,7 +49,7 @@ def test_chat_tells_its_refined_content_and_its_logprobs(client: OpenAI) -> None
     assert "".join(each.token for each in logprobs.content).endswith(done.content)
 
 
-def test_chat_tells_a_call_as_it_grows(client: OpenAI) -> None:
+def test_chat_stream_helper_gets_tool_call_arguments_delta_by_delta(client: OpenAI) -> None:
     options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 64, "temperature": 0, "tool_choice": "required"}
     with client.chat.completions.stream(tools=[openai.pydantic_function_tool(Weather)], **options) as stream:
         events = list(stream)
@@ -63,7 +63,7 @@ def test_chat_tells_a_call_as_it_grows(client: OpenAI) -> None:
     assert final.choices[0].finish_reason == "tool_calls"
 
 
-def test_a_response_tells_every_part_in_order(client: OpenAI) -> None:
+def test_response_stream_helper_gets_every_event_in_order(client: OpenAI) -> None:
     options: Any = {"model": MODEL, "input": "The weather?", "max_output_tokens": 64, "temperature": 0}
     with client.responses.stream(text_format=Weather, **options) as stream:
         events = list(stream)
@@ -82,7 +82,7 @@ def test_a_response_tells_every_part_in_order(client: OpenAI) -> None:
     assert client.responses.retrieve(final.id).output_text == final.output_text
 
 
-def test_a_stored_stream_is_taken_up_again_where_it_was_left(client: OpenAI) -> None:
+def test_response_stream_is_resumed_after_the_last_received_event(client: OpenAI) -> None:
     options: Any = {"model": MODEL, "input": "The weather?", "max_output_tokens": 64, "temperature": 0}
     with client.responses.stream(background=True, text_format=Weather, **options) as stream:
         first = next(iter(stream))

@@ -19,7 +19,9 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 FEW = "2"
 
 
-def test_every_answer_is_as_described_and_every_wrong_request_is_refused(server: Server, tmp_path: Path) -> None:
+def test_every_response_matches_the_openapi_document_and_invalid_requests_are_refused(
+    server: Server, tmp_path: Path
+) -> None:
     asked_for = os.environ.get("CONTRACT_EXAMPLES")
     chosen = ["--phases=examples,fuzzing,stateful,coverage"] if asked_for else ["--phases=examples,fuzzing"]
     seed = [] if asked_for else ["--generation-deterministic"]

@@ -50,7 +50,7 @@ def _stored(server: Server, session_id: str) -> list[tuple[str, str, str]]:
         ("loading", ServiceUnavailableError, "overloaded_error"),
     ],
 )
-def test_a_failure_is_the_packages_exception(
+def test_anthropic_client_raises_its_own_exception_when_the_model_server_fails(
     server: Server, claude: Anthropic, model: str, exception: type[APIStatusError], kind: str
 ) -> None:
     with pytest.raises(exception) as failure:
@@ -65,7 +65,9 @@ def test_a_failure_is_the_packages_exception(
     ("model", "kind"),
     [("silent-stream", "timeout_error"), ("cut-stream", "api_error"), ("error-event", "api_error")],
 )
-def test_a_stream_that_fails_raises_with_the_message(server: Server, claude: Anthropic, model: str, kind: str) -> None:
+def test_anthropic_client_raises_when_a_stream_fails_midway_and_the_text_is_stored(
+    server: Server, claude: Anthropic, model: str, kind: str
+) -> None:
     said: list[str] = []
     with pytest.raises(APIStatusError) as failure, claude.messages.stream(**_body(model)) as stream:
         said.extend(stream.text_stream)
@@ -76,7 +78,7 @@ def test_a_stream_that_fails_raises_with_the_message(server: Server, claude: Ant
     assert _stored(server, model) == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
 
 
-def test_tool_calls_come_as_blocks_with_their_input(server: Server, claude: Anthropic) -> None:
+def test_anthropic_stream_renders_tool_calls_as_tool_use_blocks(server: Server, claude: Anthropic) -> None:
     with claude.messages.stream(**_body("calls-tools")) as stream:
         events = [event.type for event in stream]
         message = valid(
@@ -94,7 +96,7 @@ def test_tool_calls_come_as_blocks_with_their_input(server: Server, claude: Anth
     ("model", "code"),
     [("silent-stream", "model_timeout"), ("cut-stream", "model_server_error"), ("no-done", "model_server_error")],
 )
-def test_a_native_stream_that_fails_ends_with_the_error(server: Server, model: str, code: str) -> None:
+def test_llama_cpp_completion_stream_that_fails_ends_with_the_error(server: Server, model: str, code: str) -> None:
     session_id = f"native-{model}"
     body = {"model": model, "prompt": "Hi", "stream": True, "session_id": session_id}
     answer = requests.post(f"{server.url}/completion", json=body, timeout=20)
@@ -104,7 +106,7 @@ def test_a_native_stream_that_fails_ends_with_the_error(server: Server, model: s
     assert _stored(server, session_id) == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
 
 
-def test_a_question_that_fails_says_so(server: Server) -> None:
+def test_apply_template_reports_a_model_server_failure(server: Server) -> None:
     for model, code in (("garbage", "model_server_error"), ("silent", "model_timeout")):
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
         answer = requests.post(f"{server.url}/apply-template", json=body, timeout=20)

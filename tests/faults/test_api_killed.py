@@ -146,7 +146,7 @@ def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[Apis]:
     made.close()
 
 
-def test_every_request_is_recorded_once_with_what_its_client_saw(apis: Apis, database_url: str) -> None:
+def test_every_request_is_recorded_once_although_api_processes_are_killed(apis: Apis, database_url: str) -> None:
     clients = [Client(port) for port in apis.ports]
     killers = [threading.Thread(target=_kill_now_and_then, args=(apis, client)) for client in clients]
     for killer in killers:

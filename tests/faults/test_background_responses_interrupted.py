@@ -33,7 +33,7 @@ def _ends(server: Server, ids: list[str]) -> list[tuple[str, str]]:
     return [(body["status"], body["error"]["message"]) for body in (answer.json() for answer in answers)]
 
 
-def test_a_response_in_the_background_is_found_again_as_failed(data_dir: Path) -> None:
+def test_background_response_is_failed_after_its_server_stopped_or_was_killed(data_dir: Path) -> None:
     with running_server(data_dir, **SETTINGS) as server:
         stopped = _start(server, "stopped")
         begun = time.monotonic()

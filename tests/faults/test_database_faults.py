@@ -118,7 +118,7 @@ def _wait_until_delivered(api: Server) -> None:
     assert api.health()["recording"]["rejected"] == 0
 
 
-def test_a_database_that_stops_restarts_and_drops_connections_under_load_loses_nothing(
+def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_load(
     server: Server, database: Database, data_dir: Path
 ) -> None:
     with _api(server, database, data_dir) as api:
@@ -143,7 +143,7 @@ def test_a_database_that_stops_restarts_and_drops_connections_under_load_loses_n
     assert database.recorded() == dict.fromkeys(load.answered, 1)
 
 
-def test_a_database_that_is_away_for_the_whole_life_of_the_api_gets_everything_from_the_next(
+def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_down(
     server: Server, database: Database, data_dir: Path
 ) -> None:
     database.stop()
@@ -158,9 +158,7 @@ def test_a_database_that_is_away_for_the_whole_life_of_the_api_gets_everything_f
     assert database.recorded() == dict.fromkeys(ids, 1)
 
 
-def test_a_database_that_hangs_holds_up_nobody_but_its_readers(
-    server: Server, database: Database, data_dir: Path
-) -> None:
+def test_hanging_database_delays_only_requests_that_read_it(server: Server, database: Database, data_dir: Path) -> None:
     with _api(server, database, data_dir) as api:
         assert _ask(api, "before").status_code == 200
         _wait_until_delivered(api)

@@ -47,7 +47,7 @@ def _kill_postgres(server: Server) -> None:
     psutil.wait_procs(servers + children, timeout=10)
 
 
-def test_answers_go_on_and_nothing_recorded_is_lost(server: Server) -> None:
+def test_requests_are_served_and_recorded_after_postgresql_was_killed(server: Server) -> None:
     assert _ask(server, "before").status_code == 200
     assert requests.get(f"{server.url}/v1/conversations/before", timeout=10).status_code == 200
     _kill_postgres(server)

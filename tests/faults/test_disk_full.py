@@ -50,7 +50,9 @@ def _api(server: Server, database_url: str, data_dir: Path, **settings: str) -> 
         yield api
 
 
-def test_serving_goes_on_and_health_says_what_is_wrong(server: Server, database_url: str, data_dir: Path) -> None:
+def test_full_disk_does_not_stop_serving_and_health_reports_it(
+    server: Server, database_url: str, data_dir: Path
+) -> None:
     with _api(server, database_url, data_dir) as api:
         assert _ask(api, "before").status_code == 200
         with _full_disk(api):
@@ -70,7 +72,7 @@ def test_serving_goes_on_and_health_says_what_is_wrong(server: Server, database_
     assert found == ["after", "before", *(f"meanwhile-{number}" for number in range(4))]
 
 
-def test_where_recording_is_required_nothing_is_generated_without_it(
+def test_full_disk_refuses_requests_when_recording_is_required(
     server: Server, database_url: str, data_dir: Path
 ) -> None:
     with _api(server, database_url, data_dir, RECORDING_REQUIRED="true") as api:

@@ -29,11 +29,11 @@ def prompts() -> Iterator[PromptBuilder]:
         server.close()
 
 
-def test_its_messages_are_left_alone(prompts: PromptBuilder) -> None:
+def test_messages_for_an_engine_without_props_are_unchanged(prompts: PromptBuilder) -> None:
     assert prompts.prompt({"messages": MESSAGES}, None, None, UpstreamCall()) == MESSAGES
 
 
-def test_it_cannot_be_asked_to_fit_them(prompts: PromptBuilder) -> None:
+def test_truncation_is_refused_for_an_engine_without_props(prompts: PromptBuilder) -> None:
     with pytest.raises(InvalidRequest) as refused:
         prompts.prompt({"messages": MESSAGES}, None, "auto", UpstreamCall())
     assert (refused.value.code, refused.value.param) == ("not_supported", "truncation")

@@ -17,7 +17,7 @@ from tests.support.supervisor_process import misbehaving
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a script as the model server")
 
 
-def test_three_failures_in_a_row_replace_a_server_whose_health_is_green(data_dir: Path) -> None:
+def test_three_failed_generations_in_a_row_restart_a_healthy_looking_model_server(data_dir: Path) -> None:
     engine = misbehaving(data_dir.parent / "engine")
     with running_server(data_dir, MODEL_ALIAS="fake", **engine.settings("fine")) as server:
         first = server.health()["model_server"]
@@ -33,7 +33,7 @@ def test_three_failures_in_a_row_replace_a_server_whose_health_is_green(data_dir
         assert "Compute error" in status.last_restarts[0].reason
 
 
-def test_an_embedding_server_that_fails_is_replaced_alone(data_dir: Path) -> None:
+def test_failing_embedding_server_is_restarted_without_the_main_model_server(data_dir: Path) -> None:
     engine = misbehaving(data_dir.parent / "engine")
     path, port = write_reranker(data_dir.parent / "tiny.gguf"), str(free_port())
     second = {"EMBEDDING_MODEL_PATH": str(path), "EMBEDDING_SERVER_PORT": port}

@@ -42,7 +42,9 @@ def _ask(client: FlaskClient, model: str, **more: Any) -> bytes:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_failures_in_a_row_are_counted_until_one_succeeds(client: FlaskClient, tmp_path: Path, stream: bool) -> None:
+def test_consecutive_generation_failures_are_counted_until_one_succeeds(
+    client: FlaskClient, tmp_path: Path, stream: bool
+) -> None:
     reader = FeedbackReader(tmp_path)
     for model in ("breaks-500", "error-event", "no-done"):
         _ask(client, model, stream=stream)
@@ -53,7 +55,9 @@ def test_failures_in_a_row_are_counted_until_one_succeeds(client: FlaskClient, t
     wait_for(lambda: not reader.read().failures, "the end of the run", 5)
 
 
-def test_a_server_that_is_away_loading_or_silent_fails_nothing(client: FlaskClient, tmp_path: Path) -> None:
+def test_lost_loading_or_silent_model_server_counts_as_no_generation_failure(
+    client: FlaskClient, tmp_path: Path
+) -> None:
     for model in ("loading", "cut", "cut-stream", "hangs-up", "silent-stream"):
         assert b'"error"' in _ask(client, model)
     reader = FeedbackReader(tmp_path)
@@ -61,7 +65,7 @@ def test_a_server_that_is_away_loading_or_silent_fails_nothing(client: FlaskClie
     assert reader.read().failures == ()
 
 
-def test_what_may_not_be_stored_is_told_apart_and_a_seed_of_the_clients_is_not_told(
+def test_feedback_marks_unstored_generations_and_omits_seeds_chosen_by_clients(
     client: FlaskClient, tmp_path: Path
 ) -> None:
     _ask(client, "fine", seed=7)

@@ -86,7 +86,7 @@ def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0
             process.kill()
 
 
-def test_a_card_tells_what_it_does(nvml: FakeNvml) -> None:
+def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
     with _reading(nvml) as reader:
         assert reader.readings() == [CARD]
         nvml.say(cards=2, utilization=99)
@@ -99,7 +99,7 @@ def test_a_card_tells_what_it_does(nvml: FakeNvml) -> None:
         assert reader.end() < 1
 
 
-def test_what_a_card_or_its_driver_does_not_tell_is_null(nvml: FakeNvml) -> None:
+def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) -> None:
     with _reading(nvml) as reader:
         nvml.say(power=0)
         assert reader.readings() == [CARD | {"power_watts": None}]
@@ -109,7 +109,7 @@ def test_what_a_card_or_its_driver_does_not_tell_is_null(nvml: FakeNvml) -> None
         assert reader.readings() == [CARD | {"temperature_celsius": 62}]
 
 
-def test_without_a_driver_there_are_no_readings_until_it_appears(nvml: FakeNvml, tmp_path: Path) -> None:
+def test_gpu_readings_begin_when_a_missing_driver_appears(nvml: FakeNvml, tmp_path: Path) -> None:
     nvml.say(driver=0)
     with _reading(nvml) as reader:
         for _ in range(20):
@@ -120,7 +120,7 @@ def test_without_a_driver_there_are_no_readings_until_it_appears(nvml: FakeNvml,
         assert wait_for(reader.readings, "a reading") == [CARD]
 
 
-def test_a_driver_that_is_not_there_is_not_looked_for_at_every_question(nvml: FakeNvml) -> None:
+def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvml) -> None:
     nvml.say(driver=0)
     with _reading(nvml, retry_seconds=600) as reader:
         assert reader.readings() == []
@@ -129,7 +129,7 @@ def test_a_driver_that_is_not_there_is_not_looked_for_at_every_question(nvml: Fa
         assert reader.end() < 1
 
 
-def test_a_card_that_falls_off_the_bus_leaves_the_others_and_may_come_back(nvml: FakeNvml) -> None:
+def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -> None:
     nvml.say(cards=2)
     with _reading(nvml) as reader:
         assert len(reader.readings()) == 2
@@ -141,7 +141,7 @@ def test_a_card_that_falls_off_the_bus_leaves_the_others_and_may_come_back(nvml:
         assert reader.ask("log") == ["WARNING GPU 1 does not answer: GPU is lost", "INFO GPU 1 answers again"]
 
 
-def test_a_driver_that_hangs_holds_nobody_up(nvml: FakeNvml) -> None:
+def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeNvml) -> None:
     with _reading(nvml, patience=PATIENCE) as reader:
         # The first look imports the bindings, which a busy machine may take a while for.
         assert wait_for(reader.readings, "a reading") == [CARD]

@@ -26,7 +26,7 @@ def _ask(server: Server, model: str, **more: Any) -> requests.Response:
     return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=20)
 
 
-def test_an_engine_that_someone_else_runs_is_used_as_it_is(server: Server) -> None:
+def test_external_engine_is_used_with_its_own_models(server: Server) -> None:
     answer = _ask(server, "fine")
     assert answer.json()["choices"][0]["message"]["content"] == "fine"
     assert [model["id"] for model in requests.get(f"{server.url}/v1/models", timeout=10).json()["data"]] == list(NAMES)
@@ -35,7 +35,7 @@ def test_an_engine_that_someone_else_runs_is_used_as_it_is(server: Server) -> No
     assert health["model_server"]["slots"] is None
 
 
-def test_one_that_is_dying_takes_and_drops_connections_until_it_is_gone(server: Server) -> None:
+def test_request_is_retried_while_a_dying_model_server_drops_connections(server: Server) -> None:
     answer = _ask(server, "dying")
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"] == "fine"
@@ -52,7 +52,9 @@ def test_one_that_is_dying_takes_and_drops_connections_until_it_is_gone(server: 
         ("loading", 503, "model_loading"),
     ],
 )
-def test_a_failure_without_a_stream(server: Server, model: str, status: int, code: str) -> None:
+def test_whole_response_failure_is_reported_by_status_and_code_and_stored(
+    server: Server, model: str, status: int, code: str
+) -> None:
     answer = _ask(server, model)
     assert answer.status_code == status
     assert_error_shape(answer.json(), code=code)
@@ -72,14 +74,14 @@ def test_a_failure_without_a_stream(server: Server, model: str, status: int, cod
         ("fine", 502, "model_server_error"),  # a chat answer is none here
     ],
 )
-def test_a_failure_instead_of_embeddings(server: Server, model: str, status: int, code: str) -> None:
+def test_embeddings_failure_is_reported_by_status_and_code(server: Server, model: str, status: int, code: str) -> None:
     answer = requests.post(f"{server.url}/v1/embeddings", json={"model": model, "input": ["a", "b"]}, timeout=20)
     assert answer.status_code == status
     assert_error_shape(answer.json(), code=code)
     assert answer.headers["X-Error-Source"] == "model-server"
 
 
-def test_an_engine_without_embeddings_is_told_from_one_that_fails(server: Server) -> None:
+def test_embeddings_and_rerank_are_not_supported_where_the_engine_lacks_the_url(server: Server) -> None:
     for path, body in (("embeddings", {"input": "a"}), ("rerank", {"query": "q", "documents": ["d"]})):
         answer = requests.post(f"{server.url}/v1/{path}", json=body | {"model": "no-such-url"}, timeout=20)
         assert answer.status_code == 400
@@ -95,7 +97,7 @@ def test_an_engine_without_embeddings_is_told_from_one_that_fails(server: Server
         ("error-event", "model_server_error"),
     ],
 )
-def test_a_failure_in_the_middle_of_a_stream(server: Server, model: str, code: str) -> None:
+def test_stream_failure_ends_with_an_error_event_and_the_text_is_stored(server: Server, model: str, code: str) -> None:
     answer = _ask(server, model, stream=True)
     assert answer.status_code == 200
     events = [event for event in answer.content.split(b"\n\n") if event]
@@ -108,7 +110,7 @@ def test_a_failure_in_the_middle_of_a_stream(server: Server, model: str, code: s
     ]
 
 
-def test_a_failure_before_the_stream_is_an_http_error(server: Server) -> None:
+def test_failure_before_the_first_chunk_of_a_stream_is_an_http_error(server: Server) -> None:
     answer = _ask(server, "breaks-500", stream=True)
     assert answer.status_code == 502
     assert_error_shape(answer.json(), code="model_server_error")

@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_stopped_in_the_middle_of_a_stream_the_client_gets_an_error_and_the_next_request_is_served(
+def test_stream_gets_an_error_when_the_model_server_hangs_and_the_next_request_is_served(
     server: Server,
 ) -> None:
     pid = server.health()["model_server"]["pid"]
@@ -52,7 +52,7 @@ def test_stopped_in_the_middle_of_a_stream_the_client_gets_an_error_and_the_next
     assert [message["status"] for message in stored] == ["complete", "interrupted"]
 
 
-def test_stopped_while_idle_it_is_replaced_without_anybody_asking(server: Server) -> None:
+def test_hanging_idle_model_server_is_replaced_without_a_request(server: Server) -> None:
     before = server.health()["model_server"]
     os.kill(before["pid"], signal.SIGSTOP)
 
@@ -64,7 +64,7 @@ def test_stopped_while_idle_it_is_replaced_without_anybody_asking(server: Server
     assert server.health()["model_server"]["restarts"] == before["restarts"] + 1
 
 
-def test_caught_in_a_loop_with_a_green_health_it_is_replaced(server: Server) -> None:
+def test_looping_model_server_with_a_good_health_is_replaced(server: Server) -> None:
     # No text has at least 5 and at most 2 characters: llama.cpp looks for one for ever. The API refuses this schema, so
     # the model server is asked itself.
     nothing_fits = {"type": "string", "minLength": 5, "maxLength": 2}

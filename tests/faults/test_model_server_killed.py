@@ -33,7 +33,7 @@ def _kill(server: Server) -> tuple[int, int]:
     return model_server["pid"], model_server["restarts"]
 
 
-def test_killed_while_idle_the_next_request_is_served(server: Server) -> None:
+def test_next_request_is_served_after_the_idle_model_server_was_killed(server: Server) -> None:
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
     pid, restarts = _kill(server)
     answer = requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60)
@@ -46,7 +46,7 @@ def test_killed_while_idle_the_next_request_is_served(server: Server) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_killed_in_the_middle_of_a_stream_the_client_gets_an_error_event(server: Server) -> None:
+def test_stream_gets_an_error_event_when_the_model_server_is_killed(server: Server) -> None:
     body = HELLO | {"stream": True, "max_tokens": 1500, "ignore_eos": True, "session_id": "killed"}
     with requests.post(f"{server.url}/v1/chat/completions", json=body, stream=True, timeout=60) as answer:
         pieces = answer.iter_content(None)
@@ -61,7 +61,7 @@ def test_killed_in_the_middle_of_a_stream_the_client_gets_an_error_event(server:
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
 
 
-def test_health_says_that_nothing_is_served_while_it_restarts(server: Server) -> None:
+def test_health_is_503_while_the_model_server_restarts(server: Server) -> None:
     _kill(server)
 
     def unavailable() -> bool:

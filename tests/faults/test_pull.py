@@ -36,7 +36,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def test_a_model_is_fetched_checked_and_then_fetched_no_more(hub: ModelHub, tmp_path: Path) -> None:
+def test_model_is_downloaded_and_verified_once(hub: ModelHub, tmp_path: Path) -> None:
     pulled, shown = pull_from(hub, tmp_path)
     assert (pulled.path, pulled.size) == (tmp_path / "m.gguf", len(CONTENT))
     assert pulled.path.read_bytes() == CONTENT
@@ -48,7 +48,7 @@ def test_a_model_is_fetched_checked_and_then_fetched_no_more(hub: ModelHub, tmp_
     assert len(hub.stored) == 1
 
 
-def test_the_content_is_asked_of_the_commit_whose_checksum_was_given(hub: ModelHub, tmp_path: Path) -> None:
+def test_content_is_downloaded_from_the_commit_whose_checksum_was_read(hub: ModelHub, tmp_path: Path) -> None:
     pull_from(hub, tmp_path)
     assert [(each.method, each.path) for each in hub.asked] == [
         ("HEAD", f"/{REPO}/resolve/main/m.gguf"),
@@ -56,7 +56,7 @@ def test_the_content_is_asked_of_the_commit_whose_checksum_was_given(hub: ModelH
     ]
 
 
-def test_a_repository_that_has_moved_is_followed(
+def test_moved_repository_is_followed_with_the_token(
     hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.fault = "moved"
@@ -67,7 +67,7 @@ def test_a_repository_that_has_moved_is_followed(
     assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
 
 
-def test_a_damaged_file_of_that_name_is_replaced(hub: ModelHub, tmp_path: Path) -> None:
+def test_damaged_model_file_of_the_same_name_is_replaced(hub: ModelHub, tmp_path: Path) -> None:
     for damaged in (CONTENT[:-1], CONTENT[:-1] + b"?"):
         (tmp_path / "m.gguf").write_bytes(damaged)
         pulled, shown = pull_from(hub, tmp_path)
@@ -75,7 +75,7 @@ def test_a_damaged_file_of_that_name_is_replaced(hub: ModelHub, tmp_path: Path) 
         assert any("is replaced" in sentence for sentence in shown.sentences)
 
 
-def test_a_connection_that_breaks_is_gone_on_with(hub: ModelHub, tmp_path: Path) -> None:
+def test_broken_download_resumes_where_the_connection_broke(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault, hub.cuts = "cut", 2
     pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
@@ -83,7 +83,7 @@ def test_a_connection_that_breaks_is_gone_on_with(hub: ModelHub, tmp_path: Path)
 
 
 @pytest.mark.parametrize("fault", ["errors", "short-length", "long-length"])
-def test_a_storage_that_fails_once_is_asked_again(hub: ModelHub, tmp_path: Path, fault: str) -> None:
+def test_download_is_retried_after_a_storage_error(hub: ModelHub, tmp_path: Path, fault: str) -> None:
     hub.fault = fault
     pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
@@ -98,7 +98,7 @@ def _interrupt(hub: ModelHub, folder: Path) -> None:
     hub.fault = ""
 
 
-def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(
+def test_silent_storage_times_out_and_the_next_pull_resumes(
     hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.fault = "stall"
@@ -113,14 +113,16 @@ def test_a_storage_that_falls_silent_is_given_up_and_gone_on_with_later(
     assert shown.counts[0] == HALF
 
 
-def test_a_storage_that_keeps_failing_is_given_up(hub: ModelHub, tmp_path: Path) -> None:
+def test_download_fails_after_repeated_storage_errors(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault, hub.cuts = "errors", 1000
     assert "answered with status 500" in refusal_of(hub, tmp_path)
     assert len(hub.stored) == 2
 
 
 @pytest.mark.parametrize("fault", ["ignores-range", "other-range", "page"])
-def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_path: Path, fault: str) -> None:
+def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
+    hub: ModelHub, tmp_path: Path, fault: str
+) -> None:
     _interrupt(hub, tmp_path)
     hub.fault, hub.cuts = fault, 0
     if fault == "ignores-range":
@@ -130,14 +132,14 @@ def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_pat
     assert left_in(tmp_path) == [CONTENT[:HALF]]
 
 
-def test_a_partial_file_that_is_too_long_begins_anew(hub: ModelHub, tmp_path: Path) -> None:
+def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
     partial = next((tmp_path / pull.UNFINISHED).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
-def test_other_content_begins_anew_and_leaves_nothing_of_the_old(hub: ModelHub, tmp_path: Path) -> None:
+def test_changed_content_restarts_the_download_and_removes_the_old_part(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
     hub.files[f"{REPO}/m.gguf"] = new = b"GGUF" + CONTENT[:3:-1]
     pulled, _ = pull_from(hub, tmp_path)
@@ -152,7 +154,9 @@ def test_other_content_begins_anew_and_leaves_nothing_of_the_old(hub: ModelHub, 
         ("too-much", "sent more bytes of m.gguf than it announced"),
     ],
 )
-def test_what_was_not_announced_is_removed(hub: ModelHub, tmp_path: Path, fault: str, sentence: str) -> None:
+def test_unannounced_content_is_removed_and_the_next_pull_succeeds(
+    hub: ModelHub, tmp_path: Path, fault: str, sentence: str
+) -> None:
     hub.fault = fault
     with pytest.raises(PullError, match=sentence):
         pull_from(hub, tmp_path)
@@ -161,20 +165,20 @@ def test_what_was_not_announced_is_removed(hub: ModelHub, tmp_path: Path, fault:
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
-def test_a_file_that_is_no_gguf_is_refused(hub: ModelHub, tmp_path: Path) -> None:
+def test_downloaded_file_that_is_no_gguf_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     hub.files[f"{REPO}/m.gguf"] = b"PK" + CONTENT
     assert "m.gguf is no GGUF file" in refusal_of(hub, tmp_path)
     assert not left_in(tmp_path)
 
 
-def test_where_there_is_no_checksum_it_is_said(hub: ModelHub, tmp_path: Path) -> None:
+def test_missing_checksum_is_reported(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault = "no-checksum"
     pulled, shown = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == CONTENT
     assert any("its size alone is checked" in sentence for sentence in shown.sentences)
 
 
-def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tmp_path: Path) -> None:
+def test_parts_of_a_split_model_are_downloaded_with_the_first_one_last(hub: ModelHub, tmp_path: Path) -> None:
     parts = {f"m-0000{number}-of-00003.gguf": b"GGUF" + bytes([number]) * 5000 for number in (1, 2, 3)}
     hub.files.update({f"{REPO}/q/{name}": content for name, content in parts.items()})
     pulled, _ = pull_from(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
@@ -201,7 +205,7 @@ def test_all_parts_of_a_split_model_are_fetched_the_first_last(hub: ModelHub, tm
         ("huge", f"{REPO}:m.gguf", "main", "are still to come, but the disk of"),
     ],
 )
-def test_what_cannot_be_had_is_said_in_a_sentence(
+def test_failed_pull_is_explained_in_one_sentence_without_a_download(
     hub: ModelHub, tmp_path: Path, fault: str, given: str, revision: str, sentence: str
 ) -> None:
     hub.fault = fault
@@ -211,7 +215,7 @@ def test_what_cannot_be_had_is_said_in_a_sentence(
     assert not hub.stored
 
 
-def test_a_hub_that_never_answers_is_given_up(hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_hub_times_out(hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.fault = "silent"
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     assert "did not answer in time" in refusal_of(hub, tmp_path)
@@ -220,7 +224,7 @@ def test_a_hub_that_never_answers_is_given_up(hub: ModelHub, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "endpoint", ["huggingface.co", "ftp://me:secret@hub", "http://", "http://hub:port", "http://[hub", "http://hub:0"]
 )
-def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+def test_invalid_hub_address_is_refused_without_showing_its_password(endpoint: str) -> None:
     with pytest.raises(PullError, match="HF_ENDPOINT is no address of a hub") as refused:
         Hub(endpoint)
     assert "secret" not in str(refused.value)
@@ -235,7 +239,7 @@ def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
         ("SSL_CERT_FILE", "/no/such.pem", "SSL_CERT_FILE or SSL_CERT_DIR cannot be used"),
     ],
 )
-def test_a_way_to_the_hub_that_cannot_be_gone_is_named(
+def test_invalid_proxy_or_certificate_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
 ) -> None:
     close_session()
@@ -245,13 +249,13 @@ def test_a_way_to_the_hub_that_cannot_be_gone_is_named(
     assert "secret" not in str(refused.value)
 
 
-def test_a_token_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_token_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
     with pytest.raises(PullError, match=r"HF_TOKEN_PATH: the token in .* cannot be read: Is a directory"):
         Hub("https://hub.invalid")
 
 
-def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
+def test_token_opens_a_gated_model_and_is_sent_only_to_the_hub(
     hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.fault = "gated"
@@ -261,19 +265,19 @@ def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
     assert {each.authorization for each in hub.stored} == {None}
 
 
-def test_two_pulls_into_one_folder_do_not_meet(hub: ModelHub, tmp_path: Path) -> None:
+def test_second_pull_into_the_same_folder_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     unfinished = tmp_path / pull.UNFINISHED
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
         assert "Another pull into" in refusal_of(hub, tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) -> None:
+def test_target_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refusal_of(hub, tmp_path / "file").startswith(f"{tmp_path / 'file'}")
 
 
-def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> None:
+def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:
     folder = tmp_path / "it's a #1 model"
     folder.mkdir()
     pulled = PullResult(folder / "m.gguf", 4_372_812_000)

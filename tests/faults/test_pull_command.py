@@ -59,7 +59,7 @@ def _ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def test_the_command_killed_in_the_middle_goes_on_and_the_file_is_the_same(tmp_path: Path) -> None:
+def test_pull_command_resumes_after_a_kill_and_an_interrupt(tmp_path: Path) -> None:
     content = demo_model_path().read_bytes()
     with model_hub(**{KNOWN_FILE: content}) as hub:
         hub.fault = "stall"
@@ -91,7 +91,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob(".pull/*.part"))
 
 
-def test_the_command_shows_a_bar_on_a_terminal(hub: ModelHub, tmp_path: Path) -> None:
+def test_pull_command_shows_a_progress_bar_on_a_terminal(hub: ModelHub, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="POSIX terminals")
     terminal, end = pty.openpty()
     environment, command = _environment(hub, tmp_path), [PROGRAM, "pull", f"{REPO}:m.gguf"]
@@ -103,7 +103,7 @@ def test_the_command_shows_a_bar_on_a_terminal(hub: ModelHub, tmp_path: Path) ->
     assert "100%" in shown
 
 
-def test_the_command_reads_a_token_from_env_and_shows_it_nowhere(hub: ModelHub, tmp_path: Path) -> None:
+def test_pull_command_reads_the_token_from_the_env_file_and_never_prints_it(hub: ModelHub, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HF_TOKEN=hf_wrong_and_secret\n")
     hub.fault = "gated"
     process = _command(hub, tmp_path, f"{REPO}:m.gguf", HF_DEBUG="1")
@@ -114,7 +114,7 @@ def test_the_command_reads_a_token_from_env_and_shows_it_nowhere(hub: ModelHub, 
     assert "secret" not in errors
 
 
-def test_a_hub_that_cannot_be_reached_is_named(hub: ModelHub, tmp_path: Path) -> None:
+def test_pull_command_names_an_unreachable_hub_in_one_line(hub: ModelHub, tmp_path: Path) -> None:
     code, output, errors = _ended(
         _command(hub, tmp_path, f"{REPO}:m.gguf", HF_HUB_ETAG_TIMEOUT="", HF_ENDPOINT="http://me:secret@127.0.0.1:1")
     )
@@ -124,7 +124,7 @@ def test_a_hub_that_cannot_be_reached_is_named(hub: ModelHub, tmp_path: Path) ->
     assert "secret" not in errors
 
 
-def test_what_cannot_even_be_asked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_command_explains_bad_settings_and_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def said(name: str) -> str:
         done = CliRunner().invoke(main, ["pull", name, "--dir", str(tmp_path)])
         assert (done.exit_code, done.stdout) == (1, "")
@@ -144,7 +144,7 @@ def test_what_cannot_even_be_asked_for_is_said(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
-def test_the_command_on_a_full_disk_says_so_and_goes_on_later(hub: ModelHub, tmp_path: Path) -> None:
+def test_pull_command_reports_a_full_disk_and_resumes_later(hub: ModelHub, tmp_path: Path) -> None:
     limit = 100_000
     command = ["prlimit", f"--fsize={limit}", PROGRAM, "pull", f"{REPO}:m.gguf"]
     full = subprocess.run(
@@ -157,7 +157,7 @@ def test_the_command_on_a_full_disk_says_so_and_goes_on_later(hub: ModelHub, tmp
     assert hub.ranges() == [None, f"bytes={limit}-"]
 
 
-def test_the_list_needs_no_hub_and_the_other_commands_do_not_load_it() -> None:
+def test_pull_list_works_offline_and_other_commands_do_not_import_huggingface_hub() -> None:
     shown = CliRunner().invoke(main, ["pull", "--list"])
     assert shown.exit_code == 0
     assert re.search(r"^mistral-7b-instruct +4\.1 +6\.1 +19 +32 +all ", shown.stdout, re.MULTILINE)

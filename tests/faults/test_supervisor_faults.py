@@ -33,7 +33,7 @@ def engine(data_dir: Path) -> Misbehaving:
 @pytest.mark.parametrize(
     ("how", "ending"), [("exit-0", "exit code 0"), ("exit-1", "exit code 1"), ("signal", "signal 11")]
 )
-def test_one_that_exits_at_once_is_given_up_with_its_last_words(
+def test_model_server_that_exits_while_loading_is_fatal_with_its_last_output(
     data_dir: Path, engine: Misbehaving, how: str, ending: str
 ) -> None:
     done = run_supervisor(data_dir, **engine.settings(how))
@@ -43,7 +43,9 @@ def test_one_that_exits_at_once_is_given_up_with_its_last_words(
     assert len(engine.starts()) == 2
 
 
-def test_layers_are_given_up_until_the_model_fits_and_that_is_remembered(data_dir: Path, engine: Misbehaving) -> None:
+def test_gpu_layers_are_reduced_until_the_model_fits_and_the_result_is_remembered(
+    data_dir: Path, engine: Misbehaving
+) -> None:
     settings = engine.settings("layers-14") | {"GPU_LAYERS": "auto"}  # the demo model has 30 blocks
     with supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=2)
@@ -58,7 +60,7 @@ def test_layers_are_given_up_until_the_model_fits_and_that_is_remembered(data_di
     assert [start["-ngl"] for start in engine.starts()] == ["auto", "20", "13", "13", "auto", "20", "13"]
 
 
-def test_where_no_layer_fits_the_cpu_serves(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_is_served_by_the_cpu_when_no_layer_fits_the_gpu(data_dir: Path, engine: Misbehaving) -> None:
     with supervisor(data_dir, **engine.settings("layers-0") | {"GPU_LAYERS": "all"}) as running:
         wait_for(lambda: len(engine.starts()) == 7, "the last step", 30)
         status = running.wait_ready(restarts=6)
@@ -67,14 +69,14 @@ def test_where_no_layer_fits_the_cpu_serves(data_dir: Path, engine: Misbehaving)
     assert tried[-3:] == [("8", "8192", "q8_0"), ("8", "4096", "q8_0"), ("0", "8192", None)]
 
 
-def test_a_model_that_fits_in_no_way_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_that_fits_neither_gpu_nor_host_memory_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
     done = run_supervisor(data_dir, **engine.settings("host-memory"))
     assert done.returncode == 2
     assert "does not fit into the memory of this machine, not even with auto GPU layers, q8_0 KV cache" in done.stderr
     assert len(engine.starts()) == 4
 
 
-def test_one_that_never_becomes_ready_is_given_up(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_server_that_never_becomes_ready_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
     done = run_supervisor(data_dir, **engine.settings("never-ready") | {"LOAD_SECONDS": "1"})
     assert done.returncode == 2
     assert "was not loaded after 1 s" in done.stderr
@@ -92,7 +94,9 @@ def test_one_that_never_becomes_ready_is_given_up(data_dir: Path, engine: Misbeh
         ("loop", "has not answered for"),
     ],
 )
-def test_one_that_hangs_is_ended_and_started_again(data_dir: Path, engine: Misbehaving, how: str, reason: str) -> None:
+def test_hanging_model_server_is_stopped_and_restarted(
+    data_dir: Path, engine: Misbehaving, how: str, reason: str
+) -> None:
     settings = engine.settings(f"{how},fine") | {"HANG_SECONDS": "1", "THREADS": "2"}
     with supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=1, seconds=15)
@@ -101,7 +105,7 @@ def test_one_that_hangs_is_ended_and_started_again(data_dir: Path, engine: Misbe
 
 
 @pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics", "wants-key"])
-def test_one_that_is_only_slow_or_idle_is_left_alone(data_dir: Path, engine: Misbehaving, how: str) -> None:
+def test_slow_or_idle_model_server_is_not_restarted(data_dir: Path, engine: Misbehaving, how: str) -> None:
     with supervisor(data_dir, **engine.settings(how) | {"HANG_SECONDS": "1"}) as running:
         first = running.wait_ready()
         asked = engine.probes()
@@ -109,9 +113,7 @@ def test_one_that_is_only_slow_or_idle_is_left_alone(data_dir: Path, engine: Mis
         assert running.status() == first
 
 
-def test_a_batch_on_the_processor_in_which_nothing_is_answered_is_waited_for(
-    data_dir: Path, engine: Misbehaving
-) -> None:
+def test_model_server_silent_during_a_cpu_batch_is_not_restarted(data_dir: Path, engine: Misbehaving) -> None:
     with supervisor(data_dir, **engine.settings("batch") | {"HANG_SECONDS": "1", "THREADS": "2"}) as running:
         first = running.wait_ready()
         asked = engine.probes()
@@ -119,12 +121,12 @@ def test_a_batch_on_the_processor_in_which_nothing_is_answered_is_waited_for(
         assert running.status() == first
 
 
-def test_a_load_may_take_as_long_as_it_shows_progress(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_load_that_shows_progress_may_exceed_load_seconds(data_dir: Path, engine: Misbehaving) -> None:
     with supervisor(data_dir, **engine.settings("loads-slowly") | {"LOAD_SECONDS": "2"}) as running:
         assert running.wait_ready().restarts == 0
 
 
-def test_a_stop_ends_a_check_of_the_program_that_does_not_answer(data_dir: Path) -> None:
+def test_stop_signal_ends_a_hanging_version_check(data_dir: Path) -> None:
     program = data_dir.parent / "llama-server"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)
@@ -136,7 +138,9 @@ def test_a_stop_ends_a_check_of_the_program_that_does_not_answer(data_dir: Path)
     assert not processes_of(program)
 
 
-def test_what_a_script_has_started_is_found_by_the_next_supervisor(data_dir: Path, engine: Misbehaving) -> None:
+def test_next_supervisor_finds_and_stops_a_server_started_by_a_wrapper_script(
+    data_dir: Path, engine: Misbehaving
+) -> None:
     program = engine.folder / "llama-server"
     program.write_text(program.read_text().replace("exec ", "") + "exit $?\n")  # the script stays in between
     settings = engine.settings("fine") | {"MODEL_SERVER_PORT": str(free_port())}
@@ -157,13 +161,15 @@ def _serving(settings: dict[str, str]) -> list[int]:
     return [process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _runs(process.pid)]
 
 
-def test_it_inherits_no_files(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_server_inherits_no_file_descriptors(data_dir: Path, engine: Misbehaving) -> None:
     with supervisor(data_dir, **engine.settings("fine")) as running:
         running.wait_ready()
         assert engine.descriptors() == ["0", "1", "2", "3"]  # 3: the folder that it lists
 
 
-def test_killed_while_it_loads_it_is_started_again_and_not_blamed(data_dir: Path, engine: Misbehaving) -> None:
+def test_model_server_killed_while_loading_is_restarted_with_the_same_memory_settings(
+    data_dir: Path, engine: Misbehaving
+) -> None:
     settings = engine.settings("never-ready,never-ready,never-ready,fine")
     with supervisor(data_dir, **settings) as running:
         for restarts in range(3):
@@ -182,7 +188,9 @@ def _loading(running: Running, engine: Misbehaving, restarts: int) -> int | None
     return status.pid if status is not None and loading and len(engine.starts()) == restarts + 1 else None
 
 
-def test_a_supervisor_that_was_killed_leaves_a_place_to_start_from(data_dir: Path, engine: Misbehaving) -> None:
+def test_next_supervisor_starts_after_a_killed_one_left_a_server_that_ignores_sigterm(
+    data_dir: Path, engine: Misbehaving
+) -> None:
     with supervisor(data_dir, **engine.settings("ignores-term,fine")) as running:
         first = running.wait_ready().pid
         running.process.kill()
@@ -200,7 +208,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_hundred_crashes_in_a_row_end_and_cost_no_memory(
+def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
     data_dir: Path, engine: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in engine.settings("dies-ready").items():

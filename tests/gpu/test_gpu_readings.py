@@ -47,7 +47,7 @@ def monitor() -> Iterator[GpuMonitor]:
         yield made
 
 
-def test_the_readings_are_those_of_nvidia_smi(cards: list[list[str]], monitor: GpuMonitor) -> None:
+def test_gpu_readings_equal_nvidia_smi(cards: list[list[str]], monitor: GpuMonitor) -> None:
     readings = monitor.read()
     assert [(str(reading.index), reading.name) for reading in readings] == [(card[0], card[1]) for card in cards]
     for reading, card in zip(readings, cards, strict=True):
@@ -74,7 +74,7 @@ def _assert_told(value: float | None, shown: str, within: float) -> None:
         assert value == pytest.approx(float(shown), abs=within)
 
 
-def test_the_memory_to_decide_by_is_that_of_all_cards(cards: list[list[str]]) -> None:
+def test_device_memory_is_the_sum_over_all_gpus(cards: list[list[str]]) -> None:
     totals = [float(card[2]) for card in cards if not card[2].startswith("[")]
     memory = device_memory()
     if not totals:

@@ -33,7 +33,7 @@ def _settings(**settings: str) -> dict[str, str]:
     return {"LLAMA_SERVER_BIN": os.environ["LLAMA_SERVER_BIN"], "PARALLEL": "1"} | settings
 
 
-def test_all_layers_are_offloaded_and_it_answers(data_dir: Path, card_bytes: int) -> None:
+def test_all_layers_are_offloaded_to_the_gpu_and_a_chat_succeeds(data_dir: Path, card_bytes: int) -> None:
     with supervisor(data_dir, **_settings(GPU_LAYERS="all", LLAMA_ARG_LOG_VERBOSITY="4")) as running:
         status = running.wait_ready(seconds=120)
         offloaded = re.search(r"offloaded (\d+)/(\d+) layers to GPU", Path(status.log_path).read_text())
@@ -45,9 +45,7 @@ def test_all_layers_are_offloaded_and_it_answers(data_dir: Path, card_bytes: int
     assert card_bytes > 0
 
 
-def test_a_context_too_large_for_the_card_goes_down_the_ladder_and_that_is_remembered(
-    data_dir: Path, card_bytes: int
-) -> None:
+def test_context_too_large_for_the_gpu_is_reduced_and_the_result_is_remembered(data_dir: Path, card_bytes: int) -> None:
     context = str(card_bytes * 3 // 2 // BYTES_PER_TOKEN)
     settings = _settings(GPU_LAYERS="all", CONTEXT_SIZE=context)
     with supervisor(data_dir, **settings) as running:

@@ -35,14 +35,14 @@ def _ask(server: Server, method: str, path: str, body: Any = None, **headers: st
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
-def test_strangers_are_refused(server: Server, stranger: str) -> None:
+def test_admin_requests_from_proxies_other_hosts_and_web_pages_are_refused(server: Server, stranger: str) -> None:
     for method, path in CHANGES:
         answer = _ask(server, method, path, **STRANGERS[stranger])
         assert answer.status_code == 403, path
         assert_error_shape(answer.json(), code="insufficient_scope", type="invalid_request_error")
 
 
-def test_a_form_of_a_web_page_is_refused(server: Server) -> None:
+def test_admin_requests_with_a_form_body_are_refused(server: Server) -> None:
     for method, path in CHANGES:
         if method == "POST":
             answer = requests.post(
@@ -52,7 +52,7 @@ def test_a_form_of_a_web_page_is_refused(server: Server) -> None:
             assert_error_shape(answer.json(), code="unsupported_media_type")
 
 
-def test_slots_are_shown_saved_erased_and_restored(server: Server) -> None:
+def test_slots_are_listed_saved_erased_and_restored(server: Server) -> None:
     requests.post(f"{server.url}/completion", json={"prompt": "Once upon", "n_predict": 4, "id_slot": 2}, timeout=60)
     slots = _ask(server, "GET", "/slots").json()
     assert [slot["id"] for slot in slots] == [0, 1, 2, 3]
@@ -68,14 +68,14 @@ def test_slots_are_shown_saved_erased_and_restored(server: Server) -> None:
 @pytest.mark.parametrize(
     "name", ["../mine.bin", "/etc/passwd", ".hidden", "a.kv", "caches.json", "a.forgotten", "..", ""]
 )
-def test_no_file_of_others_is_reached(server: Server, name: str) -> None:
+def test_slot_save_and_restore_refuse_foreign_file_names(server: Server, name: str) -> None:
     for action in ("save", "restore"):
         answer = _ask(server, "POST", f"/slots/0?action={action}", {"filename": name})
         assert answer.status_code == 400
         assert_error_shape(answer.json(), param="filename", code="invalid_value")
 
 
-def test_what_the_model_server_does_not_offer_is_said(server: Server) -> None:
+def test_unsupported_model_server_admin_requests_are_refused_by_code(server: Server) -> None:
     assert_error_shape(_ask(server, "POST", "/props").json(), code="not_supported")
     assert _ask(server, "POST", "/models/load", {"model": "a"}).status_code == 404
     assert _ask(server, "GET", "/lora-adapters").json() == []

@@ -54,7 +54,7 @@ def _flat(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "extra_body"} | more
 
 
-def test_a_message_is_answered_and_recorded(
+def test_anthropic_message_is_answered_and_recorded(
     server: Server, claude: Anthropic, session_id: str, database: psycopg2.extensions.cursor
 ) -> None:
     body = FRANCE | {"model": _served(server)} | _in(session_id)
@@ -84,7 +84,9 @@ def test_a_message_is_answered_and_recorded(
     assert row["time_to_first_token_ms"] > 0
 
 
-def test_a_conversation_that_is_sent_again_goes_on(server: Server, claude: Anthropic, session_id: str) -> None:
+def test_anthropic_history_sent_again_continues_its_conversation(
+    server: Server, claude: Anthropic, session_id: str
+) -> None:
     body = FRANCE | {"model": _served(server)} | _in(session_id)
     first = claude.messages.create(**body)
     turns = [*FRANCE["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": "Why?"}]
@@ -94,7 +96,7 @@ def test_a_conversation_that_is_sent_again_goes_on(server: Server, claude: Anthr
     assert [each["role"] for each in stored] == ["system", "user", "assistant", "user", "assistant"]
 
 
-def test_a_stream_has_the_events_in_order(server: Server, claude: Anthropic) -> None:
+def test_anthropic_stream_has_its_events_in_order(server: Server, claude: Anthropic) -> None:
     body = FRANCE | {"model": _served(server)}
     whole = claude.messages.create(**body)
     raw = requests.post(f"{server.url}/v1/messages", json=_flat(body) | {"stream": True}, timeout=60).content
@@ -120,7 +122,7 @@ def test_a_stream_has_the_events_in_order(server: Server, claude: Anthropic) -> 
     assert start.message.usage.input_tokens + (start.message.usage.cache_read_input_tokens or 0) == counted[0]
 
 
-def test_the_stop_sequence_that_was_met_is_named(server: Server, claude: Anthropic) -> None:
+def test_anthropic_message_names_the_stop_sequence_that_was_met(server: Server, claude: Anthropic) -> None:
     stopped = FRANCE | {"model": _served(server), "stop_sequences": ["Never", "Paris"]}
     message = claude.messages.create(**stopped)
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Paris")
@@ -130,14 +132,14 @@ def test_the_stop_sequence_that_was_met_is_named(server: Server, claude: Anthrop
     assert "Paris" not in str(message.content) + str(final.content)
 
 
-def test_an_answer_that_is_begun_is_continued(server: Server, claude: Anthropic) -> None:
+def test_anthropic_assistant_prefill_is_continued(server: Server, claude: Anthropic) -> None:
     begun = [*FRANCE["messages"], {"role": "assistant", "content": "The capital of France is"}]
     message = claude.messages.create(**FRANCE | {"model": _served(server), "messages": begun, "max_tokens": 4})
     assert message.content[0].type == "text"
     assert message.content[0].text.startswith(" Paris")
 
 
-def test_tokens_are_counted_and_the_question_leaves_a_row(
+def test_anthropic_token_count_equals_the_usage_and_is_recorded(
     server: Server, claude: Anthropic, database: psycopg2.extensions.cursor
 ) -> None:
     body = FRANCE | {"model": _served(server), "max_tokens": 1}
@@ -158,7 +160,7 @@ def test_tokens_are_counted_and_the_question_leaves_a_row(
     assert found["latency_ms"] > 0
 
 
-def test_tool_results_reach_the_model_and_the_record(server: Server, claude: Anthropic, session_id: str) -> None:
+def test_anthropic_tool_results_are_stored_as_tool_messages(server: Server, claude: Anthropic, session_id: str) -> None:
     call = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Paris"}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "Rain."}]}
     turns: list[Any] = [
@@ -174,7 +176,7 @@ def test_tool_results_reach_the_model_and_the_record(server: Server, claude: Ant
     assert (stored[3]["content"], stored[4]["content"]) == ("Rain.", "Well?")
 
 
-def test_errors_are_the_packages_exceptions(server: Server, claude: Anthropic) -> None:
+def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Server, claude: Anthropic) -> None:
     with pytest.raises(NotFoundError) as missing:
         claude.messages.create(**FRANCE | {"model": "claude-opus-4"})
     assert missing.value.type == "not_found_error"
@@ -201,7 +203,7 @@ def test_errors_are_the_packages_exceptions(server: Server, claude: Anthropic) -
         ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
     ],
 )  # fmt: skip
-def test_what_the_model_refuses_is_named_where_the_client_put_it(
+def test_anthropic_error_names_the_field_as_the_client_sent_it(
     server: Server, fields: dict[str, Any], place: str
 ) -> None:
     body = _flat(FRANCE | {"model": _served(server)}) | fields

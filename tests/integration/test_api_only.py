@@ -15,7 +15,7 @@ CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the protocol is systemd's")
-def test_it_serves_without_a_model_and_tells_the_manager_how_it_is(data_dir: Path) -> None:
+def test_api_only_serves_without_a_model_and_notifies_the_service_manager(data_dir: Path) -> None:
     settings = {"WATCHDOG_USEC": "400000", "MODEL_WAIT_SECONDS": "0", "SHUTDOWN_SECONDS": "1"}
     with (
         listening(data_dir.parent) as manager,

@@ -22,7 +22,7 @@ def model(client: OpenAI) -> str:
     return client.models.list().data[0].id
 
 
-def test_in_the_background_it_can_be_polled_and_followed(
+def test_background_response_is_polled_and_streamed_from_a_sequence_number(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
@@ -41,7 +41,7 @@ def _ended(response: Response) -> Response | None:
     return response if response.status not in ("queued", "in_progress") else None
 
 
-def test_in_the_background_it_streams_and_survives_its_client(client: OpenAI, model: str) -> None:
+def test_background_response_completes_after_its_streaming_client_left(client: OpenAI, model: str) -> None:
     with client.responses.create(model=model, input="Count.", background=True, stream=True, **SHORT) as stream:
         first = next(iter(stream))
     assert first.type == "response.created"
@@ -49,7 +49,7 @@ def test_in_the_background_it_streams_and_survives_its_client(client: OpenAI, mo
     assert done.status in ("completed", "incomplete")
 
 
-def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Server, model: str) -> None:
+def test_only_a_background_response_can_be_cancelled(client: OpenAI, server: Server, model: str) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **ENDLESS)
     wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     (asked,) = client.responses.input_items.list(queued.id).data
@@ -65,7 +65,9 @@ def test_it_can_be_cancelled_in_the_background_only(client: OpenAI, server: Serv
         client.responses.cancel(made.id)
 
 
-def test_it_goes_with_its_conversation(client: OpenAI, http: requests.Session, server: Server, model: str) -> None:
+def test_background_response_is_deleted_with_its_conversation(
+    client: OpenAI, http: requests.Session, server: Server, model: str
+) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
     done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
     session_id = (done.model_extra or {})["session_id"]

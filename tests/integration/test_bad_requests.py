@@ -47,7 +47,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": HELLO, "dry_sequence_breakers": [1]}, 400, "invalid_value", "dry_sequence_breakers"),
     ],
 )
-def test_a_bad_chat_request_is_refused(
+def test_bad_chat_request_is_refused_by_field(
     server: Server, http: requests.Session, body: Any, status: int, code: str, param: str | None
 ) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
@@ -70,7 +70,7 @@ def test_a_bad_chat_request_is_refused(
         ({"prompt": "a", "max_tokens": "many"}, "invalid_type", "max_tokens"),
     ],
 )
-def test_a_bad_completion_request_is_refused(
+def test_bad_completion_request_is_refused_by_field(
     server: Server, http: requests.Session, body: Any, code: str, param: str | None
 ) -> None:
     answer = http.post(f"{server.url}/v1/completions", json=body, timeout=60)
@@ -79,7 +79,7 @@ def test_a_bad_completion_request_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"", b"{broken", b"\xff\xfe", b'{"messages": NaN}', b'"\\ud800"'])
-def test_a_body_that_is_not_json_is_refused(server: Server, http: requests.Session, content: bytes) -> None:
+def test_request_body_that_is_not_json_is_refused(server: Server, http: requests.Session, content: bytes) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", data=content, timeout=10)
     assert answer.status_code == 400
     assert_error_shape(answer.json(), param=None)
@@ -102,7 +102,7 @@ def test_a_body_that_is_not_json_is_refused(server: Server, http: requests.Sessi
         ("GET", "/v1/conversations?after=never-was", 404, "not_found"),
     ],
 )
-def test_every_other_failure_has_the_same_shape(
+def test_http_errors_of_the_api_have_the_openai_error_shape(
     server: Server, http: requests.Session, method: str, path: str, status: int, code: str
 ) -> None:
     answer = http.request(method, server.url + path, timeout=10)
@@ -112,7 +112,7 @@ def test_every_other_failure_has_the_same_shape(
     assert answer.headers["X-Request-Id"]
 
 
-def test_a_body_that_is_too_large_is_refused_with_413(server: Server, http: requests.Session) -> None:
+def test_request_body_that_is_too_large_is_refused_with_413(server: Server, http: requests.Session) -> None:
     body = b'{"messages": "' + b"x" * (20 << 20) + b'"}'
     answer = http.post(f"{server.url}/v1/chat/completions", data=body, timeout=30)
     assert answer.status_code == 413
@@ -129,7 +129,7 @@ def test_a_body_that_is_too_large_is_refused_with_413(server: Server, http: requ
         ("no such thing as HTTP", 400, None),
     ],
 )
-def test_what_the_web_server_refuses_by_itself_has_the_same_shape(
+def test_errors_of_the_web_server_have_the_openai_error_shape(
     server: Server, head: str, status: int, code: str | None
 ) -> None:
     with socket.create_connection(("127.0.0.1", server.api_port), timeout=10) as connection:
@@ -142,7 +142,9 @@ def test_what_the_web_server_refuses_by_itself_has_the_same_shape(
         assert_error_shape(orjson.loads(answer.read()), code=code)
 
 
-def test_a_failure_after_validation_names_the_session_that_keeps_it(server: Server, http: requests.Session) -> None:
+def test_request_that_fails_after_validation_names_the_session_that_stores_it(
+    server: Server, http: requests.Session
+) -> None:
     body = {"messages": [{"role": "user", "content": "word " * 9000}]}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=30)
     assert_error_shape(answer.json(), code="context_length_exceeded")
@@ -151,9 +153,7 @@ def test_a_failure_after_validation_names_the_session_that_keeps_it(server: Serv
     assert [message["status"] for message in kept] == ["failed"]
 
 
-def test_a_refused_request_changes_nothing_but_leaves_its_usage(
-    server: Server, http: requests.Session, session_id: str
-) -> None:
+def test_refused_request_creates_no_conversation(server: Server, http: requests.Session, session_id: str) -> None:
     body = {"messages": HELLO, "session_id": session_id, "temperature": 9}
     assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=10).status_code == 400
     assert http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 404

@@ -13,7 +13,7 @@ from tests.support.processes import Server
 HELLO = [{"role": "user", "content": "Hello, how are you?"}]
 
 
-def test_an_answer_has_text_usage_and_its_session(server: Server, http: requests.Session) -> None:
+def test_chat_completion_has_text_usage_and_a_session_id(server: Server, http: requests.Session) -> None:
     request = {"messages": HELLO, "max_tokens": 8, "ignore_eos": True, "temperature": 0}
     answer = http.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
     body = answer.json()
@@ -24,7 +24,7 @@ def test_an_answer_has_text_usage_and_its_session(server: Server, http: requests
     assert re.fullmatch(r"sess_[0-9a-f]{32}", body["session_id"])
 
 
-def test_the_contracts_example_request_is_answered_but_for_its_model(server: Server, http: requests.Session) -> None:
+def test_example_request_succeeds_without_its_unknown_model(server: Server, http: requests.Session) -> None:
     request = {
         "messages": HELLO,
         "model": "mistral-7b-instruct",
@@ -42,7 +42,7 @@ def test_the_contracts_example_request_is_answered_but_for_its_model(server: Ser
     assert answered.json()["session_id"] == "optional-session-id"
 
 
-def test_a_stream_is_relayed_event_by_event(server: Server, http: requests.Session, session_id: str) -> None:
+def test_chat_stream_is_relayed_event_by_event(server: Server, http: requests.Session, session_id: str) -> None:
     body = {
         "messages": HELLO,
         "max_tokens": 6,
@@ -65,7 +65,7 @@ def test_a_stream_is_relayed_event_by_event(server: Server, http: requests.Sessi
     assert not any("usage" in chunk and chunk["usage"] for chunk in chunks)
 
 
-def test_a_stream_ends_with_usage_when_asked(server: Server, http: requests.Session) -> None:
+def test_chat_stream_ends_with_usage_on_request(server: Server, http: requests.Session) -> None:
     body = {"messages": HELLO, "max_tokens": 3, "ignore_eos": True, "stream": True}
     body["stream_options"] = {"include_usage": True}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
@@ -80,7 +80,7 @@ def _chunks(answer: requests.Response) -> list[Any]:
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_progress_through_the_prompt_is_shown_to_those_who_ask(
+def test_chat_stream_contains_prompt_progress_only_on_request(
     server: Server, http: requests.Session, asked: bool
 ) -> None:
     prompt = [{"role": "user", "content": f"Progress {asked}. " * 60}]
@@ -100,7 +100,7 @@ def test_progress_through_the_prompt_is_shown_to_those_who_ask(
     ],
     ids=["long prompt", "half a character", "no text"],
 )
-def test_a_stream_names_the_role_once_at_its_beginning(
+def test_chat_stream_names_the_role_only_in_its_first_chunk(
     server: Server, http: requests.Session, special: dict[str, Any]
 ) -> None:
     body = {"max_tokens": 8, "stream": True, **special}
@@ -109,7 +109,7 @@ def test_a_stream_names_the_role_once_at_its_beginning(
     assert roles == ["assistant"] + [None] * (len(chunks) - 1)
 
 
-def test_log_probabilities_are_the_same_streamed_or_not(server: Server, http: requests.Session) -> None:
+def test_log_probabilities_are_the_same_streamed_and_whole(server: Server, http: requests.Session) -> None:
     body = {"messages": HELLO, "max_tokens": 4, "ignore_eos": True, "temperature": 0, "logprobs": True}
     url = f"{server.url}/v1/chat/completions"
     whole = http.post(url, json=body | {"top_logprobs": 2}, timeout=60).json()["choices"][0]["logprobs"]["content"]
@@ -124,7 +124,9 @@ def test_log_probabilities_are_the_same_streamed_or_not(server: Server, http: re
     assert [len(entry["top_logprobs"]) for entry in whole] == [2] * 4
 
 
-def test_several_choices_are_given_and_recorded(server: Server, http: requests.Session, session_id: str) -> None:
+def test_two_choices_are_returned_and_the_first_is_recorded(
+    server: Server, http: requests.Session, session_id: str
+) -> None:
     body = {"messages": HELLO, "max_tokens": 3, "ignore_eos": True, "n": 2, "session_id": session_id}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
@@ -135,12 +137,12 @@ def test_several_choices_are_given_and_recorded(server: Server, http: requests.S
     assert (listed["session_id"], listed["message_count"]) == (session_id, 3)
 
 
-def test_fields_that_nobody_knows_pass_and_null_means_absent(server: Server, http: requests.Session) -> None:
+def test_unknown_chat_fields_pass_and_null_means_absent(server: Server, http: requests.Session) -> None:
     body = {"messages": HELLO, "max_tokens": 2, "temperature": None, "tools": None, "prediction": {"type": "x"}}
     assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
 
 
-def test_a_json_schema_is_kept_to(server: Server, http: requests.Session) -> None:
+def test_chat_completion_follows_a_json_schema(server: Server, http: requests.Session) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     body = {
         "messages": [{"role": "user", "content": "Give a number."}],
@@ -152,7 +154,7 @@ def test_a_json_schema_is_kept_to(server: Server, http: requests.Session) -> Non
     assert isinstance(orjson.loads(answer["choices"][0]["message"]["content"])["n"], int)
 
 
-def test_a_request_id_of_the_client_comes_back(server: Server, http: requests.Session) -> None:
+def test_client_request_id_is_returned(server: Server, http: requests.Session) -> None:
     body = {"messages": HELLO, "max_tokens": 1}
     headers = {"X-Request-Id": "my-request-1"}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=60)

@@ -28,7 +28,7 @@ def _ask(server: Server, http: requests.Session, **fields: Any) -> requests.Resp
     return http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
 
 
-def test_more_choices_than_slots_are_numbered_through_and_their_prompt_counted_once(
+def test_more_choices_than_slots_are_numbered_and_their_prompt_is_counted_once(
     server: Server, http: requests.Session, session_id: str
 ) -> None:
     one = valid(ChatCompletion, _ask(server, http).content).usage
@@ -49,7 +49,7 @@ def test_more_choices_than_slots_are_numbered_through_and_their_prompt_counted_o
     assert stored["usage"]["completion_tokens"] == 2 * (SLOTS + 2)
 
 
-def test_a_seed_gives_the_same_choices_again_and_each_choice_its_own(server: Server, http: requests.Session) -> None:
+def test_seed_repeats_the_choices_and_each_choice_differs(server: Server, http: requests.Session) -> None:
     def said(n: int) -> list[str | None]:
         answer = _ask(server, http, n=n, seed=11, temperature=2, top_p=1, top_k=0, min_p=0, max_tokens=4)
         return [choice.message.content for choice in valid(ChatCompletion, answer.content).choices]
@@ -59,7 +59,7 @@ def test_a_seed_gives_the_same_choices_again_and_each_choice_its_own(server: Ser
 
 
 @pytest.mark.parametrize("alternatives", [None, 0, 3])
-def test_log_probabilities_have_as_many_alternatives_as_asked_for(
+def test_log_probabilities_have_the_requested_number_of_alternatives(
     server: Server, http: requests.Session, alternatives: int | None
 ) -> None:
     fields = {"logprobs": True, "top_logprobs": alternatives, "temperature": 0, "post_sampling_probs": True}
@@ -76,7 +76,7 @@ def test_log_probabilities_have_as_many_alternatives_as_asked_for(
         assert all(entry.logprob <= 0 for entry in entries)
 
 
-def test_a_biased_token_is_all_the_model_says_and_a_stop_ends_it(server: Server, http: requests.Session) -> None:
+def test_logit_bias_and_stop_sequences_are_applied(server: Server, http: requests.Session) -> None:
     token = http.post(f"{server.model_url}/tokenize", json={"content": " no"}, timeout=10).json()["tokens"][0]
     bias = {"logit_bias": {str(token): 100}, "temperature": 0, "max_tokens": 3}
     (choice,) = valid(ChatCompletion, _ask(server, http, **bias).content).choices

@@ -48,13 +48,13 @@ def _send(server: Server, body: dict[str, object], path: str | None = None) -> s
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_before_the_first_token(server: Server, stream: bool) -> None:
+def test_disconnect_before_the_first_token_frees_the_slot(server: Server, stream: bool) -> None:
     with _send(server, {"messages": LONG_PROMPT, "max_tokens": 50, "stream": stream}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
 
-def test_while_an_answer_that_does_not_stream_is_written(server: Server) -> None:
+def test_disconnect_during_a_whole_response_frees_the_slot(server: Server) -> None:
     with _send(server, LONG_ANSWER):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
@@ -62,7 +62,7 @@ def test_while_an_answer_that_does_not_stream_is_written(server: Server) -> None
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("kind", RESHAPED)
-def test_from_an_answer_that_is_changed_on_its_way(server: Server, kind: str, stream: bool) -> None:
+def test_disconnect_during_a_converted_response_frees_the_slots(server: Server, kind: str, stream: bool) -> None:
     with _send(server, RESHAPED[kind] | {"stream": stream}) as connection:
         wait_for(lambda: server.slots_busy() >= 1, "a busy slot")
         if stream:
@@ -72,14 +72,16 @@ def test_from_an_answer_that_is_changed_on_its_way(server: Server, kind: str, st
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/completion"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_of_a_neighbour(server: Server, path: str, stream: bool) -> None:
+def test_disconnect_from_anthropic_and_llama_cpp_endpoints_frees_the_slot(
+    server: Server, path: str, stream: bool
+) -> None:
     body = {"messages": LONG_PROMPT, "prompt": "word " * 1800, "max_tokens": 50, "stream": stream}
     with _send(server, body, path):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
 
-def test_in_the_middle_of_a_stream_what_was_said_is_kept(
+def test_disconnect_during_a_stream_frees_the_slot_and_stores_the_text(
     server: Server, http: requests.Session, session_id: str, database: psycopg2.extensions.cursor
 ) -> None:
     with _send(server, LONG_ANSWER | {"stream": True, "session_id": session_id}) as connection:

@@ -43,7 +43,9 @@ def _send(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/completions"])
-def test_before_the_first_token(server: Server, path: str, stream: bool) -> None:
+def test_disconnect_before_the_first_token_of_other_endpoints_frees_the_slot(
+    server: Server, path: str, stream: bool
+) -> None:
     with _send(server, path, BODIES[path](LONG, TOKENS) | {"stream": stream, "ignore_eos": True}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
@@ -51,7 +53,7 @@ def test_before_the_first_token(server: Server, path: str, stream: bool) -> None
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", BODIES)
-def test_while_the_answer_is_written(server: Server, path: str, stream: bool) -> None:
+def test_disconnect_while_other_endpoints_generate_frees_the_slot(server: Server, path: str, stream: bool) -> None:
     with _send(server, path, BODIES[path]("Count.", TOKENS) | {"stream": stream, "ignore_eos": True}) as connection:
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
         if stream:
@@ -59,7 +61,7 @@ def test_while_the_answer_is_written(server: Server, path: str, stream: bool) ->
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
 
-def test_of_several_clients_that_leave_together(server: Server) -> None:
+def test_several_clients_that_disconnect_together_free_all_slots(server: Server) -> None:
     body = BODIES["/v1/responses"]("Count.", TOKENS) | {"ignore_eos": True}
     sent = [_send(server, "/v1/responses", body | {"stream": stream}) for stream in (True, False, True, False)]
     wait_for(lambda: server.slots_busy() == 4, "busy slots")

@@ -61,7 +61,7 @@ def _lines(done: Result) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_everything_is_exported_with_every_branch(filled: Engine) -> None:
+def test_export_contains_every_conversation_with_every_branch(filled: Engine) -> None:
     lines = _lines(_run(filled, "export"))
     assert [line["session_id"] for line in lines] == ["old", "new", "failed"]
     new = lines[1]
@@ -73,7 +73,7 @@ def test_everything_is_exported_with_every_branch(filled: Engine) -> None:
     assert texts[new["head_id"]] == "right"
 
 
-def test_fine_tuning_gets_the_current_branches_that_have_an_answer(filled: Engine) -> None:
+def test_finetune_export_contains_the_answered_current_branches(filled: Engine) -> None:
     lines = _lines(_run(filled, "export", "--format", "openai-finetune"))
     assert lines == [
         {"messages": [*said("Old"), {"role": "assistant", "content": "Very old"}]},
@@ -91,7 +91,7 @@ def test_fine_tuning_gets_the_current_branches_that_have_an_answer(filled: Engin
 @pytest.mark.parametrize(
     "since", [f"{NOW - timedelta(days=2):%Y-%m-%d}", str(int(NOW.timestamp()) - 86400)], ids=["a day", "Unix seconds"]
 )
-def test_only_what_was_asked_for_is_exported(filled: Engine, since: str, tmp_path: Path) -> None:
+def test_export_is_limited_by_session_and_date(filled: Engine, since: str, tmp_path: Path) -> None:
     assert {line["session_id"] for line in _lines(_run(filled, "export", "--since", since))} == {"new", "failed"}
     assert [line["session_id"] for line in _lines(_run(filled, "export", "--session", "old"))] == ["old"]
     file = tmp_path / "export.jsonl"
@@ -99,7 +99,7 @@ def test_only_what_was_asked_for_is_exported(filled: Engine, since: str, tmp_pat
     assert json.loads(file.read_text())["session_id"] == "old"
 
 
-def test_an_export_shows_its_progress_on_a_terminal_and_nowhere_else(filled: Engine) -> None:
+def test_export_shows_progress_only_on_a_terminal(filled: Engine) -> None:
     pty = pytest.importorskip("pty", reason="POSIX terminals")
     assert "Exporting" not in _run(filled, "export").stderr
     terminal, end = pty.openpty()
@@ -123,7 +123,7 @@ def _read(terminal: int) -> Iterator[bytes]:
         yield piece
 
 
-def test_statistics_are_printed_as_a_table(filled: Engine) -> None:
+def test_stats_command_prints_a_table(filled: Engine) -> None:
     summary = dict(line.rsplit(None, 1) for line in _run(filled, "stats").stdout.splitlines()[1:])
     assert (summary["requests total"], summary["requests failed"], summary["prompt tokens"]) == ("4", "1", "7")
     assert (summary["status 503"], summary["sessions"]) == ("1", "2")
@@ -134,7 +134,7 @@ def test_statistics_are_printed_as_a_table(filled: Engine) -> None:
         assert _run(filled, "stats", "--by", group).exit_code == 0
 
 
-def test_statistics_have_a_line_for_each_graphics_card(filled: Engine) -> None:
+def test_stats_command_prints_a_line_for_each_gpu(filled: Engine) -> None:
     assert "GPU" not in _run(filled, "stats").stdout
     sums = GpuSums()
     sums.add(NOW, [a_card(utilization=97, watts=119.6), a_card(1, utilization=None, watts=None)])
@@ -147,14 +147,14 @@ def test_statistics_have_a_line_for_each_graphics_card(filled: Engine) -> None:
     ]
 
 
-def test_statistics_are_made_again(filled: Engine) -> None:
+def test_stats_rebuild_restores_the_same_rollups(filled: Engine) -> None:
     before = rows_of(filled, "SELECT * FROM usage_rollups ORDER BY 1, 2, 3, 4, 5, 6")
     done = _run(filled, "stats", "rebuild")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "5 usage rows summed up.")
     assert rows_of(filled, "SELECT * FROM usage_rollups ORDER BY 1, 2, 3, 4, 5, 6") == before
 
 
-def test_what_is_old_is_pruned(filled: Engine) -> None:
+def test_prune_command_deletes_conversations_older_than_the_retention(filled: Engine) -> None:
     refused = _run(filled, "prune")
     assert refused.exit_code == 2
     assert "RETENTION_DAYS is 0" in refused.stderr
@@ -165,7 +165,7 @@ def test_what_is_old_is_pruned(filled: Engine) -> None:
     assert _run(filled, "prune", "--days", "1000").exit_code == 0
 
 
-def test_the_documented_commands_run(filled: Engine) -> None:
+def test_documented_commands_run(filled: Engine) -> None:
     documented = re.findall(r"`mistral-api ([a-z][^`]*)`", (ROOT / "docs" / "operation.md").read_text())
     assert {line.split()[0] for line in documented} == set(main.commands)
     for line in documented:
@@ -173,7 +173,7 @@ def test_the_documented_commands_run(filled: Engine) -> None:
         assert done.exit_code == 0, f"{line}: {done.output}"
 
 
-def test_what_cannot_be_done_is_said_in_a_sentence(filled: Engine) -> None:
+def test_command_errors_are_one_sentence_without_a_traceback(filled: Engine) -> None:
     for arguments, settings, sentence in (
         (("export", "--since", "yesterday"), {}, "'yesterday' is no date"),
         (("stats", "--hours", "0"), {}, "0 is not in the range"),

@@ -50,7 +50,7 @@ def _texts(chunks: list[Completion]) -> list[str]:
 @pytest.mark.parametrize(
     "prompt", [FRANCE, ["One", "Two"], [504, 3575, 282], [[504, 3575], [282]]], ids=["text", "texts", "tokens", "lists"]
 )
-def test_every_form_of_prompt_is_completed_and_echoed(server: Server, http: requests.Session, prompt: Any) -> None:
+def test_every_prompt_form_is_completed_and_echoed(server: Server, http: requests.Session, prompt: Any) -> None:
     plain = _whole(server, http, prompt=prompt)
     several = isinstance(prompt, list) and not isinstance(prompt[0], int)
     assert [choice.index for choice in plain.choices] == list(range(2 if several else 1))
@@ -63,7 +63,7 @@ def test_every_form_of_prompt_is_completed_and_echoed(server: Server, http: requ
     assert _texts(_chunks(server, http, prompt=prompt, echo=True)) == echoed
 
 
-def test_a_list_of_prompts_streams_all_its_choices_and_one_usage(server: Server, http: requests.Session) -> None:
+def test_list_of_prompts_streams_all_choices_and_one_usage(server: Server, http: requests.Session) -> None:
     asked: dict[str, Any] = {"prompt": [FRANCE, "One two three"], "n": 5, "best_of": 5}
     whole = _whole(server, http, **asked)
     chunks = _chunks(server, http, **asked, stream_options={"include_usage": True})
@@ -80,7 +80,7 @@ def test_a_list_of_prompts_streams_all_its_choices_and_one_usage(server: Server,
 
 
 @pytest.mark.parametrize("wanted", [0, 2])
-def test_log_probabilities_have_the_legacy_form(server: Server, http: requests.Session, wanted: int) -> None:
+def test_completion_log_probabilities_have_the_legacy_form(server: Server, http: requests.Session, wanted: int) -> None:
     (choice,) = _whole(server, http, prompt=FRANCE, logprobs=wanted, max_tokens=3).choices
     found = choice.logprobs
     assert found
@@ -98,14 +98,14 @@ def test_log_probabilities_have_the_legacy_form(server: Server, http: requests.S
     assert [token for piece in pieces if piece for token in piece.tokens or ()] == found.tokens
 
 
-def test_no_tokens_are_given_where_none_are_asked_for(server: Server, http: requests.Session) -> None:
+def test_completion_with_max_tokens_0_returns_only_the_echo(server: Server, http: requests.Session) -> None:
     made = _whole(server, http, prompt=FRANCE, max_tokens=0, echo=True)
     assert [choice.text for choice in made.choices] == [FRANCE]
     assert made.usage
     assert (made.usage.completion_tokens, made.usage.total_tokens) == (0, made.usage.prompt_tokens)
 
 
-def test_without_a_limit_it_ends_after_16_tokens(client: OpenAI) -> None:
+def test_completion_without_max_tokens_ends_after_16_tokens(client: OpenAI) -> None:
     made = client.completions.create(
         model="SmolLM2-135M-Instruct.Q4_1", prompt="Count", extra_body={"ignore_eos": True}
     )
@@ -114,7 +114,7 @@ def test_without_a_limit_it_ends_after_16_tokens(client: OpenAI) -> None:
     assert made.choices[0].finish_reason == "length"
 
 
-def test_a_stream_of_text_is_relayed_and_recorded(server: Server, http: requests.Session, session_id: str) -> None:
+def test_completion_stream_is_relayed_and_recorded(server: Server, http: requests.Session, session_id: str) -> None:
     chunks = _chunks(server, http, prompt="Once upon a time", max_tokens=5, session_id=session_id)
     stored = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
     assert [(message["role"], message["content"]) for message in stored] == [

@@ -13,7 +13,7 @@ REQUESTS = 12
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_none_is_lost_and_none_is_doubled(
+def test_concurrent_requests_of_one_session_are_each_stored_once(
     server: Server, http: requests.Session, session_id: str, stream: bool
 ) -> None:
     def ask(number: int) -> int:

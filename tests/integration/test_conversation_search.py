@@ -64,25 +64,25 @@ def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> l
         ("'; DROP TABLE messages; --", []),
     ],
 )
-def test_words_find_conversations(
+def test_search_finds_conversations_by_their_words(
     filled: Engine, search: str, sessions: list[str], looked_at_first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "LOOKED_AT_FIRST", looked_at_first)
     assert _found(filled, search) == sessions
 
 
-def test_nobody_finds_what_is_not_theirs(filled: Engine) -> None:
+def test_search_finds_only_conversations_of_the_owner(filled: Engine) -> None:
     assert _found(filled, "zebra", owner="team") == ["theirs"]
     assert _found(filled, "zebra", owner="nobody") == []
 
 
-def test_a_title_that_was_changed_is_found_by_its_new_words(filled: Engine) -> None:
+def test_search_finds_a_changed_title(filled: Engine) -> None:
     with Session(filled) as session:
         change_conversation(session, "local", "cooking", {"title": "Kitchen secrets"})
     assert _found(filled, "secrets") == ["cooking"]
 
 
-def test_what_is_found_comes_in_pages(filled: Engine) -> None:
+def test_search_results_are_paginated(filled: Engine) -> None:
     with Session(filled) as session:
         first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
         rest, no_more = list_conversations(session, "local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
@@ -113,7 +113,7 @@ def many(engine: Engine) -> Engine:
     return engine
 
 
-def test_every_read_goes_through_an_index(many: Engine) -> None:
+def test_conversation_queries_use_indexes(many: Engine) -> None:
     statement = any_message_matches("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
     assert "ix_messages_search" in plan
@@ -124,7 +124,7 @@ def test_every_read_goes_through_an_index(many: Engine) -> None:
     assert "updated_at on conversations" in _plan(many, newest, ("local",))
 
 
-def test_a_few_conversations_are_searched_without_the_text_index(engine: Engine) -> None:
+def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> None:
     """It names the messages of all conversations, and would be asked once for each of the few."""
     long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
     Delivery(engine).deliver([an_exchange(f"long-{number}", messages=long) for number in range(5)])
@@ -138,7 +138,7 @@ def test_a_few_conversations_are_searched_without_the_text_index(engine: Engine)
         assert "ix_messages_search" not in plan
 
 
-def test_a_conversation_and_its_statistics_are_read_through_indexes(many: Engine) -> None:
+def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
     with Session(many) as session:
         head = session.scalars(select(Conversation.head_id)).first()
     assert head is not None

@@ -19,7 +19,7 @@ def url(server: Server, http: requests.Session, session_id: str) -> str:
     return f"{server.url}/v1/conversations/{session_id}"
 
 
-def test_title_and_metadata_are_changed_right_after_the_answer(
+def test_title_and_metadata_can_be_changed_right_after_a_chat(
     http: requests.Session, url: str, session_id: str
 ) -> None:
     changed = http.patch(url, json={"title": "A greeting", "metadata": {"topic": "manners"}}, timeout=10)
@@ -32,7 +32,7 @@ def test_title_and_metadata_are_changed_right_after_the_answer(
     assert len(read["messages"]) == 2
 
 
-def test_what_is_not_named_stays_and_null_takes_away(http: requests.Session, url: str) -> None:
+def test_update_keeps_absent_fields_and_null_clears_a_field(http: requests.Session, url: str) -> None:
     http.patch(url, json={"title": "A greeting", "metadata": {"topic": "manners"}}, timeout=10)
     assert http.patch(url, json={"title": None}, timeout=10).json()["metadata"] == {"topic": "manners"}
     body = http.patch(url, json={"metadata": None}, timeout=10).json()
@@ -54,7 +54,7 @@ def test_what_is_not_named_stays_and_null_takes_away(http: requests.Session, url
         ({"title": "good", "messages": []}, "unknown_parameter", "messages"),
     ],
 )
-def test_bad_changes_are_refused_and_change_nothing(
+def test_bad_conversation_update_is_refused_and_changes_nothing(
     http: requests.Session, url: str, changes: Any, code: str, param: str | None
 ) -> None:
     answer = http.patch(url, json=changes, timeout=10)
@@ -63,7 +63,7 @@ def test_bad_changes_are_refused_and_change_nothing(
     assert http.get(url, timeout=10).json()["title"] == "Hello!"
 
 
-def test_a_conversation_that_does_not_exist_is_not_found(server: Server, http: requests.Session) -> None:
+def test_update_of_an_unknown_conversation_is_not_found(server: Server, http: requests.Session) -> None:
     answer = http.patch(f"{server.url}/v1/conversations/nowhere", json={"title": "x"}, timeout=10)
     assert answer.status_code == 404
     assert_error_shape(answer.json(), code="not_found", param="session_id")

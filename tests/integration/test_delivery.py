@@ -24,7 +24,7 @@ def _recorder(folder: Path, engine: Engine) -> Recorder:
     return made
 
 
-def test_an_exchange_that_is_delivered_twice_is_there_once(engine: Engine) -> None:
+def test_exchange_delivered_twice_is_stored_once(engine: Engine) -> None:
     exchange = an_exchange(messages=said("Hello"), answers=answered("Hi"))
     for _ in range(2):
         Delivery(engine).deliver([exchange])
@@ -36,14 +36,14 @@ def test_an_exchange_that_is_delivered_twice_is_there_once(engine: Engine) -> No
     assert rows_of(engine, "SELECT session_id, title, message_count FROM conversations") == [("one", "Hello", 2)]
 
 
-def test_a_batch_is_delivered_whole_or_not_at_all(engine: Engine) -> None:
+def test_batch_is_delivered_as_a_whole_or_not_at_all(engine: Engine) -> None:
     good, bad = an_exchange(messages=said("Hello")), an_exchange(status=1_000_000)
     with pytest.raises(Exception, match="out of range for type smallint"):
         Delivery(engine).deliver([good, bad])
     assert count_of(engine, "api_usage") + count_of(engine, "messages") == 0
 
 
-def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine, tmp_path: Path) -> None:
+def test_exchange_that_postgresql_refuses_is_rejected_and_blocks_no_other(engine: Engine, tmp_path: Path) -> None:
     recorder = _recorder(tmp_path, engine)
     exchanges = [
         an_exchange("before", messages=said("1")),
@@ -67,7 +67,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
     assert "out of range for type smallint" in set_aside["poison"]
 
 
-def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
+def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
     earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
     record(earlier, an_exchange("left", messages=said("Still there?")))
     earlier.close(seconds=0)
@@ -78,13 +78,13 @@ def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, 
 
 
 @pytest.mark.parametrize("year", [2019, 2031])
-def test_a_row_of_any_month_finds_a_home_of_its_own(engine: Engine, year: int) -> None:
+def test_usage_row_of_any_month_gets_its_own_partition(engine: Engine, year: int) -> None:
     Delivery(engine).deliver([an_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
     homes = rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage")
     assert homes == [(f"api_usage_{year}_12",)]
 
 
-def test_a_month_that_has_rows_without_a_home_still_takes_more(engine: Engine) -> None:
+def test_month_with_rows_in_the_default_partition_still_takes_rows(engine: Engine) -> None:
     moment = datetime(2018, 5, 5, tzinfo=UTC)
     with engine.begin() as connection:
         connection.execute(

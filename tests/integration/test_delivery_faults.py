@@ -44,7 +44,7 @@ def _wait_until_delivered(recorder: Recorder) -> None:
     assert recorder.state().rejected == 0
 
 
-def test_a_role_without_a_free_connection_is_tried_again(engine: Engine, tmp_path: Path) -> None:
+def test_delivery_retries_while_the_role_has_no_free_connection(engine: Engine, tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE ROLE crowded LOGIN PASSWORD 'crowded' CONNECTION LIMIT 0"))
         connection.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO crowded"))
@@ -67,7 +67,7 @@ def test_a_role_without_a_free_connection_is_tried_again(engine: Engine, tmp_pat
     assert count_of(engine, "api_usage") == 3
 
 
-def test_statements_that_time_out_are_tried_again_until_they_do_not(engine: Engine, tmp_path: Path) -> None:
+def test_delivery_retries_statements_that_time_out(engine: Engine, tmp_path: Path) -> None:
     impatient = create_engine(engine.url, pool_size=1, connect_args={"options": "-c statement_timeout=100"})
     timeouts: list[str] = []
 
@@ -85,7 +85,7 @@ def test_statements_that_time_out_are_tried_again_until_they_do_not(engine: Engi
     assert count_of(engine, "messages") == 40
 
 
-def test_a_commit_whose_acknowledgement_is_lost_is_not_delivered_twice(engine: Engine, tmp_path: Path) -> None:
+def test_lost_commit_acknowledgement_delivers_nothing_twice(engine: Engine, tmp_path: Path) -> None:
     unlucky = create_engine(engine.url, pool_size=1)
     lost: list[bool] = []
 
@@ -107,9 +107,7 @@ def test_a_commit_whose_acknowledgement_is_lost_is_not_delivered_twice(engine: E
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_server_that_has_stopped_answering_is_given_up_in_time(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_query_to_a_stopped_postgresql_fails_at_its_deadline(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines.install_deadlines()
     hung = create_engine(engine.url)
     with hung.connect() as connection:
@@ -128,7 +126,7 @@ def test_a_server_that_has_stopped_answering_is_given_up_in_time(
     hung.dispose()
 
 
-def test_a_clock_that_is_set_back_an_hour_changes_no_order_and_loses_nothing(
+def test_clock_set_back_an_hour_keeps_the_order_and_loses_nothing(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time.time

@@ -33,7 +33,7 @@ BODY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_named_function_is_called_in_its_own_form(
+def test_named_function_call_has_the_deprecated_form(
     server: Server, http: requests.Session, session_id: str, stream: bool
 ) -> None:
     body = BODY | {"function_call": {"name": "clock"}, "stream": stream, "session_id": session_id}
@@ -53,7 +53,7 @@ def test_a_named_function_is_called_in_its_own_form(
     assert (recorded[1]["function_call"], recorded[-1]["function_call"]) == (CALLED["function_call"], made)
 
 
-def test_where_the_model_may_choose_it_answers_as_ever(client: OpenAI) -> None:
+def test_functions_without_a_forced_call_leave_a_plain_completion(client: OpenAI) -> None:
     answer = client.chat.completions.create(model="SmolLM2-135M-Instruct.Q4_1", **BODY | {"max_tokens": 2})
     assert answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "length"

@@ -9,7 +9,7 @@ from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server
 
 
-def test_the_description_is_sent_once_and_then_only_confirmed(server: Server, http: requests.Session) -> None:
+def test_openapi_document_is_revalidated_by_etag(server: Server, http: requests.Session) -> None:
     first = http.get(f"{server.url}/openapi.json", timeout=10)
     assert first.json()["openapi"].startswith("3.1.")
     assert first.headers["Cache-Control"] == "no-cache"
@@ -17,7 +17,7 @@ def test_the_description_is_sent_once_and_then_only_confirmed(server: Server, ht
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_the_page_lets_nothing_in_from_elsewhere(server: Server, http: requests.Session) -> None:
+def test_docs_page_loads_nothing_from_other_hosts(server: Server, http: requests.Session) -> None:
     page = http.get(f"{server.url}/docs", timeout=10)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
@@ -33,7 +33,7 @@ def test_the_page_lets_nothing_in_from_elsewhere(server: Server, http: requests.
         ("favicon-32x32.png", "image/png"),
     ],
 )
-def test_the_parts_of_the_page_have_their_types_and_are_kept_for_a_day(
+def test_docs_page_assets_have_types_and_are_cached_for_a_day(
     server: Server, http: requests.Session, name: str, kind: str
 ) -> None:
     part = http.get(f"{server.url}/docs/{name}", timeout=10)
@@ -44,13 +44,13 @@ def test_the_parts_of_the_page_have_their_types_and_are_kept_for_a_day(
 
 
 @pytest.mark.parametrize("name", ["index.html", "swagger-ui.js", "..%2fdocument.py"])
-def test_nothing_else_is_served(server: Server, http: requests.Session, name: str) -> None:
+def test_unknown_docs_assets_are_not_found(server: Server, http: requests.Session, name: str) -> None:
     answer = http.get(f"{server.url}/docs/{name}", timeout=10)
     assert answer.status_code == 404
     assert_error_shape(answer.json())
 
 
-def test_numbers_beyond_64_bits_in_a_conversation_do_not_fail_what_comes_after(
+def test_numbers_beyond_64_bits_in_a_message_do_not_fail_later_reads(
     server: Server, http: requests.Session, session_id: str
 ) -> None:
     said = {"role": "user", "content": "Hi", "weight": 1e30}

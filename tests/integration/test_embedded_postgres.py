@@ -48,7 +48,7 @@ def _postmaster(data_dir: Path) -> int:
     return int((plan_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
 
 
-def test_it_answers_and_asks_for_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
+def test_embedded_postgres_serves_queries_and_requires_the_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
     assert running.owned
     assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral", "mistral")]
@@ -58,14 +58,16 @@ def test_it_answers_and_asks_for_a_password(shared: tuple[Path, EmbeddedPostgres
             _query(running.url.replace(password, other))
 
 
-def test_every_line_of_its_rules_wants_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
+def test_embedded_postgres_has_only_password_rules(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
     methods = _query(running.url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
     assert methods == [("scram-sha-256",)]
     assert _query(running.url, "SHOW listen_addresses") == [("",)]
 
 
-def test_password_and_socket_are_for_its_owner_alone(shared: tuple[Path, EmbeddedPostgres]) -> None:
+def test_embedded_postgres_password_and_socket_are_readable_only_by_the_owner(
+    shared: tuple[Path, EmbeddedPostgres],
+) -> None:
     data_dir, _ = shared
     layout = plan_layout(data_dir / "postgres")
     assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
@@ -74,7 +76,7 @@ def test_password_and_socket_are_for_its_owner_alone(shared: tuple[Path, Embedde
 
 
 @as_root
-def test_another_local_user_is_refused(shared: tuple[Path, EmbeddedPostgres]) -> None:
+def test_embedded_postgres_refuses_another_local_user(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
     nobody = pwd.getpwnam("nobody")
     script = "import sys, psycopg2; psycopg2.connect(sys.argv[1], connect_timeout=5)"
@@ -93,7 +95,7 @@ def test_another_local_user_is_refused(shared: tuple[Path, EmbeddedPostgres]) ->
 
 
 @as_root
-def test_as_root_in_a_home_that_only_root_enters_no_mode_changes(tmp_path: Path) -> None:
+def test_root_with_a_private_home_changes_no_folder_modes(tmp_path: Path) -> None:
     home = Path(tempfile.mkdtemp(prefix="home-", dir=tmp_path))
     base = Path(tempfile.mkdtemp(prefix="mistral-api-base-"))
     base.chmod(0o755)
@@ -115,7 +117,7 @@ def test_as_root_in_a_home_that_only_root_enters_no_mode_changes(tmp_path: Path)
 
 
 @as_root
-def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir: Path) -> None:
+def test_root_creates_no_second_database_beside_that_of_another_account(data_dir: Path) -> None:
     home = data_dir / "postgres"
     home.mkdir(parents=True)
     os.chown(home, 54321, 54321)
@@ -125,7 +127,7 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
 
 
 @as_root
-def test_root_makes_nothing_in_the_data_of_an_account_that_has_no_database_yet(data_dir: Path) -> None:
+def test_root_creates_no_database_in_the_data_dir_of_another_account(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700)
     os.chown(data_dir, 54321, 54321)
     with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
@@ -133,7 +135,7 @@ def test_root_makes_nothing_in_the_data_of_an_account_that_has_no_database_yet(d
     assert not list(data_dir.iterdir())
 
 
-def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+def test_missing_useradd_is_explained_with_alternatives(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")
     monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
@@ -143,7 +145,7 @@ def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.Monkey
         start_embedded_postgres(data_dir)
 
 
-def test_data_survive_a_restart(data_dir: Path) -> None:
+def test_embedded_postgres_data_survives_a_restart(data_dir: Path) -> None:
     first = start_embedded_postgres(data_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 42 AS value")
     first.stop()
@@ -154,7 +156,7 @@ def test_data_survive_a_restart(data_dir: Path) -> None:
         second.stop()
 
 
-def test_only_the_owner_stops_it(data_dir: Path) -> None:
+def test_only_the_owner_stops_embedded_postgres(data_dir: Path) -> None:
     first = start_embedded_postgres(data_dir)
     second = start_embedded_postgres(data_dir)
     assert (first.owned, second.owned) == (True, False)
@@ -184,7 +186,7 @@ def _starter(data_dir: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_processes_that_start_together_share_one_server(data_dir: Path) -> None:
+def test_processes_that_start_together_share_one_embedded_postgres(data_dir: Path) -> None:
     with _starter(data_dir) as one, _starter(data_dir) as other:
         assert one.stdout is not None
         assert other.stdout is not None
@@ -198,7 +200,7 @@ def test_processes_that_start_together_share_one_server(data_dir: Path) -> None:
     successor.stop()
 
 
-def test_an_owner_that_was_killed_is_succeeded(data_dir: Path) -> None:
+def test_killed_owner_of_embedded_postgres_is_succeeded(data_dir: Path) -> None:
     with _starter(data_dir) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline().startswith("True")
@@ -211,7 +213,7 @@ def test_an_owner_that_was_killed_is_succeeded(data_dir: Path) -> None:
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
 
 
-def test_a_server_that_was_killed_comes_up_again_with_what_was_committed(data_dir: Path) -> None:
+def test_killed_embedded_postgres_restarts_with_its_committed_data(data_dir: Path) -> None:
     first = start_embedded_postgres(data_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     os.kill(_postmaster(data_dir), 9)
@@ -223,7 +225,7 @@ def test_a_server_that_was_killed_comes_up_again_with_what_was_committed(data_di
         first.stop()
 
 
-def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
+def test_data_of_another_postgres_major_version_is_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
     (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
@@ -231,7 +233,7 @@ def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
         start_embedded_postgres(data_dir)
 
 
-def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None:
+def test_data_dir_too_long_for_a_socket_path_works(data_dir: Path) -> None:
     deep = data_dir / ("d" * 60) / ("e" * 60)
     running = start_embedded_postgres(deep)
     try:
@@ -242,7 +244,7 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None
 
 
 @pytest.mark.parametrize("running_still", [False, True])
-def test_data_whose_password_was_deleted_get_another_one(data_dir: Path, running_still: bool) -> None:
+def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, running_still: bool) -> None:
     first = start_embedded_postgres(data_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     if not running_still:

@@ -75,7 +75,7 @@ def _cosine(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
-def test_both_encodings_say_the_same_and_the_answer_is_openais(embedding: Server) -> None:
+def test_float_and_base64_embeddings_are_equal_and_have_the_openai_schema(embedding: Server) -> None:
     body = {"model": "embedder", "input": "The cat sat on the mat."}
     floats = _post(embedding, body)
     answer = valid(CreateEmbeddingResponse, floats.content)
@@ -88,7 +88,7 @@ def test_both_encodings_say_the_same_and_the_answer_is_openais(embedding: Server
     assert decoded == pytest.approx(answer.data[0].embedding, abs=1e-6)
 
 
-def test_the_openai_package_gets_its_vectors_and_similar_texts_are_near(embedder: OpenAI) -> None:
+def test_openai_client_gets_nearer_vectors_for_similar_texts(embedder: OpenAI) -> None:
     texts = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "The stock market fell sharply."]
     data = embedder.embeddings.create(model="second-name", input=texts).data
     assert [each.index for each in data] == [0, 1, 2]
@@ -96,7 +96,7 @@ def test_the_openai_package_gets_its_vectors_and_similar_texts_are_near(embedder
     assert near > far
 
 
-def test_more_inputs_than_the_engine_takes_at_once_keep_their_order(embedder: OpenAI) -> None:
+def test_more_inputs_than_one_batch_keep_their_order(embedder: OpenAI) -> None:
     texts = [f"number {index}" for index in range(60)]
     whole = embedder.embeddings.create(model="embedder", input=texts)
     assert [each.index for each in whole.data] == list(range(60))
@@ -107,14 +107,16 @@ def test_more_inputs_than_the_engine_takes_at_once_keep_their_order(embedder: Op
 
 
 @pytest.mark.parametrize("n", [3, "x"])
-def test_fields_of_generations_change_no_figures(embedding: Server, n: Any) -> None:
+def test_generation_fields_do_not_change_the_usage_of_embeddings(embedding: Server, n: Any) -> None:
     body = {"input": [f"number {index}" for index in range(40)]}  # more than the first portion
     plain, other = _post(embedding, body), _post(embedding, body | {"n": n})
     assert other.status_code == 200, other.text
     assert other.json()["usage"] == plain.json()["usage"]
 
 
-def test_tokens_are_the_models_own(embedding: Server, embedder: OpenAI, embedding_port: int) -> None:
+def test_token_inputs_give_the_same_embeddings_as_texts(
+    embedding: Server, embedder: OpenAI, embedding_port: int
+) -> None:
     url = f"http://127.0.0.1:{embedding_port}/tokenize"
     texts = ["the cat", "a dog barks"]
     asked = [{"content": text, "add_special": True} for text in texts]
@@ -127,7 +129,7 @@ def test_tokens_are_the_models_own(embedding: Server, embedder: OpenAI, embeddin
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
 
 
-def test_fewer_dimensions_are_the_first_ones_at_length_1(embedder: OpenAI) -> None:
+def test_fewer_dimensions_are_the_first_ones_scaled_to_length_1(embedder: OpenAI) -> None:
     whole = embedder.embeddings.create(model="embedder", input="x y z").data[0].embedding
     short = embedder.embeddings.create(model="embedder", input="x y z", dimensions=64).data[0].embedding
     length = math.hypot(*whole[:64])
@@ -142,18 +144,20 @@ def test_fewer_dimensions_are_the_first_ones_at_length_1(embedder: OpenAI) -> No
     [([], [], "input[0]"), (["short"] * 3, ["also short"], "input[3]")],
     ids=["alone", "between"],
 )
-def test_an_input_that_is_too_long_is_named(embedder: OpenAI, before: list[str], after: list[str], param: str) -> None:
+def test_overlong_embedding_input_is_refused_by_index(
+    embedder: OpenAI, before: list[str], after: list[str], param: str
+) -> None:
     with pytest.raises(BadRequestError) as refused:
         embedder.embeddings.create(model="embedder", input=[*before, "word " * 600, *after])
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
     assert f"maximum context length is 256 tokens. However, '{param}' resulted in 60" in refused.value.message
 
 
-def test_the_longest_input_that_fits_works(embedder: OpenAI) -> None:
+def test_embedding_input_of_the_maximum_length_works(embedder: OpenAI) -> None:
     assert embedder.embeddings.create(model="embedder", input=[7] * 256).usage.prompt_tokens == 256
 
 
-def test_both_models_are_listed_and_each_does_its_own(embedding: Server, embedder: OpenAI) -> None:
+def test_chat_and_embedding_models_are_listed_and_refuse_the_other_task(embedding: Server, embedder: OpenAI) -> None:
     listed = {model.id: model.model_dump() for model in embedder.models.list().data}
     assert list(listed) == [CHAT, "embedder", "second-name"]
     assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (512, 256)
@@ -173,7 +177,7 @@ def test_both_models_are_listed_and_each_does_its_own(embedding: Server, embedde
     assert _post(embedding, {"input": "no model named"}).json()["model"] == "embedder"
 
 
-def test_an_embedding_model_does_not_rerank(embedding: Server) -> None:
+def test_embedding_model_refuses_to_rerank(embedding: Server) -> None:
     body = {"query": "q", "documents": ["d"], "model": "embedder"}
     answer = requests.post(f"{embedding.url}/v1/rerank", json=body, timeout=30)
     error = answer.json()["error"]
@@ -189,7 +193,7 @@ def test_langchain_embeds_documents(embedding: Server) -> None:
     assert _cosine(query, documents[1]) > 0.999
 
 
-def test_figures_are_recorded_and_no_text(embedding: Server, usage: psycopg2.extensions.cursor) -> None:
+def test_embedding_requests_record_usage_without_text(embedding: Server, usage: psycopg2.extensions.cursor) -> None:
     answer = _post(embedding, {"model": "embedder", "input": ["secret words", "more"]})
     refused = _post(embedding, {"model": "embedder", "input": ""})
     rows = {}
@@ -213,7 +217,7 @@ def test_figures_are_recorded_and_no_text(embedding: Server, usage: psycopg2.ext
     assert list(dict(found).values()) == [0]
 
 
-def test_a_client_that_leaves_frees_the_slots(
+def test_disconnect_during_embeddings_frees_the_slots(
     embedding: Server, embedding_port: int, usage: psycopg2.extensions.cursor
 ) -> None:
     def busy() -> int:
@@ -236,7 +240,7 @@ def test_a_client_that_leaves_frees_the_slots(
     assert (row["status"], row["error_code"]) == (499, "client_closed_request")
 
 
-def test_a_dead_embedding_server_comes_back_and_the_chat_server_never_notices(embedding: Server) -> None:
+def test_killed_embedding_server_restarts_without_affecting_the_chat_server(embedding: Server) -> None:
     before = embedding.health()
     status = read_status(embedding.data_dir, EMBEDDING)
     assert status is not None

@@ -20,7 +20,7 @@ from tests.support.processes import Server, wait_for
     ],
     ids=["embeddings", "rerank"],
 )
-def test_the_refusal_says_what_to_set(
+def test_embeddings_and_rerank_without_a_model_name_the_setting_to_make(
     server: Server,
     http: requests.Session,
     database: psycopg2.extensions.cursor,
@@ -41,5 +41,5 @@ def test_the_refusal_says_what_to_set(
     assert tuple(wait_for(row, "the usage row").values()) == (path, 400, "not_supported", None)
 
 
-def test_health_says_that_there_is_no_embedding_server(server: Server) -> None:
+def test_health_has_no_embedding_server(server: Server) -> None:
     assert server.health()["embedding_server"] is None

@@ -33,7 +33,7 @@ def _stats(server: Server, hours: int) -> list[dict[str, Any]]:
     return gpu
 
 
-def test_health_and_statistics_have_the_figures_and_a_hung_driver_stops_nothing(nvml: FakeNvml, server: Server) -> None:
+def test_health_and_stats_contain_gpu_figures_and_a_hung_driver_stops_nothing(nvml: FakeNvml, server: Server) -> None:
     reading = {
         "index": 0, "name": "NVIDIA Imaginary 0", "utilization_percent": 37, "memory_used_bytes": USED,
         "memory_total_bytes": TOTAL, "temperature_celsius": 61, "power_watts": 45.5,

@@ -48,7 +48,7 @@ def _sampling(engine: Engine, look: Callable[[], list[Card]], folder: Path) -> I
         yield sampler
 
 
-def test_they_show_mean_and_peak_of_every_hour_and_day(engine: Engine) -> None:
+def test_gpu_series_has_mean_and_peak_of_every_hour_and_day(engine: Engine) -> None:
     before = NOW - timedelta(days=10)
     _write(engine, (NOW, [a_card(utilization=10, watts=50.25)]), (before, [a_card(utilization=100)]))
     _write(engine, (NOW, [a_card(utilization=40, watts=10.25), a_card(1, utilization=7)]))
@@ -69,7 +69,7 @@ def test_they_show_mean_and_peak_of_every_hour_and_day(engine: Engine) -> None:
         ]
 
 
-def test_a_figure_that_a_card_never_tells_is_null(engine: Engine) -> None:
+def test_gpu_figure_without_samples_is_null(engine: Engine) -> None:
     _write(engine, (NOW, [a_card(watts=None)]))
     (card,) = _series(engine, 1)
     assert _told(card)[0]["power_watts"] == {"mean": None, "peak": None}
@@ -78,7 +78,7 @@ def test_a_figure_that_a_card_never_tells_is_null(engine: Engine) -> None:
     ]
 
 
-def test_retention_and_rebuilding_leave_them_alone(engine: Engine) -> None:
+def test_gpu_series_is_unchanged_by_retention_and_rollup_rebuild(engine: Engine) -> None:
     _write(engine, (NOW - timedelta(days=100), [a_card()]), (NOW, [a_card()]))
     before = rows_of(engine, "SELECT * FROM gpu_series ORDER BY period, card, start")
     assert len(before) == 4
@@ -87,7 +87,7 @@ def test_retention_and_rebuilding_leave_them_alone(engine: Engine) -> None:
     assert rows_of(engine, "SELECT * FROM gpu_series ORDER BY period, card, start") == before
 
 
-def test_nothing_is_recorded_where_there_is_no_card(engine: Engine, tmp_path: Path) -> None:
+def test_no_gpu_samples_are_recorded_without_a_gpu(engine: Engine, tmp_path: Path) -> None:
     looks: list[int] = []
 
     def look() -> list[Card]:
@@ -101,7 +101,7 @@ def test_nothing_is_recorded_where_there_is_no_card(engine: Engine, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_sampled_while_the_database_refuses_is_added_later(engine: Engine, tmp_path: Path) -> None:
+def test_gpu_samples_taken_while_the_database_is_away_are_added_later(engine: Engine, tmp_path: Path) -> None:
     taken: list[int] = []
 
     def look() -> list[Card]:
@@ -137,7 +137,7 @@ def _away(engine: Engine) -> Iterator[None]:
             connection.execute(text("ALTER TABLE IF EXISTS gpu_series_away RENAME TO gpu_series"))
 
 
-def test_of_two_processes_one_samples_and_the_other_takes_over(engine: Engine, tmp_path: Path) -> None:
+def test_second_process_takes_over_gpu_sampling_when_the_first_stops(engine: Engine, tmp_path: Path) -> None:
     with _sampling(engine, lambda: [a_card(0)], tmp_path) as first:
         wait_for(lambda: count_of(engine, "gpu_series"), "the first sample")
         looks: list[int] = []

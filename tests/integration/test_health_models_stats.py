@@ -14,7 +14,7 @@ GPU_FIGURES = {
 HELLO = [{"role": "user", "content": "Hello!"}]
 
 
-def test_health_tells_the_state_of_every_part(server: Server, http: requests.Session) -> None:
+def test_health_reports_the_state_of_every_component(server: Server, http: requests.Session) -> None:
     answer = http.get(f"{server.url}/health", timeout=10)
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, "ok")
@@ -31,18 +31,18 @@ def test_health_tells_the_state_of_every_part(server: Server, http: requests.Ses
     assert body["version"]
 
 
-def test_liveness_and_readiness_answer_in_one_word(server: Server, http: requests.Session) -> None:
+def test_liveness_and_readiness_report_only_a_status(server: Server, http: requests.Session) -> None:
     assert http.get(f"{server.url}/health/live", timeout=10).json() == {"status": "ok"}
     assert http.get(f"{server.url}/health/ready", timeout=10).json() == {"status": "ok"}
 
 
-def test_a_caller_behind_a_proxy_learns_no_process_ids(server: Server, http: requests.Session) -> None:
+def test_health_hides_process_ids_from_callers_behind_a_proxy(server: Server, http: requests.Session) -> None:
     body = http.get(f"{server.url}/health", headers={"X-Forwarded-For": "192.0.2.1"}, timeout=10).json()
     assert "pid" not in body["model_server"]
     assert "last_error" not in body["model_server"]
 
 
-def test_the_models_are_listed_with_window_and_state(server: Server, http: requests.Session) -> None:
+def test_models_are_listed_with_context_window_and_state(server: Server, http: requests.Session) -> None:
     body = http.get(f"{server.url}/v1/models", timeout=10).json()
     assert body["object"] == "list"
     (model,) = body["data"]
@@ -51,7 +51,7 @@ def test_the_models_are_listed_with_window_and_state(server: Server, http: reque
     assert isinstance(model["created"], int)
 
 
-def test_statistics_count_requests_tokens_and_failures(server: Server, http: requests.Session, session_id: str) -> None:
+def test_stats_count_requests_tokens_and_failures(server: Server, http: requests.Session, session_id: str) -> None:
     # What other tests have left must not be counted in between.
     wait_for(lambda: server.slots_busy() == 0 and server.health()["recording"]["pending"] == 0, "a quiet server")
     before = http.get(f"{server.url}/v1/stats?hours=1", timeout=10).json()
@@ -81,7 +81,7 @@ def test_statistics_count_requests_tokens_and_failures(server: Server, http: req
         assert name in after[group][0]
 
 
-def test_a_long_window_has_a_point_a_day(server: Server, http: requests.Session) -> None:
+def test_stats_of_a_long_window_have_one_point_a_day(server: Server, http: requests.Session) -> None:
     hourly = http.get(f"{server.url}/v1/stats?hours=168", timeout=10).json()["series"]
     daily = http.get(f"{server.url}/v1/stats?hours=720", timeout=10).json()["series"]
     assert len(hourly) in (168, 169)

@@ -44,11 +44,11 @@ def _texts(branch: SessionBranch) -> list[Any]:
     return [message["content"] for message in branch.messages]
 
 
-def test_a_session_without_messages_has_none(engine: Engine) -> None:
+def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
     assert _history(engine).branch("local", "never-was") == SessionBranch()
 
 
-def test_it_is_the_current_branch_of_the_callers_own_session(engine: Engine) -> None:
+def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> None:
     start = [*said("hi"), {"role": "assistant", "content": "hello"}]
     _deliver(
         engine,
@@ -69,7 +69,7 @@ def test_it_is_the_current_branch_of_the_callers_own_session(engine: Engine) -> 
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_what_was_never_answered_is_left_out_and_what_was_cut_off_stays(engine: Engine, status: str) -> None:
+def test_history_omits_unanswered_messages_and_keeps_interrupted_answers(engine: Engine, status: str) -> None:
     _deliver(
         engine,
         an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
@@ -81,7 +81,7 @@ def test_what_was_never_answered_is_left_out_and_what_was_cut_off_stays(engine: 
     assert _texts(_history(engine).branch("local", "one")) == ["tell", "Once upon", "go on", "a time"]
 
 
-def test_messages_are_as_a_client_would_send_them(engine: Engine) -> None:
+def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> None:
     sent: list[dict[str, Any]] = [
         {"role": "user", "name": "Ann", "content": [
             {"type": "text", "text": "Add"},
@@ -98,7 +98,7 @@ def test_messages_are_as_a_client_would_send_them(engine: Engine) -> None:
     assert _history(engine).branch("local", "one").messages == shown
 
 
-def test_a_long_branch_is_one_query(engine: Engine) -> None:
+def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
     head = None
     for turn in range(30):
         _deliver(engine, an_exchange(messages=said(f"q{turn}"), answers=answered(f"a{turn}"), continues=head))
@@ -114,7 +114,7 @@ def test_a_long_branch_is_one_query(engine: Engine) -> None:
     assert len(statements) == 1
 
 
-def test_without_a_database_or_with_records_on_the_way_it_says_so(engine: Engine, recorder: Recorder) -> None:
+def test_history_is_unavailable_without_database_or_with_pending_records(engine: Engine, recorder: Recorder) -> None:
     with pytest.raises(Unavailable) as away:
         HistoryReader(engine_that_is_away(), recorder).branch("local", "two")
     assert away.value.code == "database_unavailable"

@@ -47,7 +47,7 @@ def server() -> Iterator[Server]:
             yield running
 
 
-def test_a_gap_is_filled_and_recorded(server: Server) -> None:
+def test_infill_completes_a_gap_and_is_recorded(server: Server) -> None:
     direct = requests.post(f"{server.model_url}/infill", json=GAP, timeout=60).json()
     answer = requests.post(f"{server.url}/infill", json=GAP | {"session_id": "gap"}, timeout=60).json()
     assert answer["content"] == direct["content"] != ""
@@ -61,7 +61,7 @@ def test_a_gap_is_filled_and_recorded(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_the_slot(server: Server, stream: bool) -> None:
+def test_disconnect_during_infill_frees_the_slot(server: Server, stream: bool) -> None:
     content = orjson.dumps(GAP | {"n_predict": 1000, "ignore_eos": True, "stream": stream})
     with socket.create_connection(("127.0.0.1", server.api_port), timeout=30) as connection:
         head = f"POST /infill HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"

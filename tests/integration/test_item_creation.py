@@ -28,7 +28,7 @@ from tests.support.databases import rows_of
 from tests.support.exchanges import an_exchange, answered, said
 
 
-def test_a_conversation_is_made_with_or_without_messages(engine: Engine) -> None:
+def test_conversation_is_created_with_or_without_messages(engine: Engine) -> None:
     empty, full = create(engine, [], {"topic": "none"}), create(engine, [user("Hello there"), assistant("Hi")])
     assert empty.startswith("conv_")
     query = "SELECT title, metadata, message_count, head_id IS NULL FROM conversations WHERE session_id = :id"
@@ -39,7 +39,7 @@ def test_a_conversation_is_made_with_or_without_messages(engine: Engine) -> None
     assert_chained(engine)
 
 
-def test_what_is_added_by_hand_is_found_titled_and_gone_on_from(engine: Engine) -> None:
+def test_added_items_are_searchable_set_the_title_and_are_continued(engine: Engine) -> None:
     one = create(engine, [])
     add(engine, one, [user("Do you like tea?"), assistant("Very much.")])
     assert rows_of(engine, "SELECT title FROM conversations") == [("Do you like tea?",)]
@@ -53,13 +53,13 @@ def test_what_is_added_by_hand_is_found_titled_and_gone_on_from(engine: Engine) 
     assert_chained(engine)
 
 
-def test_a_conversation_made_empty_gets_its_title_from_its_first_exchange(engine: Engine) -> None:
+def test_empty_conversation_gets_its_title_from_the_first_exchange(engine: Engine) -> None:
     one = create(engine, [])
     deliver(engine, *(an_exchange(one, messages=said(text), answers=answered("Yes")) for text in ("First", "Second")))
     assert rows_of(engine, "SELECT title, search IS NOT NULL FROM conversations") == [("First", True)]
 
 
-def test_a_client_that_resends_what_was_added_by_hand_adds_only_the_tail(engine: Engine) -> None:
+def test_history_that_resends_added_items_appends_only_new_messages(engine: Engine) -> None:
     history = [user("Do you like tea?"), assistant("Very much.")]
     one = create(engine, history)
     deliver(engine, an_exchange(one, messages=[*history, user("Why?")], answers=answered("It is warm.")))
@@ -67,7 +67,7 @@ def test_a_client_that_resends_what_was_added_by_hand_adds_only_the_tail(engine:
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(4,)]
 
 
-def test_what_was_never_answered_stays_before_what_is_added_by_hand(engine: Engine) -> None:
+def test_unanswered_message_stays_before_added_items(engine: Engine) -> None:
     deliver(
         engine,
         an_exchange("one", messages=said("a"), answers=answered("b")),
@@ -78,7 +78,7 @@ def test_what_was_never_answered_stays_before_what_is_added_by_hand(engine: Engi
     assert texts_of(engine, "one") == ["a", "b", "lost", "by hand", "c", "d"]
 
 
-def test_what_postgresql_cannot_hold_and_large_attachments_are_replaced(engine: Engine) -> None:
+def test_nul_characters_and_large_attachments_of_added_items_are_replaced(engine: Engine) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100}}
     with Session(engine) as session:
         messages: Messages = [user("nul \0"), {"role": "user", "content": [{"type": "text", "text": "\0"}, image]}]
@@ -88,12 +88,12 @@ def test_what_postgresql_cannot_hold_and_large_attachments_are_replaced(engine: 
     assert second[1]["image_url"]["url"].startswith("data:image/png;omitted;length=122;")
 
 
-def test_interrupted_answers_are_incomplete_items(engine: Engine) -> None:
+def test_interrupted_answer_is_an_incomplete_item(engine: Engine) -> None:
     deliver(engine, an_exchange("one", messages=said("a"), answers=answered("b"), answer_status="interrupted"))
     assert [item["status"] for item in items_of(engine, "one")[0]] == ["completed", "incomplete"]
 
 
-def test_references_become_the_items_they_name_for_their_owner_alone(engine: Engine) -> None:
+def test_item_references_are_resolved_only_for_their_owner(engine: Engine) -> None:
     one = create(engine, [user("a"), CALLED])
     items, _ = items_of(engine, one)
     sent = [{"id": items[0]["id"]}, user("b"), {"type": "item_reference", "id": items[-1]["id"]}]
@@ -104,14 +104,14 @@ def test_references_become_the_items_they_name_for_their_owner_alone(engine: Eng
         assert missing.value.param == "input[0].id"
 
 
-def test_prompts_of_legacy_completions_show_as_texts(engine: Engine) -> None:
+def test_legacy_completion_prompts_are_rendered_as_text_items(engine: Engine) -> None:
     for name, prompt in (("texts", ["a", "b"]), ("tokens", [1, 2, 3])):
         deliver(engine, an_exchange(name, messages=[user("") | {"content": prompt}], answers=answered("x")))
     shown = [[part["text"] for part in items_of(engine, name)[0][0]["content"]] for name in ("texts", "tokens")]
     assert shown == [["a", "b"], ["[1,2,3]"]]
 
 
-def test_what_is_added_at_the_same_time_is_one_branch(engine: Engine) -> None:
+def test_items_added_concurrently_form_one_branch(engine: Engine) -> None:
     one = create(engine, [])
 
     def add_and_say(number: int) -> None:

@@ -31,7 +31,7 @@ from tests.support.databases import rows_of
 from tests.support.exchanges import an_exchange, answered, said
 
 
-def test_deleting_a_message_joins_what_stood_around_it(engine: Engine) -> None:
+def test_deleting_a_message_links_its_neighbours(engine: Engine) -> None:
     one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
     first, second, _, last = ids_of(engine, one)
     assert delete(engine, one, second) == 3
@@ -46,7 +46,7 @@ def test_deleting_a_message_joins_what_stood_around_it(engine: Engine) -> None:
     assert texts_of(engine, one) == ["c", "e", "f"]
 
 
-def test_the_last_item_leaves_a_conversation_that_can_be_used_again(engine: Engine) -> None:
+def test_conversation_without_items_can_be_used_again(engine: Engine) -> None:
     one = create(engine, [user("a")])
     assert delete(engine, one, ids_of(engine, one)[0]) == 0
     assert items_of(engine, one) == ([], False)
@@ -54,7 +54,7 @@ def test_the_last_item_leaves_a_conversation_that_can_be_used_again(engine: Engi
     assert texts_of(engine, one) == ["b", "c"]
 
 
-def test_a_client_that_resends_the_history_as_it_is_now_continues_it(engine: Engine) -> None:
+def test_history_resent_without_the_deleted_message_continues_the_branch(engine: Engine) -> None:
     one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
     delete(engine, one, ids_of(engine, one)[1])
     now = [user("a"), user("c"), assistant("d")]
@@ -63,7 +63,7 @@ def test_a_client_that_resends_the_history_as_it_is_now_continues_it(engine: Eng
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(5,)]
 
 
-def test_a_client_that_still_sends_what_was_deleted_starts_a_branch(engine: Engine) -> None:
+def test_history_resent_with_the_deleted_message_starts_a_branch(engine: Engine) -> None:
     before = [user("a"), assistant("b"), user("c"), assistant("d"), user("e"), assistant("f")]
     one = create(engine, before)
     delete(engine, one, ids_of(engine, one)[3])
@@ -73,7 +73,7 @@ def test_a_client_that_still_sends_what_was_deleted_starts_a_branch(engine: Engi
     assert_chained(engine)
 
 
-def test_every_branch_below_a_deleted_message_is_kept(engine: Engine) -> None:
+def test_branches_below_a_deleted_message_are_kept(engine: Engine) -> None:
     start = [user("a"), assistant("b")]
     one = create(engine, start)
     branches = [an_exchange(one, messages=[*start, user(text)], answers=answered(f"re {text}")) for text in "xy"]
@@ -86,7 +86,7 @@ def test_every_branch_below_a_deleted_message_is_kept(engine: Engine) -> None:
     assert texts_of(engine, one) == ["a", "x", "re x", "z", "re z"]
 
 
-def test_the_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None:
+def test_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None:
     one = create(engine, [user("Add"), CALLED, user("Go on")])
     _, thought, said_, *calls, _ = ids_of(engine, one)
     for item_id in (calls[0], said_, thought, calls[2]):
@@ -100,7 +100,7 @@ def test_the_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None
     assert texts_of(engine, one) == ["Add", "Go on"]
 
 
-def test_a_chain_of_responses_goes_on_from_what_is_left(engine: Engine) -> None:
+def test_response_chain_continues_from_the_remaining_items(engine: Engine) -> None:
     one = create(engine, [user("a"), assistant("b"), user("c"), assistant("d")])
     *_, question, answer = ids_of(engine, one)
     with Session(engine) as session:
@@ -123,7 +123,7 @@ def test_a_chain_of_responses_goes_on_from_what_is_left(engine: Engine) -> None:
         assert [message["content"] for message in context.messages] == left
 
 
-def test_deleting_what_is_not_there_changes_nothing(engine: Engine) -> None:
+def test_deleting_an_unknown_item_changes_nothing(engine: Engine) -> None:
     one, two = create(engine, [CALLED]), create(engine, [user("c")])
     call = ids_of(engine, one)[-1]
     for item_id in (call[:-1] + "9", *ids_of(engine, two)):

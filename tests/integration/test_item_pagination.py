@@ -19,7 +19,9 @@ from tests.support.exchanges import an_exchange, answered
 
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 10, 11])
-def test_pages_hold_every_item_once_and_the_last_one_says_so(engine: Engine, limit: int, newest_first: bool) -> None:
+def test_item_pages_contain_every_item_once_and_mark_the_last_page(
+    engine: Engine, limit: int, newest_first: bool
+) -> None:
     # 1 + 5 + 3 + 1 items
     tools = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in CALLS]
     one = create(engine, [user("Add"), CALLED, *tools, assistant("Done")])
@@ -40,7 +42,7 @@ def test_pages_hold_every_item_once_and_the_last_one_says_so(engine: Engine, lim
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_an_item_that_is_not_there_begins_no_page(engine: Engine, newest_first: bool) -> None:
+def test_item_page_after_an_unknown_item_is_not_found(engine: Engine, newest_first: bool) -> None:
     one, two = create(engine, [user("a"), assistant("b")]), create(engine, [user("c")])
     (stranger,) = ids_of(engine, two)
     for after in (stranger, ids_of(engine, one)[0].replace("msg", "rs")):
@@ -49,7 +51,7 @@ def test_an_item_that_is_not_there_begins_no_page(engine: Engine, newest_first: 
         assert missing.value.param == "after"
 
 
-def test_a_page_in_order_does_not_go_on_from_a_branch_that_was_left(engine: Engine) -> None:
+def test_ascending_item_page_does_not_start_after_an_abandoned_branch(engine: Engine) -> None:
     start = [user("a"), assistant("b")]
     one = create(engine, [*start, user("old")])
     old = ids_of(engine, one)[-1]
@@ -60,7 +62,7 @@ def test_a_page_in_order_does_not_go_on_from_a_branch_that_was_left(engine: Engi
     assert len(ids_of(engine, one, after=old, newest_first=True)) == 2
 
 
-def test_the_newest_items_cost_no_more_in_a_long_conversation(engine: Engine) -> None:
+def test_item_page_of_a_long_conversation_loads_only_its_messages(engine: Engine) -> None:
     one = create(engine, [user(str(number)) for number in range(3000)])
     read: list[Any] = []
 
@@ -78,7 +80,7 @@ def test_the_newest_items_cost_no_more_in_a_long_conversation(engine: Engine) ->
     event.remove(Message, "load", count)
 
 
-def test_an_item_is_found_by_its_id(engine: Engine) -> None:
+def test_item_is_found_by_its_id(engine: Engine) -> None:
     one = create(engine, [CALLED])
     items, _ = items_of(engine, one)
     with Session(engine) as session:

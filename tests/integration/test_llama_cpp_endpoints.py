@@ -24,7 +24,7 @@ def _events(answer: requests.Response) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", ["/completion", "/completions"])
-def test_a_raw_prompt_is_continued_and_recorded(
+def test_llama_cpp_completion_is_generated_and_recorded(
     server: Server, session_id: str, database: psycopg2.extensions.cursor, path: str
 ) -> None:
     answer = _post(server, path, FRANCE | {"session_id": session_id})
@@ -45,7 +45,7 @@ def test_a_raw_prompt_is_continued_and_recorded(
     assert row["time_to_first_token_ms"] > 0
 
 
-def test_a_stream_says_the_same_as_a_whole_answer(server: Server) -> None:
+def test_llama_cpp_completion_stream_equals_the_whole_response(server: Server) -> None:
     body = FRANCE | {"n_probs": 1, "return_tokens": True}
     whole = _post(server, "/completion", body).json()
     direct = requests.post(server.model_url + "/completion", json=body, timeout=60).json()
@@ -63,7 +63,7 @@ def test_a_stream_says_the_same_as_a_whole_answer(server: Server) -> None:
     assert "prompt_progress" in reported[0]
 
 
-def test_only_the_fields_asked_for_are_answered_and_all_is_recorded(server: Server, session_id: str) -> None:
+def test_response_fields_limit_the_response_but_not_the_record(server: Server, session_id: str) -> None:
     body = FRANCE | {"response_fields": ["content", "generation_settings/n_predict", "nothing/there"]}
     whole = _post(server, "/completion", body | {"session_id": session_id}).json()
     assert whole.keys() == {"content", "generation_settings/n_predict"}
@@ -73,13 +73,15 @@ def test_only_the_fields_asked_for_are_answered_and_all_is_recorded(server: Serv
     assert stored[1]["usage"]["completion_tokens"] == 6
 
 
-def test_several_prompts_are_answered_in_order(server: Server) -> None:
+def test_several_llama_cpp_prompts_are_completed_in_order(server: Server) -> None:
     answers = _post(server, "/completion", {"prompt": ["One", [1, "Two"]], "n_predict": 2}).json()
     assert [(each["index"], each["tokens_predicted"]) for each in answers] == [(0, 2), (1, 2)]
     assert len(_post(server, "/completion", FRANCE | {"n": 2}).json()) == 2
 
 
-def test_text_becomes_tokens_and_text_again(server: Server, database: psycopg2.extensions.cursor) -> None:
+def test_tokenize_and_detokenize_round_trip_and_are_recorded(
+    server: Server, database: psycopg2.extensions.cursor
+) -> None:
     given = {"X-Request-Id": "tokenized"}
     tokens = _post(server, "/tokenize", {"content": "Grüße, world", "with_pieces": True}, **given).json()["tokens"]
     assert len(tokens) > 2
@@ -94,7 +96,7 @@ def test_text_becomes_tokens_and_text_again(server: Server, database: psycopg2.e
     assert (found["endpoint"], found["status"], found["session_id"]) == ("/tokenize", 200, None)
 
 
-def test_the_template_is_applied(server: Server) -> None:
+def test_apply_template_returns_the_prompt(server: Server) -> None:
     prompt = _post(server, "/apply-template", {"messages": [{"role": "user", "content": "Hello!"}]}).json()["prompt"]
     assert "Hello!" in prompt
     assert prompt.endswith("assistant\n")
@@ -119,13 +121,15 @@ def test_the_template_is_applied(server: Server) -> None:
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_what_is_wrong_is_named(server: Server, path: str, body: Any, param: str | None, code: str) -> None:
+def test_bad_llama_cpp_request_is_refused_by_field(
+    server: Server, path: str, body: Any, param: str | None, code: str
+) -> None:
     answer = _post(server, path, body)
     assert answer.status_code == (404 if code == "model_not_found" else 400)
     assert_error_shape(answer.json(), param=param, code=code)
 
 
-def test_the_properties_tell_strangers_no_paths(server: Server) -> None:
+def test_props_hide_paths_from_callers_behind_a_proxy(server: Server) -> None:
     mine = requests.get(f"{server.url}/props", timeout=10).json()
     assert mine["model_path"].endswith(".gguf")
     theirs = requests.get(f"{server.url}/props", headers={"X-Forwarded-For": "203.0.113.7"}, timeout=10).json()

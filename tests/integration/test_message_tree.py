@@ -48,7 +48,7 @@ together = pytest.mark.parametrize("together", [True, False], ids=["in one batch
 
 
 @together
-def test_a_client_that_sends_the_history_adds_only_the_tail(engine: Engine, together: bool) -> None:
+def test_history_sent_again_appends_only_new_messages(engine: Engine, together: bool) -> None:
     history: Messages = [{"role": "system", "content": "Be brief."}]
     exchanges = []
     for turn in range(4):
@@ -61,7 +61,7 @@ def test_a_client_that_sends_the_history_adds_only_the_tail(engine: Engine, toge
 
 
 @together
-def test_a_client_without_history_goes_on_where_the_conversation_ended(engine: Engine, together: bool) -> None:
+def test_request_without_history_continues_at_the_end_of_the_conversation(engine: Engine, together: bool) -> None:
     system = {"role": "system", "content": "Be brief."}
     exchanges = [an_exchange(messages=[system, _user(str(n))], answers=answered(f"a{n}")) for n in range(3)]
     _deliver(engine, exchanges, together)
@@ -69,9 +69,7 @@ def test_a_client_without_history_goes_on_where_the_conversation_ended(engine: E
 
 
 @together
-def test_an_edited_message_starts_a_branch_and_the_old_one_can_be_taken_up_again(
-    engine: Engine, together: bool
-) -> None:
+def test_edited_message_starts_a_branch_and_the_old_branch_can_be_continued(engine: Engine, together: bool) -> None:
     start = [_user("hi"), _assistant("hello")]
     old = [*start, _user("old"), _assistant("old answer")]
     exchanges = [
@@ -87,7 +85,7 @@ def test_an_edited_message_starts_a_branch_and_the_old_one_can_be_taken_up_again
 
 
 @together
-def test_an_answer_made_again_is_a_sibling_of_the_first(engine: Engine, together: bool) -> None:
+def test_regenerated_answer_is_a_sibling_of_the_first(engine: Engine, together: bool) -> None:
     history = [_user("hi"), _assistant("hello"), _user("why?")]
     exchanges = [
         an_exchange(messages=history[:1], answers=answered("hello")),
@@ -102,7 +100,7 @@ def test_an_answer_made_again_is_a_sibling_of_the_first(engine: Engine, together
 
 @together
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_what_was_never_answered_is_left_aside_by_the_next_turn(engine: Engine, together: bool, status: str) -> None:
+def test_next_turn_skips_messages_that_were_never_answered(engine: Engine, together: bool, status: str) -> None:
     exchanges = [
         an_exchange(messages=said("one"), answers=answered("1")),
         an_exchange(messages=said("lost"), answer_status=status, status=500),
@@ -117,7 +115,7 @@ def test_what_was_never_answered_is_left_aside_by_the_next_turn(engine: Engine, 
 
 
 @together
-def test_a_request_that_failed_is_answered_when_it_is_sent_again(engine: Engine, together: bool) -> None:
+def test_failed_request_sent_again_is_answered_without_a_duplicate(engine: Engine, together: bool) -> None:
     history = [_user("hi"), _assistant("hello"), _user("why?")]
     exchanges = [
         an_exchange(messages=history[:1], answers=answered("hello")),
@@ -130,7 +128,7 @@ def test_a_request_that_failed_is_answered_when_it_is_sent_again(engine: Engine,
 
 
 @together
-def test_what_was_said_before_an_interruption_is_part_of_the_branch(engine: Engine, together: bool) -> None:
+def test_interrupted_answer_is_part_of_the_branch(engine: Engine, together: bool) -> None:
     exchanges = [
         an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
         an_exchange(messages=said("go on"), answers=answered("a time")),
@@ -145,7 +143,7 @@ def test_what_was_said_before_an_interruption_is_part_of_the_branch(engine: Engi
 
 
 @together
-def test_tool_calls_results_parts_and_reasoning_are_kept(engine: Engine, together: bool) -> None:
+def test_tool_calls_tool_results_parts_and_reasoning_are_stored(engine: Engine, together: bool) -> None:
     parts = [{"type": "text", "text": "Add"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
     called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "3"}
@@ -164,7 +162,7 @@ def test_tool_calls_results_parts_and_reasoning_are_kept(engine: Engine, togethe
     ]
 
 
-def test_writers_at_the_same_time_neither_lose_nor_double_anything(engine: Engine) -> None:
+def test_concurrent_writers_neither_lose_nor_duplicate_messages(engine: Engine) -> None:
     exchanges = [
         an_exchange(f"shared-{number % 3}", messages=said(f"question {number}"), answers=answered(f"answer {number}"))
         for number in range(60)

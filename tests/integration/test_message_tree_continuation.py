@@ -37,7 +37,7 @@ def _turn(text: str, **fields: Any) -> Exchange:
 
 
 @together
-def test_messages_are_stored_under_the_ids_they_were_given(engine: Engine, together: bool) -> None:
+def test_messages_are_stored_under_the_ids_of_their_exchange(engine: Engine, together: bool) -> None:
     first, second = _turn("a"), _turn("b")
     _deliver(engine, [first, second], together)
     expected = [(each.message_ids[0], each.answer_id) for each in (first, second) if each.message_ids]
@@ -45,9 +45,7 @@ def test_messages_are_stored_under_the_ids_they_were_given(engine: Engine, toget
 
 
 @together
-def test_an_exchange_follows_the_message_it_continues_also_when_others_came_since(
-    engine: Engine, together: bool
-) -> None:
+def test_exchange_follows_the_message_it_continues_despite_newer_messages(engine: Engine, together: bool) -> None:
     first = _turn("a")
     second = _turn("b", continues=first.answer_id)
     other = _turn("c", continues=first.answer_id)
@@ -60,7 +58,7 @@ def test_an_exchange_follows_the_message_it_continues_also_when_others_came_sinc
 
 @together
 @pytest.mark.parametrize("named", [True, False], ids=["continued", "where the conversation is"])
-def test_an_answer_to_nothing_new_is_stored(engine: Engine, together: bool, named: bool) -> None:
+def test_answer_without_new_input_messages_is_stored(engine: Engine, together: bool, named: bool) -> None:
     first = _turn("a")
     fields: dict[str, Any] = {"messages": [], "message_ids": [], "answer_id": new_id()}
     if named:
@@ -73,7 +71,7 @@ def test_an_answer_to_nothing_new_is_stored(engine: Engine, together: bool, name
 
 
 @together
-def test_what_is_said_again_after_a_continued_message_is_said_twice(engine: Engine, together: bool) -> None:
+def test_repeated_text_after_a_continued_message_is_stored_again(engine: Engine, together: bool) -> None:
     first = an_exchange(messages=said("a"), answers=answered("re"), answer_id=new_id())
     again = an_exchange(messages=said("a"), answers=answered("re"), continues=first.answer_id)
     _deliver(engine, [first, again], together)
@@ -81,7 +79,7 @@ def test_what_is_said_again_after_a_continued_message_is_said_twice(engine: Engi
 
 
 @together
-def test_what_follows_a_continued_message_is_stored_as_it_is(engine: Engine, together: bool) -> None:
+def test_messages_after_a_continued_message_are_stored_unmatched(engine: Engine, together: bool) -> None:
     examples = [*said("a"), {"role": "assistant", "content": "re"}, *said("b")]
     system = {"role": "system", "content": "Be kind."}
     first = an_exchange(messages=[system, *said("a")], answers=answered("re"), answer_id=new_id())
@@ -91,7 +89,7 @@ def test_what_follows_a_continued_message_is_stored_as_it_is(engine: Engine, tog
     assert texts == ["Be kind.", "a", "re", "Be kind.", "a", "re", "b", "well"]
 
 
-def test_a_message_that_is_gone_or_another_conversations_cannot_be_continued(engine: Engine) -> None:
+def test_unknown_or_foreign_message_cannot_be_continued(engine: Engine) -> None:
     stranger, own = _turn("x", session_id="two"), _turn("a")
     _deliver(engine, [stranger, own], True)
     _deliver(engine, [_turn("b", continues=stranger.answer_id), _turn("c", continues=new_id())], False)

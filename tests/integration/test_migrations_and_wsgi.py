@@ -41,7 +41,7 @@ def _flask(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_schema_is_made_with_nothing_but_a_url_and_matches_the_tables(database: tuple[Path, str]) -> None:
+def test_migrations_need_only_a_database_url_and_match_the_tables(database: tuple[Path, str]) -> None:
     _, url = database
     upgraded = _flask(url, "upgrade")
     assert upgraded.returncode == 0, upgraded.stderr
@@ -58,7 +58,7 @@ def test_the_schema_is_made_with_nothing_but_a_url_and_matches_the_tables(databa
     connection.close()
 
 
-def test_conversations_of_the_first_schema_go_on_and_are_found(database: tuple[Path, str]) -> None:
+def test_conversations_of_the_first_schema_are_continued_and_found(database: tuple[Path, str]) -> None:
     _, url = database
     assert _flask(url, "downgrade", "base").returncode == 0
     assert _flask(url, "upgrade", "0001").returncode == 0
@@ -93,7 +93,7 @@ def test_conversations_of_the_first_schema_go_on_and_are_found(database: tuple[P
     engine.dispose()
 
 
-def test_waitress_serves_the_wsgi_file_as_the_readme_says(database: tuple[Path, str]) -> None:
+def test_waitress_serves_wsgi_py_as_in_the_readme(database: tuple[Path, str]) -> None:
     data_dir, url = database
     assert _flask(url, "upgrade").returncode == 0
     line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("waitress-serve"))
@@ -118,7 +118,7 @@ def test_waitress_serves_the_wsgi_file_as_the_readme_says(database: tuple[Path, 
         process.wait(timeout=20)
 
 
-def test_a_bad_setting_stops_the_wsgi_file_with_one_sentence() -> None:
+def test_bad_setting_stops_wsgi_py_with_one_sentence() -> None:
     command = [str(PROGRAMS / "waitress-serve"), "--listen=127.0.0.1:0", "wsgi:app"]
     done = subprocess.run(
         command,

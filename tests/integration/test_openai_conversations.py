@@ -47,7 +47,7 @@ def _text(item: ConversationItem) -> str:
     return str(getattr(part, "text", None))
 
 
-def test_a_conversation_from_its_making_to_its_end(client: OpenAI) -> None:
+def test_openai_client_creates_updates_and_deletes_a_conversation(client: OpenAI) -> None:
     made = client.conversations.create(metadata={"topic": "sums"})
     assert made.id.startswith("conv_")
     assert client.conversations.retrieve(made.id) == client.conversations.retrieve(made.id)
@@ -61,7 +61,7 @@ def test_a_conversation_from_its_making_to_its_end(client: OpenAI) -> None:
         client.conversations.retrieve(made.id)
 
 
-def test_items_are_made_listed_retrieved_and_deleted(client: OpenAI) -> None:
+def test_openai_client_creates_lists_retrieves_and_deletes_items(client: OpenAI) -> None:
     made = client.conversations.create(items=TURN[:2])
     created = client.conversations.items.create(made.id, items=TURN[2:])
     assert [item.type for item in created.data] == TYPES[2:]
@@ -81,7 +81,7 @@ def test_items_are_made_listed_retrieved_and_deleted(client: OpenAI) -> None:
         client.conversations.items.retrieve(str(listed[0].id), conversation_id=made.id)
 
 
-def test_items_and_sessions_are_two_views_of_one_conversation(
+def test_conversation_items_and_session_messages_are_the_same_conversation(
     client: OpenAI, http: requests.Session, server: Server
 ) -> None:
     made = client.conversations.create(items=TURN)
@@ -103,7 +103,7 @@ def test_items_and_sessions_are_two_views_of_one_conversation(
     }
 
 
-def test_a_session_made_by_chat_is_a_conversation(client: OpenAI, session_id: str) -> None:
+def test_session_created_by_chat_is_a_conversation(client: OpenAI, session_id: str) -> None:
     _chat(client, session_id, "Hello!")
     items = client.conversations.items.list(session_id, order="asc").data
     assert [getattr(item, "role", None) for item in items] == ["user", "assistant"]
@@ -116,7 +116,7 @@ def test_a_session_made_by_chat_is_a_conversation(client: OpenAI, session_id: st
     assert _text(client.conversations.items.list(referred.id).data[0]) == "Hello!"
 
 
-def test_the_async_client_does_the_same(server: Server) -> None:
+def test_async_openai_client_uses_conversations_and_items(server: Server) -> None:
     async def use() -> list[str]:
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
             made = await client.conversations.create(items=TURN[:1])
@@ -136,7 +136,7 @@ def test_the_async_client_does_the_same(server: Server) -> None:
     assert asyncio.run(use()) == TYPES
 
 
-def test_every_body_is_as_published(server: Server, http: requests.Session) -> None:
+def test_conversation_bodies_match_the_published_types(server: Server, http: requests.Session) -> None:
     url = f"{server.url}/v1/conversations"
     made = http.post(url, timeout=10)
     valid(Conversation, made.content)
@@ -186,7 +186,7 @@ HEX = "0" * 32
         ("DELETE", f"/conv_nowhere/items/msg_{HEX}", None, 404, "not_found", "session_id"),
     ],
 )  # fmt: skip
-def test_bad_requests_are_refused_by_name(
+def test_bad_conversation_request_is_refused_by_field(
     server: Server,
     http: requests.Session,
     client: OpenAI,
@@ -205,7 +205,7 @@ def test_bad_requests_are_refused_by_name(
     assert len(client.conversations.items.list(made.id).data) == 1
 
 
-def test_an_item_can_be_named_as_soon_as_it_was_answered(client: OpenAI) -> None:
+def test_item_of_a_response_can_be_referenced_at_once(client: OpenAI) -> None:
     short: dict[str, Any] = {"model": client.models.list().data[0].id, "temperature": 0, "max_output_tokens": 16}
     made = client.responses.create(input="Hi.", **short)
     reference: Any = {"type": "item_reference", "id": made.output[0].id}

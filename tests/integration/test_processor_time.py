@@ -36,7 +36,7 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 
 
 @pytest.mark.parametrize("process", [2, 16], indirect=True)
-def test_threads_that_compute_together_get_long_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
+def test_busy_threads_extend_the_hang_timeout_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
     processor = ProcessorTime(process.pid, threads=2)
     assert processor.patience_factor() == COMPUTING_FACTOR  # nothing is known yet
     _settled(processor, COMPUTING_FACTOR)
@@ -45,12 +45,12 @@ def test_threads_that_compute_together_get_long_until_they_are_stopped(process: 
 
 
 @pytest.mark.parametrize("process", [1], indirect=True)
-def test_one_busy_thread_gets_longer_only_where_there_is_but_one(process: subprocess.Popen[bytes]) -> None:
+def test_one_busy_thread_extends_the_hang_timeout_only_of_a_one_thread_server(process: subprocess.Popen[bytes]) -> None:
     _settled(ProcessorTime(process.pid, threads=8), 1.0)
     _settled(ProcessorTime(process.pid, threads=1), ONE_THREAD_FACTOR)
 
 
-def test_a_process_that_has_gone_gets_no_longer() -> None:
+def test_ended_process_does_not_extend_the_hang_timeout() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait(timeout=20)
     processor = ProcessorTime(process.pid, threads=2)

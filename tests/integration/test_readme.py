@@ -20,11 +20,11 @@ def _at(server: Server, example: str) -> str:
     return example.replace("http://127.0.0.1:9000", server.url)
 
 
-def test_there_are_a_curl_and_three_python_examples() -> None:
+def test_readme_has_one_curl_and_three_python_examples() -> None:
     assert (len(CURL), len(PYTHON)) == (1, 3)
 
 
-def test_the_curl_example_answers_with_text(server: Server) -> None:
+def test_readme_curl_example_returns_text(server: Server) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", _at(server, CURL[0])], capture_output=True, text=True, timeout=60, check=True
     )
@@ -32,7 +32,7 @@ def test_the_curl_example_answers_with_text(server: Server) -> None:
 
 
 @pytest.mark.parametrize("example", PYTHON, ids=["requests", "chat", "responses"])
-def test_the_python_examples_print_text(server: Server, tmp_path: Path, example: str) -> None:
+def test_readme_python_examples_print_the_answer(server: Server, tmp_path: Path, example: str) -> None:
     script = tmp_path / "example.py"
     script.write_text(_at(server, example))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)

@@ -25,7 +25,7 @@ def _usage_row(database: psycopg2.extensions.cursor, request_id: str) -> dict[st
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_exchange_leaves_its_messages_and_a_full_usage_row(
+def test_exchange_stores_its_messages_and_a_complete_usage_row(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor, session_id: str, stream: bool
 ) -> None:
     body = {
@@ -60,7 +60,7 @@ def test_an_exchange_leaves_its_messages_and_a_full_usage_row(
     assert second["content"]
 
 
-def test_a_usage_row_lies_in_the_partition_of_its_month(
+def test_usage_row_is_in_the_partition_of_its_month(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor
 ) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", json={"messages": HELLO, "max_tokens": 1}, timeout=60)
@@ -73,7 +73,7 @@ def test_a_usage_row_lies_in_the_partition_of_its_month(
     assert dict(found)["part"] == f"api_usage_{row['created_at']:%Y_%m}"
 
 
-def test_a_refused_request_leaves_a_usage_row_with_its_error(
+def test_refused_request_stores_a_usage_row_with_its_error_code(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor
 ) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", json={"messages": HELLO, "top_p": 2}, timeout=10)
@@ -81,7 +81,7 @@ def test_a_refused_request_leaves_a_usage_row_with_its_error(
     assert (row["status"], row["error_code"]) == (400, "decimal_above_max_value")
 
 
-def test_the_id_a_client_gives_finds_its_usage_row(
+def test_client_request_id_is_stored_with_usage_and_message(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor, session_id: str
 ) -> None:
     given = f"given-{session_id}"
@@ -92,7 +92,7 @@ def test_the_id_a_client_gives_finds_its_usage_row(
     assert message["request_id"] == given
 
 
-def test_a_conversation_is_readable_at_once_oldest_first(
+def test_conversation_is_readable_at_once_with_the_oldest_message_first(
     server: Server, http: requests.Session, session_id: str
 ) -> None:
     for turn in range(3):
@@ -111,7 +111,7 @@ def test_a_conversation_is_readable_at_once_oldest_first(
     assert read["has_more"] is False
 
 
-def test_a_conversation_is_read_in_pages(server: Server, http: requests.Session, session_id: str) -> None:
+def test_conversation_messages_are_paginated(server: Server, http: requests.Session, session_id: str) -> None:
     for turn in range(3):
         body = {"messages": [{"role": "user", "content": str(turn)}], "max_tokens": 1, "session_id": session_id}
         http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
@@ -128,7 +128,7 @@ def test_a_conversation_is_read_in_pages(server: Server, http: requests.Session,
     assert newer["has_more"] is True
 
 
-def test_a_client_that_sends_its_whole_history_adds_only_what_is_new(
+def test_whole_history_sent_again_stores_only_new_messages(
     server: Server, http: requests.Session, session_id: str
 ) -> None:
     messages: list[dict[str, str]] = [{"role": "system", "content": "Be brief."}]
@@ -142,9 +142,7 @@ def test_a_client_that_sends_its_whole_history_adds_only_what_is_new(
     assert stored == messages
 
 
-def test_a_client_that_changes_an_earlier_message_starts_a_branch(
-    server: Server, http: requests.Session, session_id: str
-) -> None:
+def test_changed_earlier_message_starts_a_branch(server: Server, http: requests.Session, session_id: str) -> None:
     url = f"{server.url}/v1/chat/completions"
     first = http.post(url, json={"messages": HELLO, "max_tokens": 2, "session_id": session_id}, timeout=60).json()
     history = [*HELLO, {"role": "assistant", "content": first["choices"][0]["message"]["content"]}]
@@ -162,7 +160,7 @@ def test_a_client_that_changes_an_earlier_message_starts_a_branch(
     assert listed["data"][0]["message_count"] == 6
 
 
-def test_conversations_are_listed_found_by_text_and_deleted(
+def test_conversations_are_listed_searched_and_deleted(
     server: Server, http: requests.Session, session_id: str, database: psycopg2.extensions.cursor
 ) -> None:
     body = {"messages": [{"role": "user", "content": "A Quagga, 100%_sure"}], "max_tokens": 1, "session_id": session_id}
@@ -179,7 +177,7 @@ def test_conversations_are_listed_found_by_text_and_deleted(
     assert _usage_row(database, answer.headers["X-Request-Id"])["completion_tokens"] == 1
 
 
-def test_the_list_of_conversations_is_read_in_pages(server: Server, http: requests.Session, session_id: str) -> None:
+def test_list_of_conversations_is_paginated(server: Server, http: requests.Session, session_id: str) -> None:
     names = [f"{session_id}:{number}" for number in range(3)]
     for name in names:
         body = {"messages": HELLO, "max_tokens": 1, "session_id": name}
@@ -192,9 +190,7 @@ def test_the_list_of_conversations_is_read_in_pages(server: Server, http: reques
     assert [each["session_id"] for each in first["data"] + second["data"]] == names[::-1]
 
 
-def test_text_that_postgresql_cannot_hold_is_kept_as_far_as_it_can_be(
-    server: Server, http: requests.Session, session_id: str
-) -> None:
+def test_nul_characters_are_replaced_in_stored_text(server: Server, http: requests.Session, session_id: str) -> None:
     body = {"messages": [{"role": "user", "content": "nul \0 here"}], "max_tokens": 1, "session_id": session_id}
     assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
     read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
@@ -202,7 +198,7 @@ def test_text_that_postgresql_cannot_hold_is_kept_as_far_as_it_can_be(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_says_nothing_is_an_answer_all_the_same(
+def test_empty_answer_is_stored_as_complete(
     server: Server, http: requests.Session, session_id: str, stream: bool
 ) -> None:
     said = {"messages": HELLO, "session_id": session_id, "stream": stream, "grammar": 'root ::= ""'}
@@ -217,7 +213,7 @@ def test_an_answer_that_says_nothing_is_an_answer_all_the_same(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_not_to_be_stored_leaves_its_figures_and_no_text(
+def test_request_with_store_false_stores_usage_without_text(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor, session_id: str, stream: bool
 ) -> None:
     body = {"messages": HELLO, "max_tokens": 2, "ignore_eos": True, "session_id": session_id, "stream": stream}

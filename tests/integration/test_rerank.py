@@ -32,7 +32,7 @@ def _rerank(server: Server, **fields: Any) -> requests.Response:
     return requests.post(f"{server.url}/v1/rerank", json=body, timeout=60)
 
 
-def test_documents_come_back_in_the_order_of_their_scores(ranking: Server) -> None:
+def test_rerank_returns_documents_in_the_order_of_their_scores(ranking: Server) -> None:
     body = _rerank(ranking).json()
     assert (body["object"], body["model"]) == ("list", "tiny-reranker")
     scores = [entry["relevance_score"] for entry in body["results"]]
@@ -45,7 +45,7 @@ def test_documents_come_back_in_the_order_of_their_scores(ranking: Server) -> No
         assert alone[0]["relevance_score"] == pytest.approx(entry["relevance_score"], abs=1e-3)
 
 
-def test_the_best_ones_are_given_with_their_text(ranking: Server) -> None:
+def test_rerank_returns_the_top_n_documents_with_their_text(ranking: Server) -> None:
     whole = _rerank(ranking).json()["results"]
     objects = [{"text": text, "note": 1} for text in DOCUMENTS]
     best = _rerank(ranking, documents=objects, top_n=2, return_documents=True, model="tiny-reranker").json()["results"]
@@ -53,7 +53,7 @@ def test_the_best_ones_are_given_with_their_text(ranking: Server) -> None:
     assert [entry["document"] for entry in best] == [{"text": DOCUMENTS[entry["index"]]} for entry in best]
 
 
-def test_many_documents_are_joined_in_order(ranking: Server) -> None:
+def test_rerank_of_many_documents_joins_batches_in_order(ranking: Server) -> None:
     many = [DOCUMENTS[index % 4] for index in range(150)]
     results = _rerank(ranking, documents=many).json()["results"]
     by_text: dict[str, set[float]] = {}
@@ -79,7 +79,7 @@ def test_many_documents_are_joined_in_order(ranking: Server) -> None:
     ],
     ids=["no query", "empty query", "none", "a string", "a number", "no text", "too many", "top_n", "long", "model"],
 )
-def test_what_is_wrong_is_named(ranking: Server, fields: dict[str, Any], param: str, code: str) -> None:
+def test_bad_rerank_request_is_refused_by_field(ranking: Server, fields: dict[str, Any], param: str, code: str) -> None:
     answer = _rerank(ranking, **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (404 if param == "model" else 400, param, code)
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named(ranking: Server, fields: dict[str, Any], param: 
         assert f"is {CONTEXT} tokens. However, 'documents[1]' with the query resulted in 20" in error["message"]
 
 
-def test_the_chat_models_server_embeds_in_embedding_mode_and_chats_on(ranking: Server) -> None:
+def test_chat_model_server_in_embedding_mode_embeds_and_chats(ranking: Server) -> None:
     embeddings = requests.post(f"{ranking.url}/v1/embeddings", json={"input": ["a", "b"]}, timeout=60).json()
     assert embeddings["model"] == "SmolLM2-135M-Instruct.Q4_1"
     assert [len(each["embedding"]) for each in embeddings["data"]] == [576, 576]
@@ -96,7 +96,7 @@ def test_the_chat_models_server_embeds_in_embedding_mode_and_chats_on(ranking: S
     assert answer.json()["usage"]["completion_tokens"] > 0
 
 
-def test_a_reranker_makes_no_embeddings_and_does_not_chat(ranking: Server) -> None:
+def test_reranker_refuses_embeddings_and_chat(ranking: Server) -> None:
     for path, body in (
         ("embeddings", {"input": "x"}),
         ("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),

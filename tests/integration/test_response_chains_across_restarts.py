@@ -56,7 +56,7 @@ def _kill_everything(server: Server) -> None:
     server.process.wait(timeout=20)
 
 
-def test_the_sixth_response_knows_the_first_whatever_was_restarted_between_them() -> None:
+def test_response_chain_keeps_its_context_across_a_kill_and_a_restart() -> None:
     chain: list[Response] = []
     with data_folder() as data_dir:
         with _life(data_dir) as (server, client):

@@ -90,7 +90,7 @@ def _user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "message", "role": "user", "content": list(parts)}]
 
 
-def test_memory_and_postgresql_have_the_same_to_the_byte(chain: Chain) -> None:
+def test_response_context_from_memory_equals_the_one_from_postgresql(chain: Chain) -> None:
     results = [{"type": "function_call_output", "call_id": f"call_{n}", "output": "rain"} for n in range(2)]
     turns: list[tuple[Any, Deltas, str]] = [
         ("A NUL: \0.", TALKING, "stop"),
@@ -112,7 +112,7 @@ def test_memory_and_postgresql_have_the_same_to_the_byte(chain: Chain) -> None:
     assert len(here.messages) == 14
 
 
-def test_a_response_whose_conversation_is_deleted_meanwhile_is_continued_without_it(chain: Chain) -> None:
+def test_response_is_continued_without_a_conversation_deleted_during_generation(chain: Chain) -> None:
     def delete() -> None:
         with Session(chain.engine) as session:
             delete_conversation(session, "local", "sess_1")

@@ -70,7 +70,7 @@ def _texts(store: ResponseStore, exchange: Exchange) -> list[Any]:
     return [message["content"] for message in store.context("local", _id(exchange)).messages]
 
 
-def test_a_chain_is_one_query_however_long(engine: Engine, store: ResponseStore) -> None:
+def test_response_chain_of_any_length_is_read_in_one_query(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(60)
     Delivery(engine).deliver(chain)
     statements: list[str] = []
@@ -87,7 +87,7 @@ def test_a_chain_is_one_query_however_long(engine: Engine, store: ResponseStore)
 
 
 @pytest.mark.parametrize("remembered", [0, 1, 2, 3])
-def test_it_is_the_same_from_memory_and_from_the_database(
+def test_response_context_is_the_same_from_cache_and_database(
     engine: Engine, store: ResponseStore, remembered: int
 ) -> None:
     chain = _chain(3)
@@ -100,7 +100,7 @@ def test_it_is_the_same_from_memory_and_from_the_database(
 
 
 @pytest.mark.parametrize("remembered", [0, 1])
-def test_a_deleted_response_is_gone_and_still_part_of_what_follows(
+def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
     engine: Engine, store: ResponseStore, remembered: int
 ) -> None:
     chain = _chain(2)
@@ -115,7 +115,7 @@ def test_a_deleted_response_is_gone_and_still_part_of_what_follows(
     assert _texts(store, chain[1]) == ["0", "re 0", "1", "re 1"]
 
 
-def test_with_the_last_response_goes_the_session_that_nobody_named(engine: Engine, store: ResponseStore) -> None:
+def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(2)
     Delivery(engine).deliver(chain)
     assert store.delete("local", _id(chain[0])) is None
@@ -123,7 +123,7 @@ def test_with_the_last_response_goes_the_session_that_nobody_named(engine: Engin
     assert [count_of(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
 
 
-def test_a_session_that_holds_more_than_responses_stays(engine: Engine, store: ResponseStore) -> None:
+def test_deleting_a_response_keeps_a_session_with_other_messages(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
     chat = an_exchange(response.session_id, messages=said("chat"), answers=answered("yes"))
     Delivery(engine).deliver([response, chat])
@@ -131,7 +131,7 @@ def test_a_session_that_holds_more_than_responses_stays(engine: Engine, store: R
     assert count_of(engine, "messages") == 4
 
 
-def test_nobody_finds_what_is_not_theirs(engine: Engine, store: ResponseStore) -> None:
+def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
     Delivery(engine).deliver([response])
     store.recent.add(_kept(response))
@@ -143,7 +143,7 @@ def test_nobody_finds_what_is_not_theirs(engine: Engine, store: ResponseStore) -
     assert store.find("local", _id(response)) == response.stored
 
 
-def test_a_response_whose_process_died_has_failed(engine: Engine, store: ResponseStore) -> None:
+def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:
     response = _response("a", stored=None, answers=None).interrupted()
     Delivery(engine).deliver([response])
     assert store.find("local", _id(response))["status"] == "failed"
@@ -151,7 +151,7 @@ def test_a_response_whose_process_died_has_failed(engine: Engine, store: Respons
         store.context("local", _id(response))
 
 
-def test_memory_is_bounded_and_the_oldest_go_first(store: ResponseStore) -> None:
+def test_response_cache_evicts_the_oldest_responses_first(store: ResponseStore) -> None:
     store.recent._most_bytes = 2000
     chain = _chain(30)
     for exchange in chain:

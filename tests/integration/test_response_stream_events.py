@@ -40,7 +40,7 @@ def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
     return told
 
 
-def test_text_with_its_log_probabilities(server: Server, http: requests.Session) -> None:
+def test_response_events_carry_text_and_log_probabilities(server: Server, http: requests.Session) -> None:
     told = _told(server, http, top_logprobs=2, include=["message.output_text.logprobs"])
     final = told[-1]["response"]
     deltas = [event for event in told if event["type"] == "response.output_text.delta"]
@@ -54,7 +54,9 @@ def test_text_with_its_log_probabilities(server: Server, http: requests.Session)
 
 
 @pytest.mark.parametrize("strict", [True, None])
-def test_a_format_binds_the_answer(server: Server, http: requests.Session, strict: bool | None) -> None:
+def test_response_text_format_constrains_the_output(
+    server: Server, http: requests.Session, strict: bool | None
+) -> None:
     text = {"format": {"type": "json_schema", "name": "number", "schema": SCHEMA, "strict": strict}}
     told = _told(server, http, text=text, max_output_tokens=40)
     assert told[-1]["type"] == "response.completed"

@@ -39,7 +39,7 @@ def _session_of(response: Response) -> str:
     return str((response.model_extra or {})["session_id"])
 
 
-def test_a_response_is_valid_and_comes_back_as_it_was_answered(
+def test_response_is_valid_and_retrieved_unchanged(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:
     body = {"model": model, "input": "Hello!", "instructions": "Be brief.", "metadata": {"a": "b"}, **SHORT}
@@ -56,7 +56,7 @@ def test_a_response_is_valid_and_comes_back_as_it_was_answered(
     assert item.model_dump()["content"][0]["text"] == "Hello!"
 
 
-def test_a_chain_is_read_by_the_model_and_kept_as_one_conversation(
+def test_response_chain_is_sent_to_the_model_and_stored_as_one_conversation(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:
     before = None
@@ -78,7 +78,7 @@ def test_a_chain_is_read_by_the_model_and_kept_as_one_conversation(
     assert len(said) == 8
 
 
-def test_a_parent_may_have_several_children(client: OpenAI, model: str) -> None:
+def test_response_may_be_continued_by_several_responses(client: OpenAI, model: str) -> None:
     parent = client.responses.create(model=model, input="Name a colour.", **SHORT)
     tokens = []
     for text in ("Another one.", "Another one."):
@@ -88,7 +88,7 @@ def test_a_parent_may_have_several_children(client: OpenAI, model: str) -> None:
     assert tokens[0] == tokens[1]
 
 
-def test_instructions_hold_for_one_response(client: OpenAI, model: str) -> None:
+def test_response_instructions_are_not_inherited(client: OpenAI, model: str) -> None:
     parent = client.responses.create(model=model, input="Hi.", instructions="word " * 100, **SHORT)
     child = client.responses.create(model=model, input="Hi.", previous_response_id=parent.id, **SHORT)
     assert parent.usage is not None
@@ -96,7 +96,7 @@ def test_instructions_hold_for_one_response(client: OpenAI, model: str) -> None:
     assert parent.usage.input_tokens > 100 > child.usage.input_tokens
 
 
-def test_a_forced_call_is_made_answered_and_gone_on_from(client: OpenAI, model: str) -> None:
+def test_forced_function_call_is_made_and_its_output_continues_the_response(client: OpenAI, model: str) -> None:
     asked = client.responses.create(
         model=model, input="Weather?", tools=[WEATHER], tool_choice={"type": "function", "name": "weather"},
         temperature=0, max_output_tokens=64,
@@ -111,13 +111,13 @@ def test_a_forced_call_is_made_answered_and_gone_on_from(client: OpenAI, model: 
     assert [item.type for item in items] == ["function_call_output"]
 
 
-def test_an_output_for_a_call_that_nobody_made_is_refused(client: OpenAI, model: str) -> None:
+def test_function_call_output_without_a_call_is_refused(client: OpenAI, model: str) -> None:
     output: Any = {"type": "function_call_output", "call_id": "call_none", "output": "rain"}
     with pytest.raises(openai.BadRequestError, match="No tool call found for function call output"):
         client.responses.create(model=model, input=[output], **SHORT)
 
 
-def test_a_conversation_goes_before_the_input_and_grows(client: OpenAI, model: str) -> None:
+def test_response_in_a_conversation_reads_and_extends_it(client: OpenAI, model: str) -> None:
     conversation = client.conversations.create(items=[{"type": "message", "role": "user", "content": "I like tea."}])
     first = client.responses.create(model=model, input="What do I like?", conversation=conversation.id, **SHORT)
     assert first.conversation is not None
@@ -131,7 +131,7 @@ def test_a_conversation_goes_before_the_input_and_grows(client: OpenAI, model: s
     assert len(list(client.conversations.items.list(conversation.id))) == 5
 
 
-def test_a_refused_response_appends_nothing_to_its_conversation(client: OpenAI, model: str) -> None:
+def test_refused_response_appends_nothing_to_its_conversation(client: OpenAI, model: str) -> None:
     conversation = client.conversations.create(items=[{"type": "message", "role": "user", "content": "Hi."}])
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(model=model, input="word " * 3000, conversation=conversation.id, **SHORT)
@@ -139,7 +139,7 @@ def test_a_refused_response_appends_nothing_to_its_conversation(client: OpenAI, 
     assert len(list(client.conversations.items.list(conversation.id))) == 1
 
 
-def test_truncation_leaves_out_the_oldest_turns(client: OpenAI, model: str) -> None:
+def test_response_truncation_omits_the_oldest_turns(client: OpenAI, model: str) -> None:
     conversation = client.conversations.create(
         items=[{"type": "message", "role": "user", "content": "word " * 1800} for _ in range(2)]
     )
@@ -151,7 +151,7 @@ def test_truncation_leaves_out_the_oldest_turns(client: OpenAI, model: str) -> N
     assert fitted.truncation == "auto"
 
 
-def test_a_session_is_made_where_it_is_not_there_and_remembered_where_it_is(
+def test_response_session_id_creates_or_continues_a_session(
     client: OpenAI, http: requests.Session, server: Server, model: str, session_id: str
 ) -> None:
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_a_session_is_made_where_it_is_not_there_and_remembered_where_it_is(
     assert made.usage.input_tokens > 40
 
 
-def test_what_is_not_stored_cannot_be_found_or_continued(client: OpenAI, model: str) -> None:
+def test_response_with_store_false_cannot_be_retrieved_or_continued(client: OpenAI, model: str) -> None:
     made = client.responses.create(model=model, input="Hi.", store=False, **SHORT)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(made.id)
@@ -170,7 +170,7 @@ def test_what_is_not_stored_cannot_be_found_or_continued(client: OpenAI, model: 
     assert (unknown.value.code, unknown.value.param) == ("previous_response_not_found", "previous_response_id")
 
 
-def test_a_deleted_response_is_gone_and_its_children_still_know_what_it_said(
+def test_deleted_response_is_not_found_and_its_children_keep_its_context(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:
     parent = client.responses.create(model=model, input="One.", **SHORT)
@@ -190,7 +190,7 @@ def test_a_deleted_response_is_gone_and_its_children_still_know_what_it_said(
     assert gone.status_code == 404
 
 
-def test_responses_are_their_owners_alone(
+def test_response_of_another_owner_cannot_be_read_deleted_or_continued(
     client: OpenAI, server: Server, database: psycopg2.extensions.cursor, http: requests.Session, model: str
 ) -> None:
     made = client.responses.create(model=model, input="Hi.", **SHORT)
@@ -205,7 +205,7 @@ def test_responses_are_their_owners_alone(
         client.responses.create(model=model, input="Hi.", previous_response_id="resp_" + "0" * 32, **SHORT)
 
 
-def test_a_stream_is_kept_when_its_last_event_is_seen(client: OpenAI, model: str) -> None:
+def test_streamed_response_is_stored_when_its_last_event_arrives(client: OpenAI, model: str) -> None:
     events = list(client.responses.create(model=model, input="Hi.", stream=True, **SHORT))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     last = events[-1]
@@ -213,7 +213,7 @@ def test_a_stream_is_kept_when_its_last_event_is_seen(client: OpenAI, model: str
     assert client.responses.retrieve(last.response.id).to_dict() == last.response.to_dict()
 
 
-def test_input_tokens_are_those_the_model_reads(client: OpenAI, model: str) -> None:
+def test_input_token_count_equals_the_usage_of_the_response(client: OpenAI, model: str) -> None:
     counted = client.responses.input_tokens.count(model=model, input="Hello there!", instructions="Be brief.")
     made = client.responses.create(model=model, input="Hello there!", instructions="Be brief.", **SHORT)
     assert made.usage is not None
@@ -238,7 +238,7 @@ def test_input_tokens_are_those_the_model_reads(client: OpenAI, model: str) -> N
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_bad_request_is_refused(
+def test_bad_responses_request_is_refused_by_field(
     http: requests.Session, server: Server, body: dict[str, Any], status: int, code: str, param: str, stream: bool
 ) -> None:
     answer = http.post(f"{server.url}/v1/responses", json=body | {"stream": stream}, timeout=60)
@@ -247,7 +247,7 @@ def test_a_bad_request_is_refused(
 
 
 @pytest.mark.parametrize("response_id", ["resp_1", "resp_%00", "x" * 300])
-def test_an_unknown_response_is_not_found(http: requests.Session, server: Server, response_id: str) -> None:
+def test_unknown_response_is_not_found(http: requests.Session, server: Server, response_id: str) -> None:
     url = f"{server.url}/v1/responses/{response_id}"
     for answer in (http.get(url, timeout=10), http.delete(url, timeout=10), http.post(f"{url}/cancel", timeout=10)):
         assert answer.status_code == 404

@@ -21,7 +21,7 @@ def _days_ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
 
 
-def test_what_is_older_than_the_retention_goes_and_the_rest_stays(engine: Engine) -> None:
+def test_prune_deletes_only_conversations_and_usage_older_than_the_retention(engine: Engine) -> None:
     old = an_exchange("old", created_at=_days_ago(31), messages=said("old"))
     new = an_exchange("new", created_at=_days_ago(29), messages=said("new"))
     Delivery(engine).deliver([old, new])
@@ -34,7 +34,7 @@ def test_what_is_older_than_the_retention_goes_and_the_rest_stays(engine: Engine
     assert rows_of(engine, "SELECT sum(requests) FROM usage_rollups WHERE period = 'hour'") == [(2,)]
 
 
-def test_months_that_are_over_are_dropped_whole(engine: Engine) -> None:
+def test_prune_drops_partitions_of_past_months(engine: Engine) -> None:
     with engine.begin() as connection:
         for name in partitions(connection):
             if month_of_partition(name) is not None:
@@ -49,7 +49,7 @@ def test_months_that_are_over_are_dropped_whole(engine: Engine) -> None:
     assert prune_older_than(engine, days=200) == Pruned(0, 0, 0)
 
 
-def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine) -> None:
+def test_prune_deletes_rows_of_the_default_partition_in_batches(engine: Engine) -> None:
     insert = (
         "INSERT INTO api_usage (request_id, created_at, endpoint, status, owner, stream, latency_ms) "
         "SELECT gen_random_uuid(), :moment, '/v1/completions', 200, 'local', false, 1 FROM generate_series(1, :number)"
@@ -61,7 +61,7 @@ def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine
     assert count_of(engine, "api_usage") == 0
 
 
-def test_an_old_conversation_that_goes_on_stays(engine: Engine) -> None:
+def test_prune_keeps_old_conversations_with_new_messages(engine: Engine) -> None:
     first = an_exchange("long", created_at=_days_ago(31), messages=said("1"), answers=answered("a"))
     last = an_exchange("long", created_at=NOW, messages=said("2"), answers=answered("b"))
     Delivery(engine).deliver([first, last])
@@ -69,7 +69,7 @@ def test_an_old_conversation_that_goes_on_stays(engine: Engine) -> None:
     assert rows_of(engine, "SELECT content FROM messages ORDER BY sequence") == [("1",), ("a",), ("2",), ("b",)]
 
 
-def test_a_row_older_than_the_oldest_month_finds_a_home(engine: Engine) -> None:
+def test_usage_row_older_than_all_partitions_is_stored_after_a_prune(engine: Engine) -> None:
     Delivery(engine).deliver([an_exchange(created_at=NOW)])
     prune_older_than(engine, days=30)
     Delivery(engine).deliver([an_exchange(created_at=_days_ago(1000))])
@@ -77,7 +77,7 @@ def test_a_row_older_than_the_oldest_month_finds_a_home(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("days", [0, 30])
-def test_housekeeping_makes_the_months_to_come_and_forgets_old_ones(engine: Engine, days: int) -> None:
+def test_housekeeping_creates_coming_partitions_and_prunes_old_rows(engine: Engine, days: int) -> None:
     with engine.begin() as connection:
         for month in coming_months(NOW)[1:]:
             connection.execute(text(f"DROP TABLE IF EXISTS {partition_name(month)}"))

@@ -34,7 +34,7 @@ LONG_STREAM = {
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
-def test_a_running_stream_ends_cleanly_and_nothing_is_left(data_dir: Path, stop_signal: signal.Signals) -> None:
+def test_serve_stops_after_running_streams_and_leaves_no_process(data_dir: Path, stop_signal: signal.Signals) -> None:
     with running_server(data_dir, CONTEXT_SIZE="2048", SHUTDOWN_SECONDS="30") as server:
         with requests.post(f"{server.url}/v1/chat/completions", json=LONG_STREAM, stream=True, timeout=60) as answer:
             pieces = answer.iter_content(None)
@@ -50,7 +50,7 @@ def test_a_running_stream_ends_cleanly_and_nothing_is_left(data_dir: Path, stop_
         assert [message["status"] for message in stored["messages"]] == ["complete", "complete"]
 
 
-def test_a_stream_that_takes_too_long_gets_an_error_event(data_dir: Path) -> None:
+def test_serve_ends_streams_with_an_error_event_after_shutdown_seconds(data_dir: Path) -> None:
     endless = LONG_STREAM | {"max_tokens": 1900}
     with running_server(data_dir, SHUTDOWN_SECONDS="0.2", CONTEXT_SIZE="8192") as server:
         with requests.post(f"{server.url}/v1/chat/completions", json=endless, stream=True, timeout=60) as answer:
@@ -93,7 +93,7 @@ def _one_sentence(data_dir: Path, *options: str, **settings: str) -> str:
     return sentence
 
 
-def test_a_taken_port_is_told_in_one_sentence(data_dir: Path) -> None:
+def test_serve_reports_a_taken_port_in_one_sentence(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -101,32 +101,32 @@ def test_a_taken_port_is_told_in_one_sentence(data_dir: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in _one_sentence(data_dir, "--port", port)
 
 
-def test_a_missing_model_is_told_in_one_sentence(data_dir: Path) -> None:
+def test_serve_reports_a_missing_model_in_one_sentence(data_dir: Path) -> None:
     assert "MODEL_PATH: '/no/such.gguf' cannot be read" in _one_sentence(data_dir, MODEL_PATH="/no/such.gguf")
 
 
-def test_a_bad_setting_is_told_in_one_sentence(data_dir: Path) -> None:
+def test_serve_reports_a_bad_setting_in_one_sentence(data_dir: Path) -> None:
     assert _one_sentence(data_dir, API_THREADS="lots").startswith("API_THREADS: 'lots' is not allowed")
 
 
-def test_a_data_folder_that_cannot_be_written_is_told_in_one_sentence(data_dir: Path) -> None:
+def test_serve_reports_an_unwritable_data_dir_in_one_sentence(data_dir: Path) -> None:
     blocked = data_dir.parent / "file"
     blocked.write_text("a file where a folder should be")
     assert "DATA_DIR: cannot write in" in _one_sentence(data_dir, DATA_DIR=str(blocked / "var"))
 
 
-def test_a_database_that_is_not_there_is_told_in_one_sentence(data_dir: Path) -> None:
+def test_serve_reports_an_unreachable_database_in_one_sentence(data_dir: Path) -> None:
     url = f"postgres://user:s3cret@127.0.0.1:{free_port()}/db"
     sentence = _one_sentence(data_dir, DATABASE_URL=url)
     assert sentence.startswith("DATABASE_URL: the database cannot be used")
     assert "s3cret" not in sentence
 
 
-def test_listening_to_the_world_without_a_key_is_refused(data_dir: Path) -> None:
+def test_serve_refuses_to_listen_beyond_loopback_without_a_key(data_dir: Path) -> None:
     assert "ALLOW_ANONYMOUS" in _one_sentence(data_dir, "--host", "0.0.0.0")
 
 
-def test_a_supervisor_that_is_killed_is_replaced(data_dir: Path) -> None:
+def test_serve_restarts_a_killed_supervisor(data_dir: Path) -> None:
     with running_server(data_dir, CONTEXT_SIZE="2048") as server:
         first = server.health()["model_server"]["pid"]
         supervisor = psutil.Process(first).parent()
@@ -141,7 +141,7 @@ def test_a_supervisor_that_is_killed_is_replaced(data_dir: Path) -> None:
         assert not psutil.pid_exists(first)
 
 
-def test_the_file_in_bin_serves_too(data_dir: Path) -> None:
+def test_bin_serve_starts_the_stack(data_dir: Path) -> None:
     port, model_port = str(free_port()), str(free_port())
     log = (data_dir.parent / "bin.log").open("w+")
     with log:
@@ -159,7 +159,7 @@ def test_the_file_in_bin_serves_too(data_dir: Path) -> None:
             assert process.wait(timeout=40) == 0
 
 
-def test_the_state_is_told_while_the_model_is_loaded(data_dir: Path) -> None:
+def test_health_reports_the_state_while_the_model_loads(data_dir: Path) -> None:
     with launched(data_dir, CONTEXT_SIZE="2048") as server:
         wait_for(lambda: not _refuses(server.api_port), "an answering API", 60)
         answer = requests.get(f"{server.url}/health", timeout=10)

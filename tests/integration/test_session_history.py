@@ -51,7 +51,7 @@ def _store(server: Server, session_id: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", [["The sea is", "The sky is"], [504, 2914]], ids=["texts", "tokens"])
-def test_a_chat_goes_on_after_prompts_that_are_no_text(
+def test_chat_with_history_continues_after_non_text_prompts(
     server: Server, client: OpenAI, session_id: str, prompt: Any
 ) -> None:
     made = {"prompt": prompt, "max_tokens": 2, "session_id": session_id}
@@ -74,7 +74,7 @@ def _stored(server: Server, session_id: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_second_request_knows_the_first_and_reuses_its_cache(
+def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
     server: Server, client: OpenAI, session_id: str, stream: bool
 ) -> None:
     opening = [SYSTEM, _user(f"{FACT} {stream}")]
@@ -102,7 +102,7 @@ def test_the_second_request_knows_the_first_and_reuses_its_cache(
     assert _stored(server, session_id)[: len(chat)] == [(each["role"], each["content"]) for each in chat]
 
 
-def test_a_client_that_sends_its_history_too_doubles_nothing(server: Server, client: OpenAI, session_id: str) -> None:
+def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: OpenAI, session_id: str) -> None:
     chat: Messages = [SYSTEM]
     for turn in range(3):
         chat.append(_user(f"question {turn}"))
@@ -119,7 +119,7 @@ def test_a_client_that_sends_its_history_too_doubles_nothing(server: Server, cli
     assert _stored(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
 
 
-def test_a_sent_system_message_replaces_the_stored_one(server: Server, client: OpenAI, session_id: str) -> None:
+def test_new_system_message_replaces_the_stored_one(server: Server, client: OpenAI, session_id: str) -> None:
     first = _ask(client, [SYSTEM, _user("Hello")], session_id)
     other = {"role": "system", "content": "Be rude."}
     second = _ask(client, [other, _user("Well?")], session_id, use_history=True)
@@ -129,9 +129,7 @@ def test_a_sent_system_message_replaces_the_stored_one(server: Server, client: O
     assert _counts(third)[0] == _tokens(server, [*chat, _said(second), _user("So?")])
 
 
-def test_a_history_that_does_not_fit_is_refused_unless_it_may_be_shortened(
-    server: Server, client: OpenAI, session_id: str
-) -> None:
+def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, client: OpenAI, session_id: str) -> None:
     long = "one two three four five six seven eight nine ten. " * 100
     for text in (long, long, "Hi"):
         _store(server, session_id, text)
@@ -148,7 +146,7 @@ def test_a_history_that_does_not_fit_is_refused_unless_it_may_be_shortened(
     assert texts == [long, "Yes.", long, "Yes.", "Hi", "Yes.", "Well?", "x"]
 
 
-def test_an_api_that_was_restarted_remembers_and_the_setting_makes_it_the_rule(
+def test_history_is_read_after_a_restart_and_session_history_makes_it_the_default(
     server: Server, client: OpenAI, session_id: str
 ) -> None:
     opening = [SYSTEM, _user(FACT)]
@@ -175,7 +173,7 @@ def test_an_api_that_was_restarted_remembers_and_the_setting_makes_it_the_rule(
         assert _counts(third)[0] == _tokens(server, again)
 
 
-def test_without_stored_text_there_is_nothing_to_remember(server: Server) -> None:
+def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:
     settings = {
         "DATABASE_URL": start_embedded_postgres(server.data_dir).url,
         "MODEL_SERVER_PORT": str(server.model_port),

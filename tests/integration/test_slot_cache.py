@@ -93,7 +93,7 @@ def _files(engine: Engine) -> list[Path]:
     return sorted(slots_folder(engine.settings.data_dir).glob("*.kv"))
 
 
-def test_a_restored_conversation_is_continued_without_its_prompt(engine: Engine, caches: SavedCaches) -> None:
+def test_restored_slot_cache_saves_the_prompt_of_the_next_request(engine: Engine, caches: SavedCaches) -> None:
     text = f"Once{STORY}"
     engine.say(text)
     held = engine.slot()
@@ -107,7 +107,7 @@ def test_a_restored_conversation_is_continued_without_its_prompt(engine: Engine,
     assert engine.slot().id != held.id
 
 
-def test_what_has_not_changed_is_not_saved_again(engine: Engine, caches: SavedCaches) -> None:
+def test_unchanged_slot_cache_is_not_saved_again(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
     reports = engine.reports()
     assert caches.save_all(lambda: reports) == 1
@@ -121,7 +121,7 @@ def test_what_has_not_changed_is_not_saved_again(engine: Engine, caches: SavedCa
     [{"may_be_stored": False}, {"seed": -5}, {"ended_at": time.monotonic() - 1e9}],
     ids=["not to be stored", "unknown", "long ago"],
 )
-def test_what_is_not_to_be_stored_or_unknown_leaves_no_file(
+def test_slot_of_an_unstored_unknown_or_deleted_conversation_is_not_saved(
     engine: Engine, caches: SavedCaches, fields: dict[str, Any]
 ) -> None:
     engine.say()
@@ -134,7 +134,7 @@ def test_what_is_not_to_be_stored_or_unknown_leaves_no_file(
     assert _files(engine) == []
 
 
-def test_a_slot_that_went_to_another_request_while_it_was_saved_does_not_count(
+def test_slot_taken_by_another_request_during_the_save_is_discarded(
     engine: Engine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.say()
@@ -149,7 +149,7 @@ def test_a_slot_that_went_to_another_request_while_it_was_saved_does_not_count(
     assert _files(engine) == []
 
 
-def test_a_conversation_that_is_deleted_while_it_is_saved_leaves_no_file(
+def test_conversation_deleted_during_the_save_leaves_no_file(
     engine: Engine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.say()
@@ -164,7 +164,7 @@ def test_a_conversation_that_is_deleted_while_it_is_saved_leaves_no_file(
     assert _files(engine) == []
 
 
-def test_a_damaged_cache_never_reaches_the_engine(engine: Engine, caches: SavedCaches) -> None:
+def test_damaged_slot_cache_is_deleted_and_not_restored(engine: Engine, caches: SavedCaches) -> None:
     """llama.cpp would end the process over a file that is too short."""
     engine.say()
     assert caches.save_all(engine.reports) == 1
@@ -179,14 +179,14 @@ def test_a_damaged_cache_never_reaches_the_engine(engine: Engine, caches: SavedC
         (file.parent / LIST).write_text(listed)
 
 
-def test_a_cache_of_other_settings_is_deleted(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_cache_of_other_settings_is_deleted(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
     assert caches.save_all(engine.reports) == 1
     assert SavedCaches(engine.settings, "other").restore() == 0
     assert _files(engine) == []
 
 
-def test_what_the_engine_does_not_take_is_deleted(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_cache_that_the_engine_refuses_is_deleted(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
     assert caches.save_all(engine.reports) == 1
     path = slots_folder(engine.settings.data_dir) / LIST
@@ -195,7 +195,7 @@ def test_what_the_engine_does_not_take_is_deleted(engine: Engine, caches: SavedC
     assert _files(engine) == []
 
 
-def test_caches_that_a_server_dies_of_are_not_given_to_it_again(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_caches_restored_before_a_crash_are_deleted(engine: Engine, caches: SavedCaches) -> None:
     engine.say()
     assert caches.save_all(engine.reports) == 1
     again = SavedCaches(engine.settings, "same")
@@ -204,7 +204,7 @@ def test_caches_that_a_server_dies_of_are_not_given_to_it_again(engine: Engine, 
     assert _files(engine) == []
 
 
-def test_a_save_is_due_only_in_time_and_after_a_request(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_save_is_due_only_after_the_interval_and_a_request(engine: Engine, caches: SavedCaches) -> None:
     now = time.monotonic()
     engine.say()
     reports = engine.reports()
@@ -217,7 +217,9 @@ def test_a_save_is_due_only_in_time_and_after_a_request(engine: Engine, caches: 
     assert not caches.saving
 
 
-def test_a_quiet_moment_is_waited_for(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_save_waits_for_an_idle_server_before_saving_beside_a_busy_slot(
+    engine: Engine, caches: SavedCaches
+) -> None:
     engine.say()
     reports, now, server = engine.reports(), time.monotonic(), SlotServer(engine.settings)
     body = {"prompt": "Long", "max_tokens": 1000, "ignore_eos": True, "stream": True}
@@ -234,7 +236,7 @@ def test_a_quiet_moment_is_waited_for(engine: Engine, caches: SavedCaches) -> No
         del lines
 
 
-def test_a_server_that_does_not_answer_is_no_reason_to_stop(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_save_and_restore_without_a_server_do_nothing(engine: Engine, caches: SavedCaches) -> None:
     away = SavedCaches(Settings(data_dir=engine.settings.data_dir, model_server_port=free_port()), "same")
     engine.say()
     assert away.save_all(engine.reports) == 0

@@ -73,7 +73,7 @@ def _key(name: str) -> str:
     return conversation_key("local", name)
 
 
-def test_a_conversation_goes_on_after_kill_9_and_after_a_planned_restart_and_is_forgotten_when_deleted() -> None:
+def test_prompt_cache_survives_a_kill_and_a_restart_and_is_deleted_with_its_conversation() -> None:
     answers: list[str] = []
     with data_folder() as data_dir:
         with running_server(data_dir, **SETTINGS) as server:
@@ -112,7 +112,7 @@ def _state(data_dir: Path, supervisor: int) -> State | None:
     return status.state if status is not None and status.supervisor_pid == supervisor else None
 
 
-def test_with_another_context_or_model_nothing_is_restored_and_nothing_stays() -> None:
+def test_prompt_cache_is_deleted_when_context_or_model_changes() -> None:
     with data_folder() as data_dir:
         model, aside = data_dir.parent / "model.gguf", data_dir.parent / "aside"
         shutil.copy(demo_model_path(), model)

@@ -66,7 +66,7 @@ def _sums(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows_of(engine, query) for table, query in SUMS.items()}
 
 
-def test_they_are_those_of_the_rows(engine: Engine) -> None:
+def test_usage_statistics_equal_sums_over_the_usage_rows(engine: Engine) -> None:
     exchanges = _exchanges(150, days=400) + _exchanges(50, days=8) + _exchanges(50, days=1)
     _deliver(engine, exchanges)
     for hours in (1, 24, 168, 720, 8760):
@@ -115,7 +115,7 @@ def _assert_spread(spread: dict[str, float | None], values: list[float]) -> None
         assert spread[name] == pytest.approx(ordered[rank - 1], rel=0.05), name
 
 
-def test_the_points_of_the_series_have_the_percentile_of_their_hour(engine: Engine) -> None:
+def test_series_points_have_the_latency_percentile_of_their_hour(engine: Engine) -> None:
     exchanges = _exchanges(300, days=1)
     _deliver(engine, exchanges, batch=7)
     for point in _stats(engine, 24)["series"]:
@@ -130,7 +130,7 @@ def _hour(exchange: Exchange) -> int:
     return int(start_of("hour", exchange.created_at).timestamp())
 
 
-def test_a_late_row_counts_in_the_hour_in_which_it_was_made(engine: Engine) -> None:
+def test_late_usage_row_counts_in_the_hour_of_its_creation(engine: Engine) -> None:
     made = NOW - timedelta(hours=5)
     _deliver(engine, [an_exchange(created_at=NOW), an_exchange(created_at=made)])
     points = {point["start"]: point["requests"] for point in _stats(engine, 24)["series"]}
@@ -138,7 +138,7 @@ def test_a_late_row_counts_in_the_hour_in_which_it_was_made(engine: Engine) -> N
     assert points[int(start_of("hour", NOW).timestamp())] == 1
 
 
-def test_a_row_that_is_delivered_twice_counts_once(engine: Engine) -> None:
+def test_usage_row_delivered_twice_counts_once(engine: Engine) -> None:
     exchanges = _exchanges(40, days=1)
     _deliver(engine, exchanges)
     before = _sums(engine)
@@ -146,7 +146,7 @@ def test_a_row_that_is_delivered_twice_counts_once(engine: Engine) -> None:
     assert _sums(engine) == before
 
 
-def test_making_them_again_comes_to_the_same(engine: Engine) -> None:
+def test_rollup_rebuild_gives_the_same_sums(engine: Engine) -> None:
     _deliver(engine, _exchanges(500, days=90), batch=11)
     before = _sums(engine)
     assert count_of(engine, "usage_rollups") > 300
@@ -159,7 +159,7 @@ def test_making_them_again_comes_to_the_same(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("days", [3, 40])
-def test_making_them_again_keeps_the_sums_of_rows_that_are_gone(engine: Engine, days: int) -> None:
+def test_rollup_rebuild_keeps_the_sums_of_pruned_rows(engine: Engine, days: int) -> None:
     _deliver(engine, _exchanges(300, days=90))
     before = {table: rows for table, rows in _sums(engine).items() if table != "usage_sessions"}
     prune_older_than(engine, days)

@@ -90,7 +90,7 @@ def _keeps_no_responses(server: Server, marker: str) -> None:
     assert_error_shape(answer.json(), code="not_supported", param="background")
 
 
-def test_a_server_without_content_keeps_none_anywhere() -> None:
+def test_store_content_false_leaves_no_text_in_files_or_tables() -> None:
     """Not even at the level that shows llama.cpp's own log."""
     marker = f"marker-{uuid.uuid4().hex}"
     with data_folder() as data_dir:
@@ -106,7 +106,7 @@ def test_a_server_without_content_keeps_none_anywhere() -> None:
         assert _files_with(data_dir.parent, marker.encode()) == []
 
 
-def test_a_request_that_is_not_to_be_stored_leaves_none_anywhere(server: Server) -> None:
+def test_requests_with_store_false_leave_no_text_in_files_or_tables(server: Server) -> None:
     marker = f"marker-{uuid.uuid4().hex}"
     before = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
     _say(server, marker, store=False)
@@ -116,7 +116,7 @@ def test_a_request_that_is_not_to_be_stored_leaves_none_anywhere(server: Server)
     assert _files_with(server.data_dir.parent, marker.encode()) == []
 
 
-def test_the_search_of_this_test_finds_what_is_stored(server: Server) -> None:
+def test_text_search_of_these_tests_finds_stored_text(server: Server) -> None:
     marker = f"marker-{uuid.uuid4().hex}"
     body = {"messages": [{"role": "user", "content": marker}], "max_tokens": 1}
     requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)

@@ -32,7 +32,7 @@ def run() -> dict[str, str]:
     return {"run": uuid4().hex}
 
 
-def test_a_stored_completion_comes_back_as_it_was_answered(
+def test_stored_completion_is_retrieved_unchanged(
     client: OpenAI, http: requests.Session, server: Server, run: dict[str, str]
 ) -> None:
     made = _create(client, metadata=run)
@@ -45,7 +45,7 @@ def test_a_stored_completion_comes_back_as_it_was_answered(
     assert valid(ChatCompletion, body).id == made.id
 
 
-def test_a_streamed_completion_is_stored_under_the_id_of_its_chunks(client: OpenAI) -> None:
+def test_streamed_completion_is_stored_under_the_id_of_its_chunks(client: OpenAI) -> None:
     chunks = list(_create_stream(client))
     found = client.chat.completions.retrieve(chunks[0].id)
     assert found.object == "chat.completion"
@@ -59,7 +59,7 @@ def _create_stream(client: OpenAI) -> Any:
     return _create(client, stream=True)
 
 
-def test_its_messages_are_listed_page_by_page(client: OpenAI, http: requests.Session, server: Server) -> None:
+def test_messages_of_a_stored_completion_are_paginated(client: OpenAI, http: requests.Session, server: Server) -> None:
     made = _create(client, "What is this?")
     messages = list(client.chat.completions.messages.list(made.id, limit=1))
     assert [(message.id, message.role, message.content) for message in messages] == [
@@ -70,7 +70,7 @@ def test_its_messages_are_listed_page_by_page(client: OpenAI, http: requests.Ses
     assert [message.id for message in backwards] == [f"{made.id}-1", f"{made.id}-0"]
 
 
-def test_parts_of_a_message_come_back_beside_its_text(client: OpenAI) -> None:
+def test_message_of_a_stored_completion_has_its_content_parts(client: OpenAI) -> None:
     made = client.chat.completions.create(
         model=client.models.list().data[0].id, max_tokens=2, store=True,
         messages=[{"role": "user", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]}],
@@ -80,7 +80,9 @@ def test_parts_of_a_message_come_back_beside_its_text(client: OpenAI) -> None:
     assert [part.model_dump()["text"] for part in message.content_parts or []] == ["One.", "Two."]
 
 
-def test_lists_are_paged_and_filtered_by_metadata_and_model(client: OpenAI, run: dict[str, str]) -> None:
+def test_stored_completions_are_paginated_and_filtered_by_metadata_and_model(
+    client: OpenAI, run: dict[str, str]
+) -> None:
     made = [_create(client, f"Number {number}", metadata=run | {"even": str(number % 2 == 0)}) for number in range(3)]
     ids = [each.id for each in made]
     assert [each.id for each in client.chat.completions.list(metadata=run, limit=1)] == ids
@@ -92,7 +94,7 @@ def test_lists_are_paged_and_filtered_by_metadata_and_model(client: OpenAI, run:
     assert exact.has_more is False
 
 
-def test_metadata_can_be_replaced(client: OpenAI, run: dict[str, str]) -> None:
+def test_metadata_of_a_stored_completion_can_be_replaced(client: OpenAI, run: dict[str, str]) -> None:
     made = _create(client, metadata={"a": "b"})
     changed = client.chat.completions.update(made.id, metadata=run)
     assert changed.model_dump()["metadata"] == run
@@ -100,7 +102,7 @@ def test_metadata_can_be_replaced(client: OpenAI, run: dict[str, str]) -> None:
     assert client.chat.completions.update(made.id, metadata=None).model_dump()["metadata"] == {}
 
 
-def test_a_deleted_completion_is_gone_and_its_conversation_stays(
+def test_deleting_a_stored_completion_keeps_its_conversation(
     client: OpenAI, http: requests.Session, server: Server, session_id: str
 ) -> None:
     made = _create(client, extra_body={"session_id": session_id})
@@ -112,7 +114,7 @@ def test_a_deleted_completion_is_gone_and_its_conversation_stays(
     assert http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 200
 
 
-def test_a_stored_completion_goes_with_its_conversation(
+def test_deleting_a_conversation_deletes_its_stored_completions(
     client: OpenAI, http: requests.Session, server: Server, session_id: str
 ) -> None:
     made = _create(client, extra_body={"session_id": session_id})
@@ -122,9 +124,7 @@ def test_a_stored_completion_goes_with_its_conversation(
         client.chat.completions.retrieve(made.id)
 
 
-def test_what_was_not_to_be_stored_or_is_not_the_callers_is_not_found(
-    client: OpenAI, database: psycopg2.extensions.cursor
-) -> None:
+def test_unstored_or_foreign_completion_is_not_found(client: OpenAI, database: psycopg2.extensions.cursor) -> None:
     for store in (False, None):
         made = client.chat.completions.create(
             model=client.models.list().data[0].id,
@@ -153,21 +153,23 @@ def test_what_was_not_to_be_stored_or_is_not_the_callers_is_not_found(
         ("model=%00", "model", "invalid_value"),
     ],
 )
-def test_a_wrong_query_is_told(http: requests.Session, server: Server, query: str, param: str, code: str) -> None:
+def test_bad_stored_completions_query_is_refused_by_field(
+    http: requests.Session, server: Server, query: str, param: str, code: str
+) -> None:
     answer = http.get(f"{server.url}/v1/chat/completions?{query}", timeout=10)
     assert answer.status_code in (400, 404)
     assert_error_shape(answer.json(), param=param, code=code)
 
 
 @pytest.mark.parametrize("body", [{}, {"metadata": {"a": 1}}, {"metadata": {"a": "\0"}}, []], ids=str)
-def test_a_wrong_change_is_told(http: requests.Session, server: Server, body: Any) -> None:
+def test_bad_stored_completion_update_is_refused(http: requests.Session, server: Server, body: Any) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions/chatcmpl-x", json=body, timeout=10)
     assert answer.status_code == 400
     assert_error_shape(answer.json())
 
 
 @pytest.mark.parametrize("completion_id", ["chatcmpl-none", "%00", "x" * 300])
-def test_an_unknown_completion_is_not_found(http: requests.Session, server: Server, completion_id: str) -> None:
+def test_unknown_stored_completion_is_not_found(http: requests.Session, server: Server, completion_id: str) -> None:
     url = f"{server.url}/v1/chat/completions/{completion_id}"
     for method, address in (("GET", url), ("POST", url), ("DELETE", url), ("GET", f"{url}/messages")):
         answer = http.request(method, address, json={"metadata": {}}, timeout=10)

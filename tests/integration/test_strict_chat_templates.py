@@ -62,7 +62,7 @@ def _tokens(server: Server, messages: list[Any]) -> int:
     return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
 
 
-def test_roles_are_joined_and_the_record_keeps_what_was_sent(strict: Server) -> None:
+def test_roles_are_merged_for_a_strict_template_and_stored_as_sent(strict: Server) -> None:
     answer = _ask(strict, MIXED, session_id="mixed")
     usage = valid(ChatCompletion, answer.content).usage
     fitted = [
@@ -85,7 +85,7 @@ def test_roles_are_joined_and_the_record_keeps_what_was_sent(strict: Server) -> 
      ([TOOL_TURN[0], {"role": "assistant", "content": "x"}, TOOL_TURN[2]], STRICT_SAYS_ROLE)],
     ids=["begins with an answer", "tool result"],
 )  # fmt: skip
-def test_what_is_still_refused_is_a_400_in_the_templates_own_words(
+def test_messages_refused_by_the_template_are_a_400_with_its_own_sentence(
     strict: Server, messages: list[Any], sentence: str, stream: bool
 ) -> None:
     answer = _ask(strict, messages, stream=stream)
@@ -94,14 +94,14 @@ def test_what_is_still_refused_is_a_400_in_the_templates_own_words(
     assert answer.headers["X-Error-Source"] == "model-server"
 
 
-def test_the_tokens_counted_are_those_of_the_request_that_is_made(strict: Server) -> None:
+def test_token_count_uses_the_messages_merged_for_the_template(strict: Server) -> None:
     body = {"messages": [{"role": "user", "content": "Hello."}] * 2, "system": "Be kind.", "max_tokens": 2}
     counted = requests.post(f"{strict.url}/v1/messages/count_tokens", json=body, timeout=60)
     usage = requests.post(f"{strict.url}/v1/messages", json=body, timeout=60).json()["usage"]
     assert counted.json() == {"input_tokens": usage["input_tokens"] + usage["cache_read_input_tokens"]}
 
 
-def test_the_openai_package_sees_a_bad_request(strict: Server) -> None:
+def test_openai_client_raises_bad_request_error_for_a_template_refusal(strict: Server) -> None:
     with OpenAI(base_url=f"{strict.url}/v1", api_key="unused", max_retries=0) as client:
         model = client.models.list().data[0].id
         with pytest.raises(BadRequestError) as refused:
@@ -109,7 +109,7 @@ def test_the_openai_package_sees_a_bad_request(strict: Server) -> None:
     assert (refused.value.code, refused.value.param) == ("chat_template_error", "messages")
 
 
-def test_another_template_is_noticed_when_the_model_server_restarts(strict: Server, template: Path) -> None:
+def test_changed_chat_template_is_read_when_the_model_server_restarts(strict: Server, template: Path) -> None:
     before = strict.health()["model_server"]["pid"]
     template.write_text(WITH_TOOLS)
     psutil.Process(before).kill()

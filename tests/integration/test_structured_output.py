@@ -32,12 +32,12 @@ class Weather(BaseModel):
     warm: bool
 
 
-def test_parse_gives_an_object_of_the_clients_own_type(client: OpenAI) -> None:
+def test_openai_client_parses_a_completion_into_its_own_type(client: OpenAI) -> None:
     answer = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Weather, max_tokens=80)
     assert isinstance(answer.choices[0].message.parsed, Weather)
 
 
-def test_the_async_client_parses_a_tool_call_and_a_stream(server: Server) -> None:
+def test_async_openai_client_parses_a_tool_call_and_a_stream(server: Server) -> None:
     async def both() -> tuple[Any, Any]:
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client:
             tool = openai.pydantic_function_tool(Weather)
@@ -55,16 +55,14 @@ def test_the_async_client_parses_a_tool_call_and_a_stream(server: Server) -> Non
     assert isinstance(streamed.choices[0].message.parsed, Weather)
 
 
-def test_json_mode_gives_an_object(client: OpenAI) -> None:
+def test_json_object_format_returns_an_object(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, response_format={"type": "json_object"}, max_tokens=12, temperature=0
     )
     assert (answer.choices[0].message.content or "").lstrip().startswith("{")
 
 
-def test_a_schema_that_stops_llama_cpp_for_good_is_refused_and_nobody_notices(
-    server: Server, http: requests.Session
-) -> None:
+def test_schema_that_hangs_llama_cpp_is_refused_without_using_a_slot(server: Server, http: requests.Session) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "minLength": 5, "maxLength": 2}}}
     body = {"messages": MESSAGES, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
     refused = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=10)
@@ -75,7 +73,7 @@ def test_a_schema_that_stops_llama_cpp_for_good_is_refused_and_nobody_notices(
 
 
 @pytest.mark.parametrize("role", ["developer", "system"])
-def test_the_developer_is_heard_as_the_system_is(server: Server, http: requests.Session, role: str) -> None:
+def test_developer_message_is_sent_as_a_system_message(server: Server, http: requests.Session, role: str) -> None:
     body = {"messages": [{"role": role, "content": "Be brief."}, *MESSAGES], "max_tokens": 1}
     body |= {"verbosity": "low", "service_tier": "auto", "prediction": {"type": "content", "content": "x"}}
     body |= {"reasoning_effort": "low", "safety_identifier": "me", "prompt_cache_key": "k", "web_search_options": {}}

@@ -24,7 +24,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal"
 
 
 @posix
-def test_the_model_server_lives_dies_and_is_brought_back(data_dir: Path) -> None:
+def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) -> None:
     with supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
         first = running.wait_ready()
         assert (first.engine, first.model, first.parallel) == ("bundled", "mine", 4)
@@ -56,7 +56,7 @@ def test_the_model_server_lives_dies_and_is_brought_back(data_dir: Path) -> None
 
 
 @linux
-def test_a_supervisor_that_is_killed_takes_its_server_along(data_dir: Path) -> None:
+def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
     with supervisor(data_dir) as running:
         pid = running.wait_ready().pid
         assert pid is not None
@@ -68,7 +68,7 @@ def test_a_supervisor_that_is_killed_takes_its_server_along(data_dir: Path) -> N
 
 
 @posix
-def test_stopping_while_the_model_is_loaded_leaves_nothing(data_dir: Path) -> None:
+def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path) -> None:
     with supervisor(data_dir) as running:
         wait_for(lambda: (read_status(data_dir) or running).__class__ is ModelServerStatus, "a status")
         running.process.send_signal(signal.SIGINT)
@@ -86,7 +86,7 @@ def test_stopping_while_the_model_is_loaded_leaves_nothing(data_dir: Path) -> No
         ({"MODEL_SERVER_URL": "http://127.0.0.1:1"}, "MODEL_SERVER_URL is set"),
     ],
 )
-def test_what_no_restart_mends_is_fatal_at_once(data_dir: Path, settings: dict[str, str], sentence: str) -> None:
+def test_configuration_error_is_fatal_at_once(data_dir: Path, settings: dict[str, str], sentence: str) -> None:
     done = run_supervisor(data_dir, **settings)
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -98,7 +98,7 @@ def test_what_no_restart_mends_is_fatal_at_once(data_dir: Path, settings: dict[s
         assert sentence in (status.last_error or "")
 
 
-def test_a_port_in_foreign_hands_is_fatal_at_once(data_dir: Path) -> None:
+def test_taken_model_server_port_is_fatal_at_once(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -107,7 +107,7 @@ def test_a_port_in_foreign_hands_is_fatal_at_once(data_dir: Path) -> None:
     assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_twice_and_told_with_the_servers_words(data_dir: Path) -> None:
+def test_unloadable_model_is_tried_twice_and_reported_with_the_servers_own_error(data_dir: Path) -> None:
     unknown = gguf(data_dir.parent / "unknown.gguf", {"general.architecture": "no-such-thing"})
     done = run_supervisor(data_dir, MODEL_PATH=str(unknown))
     assert done.returncode == 2
@@ -121,7 +121,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_twice_and_told_with_the_servers_
 
 
 @pytest.mark.skipif("LLAMA_SERVER_BIN" not in os.environ, reason="LLAMA_SERVER_BIN names no llama-server")
-def test_the_real_llama_server_takes_our_command_line_and_answers(data_dir: Path) -> None:
+def test_real_llama_server_accepts_our_command_line_and_serves(data_dir: Path) -> None:
     with supervisor(data_dir, LLAMA_SERVER_BIN=os.environ["LLAMA_SERVER_BIN"], MODEL_ALIAS="real") as running:
         status = running.wait_ready()
         assert status.engine == "llama-server"

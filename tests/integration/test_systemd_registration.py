@@ -92,7 +92,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return made
 
 
-def test_install_writes_and_enables_and_uninstall_takes_exactly_that_away(machine: Machine) -> None:
+def test_install_writes_and_enables_units_and_uninstall_removes_exactly_those(machine: Machine) -> None:
     machine.configure(DATABASE_URL=f"postgres://user:{SECRET}@db/mistral", DATA_DIR=machine.project / "data")
     machine.registration().install(now=False)
     assert machine.files() == BOTH
@@ -121,7 +121,7 @@ def test_install_writes_and_enables_and_uninstall_takes_exactly_that_away(machin
         machine.registration().uninstall()
 
 
-def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
+def test_units_that_systemd_refuses_are_rolled_back(machine: Machine) -> None:
     machine.says("refuses", "")
     with pytest.raises(RegistrationError, match=r"enable .* failed: Failed to enable unit: no"):
         machine.registration().install(now=False)
@@ -139,7 +139,7 @@ def test_what_systemd_refuses_is_taken_back(machine: Machine) -> None:
     assert machine.calls()[-2:] == [f"--user enable {SUPERVISOR_UNIT} {API_UNIT}", "--user daemon-reload"]
 
 
-def test_without_systemd_nothing_is_written_and_the_state_is_unknown(machine: Machine) -> None:
+def test_install_without_systemd_writes_nothing_and_the_state_is_unknown(machine: Machine) -> None:
     machine.says("system", "offline\n")
     with pytest.raises(RegistrationError, match="No systemd runs here"):
         machine.registration().install(now=False)
@@ -150,7 +150,7 @@ def test_without_systemd_nothing_is_written_and_the_state_is_unknown(machine: Ma
     assert all("no systemd runs here" in state.detail for state in states)
 
 
-def test_a_unit_of_somebody_else_is_left_alone(machine: Machine) -> None:
+def test_foreign_unit_is_neither_overwritten_nor_removed(machine: Machine) -> None:
     machine.units.mkdir(parents=True)
     (machine.units / API_UNIT).write_text("[Unit]\n")
     with pytest.raises(RegistrationError, match="was not written by this command"):
@@ -160,7 +160,7 @@ def test_a_unit_of_somebody_else_is_left_alone(machine: Machine) -> None:
     assert (machine.units / API_UNIT).read_text() == "[Unit]\n"
 
 
-def test_a_second_copy_of_the_project_does_not_take_the_units_over(machine: Machine) -> None:
+def test_second_copy_of_the_project_does_not_take_over_the_units(machine: Machine) -> None:
     machine.registration().install(now=False)
     copy = machine.project.with_name("copy")
     copy.mkdir()
@@ -169,7 +169,7 @@ def test_a_second_copy_of_the_project_does_not_take_the_units_over(machine: Mach
     assert str(machine.project) in (machine.units / API_UNIT).read_text()
 
 
-def test_a_project_that_has_moved_is_installed_and_uninstalled_where_it_is_now(machine: Machine) -> None:
+def test_moved_project_is_installed_and_uninstalled_at_its_new_place(machine: Machine) -> None:
     machine.registration().install(now=False)
     moved = machine.project.rename(machine.project.with_name("moved"))
     registration = machine.registration(project=moved)
@@ -180,7 +180,7 @@ def test_a_project_that_has_moved_is_installed_and_uninstalled_where_it_is_now(m
     assert machine.files() == set()
 
 
-def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -> None:
+def test_external_model_server_needs_no_supervisor_unit(machine: Machine) -> None:
     machine.registration().install(now=False)
     machine.configure(MODEL_SERVER_URL="http://127.0.0.1:8099")
     machine.registration().install(now=False)
@@ -188,7 +188,7 @@ def test_a_model_server_of_somebody_else_needs_no_supervisor(machine: Machine) -
     assert f"--user disable --now {SUPERVISOR_UNIT}" in machine.calls()
 
 
-def test_settings_that_only_the_shell_has_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_only_in_the_environment_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREADS", "")
     monkeypatch.setenv("API_PORT", "9100")
     with pytest.raises(RegistrationError, match="environment, which sets API_PORT: write that into"):
@@ -207,7 +207,9 @@ def test_settings_that_only_the_shell_has_are_refused(machine: Machine, monkeypa
         ({"API_HOST": "0.0.0.0"}, "ALLOW_ANONYMOUS"),
     ],
 )
-def test_what_could_not_start_is_not_installed(machine: Machine, settings: dict[str, str], sentence: str) -> None:
+def test_configuration_that_cannot_start_is_not_installed(
+    machine: Machine, settings: dict[str, str], sentence: str
+) -> None:
     machine.configure(**settings)
     with pytest.raises(RegistrationError, match=sentence) as refused:
         machine.registration().install(now=False)
@@ -215,7 +217,7 @@ def test_what_could_not_start_is_not_installed(machine: Machine, settings: dict[
     assert machine.files() == set()
 
 
-def test_what_a_service_reads_outside_of_the_project_is_found(machine: Machine, tmp_path: Path) -> None:
+def test_files_that_a_service_reads_outside_the_project_are_found(machine: Machine, tmp_path: Path) -> None:
     adapter, template = tmp_path / "adapter.gguf", tmp_path / "chat.jinja"
     for file in (adapter, template):
         file.touch()
@@ -225,7 +227,7 @@ def test_what_a_service_reads_outside_of_the_project_is_found(machine: Machine, 
 
 
 @as_root
-def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
+def test_data_of_another_account_is_not_taken_over(machine: Machine) -> None:
     data_dir = machine.project / "var"
     data_dir.mkdir()
     (data_dir / "postgres").mkdir()
@@ -238,7 +240,7 @@ def test_data_of_another_account_are_not_taken_over(machine: Machine) -> None:
 
 
 @as_root
-def test_a_system_unit_runs_under_an_account_that_owns_the_data(machine: Machine) -> None:
+def test_system_unit_runs_under_the_account_that_owns_the_data(machine: Machine) -> None:
     _reachable(machine).install(now=False)
     text = (machine.units / API_UNIT).read_text()
     assert f"User={ACCOUNT_NAME}\n" in text
@@ -248,7 +250,7 @@ def test_a_system_unit_runs_under_an_account_that_owns_the_data(machine: Machine
 
 
 @as_root
-def test_a_project_that_the_account_cannot_read_is_refused(machine: Machine) -> None:
+def test_project_that_the_account_cannot_read_is_refused(machine: Machine) -> None:
     machine.project.chmod(0o700)
     with pytest.raises(RegistrationError, match=f"The account '{ACCOUNT_NAME}' cannot run the server in"):
         machine.registration(user=False).install(now=False)
@@ -256,7 +258,7 @@ def test_a_project_that_the_account_cannot_read_is_refused(machine: Machine) -> 
 
 
 @as_root
-def test_settings_that_the_account_cannot_read_are_refused(machine: Machine) -> None:
+def test_env_file_that_the_account_cannot_read_is_refused(machine: Machine) -> None:
     machine.configure(API_PORT=9000)
     (machine.project / ".env").chmod(0o600)
     with pytest.raises(RegistrationError, match=r"\.env' cannot be read by the account"):
@@ -264,7 +266,7 @@ def test_settings_that_the_account_cannot_read_are_refused(machine: Machine) -> 
 
 
 @as_root
-def test_settings_for_the_accounts_group_are_enough(machine: Machine) -> None:
+def test_env_file_readable_by_the_accounts_group_is_accepted(machine: Machine) -> None:
     """The account is made before a start is rehearsed, so that its group can be given first or afterwards."""
     machine.configure(API_PORT=9000)
     dotenv = machine.project / ".env"
@@ -281,7 +283,7 @@ def test_settings_for_the_accounts_group_are_enough(machine: Machine) -> None:
 
 
 @as_root
-def test_root_gives_no_folder_away_that_a_link_leads_to(machine: Machine, tmp_path: Path) -> None:
+def test_root_does_not_chown_a_folder_behind_a_symlink(machine: Machine, tmp_path: Path) -> None:
     valuable, data_dir = tmp_path / "valuable", machine.project / "var"
     data_dir.symlink_to(valuable)
     registration = _reachable(machine)
@@ -291,7 +293,7 @@ def test_root_gives_no_folder_away_that_a_link_leads_to(machine: Machine, tmp_pa
 
 
 @as_root
-def test_anybody_may_see_what_the_system_would_get(machine: Machine) -> None:
+def test_any_user_can_print_the_system_units(machine: Machine) -> None:
     _reachable(machine)
     program = (
         "from mistral_api.registration import unit_files; unit_files.TEMPORARY = ()\n"
@@ -323,7 +325,7 @@ def _reachable(machine: Machine) -> SystemdRegistration:
         ("LoadState=not-found\nActiveState=inactive", "not installed", UNKNOWN),
     ],
 )
-def test_the_state_of_each_unit_is_told(machine: Machine, shown: str, state: str, code: int) -> None:
+def test_state_and_exit_code_of_each_unit_are_reported(machine: Machine, shown: str, state: str, code: int) -> None:
     machine.says("shown", shown + "\n")
     states = machine.registration().states()
     assert {each.name for each in states} == BOTH
@@ -331,7 +333,7 @@ def test_the_state_of_each_unit_is_told(machine: Machine, shown: str, state: str
     assert exit_code(states) == code
 
 
-def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machine, tmp_path: Path) -> None:
+def test_install_print_shows_the_units_and_writes_nothing(machine: Machine, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "mistral-api"), "service"]
     environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path), THREADS="")
 
@@ -354,9 +356,7 @@ def test_the_command_shows_what_it_would_write_and_writes_nothing(machine: Machi
 
 
 @pytest.mark.parametrize("user", [True, False])
-def test_systemd_reads_the_units_without_a_complaint(
-    machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_systemd_analyze_accepts_the_units(machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The units' Python lies on a path with spaces, percent and dollar signs; verify looks whether it is there."""
     program = shutil.which("systemd-analyze")
     if program is None:

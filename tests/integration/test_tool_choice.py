@@ -67,7 +67,7 @@ def _allowed(mode: str, *names: str) -> Any:
     ],
     ids=["required", "some allowed", "one allowed", "named", "named without parameters"],
 )
-def test_the_call_is_made(
+def test_forced_tool_call_is_made(
     server: Server,
     http: requests.Session,
     session_id: str,
@@ -117,7 +117,7 @@ def _check_arguments(function: dict[str, Any]) -> None:
         assert arguments == {}
 
 
-def test_every_one_of_several_choices_makes_its_call(client: OpenAI) -> None:
+def test_forced_tool_call_is_made_in_every_choice(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=client.models.list().data[0].id, n=2, tool_choice=_named("clock"), logprobs=True, **BODY
     )
@@ -127,7 +127,7 @@ def test_every_one_of_several_choices_makes_its_call(client: OpenAI) -> None:
     assert len({choice.message.tool_calls[0].id for choice in answer.choices if choice.message.tool_calls}) == 2
 
 
-def test_the_async_client_gathers_a_streamed_call(server: Server) -> None:
+def test_async_openai_client_collects_a_streamed_tool_call(server: Server) -> None:
     async def gathered() -> Any:
         async with (
             AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client,
@@ -140,13 +140,15 @@ def test_the_async_client_gathers_a_streamed_call(server: Server) -> None:
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", _allowed("auto", "clock"), None])
-def test_where_no_call_is_demanded_the_model_decides(server: Server, http: requests.Session, choice: Any) -> None:
+def test_unforced_tool_choice_leaves_the_decision_to_the_model(
+    server: Server, http: requests.Session, choice: Any
+) -> None:
     body = BODY | {"tool_choice": choice, "max_tokens": 3, "logprobs": True}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
     assert valid(ChatCompletion, answer.content).choices[0].finish_reason == "length"
 
 
-def test_llama_cpp_that_someone_else_runs_is_made_to_call_too(
+def test_forced_tool_call_is_made_on_an_external_llama_cpp(
     server: Server, http: requests.Session, data_dir: Path
 ) -> None:
     """And gives legacy completions in OpenAI's form, while the records wait for their database."""

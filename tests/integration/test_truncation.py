@@ -46,7 +46,7 @@ def prompts(model_server: ModelServerClient, counter: TokenCounter) -> PromptBui
     return PromptBuilder(LoadedModels(model_server, lambda: 1), counter, "auto")
 
 
-def test_a_model_server_too_busy_to_tell_its_template_is_asked_again(
+def test_template_is_read_again_after_a_busy_model_server_timed_out(
     model_server: ModelServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(_path: str) -> Any:
@@ -76,7 +76,7 @@ def _turns(number: int, words: int) -> Messages:
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 3])
-def test_a_turn_goes_only_when_one_token_is_missing(
+def test_truncation_omits_a_turn_only_when_one_token_is_missing(
     prompts: PromptBuilder, counter: TokenCounter, dropped: int
 ) -> None:
     others = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
@@ -89,7 +89,9 @@ def test_a_turn_goes_only_when_one_token_is_missing(
     assert prompts.prompt(request, None, "auto", UpstreamCall()) == [SYSTEM, *others[2 * dropped + 2 :]]
 
 
-def test_tools_count_and_a_turn_keeps_its_results(prompts: PromptBuilder, counter: TokenCounter) -> None:
+def test_truncation_counts_tools_and_keeps_tool_results_with_their_turn(
+    prompts: PromptBuilder, counter: TokenCounter
+) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     last: Messages = [
         {"role": "user", "content": "Weather?"},
@@ -107,7 +109,7 @@ def test_tools_count_and_a_turn_keeps_its_results(prompts: PromptBuilder, counte
     assert counter.count_tokens(one_more, tools=[TOOL] * 3) > CONTEXT - 1000
 
 
-def test_what_surely_fits_is_bounded_from_above_and_not_counted(
+def test_truncation_uses_an_upper_bound_before_counting_tokens(
     prompts: PromptBuilder, counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats: list[Messages] = [
@@ -123,7 +125,7 @@ def test_what_surely_fits_is_bounded_from_above_and_not_counted(
     assert prompts.prompt({"messages": chats[1], "max_tokens": 9}, None, "auto", UpstreamCall()) == chats[1]
 
 
-def test_the_last_turn_stays_and_the_model_server_refuses_it(
+def test_truncation_keeps_the_last_turn_even_if_it_does_not_fit(
     prompts: PromptBuilder, model_server: ModelServerClient
 ) -> None:
     last = [{"role": "user", "content": "word " * 3000}]
@@ -134,7 +136,9 @@ def test_the_last_turn_stays_and_the_model_server_refuses_it(
     assert refused.value.code == "context_length_exceeded"
 
 
-def test_an_older_llama_cpp_counts_in_two_steps(counter: TokenCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_count_of_an_older_llama_cpp_uses_template_and_tokenizer(
+    counter: TokenCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chat = [SYSTEM, *_turns(2, 3)]
     expected = counter.count_tokens(chat, tools=[TOOL])
 
@@ -147,7 +151,7 @@ def test_an_older_llama_cpp_counts_in_two_steps(counter: TokenCounter, monkeypat
     assert counter.count_tokens(chat, tools=[TOOL]) == expected
 
 
-def test_a_request_without_history_brings_its_own_turns() -> None:
+def test_request_without_history_consists_of_its_own_turns() -> None:
     chat = [SYSTEM, *_turns(2, 1)]
     resumption = restore_attachments(chat)
     assert (resumption.leading, resumption.said, resumption.new) == ([SYSTEM], chat[1:], chat)

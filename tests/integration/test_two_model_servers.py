@@ -38,7 +38,7 @@ def _wait(data_dir: Path, server: str, state: State, restarts: int = 0) -> Model
 
 
 @posix
-def test_both_are_kept_shown_and_stopped(data_dir: Path) -> None:
+def test_both_model_servers_are_restarted_reported_and_stopped(data_dir: Path) -> None:
     settings = _settings(data_dir)
     with supervisor(data_dir, **settings) as running:
         main, second = running.wait_ready(), _wait(data_dir, EMBEDDING, State.READY)
@@ -68,7 +68,7 @@ def test_both_are_kept_shown_and_stopped(data_dir: Path) -> None:
 
 
 @linux
-def test_a_supervisor_that_is_killed_takes_both_along(data_dir: Path) -> None:
+def test_killed_supervisor_takes_both_model_servers_along(data_dir: Path) -> None:
     with supervisor(data_dir, **_settings(data_dir)) as running:
         statuses = running.wait_ready(), _wait(data_dir, EMBEDDING, State.READY)
         servers = [identity_of(status.pid or 0) for status in statuses]
@@ -77,7 +77,7 @@ def test_a_supervisor_that_is_killed_takes_both_along(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["path", "model", "port"])
-def test_a_second_server_that_cannot_start_leaves_the_first_alone(data_dir: Path, wrong: str) -> None:
+def test_embedding_server_that_cannot_start_does_not_affect_the_main_one(data_dir: Path, wrong: str) -> None:
     port, broken = str(free_port()), data_dir.parent / "broken.gguf"
     broken.write_bytes(write_reranker(data_dir.parent / "tiny.gguf").read_bytes().replace(b"cls.output", b"xxx.output"))
     path = {"path": "/no/such.gguf", "model": str(broken), "port": str(demo_model_path())}[wrong]
@@ -95,7 +95,7 @@ def test_a_second_server_that_cannot_start_leaves_the_first_alone(data_dir: Path
 
 
 @posix
-def test_the_second_one_is_the_only_one_where_somebody_else_runs_the_first(data_dir: Path) -> None:
+def test_embedding_server_runs_alone_beside_an_external_model_server(data_dir: Path) -> None:
     settings = _settings(data_dir) | {"MODEL_SERVER_URL": "http://127.0.0.1:1"}
     with supervisor(data_dir, **settings) as running:
         _wait(data_dir, EMBEDDING, State.READY)

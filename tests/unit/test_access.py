@@ -33,11 +33,11 @@ from mistral_api.web.request import identify_caller
         ("localhost.example.com", False),
     ],
 )
-def test_loopback_is_told_from_the_world(host: str, loopback: bool) -> None:
+def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
-def test_listening_to_the_world_needs_the_operators_word() -> None:
+def test_listening_beyond_loopback_requires_allow_anonymous() -> None:
     with pytest.raises(SettingError, match=r"^API_HOST: '0.0.0.0' .* set ALLOW_ANONYMOUS=true"):
         require_safe_listener(Settings(api_host="0.0.0.0"))
     require_safe_listener(Settings(api_host="0.0.0.0", allow_anonymous=True))
@@ -55,7 +55,7 @@ def _require_admin() -> None:
 
 
 @pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.168.1.7", False)])
-def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed: bool) -> None:
+def test_remote_caller_is_refused_without_allow_anonymous(address: str, allowed: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}):
         if allowed:
             assert _access(Settings()).owner == "local"
@@ -66,7 +66,7 @@ def test_a_stranger_is_refused_wherever_the_server_listens(address: str, allowed
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Proto"])
-def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
+def test_caller_behind_a_proxy_is_not_local(header: str) -> None:
     with Flask(__name__).test_request_context(
         environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={header: "for=192.168.1.7"}
     ):
@@ -85,7 +85,7 @@ def test_a_caller_behind_a_proxy_is_not_local(header: str) -> None:
         ("192.168.1.7", "localhost:9000", False),
     ],
 )
-def test_the_owner_on_this_machine_is_its_admin(address: str, host: str, admin: bool) -> None:
+def test_local_caller_with_a_loopback_host_header_is_admin(address: str, host: str, admin: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}, headers={"Host": host}):
         assert identify_caller().scopes == (frozenset({ADMIN}) if admin else frozenset())
 
@@ -102,7 +102,9 @@ def test_the_owner_on_this_machine_is_its_admin(address: str, host: str, admin: 
     ],
     ids=["a program", "our own page", "another page", "a file", "a form", "nothing said"],
 )
-def test_web_pages_of_others_change_nothing(headers: dict[str, str], error: type[Exception] | None) -> None:
+def test_admin_requests_from_foreign_web_pages_are_refused(
+    headers: dict[str, str], error: type[Exception] | None
+) -> None:
     with Flask(__name__).test_request_context(
         method="POST", environ_base={"REMOTE_ADDR": "127.0.0.1"}, headers={"Host": "localhost"} | headers
     ):

@@ -22,7 +22,7 @@ def _body(finish: str, verbose: Any = None, **message: Any) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE, "__verbose": verbose}
 
 
-def test_a_whole_message_has_thoughts_text_and_calls() -> None:
+def test_anthropic_message_has_thinking_text_and_tool_use_blocks() -> None:
     calls = [
         {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x": 1}'}},
         {"id": "b", "type": "function", "function": {"name": "cut", "arguments": '{"x": '}},
@@ -35,7 +35,7 @@ def test_a_whole_message_has_thoughts_text_and_calls() -> None:
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (4, 6)
 
 
-def test_a_tool_that_was_named_ends_the_turn_like_any_other() -> None:
+def test_forced_tool_call_has_the_stop_reason_tool_use() -> None:
     call = {"index": 0, "id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}}
     assert anthropic_message(_body("stop", tool_calls=[call]), "m")["stop_reason"] == "tool_use"
     assert anthropic_message(_body("length", tool_calls=[call]), "m")["stop_reason"] == "max_tokens"
@@ -43,7 +43,7 @@ def test_a_tool_that_was_named_ends_the_turn_like_any_other() -> None:
     assert events[-2]["delta"]["stop_reason"] == "tool_use"
 
 
-def test_an_answer_of_nothing_is_an_empty_message() -> None:
+def test_completion_without_choices_is_an_empty_anthropic_message() -> None:
     assert valid(Message, anthropic_message({"choices": []}, "m")).content == []
 
 
@@ -57,7 +57,9 @@ def test_an_answer_of_nothing_is_an_empty_message() -> None:
         ("content_filter", None, "refusal", None),
     ],
 )
-def test_why_it_ended(finish: str, word: str | None, reason: str, sequence: str | None) -> None:
+def test_finish_reason_becomes_the_anthropic_stop_reason(
+    finish: str, word: str | None, reason: str, sequence: str | None
+) -> None:
     verbose = None if word is None else {"stopping_word": word}
     message = valid(Message, anthropic_message(_body(finish, verbose, content="a"), None))
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
@@ -76,7 +78,7 @@ def _events(*deltas: dict[str, Any], finish: str | None = None, end: bytes = b"d
     return found
 
 
-def test_blocks_of_a_stream_open_and_close_in_order() -> None:
+def test_anthropic_stream_blocks_open_and_close_in_order() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "add", "arguments": '{"x"'}}
     events = _events(
         {"role": "assistant", "content": None},
@@ -97,11 +99,11 @@ def test_blocks_of_a_stream_open_and_close_in_order() -> None:
     ]  # fmt: skip
 
 
-def test_an_answer_without_a_word_is_a_message_too() -> None:
+def test_anthropic_stream_without_content_is_still_a_message() -> None:
     assert [event["type"] for event in _events()] == ["message_start", "message_delta", "message_stop"]
 
 
-def test_a_stream_that_fails_ends_with_the_error() -> None:
+def test_failed_anthropic_stream_ends_with_an_error_event() -> None:
     events = _events({"content": "One"}, end=error_event(ModelTimeout("Too slow.")))
     assert [event["type"] for event in events] == [
         "message_start",
@@ -125,7 +127,7 @@ def test_a_stream_that_fails_ends_with_the_error() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ApiError) else value,
 )
-def test_the_kinds_of_errors_and_all_four_keys(error: ApiError, kind: str) -> None:
+def test_anthropic_error_has_its_type_and_all_four_keys(error: ApiError, kind: str) -> None:
     body = anthropic_error(error.body(), error.status)
     assert valid(ErrorResponse, body).error.type == kind
     assert sorted(body["error"]) == ["code", "message", "param", "type"]

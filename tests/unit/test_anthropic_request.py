@@ -23,11 +23,11 @@ def _user(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
-def test_a_plain_request_stays_as_it_is() -> None:
+def test_plain_anthropic_request_is_unchanged() -> None:
     assert _chat(seed=7, unheard_of=[1]) == HI | {"seed": 7, "unheard_of": [1]}
 
 
-def test_the_system_prompt_comes_first_and_without_a_changing_stamp() -> None:
+def test_anthropic_system_prompt_comes_first_without_its_changing_billing_header() -> None:
     stamped = "x-anthropic-billing-header: cc_version=2; cch=a5145;You help."
     first = _chat(system=[{"type": "text", "text": stamped}, {"type": "text", "text": "Be brief."}])["messages"][0]
     other = _chat(system=[{"type": "text", "text": stamped.replace("a5145", "0bf3d")}])["messages"][0]
@@ -36,7 +36,7 @@ def test_the_system_prompt_comes_first_and_without_a_changing_stamp() -> None:
     assert first["content"].startswith(other["content"])
 
 
-def test_what_was_said_before_keeps_thoughts_calls_and_results() -> None:
+def test_anthropic_history_keeps_thinking_tool_calls_and_tool_results() -> None:
     turns = [
         {"role": "user", "content": "1 + 1?"},
         {
@@ -71,7 +71,7 @@ def test_what_was_said_before_keeps_thoughts_calls_and_results() -> None:
     ]
 
 
-def test_images_and_documents_become_parts() -> None:
+def test_anthropic_images_and_documents_become_content_parts() -> None:
     document = {"type": "document", "title": "T", "source": {"type": "text", "media_type": "text/plain", "data": "D"}}
     found = {"type": "search_result", "title": "F", "source": "s", "content": [{"type": "text", "text": "R"}]}
     chat = _chat(**_user({"type": "image", "source": PNG}, document, found))
@@ -93,14 +93,14 @@ def test_images_and_documents_become_parts() -> None:
     ],
     ids=["auto", "any", "none", "tool"],
 )
-def test_tools_and_the_choice_among_them(choice: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_anthropic_tools_and_tool_choice_are_translated(choice: dict[str, Any], expected: dict[str, Any]) -> None:
     chat = _chat(tools=[TOOL], tool_choice=choice)
     function = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
     assert chat["tools"] == [{"type": "function", "function": function}]
     assert {name: chat[name] for name in expected} == expected
 
 
-def test_fields_that_have_another_name_or_none() -> None:
+def test_anthropic_fields_are_renamed_or_dropped() -> None:
     chat = _chat(
         stop_sequences=["END"],
         stream=True,
@@ -148,11 +148,11 @@ def test_fields_that_have_another_name_or_none() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_named_in_their_words(more: dict[str, Any], param: str, code: str) -> None:
+def test_bad_anthropic_request_is_refused_by_field(more: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         _chat(**more)
     assert (refused.value.param, refused.value.code) == (param, code)
 
 
-def test_counting_needs_no_limit() -> None:
+def test_anthropic_token_count_needs_no_max_tokens() -> None:
     assert COUNT_TOKENS.read({"messages": HI["messages"]}) == {"messages": HI["messages"]}

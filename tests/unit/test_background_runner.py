@@ -55,7 +55,7 @@ def background() -> BackgroundRunner:
     return BackgroundRunner(0)
 
 
-def test_no_more_waits_than_fits(background: BackgroundRunner, make: Make) -> None:
+def test_background_queue_refuses_more_bytes_than_it_holds(background: BackgroundRunner, make: Make) -> None:
     background.require_room(MOST_WAITING_BYTES + 1)
     first = make(MOST_WAITING_BYTES - 10)
     background.add(first)
@@ -66,7 +66,7 @@ def test_no_more_waits_than_fits(background: BackgroundRunner, make: Make) -> No
     background.require_room(MOST_WAITING_BYTES)
 
 
-def test_what_waits_is_ended_and_what_comes_then_too(background: BackgroundRunner, make: Make) -> None:
+def test_closed_background_queue_fails_waiting_and_new_responses(background: BackgroundRunner, make: Make) -> None:
     waiting, late = make(), make()
     background.add(waiting)
     background.close_queue()
@@ -83,7 +83,7 @@ def test_what_waits_is_ended_and_what_comes_then_too(background: BackgroundRunne
         background.require_room(1)
 
 
-def test_events_are_forgotten_the_oldest_first_when_they_take_too_much(
+def test_oldest_background_responses_are_evicted_when_events_take_too_much_memory(
     background: BackgroundRunner, make: Make
 ) -> None:
     lives = [make(instructions="x" * (MOST_EVENT_BYTES // 8)) for _ in range(4)]
@@ -97,7 +97,9 @@ def test_events_are_forgotten_the_oldest_first_when_they_take_too_much(
     assert background.find("you", last.response["id"]) is None
 
 
-def test_what_is_too_old_goes_once_it_has_ended(background: BackgroundRunner, make: Make) -> None:
+def test_background_response_past_retention_is_forgotten_only_after_its_end(
+    background: BackgroundRunner, make: Make
+) -> None:
     ended, waiting = make(), make()
     for live in (ended, waiting):
         background.add(live)

@@ -56,13 +56,13 @@ def _refusal(payload: object) -> InvalidRequest:
     return caught.value
 
 
-def test_a_good_request_passes_unchanged_unknown_fields_included() -> None:
+def test_good_chat_request_passes_unchanged_with_unknown_fields() -> None:
     before = copy.deepcopy(FULL)
     assert load(SCHEMA, FULL) == before
     assert before == FULL
 
 
-def test_nulls_of_known_fields_count_as_absent_and_unknown_ones_pass() -> None:
+def test_null_chat_fields_are_absent_and_unknown_nulls_pass() -> None:
     assert load(SCHEMA, {"messages": [HELLO], "temperature": None, "tools": None, "unheard_of": None}) == {
         "messages": [HELLO],
         "unheard_of": None,
@@ -149,7 +149,9 @@ def test_nulls_of_known_fields_count_as_absent_and_unknown_ones_pass() -> None:
         ({"chat_template_kwargs": []}, "chat_template_kwargs", "invalid_type", "an object"),
     ],
 )
-def test_a_field_out_of_order_is_refused(fields: dict[str, Any], param: str, code: str, words: str) -> None:
+def test_bad_chat_field_is_refused_with_code_and_message(
+    fields: dict[str, Any], param: str, code: str, words: str
+) -> None:
     error = _refusal({"messages": [HELLO], **fields})
     assert (error.status, error.param, error.code) == (400, param, code)
     assert words in error.message
@@ -157,24 +159,24 @@ def test_a_field_out_of_order_is_refused(fields: dict[str, Any], param: str, cod
 
 
 @pytest.mark.parametrize("payload", [None, [], "text", 5, True])
-def test_a_body_that_is_no_object_is_refused(payload: object) -> None:
+def test_chat_body_that_is_no_object_is_refused(payload: object) -> None:
     error = _refusal(payload)
     assert (error.param, error.code) == (None, "invalid_type")
 
 
-def test_missing_messages_are_named() -> None:
+def test_missing_messages_field_is_named() -> None:
     error = _refusal({"model": "m"})
     assert error.message == "Missing required parameter: 'messages'."
     assert (error.param, error.code) == ("messages", "missing_required_parameter")
 
 
-def test_the_first_declared_of_several_wrong_fields_is_told() -> None:
+def test_first_declared_of_several_bad_fields_is_reported() -> None:
     wrong = {"top_p": 9, "messages": [], "temperature": 9}
     assert _refusal(wrong).param == _refusal(dict(reversed(wrong.items()))).param == "temperature"
 
 
 @pytest.mark.parametrize("name", ["unknown", "messages", "response_format", "tools"])
-def test_what_orjson_reads_but_could_not_write_is_refused(name: str) -> None:
+def test_too_deeply_nested_json_is_refused(name: str) -> None:
     deep = orjson.loads(b"[" * 900 + b"]" * 900)
     error = _refusal({"messages": [HELLO], name: deep})
     assert (error.param, error.code) == (name, "invalid_value")
@@ -194,7 +196,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return found + [place for _, child in pairs for place in _places(child)]
 
 
-def test_whatever_the_request_it_passes_or_is_refused() -> None:
+def test_random_chat_requests_pass_or_are_refused_without_other_errors() -> None:
     """Two thousand requests, each with a few fields replaced or removed at random."""
     dice = random.Random(20_250_101)
     refusals: list[InvalidRequest] = []

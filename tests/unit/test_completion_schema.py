@@ -15,28 +15,28 @@ SCHEMA = CompletionRequest()
 @pytest.mark.parametrize(
     "prompt", ["", "Once upon", ["a", "b"], [1, 2, 3], [[1, 2], [3]], ["x"] * 2048, list(range(4096))]
 )
-def test_a_prompt_in_any_of_its_forms_passes_unchanged(prompt: Any) -> None:
+def test_every_prompt_form_passes_unchanged(prompt: Any) -> None:
     payload = {"prompt": prompt, "max_tokens": 5, "unheard_of": [1]}
     before = copy.deepcopy(payload)
     assert load(SCHEMA, payload) == before
     assert payload == before
 
 
-def test_without_a_limit_sixteen_tokens_are_asked_for() -> None:
+def test_completion_max_tokens_defaults_to_16() -> None:
     payload = {"prompt": "Once upon"}
     assert load(SCHEMA, payload)["max_tokens"] == 16
     assert payload == {"prompt": "Once upon"}
     assert load(SCHEMA, {"prompt": "x", "max_tokens": None})["max_tokens"] == 16
 
 
-def test_llama_cpps_own_limit_stands_in_for_max_tokens() -> None:
+def test_n_predict_replaces_the_default_of_max_tokens() -> None:
     assert "max_tokens" not in load(SCHEMA, {"prompt": "x", "n_predict": 5})
 
 
 @pytest.mark.parametrize(
     "fields", [{"best_of": 0}, {"n": 2, "best_of": 2}, {"echo": True}, {"logprobs": 5}, {"suffix": ""}]
 )
-def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
+def test_supported_completion_fields_pass(fields: dict[str, Any]) -> None:
     assert load(SCHEMA, {"prompt": "x", "max_tokens": 1, **fields}) == {"prompt": "x", "max_tokens": 1, **fields}
 
 
@@ -74,7 +74,9 @@ def test_what_the_engine_honours_passes(fields: dict[str, Any]) -> None:
         ({"prompt": "x", "temperature": 3}, "temperature", "decimal_above_max_value", "<= 2"),
     ],
 )
-def test_a_wrong_completion_request_is_refused(fields: dict[str, Any], param: str, code: str, words: str) -> None:
+def test_bad_completion_request_is_refused_with_code_and_message(
+    fields: dict[str, Any], param: str, code: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         load(SCHEMA, fields)
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
@@ -82,7 +84,7 @@ def test_a_wrong_completion_request_is_refused(fields: dict[str, Any], param: st
 
 
 @pytest.mark.parametrize("prompt", ["", [""], [[], "x"], {"prompt_string": ""}], ids=repr)
-def test_several_answers_to_an_empty_native_prompt_are_refused(prompt: Any) -> None:
+def test_several_choices_for_an_empty_native_prompt_are_refused(prompt: Any) -> None:
     assert load(NativeCompletionRequest(), {"prompt": prompt, "n": 1})["prompt"] == prompt
     with pytest.raises(InvalidRequest) as refusal:
         load(NativeCompletionRequest(), {"prompt": prompt, "n": 2})

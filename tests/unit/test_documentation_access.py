@@ -25,13 +25,13 @@ def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/start.js"])
-def test_a_stranger_is_refused_as_everywhere(path: str) -> None:
+def test_documentation_is_refused_to_remote_callers(path: str) -> None:
     status, body = _status(path, "192.168.1.7", Settings())
     assert status == 401
     assert_error_shape(body, code="invalid_api_key")
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/start.js"])
-def test_this_machine_and_where_anybody_may_everybody_reads_it(path: str) -> None:
+def test_documentation_is_served_locally_and_with_allow_anonymous(path: str) -> None:
     assert _status(path, "127.0.0.1", Settings())[0] == 200
     assert _status(path, "192.168.1.7", Settings(allow_anonymous=True))[0] == 200

@@ -20,7 +20,7 @@ def _default(declaration: Field[Any]) -> str:
     return str(declaration.default)
 
 
-def test_the_readme_table_lists_every_setting_with_its_default_and_meaning() -> None:
+def test_readme_table_lists_every_setting_with_its_default_and_meaning() -> None:
     expected = [
         f"| `{name}` | {_default(declaration)} | {declaration.metadata['meaning']} |"
         for name, declaration in declared()
@@ -29,29 +29,29 @@ def test_the_readme_table_lists_every_setting_with_its_default_and_meaning() -> 
     assert table == expected
 
 
-def test_the_example_file_names_every_setting_once_with_allowed_values() -> None:
+def test_env_example_names_every_setting_once_with_valid_values() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
     assert sorted(values) == sorted(name for name, _ in declared())
     settings_from(values)
 
 
-def test_the_example_file_sets_nothing_when_copied_as_it_is() -> None:
+def test_env_example_sets_nothing_when_copied_unchanged() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     assert all(not line or line.startswith("#") for line in lines)
 
 
-def test_the_example_file_carries_the_values_for_an_rtx_3050() -> None:
+def test_env_example_contains_the_values_for_an_rtx_3050() -> None:
     text = (ROOT / ".env.example").read_text()
     for line in ("GPU_LAYERS=20", "CONTEXT_SIZE=32768", "BATCH_SIZE=2048", "THREADS=8"):
         assert f"# {line}\n" in text
 
 
-def test_the_license_is_mit() -> None:
+def test_license_is_mit() -> None:
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-def test_links_between_the_documents_lead_somewhere() -> None:
+def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"

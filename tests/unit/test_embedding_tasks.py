@@ -27,7 +27,7 @@ SCHEMA = EmbeddingsRequest()
 
 
 @pytest.mark.parametrize("given", ["x", ["a", "b"], [1, 2], [[1, 2], [3]], ["x"] * 2048, list(range(4096))])
-def test_an_input_in_any_of_its_forms_passes_unchanged(given: Any) -> None:
+def test_every_embedding_input_form_passes_unchanged(given: Any) -> None:
     payload = {"input": given, "encoding_format": "base64", "dimensions": 3, "user": "u", "unheard_of": 1}
     assert load(SCHEMA, payload) == payload
 
@@ -53,13 +53,13 @@ def test_an_input_in_any_of_its_forms_passes_unchanged(given: Any) -> None:
         ({"input": "x", "model": ""}, "model", "invalid_value"),
     ],
 )
-def test_what_is_wrong_is_named(fields: dict[str, Any], param: str, code: str) -> None:
+def test_bad_embeddings_request_is_refused_by_field(fields: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         load(SCHEMA, fields)
     assert (refused.value.param, refused.value.code) == (param, code)
 
 
-def test_portions_hold_every_item_once_and_in_order_and_none_is_empty() -> None:
+def test_batches_contain_every_item_once_in_order() -> None:
     items = ["x" * size for size in (1, 5000, 10, 10, 300, 1, 1)]
     portions = Batches(items)
     found: list[Any] = []
@@ -71,7 +71,7 @@ def test_portions_hold_every_item_once_and_in_order_and_none_is_empty() -> None:
     assert found == items
 
 
-def test_portions_follow_the_speed_that_was_seen() -> None:
+def test_batch_size_follows_the_measured_speed() -> None:
     portions, sizes = Batches(["x" * 64] * 3000), []
     for _, portion in portions:
         sizes.append(len(portion))
@@ -82,13 +82,13 @@ def test_portions_follow_the_speed_that_was_seen() -> None:
     assert sum(sizes) == 3000
 
 
-def test_a_query_counts_with_each_document() -> None:
+def test_rerank_batch_size_counts_the_query_with_each_document() -> None:
     lone = [len(portion) for _, portion in Batches(["doc"] * 8, beside=300)]
     assert lone == [1] * 8
     assert text_size([1, 2, 3]) == 12
 
 
-def test_vectors_are_the_same_from_numbers_and_from_base64() -> None:
+def test_vectors_are_equal_from_numbers_and_from_base64() -> None:
     raw = struct.pack("<3f", 0.5, -0.25, 1.0)
     assert pack_floats([0.5, -0.25, 1]) == pack_floats(base64.b64encode(raw).decode()) == raw
     assert numbers(raw) == (0.5, -0.25, 1.0)
@@ -96,22 +96,22 @@ def test_vectors_are_the_same_from_numbers_and_from_base64() -> None:
 
 
 @pytest.mark.parametrize("nonsense", ["", "AAA", "AAAA", "no base64!", [], ["a"], [None], None, {}, [1e300]])
-def test_what_is_no_vector_is_refused(nonsense: Any) -> None:
+def test_invalid_embedding_vector_is_refused(nonsense: Any) -> None:
     with pytest.raises(ValueError, match="not an embedding"):
         pack_floats(nonsense)
 
 
-def test_a_vector_with_what_json_cannot_say_is_refused() -> None:
+def test_embedding_vector_with_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="not a number"):
         numbers(struct.pack("<2f", 1.0, math.nan))
 
 
-def test_a_shortened_vector_has_length_1_and_one_of_zeros_stays() -> None:
+def test_shortened_vector_has_length_1_and_a_zero_vector_stays_zero() -> None:
     assert numbers(shortened(struct.pack("<3f", 3.0, 4.0, 9.0), 2)) == pytest.approx((0.6, 0.8))
     assert numbers(shortened(struct.pack("<3f", 0.0, 0.0, 9.0), 2)) == (0.0, 0.0)
 
 
-def test_only_what_is_not_ours_goes_to_the_model_server() -> None:
+def test_embedding_payload_omits_fields_that_the_api_handles() -> None:
     payload = {"model": "m", "input": "x", "dimensions": 2, "user": "u", "embd_normalize": 2}
     sent = EMBEDDINGS.sent(payload, ["x"])
     assert sent == {"model": "m", "input": ["x"], "embd_normalize": 2, "encoding_format": "base64"}
@@ -119,7 +119,7 @@ def test_only_what_is_not_ours_goes_to_the_model_server() -> None:
     assert RERANK.sent(payload, ["d"]) == {"query": "q", "documents": ["d"]}
 
 
-def test_equal_scores_keep_their_order() -> None:
+def test_equal_rerank_scores_keep_the_document_order() -> None:
     payload = load(RerankRequest(), {"query": "q", "documents": ["a", "b", "c"], "top_n": 2})
     assert [each["index"] for each in RERANK.body(payload, [1.0, 2.0, 2.0])["results"]] == [1, 2]
     with pytest.raises(ValueError, match="not a number"):

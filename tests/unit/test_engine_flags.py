@@ -14,7 +14,7 @@ from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import MemoryStep
 
 
-def test_the_supervisors_command_line_is_understood() -> None:
+def test_bundled_engine_parses_the_supervisors_command_line() -> None:
     fit = MemoryStep("auto", 0, "q8_0")
     command = server_command(main_server(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit)
     values = dict(parse(command[1:], {}).values)
@@ -47,34 +47,34 @@ def test_the_supervisors_command_line_is_understood() -> None:
         (["--slots", "--no-slots"], "not allowed with argument"),
     ],
 )
-def test_what_is_not_known_is_refused_by_name(arguments: list[str], sentence: str) -> None:
+def test_unknown_engine_flag_is_refused_by_name(arguments: list[str], sentence: str) -> None:
     with pytest.raises(BadFlag) as refused:
         parse(arguments, {})
     assert sentence in str(refused.value)
 
 
-def test_variables_stand_in_for_flags_and_flags_win() -> None:
+def test_engine_flags_override_llama_arg_variables() -> None:
     environment = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_CTX_SIZE": "4096", "LLAMA_ARG_ENDPOINT_SLOTS": "off"}
     values = parse(["--port", "2"], environment).values
     assert (values["port"], values["n_ctx"], values["endpoint_slots"]) == (2, 4096, False)
 
 
-def test_a_bad_variable_is_refused_by_its_own_name() -> None:
+def test_bad_llama_arg_variable_is_refused_by_name() -> None:
     with pytest.raises(BadFlag, match="argument LLAMA_ARG_CTX_SIZE: 'wide' is not allowed"):
         parse([], {"LLAMA_ARG_CTX_SIZE": "wide"})
 
 
-def test_variables_that_have_no_effect_are_named() -> None:
+def test_unsupported_llama_arg_variables_are_listed() -> None:
     asked = parse([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
     assert asked.unknown_variables == ["LLAMA_ARG_RPC"]
 
 
 @pytest.mark.parametrize(("text", "layers"), [("auto", -1), ("all", -2), ("0", 0), ("20", 20)])
-def test_layers_may_be_a_number_or_a_word(text: str, layers: int) -> None:
+def test_gpu_layers_flag_takes_a_number_or_a_word(text: str, layers: int) -> None:
     assert parse(["-ngl", text], {}).values["n_gpu_layers"] == layers
 
 
-def test_the_folder_for_slots_exists_and_gets_its_separator(tmp_path: Path) -> None:
+def test_slot_save_path_must_exist_and_gets_a_trailing_separator(tmp_path: Path) -> None:
     flag = "--slot-save-path"
     for given in (str(tmp_path), f"{tmp_path}{os.sep}"):
         assert parse([flag, given], {}).values["slot_save_path"] == f"{tmp_path}{os.sep}"
@@ -82,7 +82,7 @@ def test_the_folder_for_slots_exists_and_gets_its_separator(tmp_path: Path) -> N
         parse([flag, str(tmp_path / "none")], {})
 
 
-def test_a_template_may_come_from_a_file_and_a_flag_wins_over_the_variable_of_the_other(tmp_path: Path) -> None:
+def test_chat_template_is_read_from_a_file_and_flags_override_variables(tmp_path: Path) -> None:
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages }} é", encoding="utf-8")
     variable = {"LLAMA_ARG_CHAT_TEMPLATE_FILE": str(file)}

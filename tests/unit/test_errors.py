@@ -22,7 +22,7 @@ def _every_kind() -> list[type[ApiError]]:
 
 
 @pytest.mark.parametrize("kind", _every_kind(), ids=lambda kind: kind.__name__)
-def test_every_exception_makes_a_whole_error_body(kind: type[ApiError]) -> None:
+def test_every_api_exception_renders_a_complete_error_body(kind: type[ApiError]) -> None:
     if "code" in inspect.signature(kind).parameters:
         error = kind("It went wrong.", code="some_code")
     response = error_response(error)
@@ -31,19 +31,19 @@ def test_every_exception_makes_a_whole_error_body(kind: type[ApiError]) -> None:
     assert_error_shape(orjson.loads(response.data), message="It went wrong.", code="some_code")
 
 
-def test_the_tree_in_the_docstring_names_every_exception() -> None:
+def test_exception_tree_in_the_docstring_names_every_exception() -> None:
     documented = errors.__doc__ or ""
     for kind in _every_kind():
         if kind.__module__ == errors.__name__:
             assert kind.__name__ in documented
 
 
-def test_a_retryable_failure_says_when_to_try_again_in_whole_seconds() -> None:
+def test_retry_after_header_is_rounded_up_to_whole_seconds() -> None:
     assert error_response(ModelLoading("Loading.", retry_after=0.2)).headers["Retry-After"] == "1"
     assert error_response(ModelLoading("Loading.", retry_after=4.2)).headers["Retry-After"] == "5"
 
 
-def test_an_error_in_a_stream_is_one_data_event() -> None:
+def test_stream_error_is_one_data_event() -> None:
     event = error_event(InvalidRequest("No.", param="n", code="invalid_value"))
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")

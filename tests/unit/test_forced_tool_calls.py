@@ -36,7 +36,9 @@ def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tupl
 @pytest.mark.parametrize(
     ("text", "only", "name"), [(WRAPPED, None, 'find_"it"'), (f"\n {ARGUMENTS}", "look", "look")], ids=["some", "one"]
 )
-def test_the_text_becomes_one_call_however_it_is_cut(text: str, only: str | None, name: str, seed: int) -> None:
+def test_forced_json_text_becomes_one_tool_call_however_it_is_chunked(
+    text: str, only: str | None, name: str, seed: int
+) -> None:
     dice, pieces, rest = random.Random(seed), [], text
     while rest:
         size = dice.randint(1, 1 + seed)
@@ -53,7 +55,7 @@ def test_the_text_becomes_one_call_however_it_is_cut(text: str, only: str | None
 
 
 @pytest.mark.parametrize("end", range(1, len(WRAPPED)))
-def test_a_call_that_is_cut_short_keeps_what_was_written(end: int) -> None:
+def test_truncated_tool_call_keeps_the_arguments_written_so_far(end: int) -> None:
     _, calls, reason = _streamed(list(WRAPPED[:end]), None, "length")
     assert reason == "length"
     begun = WRAPPED[:end].partition('"arguments" :  ')[2]
@@ -61,7 +63,7 @@ def test_a_call_that_is_cut_short_keeps_what_was_written(end: int) -> None:
     assert written.rstrip() == (begun if len(begun) < len(ARGUMENTS) else ARGUMENTS).rstrip()
 
 
-def test_what_is_said_beside_the_call_is_passed_on() -> None:
+def test_reasoning_and_usage_beside_a_forced_call_pass_through() -> None:
     stage = ToolCallStage("look", "stop")
     thought = stage.chunk(_chunk(None, reasoning_content="Hm."))
     assert [chunk["choices"][0]["delta"] for chunk in thought] == [{"reasoning_content": "Hm."}]
@@ -71,7 +73,7 @@ def test_what_is_said_beside_the_call_is_passed_on() -> None:
     assert stage.chunk(_chunk("")) == []
 
 
-def test_the_calls_of_several_choices_are_kept_apart() -> None:
+def test_forced_calls_of_several_choices_are_kept_apart() -> None:
     stage, transcript = ToolCallStage("look", "tool_calls"), Transcript(2)
     for index, text in ((0, '{"a"'), (1, "{"), (0, ":1}"), (1, "}")):
         for chunk in stage.chunk({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):

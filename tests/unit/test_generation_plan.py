@@ -28,7 +28,7 @@ def _plan(
     "fields", [{}, {"tools": TOOLS, "tool_choice": "auto"}, {"n": 1, "logprobs": False}, {"top_logprobs": 0}]
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_plain_chat_goes_through_nothing(fields: dict[str, Any], stream: bool) -> None:
+def test_plain_chat_needs_no_stages(fields: dict[str, Any], stream: bool) -> None:
     plan = _plan({"messages": HELLO, "stream": stream, **fields})
     assert plan.stages == []
     (sent,) = plan.requests
@@ -38,7 +38,7 @@ def test_a_plain_chat_goes_through_nothing(fields: dict[str, Any], stream: bool)
 
 @pytest.mark.parametrize("choice", ["required", TOOLS[1]])
 @pytest.mark.parametrize("n", [1, 3])
-def test_an_engine_that_is_not_llama_cpp_gets_what_the_client_sent(choice: Any, n: int) -> None:
+def test_external_engine_gets_the_request_unchanged(choice: Any, n: int) -> None:
     engine = UpstreamTraits(ours=False, llama_cpp=lambda: False, slots=None)
     payload = {"messages": HELLO, "tools": TOOLS, "tool_choice": choice, "n": n, "logprobs": True}
     for endpoint, body in ((CHAT, payload), (COMPLETION, {"prompt": "x", "echo": True, "logprobs": 1, "suffix": ""})):
@@ -47,21 +47,21 @@ def test_an_engine_that_is_not_llama_cpp_gets_what_the_client_sent(choice: Any, 
 
 
 @pytest.mark.parametrize("mode", ["auto", "required"])
-def test_only_the_allowed_tools_are_sent_to_any_engine(mode: str) -> None:
+def test_only_allowed_tools_are_sent_to_any_engine(mode: str) -> None:
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": TOOLS[1:]}}
     engine = UpstreamTraits(ours=False, llama_cpp=lambda: False, slots=None)
     (sent,) = _plan({"messages": HELLO, "tools": TOOLS, "tool_choice": choice}, engine).requests
     assert (sent["tools"], sent["tool_choice"]) == (TOOLS[1:], mode)
 
 
-def test_choices_beyond_the_slots_are_asked_for_afterwards_with_seeds_that_go_on() -> None:
+def test_choices_beyond_the_slots_become_further_requests_with_consecutive_seeds() -> None:
     requests = _plan({"messages": HELLO, "n": 10}).requests
     assert [(sent["n"], sent["seed"]) for sent in requests] == [(4, 7), (4, 11), (2, 15)]
     unseeded = _plan({"messages": HELLO, "n": 5, "seed": -1}, seed=None).requests
     assert [(sent["n"], sent["seed"]) for sent in unseeded] == [(4, -1), (1, -1)]
 
 
-def test_references_in_one_of_several_tools_point_to_where_its_schema_now_stands() -> None:
+def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
     schema = {
         "$defs": {"A": {"type": "object", "properties": {"again": {"$ref": "#/$defs/A"}, "all": {"$ref": "#"}}}},
         "properties": {"a": {"$ref": "#/$defs/A"}, "default": {"$ref": "#"}, "b": {"const": {"$ref": "#/data"}}},
@@ -80,7 +80,7 @@ def test_references_in_one_of_several_tools_point_to_where_its_schema_now_stands
     assert schema["properties"]["a"] == {"$ref": "#/$defs/A"}  # type: ignore[index]
 
 
-def test_functions_are_asked_for_as_tools_and_their_calls_given_as_functions() -> None:
+def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls() -> None:
     called = {"role": "assistant", "content": None, "function_call": {"name": "one", "arguments": "{}"}}
     result = {"role": "function", "name": "one", "content": "1"}
     payload = {"messages": [*HELLO, called, result], "functions": [{"name": "one"}], "function_call": "auto"}

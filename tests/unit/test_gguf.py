@@ -20,7 +20,7 @@ def _problem(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_real_model_needs_exactly_the_bytes_it_has() -> None:
+def test_gguf_header_of_the_demo_model_matches_its_file_size() -> None:
     path = demo_model_path()
     header = read_header(path)
     assert header.needed_bytes == path.stat().st_size
@@ -28,7 +28,7 @@ def test_a_real_model_needs_exactly_the_bytes_it_has() -> None:
     assert "tokenizer.ggml.tokens" not in header.metadata
 
 
-def test_a_model_says_what_it_is(tmp_path: Path) -> None:
+def test_model_info_is_read_from_gguf_metadata(tmp_path: Path) -> None:
     names: dict[str, str | int | list[str]] = {**LLAMA, "tokenizer.ggml.tokens": ["a", "bc", ""], "general.name": "M"}
     model = read_model(Settings(model_path=gguf(tmp_path / "m.gguf", names, (64, 100))), "MODEL_PATH")
     assert (model.architecture, model.quantization, model.context, model.layers) == ("llama", "Q4_K_M", 4096, 32)
@@ -36,14 +36,14 @@ def test_a_model_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 200, 300])
-def test_a_file_without_its_end_is_told_from_a_wrong_one(tmp_path: Path, missing: int) -> None:
+def test_truncated_gguf_file_is_reported_with_its_size(tmp_path: Path, missing: int) -> None:
     path = gguf(tmp_path / "m.gguf")
     whole = path.read_bytes()
     path.write_bytes(whole[:-missing])
     assert f"is truncated: only {len(whole) - missing} " in _problem(path)
 
 
-def test_a_file_cut_anywhere_is_truncated_or_empty(tmp_path: Path) -> None:
+def test_gguf_file_cut_at_any_byte_is_truncated(tmp_path: Path) -> None:
     whole = gguf(tmp_path / "m.gguf", {**LLAMA, "words": ["one", "two"]}).read_bytes()
     for length in range(4, len(whole)):
         (tmp_path / "cut.gguf").write_bytes(whole[:length])
@@ -61,13 +61,13 @@ def test_a_file_cut_anywhere_is_truncated_or_empty(tmp_path: Path) -> None:
         (b"GGUF\x03\0\0\0" + bytes(8) + b"\x01" + bytes(15) + b"\x63\0\0\0" + bytes(64), "unknown type 99"),
     ],
 )
-def test_another_file_is_named_for_what_it_is(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_file_that_is_no_gguf_is_described(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     assert sentence in _problem(path)
 
 
-def test_every_part_of_a_split_model_must_be_there(tmp_path: Path) -> None:
+def test_every_part_of_a_split_model_must_exist_and_be_complete(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     for part in parts:
         gguf(part, {**LLAMA, "split.count": 3})
@@ -81,5 +81,5 @@ def test_every_part_of_a_split_model_must_be_there(tmp_path: Path) -> None:
     assert "missing beside it: m-00003-of-00003.gguf" in _problem(parts[0])
 
 
-def test_a_part_with_another_name_cannot_find_the_others(tmp_path: Path) -> None:
+def test_renamed_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
     assert "must be named NAME-00001-of-00002.gguf" in _problem(gguf(tmp_path / "m.gguf", {**LLAMA, "split.count": 2}))

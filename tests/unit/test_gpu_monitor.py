@@ -12,7 +12,7 @@ from mistral_api.hardware.nvml import Card, NvmlSession
 from tests.support.gpu_cards import a_card
 
 
-def test_an_answer_that_makes_no_sense_does_not_end_the_others(
+def test_gpu_reading_that_raises_is_logged_and_the_next_one_succeeds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: Iterator[Callable[[], list[Card]]] = iter([lambda: [a_card(0 // 0)], lambda: [a_card()]])

@@ -10,14 +10,14 @@ from tests.support.gpu_cards import a_card
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def test_they_take_the_room_of_their_hours_not_of_their_number() -> None:
+def test_gpu_sums_grow_with_hours_and_not_with_samples() -> None:
     sums = GpuSums()
     for second in range(3600):
         sums.add(NOON + timedelta(seconds=second), [a_card(0), a_card(1)])
     assert len(sums) == 2
 
 
-def test_the_oldest_hours_are_forgotten_first() -> None:
+def test_oldest_gpu_sums_are_dropped_first() -> None:
     sums = GpuSums()
     for hour in (3, 1, 2, 0):
         sums.add(NOON + timedelta(hours=hour), [a_card()])

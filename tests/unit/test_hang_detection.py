@@ -33,25 +33,25 @@ def watch(clock: Clock) -> HangDetector:
     return HangDetector(60, clock)
 
 
-def test_an_idle_server_never_hangs(watch: HangDetector, clock: Clock) -> None:
+def test_idle_server_is_never_hung(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1000, 10):
         watch.saw(IDLE)
         assert watch.hang() is None
 
 
-def test_a_prompt_of_half_an_hour_that_advances_is_left_alone(watch: HangDetector, clock: Clock) -> None:
+def test_prompt_that_advances_for_half_an_hour_is_no_hang(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1800, 50):
         watch.saw(SlotActivity(1, clock.now))
         assert watch.hang() is None
 
 
-def test_one_slot_that_advances_is_enough(watch: HangDetector, clock: Clock) -> None:
+def test_one_advancing_slot_is_enough_progress(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 600, 30):
         watch.saw(SlotActivity(2, ("still", clock.now)))
         assert watch.hang() is None
 
 
-def test_busy_slots_that_stand_still_are_a_hang(watch: HangDetector, clock: Clock) -> None:
+def test_busy_slots_without_progress_are_a_hang(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(100, 160, 10):
         watch.saw(SlotActivity(2, "still"))
         assert watch.hang() is None
@@ -60,7 +60,7 @@ def test_busy_slots_that_stand_still_are_a_hang(watch: HangDetector, clock: Cloc
     assert watch.hang() == "none of its 2 busy slots has advanced for 60 s"
 
 
-def test_a_request_that_ends_and_a_new_one_start_over(watch: HangDetector, clock: Clock) -> None:
+def test_end_of_a_request_resets_the_hang_timer(watch: HangDetector, clock: Clock) -> None:
     for clock.now, work in (
         (0, SlotActivity(1, "a")),
         (50, IDLE),
@@ -71,7 +71,7 @@ def test_a_request_that_ends_and_a_new_one_start_over(watch: HangDetector, clock
         assert watch.hang() is None
 
 
-def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: HangDetector, clock: Clock) -> None:
+def test_missing_probe_response_is_a_hang_unless_a_batch_is_computed(watch: HangDetector, clock: Clock) -> None:
     watch.saw(SlotActivity(1, "a"))
     clock.now = 60
     watch.saw(None)
@@ -81,14 +81,14 @@ def test_no_answer_is_a_hang_but_for_a_batch_that_is_computed(watch: HangDetecto
     assert watch.hang(factor=10) == "it has not answered for 600 s"
 
 
-def test_a_watch_that_was_itself_held_up_asks_before_it_judges(watch: HangDetector, clock: Clock) -> None:
+def test_suspended_hang_detector_probes_again_before_it_decides(watch: HangDetector, clock: Clock) -> None:
     watch.saw(SlotActivity(1, "a"))
     clock.now = 3600
     watch.saw(SlotActivity(1, "b"))
     assert watch.hang() is None
 
 
-def test_what_advances_is_known_from_the_last_probe(watch: HangDetector, clock: Clock) -> None:
+def test_progress_is_known_from_the_last_probe(watch: HangDetector, clock: Clock) -> None:
     watch.saw(IDLE)
     assert not watch.advancing
     for clock.now, work, advancing in (
@@ -103,7 +103,7 @@ def test_what_advances_is_known_from_the_last_probe(watch: HangDetector, clock: 
     assert watch.last_sign_at == 3
 
 
-def test_slots_tell_prompt_progress_and_tokens_decoded() -> None:
+def test_slots_response_gives_prompt_progress_and_decoded_tokens() -> None:
     def work(**counts: object) -> SlotActivity | None:
         busy: dict[str, object] = {"id": 1, "id_task": 5, "is_processing": True, "n_prompt_tokens_processed": 64}
         busy["next_token"] = [{"n_decoded": 3}]
@@ -121,11 +121,11 @@ def test_slots_tell_prompt_progress_and_tokens_decoded() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b"[1]", b'[{"id": 0}]', b"null"])
-def test_slots_that_make_no_sense_are_no_answer(body: bytes) -> None:
+def test_invalid_slots_response_is_no_activity(body: bytes) -> None:
     assert _work_of_slots(body) is None
 
 
-def test_metrics_tell_requests_and_computations() -> None:
+def test_metrics_response_gives_requests_and_decode_count() -> None:
     text = b"# HELP x\nllamacpp:requests_processing 2\nllamacpp:n_decode_total 1.5e+06\nllamacpp:other 1\n"
     assert _work_of_metrics(text) == SlotActivity(2, 1500000.0)
     assert _work_of_metrics(b"llamacpp:requests_processing 2\n") is None

@@ -29,30 +29,30 @@ def _histogram(values: list[float]) -> list[int]:
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
 @pytest.mark.parametrize("number", [1, 7, 1000])
-def test_percentiles_are_within_five_percent(spread: str, share: float, number: int) -> None:
+def test_histogram_percentiles_are_within_five_percent(spread: str, share: float, number: int) -> None:
     chance = random.Random(f"{spread} {number}")
     values = sorted(SPREADS[spread](chance) for _ in range(number))
     exact = values[max(1, math.ceil(share * number)) - 1]
     assert percentile(_histogram(values), share) == pytest.approx(exact, rel=0.05)
 
 
-def test_nothing_has_no_percentile() -> None:
+def test_empty_histogram_has_no_percentile() -> None:
     assert percentile([], 0.5) is None
     assert percentile([0, 0], 0.5) is None
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, LOWEST / 2])
-def test_what_is_below_the_lowest_bound_counts_in_the_first_bucket(value: float) -> None:
+def test_value_below_the_lowest_bound_counts_in_the_first_bucket(value: float) -> None:
     assert bucket_of(value) == 0
     assert percentile(_histogram([value]), 0.5) == LOWEST
 
 
-def test_what_is_beyond_the_highest_bound_counts_in_the_last_bucket() -> None:
+def test_value_beyond_the_highest_bound_counts_in_the_last_bucket() -> None:
     assert bucket_of(HIGHEST * 1000) == LAST_BUCKET
     assert middle_of(LAST_BUCKET) == pytest.approx(HIGHEST, rel=0.1)
 
 
-def test_histograms_of_any_length_add_up() -> None:
+def test_histograms_of_different_lengths_add_up() -> None:
     one, other = _histogram([1, 5, 5]), _histogram([5, 100_000])
     assert added([one, other]) == _histogram([1, 5, 5, 5, 100_000])
     assert added([]) == []

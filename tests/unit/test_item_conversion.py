@@ -37,7 +37,7 @@ def _output(text: str, call: int = 1) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": f"call_{call}", "output": text}
 
 
-def test_texts_become_plain_strings() -> None:
+def test_text_items_become_messages_with_string_content() -> None:
     items: list[dict[str, Any]] = [
         {"role": "developer", "content": "Be brief."},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
@@ -50,7 +50,7 @@ def test_texts_become_plain_strings() -> None:
     ]
 
 
-def test_a_turn_of_the_model_is_one_message() -> None:
+def test_reasoning_text_and_call_items_become_one_assistant_message() -> None:
     items = [
         {"role": "user", "content": "Add"},
         _thought("I need"),
@@ -76,7 +76,7 @@ def test_a_turn_of_the_model_is_one_message() -> None:
     ]
 
 
-def test_what_follows_a_whole_turn_begins_another() -> None:
+def test_items_after_a_complete_turn_begin_another_message() -> None:
     answers = [{"role": "assistant", "content": text} for text in ("One", "")]
     items = [answers[0], answers[1], _thought("Hm"), _call_item(1), answers[0], _thought("So")]
     assert items_to_messages(items) == [
@@ -88,20 +88,20 @@ def test_what_follows_a_whole_turn_begins_another() -> None:
     ]
 
 
-def test_a_summary_stands_in_for_reasoning_and_encrypted_reasoning_leaves_nothing() -> None:
+def test_reasoning_summary_replaces_missing_text_and_encrypted_reasoning_is_dropped() -> None:
     summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short"}]}
     assert items_to_messages([summary]) == [{"role": "assistant", "content": None, "reasoning_content": "Short"}]
     assert items_to_messages([{"type": "reasoning", "summary": [], "encrypted_content": "x"}]) == []
 
 
-def test_a_refusal_is_kept_apart_from_the_text() -> None:
+def test_refusal_item_becomes_a_refusal_field() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
     assert items_to_messages([{"role": "assistant", "content": [refusal]}]) == [
         {"role": "assistant", "content": None, "refusal": "No."}
     ]
 
 
-def test_an_unresolved_reference_is_an_error() -> None:
+def test_unresolved_item_reference_is_an_error() -> None:
     with pytest.raises(KeyError):
         items_to_messages([{"id": f"msg_{HEX}"}])
 
@@ -131,7 +131,7 @@ PARTS = [
 ]
 
 
-def test_parts_are_turned_both_ways() -> None:
+def test_content_parts_are_converted_both_ways() -> None:
     item_parts, chat_parts = [list(parts) for parts in zip(*PARTS, strict=True)]
     assert items_to_messages([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
     (shown,) = items_of(MESSAGE, {"role": "user", "content": chat_parts})
@@ -139,12 +139,12 @@ def test_parts_are_turned_both_ways() -> None:
     valid(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
 
 
-def test_sound_of_its_own_part_is_stored_as_it_came() -> None:
+def test_input_audio_part_is_unchanged() -> None:
     audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
     assert items_to_messages([{"role": "user", "content": [audio]}])[0]["content"] == [audio]
 
 
-def test_a_turn_of_the_model_shows_as_its_items() -> None:
+def test_assistant_message_becomes_reasoning_text_and_call_items() -> None:
     message = {
         "role": "assistant",
         "content": "Wait.",
@@ -186,7 +186,7 @@ STORED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("message", STORED.values(), ids=STORED.keys())
-def test_whatever_is_stored_shows_as_published_items_that_can_be_sent_again(message: dict[str, Any]) -> None:
+def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict[str, Any]) -> None:
     items = items_of(MESSAGE, message)
     assert items
     for item in items:
@@ -198,7 +198,7 @@ def test_whatever_is_stored_shows_as_published_items_that_can_be_sent_again(mess
         assert again == items
 
 
-def test_an_attachment_that_was_not_kept_is_named_in_words() -> None:
+def test_omitted_attachment_becomes_a_text_part() -> None:
     parts = [
         {"type": "image_url", "image_url": {"url": IMAGE + "A" * 100, "detail": "auto"}},
         {"type": "input_audio", "input_audio": {"data": "A" * 100, "format": "wav"}},
@@ -211,19 +211,19 @@ def test_an_attachment_that_was_not_kept_is_named_in_words() -> None:
     assert item["content"][0]["text"].startswith("[data:image/png;omitted;length=126;sha256=")
 
 
-def test_calls_keep_their_ids_when_one_before_them_is_deleted() -> None:
+def test_call_items_keep_their_ids_when_an_earlier_call_is_deleted() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [_call(2, index=1), _call(3, index=2)]}
     assert [item["id"] for item in items_of(MESSAGE, message)] == [f"fc_{HEX}_1", f"fc_{HEX}_2"]
 
 
 @pytest.mark.parametrize("indexes", [(0, 0), (1, None), ("a", "b"), (True, 0), (-1, 0)])
-def test_indexes_that_a_client_sent_are_not_trusted(indexes: tuple[Any, Any]) -> None:
+def test_invalid_call_indexes_from_a_client_are_ignored(indexes: tuple[Any, Any]) -> None:
     calls = [_call(number, index=index) for number, index in enumerate(indexes)]
     items = items_of(MESSAGE, {"role": "assistant", "content": None, "tool_calls": calls})
     assert [item["id"] for item in items] == [f"fc_{HEX}_0", f"fc_{HEX}_1"]
 
 
-def test_a_page_names_its_ends() -> None:
+def test_item_list_names_its_first_and_last_id() -> None:
     page = item_list([{"id": "a"}, {"id": "b"}], has_more=True)
     assert (page["object"], page["first_id"], page["last_id"], page["has_more"]) == ("list", "a", "b", True)
     assert item_list([], has_more=False) == {

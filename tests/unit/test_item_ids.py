@@ -14,7 +14,7 @@ MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 HEX = MESSAGE.hex
 
 
-def test_ids_are_read_back() -> None:
+def test_item_ids_are_parsed_back() -> None:
     message_id = new_id()
     ids = item_ids(message_id)
     assert parse_item_id(ids.message) == ItemId("message", message_id)
@@ -23,7 +23,7 @@ def test_ids_are_read_back() -> None:
     assert parse_item_id(ids.call(12)) == ItemId("function_call", message_id, 12)
 
 
-def test_ids_have_openais_prefixes() -> None:
+def test_item_ids_have_openais_prefixes() -> None:
     ids = item_ids(MESSAGE)
     assert [ids.message, ids.reasoning, ids.call(0), ids.output] == [
         f"msg_{HEX}",
@@ -51,7 +51,7 @@ def test_ids_have_openais_prefixes() -> None:
         "msg_\0",
     ],
 )
-def test_other_texts_are_refused(text: str) -> None:
+def test_invalid_item_id_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_item_id(text, "after")
     assert (refused.value.code, refused.value.param) == ("invalid_value", "after")

@@ -56,7 +56,7 @@ def _message(*parts: Any, role: str = "user") -> dict[str, Any]:
         {"id": "msg_1"},
     ],
 )
-def test_items_of_every_kind_pass_unchanged(item: dict[str, Any]) -> None:
+def test_input_item_of_every_type_passes_unchanged(item: dict[str, Any]) -> None:
     assert load(REQUEST, {"input": [item]}) == {"input": [item]}
 
 
@@ -102,19 +102,19 @@ def test_items_of_every_kind_pass_unchanged(item: dict[str, Any]) -> None:
         ({"type": "item_reference"}, "missing_required_parameter", "[0].id"),
     ],
 )  # fmt: skip
-def test_the_first_wrong_field_is_named(item: Any, code: str, path: str) -> None:
+def test_first_bad_field_of_an_input_item_is_named(item: Any, code: str, path: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         load(REQUEST, {"input": [item]})
     assert (refused.value.code, refused.value.param) == (code, f"input{path}")
 
 
-def test_hosted_tools_are_refused_with_a_sentence_that_says_so() -> None:
+def test_hosted_tool_item_is_refused_with_an_explanation() -> None:
     with pytest.raises(InvalidRequest, match="runs no hosted tools and takes no items of type 'file_search_call'"):
         load(REQUEST, {"input": [{"type": "file_search_call"}]})
 
 
 @pytest.mark.parametrize(("count", "code"), [(0, "empty_array"), (21, "array_above_max_length")])
-def test_the_number_of_items_is_bounded(count: int, code: str) -> None:
+def test_number_of_input_items_is_limited(count: int, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         load(REQUEST, {"input": [OUTPUT] * count})
     assert refused.value.code == code

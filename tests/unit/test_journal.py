@@ -44,7 +44,7 @@ def backlog(path: Path) -> Iterator[Backlog]:
     made.close()
 
 
-def test_entries_come_back_whole_and_oldest_first(journal: Journal, backlog: Backlog) -> None:
+def test_journal_entries_are_read_back_complete_and_oldest_first(journal: Journal, backlog: Backlog) -> None:
     exchanges = [an_exchange(messages=said(f"{number} \U0001f600")) for number in range(3)]
     for exchange in exchanges:
         journal.add(exchange)
@@ -52,7 +52,7 @@ def test_entries_come_back_whole_and_oldest_first(journal: Journal, backlog: Bac
     assert len(backlog.oldest(2, MANY)) == 2
 
 
-def test_a_batch_is_bounded_by_its_bytes_but_never_empty(journal: Journal, backlog: Backlog) -> None:
+def test_backlog_batch_is_limited_by_bytes_but_never_empty(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
         journal.add(an_exchange(messages=said("x" * 1000)))
     assert len(backlog.oldest(10, 2500)) == 1
@@ -60,7 +60,7 @@ def test_a_batch_is_bounded_by_its_bytes_but_never_empty(journal: Journal, backl
     assert len(backlog.oldest(10, 3500)) == 2
 
 
-def test_only_what_has_ended_waits(journal: Journal, backlog: Backlog) -> None:
+def test_only_ended_exchanges_are_pending(journal: Journal, backlog: Backlog) -> None:
     exchange = an_exchange(messages=said("Hello"))
     position = journal.begin(exchange)
     assert (backlog.oldest(10, MANY), journal.pending(), journal.has_session("local", "one")) == ([], (0, None), False)
@@ -71,7 +71,7 @@ def test_only_what_has_ended_waits(journal: Journal, backlog: Backlog) -> None:
     assert journal.has_session("local", "one")
 
 
-def test_only_what_was_delivered_leaves(journal: Journal, backlog: Backlog) -> None:
+def test_only_delivered_entries_are_removed(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
         journal.add(an_exchange())
     first, *rest = backlog.oldest(10, MANY)
@@ -80,7 +80,7 @@ def test_only_what_was_delivered_leaves(journal: Journal, backlog: Backlog) -> N
     assert journal.pending()[0] == 2
 
 
-def test_a_session_waits_for_its_owner_alone(journal: Journal, backlog: Backlog) -> None:
+def test_pending_session_is_visible_only_to_its_owner(journal: Journal, backlog: Backlog) -> None:
     journal.add(an_exchange("mine"))
     journal.add(an_exchange(None))
     assert journal.has_session("local", "mine")
@@ -91,7 +91,7 @@ def test_a_session_waits_for_its_owner_alone(journal: Journal, backlog: Backlog)
     assert journal.pending() == (0, None)
 
 
-def test_what_is_refused_is_set_aside_with_its_reason(journal: Journal, backlog: Backlog, path: Path) -> None:
+def test_rejected_entry_is_stored_with_its_reason(journal: Journal, backlog: Backlog, path: Path) -> None:
     journal.add(an_exchange())
     (entry,) = backlog.oldest(1, MANY)
     backlog.reject(entry, "no such type")
@@ -101,7 +101,7 @@ def test_what_is_refused_is_set_aside_with_its_reason(journal: Journal, backlog:
     assert rejected == [("no such type", entry.opening, entry.outcome)]
 
 
-def test_what_a_dead_process_left_open_ends_as_interrupted_with_its_last_checkpoint(
+def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint(
     path: Path, journal: Journal, backlog: Backlog
 ) -> None:
     with closing(Journal(path, "dead")) as dead:
@@ -127,7 +127,7 @@ def test_what_a_dead_process_left_open_ends_as_interrupted_with_its_last_checkpo
     assert left == [1, 0]
 
 
-def test_a_checkpoint_that_comes_too_late_gets_to_nobody(journal: Journal, backlog: Backlog, path: Path) -> None:
+def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Path) -> None:
     late = an_exchange("late", messages=said("mine"), answers=answered("my secret"))
     position = journal.begin(late)
     journal.end(position, late)
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_comes_too_late_gets_to_nobody(journal: Journal, backl
         assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
 
 
-def test_text_that_utf8_cannot_hold_is_kept_as_far_as_it_can_be(journal: Journal, backlog: Backlog) -> None:
+def test_surrogates_and_nul_characters_are_replaced_in_the_journal(journal: Journal, backlog: Backlog) -> None:
     journal.add(an_exchange(messages=said("half \ud83d of it"), answers=answered("nul \0")))
     (entry,) = backlog.oldest(1, MANY)
     exchange = entry.exchange()
@@ -147,7 +147,7 @@ def test_text_that_utf8_cannot_hold_is_kept_as_far_as_it_can_be(journal: Journal
     assert exchange.answers == answered("nul \ufffd")
 
 
-def test_it_survives_its_process_being_killed(tmp_path: Path) -> None:
+def test_journal_survives_a_killed_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mistral_api.recording.journal import Journal; from tests.support.exchanges import an_exchange\n"
@@ -161,7 +161,7 @@ def test_it_survives_its_process_being_killed(tmp_path: Path) -> None:
         assert [entry.exchange().session_id for entry in backlog.oldest(10, MANY)] == ["killed"]
 
 
-def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     exchange = an_exchange("old", messages=said("Still here?"))
     opening, outcome = exchange.opening(), exchange.outcome()
     payload = opening[:-1] + b"," + outcome[1:].replace(b'"model":null,', b"", 1)
@@ -184,19 +184,19 @@ def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
-def test_nobody_else_can_read_it(journal: Journal, tmp_path: Path) -> None:
+def test_journal_files_are_readable_only_by_their_owner(journal: Journal, tmp_path: Path) -> None:
     journal.add(an_exchange())
     assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
 
 
-def test_exchanges_know_themselves_in_both_parts() -> None:
+def test_exchange_is_restored_from_its_opening_and_outcome() -> None:
     ids: dict[str, Any] = {"continues": new_id(), "message_ids": [new_id()], "answer_id": new_id()}
     kept: dict[str, Any] = {"storing": {"id": "resp_1"}, "stored": {"id": "resp_1", "status": "completed"}}
     exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True, **ids, **kept)
     assert Exchange.from_parts(exchange.opening(), exchange.outcome()) == exchange
 
 
-def test_what_the_version_before_has_journaled_is_read() -> None:
+def test_exchange_journaled_by_an_older_version_is_read() -> None:
     # As 0fed00d wrote it: no word of what an exchange continues, and is stored as.
     opening = (
         b'{"id":"00000000-0000-0000-0000-000000000007","created_at":"2026-01-02T00:00:00+00:00",'

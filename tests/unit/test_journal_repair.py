@@ -51,7 +51,7 @@ def _recovered(path: Path) -> list[Exchange]:
 
 
 @pytest.mark.parametrize("share", [0.95, 0.7, 0.3])
-def test_what_is_whole_is_recovered(
+def test_complete_rows_of_a_truncated_journal_are_recovered(
     path: Path, exchanges: list[Exchange], share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     _cut(path, share)
@@ -68,7 +68,7 @@ def test_what_is_whole_is_recovered(
     assert str(kept) in words
 
 
-def test_a_file_that_is_no_journal_any_more_gives_an_empty_one(path: Path) -> None:
+def test_unreadable_journal_file_is_moved_aside_and_replaced_by_an_empty_one(path: Path) -> None:
     path.write_bytes(b"not a database, " * 5000)
     prepare(path.parent, alone=True)
     assert _recovered(path) == []
@@ -79,7 +79,7 @@ def test_a_file_that_is_no_journal_any_more_gives_an_empty_one(path: Path) -> No
         assert journal.pending()[0] == 1
 
 
-def test_the_end_of_the_wal_may_be_missing(tmp_path: Path, exchanges: list[Exchange]) -> None:
+def test_journal_with_a_truncated_wal_is_read(tmp_path: Path, exchanges: list[Exchange]) -> None:
     path = prepare(tmp_path, alone=True)
     journal, reader = Journal(path, "me"), sqlite3.connect(path)
     for exchange in exchanges:
@@ -97,13 +97,13 @@ def test_the_end_of_the_wal_may_be_missing(tmp_path: Path, exchanges: list[Excha
     assert _recovered(copy / NAME) == exchanges[:-1]
 
 
-def test_a_whole_journal_is_left_alone(path: Path, exchanges: list[Exchange]) -> None:
+def test_undamaged_journal_is_unchanged(path: Path, exchanges: list[Exchange]) -> None:
     prepare(path.parent, alone=True)
     assert _recovered(path) == exchanges
     assert not list(path.parent.glob("*damaged*"))
 
 
-def test_one_that_others_have_open_is_left_to_them(path: Path) -> None:
+def test_damaged_journal_that_another_process_has_open_is_not_repaired(path: Path) -> None:
     _cut(path, 0.5)
     with pytest.raises(sqlite3.DatabaseError):
         prepare(path.parent, alone=False)

@@ -38,7 +38,9 @@ def _message(*parts: Any) -> dict[str, Any]:
         ({"file": {"file_data": LARGE, "filename": "a.pdf"}}, "file", "file_data", LARGE, "data:"),
     ],
 )
-def test_a_large_one_becomes_its_hash_and_length(part: Any, kind: str, field: str, data: str, media: str) -> None:
+def test_large_attachment_is_replaced_by_its_hash_and_length(
+    part: Any, kind: str, field: str, data: str, media: str
+) -> None:
     part = {"type": kind} | part
     (kept,) = without_large_attachments([_message(part)], 100)
     digest_of = hashlib.sha256(data.encode()).hexdigest()
@@ -48,7 +50,7 @@ def test_a_large_one_becomes_its_hash_and_length(part: Any, kind: str, field: st
     assert part[kind][field] == data
 
 
-def test_a_small_one_stays_and_so_does_everything_else() -> None:
+def test_small_attachments_and_other_content_are_unchanged() -> None:
     messages = [
         _message({"image_url": {"url": "data:image/png;base64,AA"}}),
         _message({"image_url": {"url": "https://example.com/cat.png"}}),
@@ -59,7 +61,7 @@ def test_a_small_one_stays_and_so_does_everything_else() -> None:
     assert without_large_attachments(messages, 100) == messages
 
 
-def test_the_same_large_image_sent_again_is_recognised() -> None:
+def test_same_large_image_sent_again_has_the_same_digest() -> None:
     message = _message({"image_url": {"url": IMAGE}})
     first, again = (without_large_attachments([message], 100)[0] for _ in range(2))
     (other,) = without_large_attachments([_message({"image_url": {"url": IMAGE + "B"}})], 100)

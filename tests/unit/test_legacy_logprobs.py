@@ -11,7 +11,7 @@ def _entry(token: str, content: bytes, logprob: float, *alternatives: dict[str, 
     return {"token": token, "bytes": list(content), "logprob": logprob, "top_logprobs": list(alternatives)}
 
 
-def test_tokens_that_are_no_whole_character_are_told_by_their_bytes() -> None:
+def test_legacy_logprobs_show_incomplete_characters_as_bytes() -> None:
     half = _entry("", b"\xe2\x80", -2.0)
     made = legacy_logprobs([_entry("é", "é".encode(), -1.0, half)], 1, 5)
     assert made == {
@@ -22,7 +22,7 @@ def test_tokens_that_are_no_whole_character_are_told_by_their_bytes() -> None:
     }
 
 
-def test_the_end_of_the_text_is_no_token_of_it() -> None:
+def test_end_of_text_token_is_not_visible() -> None:
     shown, end = _entry("a", b"a", -1.0), _entry("", b"", -0.1)
     assert visible_tokens({"logprobs": {"content": [shown, end]}}) == [shown]
     assert visible_tokens({"logprobs": None}) == visible_tokens({}) == []

@@ -17,7 +17,7 @@ def _piece(index: int, text: str, token: int) -> dict[str, Any]:
     return {"index": index, "content": text, "tokens": [token], "stop": False}
 
 
-def test_pieces_that_interleave_become_an_answer_an_index() -> None:
+def test_interleaved_native_chunks_are_joined_by_index() -> None:
     transcript = NativeTranscript(2)
     transcript.add_chunk({"index": 0, "content": "", "tokens": [0], "stop": False, "prompt_progress": {"total": 5}})
     for index, text, token in ((0, "a", 1), (1, "x", 7), (0, "b", 2), (1, "y", 8)):
@@ -30,7 +30,7 @@ def test_pieces_that_interleave_become_an_answer_an_index() -> None:
     assert transcript.finish_reason == "stop"
 
 
-def test_the_last_event_waits_for_the_record() -> None:
+def test_last_native_event_is_sent_after_recording() -> None:
     passed: list[str] = []
 
     def relay() -> Iterator[bytes]:
@@ -47,13 +47,13 @@ def test_the_last_event_waits_for_the_record() -> None:
     assert list(events) == []
 
 
-def test_fields_are_selected_by_their_path() -> None:
+def test_response_fields_are_selected_by_path() -> None:
     answer = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
     assert selected(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
     assert selected(answer, None) is answer
 
 
-def test_prompts_are_recorded_as_what_the_user_said() -> None:
+def test_native_prompts_are_recorded_as_user_messages() -> None:
     def content(payload: dict[str, Any]) -> Any:
         return COMPLETION.messages(payload)[0]["content"]
 
@@ -68,6 +68,6 @@ def test_prompts_are_recorded_as_what_the_user_said() -> None:
     assert [part["text"] for part in message["content"]] == ["e", "f(x", "7 )"]
 
 
-def test_strangers_see_no_prompt_in_the_properties_of_an_older_server() -> None:
+def test_props_for_remote_callers_omit_prompt_and_path() -> None:
     props = {"default_generation_settings": {"prompt": "secret", "n_ctx": 9}, "model_path": "/x", "total_slots": 1}
     assert shown_props(props) == {"default_generation_settings": {"n_ctx": 9}, "total_slots": 1}

@@ -14,19 +14,19 @@ MISTRAL_7B = Architecture(blocks=32, kv_heads=8, head_size=128)
 FILE = 4_372_812_000
 
 
-def test_a_blocks_kv_cache() -> None:
+def test_kv_cache_bytes_of_a_block() -> None:
     # Keys and values: 2 x 8192 tokens x 8 heads x 128 numbers x 2 bytes = 32 MiB; 1 GiB in 32 blocks.
     assert MISTRAL_7B.kv_bytes(8192) == 33_554_432
     assert 32 * MISTRAL_7B.kv_bytes(8192) == GIB
     assert MISTRAL_7B.kv_bytes(32768) == 4 * 33_554_432
 
 
-def test_what_all_layers_need() -> None:
+def test_bytes_for_all_layers_with_kv_cache_and_reserve() -> None:
     # 4 372 812 000 of weights + 1 073 741 824 of KV cache + 1 073 741 824 in reserve.
     assert bytes_for_all_layers(MISTRAL_7B, FILE) == 6_520_295_648
 
 
-def test_the_layers_that_fit() -> None:
+def test_gpu_layers_that_fit_by_memory_size() -> None:
     # A layer: 4 372 812 000 / 33 = 132 509 454.5 of weights, with its KV cache 166 063 886.5 bytes.
     # 4 GiB less the reserve: 3 221 225 472 / 166 063 886.5 = 19.4; 6 GiB: 5 368 709 120 / 166 063 886.5 = 32.3, and
     # the output layer with the rest needs 6.07 GiB; 8 GiB hold everything.
@@ -35,14 +35,14 @@ def test_the_layers_that_fit() -> None:
     assert gpu_layers(MISTRAL_7B, FILE, 8 * GIB, context=32768) == "28"
 
 
-def test_the_edges() -> None:
+def test_gpu_layers_at_the_exact_limits() -> None:
     needed = bytes_for_all_layers(MISTRAL_7B, FILE)
     assert gpu_layers(MISTRAL_7B, FILE, needed) == "all"
     assert gpu_layers(MISTRAL_7B, FILE, needed - 1) == "32"
     assert gpu_layers(MISTRAL_7B, FILE, GIB // 2) == "0"
 
 
-def test_known_models_are_found_by_name_and_repository() -> None:
+def test_known_model_is_found_by_name_and_repository() -> None:
     assert len({model.name for model in KNOWN}) == len({model.repo for model in KNOWN}) == len(KNOWN)
     model = known_model("Mistral-7B-Instruct")
     assert model_in(model.repo) is model
@@ -51,7 +51,7 @@ def test_known_models_are_found_by_name_and_repository() -> None:
         known_model("mistral-70b")
 
 
-def test_the_table_in_the_documents_is_what_the_code_works_out() -> None:
+def test_documented_model_table_equals_the_estimate() -> None:
     lines = (Path(__file__).parents[2] / "docs" / "operation.md").read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| model (Q4_K_M, context of 8192"))
     expected = [f"| `{model.name}` | {' | '.join(model.row()[1:-1])} |" for model in KNOWN]

@@ -44,7 +44,7 @@ def _steps(
     return steps
 
 
-def test_a_card_gets_fewer_layers_then_a_smaller_cache_then_nothing(model: ModelInfo) -> None:
+def test_device_shortage_reduces_layers_then_cache_then_uses_the_cpu(model: ModelInfo) -> None:
     assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="auto", context_size=32768)) == [
         MemoryStep("auto", 32768),
         MemoryStep("22", 32768),
@@ -60,16 +60,16 @@ def test_a_card_gets_fewer_layers_then_a_smaller_cache_then_nothing(model: Model
     ]
 
 
-def test_a_number_of_layers_is_where_it_begins(model: ModelInfo) -> None:
+def test_memory_ladder_begins_at_the_configured_number_of_layers(model: ModelInfo) -> None:
     layers = [fit.gpu_layers for fit in _steps(model, Shortage.DEVICE, Settings(gpu_layers="20", context_size=8192))]
     assert layers[:3] == ["20", "13", "13"]
 
 
-def test_more_layers_than_the_model_has_are_all_of_them(model: ModelInfo) -> None:
+def test_more_gpu_layers_than_the_model_has_count_as_all(model: ModelInfo) -> None:
     assert _steps(model, Shortage.DEVICE, Settings(gpu_layers="999", context_size=8192))[1].gpu_layers == "22"
 
 
-def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: ModelInfo) -> None:
+def test_host_shortage_reduces_only_the_cache(model: ModelInfo) -> None:
     # A context of 0 gives each of the 4 slots the model's own 4096 tokens.
     assert _steps(model, Shortage.HOST, Settings(gpu_layers="auto", context_size=0)) == [
         MemoryStep("auto", 0),
@@ -79,7 +79,7 @@ def test_the_machines_own_memory_is_helped_by_a_smaller_cache_only(model: ModelI
     ]
 
 
-def test_a_cache_type_that_somebody_has_chosen_is_left_alone(model: ModelInfo) -> None:
+def test_configured_cache_type_is_not_changed(model: ModelInfo) -> None:
     chosen = {"LLAMA_ARG_CACHE_TYPE_K": "q4_0"}
     steps = _steps(model, Shortage.DEVICE, Settings(gpu_layers="9", context_size=8192), chosen)
     assert steps[:3] == [MemoryStep("9", 8192), MemoryStep("9", 4096), MemoryStep("0", 8192)]
@@ -113,19 +113,19 @@ def test_a_cache_type_that_somebody_has_chosen_is_left_alone(model: ModelInfo) -
         ("common_fit_params: projected to use 7000 MiB of device memory", None),
     ],
 )
-def test_llama_cpps_words_say_which_memory_was_short(line: str, shortage: Shortage | None) -> None:
+def test_llama_cpp_output_tells_which_memory_was_short(line: str, shortage: Shortage | None) -> None:
     for on_device in (True, False):
         assert shortage_in(["a line before", line, "and one after"], on_device=on_device) is shortage
 
 
-def test_words_that_do_not_say_which_mean_the_card_where_one_is_used() -> None:
+def test_ambiguous_memory_error_means_the_device_when_one_is_used() -> None:
     line = "llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache"
     assert shortage_in([line], on_device=True) is Shortage.DEVICE
     assert shortage_in([line], on_device=False) is Shortage.HOST
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="this kernel does not count its kills for want of memory")
-def test_only_the_kernels_own_kill_is_taken_for_one() -> None:
+def test_only_a_counted_oom_kill_is_a_memory_kill() -> None:
     kills = oom_kills()
     assert kills is not None
     assert killed_for_memory(-9, kills - 1)
@@ -134,7 +134,7 @@ def test_only_the_kernels_own_kill_is_taken_for_one() -> None:
     assert not killed_for_memory(-9, None)
 
 
-def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, model: ModelInfo) -> None:
+def test_memory_step_is_remembered_until_settings_engine_or_model_change(tmp_path: Path, model: ModelInfo) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
     assert RememberedFits(main_server(settings), model, ENGINE).recall() is None
     RememberedFits(main_server(settings), model, ENGINE).remember(MemoryStep("13", 8192))
@@ -151,7 +151,7 @@ def test_what_worked_is_remembered_as_long_as_all_is_as_it_was(tmp_path: Path, m
     assert RememberedFits(main_server(settings), model, ENGINE).recall() is None
 
 
-def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, model: ModelInfo) -> None:
+def test_requested_memory_step_that_works_is_not_remembered(tmp_path: Path, model: ModelInfo) -> None:
     settings = Settings(data_dir=tmp_path, gpu_layers="30", context_size=8192)
     remembered = RememberedFits(main_server(settings), model, ENGINE)
     remembered.remember(MemoryStep("13", 8192))
@@ -160,7 +160,7 @@ def test_what_was_asked_for_and_worked_is_nothing_to_remember(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"PATH": 1}', '{"PATH": {"circumstances": {}}}'])
-def test_a_file_that_makes_no_sense_remembers_nothing(tmp_path: Path, model: ModelInfo, content: str) -> None:
+def test_invalid_remembered_fits_file_is_ignored(tmp_path: Path, model: ModelInfo, content: str) -> None:
     settings = Settings(data_dir=tmp_path)
     fits_file(tmp_path).parent.mkdir()
     fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)))

@@ -21,7 +21,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
         {"role": "user", "content": "Hello", "name": "Ann"},
     ],
 )
-def test_the_same_words_are_the_same_message(same: dict[str, Any]) -> None:
+def test_equal_content_in_other_forms_has_the_same_digest(same: dict[str, Any]) -> None:
     assert digest(same) == digest(USER)
 
 
@@ -35,11 +35,11 @@ def test_the_same_words_are_the_same_message(same: dict[str, Any]) -> None:
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
     ],
 )
-def test_other_words_are_another_message(other: dict[str, Any]) -> None:
+def test_different_message_has_another_digest(other: dict[str, Any]) -> None:
     assert digest(other) != digest(USER)
 
 
-def test_an_answer_without_text_is_the_same_as_null_or_empty() -> None:
+def test_null_and_empty_assistant_content_have_the_same_digest() -> None:
     assert digest({"role": "assistant", "content": None}) == digest({"role": "assistant", "content": ""})
 
 
@@ -48,7 +48,7 @@ def test_an_answer_without_text_is_the_same_as_null_or_empty() -> None:
     ['{"b":[2],"a":1}', '{"a": 1, "b": [3]}', '{"a": 1, "b": [2]', "[" * 500 + "]" * 500, 5],
     ids=["other order", "other value", "cut off", "deep", "no text"],
 )
-def test_arguments_are_the_same_however_they_are_written(other: Any) -> None:
+def test_reordered_tool_arguments_have_the_same_digest(other: Any) -> None:
     def with_arguments(arguments: Any) -> dict[str, Any]:
         call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -57,7 +57,7 @@ def test_arguments_are_the_same_however_they_are_written(other: Any) -> None:
     assert same is (other == '{"b":[2],"a":1}')
 
 
-def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
+def test_tool_calls_match_by_name_and_arguments() -> None:
     stored = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     resent = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "renamed", "index": 0}]}
     changed = {
@@ -81,7 +81,7 @@ def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
         (["sBe", "uHi", "aYes"], ["sBe", "uHi"], 0),
     ],
 )
-def test_only_a_repeated_answer_proves_that_history_is_resent(stored: list[str], sent: list[str], shared: int) -> None:
+def test_shared_prefix_requires_a_repeated_answer(stored: list[str], sent: list[str], shared: int) -> None:
     known = set(chains_of(_messages(stored)))
     roles = [message["role"] for message in _messages(sent)]
     assert shared_prefix(chains_of(_messages(sent)), roles, known) == shared
@@ -92,14 +92,14 @@ def _messages(written: list[str]) -> list[dict[str, Any]]:
     return [{"role": roles[each[0]], "content": each[1:]} for each in written]
 
 
-def test_the_same_words_after_other_words_are_another_message() -> None:
+def test_same_message_after_another_history_has_another_chain() -> None:
     first, second = chains_of(_messages(["uHi", "aYes"])), chains_of(_messages(["uHo", "aYes"]))
     assert first[1] != second[1]
     assert len({*first, *second}) == 4
 
 
 @pytest.mark.parametrize(("sent", "repeated"), [(["sBe", "uNew"], 1), (["sDo", "uNew"], 0), (["uHi", "uNew"], 0)])
-def test_a_system_message_sent_each_turn_is_stored_once(sent: list[str], repeated: int) -> None:
+def test_repeated_system_message_is_recognised(sent: list[str], repeated: int) -> None:
     known = set(chains_of(_messages(["sBe", "uHi", "aYes"]))) | set(chains_of(_messages(["uHi"])))
     roles = [message["role"] for message in _messages(sent)]
     assert repeated_system(chains_of(_messages(sent)), roles, known) == repeated

@@ -58,13 +58,13 @@ def _messages(written: str) -> Messages:
         (ANYTHING, "s0 u1 u2 s3 a4 a5", "s0 u1 u2 s3 a4 a5"),
     ],
 )
-def test_roles_are_fitted_to_the_template(rules: TemplateRules, sent: str, fitted: str) -> None:
+def test_roles_are_normalized_to_the_template_rules(rules: TemplateRules, sent: str, fitted: str) -> None:
     messages = _messages(sent)
     assert normalize_roles(messages, rules) == _messages(fitted)
     assert messages == _messages(sent)
 
 
-def test_texts_and_parts_are_joined_in_order() -> None:
+def test_merged_messages_join_texts_and_parts_in_order() -> None:
     text, parts = {"role": "user", "content": "one"}, [{"type": "text", "text": "two"}, IMAGE]
     sent: Messages = [{"role": "system", "content": parts[:1]}, text, {"role": "user", "content": parts}, text]
     joined = normalize_roles(sent, STRICT)
@@ -74,7 +74,7 @@ def test_texts_and_parts_are_joined_in_order() -> None:
     assert normalize_roles(images, STRICT) == [{"role": "user", "content": [IMAGE, IMAGE]}]
 
 
-def test_what_else_messages_carry_is_kept_where_they_agree() -> None:
+def test_merged_messages_keep_names_that_agree_and_join_reasoning() -> None:
     ann = {"role": "user", "content": "hi", "name": "Ann"}
     assert normalize_roles([ann, ann], STRICT) == [ann | {"content": "hi\n\nhi"}]
     assert normalize_roles([ann, ann | {"name": "Bob"}], STRICT) == [{"role": "user", "content": "hi\n\nhi"}]
@@ -94,11 +94,11 @@ def test_what_else_messages_carry_is_kept_where_they_agree() -> None:
         ("u1 a2 a3", True),
     ],
 )
-def test_only_some_lists_need_a_look_at_the_template(sent: str, may: bool) -> None:
+def test_only_some_message_lists_need_normalizing(sent: str, may: bool) -> None:
     assert needs_normalizing(_messages(sent)) is may
 
 
-def test_rules_are_found_by_trying() -> None:
+def test_template_rules_are_found_by_trial() -> None:
     tried: list[str] = []
 
     def takes(messages: Messages) -> bool:

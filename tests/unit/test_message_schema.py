@@ -19,7 +19,7 @@ def _refusal(payload: object) -> InvalidRequest:
     return caught.value
 
 
-def test_nulls_that_sdks_replay_inside_messages_are_left_out() -> None:
+def test_nulls_replayed_by_sdks_inside_messages_are_dropped() -> None:
     replayed = {"role": "assistant", "content": "Hi", "refusal": None, "tool_calls": None, "reasoning_content": None}
     calling = {"role": "assistant", "content": None, "name": None, "tool_calls": [{**CALL, "id": None}]}
     loaded = load(SCHEMA, {"messages": [HELLO, replayed, calling]})
@@ -105,7 +105,7 @@ def test_nulls_that_sdks_replay_inside_messages_are_left_out() -> None:
         ),
     ],
 )
-def test_a_wrong_message_is_refused_by_its_place(messages: Any, param: str, code: str, words: str) -> None:
+def test_bad_message_is_refused_by_path(messages: Any, param: str, code: str, words: str) -> None:
     error = _refusal({"messages": messages})
     assert (error.param, error.code) == (param, code)
     assert words in error.message

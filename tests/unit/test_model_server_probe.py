@@ -40,7 +40,7 @@ def _serve(listener: socket.socket) -> None:
                 connection.recv(4096)
 
 
-def test_it_is_asked_again_on_another_connection(address: tuple[str, int]) -> None:
+def test_probe_retries_on_a_new_connection_after_the_server_closed_an_idle_one(address: tuple[str, int]) -> None:
     server = ModelServerClient(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None, lambda: False)
     assert [server.probe() for _ in range(4)] == ["ready"] * 4
     server.close()

@@ -7,7 +7,7 @@ import pytest
 from mistral_api.model_files.known_models import KNOWN, PullError, Source, source_of
 
 
-def test_a_known_name_gives_the_usual_quantisation_or_the_one_asked_for() -> None:
+def test_known_model_name_gives_the_default_or_requested_quantisation() -> None:
     assert source_of("mistral-7b-instruct") == Source(
         "bartowski/Mistral-7B-Instruct-v0.3-GGUF",
         "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf",
@@ -19,13 +19,13 @@ def test_a_known_name_gives_the_usual_quantisation_or_the_one_asked_for() -> Non
     assert all(source_of(model.name).architecture == model.architecture for model in KNOWN)
 
 
-def test_any_file_of_any_repository() -> None:
+def test_source_may_be_any_file_of_any_repository() -> None:
     source = source_of("some-one/Model_1.5-GGUF:Q8_0/model-Q8_0.gguf", None, "abc")
     assert source == Source("some-one/Model_1.5-GGUF", "Q8_0/model-Q8_0.gguf", "abc", "model-Q8_0")
     assert (source.name, source.architecture, source.parts()) == ("model-Q8_0.gguf", None, [source])
 
 
-def test_any_part_of_a_split_model_stands_for_all_of_it() -> None:
+def test_any_part_of_a_split_model_gives_all_parts() -> None:
     source = source_of("a/b:d/big-00002-of-00003.gguf")
     assert [part.file for part in source.parts()] == [f"d/big-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     assert source.alias == "big"
@@ -46,11 +46,11 @@ def test_any_part_of_a_split_model_stands_for_all_of_it() -> None:
         ":",
     ],
 )
-def test_what_names_no_file_is_refused(given: str) -> None:
+def test_model_source_without_a_file_is_refused(given: str) -> None:
     with pytest.raises(PullError, match=r"give owner/repository:file\.gguf"):
         source_of(given)
 
 
-def test_a_quantisation_goes_with_known_models_only() -> None:
+def test_quantisation_is_refused_for_unknown_models() -> None:
     with pytest.raises(PullError, match="--quant goes with"):
         source_of("a/b:c.gguf", "Q4_K_M")

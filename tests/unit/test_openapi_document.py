@@ -43,14 +43,14 @@ def _refusals(schema: dict[str, Any], value: Any) -> list[str]:
     return [error.message for error in jsonschema_rs.Draft202012Validator(whole).iter_errors(value)]
 
 
-def test_the_document_is_openapi_3_1() -> None:
+def test_openapi_document_is_valid_3_1() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
 
 
 @pytest.mark.parametrize(("rule", "method"), [pytest.param(*each, id=f"{each[1]} {each[0].rule}") for each in
                                               described_routes(APP)])  # fmt: skip
-def test_every_route_is_described(rule: Any, method: str) -> None:
+def test_every_route_is_described_in_the_openapi_document(rule: Any, method: str) -> None:
     operation = _operation(rule.rule, method)
     assert operation["summary"]
     assert len(operation["tags"]) == 1
@@ -63,11 +63,11 @@ def test_every_route_is_described(rule: Any, method: str) -> None:
         assert answer["content"]
 
 
-def test_nothing_is_described_that_is_no_route() -> None:
+def test_every_described_operation_is_a_route() -> None:
     assert set(OPERATIONS) == {rule.endpoint for rule, _ in described_routes(APP)}
 
 
-def test_the_examples_of_request_bodies_are_what_their_schemas_allow() -> None:
+def test_request_body_examples_match_their_schemas() -> None:
     examples = {name: shape["example"] for name, shape in COMPONENTS.items() if "example" in shape}
     assert len(examples) > 10
     refusals = {name: _refusals(COMPONENTS[name], example) for name, example in examples.items()}
@@ -96,7 +96,7 @@ def _posted(code: str) -> Iterator[tuple[str, str, Any]]:
                     yield "post", url.removeprefix(_BASE), ast.literal_eval(given.value)
 
 
-def test_the_requests_that_the_docs_show_are_allowed() -> None:
+def test_requests_in_the_docs_match_their_schemas() -> None:
     sent = list(_sent_in_docs())
     assert len(sent) >= 3
     for method, path, body in sent:
@@ -109,7 +109,7 @@ def _shown(text: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("body", [each for text in DOCS.values() for each in _shown(text)], ids=list)
-def test_the_bodies_that_the_docs_show_are_as_described(body: dict[str, Any]) -> None:
+def test_response_bodies_in_the_docs_match_a_schema(body: dict[str, Any]) -> None:
     named = {
         name: _refusals(shape, body)
         for name, shape in COMPONENTS.items()

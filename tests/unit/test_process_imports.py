@@ -13,7 +13,7 @@ _HEAVY = ("flask", "werkzeug", "sqlalchemy", "psycopg2", "marshmallow", "request
 @pytest.mark.parametrize(
     "module", ["mistral_api.supervisor.__main__", "mistral_api.supervisor.supervisor", "mistral_api.embedded.engine"]
 )
-def test_a_process_without_http_api_loads_neither_flask_nor_the_database(module: str) -> None:
+def test_supervisor_and_bundled_engine_import_neither_flask_nor_the_database(module: str) -> None:
     program = f"import sys, {module}; print(*sorted(set(sys.modules) & set({_HEAVY!r})))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout.split() == []

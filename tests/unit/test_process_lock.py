@@ -14,7 +14,7 @@ _PROGRAM = (
 )
 
 
-def test_another_process_lives_until_it_is_killed(tmp_path: Path) -> None:
+def test_process_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     mine = ProcessLock(tmp_path)
     assert mine.alone()
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
@@ -30,7 +30,7 @@ def test_another_process_lives_until_it_is_killed(tmp_path: Path) -> None:
     mine.close()
 
 
-def test_who_has_closed_has_ended_and_oneself_never_has(tmp_path: Path) -> None:
+def test_closed_process_lock_has_ended_and_the_own_lock_never_has(tmp_path: Path) -> None:
     mine, other = ProcessLock(tmp_path), ProcessLock(tmp_path)
     assert not mine.has_ended(other.name)
     other.close()

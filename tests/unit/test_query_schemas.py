@@ -11,13 +11,13 @@ from mistral_api.wire import ConversationListQuery, ConversationQuery, StatsQuer
 MESSAGE = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-def test_without_arguments_the_defaults_hold() -> None:
+def test_empty_query_has_the_default_values() -> None:
     assert load(ConversationQuery(), {}) == {"limit": 50}
     assert load(ConversationListQuery(), {}) == {"limit": 20}
     assert load(StatsQuery(), {}) == {"hours": 24}
 
 
-def test_text_becomes_values_and_unknown_arguments_do_not_matter() -> None:
+def test_query_text_becomes_values_and_unknown_arguments_are_dropped() -> None:
     given = {"limit": "500", "before": MESSAGE, "after": MESSAGE.upper(), "utm_source": "x"}
     assert load(ConversationQuery(), given) == {"limit": 500, "before": UUID(MESSAGE), "after": UUID(MESSAGE)}
     listed = {"limit": "1", "after": "a:b", "q": "cats", "since": "1700000000.5"}
@@ -50,17 +50,17 @@ def test_text_becomes_values_and_unknown_arguments_do_not_matter() -> None:
         (StatsQuery(), "hours", "-24", "integer_below_min_value"),
     ],
 )
-def test_a_wrong_argument_is_refused_by_name(schema: Schema, name: str, text: str, code: str) -> None:
+def test_bad_query_argument_is_refused_by_name(schema: Schema, name: str, text: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         load(schema, {name: text})
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, name, code)
 
 
 @pytest.mark.parametrize("text", ["a", "A-1_b.c:d", "x" * 128])
-def test_a_session_id_of_allowed_characters_is_valid(text: str) -> None:
+def test_session_id_of_allowed_characters_is_valid(text: str) -> None:
     assert valid_session_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a/b", "é", "٣", "a\n", "x" * 129])
-def test_any_other_session_id_is_not(text: str) -> None:
+def test_session_id_with_other_characters_is_invalid(text: str) -> None:
     assert not valid_session_id(text)

@@ -29,7 +29,7 @@ def _full(*_arguments: object) -> int:
     raise sqlite3.OperationalError("database or disk is full")
 
 
-def test_what_the_disk_did_not_take_is_written_when_it_does(
+def test_exchanges_are_held_in_memory_while_the_disk_is_full_and_written_later(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = an_exchange("begun before", messages=said("1"))
@@ -51,7 +51,7 @@ def test_what_the_disk_did_not_take_is_written_when_it_does(
     assert (state.healthy, state.pending) == (True, 5)
 
 
-def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
+def test_recorder_recovers_from_a_full_disk_without_a_request(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as full:
@@ -61,7 +61,7 @@ def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
     assert recorder.state().pending == 1
 
 
-def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -> None:
+def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
     recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(engine_that_is_away()))
     recorder.start()
@@ -71,9 +71,7 @@ def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -
     recorder.close()
 
 
-def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
@@ -90,7 +88,7 @@ def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
         assert connection.execute("SELECT count(*) FROM endings").fetchone() == (1,)
 
 
-def test_how_far_an_answer_is_is_written_while_it_is_open(recorder: Recorder, tmp_path: Path) -> None:
+def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> None:
     exchange = an_exchange(messages=said("Tell me"))
     asked: list[bool] = []
 

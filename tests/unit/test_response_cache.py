@@ -24,14 +24,14 @@ def _those(recent: ResponseCache, owner: str = "me") -> list[str]:
     return [name for name in "abcde" if recent.get(owner, name) is not None]
 
 
-def test_nobody_gets_what_somebody_else_was_answered(recent: ResponseCache) -> None:
+def test_response_cache_returns_responses_only_to_their_owner(recent: ResponseCache) -> None:
     recent.add(_kept("a", owner="you"))
     assert _those(recent) == []
     assert recent.context("me", "a") is None
     assert _those(recent, "you") == ["a"]
 
 
-def test_the_oldest_go_where_there_is_no_room(recent: ResponseCache) -> None:
+def test_response_cache_evicts_the_oldest_when_full(recent: ResponseCache) -> None:
     for name in "abcde":
         recent.add(_kept(name))
     assert _those(recent) == ["c", "d", "e"]
@@ -40,7 +40,7 @@ def test_the_oldest_go_where_there_is_no_room(recent: ResponseCache) -> None:
     assert _those(recent) == ["a", "c", "e"]
 
 
-def test_those_of_a_session_go_together_and_of_its_owner_alone(recent: ResponseCache) -> None:
+def test_response_cache_forgets_a_session_of_its_owner_only(recent: ResponseCache) -> None:
     recent.add(_kept("a"))
     recent.add(_kept("b", session_id="two"))
     recent.add(_kept("c", owner="you"))
@@ -48,7 +48,7 @@ def test_those_of_a_session_go_together_and_of_its_owner_alone(recent: ResponseC
     assert (_those(recent), _those(recent, "you")) == (["b"], ["c"])
 
 
-def test_what_is_too_old_goes_as_it_does_from_postgresql(recent: ResponseCache) -> None:
+def test_response_cache_forgets_responses_before_a_time(recent: ResponseCache) -> None:
     recent.add(_kept("a", created_at=99))
     recent.add(_kept("b", created_at=100))
     recent.forget_before(100)

@@ -24,11 +24,11 @@ def _asked(**request: Any) -> dict[str, Any]:
     return payload
 
 
-def test_a_plain_request_asks_with_its_messages_alone() -> None:
+def test_plain_responses_request_becomes_only_messages() -> None:
     assert _asked() == {}
 
 
-def test_what_only_concerns_the_response_is_left_out_and_what_the_model_server_knows_is_kept() -> None:
+def test_response_only_fields_are_dropped_and_model_server_fields_are_kept() -> None:
     ours = {"instructions": "x", "store": True, "metadata": {"a": "b"}, "truncation": "auto", "background": True,
             "include": [], "previous_response_id": "resp_1", "user": "ada", "service_tier": "auto",
             "prompt_cache_key": "x", "safety_identifier": "x", "max_tool_calls": 2, "text": {"verbosity": "low"},
@@ -38,7 +38,7 @@ def test_what_only_concerns_the_response_is_left_out_and_what_the_model_server_k
     assert _asked(**ours, **kept) == kept
 
 
-def test_limits_effort_and_streaming_have_other_names_there() -> None:
+def test_output_limit_effort_and_streaming_fields_are_renamed() -> None:
     assert _asked(max_output_tokens=20, reasoning={"effort": "low", "summary": "auto"}) == {
         "max_completion_tokens": 20,
         "reasoning_effort": "low",
@@ -60,12 +60,12 @@ def test_limits_effort_and_streaming_have_other_names_there() -> None:
     ],
     ids=["none-given", "auto", "required", "named", "allowed"],
 )  # fmt: skip
-def test_tools_are_nested_and_the_choice_among_them_is_kept(choice: Any, tools: list[Any], asked: Any) -> None:
+def test_response_tools_and_tool_choice_get_the_chat_form(choice: Any, tools: list[Any], asked: Any) -> None:
     payload = _asked(tools=[LOOK, HEAR], tool_choice=choice)
     assert (payload["tools"], payload.get("tool_choice")) == (tools, asked)
 
 
-def test_without_tools_there_is_no_choice() -> None:
+def test_tool_choice_is_dropped_without_tools() -> None:
     assert _asked(tools=[], tool_choice="auto") == {}
 
 
@@ -79,7 +79,7 @@ def test_without_tools_there_is_no_choice() -> None:
     ],
     ids=["text", "object", "schema"],
 )  # fmt: skip
-def test_the_format_of_the_text_becomes_that_of_the_response(text_format: Any, asked: Any) -> None:
+def test_text_format_becomes_response_format(text_format: Any, asked: Any) -> None:
     assert _asked(text={"format": text_format}).get("response_format") == asked
 
 
@@ -92,5 +92,5 @@ def test_the_format_of_the_text_becomes_that_of_the_response(text_format: Any, a
     ],
     ids=["included", "top", "both"],
 )
-def test_log_probabilities_are_asked_for_where_the_answer_is_to_hold_them(request_: Any, most: int) -> None:
+def test_log_probabilities_are_requested_when_the_response_includes_them(request_: Any, most: int) -> None:
     assert _asked(**request_) == {"logprobs": True, "top_logprobs": most}

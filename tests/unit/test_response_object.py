@@ -59,7 +59,7 @@ def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any 
     return ResponseOutput(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
 
 
-def test_an_opened_response_shows_openais_defaults() -> None:
+def test_new_response_has_openais_defaults() -> None:
     body = _opened({"input": "Hello"})
     valid(Response, body)
     assert body == body | {
@@ -71,7 +71,7 @@ def test_an_opened_response_shows_openais_defaults() -> None:
     }  # fmt: skip
 
 
-def test_an_opened_response_shows_what_was_asked_for() -> None:
+def test_new_response_echoes_the_request() -> None:
     body = _opened(FULL)
     valid(Response, body)
     shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
@@ -81,7 +81,7 @@ def test_an_opened_response_shows_what_was_asked_for() -> None:
     assert body["reasoning"] == FULL["reasoning"]
 
 
-def test_in_the_background_it_is_queued_first_and_names_its_conversation() -> None:
+def test_background_response_is_queued_and_names_its_conversation() -> None:
     request = load(ResponseRequest(), {"input": "Hello", "background": True, "conversation": {"id": "conv_1"}})
     body = new_response(request, "resp_2", 1, "smol", conversation_id=request["conversation"])
     assert (body["status"], body["conversation"]) == ("queued", {"id": "conv_1"})
@@ -89,7 +89,7 @@ def test_in_the_background_it_is_queued_first_and_names_its_conversation() -> No
     assert in_progress(body) == body | {"status": "in_progress"}
 
 
-def test_a_finished_response_holds_the_items_of_the_message_and_the_tokens() -> None:
+def test_completed_response_has_output_items_and_usage() -> None:
     message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
     body = complete_response(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
     valid(Response, body)
@@ -117,7 +117,7 @@ def _call(call_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("finish_reason", "shown"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
 )
-def test_an_answer_that_was_cut_off_is_incomplete_and_so_is_its_last_item(finish_reason: str, shown: str) -> None:
+def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str, shown: str) -> None:
     message = {"content": "Hi", "reasoning_content": "Hm"}
     body = complete_response(_opened({"input": "Hello"}), _answer(message, finish_reason))
     valid(Response, body)
@@ -126,13 +126,13 @@ def test_an_answer_that_was_cut_off_is_incomplete_and_so_is_its_last_item(finish
     assert body["completed_at"] is None
 
 
-def test_an_empty_answer_is_a_message_without_a_word() -> None:
+def test_empty_answer_is_a_message_item_with_empty_text() -> None:
     body = complete_response(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
     assert valid(Response, body).output_text == ""
     assert [item["type"] for item in body["output"]] == ["message"]
 
 
-def test_log_probabilities_stand_with_the_text_as_many_as_were_asked_for() -> None:
+def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
     nothing_shown = token("H", 0) | {"bytes": None}
     body = complete_response(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token("H", 5), nothing_shown]))
     valid(Response, body)
@@ -150,21 +150,21 @@ def test_log_probabilities_stand_with_the_text_as_many_as_were_asked_for() -> No
     ],
     ids=["timeout", "context", "overloaded"],
 )
-def test_a_failed_response_has_one_of_openais_codes_and_our_words(error: ApiError, code: str) -> None:
+def test_failed_response_has_an_openai_error_code_and_our_message(error: ApiError, code: str) -> None:
     body = failed(_opened({"input": "Hello"}), error)
     assert valid(Response, body).status == "failed"
     assert body["error"] == {"code": code, "message": error.message}
     assert code in get_args(response_error.ResponseError.model_fields["code"].annotation)
 
 
-def test_too_many_requests_and_a_cancelled_response() -> None:
+def test_rate_limit_error_code_and_cancelled_status() -> None:
     error = ApiError("Slow down.")
     error.status = 429
     assert failed(_opened({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
     assert valid(Response, cancelled(_opened({"input": "Hello"}))).status == "cancelled"
 
 
-def test_input_items_are_those_of_each_message_in_order() -> None:
+def test_input_items_are_listed_in_message_order() -> None:
     other = UUID(int=ANSWER_ID.int + 1)
     messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": None, "tool_calls": [_call("call_1")]},

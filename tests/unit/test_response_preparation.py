@@ -28,7 +28,9 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
     ],
     ids=["left open", "nothing new", "answered"],
 )
-def test_a_call_that_was_left_open_is_not_read_again(given: Any, read: list[dict[str, Any]]) -> None:
+def test_unfinished_call_of_an_incomplete_response_is_omitted_from_the_prompt(
+    given: Any, read: list[dict[str, Any]]
+) -> None:
     request = {"input": given, "instructions": "Be brief."}
     ready = prepare_response(
         request, parse_input_items(request), StoredContext("sess_1", new_id(), [ASKED, HALF], "incomplete"), "m"

@@ -72,7 +72,7 @@ def _read(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[A
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_package_puts_the_response_together(name: str) -> None:
+def test_openai_client_assembles_the_streamed_response(name: str) -> None:
     told = _events(ANSWERS[name])
     read, final = _read(told)
     assert [event.type for event in read] == [event["type"] for event in told]
@@ -90,14 +90,14 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
     return kept | {"content": [{name: part[name] for name in part if name != "parsed"} for part in content]}
 
 
-def test_text_grows_with_every_delta() -> None:
+def test_openai_client_text_snapshot_grows_with_every_delta() -> None:
     read, final = _read(_events(THINKING + TALKING))
     snapshots = [event.snapshot for event in read if event.type == "response.output_text.delta"]
     assert snapshots == ["Hello", "Hello, wörld", "Hello, wörld!"]
     assert final.output_text == "Hello, wörld!"
 
 
-def test_arguments_of_parallel_calls_grow_apart() -> None:
+def test_openai_client_keeps_arguments_of_parallel_calls_apart() -> None:
     read, final = _read(_events(CALLING, "tool_calls"))
     grown = {event.output_index: event.snapshot for event in read
              if event.type == "response.function_call_arguments.delta"}  # fmt: skip
@@ -105,13 +105,13 @@ def test_arguments_of_parallel_calls_grow_apart() -> None:
     assert [item.call_id for item in final.output if item.type == "function_call"] == ["call_0", "call_1"]
 
 
-def test_an_answer_in_json_is_parsed() -> None:
+def test_openai_client_parses_a_json_answer() -> None:
     told = _events([text('{"name": "Ada", '), text('"age": 36}')])
     _, final = _read(told, text_format=Person)
     assert final.output_parsed == Person(name="Ada", age=36)
 
 
-def test_an_answer_that_was_cut_off_comes_as_an_incomplete_response() -> None:
+def test_openai_client_gets_a_truncated_answer_as_an_incomplete_response() -> None:
     with _serving(_events(TALKING, "length")) as client:
         last = list(client.responses.create(model="smol", input="Hello", stream=True))[-1]
     assert last.type == "response.incomplete"
@@ -120,7 +120,7 @@ def test_an_answer_that_was_cut_off_comes_as_an_incomplete_response() -> None:
     assert last.response.output_text == "Hello, wörld!"
 
 
-def test_a_failure_comes_as_an_error_and_a_failed_response() -> None:
+def test_openai_client_gets_a_failure_as_an_error_event_and_a_failed_response() -> None:
     events = ResponseEvents(new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID)
     told = events.begin() + events.fail(ModelTimeout("Too slow."))
     with _serving(told) as client:

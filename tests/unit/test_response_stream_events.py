@@ -65,7 +65,7 @@ def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def test_reasoning_text_and_calls_follow_one_another_each_closed_before_the_next() -> None:
+def test_response_items_are_closed_before_the_next_one_opens() -> None:
     told = _told(stream(THINKING + TALKING + CALLING, "tool_calls"))
     assert _types(told) == [*BEGIN, *REASONING, *MESSAGE, *CALLS, "response.completed"]
     indexes = [event["output_index"] for event in told if "output_index" in event]
@@ -77,7 +77,7 @@ def test_reasoning_text_and_calls_follow_one_another_each_closed_before_the_next
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_every_event_is_as_published_and_numbered_without_a_gap(name: str) -> None:
+def test_response_events_are_valid_and_numbered_without_gaps(name: str) -> None:
     told = _told(stream(ANSWERS[name]))
     valid(list[ResponseStreamEvent], told)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
@@ -86,7 +86,7 @@ def test_every_event_is_as_published_and_numbered_without_a_gap(name: str) -> No
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_deltas_and_the_closed_items_add_up_to_the_final_object(name: str, finish_reason: str) -> None:
+def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, finish_reason: str) -> None:
     chunks = stream(ANSWERS[name], finish_reason)
     told, final = _told(chunks), _final(chunks)
     assert told[-1]["response"] == final
@@ -109,7 +109,7 @@ def _said(item: Event) -> str:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_however_the_chunks_are_split_the_final_object_is_the_same(name: str) -> None:
+def test_final_response_does_not_depend_on_how_chunks_are_split(name: str) -> None:
     dice, final = random.Random(name), _final(stream(ANSWERS[name]))
     for _ in range(30):
         told = _told(stream(split(ANSWERS[name], dice)))
@@ -118,7 +118,7 @@ def test_however_the_chunks_are_split_the_final_object_is_the_same(name: str) ->
         assert sorted(added) == sorted(item["id"] for item in final["output"])
 
 
-def test_an_item_is_announced_empty_and_its_call_id_stays() -> None:
+def test_added_items_are_empty_and_keep_their_call_id() -> None:
     told = _told(stream(THINKING + TALKING + CALLING))
     added = [event["item"] for event in told if event["type"] == "response.output_item.added"]
     assert [item["status"] for item in added] == ["in_progress"] * 4
@@ -129,13 +129,13 @@ def test_an_item_is_announced_empty_and_its_call_id_stays() -> None:
     ]
 
 
-def test_an_answer_without_a_word_still_has_a_message() -> None:
+def test_empty_response_stream_still_has_a_message_item() -> None:
     told = _told(stream([]))
     expected = [kind for kind in MESSAGE if not kind.endswith(".delta")]
     assert _types(told) == [*BEGIN, *expected, "response.completed"]
 
 
-def test_an_item_the_model_comes_back_to_goes_on_and_is_closed_again() -> None:
+def test_reopened_response_item_continues_and_is_closed_again() -> None:
     told = _told(stream([*TALKING, *CALLING, {"content": " Done."}]))
     added = [event for event in told if event["type"] in ("response.output_item.added", "response.content_part.added")]
     assert len(added) == 4
@@ -143,7 +143,7 @@ def test_an_item_the_model_comes_back_to_goes_on_and_is_closed_again() -> None:
     assert texts == ["Hello, wörld!", "Hello, wörld! Done."]
 
 
-def test_log_probabilities_come_with_the_text_only() -> None:
+def test_log_probabilities_are_sent_only_with_text_deltas() -> None:
     chunks = stream([])
     chunks[2:2] = [
         chunk(chat_chunks.reasoning("Hm"), logprobs=[token("Hm", 20)]),
@@ -157,7 +157,7 @@ def test_log_probabilities_come_with_the_text_only() -> None:
     assert told[-1]["response"]["output"][1]["content"][0]["logprobs"] == shown
 
 
-def test_a_response_in_the_background_is_queued_until_it_starts() -> None:
+def test_background_response_stream_is_queued_until_it_starts() -> None:
     events = _made(background=True)
     told = events.begin() + events.start()
     assert _types(told) == ["response.created", "response.queued", "response.in_progress"]
@@ -165,7 +165,7 @@ def test_a_response_in_the_background_is_queued_until_it_starts() -> None:
     valid(list[ResponseStreamEvent], told)
 
 
-def test_a_failure_is_told_in_our_words_and_ends_the_response() -> None:
+def test_failed_response_stream_has_an_error_event_and_then_response_failed() -> None:
     events = _made()
     told = [*events.begin(), *events.chunk(chunk({"content": "Hel"})), *events.fail(ModelTimeout("Too slow."))]
     error, last = told[-2:]
@@ -178,7 +178,7 @@ def test_a_failure_is_told_in_our_words_and_ends_the_response() -> None:
     valid(list[ResponseStreamEvent], told)
 
 
-def test_a_cancelled_response_ends_its_stream_and_says_so() -> None:
+def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
     events = _made(background=True)
     told = [*events.begin(), *events.start(), *events.cancel()]
     valid(list[ResponseStreamEvent], told)
@@ -186,7 +186,7 @@ def test_a_cancelled_response_ends_its_stream_and_says_so() -> None:
     assert events.response["status"] == "cancelled"
 
 
-def test_an_event_is_sent_under_its_type() -> None:
+def test_response_event_is_encoded_under_its_type() -> None:
     event = _made().begin()[0]
     head, data, *rest = encoded(event).split(b"\n")
     assert (head, rest) == (b"event: response.created", [b"", b""])

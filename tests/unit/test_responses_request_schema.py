@@ -54,18 +54,18 @@ def _refusal(payload: object, schema: Schema = SCHEMA) -> InvalidRequest:
     return caught.value
 
 
-def test_a_good_request_passes_unchanged_unknown_fields_included() -> None:
+def test_good_responses_request_passes_unchanged_with_unknown_fields() -> None:
     before = copy.deepcopy(FULL)
     assert load(SCHEMA, FULL) == before == FULL
     assert load(InputTokensRequest(), FULL) == before
 
 
-def test_a_conversation_is_named_by_its_id_alone_or_in_an_object() -> None:
+def test_conversation_is_given_as_an_id_or_an_object() -> None:
     assert load(SCHEMA, {"conversation": {"id": "conv_1"}}) == {"conversation": "conv_1"}
     assert load(SCHEMA, {"conversation": "any-session:1"}) == {"conversation": "any-session:1"}
 
 
-def test_nulls_and_fields_of_chat_that_ask_for_nothing_do_not_matter() -> None:
+def test_null_fields_and_inert_chat_fields_are_accepted() -> None:
     assert load(SCHEMA, {"input": "", "temperature": None, "tools": None, "conversation": None}) == {"input": ""}
     load(SCHEMA, {"input": "x", "messages": None, "functions": [], "use_history": False, "context_management": None})
 
@@ -132,27 +132,27 @@ def test_nulls_and_fields_of_chat_that_ask_for_nothing_do_not_matter() -> None:
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_what_is_wrong_is_named(changes: dict[str, Any], code: str, param: str) -> None:
+def test_bad_responses_request_field_is_refused_by_name(changes: dict[str, Any], code: str, param: str) -> None:
     refusal = _refusal({"input": "Hello"} | changes)
     assert (refusal.status, refusal.code, refusal.param) == (400, code, param)
     assert param in refusal.message
 
 
-def test_a_hosted_tool_is_refused_with_what_this_server_has() -> None:
+def test_hosted_tool_is_refused_with_an_explanation() -> None:
     refusal = _refusal({"input": "x", "tools": [{"type": "web_search"}]})
     assert refusal.message == (
         "Unsupported value for 'tools[0].type': 'web_search'. This server has function tools only."
     )
 
 
-def test_nothing_to_answer_is_refused_and_a_past_is_enough() -> None:
+def test_responses_request_needs_input_or_a_previous_response_or_conversation() -> None:
     assert _refusal({"model": "smol"}).code == "missing_required_parameter"
     assert _refusal({"instructions": "x"}, InputTokensRequest()).param == "input"
     load(SCHEMA, {"previous_response_id": "resp_1"})
     load(SCHEMA, {"conversation": "conv_1", "input": []})
 
 
-def test_queries_have_defaults_and_take_include_in_both_spellings() -> None:
+def test_response_queries_have_defaults_and_take_both_spellings_of_include() -> None:
     assert load(InputItemsQuery(), {}) == {"limit": 20, "order": "desc"}
     assert load(ResponseQuery(), {}) == {"stream": False}
     arguments = {
@@ -184,7 +184,7 @@ def test_queries_have_defaults_and_take_include_in_both_spellings() -> None:
     ],
     ids=["limit-0", "limit-101", "order", "include", "stream", "starting_after"],
 )
-def test_bad_arguments_are_refused(schema: Schema, name: str, value: Any, code: str) -> None:
+def test_bad_response_query_argument_is_refused(schema: Schema, name: str, value: Any, code: str) -> None:
     refusal = _refusal({name: value}, schema)
     assert refusal.code == code
     assert str(refusal.param).startswith(name)

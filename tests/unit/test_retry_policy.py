@@ -37,14 +37,14 @@ def _exhaust(tries: Callable[[], None]) -> None:
         tries()
 
 
-def test_a_dying_server_may_hang_up_several_times() -> None:
+def test_dying_server_may_drop_a_request_several_times() -> None:
     waiting = _patience()
     for _ in range(3):
         waiting.after_lost(LOST)
     waiting.after_unavailable(AWAY)
 
 
-def test_a_request_that_kills_the_server_is_not_sent_to_the_next_one_too() -> None:
+def test_request_that_killed_a_server_is_not_sent_to_the_next_one_twice() -> None:
     waiting = _patience()
     waiting.after_unavailable(AWAY)
     waiting.after_lost(LOST)
@@ -53,7 +53,7 @@ def test_a_request_that_kills_the_server_is_not_sent_to_the_next_one_too() -> No
         waiting.after_lost(LOST)
 
 
-def test_a_request_that_may_be_why_the_server_hung_is_not_sent_again(pauses: list[float]) -> None:
+def test_request_that_may_have_hung_the_server_is_not_sent_again(pauses: list[float]) -> None:
     waiting = _patience(wait_seconds=300)
     pauses.append(59.0)
     waiting.after_lost(LOST)
@@ -62,26 +62,26 @@ def test_a_request_that_may_be_why_the_server_hung_is_not_sent_again(pauses: lis
         waiting.after_lost(LOST)
 
 
-def test_one_that_only_hangs_up_is_not_tried_for_ever(pauses: list[float]) -> None:
+def test_server_that_only_drops_connections_is_not_retried_forever(pauses: list[float]) -> None:
     waiting = _patience()
     with pytest.raises(ModelServerLost):
         _exhaust(lambda: waiting.after_lost(LOST))
     assert 0 < sum(pauses) <= module.DYING_SECONDS + module.RETRY_SECONDS
 
 
-def test_nobody_waits_longer_than_the_setting_says(pauses: list[float]) -> None:
+def test_retries_end_after_model_wait_seconds(pauses: list[float]) -> None:
     waiting = _patience(wait_seconds=2.0)
     with pytest.raises(ModelUnavailable):
         _exhaust(lambda: waiting.after_unavailable(AWAY))
     assert sum(pauses) == pytest.approx(2.0, abs=module.RETRY_SECONDS)
 
 
-def test_a_supervisor_that_gave_up_ends_the_wait_with_its_reason() -> None:
+def test_retries_end_with_the_reason_of_a_supervisor_that_gave_up() -> None:
     with pytest.raises(ModelUnavailable, match="no such file"):
         _patience(given_up=lambda: "no such file").after_unavailable(AWAY)
 
 
-def test_a_client_that_left_waits_for_nothing(pauses: list[float]) -> None:
+def test_cancelled_call_does_not_wait_for_the_model_server(pauses: list[float]) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # held, but not listened on
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"

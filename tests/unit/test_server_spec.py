@@ -42,7 +42,7 @@ def _command(served: ServerSpec) -> list[str]:
     return server_command(served, ENGINE, path, requested_step(served.settings))
 
 
-def test_the_servers_that_are_ours_are_those_that_the_settings_name(tmp_path: Path) -> None:
+def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
     path = gguf(tmp_path / "m.gguf")
     away = "http://192.0.2.1"
     for settings, servers in (
@@ -55,7 +55,7 @@ def test_the_servers_that_are_ours_are_those_that_the_settings_name(tmp_path: Pa
     assert status_file(tmp_path, EMBEDDING) == tmp_path / "run" / "embedding-server.json"
 
 
-def test_whole_inputs_fit_into_a_batch_of_each_slot(tmp_path: Path) -> None:
+def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
     path = gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
     served = _embedding(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
     command = _command(served)
@@ -76,7 +76,7 @@ def test_whole_inputs_fit_into_a_batch_of_each_slot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "own", "longest"), [(2048, 512, 512), (2048, 8192, 2048), (0, 8192, 8192), (0, None, 2048)]
 )
-def test_an_input_is_never_longer_than_the_model_takes(
+def test_embedding_input_length_is_limited_by_the_model_context(
     tmp_path: Path, asked: int, own: int | None, longest: int
 ) -> None:
     names = {name: value for name, value in LLAMA.items() if name != "llama.context_length"}
@@ -85,9 +85,7 @@ def test_an_input_is_never_longer_than_the_model_takes(
 
 
 @pytest.mark.parametrize(("kind", "flags"), [(None, ["mean"]), (0, ["mean"]), (1, []), (2, []), (3, []), (4, ["rank"])])
-def test_pooling_is_the_models_own_and_the_mean_where_it_has_none(
-    tmp_path: Path, kind: int | None, flags: list[str]
-) -> None:
+def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, flags: list[str]) -> None:
     path = gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
     served = _embedding(path)
     assert served.ranks is (kind == 4)
@@ -95,16 +93,14 @@ def test_pooling_is_the_models_own_and_the_mean_where_it_has_none(
     assert [command[index + 1] for index, word in enumerate(command) if word == "--pooling"] == flags
 
 
-def test_a_reranker_is_known_by_its_head_too(tmp_path: Path) -> None:
+def test_reranker_is_recognised_by_its_classification_head(tmp_path: Path) -> None:
     for says_rank in (True, False):
         served = _embedding(write_reranker(tmp_path / "r.gguf", says_rank=says_rank))
         assert served.ranks
         assert served.flags == ("--embeddings", "--pooling", "rank", "-ub", str(CONTEXT))
 
 
-def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_llama_arg_variables_reach_only_their_own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
     monkeypatch.setenv("SOMETHING", "else")
@@ -118,7 +114,7 @@ def test_llama_cpps_variables_reach_the_server_they_are_meant_for(
     assert _embedding(gguf(tmp_path / "m.gguf")).ranks
 
 
-def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
+def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -> None:
     spec = _embedding(tmp_path / "none.gguf")
     with pytest.raises(StartError, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
         read_model(spec.settings, spec.path_setting)
@@ -128,7 +124,7 @@ def test_a_refusal_names_the_setting_of_that_server(tmp_path: Path) -> None:
         require_free_port(clash)
 
 
-def test_the_main_server_is_what_it_was_whatever_runs_beside_it(tmp_path: Path) -> None:
+def test_main_server_command_does_not_depend_on_the_embedding_server(tmp_path: Path) -> None:
     alone = settings_from({})
     both = settings_from({"EMBEDDING_MODEL_PATH": str(gguf(tmp_path / "m.gguf"))})
     fit = requested_step(alone)

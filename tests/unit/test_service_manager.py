@@ -23,7 +23,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
         yield made
 
 
-def test_each_event_is_one_datagram(listener: Listener) -> None:
+def test_each_notification_is_one_datagram(listener: Listener) -> None:
     manager = ServiceManager(listener.address)
     manager.extend_timeout(1.5)
     manager.ready()
@@ -32,14 +32,14 @@ def test_each_event_is_one_datagram(listener: Listener) -> None:
     assert listener.heard() == ["EXTEND_TIMEOUT_USEC=1500000", "READY=1", "STATUS=two lines", "STOPPING=1"]
 
 
-def test_an_abstract_socket_is_reached() -> None:
+def test_abstract_notify_socket_is_supported() -> None:
     abstract = Listener(f"@mistral-api-test-{uuid.uuid4().hex}")
     ServiceManager(abstract.address).ready()
     assert abstract.heard() == ["READY=1"]
     abstract.close()
 
 
-def test_the_watchdog_is_fed_every_half_period_and_no_more_often(listener: Listener) -> None:
+def test_watchdog_is_notified_every_half_period_at_most(listener: Listener) -> None:
     seldom = ServiceManager(listener.address, watchdog_seconds=600)
     for _ in range(50):
         seldom.alive()
@@ -54,12 +54,12 @@ def test_the_watchdog_is_fed_every_half_period_and_no_more_often(listener: Liste
     wait_for(fed_again, "the next WATCHDOG=1", 5)
 
 
-def test_without_a_watchdog_nothing_is_fed(listener: Listener) -> None:
+def test_no_watchdog_notification_without_a_watchdog(listener: Listener) -> None:
     ServiceManager(listener.address).alive()
     assert listener.heard() == []
 
 
-def test_a_watchdog_that_was_not_heard_is_fed_again_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_watchdog_notification_is_sent_again_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manager = ServiceManager(str(tmp_path / "notify"), watchdog_seconds=60)
     manager.alive()
     manager.alive()
@@ -69,7 +69,7 @@ def test_a_watchdog_that_was_not_heard_is_fed_again_at_once(tmp_path: Path, capl
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_the_variables_are_taken_from_the_children(listener: Listener) -> None:
+def test_notify_variables_are_removed_from_the_environment(listener: Listener) -> None:
     environment = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
     manager = ServiceManager.from_environment(environment)
     assert environment == {}
@@ -78,14 +78,14 @@ def test_the_variables_are_taken_from_the_children(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("variables", [{"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
-def test_a_watchdog_of_another_process_is_left_alone(listener: Listener, variables: dict[str, str]) -> None:
+def test_watchdog_of_another_process_is_ignored(listener: Listener, variables: dict[str, str]) -> None:
     manager = ServiceManager.from_environment({"NOTIFY_SOCKET": listener.address} | variables)
     manager.alive()
     manager.ready()
     assert listener.heard() == ["READY=1"]
 
 
-def test_without_a_manager_nothing_happens(caplog: pytest.LogCaptureFixture) -> None:
+def test_notifications_without_a_manager_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
     manager = ServiceManager.from_environment({})
     manager.ready()
     manager.alive()

@@ -50,7 +50,7 @@ def _branch(messages: Messages) -> SessionBranch:
         ("u1 a1", "u8 a8 u2", "u1 a1 u8 a8 u2", "u8 a8 u2", True),
     ],
 )
-def test_stored_turns_come_first_and_are_never_doubled(
+def test_stored_turns_come_first_and_are_not_duplicated(
     stored: str, sent: str, prompt: str, new: str, continues: bool
 ) -> None:
     branch = _branch(_messages(stored)) if stored else SessionBranch()
@@ -60,7 +60,7 @@ def test_stored_turns_come_first_and_are_never_doubled(
     assert found.continues == (HEAD if continues else None)
 
 
-def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
+def test_tool_result_continues_the_stored_tool_call() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "c1", "content": "3"}
     branch = _branch([*_messages("u1"), call])
@@ -72,7 +72,7 @@ def test_tool_results_go_on_with_the_call_that_is_stored() -> None:
 
 
 @pytest.mark.parametrize(("content", "left"), [(None, []), ("Let me see.", [{"content": "Let me see."}])])
-def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: Messages) -> None:
+def test_tool_call_without_a_result_is_omitted(content: str | None, left: Messages) -> None:
     call = {"role": "assistant", "content": content, "tool_calls": [CALL | {"function": {"arguments": '{"a'}}]}
     said = [{"role": "assistant"} | each for each in left]
     for after in ("u2", "u2 a2 u3"):
@@ -83,7 +83,7 @@ def test_a_call_that_never_got_a_result_is_left_out(content: str | None, left: M
         assert (found.new, found.continues) == (new, HEAD)
 
 
-def test_a_call_is_kept_for_its_result_wherever_that_stands() -> None:
+def test_tool_call_is_kept_when_its_result_follows_later() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
     branch = _branch([*_messages("u1"), call])
@@ -91,13 +91,13 @@ def test_a_call_is_kept_for_its_result_wherever_that_stands() -> None:
     assert found.stored == [*_messages("u1"), call]
 
 
-def test_the_last_stored_message_stays_where_nothing_follows_it() -> None:
+def test_last_stored_message_stays_when_nothing_follows_it() -> None:
     system: Messages = [{"role": "system", "content": "Be brief."}]
     found = continue_session(_branch(_messages("u1 a1")), system, system)
     assert [*found.leading, *found.stored, *found.said] == [*system, *_messages("u1 a1")]
 
 
-def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
+def test_omitted_attachment_is_recognised_and_sent_to_the_model() -> None:
     def image(url: str) -> Messages:
         return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
 
@@ -109,6 +109,6 @@ def test_an_attachment_that_was_not_kept_is_recognised_and_still_sent() -> None:
 
 
 @pytest.mark.parametrize(("sent", "nothing"), [("u2", False), ("u8 a8 u2", True), ("u1 a1 u2", False)])
-def test_a_list_that_may_belong_to_another_branch_is_noticed(sent: str, nothing: bool) -> None:
+def test_history_without_a_known_prefix_is_detected(sent: str, nothing: bool) -> None:
     messages = _messages(sent)
     assert has_no_known_prefix(continue_session(_branch(_messages("u1 a1")), messages, messages), messages) is nothing

@@ -7,19 +7,19 @@ import pytest
 from mistral_api.settings import SettingError, Settings, declared, settings_from
 
 
-def test_nothing_set_gives_the_defaults() -> None:
+def test_empty_environment_gives_the_default_settings() -> None:
     settings = settings_from({})
     assert (settings.api_host, settings.api_port, settings.api_threads) == ("127.0.0.1", 9000, 64)
     assert settings.database_url is None
     assert settings.data_dir == Path("var").absolute()
 
 
-def test_an_empty_value_counts_as_not_set() -> None:
+def test_empty_setting_counts_as_not_set() -> None:
     assert settings_from({"API_PORT": "  ", "DATABASE_URL": ""}) == settings_from({})
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_hosted_database_urls_keep_their_ssl_options(scheme: str) -> None:
+def test_database_url_keeps_its_ssl_options(scheme: str) -> None:
     settings = settings_from({"DATABASE_URL": f"{scheme}://u:p@db.example.com:5432/m?sslmode=require"})
     assert settings.database_url == "postgresql+psycopg2://u:p@db.example.com:5432/m?sslmode=require"
 
@@ -39,7 +39,7 @@ def test_hosted_database_urls_keep_their_ssl_options(scheme: str) -> None:
         ("API_HOST", "two words", "a host name or an IP address"),
     ],
 )
-def test_a_bad_value_is_refused_with_its_name_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+def test_bad_setting_is_refused_with_name_value_and_allowed_values(name: str, value: str, allowed: str) -> None:
     with pytest.raises(SettingError) as refused:
         settings_from({name: value})
     message = str(refused.value)
@@ -48,17 +48,17 @@ def test_a_bad_value_is_refused_with_its_name_value_and_what_is_allowed(name: st
     assert "\n" not in message
 
 
-def test_a_bad_database_url_is_refused_without_showing_its_password() -> None:
+def test_bad_database_url_is_refused_without_its_password() -> None:
     with pytest.raises(SettingError, match="DATABASE_URL") as refused:
         settings_from({"DATABASE_URL": "mysql://user:s3cret@host/db"})
     assert "s3cret" not in str(refused.value)
 
 
-def test_the_settings_never_show_a_secret() -> None:
+def test_settings_repr_hides_the_database_password() -> None:
     assert "s3cret" not in repr(Settings(database_url="postgresql+psycopg2://user:s3cret@host/db"))
 
 
-def test_a_model_server_url_may_end_in_v1() -> None:
+def test_model_server_url_may_end_in_v1() -> None:
     settings = settings_from({"MODEL_SERVER_URL": "http://gpu.example.com:8000/v1/"})
     assert settings.model_server_base_url == "http://gpu.example.com:8000"
     assert not settings.supervised
@@ -76,22 +76,22 @@ def test_a_model_server_url_may_end_in_v1() -> None:
         ("::", "http://[::1]:8099"),
     ],
 )
-def test_the_model_server_is_reached_where_it_listens(host: str, url: str) -> None:
+def test_model_server_base_url_follows_host_and_port(host: str, url: str) -> None:
     assert settings_from({"MODEL_SERVER_HOST": host, "MODEL_SERVER_PORT": "8099"}).model_server_base_url == url
 
 
-def test_every_setting_has_a_meaning_and_a_default_its_kind_allows() -> None:
+def test_every_setting_has_a_meaning_and_a_valid_default() -> None:
     for name, declaration in declared():
         assert declaration.metadata["meaning"], name
         if declaration.default is not None and not isinstance(declaration.default, bool):
             declaration.metadata["kind"].read(str(declaration.default))
 
 
-def test_history_needs_stored_content() -> None:
+def test_session_history_requires_store_content() -> None:
     with pytest.raises(SettingError, match=r"SESSION_HISTORY: .*STORE_CONTENT"):
         settings_from({"SESSION_HISTORY": "true", "STORE_CONTENT": "false"})
 
 
-def test_words_are_taken_in_any_case_and_kept_as_declared() -> None:
+def test_setting_words_are_case_insensitive() -> None:
     settings = settings_from({"NORMALIZE_ROLES": "OFF", "LOG_LEVEL": "debug"})
     assert (settings.normalize_roles, settings.log_level) == ("off", "DEBUG")

@@ -28,7 +28,7 @@ def _names(found: list[Candidate]) -> list[str]:
     return [each.conversation for each in found]
 
 
-def test_the_longest_come_first_and_of_as_many_tokens_the_last_used() -> None:
+def test_cache_candidates_are_ordered_by_tokens_and_then_last_use() -> None:
     slots = [Slot(0, False, 1, 500), Slot(1, False, 2, 900), Slot(2, False, 3, 500)]
     found = cache_candidates(slots, _generations(a=1, b=2, c=3), {}, {}, NOW)
     assert _names(found) == ["b", "c", "a"]
@@ -46,16 +46,16 @@ def test_the_longest_come_first_and_of_as_many_tokens_the_last_used() -> None:
     ],
     ids=["busy", "unknown", "short", "emptied", "untouched"],
 )
-def test_what_is_no_candidate(slot: Slot) -> None:
+def test_busy_unknown_or_short_slot_is_no_cache_candidate(slot: Slot) -> None:
     assert cache_candidates([slot], _generations(a=1), {}, {}, NOW) == []
 
 
-def test_what_may_not_be_stored_is_no_candidate() -> None:
+def test_unstored_conversation_is_no_cache_candidate() -> None:
     unstored = {1: Generation(1, "a", False, 900.0)}
     assert cache_candidates([Slot(0, False, 1, 900)], unstored, {}, {}, NOW) == []
 
 
-def test_what_is_saved_already_stays_as_it_is_and_what_went_on_is_saved_again() -> None:
+def test_unchanged_cache_is_kept_and_a_continued_conversation_is_saved_again() -> None:
     slots = [Slot(0, False, 1, 900), Slot(1, False, 5, 800)]
     saved = {"a": _saved("a", 1, 900), "b": _saved("b", 2, 700)}
     same, longer = cache_candidates(slots, _generations(a=1, b=5), saved, {}, NOW)
@@ -63,20 +63,20 @@ def test_what_is_saved_already_stays_as_it_is_and_what_went_on_is_saved_again() 
     assert (longer.conversation, longer.slot, longer.seed) == ("b", slots[1], 5)
 
 
-def test_a_conversation_in_two_slots_is_saved_once_by_the_longer_one() -> None:
+def test_conversation_in_two_slots_is_saved_once_from_the_longer_slot() -> None:
     generations = {seed: Generation(seed, "a", True, 900.0 + seed) for seed in (1, 2)}
     (found,) = cache_candidates([Slot(0, False, 1, 900), Slot(1, False, 2, 300)], generations, {}, {}, NOW)
     assert found.tokens == 900
 
 
-def test_a_conversation_that_has_lost_its_slot_comes_last_a_restored_one_does_not() -> None:
+def test_conversation_without_a_slot_is_the_last_cache_candidate() -> None:
     saved = {"lost": _saved("lost", 1, 5000), "restored": _saved("restored", 2, 700)}
     slots = [Slot(0, False), Slot(1, False, 3, 300)]
     found = cache_candidates(slots, _generations(new=3), saved, {0: "restored"}, NOW)
     assert _names(found) == ["restored", "new", "lost"]
 
 
-def test_as_many_are_kept_as_there_are_slots_and_as_the_bytes_allow() -> None:
+def test_selected_caches_are_limited_by_slots_and_bytes() -> None:
     slots = [Slot(number, False, number, 1000 - 100 * number) for number in range(1, 5)]
     ranked = cache_candidates(slots, _generations(a=1, b=2, c=3, d=4), {}, {}, NOW)
     assert _names(select_caches(ranked, 2, 10**9, 10.0)) == ["a", "b"]
@@ -96,7 +96,7 @@ def _fingerprint(model: Path, *words: str, version: str = "1", **variables: str)
     return fingerprint(["server", "-m", str(model), "-c", "8192", *words], version, variables)
 
 
-def test_the_fingerprint_changes_with_all_that_a_cache_depends_on(model: Path, tmp_path: Path) -> None:
+def test_cache_fingerprint_changes_with_model_flags_and_version(model: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter.gguf"
     adapter.write_bytes(b"x")
     before = [_fingerprint(model), _fingerprint(model, LLAMA_ARG_LORA=f"{adapter}:0.5")]
@@ -117,13 +117,13 @@ def test_the_fingerprint_changes_with_all_that_a_cache_depends_on(model: Path, t
     assert len(set(every)) == len(every)
 
 
-def test_the_fingerprint_stays_where_only_the_way_to_the_server_changes(model: Path) -> None:
+def test_cache_fingerprint_ignores_address_threads_and_alias(model: Path) -> None:
     one = _fingerprint(model, "--host", "127.0.0.1", "--port", "1", "-t", "4", "--alias", "a", HOME="/root")
     other = _fingerprint(model, "--host", "::1", "--port", "2", "-t", "8", "--alias", "b", HOME="/home")
     assert one == other
 
 
-def test_every_shard_of_a_model_counts(tmp_path: Path) -> None:
+def test_cache_fingerprint_covers_every_part_of_a_split_model(tmp_path: Path) -> None:
     shards = [tmp_path / f"large-0000{number}-of-00002.gguf" for number in (1, 2)]
     for shard in shards:
         shard.write_bytes(b"GGUF")

@@ -52,7 +52,7 @@ def _held(conversation: str, tokens: int) -> Candidate:
     return Candidate(conversation, tokens, 1.0, True, None, Slot(0, False, 2, tokens), 2)
 
 
-def test_what_was_saved_is_there_in_the_next_life_and_what_was_half_done_is_not(tmp_path: Path) -> None:
+def test_saved_cache_is_found_by_the_next_run_and_partial_files_are_deleted(tmp_path: Path) -> None:
     store = _store(tmp_path)
     first, cache = _add(store, ANN), _add(store, ANN, b"longer cache", tokens=9)
     (store.folder.path / store.folder.new_name(BOB)).write_bytes(b"half")
@@ -62,14 +62,14 @@ def test_what_was_saved_is_there_in_the_next_life_and_what_was_half_done_is_not(
     assert _files(tmp_path) == sorted([cache.file, LIST])
 
 
-def test_under_another_fingerprint_everything_is_deleted(tmp_path: Path) -> None:
+def test_caches_of_another_fingerprint_are_deleted(tmp_path: Path) -> None:
     _add(_store(tmp_path), ANN)
     assert _store(tmp_path, "other").caches == {}
     assert _files(tmp_path) == [LIST]
 
 
 @pytest.mark.parametrize("settings", [{"slot_save_seconds": 0.0}, {"store_content": False}])
-def test_where_nothing_is_to_be_kept_nothing_stays(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_caches_are_deleted_when_saving_is_switched_off(tmp_path: Path, settings: dict[str, Any]) -> None:
     _add(_store(tmp_path), ANN)
     assert not _store(tmp_path, **settings).prepare()
     assert _files(tmp_path) == []
@@ -88,7 +88,7 @@ def test_where_nothing_is_to_be_kept_nothing_stays(tmp_path: Path, settings: dic
         {"more": 1},
     ],
 )
-def test_a_list_that_makes_no_sense_is_not_used(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_cache_list_with_an_invalid_entry_is_discarded(tmp_path: Path, change: dict[str, Any]) -> None:
     _add(_store(tmp_path), ANN)
     path = slots_folder(tmp_path) / LIST
     content = json.loads(path.read_text())
@@ -99,13 +99,13 @@ def test_a_list_that_makes_no_sense_is_not_used(tmp_path: Path, change: dict[str
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", "7", '{"fingerprint": "same", "caches": 7}'])
-def test_a_list_that_is_none_is_not_used(tmp_path: Path, text: str) -> None:
+def test_cache_list_that_is_no_list_is_discarded(tmp_path: Path, text: str) -> None:
     _add(_store(tmp_path), ANN)
     (slots_folder(tmp_path) / LIST).write_text(text)
     assert _store(tmp_path).caches == {}
 
 
-def test_a_deleted_conversation_goes_at_once_and_what_was_said_before_is_not_saved_later(tmp_path: Path) -> None:
+def test_deleted_conversation_loses_its_cache_and_earlier_generations_are_not_saved(tmp_path: Path) -> None:
     store = _store(tmp_path)
     ann, bob = _add(store, ANN), _add(store, BOB)
     before = Generation(1, ANN, True, time.monotonic())
@@ -119,20 +119,20 @@ def test_a_deleted_conversation_goes_at_once_and_what_was_said_before_is_not_sav
     assert _files(tmp_path) == sorted([bob.file, LIST])
 
 
-def test_a_deletion_while_nobody_supervises_is_heeded_at_the_next_start(tmp_path: Path) -> None:
+def test_deletion_without_a_supervisor_is_applied_at_the_next_start(tmp_path: Path) -> None:
     ann = _add(_store(tmp_path), ANN)
     (slots_folder(tmp_path) / f"{ANN}.forgotten").write_text("1.0")
     assert _store(tmp_path).caches == {}
     assert ann.file not in _files(tmp_path)
 
 
-def test_forgetting_makes_no_folder_where_there_is_none(tmp_path: Path) -> None:
+def test_marking_a_deletion_creates_no_folder(tmp_path: Path) -> None:
     mark_deleted(tmp_path, "local", "ann")
     delete_unused(tmp_path, 1)
     assert not slots_folder(tmp_path).exists()
 
 
-def test_what_is_older_than_retention_goes(tmp_path: Path) -> None:
+def test_caches_older_than_the_retention_are_deleted(tmp_path: Path) -> None:
     store = _store(tmp_path)
     _add(store, ANN, used_at=time.time() - 3 * DAY)
     bob = _add(store, BOB)
@@ -143,14 +143,14 @@ def test_what_is_older_than_retention_goes(tmp_path: Path) -> None:
     assert not _store(tmp_path, retention_days=2).allows(ended)
 
 
-def test_pruning_by_hand_forgets_what_is_older(tmp_path: Path) -> None:
+def test_delete_unused_deletes_caches_older_than_the_given_days(tmp_path: Path) -> None:
     store = _store(tmp_path)
     old, new = _add(store, ANN, used_at=time.time() - 3 * DAY), _add(store, BOB)
     delete_unused(tmp_path, 2)
     assert (old.file in _files(tmp_path), new.file in _files(tmp_path)) == (False, True)
 
 
-def test_the_bytes_are_bounded(tmp_path: Path) -> None:
+def test_cache_store_is_limited_to_slot_save_bytes(tmp_path: Path) -> None:
     store = _store(tmp_path, slot_save_bytes=1000)
     ann = _add(store, ANN, b"x" * 600, tokens=60)
     assert store.bytes_per_token == 10
@@ -161,14 +161,14 @@ def test_the_bytes_are_bounded(tmp_path: Path) -> None:
     assert too_large.file not in _files(tmp_path)
 
 
-def test_a_conversation_gives_up_its_former_cache_where_both_do_not_fit(tmp_path: Path) -> None:
+def test_former_cache_of_a_conversation_makes_room_for_its_new_one(tmp_path: Path) -> None:
     store = _store(tmp_path, slot_save_bytes=1000)
     former = _add(store, ANN, b"x" * 600, tokens=60)
     assert store.make_room(_held(ANN, 70))
     assert former.file not in _files(tmp_path)
 
 
-def test_the_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_store_leaves_a_gibibyte_of_disk_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = _store(tmp_path)
     _add(store, ANN, b"x" * 100, tokens=1)
     monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + 5000)
@@ -176,7 +176,7 @@ def test_the_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not store.make_room(_held(BOB, 51))
 
 
-def test_before_there_is_a_measure_a_token_counts_as_a_large_models(
+def test_cache_size_per_token_is_estimated_high_before_the_first_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + (500 << 20))
@@ -184,7 +184,7 @@ def test_before_there_is_a_measure_a_token_counts_as_a_large_models(
     assert not _store(tmp_path).make_room(_held(BOB, 501))
 
 
-def test_a_list_that_cannot_be_written_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_file_is_deleted_when_the_list_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = _store(tmp_path)
 
     def full(*_arguments: object) -> None:

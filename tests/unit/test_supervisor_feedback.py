@@ -53,7 +53,7 @@ def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
     return path
 
 
-def test_a_generation_is_told_with_its_conversations_key_alone(writer: FeedbackWriter, tmp_path: Path) -> None:
+def test_feedback_contains_the_conversation_key_and_no_session_id(writer: FeedbackWriter, tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
     writer.ended(7, "local", "secret-session", may_be_stored=True)
     writer.ended(8, "local", "other", may_be_stored=False)
@@ -68,11 +68,11 @@ def test_a_generation_is_told_with_its_conversations_key_alone(writer: FeedbackW
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_conversations_of_two_owners_have_two_keys() -> None:
+def test_conversation_keys_differ_by_owner() -> None:
     assert conversation_key("ab", "c") != conversation_key("a", "bc")
 
 
-def test_failures_count_until_a_generation_succeeds(writer: FeedbackWriter, tmp_path: Path) -> None:
+def test_feedback_counts_failures_until_a_generation_succeeds(writer: FeedbackWriter, tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
     began = time.monotonic()
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_failures_count_until_a_generation_succeeds(writer: FeedbackWriter, tmp_
     wait_for(lambda: [each.text for each in reader.read().failures] == ["again"], "a new run", 5)
 
 
-def test_a_report_is_bounded(writer: FeedbackWriter, tmp_path: Path) -> None:
+def test_feedback_file_holds_a_limited_number_of_entries(writer: FeedbackWriter, tmp_path: Path) -> None:
     for seed in range(500):
         writer.ended(seed, "local", f"session {seed}", may_be_stored=True)
         writer.failed(f"failure {seed}")
@@ -97,13 +97,13 @@ def test_a_report_is_bounded(writer: FeedbackWriter, tmp_path: Path) -> None:
     assert len(report.failures) == FAILURES
 
 
-def test_a_success_in_one_process_ends_the_failures_of_all(tmp_path: Path) -> None:
+def test_success_in_one_process_clears_earlier_failures_of_all(tmp_path: Path) -> None:
     _put(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
     _put(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
     assert [each.text for each in FeedbackReader(tmp_path).read().failures] == ["other", "late"]
 
 
-def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp_path: Path) -> None:
+def test_generations_of_a_dead_process_are_kept_and_its_file_is_removed(tmp_path: Path) -> None:
     path = _put(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
     reader = FeedbackReader(tmp_path)
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp
     assert not path.exists()
 
 
-def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
+def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
     for start in range(0, 2 * REMEMBERED, 64):
         _put(
@@ -138,14 +138,14 @@ def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
     ],
     ids=["empty", "no JSON", "a list", "null", "no process", "no time", "no failure", "no generation"],
 )
-def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -> None:
+def test_invalid_feedback_file_is_removed(tmp_path: Path, content: str) -> None:
     path = _put(tmp_path, "1", content)
     _put(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
     assert list(FeedbackReader(tmp_path).read().generations) == [7]
     assert not path.exists()
 
 
-def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
+def test_full_disk_costs_one_warning_and_feedback_is_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mistral_api.control.feedback.TRY_AGAIN_SECONDS", 0.01)
@@ -164,19 +164,19 @@ def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     writer.close()
 
 
-def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
+def test_feedback_is_empty_without_files(tmp_path: Path) -> None:
     reports = FeedbackReader(tmp_path).read()
     assert (reports.failures, reports.generations) == ((), {})
 
 
-def test_a_report_that_cannot_be_read_is_left_and_nothing_else_is_lost(tmp_path: Path) -> None:
+def test_unreadable_feedback_file_is_skipped(tmp_path: Path) -> None:
     _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
     (reports_folder(tmp_path) / "2.json").mkdir()
     assert set(FeedbackReader(tmp_path).read().generations) == {1}
     assert (reports_folder(tmp_path) / "2.json").exists()
 
 
-def test_times_of_another_boot_are_not_believed(tmp_path: Path) -> None:
+def test_generations_with_a_future_time_are_ignored(tmp_path: Path) -> None:
     ahead = time.monotonic() + 1000
     _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
     assert set(FeedbackReader(tmp_path).read().generations) == {2}

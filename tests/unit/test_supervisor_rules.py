@@ -39,7 +39,7 @@ class Clock:
         return self.now
 
 
-def test_every_state_can_be_left_but_fatal_and_reached_but_by_none() -> None:
+def test_every_state_is_reachable_and_only_fatal_is_final() -> None:
     assert set(SUCCESSORS) == set(State)
     assert [state for state in State if not SUCCESSORS[state]] == [State.FATAL]
     assert set.union(*SUCCESSORS.values()) == set(State)
@@ -49,12 +49,12 @@ def test_every_state_can_be_left_but_fatal_and_reached_but_by_none() -> None:
     ("current", "following"),
     [(State.STOPPED, State.READY), (State.FATAL, State.STARTING), (State.BACKOFF, State.READY)],
 )
-def test_a_state_that_may_not_follow_is_refused(current: State, following: State) -> None:
+def test_illegal_state_transition_is_refused(current: State, following: State) -> None:
     with pytest.raises(IllegalTransition, match=f"{following} does not follow {current}"):
         require_legal(current, following)
 
 
-def test_waits_grow_with_each_crash_up_to_half_a_minute() -> None:
+def test_backoff_grows_with_each_crash_up_to_30_seconds() -> None:
     backoff = Backoff(max_restarts=20)
     waits = [backoff.crashed(healthy_seconds=1) for _ in range(8)]
     assert all(wait is not None for wait in waits)
@@ -62,14 +62,14 @@ def test_waits_grow_with_each_crash_up_to_half_a_minute() -> None:
         assert longest * 0.75 <= (wait or 0) <= longest
 
 
-def test_a_minute_of_health_starts_the_waits_over() -> None:
+def test_backoff_resets_after_a_minute_of_health() -> None:
     backoff = Backoff(max_restarts=20)
     for _ in range(5):
         backoff.crashed(healthy_seconds=1)
     assert (backoff.crashed(healthy_seconds=60) or 1) <= 0.1
 
 
-def test_too_many_restarts_in_ten_minutes_are_the_end() -> None:
+def test_more_than_max_restarts_in_ten_minutes_is_fatal() -> None:
     clock = Clock()
     backoff = Backoff(max_restarts=3, clock=clock)
     for clock.now in (0, 100, 200):
@@ -80,7 +80,7 @@ def test_too_many_restarts_in_ten_minutes_are_the_end() -> None:
     assert backoff.crashed(healthy_seconds=90) is not None
 
 
-def test_a_server_that_always_hangs_is_given_up_although_it_takes_its_time() -> None:
+def test_server_that_hangs_again_and_again_is_fatal_despite_slow_restarts() -> None:
     clock = Clock()
     backoff = Backoff(max_restarts=10, clock=clock)
     waits = []
@@ -89,11 +89,11 @@ def test_a_server_that_always_hangs_is_given_up_although_it_takes_its_time() -> 
     assert [wait is None for wait in waits] == [False] * 10 + [True]
 
 
-def test_no_restarts_at_all_can_be_asked_for() -> None:
+def test_max_restarts_0_allows_no_restart() -> None:
     assert Backoff(max_restarts=0).crashed(healthy_seconds=1000) is None
 
 
-def test_the_status_of_a_dead_supervisor_says_stopped(tmp_path: Path) -> None:
+def test_status_of_a_dead_supervisor_is_stopped(tmp_path: Path) -> None:
     reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
     for state in (State.STARTING, State.LOADING, State.READY):
         reporter.enter(state)
@@ -107,7 +107,7 @@ def test_the_status_of_a_dead_supervisor_says_stopped(tmp_path: Path) -> None:
     assert (read.state, read.pid) == (State.STOPPED, None)
 
 
-def test_the_reason_of_a_fatal_end_outlives_its_supervisor(tmp_path: Path) -> None:
+def test_fatal_reason_is_readable_after_the_supervisor_ended(tmp_path: Path) -> None:
     reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
     reporter.enter(State.FATAL, last_error="no such file")
     written = read_recorded(tmp_path)
@@ -119,19 +119,19 @@ def test_the_reason_of_a_fatal_end_outlives_its_supervisor(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": "dancing"}'])
-def test_a_status_file_that_makes_no_sense_is_no_status(tmp_path: Path, content: str) -> None:
+def test_invalid_status_file_is_no_status(tmp_path: Path, content: str) -> None:
     status_file(tmp_path).parent.mkdir()
     status_file(tmp_path).write_text(content)
     assert read_status(tmp_path) is None
 
 
-def test_a_process_is_known_by_its_start_too() -> None:
+def test_process_identity_includes_the_start_time() -> None:
     own = identity_of(os.getpid())
     assert is_alive(own)
     assert not is_alive(own._replace(started=own.started - 1))
 
 
-def test_the_command_line_says_all_that_the_settings_say() -> None:
+def test_server_command_contains_all_settings() -> None:
     settings = Settings(
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
@@ -153,7 +153,7 @@ def test_the_command_line_says_all_that_the_settings_say() -> None:
     }
 
 
-def test_a_smaller_cache_is_asked_for_with_flash_attention() -> None:
+def test_quantised_kv_cache_is_requested_with_flash_attention() -> None:
     engine, fit = Engine("llama-server", ("/opt/llama-server",)), MemoryStep("9", 4096, "q8_0")
     command = server_command(
         main_server(Settings(gpu_layers="20", context_size=8192)), engine, Path("/models/m.gguf"), fit
@@ -163,12 +163,12 @@ def test_a_smaller_cache_is_asked_for_with_flash_attention() -> None:
     assert (flags["-ctk"], flags["-ctv"], flags["-fa"]) == ("q8_0", "q8_0", "on")
 
 
-def test_every_state_has_an_exit_code_and_only_ready_is_0() -> None:
+def test_every_state_has_an_exit_code_and_only_ready_has_0() -> None:
     assert set(EXIT_CODES) == set(State)
     assert [state for state, code in EXIT_CODES.items() if code == 0] == [State.READY]
 
 
-def test_requests_wait_while_a_living_supervisor_starts_the_model_server(tmp_path: Path) -> None:
+def test_requests_wait_while_a_live_supervisor_starts_the_model_server(tmp_path: Path) -> None:
     reader, reporter = StatusReader(tmp_path), StatusReporter(main_server(Settings(data_dir=tmp_path)))
     assert not reader.being_started()
     for state, waits in ((State.STARTING, True), (State.LOADING, True), (State.READY, False)):
@@ -184,7 +184,7 @@ def test_requests_wait_while_a_living_supervisor_starts_the_model_server(tmp_pat
     assert reader.given_up()
 
 
-def test_on_a_full_disk_there_is_no_status_rather_than_an_old_one(
+def test_full_disk_removes_the_status_file_instead_of_keeping_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))

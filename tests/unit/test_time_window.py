@@ -23,7 +23,7 @@ def _window(hours: int, now: datetime) -> TimeWindow:
 
 @pytest.mark.parametrize("now", NOWS)
 @pytest.mark.parametrize("hours", [1, 24, 168, 169, 720, 8760])
-def test_the_periods_of_the_cover_follow_each_other_without_a_gap(now: datetime, hours: int) -> None:
+def test_window_bounds_cover_hours_days_and_months_without_gaps(now: datetime, hours: int) -> None:
     window = _window(hours, now)
     bounds = window.bounds()
     assert window.start <= now - timedelta(hours=hours)
@@ -39,7 +39,7 @@ def test_the_periods_of_the_cover_follow_each_other_without_a_gap(now: datetime,
 @pytest.mark.parametrize(
     ("hours", "unit", "points"), [(1, "hour", 2), (168, "hour", 169), (169, "day", 8), (8760, "day", 366)]
 )
-def test_the_series_goes_from_the_start_to_now(now: datetime, hours: int, unit: str, points: int) -> None:
+def test_window_series_reaches_from_the_start_to_now(now: datetime, hours: int, unit: str, points: int) -> None:
     window = _window(hours, now)
     starts = window.starts()
     assert window.unit == unit

@@ -20,7 +20,7 @@ def _allowed(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "choice", ["none", "auto", "required", NAMED, _allowed(mode="auto", tools=[NAMED])["tool_choice"]]
 )
-def test_a_good_choice_passes_unchanged(choice: Any) -> None:
+def test_good_tool_choice_passes_unchanged(choice: Any) -> None:
     payload = {"messages": [HELLO], "tools": [TOOL], "tool_choice": choice}
     assert load(SCHEMA, payload) == payload
 
@@ -31,7 +31,7 @@ def _refusal(payload: object) -> InvalidRequest:
     return caught.value
 
 
-def test_a_null_description_of_a_tool_is_left_out() -> None:
+def test_null_tool_description_is_dropped() -> None:
     tool = {"type": "function", "function": {"name": "look", "description": None}}
     assert load(SCHEMA, {"messages": [HELLO], "tools": [tool]})["tools"] == [
         {"type": "function", "function": {"name": "look"}}
@@ -114,6 +114,6 @@ def test_a_null_description_of_a_tool_is_left_out() -> None:
         ),
     ],
 )
-def test_wrong_tools_and_formats_are_refused(fields: dict[str, Any], param: str, code: str) -> None:
+def test_bad_tools_tool_choices_and_formats_are_refused_by_field(fields: dict[str, Any], param: str, code: str) -> None:
     error = _refusal({"messages": [HELLO], **fields})
     assert (error.param, error.code) == (param, code)

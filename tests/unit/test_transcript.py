@@ -9,7 +9,7 @@ def _chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> 
     return {"model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
 
 
-def test_a_stream_is_joined_to_one_message() -> None:
+def test_streamed_deltas_are_joined_to_one_message() -> None:
     transcript = Transcript()
     for delta in ({"role": "assistant", "content": None}, {"content": "Hel"}, {"content": "lo"}):
         transcript.add_chunk(_chunk(delta))
@@ -19,7 +19,7 @@ def test_a_stream_is_joined_to_one_message() -> None:
     assert transcript.model == "m"
 
 
-def test_tool_call_pieces_are_joined_by_their_index() -> None:
+def test_tool_call_deltas_are_joined_by_index() -> None:
     transcript = Transcript()
     pieces = [
         {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}},
@@ -37,7 +37,7 @@ def test_tool_call_pieces_are_joined_by_their_index() -> None:
     assert transcript.said_anything
 
 
-def test_choices_that_interleave_are_kept_apart() -> None:
+def test_interleaved_choices_are_kept_apart() -> None:
     transcript = Transcript()
     transcript.add_chunk(_chunk({"content": "a"}, index=0))
     transcript.add_chunk(_chunk({"content": "b"}, index=1))
@@ -45,7 +45,7 @@ def test_choices_that_interleave_are_kept_apart() -> None:
     assert [transcript.choices[index].message["content"] for index in (0, 1)] == ["aA", "b"]
 
 
-def test_usage_gives_true_token_counts() -> None:
+def test_usage_chunk_gives_the_token_counts() -> None:
     transcript = Transcript()
     usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
     timings = {"predicted_ms": 30.0, "predicted_per_second": 99.5}
@@ -55,7 +55,7 @@ def test_usage_gives_true_token_counts() -> None:
     assert transcript.timings == timings
 
 
-def test_a_prompt_that_choices_share_is_counted_once() -> None:
+def test_prompt_shared_by_choices_is_counted_once() -> None:
     transcript = Transcript(choices_per_prompt=2)
     for _ in range(2):
         transcript.add_chunk({"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 5}})
@@ -63,7 +63,7 @@ def test_a_prompt_that_choices_share_is_counted_once() -> None:
     assert (tokens.prompt, tokens.completion) == (31, 10)
 
 
-def test_a_stream_cut_short_counts_the_pieces_it_got() -> None:
+def test_interrupted_stream_counts_its_deltas_as_tokens() -> None:
     transcript = Transcript()
     for text in ("one", " two", " three"):
         transcript.add_chunk(_chunk({"content": text}))
@@ -71,14 +71,14 @@ def test_a_stream_cut_short_counts_the_pieces_it_got() -> None:
     assert (tokens.prompt, tokens.completion) == (None, 3)
 
 
-def test_a_whole_completion_is_read_like_a_chat() -> None:
+def test_whole_completion_body_is_read_like_a_chat() -> None:
     transcript = Transcript()
     transcript.add_body({"choices": [{"text": " Paris", "index": 0, "finish_reason": "length"}], "model": "m"})
     assert transcript.choices[0].message == {"content": " Paris"}
     assert transcript.finish_reason == "length"
 
 
-def test_an_answer_that_never_came_says_nothing() -> None:
+def test_stream_with_only_a_role_has_no_content() -> None:
     transcript = Transcript()
     transcript.add_chunk(_chunk({"role": "assistant", "content": None}))
     assert not transcript.said_anything

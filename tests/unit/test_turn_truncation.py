@@ -34,7 +34,7 @@ def _fitted(leading: Messages, others: Messages, room: int) -> tuple[Messages, i
     return truncate_turns(leading, others, room=room, count=count, most=lambda _: None), asked
 
 
-def test_a_chat_that_surely_fits_is_not_counted() -> None:
+def test_chat_within_the_upper_bound_is_not_counted() -> None:
     chat = [SYSTEM, *_turn(3, "assistant"), *_turn(3)]
     assert (
         truncate_turns(chat[:1], chat[1:], room=20, count=lambda _: pytest.fail("counted"), most=lambda _: 20) == chat
@@ -44,13 +44,13 @@ def test_a_chat_that_surely_fits_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize(("room", "turns"), [(35, 3), (34, 2), (25, 2), (24, 1), (15, 1), (1, 1)])
-def test_whole_turns_are_left_out_down_to_the_token(room: int, turns: int) -> None:
+def test_whole_turns_are_omitted_to_the_exact_token(room: int, turns: int) -> None:
     others = [*_turn(7, "assistant", "tool", "assistant"), *_turn(9, "assistant"), *_turn(10)]
     expected = {3: others, 2: others[4:], 1: others[6:]}[turns]
     assert _fitted([SYSTEM], others, room)[0] == [SYSTEM, *expected]
 
 
-def test_the_search_is_exact_and_short() -> None:
+def test_truncation_search_is_exact_with_few_counts() -> None:
     chance = random.Random(5)
     for _ in range(300):
         others = [
@@ -64,14 +64,14 @@ def test_the_search_is_exact_and_short() -> None:
         assert asked <= 11
 
 
-def test_very_uneven_turns_are_still_found_by_halving() -> None:
+def test_truncation_search_of_uneven_turns_takes_few_counts() -> None:
     others = [message for size in [1] * 300 + [5000] + [1] * 20 for message in _turn(size)]
     fitted, asked = _fitted([], others, 5100)
     assert _tokens(fitted) == 5100
     assert asked <= 15
 
 
-def test_a_turn_ends_where_the_user_speaks_again() -> None:
+def test_turn_ends_before_the_next_user_message() -> None:
     chat = [{"role": "assistant", "content": "y"}, *_turn(1, "assistant", "tool", "tool", "assistant"), *_turn(2)]
     assert [len(turn) for turn in turns_of(chat)] == [1, 5, 1]
 
@@ -87,5 +87,5 @@ def test_a_turn_ends_where_the_user_speaks_again() -> None:
         (2048, {"max_tokens": -1}, 1536),
     ],
 )
-def test_room_is_left_for_the_answer(context: int, options: dict[str, Any], room: int) -> None:
+def test_room_for_the_prompt_leaves_space_for_the_answer(context: int, options: dict[str, Any], room: int) -> None:
     assert room_for_prompt(context, options) == room

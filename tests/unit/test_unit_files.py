@@ -48,7 +48,7 @@ def _directives(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("account", [None, ACCOUNT])
-def test_each_process_is_watched_and_restarted_by_itself(service: Service, account: SystemAccount | None) -> None:
+def test_each_unit_has_a_watchdog_and_restarts_alone(service: Service, account: SystemAccount | None) -> None:
     unit = _directives(unit_text(service, _found(), account))
     assert (unit["Type"], unit["NotifyAccess"], unit["Restart"]) == ("notify", "main", "always")
     assert int(unit["WatchdogSec"]) > 2 * LOOP_SECONDS
@@ -60,17 +60,17 @@ def test_each_process_is_watched_and_restarted_by_itself(service: Service, accou
     assert unit["WantedBy"] == ("multi-user.target" if account else "default.target")
 
 
-def test_a_supervisor_that_has_given_up_is_left_alone() -> None:
+def test_supervisor_unit_is_not_restarted_after_a_fatal_exit() -> None:
     assert _directives(unit_text(SUPERVISOR, _found(), None))["RestartPreventExitStatus"] == "2 3"
 
 
-def test_the_api_runs_alone_and_stops_before_the_supervisor() -> None:
+def test_api_unit_runs_api_only_and_stops_before_the_supervisor() -> None:
     unit = _directives(unit_text(API, _found(), ACCOUNT))
     assert unit["ExecStart"] == '"/opt/mistral/.venv/bin/python" -m mistral_api.serving --api-only'
     assert "mistral-api-supervisor.service" in unit["After"]
 
 
-def test_a_system_unit_has_an_account_and_writes_to_its_data_alone() -> None:
+def test_system_unit_has_an_account_and_writes_only_to_the_data_dir() -> None:
     unit = _directives(unit_text(SUPERVISOR, _found(), ACCOUNT))
     assert (unit["User"], unit["SupplementaryGroups"]) == ("mistral-api", "video render")
     assert (unit["ProtectSystem"], unit["ReadWritePaths"]) == ("strict", '"/srv/data"')
@@ -78,12 +78,12 @@ def test_a_system_unit_has_an_account_and_writes_to_its_data_alone() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_graphics_cards_stay_reachable(service: Service) -> None:
+def test_system_unit_leaves_gpu_devices_reachable(service: Service) -> None:
     unit = _directives(unit_text(service, _found(), ACCOUNT))
     assert not {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock"} & unit.keys()
 
 
-def test_drivers_of_the_model_server_may_compile() -> None:
+def test_supervisor_unit_lets_gpu_drivers_compile() -> None:
     unit = _directives(unit_text(SUPERVISOR, _found(), ACCOUNT))
     assert "MemoryDenyWriteExecute" not in unit
     assert unit["SystemCallFilter"].startswith("~")
@@ -92,12 +92,12 @@ def test_drivers_of_the_model_server_may_compile() -> None:
 
 
 @pytest.mark.parametrize("place", ["/home/me/mistral", "/root/mistral"])
-def test_homes_are_readable_only_where_something_of_ours_lies_in_one(place: str) -> None:
+def test_system_unit_reads_home_only_when_its_files_are_there(place: str) -> None:
     for found in (_found(project=place), _found(data_dir=place), _found(needed=(Path(place, "model.gguf"),))):
         assert _directives(unit_text(API, found, ACCOUNT))["ProtectHome"] == "read-only"
 
 
-def test_what_a_private_tmp_would_hide_is_refused(tmp_path: Path) -> None:
+def test_paths_hidden_by_a_private_tmp_are_refused(tmp_path: Path) -> None:
     link = tmp_path / "model.gguf"
     link.symlink_to(TEMPORARY[1] / "model.gguf")
     for found in (_found(project=f"{TEMPORARY[0]}/p"), _found(data_dir=f"{TEMPORARY[1]}/d"), _found(needed=(link,))):
@@ -106,19 +106,19 @@ def test_what_a_private_tmp_would_hide_is_refused(tmp_path: Path) -> None:
         assert unit_text(API, found, None)
 
 
-def test_a_user_unit_asks_for_nothing_that_a_user_may_not_have() -> None:
+def test_user_unit_has_no_directives_that_need_root() -> None:
     unit = _directives(unit_text(SUPERVISOR, _found(), None))
     assert not {"User", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "ReadWritePaths"} & unit.keys()
 
 
-def test_a_port_of_root_takes_one_capability() -> None:
+def test_privileged_api_port_needs_one_capability() -> None:
     api = _directives(unit_text(API, _found(port=443), ACCOUNT))
     assert api["AmbientCapabilities"] == api["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert "AmbientCapabilities" not in _directives(unit_text(SUPERVISOR, _found(port=443), ACCOUNT))
     assert "AmbientCapabilities" not in _directives(unit_text(API, _found(port=0), ACCOUNT))
 
 
-def test_spaces_percent_and_dollar_signs_are_written_as_systemd_reads_them() -> None:
+def test_spaces_percent_and_dollar_signs_are_escaped_for_systemd() -> None:
     unit = _directives(unit_text(SUPERVISOR, _found("/opt/my 100% $HOME", "/srv/my %h"), ACCOUNT))
     assert unit["WorkingDirectory"] == "/opt/my 100%% $HOME"
     assert unit["ExecStart"] == '"/opt/my 100%% $HOME/.venv/bin/python" -m mistral_api.supervisor'
@@ -127,14 +127,14 @@ def test_spaces_percent_and_dollar_signs_are_written_as_systemd_reads_them() -> 
 
 
 @pytest.mark.parametrize("path", ["/srv/a\nExecStartPre=/bin/evil", '/srv/a"b', "/srv/a\\", "/srv/a "])
-def test_a_path_that_a_unit_cannot_hold_is_refused(path: str) -> None:
+def test_path_that_a_unit_file_cannot_contain_is_refused(path: str) -> None:
     with pytest.raises(RegistrationError, match="cannot be written into a unit file"):
         unit_text(API, _found(data_dir=path), ACCOUNT)
     with pytest.raises(RegistrationError, match="cannot be written into a unit file"):
         unit_text(API, _found(project=path), None)
 
 
-def test_a_unit_says_whose_it_is_and_where_the_data_lie() -> None:
+def test_unit_file_names_its_project_and_data_dir() -> None:
     text = unit_text(API, _found(), None)
     assert is_ours(text)
     assert (project_of(text), data_of(text)) == ("/opt/mistral", "/srv/data")

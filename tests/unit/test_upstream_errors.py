@@ -39,27 +39,27 @@ def _body(message: str, kind: str = "server_error", **more: object) -> bytes:
         ),
     ],
 )
-def test_an_error_answer_keeps_its_meaning(
+def test_model_server_error_keeps_its_meaning(
     status: int, message: str, becomes: int, code: str, param: str | None
 ) -> None:
     error = upstream_error(status, _body(message))
     assert (error.status, error.code, error.param, error.source) == (becomes, code, param, "model-server")
 
 
-def test_an_overlong_prompt_is_said_in_openais_words() -> None:
+def test_overlong_prompt_is_reported_in_openais_words() -> None:
     error = upstream_error(400, _body("request exceeds", "exceed_context_size_error", n_prompt_tokens=4031, n_ctx=2048))
     assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "messages")
     assert re.search(r"maximum context length is 2048 tokens.*resulted in 4031 tokens", error.message)
 
 
-def test_an_overlong_input_is_said_in_them_too() -> None:
+def test_overlong_embedding_input_is_reported_in_openais_words() -> None:
     said = "input (600 tokens) is larger than the max context size (512 tokens). skipping"
     error = upstream_error(400, _body(said, "exceed_context_size_error", n_prompt_tokens=600, n_ctx=512))
     assert re.search(r"maximum context length is 512 tokens.*your input resulted in 600 tokens", error.message)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'{"error": "text"}', b'"x"'])
-def test_an_error_answer_that_is_no_error_object_is_the_model_servers_fault(body: bytes) -> None:
+def test_error_response_without_an_error_object_is_a_model_server_error(body: bytes) -> None:
     error = upstream_error(500, body)
     assert (error.status, error.code) == (502, "model_server_error")
 
@@ -82,7 +82,7 @@ def _max_retries(reason: Exception) -> requests.ConnectionError:
         (ConnectionResetError(), ModelServerError),
     ],
 )
-def test_every_library_error_becomes_one_of_ours(raised: Exception, becomes: type[ApiError]) -> None:
+def test_library_error_is_translated_with_its_cause(raised: Exception, becomes: type[ApiError]) -> None:
     with pytest.raises(becomes) as translated_error, translate_errors():
         raise raised
     assert type(translated_error.value) is becomes
@@ -97,16 +97,16 @@ def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
 
 
 @pytest.mark.parametrize("kind", _every_error_class(requests.RequestException), ids=lambda kind: kind.__name__)
-def test_no_error_of_requests_is_unmapped(kind: type[Exception]) -> None:
+def test_every_requests_exception_is_translated(kind: type[Exception]) -> None:
     error = kind.__new__(kind)
     with pytest.raises(ModelServerError), translate_errors():
         raise error
 
 
-def test_loading_is_unavailability_worth_waiting_for() -> None:
+def test_model_loading_counts_as_unavailable() -> None:
     assert issubclass(ModelLoading, ModelUnavailable)
 
 
-def test_a_call_that_we_ended_says_why() -> None:
+def test_cancelled_call_error_states_the_reason() -> None:
     assert cancelled_error("client").status == 499
     assert (cancelled_error("shutdown").status, cancelled_error("shutdown").code) == (503, "overloaded")
