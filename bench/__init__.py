@@ -1,1 +1,1 @@
-"""Benchmarks: what this server costs, always against the bare model server in the same run."""
+"""Benchmarks: the cost of this server, always compared with the bare model server of the same run."""

@@ -15,7 +15,7 @@ PARTS = ("latency", "recording", "reads", "warm")
 
 
 def main() -> None:
-    """Start what is needed, measure, print, stop it."""
+    """Start the servers that the chosen parts need, measure, print, and stop them."""
     options = _options()
     if "latency" in options.parts:
         _latency(options.pairs)

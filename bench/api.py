@@ -21,26 +21,26 @@ from mistral_api.serving.__main__ import SWITCH_SECONDS
 
 
 class NoRecorder(Recorder):
-    """Records nothing: what requests cost without a journal."""
+    """A recorder that records nothing, to measure requests without a journal."""
 
     def start(self) -> None:
-        """Open nothing."""
+        """Do nothing."""
 
     def begin(self, exchange: Exchange, progress: Progress) -> int | None:
-        """Write nothing."""
+        """Record nothing."""
         return None
 
     def end(self, position: int | None, exchange: Exchange) -> None:
-        """Write nothing."""
+        """Record nothing."""
 
     def state(self) -> RecordingState:
-        """All is well."""
+        """Return a healthy state."""
         return RecordingState(healthy=True)
 
 
 @contextlib.contextmanager
 def api_beside(running: Running, *options: str) -> Iterator[tuple[str, int]]:
-    """Another API process on the database and the model server of a running one; where it listens."""
+    """Run another API process on the database and the model server of a running stack; yield its host and port."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         environment = os.environ | {

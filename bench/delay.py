@@ -1,4 +1,4 @@
-"""A line that takes its time: bytes arrive half a round trip later than they were sent, in order."""
+"""A TCP proxy that adds latency: bytes arrive half a round trip after they were sent, in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def delayed(socket_file: Path, round_trip_seconds: float) -> Iterator[int]:
-    """A loopback port that leads to a Unix socket, with that round trip."""
+    """Forward a loopback port to a Unix socket with that round trip time; yield the port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ class _Line:
         self._one_way_seconds = one_way_seconds
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry the bytes of one connection in both directions."""
+        """Forward the bytes of one connection in both directions."""
         far_reader, far_writer = await asyncio.open_unix_connection(str(self._socket_file))
         await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
 

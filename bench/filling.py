@@ -1,4 +1,4 @@
-"""A database of the size that years of use leave behind: made by PostgreSQL itself, from nothing but numbers."""
+"""Fill a database to the size that years of use produce. PostgreSQL generates all rows itself from numbers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mistral_api.database.deadlines import without_deadline
 from mistral_api.delivery.partitions import create_partitions
 
 OWNER = "local"
-# The long conversations, of so many messages; the rest of the messages are in conversations of 20.
+# The number of long conversations and their messages; all other conversations have SHORT_MESSAGES messages.
 LONG, LONG_MESSAGES, SHORT_MESSAGES = 50, 1000, 20
-# Word n of so many is common for small n and rare for large ones, as in any language.
+# The number of distinct words. Word n is common for a small n and rare for a large n, as in any language.
 VOCABULARY = 20_000
 
 _USAGE = """
@@ -53,7 +53,7 @@ CROSS JOIN LATERAL (
 
 
 def fill(engine: Engine, usage_rows: int, messages: int) -> int:
-    """Fill an empty database; answer how many conversations there are. Usage is spread over the last year."""
+    """Fill an empty database and return the number of conversations. Usage is spread over the last year."""
     conversations = LONG + max(0, messages - LONG * LONG_MESSAGES) // SHORT_MESSAGES
     with _timed(f"{usage_rows} usage rows"):
         _fill_usage(engine, usage_rows, conversations)
@@ -87,7 +87,7 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
 
 
 def _fill_conversations(connection: Connection, conversations: int) -> None:
-    """The text index is made at the end: that is much faster than keeping it up to date."""
+    """Insert conversations. The text index is created at the end, which is much faster than updating it."""
     long = {"long": LONG, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
     span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
     with without_deadline(connection):
@@ -98,6 +98,6 @@ def _fill_conversations(connection: Connection, conversations: int) -> None:
 
 
 def _vacuum(engine: Engine) -> None:
-    """Outside any transaction, as VACUUM demands."""
+    """Run VACUUM, which PostgreSQL allows only outside a transaction."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, without_deadline(connection):
         connection.execute(text("VACUUM ANALYZE"))

@@ -1,7 +1,7 @@
-"""What a request costs more on one side than on the other, pair by pair.
+"""Compare the latency of one request on two servers, pair by pair.
 
-Each pair sends the same request to both, in turns, over keep-alive connections, so that a machine
-that speeds up or slows down does so for both.
+Each pair sends the same request to both servers over keep-alive connections, in alternating order, so that
+a change of the machine's speed affects both sides.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Send = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two that are compared: what it is called and where it listens."""
+    """One of the two servers that are compared: its label and its address."""
 
     name: str
     address: tuple[str, int]
 
 
 def whole_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
-    """Milliseconds until the whole answer is there."""
+    """Return the milliseconds until the whole response has arrived."""
     began = time.perf_counter()
     _post(connection, body).read()
     return (time.perf_counter() - began) * 1000
 
 
 def first_event_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
-    """Milliseconds until the first event of a stream is there; the rest is read, but not timed.
+    """Return the milliseconds until the first event of a stream; the rest is read and not timed.
 
-    Both sides close a connection after a stream, so each gets a new one.
+    Both servers close a connection after a stream, so each stream gets a new one.
     """
     connection.close()
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def _post(connection: http.client.HTTPConnection, body: dict[str, Any]) -> http.
 
 
 def compare(name: str, sides: tuple[Side, Side], send: Send, pairs: int, max_tokens: int) -> None:
-    """Measure and print the medians of both sides, and those of the differences and ratios of the pairs."""
+    """Measure and print the medians of both sides, and of the differences and ratios of the pairs."""
     first, second = (http.client.HTTPConnection(*side.address, timeout=120) for side in sides)
     body = {
         "messages": [{"role": "user", "content": "Say one word."}],

@@ -8,7 +8,7 @@ from bench.running import Running
 
 
 def print_memory(running: Running) -> None:
-    """One line a process: what it is and its resident set."""
+    """Print one line for each process: its resident set and its command line."""
     serving = psutil.Process(running.process.pid)
     for process in [serving, *serving.children(recursive=True)]:
         words = [word for word in process.cmdline() if not word.startswith("/")]

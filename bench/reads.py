@@ -1,4 +1,4 @@
-"""How long reads take in a database of the size that years of use leave behind."""
+"""Measure how long reads take in a database of the size that years of use produce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WARM_UP, TIMES = 10, 50
 
 
 def measure_reads(running: Running, usage_rows: int, messages: int) -> None:
-    """Fill the server's database, then print how long the API takes to answer from it."""
+    """Fill the server's database, then print how long the API takes to read from it."""
     url = start_embedded_postgres(running.data_dir).url
     engine = create_engine(url)
     fill(engine, usage_rows, messages)

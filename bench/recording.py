@@ -1,4 +1,4 @@
-"""What recording costs a request, how fast the journal reaches PostgreSQL, and what an outage costs in memory."""
+"""Measure recording: its cost per request, the delivery rate to PostgreSQL, and the memory used in an outage."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ AWAY = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
 
 
 def measure_journal(running: Running, pairs: int) -> None:
-    """The same API twice, with and without its journal, in front of one model server."""
+    """Compare the same API with and without its journal, in front of one model server."""
     with api_beside(running, "--unrecorded") as without, api_beside(running) as recorded:
         sides = Side("without a journal", without), Side("with it", recorded)
         compare("journal: one token", sides, whole_ms, pairs, max_tokens=1)
 
 
 def measure_writer() -> None:
-    """From a full journal into an empty PostgreSQL, on this machine and a long round trip away."""
+    """Deliver a full journal to an empty PostgreSQL, once on this machine and once a long round trip away."""
     with _database() as engine:
         _deliver("a local PostgreSQL", engine, WRITTEN)
         query = engine.url.query
@@ -52,7 +52,7 @@ def measure_writer() -> None:
 
 
 def measure_outage() -> None:
-    """An hour of 50 exchanges a second for a database that is away."""
+    """Record an hour of 50 exchanges a second while the database is down, and print disk and memory use."""
     with _silence(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
         recorder.start()
@@ -72,7 +72,7 @@ def measure_outage() -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the warnings that a database is away: it is meant to be."""
+    """Suppress the warnings that the database is down: here it is meant to be."""
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
@@ -80,7 +80,7 @@ def _silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _database() -> Iterator[Engine]:
-    """The writer's way to an empty database with its schema."""
+    """Yield the writer's engine for an empty database with its schema."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
         running = start_embedded_postgres(Path(folder) / "var")
@@ -94,7 +94,7 @@ def _database() -> Iterator[Engine]:
 
 
 def _deliver(where: str, engine: Engine, number: int) -> None:
-    """Fill a journal while nobody delivers, then let the writer have it."""
+    """Fill a journal without delivery, then time the writer until the journal is empty."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         with _silence():
             filling = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
@@ -118,7 +118,7 @@ def _record(recorder: Recorder, number: int) -> None:
 
 
 def _exchange(number: int) -> Exchange:
-    """A question and its answer, in one of some hundred conversations."""
+    """Return a finished exchange of one of 300 conversations."""
     return Exchange(
         id=new_id(),
         created_at=datetime.now(UTC),

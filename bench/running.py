@@ -1,4 +1,4 @@
-"""A server of our own for a benchmark: started on free ports with data that are thrown away."""
+"""Start servers for a benchmark: on free ports, with data that is deleted at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the API and the model server behind it listen, the serving process and its data."""
+    """A running stack: the addresses of the API and the model server, the serving process, and the data folder."""
 
     api: tuple[str, int]
     model_server: tuple[str, int]
@@ -29,7 +29,7 @@ class Running:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
+    """Return a port that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(**settings: str) -> Iterator[Running]:
-    """The whole stack on embedded defaults, stopped at the end."""
+    """Run the whole stack on embedded defaults until the end of the block."""
     api, model_server = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
@@ -55,7 +55,7 @@ def running_server(**settings: str) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def serving(module: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m`` a module with its arguments, which answers requests on that loopback port until the end."""
+    """Run ``python -m`` with these arguments until the end of the block; yield once the port is ready."""
     process = subprocess.Popen([sys.executable, "-m", *module], env=environment)
     try:
         _wait_until_ready(port, process)
@@ -66,7 +66,7 @@ def serving(module: Sequence[str], port: int, environment: Mapping[str, str]) ->
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Ends the benchmark where the server never becomes ready."""
+    """Wait for ``/health/ready``. Exits the benchmark where it never becomes ready."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -15,12 +15,12 @@ from bench.running import Running, running_server
 
 CONVERSATIONS = 3
 RESTART_SECONDS = 60.0
-# Some 2,000 tokens of the demo model.
+# About 2,000 tokens of the demo model.
 LINES = 290
 
 
 def measure_warm_restart() -> None:
-    """The same next turn three times for each conversation; then what a save and a restore took."""
+    """Send the same next turn of each conversation cold, warm, and after a restart; print the times and cache sizes."""
     with running_server(CONTEXT_SIZE="16384", LOG_LEVEL="INFO") as running:
         _turns(running, "cold")
         _turns(running, "warm")
@@ -52,7 +52,7 @@ def _ask(connection: http.client.HTTPConnection, body: dict[str, Any]) -> Any:
 
 
 def _restart(running: Running) -> float:
-    """Stop the supervisor as an update of it would; ``bin/serve`` starts another one."""
+    """Stop the supervisor as an update does, and return the seconds until ``bin/serve``'s next one is ready."""
     began, before = time.monotonic(), _model_server(running)["pid"]
     for process in psutil.Process(running.process.pid).children():
         if "mistral_api.supervisor" in process.cmdline():
@@ -66,7 +66,7 @@ def _restart(running: Running) -> float:
 
 
 def _model_server(running: Running) -> Any:
-    """What /health says of it, which is 503 while it is away."""
+    """Return the model server's part of /health, whose status is 503 while the model server is down."""
     connection = http.client.HTTPConnection(*running.api, timeout=10)
     connection.request("GET", "/health")
     state = json.loads(connection.getresponse().read())["model_server"]

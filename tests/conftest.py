@@ -1,4 +1,4 @@
-"""One running stack for all tests that only ask it questions; its database for those that look inside."""
+"""Fixtures of all tests: one running stack that tests share, clients of it, and a cursor on its database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.processes import Server, data_folder, libpq_url, running_serv
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A DATA_DIR of the test's own."""
+    """A DATA_DIR for one test."""
     with data_folder() as folder:
         yield folder
 
@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[requests.Session]:
-    """A session of plain HTTP."""
+    """A requests session that ignores proxy settings."""
     with requests.Session() as session:
         session.trust_env = False
         yield session
@@ -38,7 +38,7 @@ def http(server: Server) -> Iterator[requests.Session]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[OpenAI]:
-    """The openai package, pointed at the server; failures are not tried again."""
+    """The openai package pointed at the server, without retries."""
     with OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
         yield made
 
@@ -57,5 +57,5 @@ def database(server: Server) -> Iterator[psycopg2.extensions.cursor]:
 
 @pytest.fixture
 def session_id(request: pytest.FixtureRequest) -> str:
-    """A session of the test's own."""
+    """A session id for one test."""
     return f"test:{abs(hash(request.node.nodeid)):x}"

@@ -1,4 +1,4 @@
-"""``/docs`` in a real browser that can reach nothing but the server."""
+"""``/docs`` in a real browser that can reach no other host than the server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _METHODS = {"get", "post", "patch", "delete"}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    """Chromium without a window, its log of the network and of the console kept."""
+    """Headless Chromium that keeps its network log and its console log."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         skip_unless_ci("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    # Tests may run as root, whom Chromium's sandbox does not take.
+    # Chromium's sandbox does not run as root, and tests may.
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1600"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
@@ -37,7 +37,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 def _asked_for(browser: webdriver.Chrome) -> list[str]:
-    """The URLs that the page asked for since the last look."""
+    """Return the URLs that the page requested since the last call."""
     entries: list[dict[str, Any]] = browser.get_log("performance")  # type: ignore[no-untyped-call]
     messages = [json.loads(entry["message"])["message"] for entry in entries]
     return [
@@ -46,7 +46,7 @@ def _asked_for(browser: webdriver.Chrome) -> list[str]:
 
 
 def _found(inside: webdriver.Chrome | WebElement, selector: str) -> Any:
-    """The first element, once it is there."""
+    """Return the first element, waiting until it is there."""
     return wait_for(lambda: inside.find_elements(By.CSS_SELECTOR, selector), selector)[0]
 
 

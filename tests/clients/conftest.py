@@ -1,4 +1,4 @@
-"""Connections that are closed when a test ends: langchain-openai would keep its own for ever."""
+"""HTTP clients that are closed when a test ends: langchain-openai would keep its own open forever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 @pytest.fixture
 async def connections() -> AsyncIterator[dict[str, Any]]:
-    """What a client of langchain-openai is to be made with."""
+    """The HTTP clients to construct a client of langchain-openai with."""
     with DefaultHttpxClient() as sync:
         async with DefaultAsyncHttpxClient() as asynchronous:
             yield {"http_client": sync, "http_async_client": asynchronous}

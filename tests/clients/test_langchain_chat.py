@@ -1,4 +1,4 @@
-"""The standard tests of langchain-tests, over chat completions."""
+"""The standard tests of langchain-tests, run over chat completions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from tests.support.langchain_chat import OverTheStack
 
 pytestmark = [
-    # The openai package's own parse() does not type what it parsed.
+    # The openai package's own parse() does not declare the type of the parsed value.
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
-    # A standard test asks for what langchain-openai advises against.
+    # A standard test uses what langchain-openai warns of.
     pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning"),
 ]
 
 
 class TestChatCompletions(OverTheStack):
-    """Streams are asked for their usage, as OpenAI's own service is by default."""
+    """The tests with usage in streams, as OpenAI's own service sends it by default."""
 
     api: ClassVar[dict[str, Any]] = {"stream_usage": True}

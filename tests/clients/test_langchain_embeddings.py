@@ -1,4 +1,4 @@
-"""The standard tests of langchain-tests for embeddings, and the openai package's own client beside them."""
+"""The standard tests of langchain-tests for embeddings, and the async client of the openai package."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.processes import Server, data_folder, running_server
 
 @pytest.fixture(scope="module")
 def embedding() -> Iterator[Server]:
-    """The stack, its one model server in embedding mode."""
+    """The stack with its one model server in embedding mode."""
     settings = {"CONTEXT_SIZE": "2048", "LLAMA_ARG_EMBEDDINGS": "1", "LLAMA_ARG_POOLING": "mean"}
     with data_folder() as data_dir, running_server(data_dir, **settings) as running:
         yield running
 
 
 class TestEmbeddings(EmbeddingsIntegrationTests):
-    """As published."""
+    """The published tests."""
 
     @pytest.fixture(autouse=True)
     def _surroundings(self, embedding: Server, connections: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:
-        """Text is sent, not the tokens of a model of OpenAI's."""
+        """The client's options: it sends text, not the tokens of an OpenAI model."""
         own = {"model": MODEL, "base_url": f"{self.server.url}/v1", "api_key": "unused", "max_retries": 0}
         return own | self.connections | {"check_embedding_ctx_length": False}
 

@@ -1,4 +1,4 @@
-"""The standard tests of langchain-tests, over the Responses API."""
+"""The standard tests of langchain-tests, run over the Responses API."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from tests.support.langchain_chat import OverTheStack
 
-# A standard test asks for what langchain-openai advises against.
+# A standard test uses what langchain-openai warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning")
 
 
 class TestResponses(OverTheStack):
-    """The same client, one switch away."""
+    """The tests with the client switched to the Responses API."""
 
     api: ClassVar[dict[str, Any]] = {"use_responses_api": True}
-    least_tokens = 16  # OpenAI takes no fewer here
+    least_tokens = 16  # OpenAI's minimum here

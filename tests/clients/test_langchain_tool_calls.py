@@ -1,4 +1,4 @@
-"""Calls, agents' turns and remembered responses with langchain-openai, where nothing depends on the model's wit."""
+"""Tool calls and continued responses with langchain-openai, where no result depends on the model's ability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from tests.support.langchain_chat import MODEL, joined
 from tests.support.processes import Server
 
-# llama.cpp's grammars are built of bytes: letters beyond ASCII show that none is lost on the way.
+# llama.cpp's grammars consist of bytes: letters beyond ASCII show that no byte is lost.
 City = Literal["Zürich", "東京"]
 WEATHER = "What is the weather like?"
 APIS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ def weather(city: City, days: Literal[3]) -> str:
 
 @pytest.fixture
 def make(server: Server, connections: dict[str, Any]) -> Callable[..., ChatOpenAI]:
-    """Makes a client of the running stack."""
+    """A function that makes a client of the running stack."""
 
     def made(**options: Any) -> ChatOpenAI:
         own: dict[str, Any] = {"model": MODEL, "base_url": f"{server.url}/v1", "api_key": "unused", "max_retries": 0}
@@ -92,5 +92,5 @@ def test_langchain_sends_only_new_messages_after_a_previous_response_id(
     usage = ask(said).usage_metadata
     assert usage is not None
     assert usage["input_tokens"] > 150
-    # The model server has read all of it before, but for the last answer and question.
+    # Everything but the last answer and question was in the model server's cache.
     assert usage["input_tokens"] - usage["input_token_details"]["cache_read"] < 40

@@ -1,4 +1,4 @@
-"""The agents SDK of OpenAI: its runs remembered by a conversation, and by the response before."""
+"""OpenAI's agents SDK: runs that continue a conversation or a previous response."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pydantic import BaseModel
 from tests.support.langchain_chat import MODEL
 from tests.support.processes import Server
 
-# Nothing is to leave this machine.
+# No trace may be sent to OpenAI.
 LOCAL = RunConfig(tracing_disabled=True)
 
 
 class Forecast(BaseModel):
-    """An answer that comes to its end; the SDK takes no other."""
+    """A structured output, which always comes to its end; the SDK accepts only complete ones."""
 
     kind: Literal["rain", "snow"]
 
@@ -39,7 +39,7 @@ def weather(city: Literal["Zürich", "東京"]) -> str:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[AsyncOpenAI]:
-    """The async client."""
+    """The async client of the openai package."""
     async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
         yield made
 

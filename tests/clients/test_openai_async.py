@@ -1,4 +1,4 @@
-"""The openai package's async client over every resource; each body is held to its published type."""
+"""The async client of the openai package on every resource; each body is checked against its published type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDLESS: dict[str, Any] = {"max_output_tokens": 1500, "extra_body": {"ignore_eos
 
 
 class Weather(BaseModel):
-    """What an answer is parsed into."""
+    """The type that an answer is parsed into."""
 
     kind: Literal["rain", "snow"]
     warm: bool
@@ -31,7 +31,7 @@ class Weather(BaseModel):
 
 @pytest.fixture
 async def wire() -> AsyncIterator[Wire]:
-    """What came back; all of it must have been as published."""
+    """The recorded responses; at the end of a test each must match its published type."""
     kept = Wire()
     yield kept
     kept.check()
@@ -39,7 +39,7 @@ async def wire() -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def client(server: Server, wire: Wire) -> AsyncIterator[AsyncOpenAI]:
-    """The async client, its answers kept."""
+    """The async client of the openai package, whose responses are recorded."""
     connections = DefaultAsyncHttpxClient(event_hooks={"response": [wire.keep]})
     base_url = f"{server.url}/v1"
     async with AsyncOpenAI(

@@ -1,4 +1,4 @@
-"""The typed events that the openai package's helpers make of our streams."""
+"""The typed events that the stream helpers of the openai package make of our streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASKED: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "What
 
 
 class Weather(BaseModel):
-    """What an answer is parsed into."""
+    """The type that an answer is parsed into."""
 
     kind: Literal["rain", "snow"]
     warm: bool
@@ -45,7 +45,7 @@ def test_chat_stream_helper_gets_parsed_content_and_log_probabilities(client: Op
     assert final.choices[0].message.parsed == done.parsed
     assert any(event.type == "logprobs.content.delta" for event in events)
     (logprobs,) = [event for event in events if event.type == "logprobs.content.done"]
-    # llama.cpp takes off the code fence that a model may put around its JSON, and tells one token of it all the same.
+    # llama.cpp removes a code fence around JSON from the text, but keeps one token of it in the log probabilities.
     assert "".join(each.token for each in logprobs.content).endswith(done.content)
 
 

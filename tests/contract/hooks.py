@@ -1,6 +1,6 @@
-"""Keeps generated requests cheap: whatever they ask for, a few tokens are enough to see what comes back.
+"""Keep generated requests cheap: a few tokens are enough to check a response.
 
-Only values that are allowed are made smaller, so that a request that is wrong on purpose stays wrong.
+Only allowed values are reduced, so that a request that is wrong on purpose stays wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import schemathesis
 
 TOKENS = 4
 _REQUIRED = ("max_tokens",)
-# The names under which each family asks for tokens, and the least that it allows.
+# The fields that limit the tokens of each endpoint, and the smallest value that it allows.
 _NAMES = {
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
     "/v1/completions": ("max_tokens", "n_predict"),
@@ -35,7 +35,7 @@ def _clip(body: dict[str, Any], name: str, most: int, low: int, high: int) -> No
 
 
 def _written_whole(value: Any) -> Any:
-    """``16.0`` is an integer to JSON Schema and none to this API, which wants it written as one."""
+    """Write ``16.0`` as 16: JSON Schema counts both as integers, this API only the second."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
@@ -44,7 +44,7 @@ def _written_whole(value: Any) -> Any:
 
 
 def _one_past(body: dict[str, Any]) -> None:
-    """Of what a response could continue one thing at most, and nothing where a text is sent, for an answer."""
+    """Keep at most one of the fields that a response continues from, and none where the input is a text."""
     names = ("conversation", "previous_response_id", "session_id")
     given = [name for name in names if isinstance(body.get(name), str)]
     for name in given if isinstance(body.get("input"), str) else given[1:]:
@@ -57,7 +57,7 @@ def _make_small(body: dict[str, Any], names: tuple[str, ...]) -> None:
         _clip(body, name, most, -1, 2**31 - 1)
     for name, most in _FEW.items():
         _clip(body, name, most, 1, 128)
-    # Where it is required, it may be missing on purpose.
+    # A required field may be missing on purpose.
     if names != _REQUIRED and not any(body.get(name) is not None for name in names):
         body[names[0]] = _LEAST.get(names[0], TOKENS)
 
@@ -73,4 +73,4 @@ def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[s
     if case.path in _NAMES:
         _make_small(case.body, _NAMES[case.path])
         if isinstance(case.body.get("store", True), bool):
-            case.body["store"] = True  # what was made is read back
+            case.body["store"] = True  # so that later requests can read it

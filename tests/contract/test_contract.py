@@ -1,7 +1,7 @@
-"""The running API held to its own description by schemathesis, with all of its checks.
+"""The running API is checked against its OpenAPI document by schemathesis, with all of its checks.
 
-The few examples here are the same in every run. For more, with other values each
-time, set CONTRACT_EXAMPLES to so many of each operation: 60 make some 18,000 requests in five minutes.
+The few examples here are the same in every run. CONTRACT_EXAMPLES sets the number of examples of each operation,
+with other values in every run: 60 give about 18,000 requests in five minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.processes import ROOT, Server
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-# Of each operation; with its documented examples that makes some 120 requests.
+# Examples of each operation. With the documented examples that makes about 120 requests.
 FEW = "2"
 
 

@@ -1,4 +1,4 @@
-"""What the description says of every field of a request is what the field's own check does."""
+"""The schema that describes a request field accepts exactly what the field's own check accepts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mistral_api.wire.sampling import ServerOwnedField
 from tests.support.schema_values import beside, value_of
 
 VALUES = 150
-# What no schema can say: that no value satisfies a JSON schema.
+# A rule that no schema can express: that some value satisfies a JSON schema.
 _BEYOND_SCHEMAS = {"invalid_json_schema"}
 
 
@@ -30,7 +30,7 @@ def _schemas() -> list[type[Schema]]:
 
 
 def _fields(*, queries: bool) -> Iterator[Any]:
-    """Every field that is described differently, once, under the first name it has."""
+    """Yield every field with a distinct schema once, under the first name it has."""
     seen = set()
     for kind in _schemas():
         for name, field in kind().fields.items():
@@ -41,7 +41,7 @@ def _fields(*, queries: bool) -> Iterator[Any]:
 
 
 def _refusals(field: Field[Any], value: Any) -> set[str]:
-    """The codes with which a field refuses a value; none where it lets it through."""
+    """Return the codes with which a field refuses a value; empty if it accepts the value."""
     try:
         field.deserialize(value)
     except ValidationError as error:
@@ -51,7 +51,7 @@ def _refusals(field: Field[Any], value: Any) -> set[str]:
 
 
 def _values(field: Field[Any]) -> Iterator[Any]:
-    """Values that the field allows and some beside them; null is left out, for it counts as absent."""
+    """Yield values that the field allows and variations of them; null is omitted because it counts as absent."""
     chance, shape = random.Random(VALUES), shape_of(field)
     for _ in range(VALUES):
         value = value_of(shape, chance)
@@ -61,7 +61,7 @@ def _values(field: Field[Any]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("field", [*_fields(queries=False), pytest.param(AdapterScales(), id="adapters")])
-def test_a_body_field_lets_through_what_it_is_said_to_allow_and_nothing_else(field: Field[Any]) -> None:
+def test_body_field_accepts_exactly_what_its_schema_allows(field: Field[Any]) -> None:
     validator = jsonschema_rs.Draft202012Validator(shape_of(field))
     allowed = refused = 0
     for value in _values(field):
@@ -73,12 +73,12 @@ def test_a_body_field_lets_through_what_it_is_said_to_allow_and_nothing_else(fie
 
 
 @pytest.mark.parametrize("field", list(_fields(queries=True)))
-def test_an_argument_of_a_query_takes_the_text_of_what_it_is_said_to_allow(field: Field[Any]) -> None:
+def test_query_argument_accepts_exactly_the_text_its_schema_allows(field: Field[Any]) -> None:
     shape = shape_of(field)
     validator = jsonschema_rs.Draft202012Validator(shape, validate_formats=True)
     outcomes = set()
     for value in _values(field):
-        # An argument is a text; where the schema says string, that is what the schema sees, else what it stands for.
+        # An argument is a text. A string schema describes the text itself, any other schema the value it stands for.
         text = value if isinstance(value, str | dict | list) else orjson.dumps(value).decode()
         if isinstance(text, str) == (shape["type"] not in ("object", "array")):
             meant = text if shape["type"] == "string" else value
@@ -88,6 +88,6 @@ def test_an_argument_of_a_query_takes_the_text_of_what_it_is_said_to_allow(field
     assert outcomes == {True, False}
 
 
-def test_every_kind_of_field_that_requests_have_is_described_and_no_other() -> None:
+def test_every_field_type_of_requests_has_a_schema_describer() -> None:
     used = {type(field) for kind in _schemas() for field in kind().fields.values()} | {AdapterScales}
     assert used == set(DESCRIBERS)

@@ -1,4 +1,4 @@
-"""The neighbours' endpoints in front of a model server that misbehaves: their own clients understand what they get."""
+"""Anthropic's and llama.cpp's endpoints in front of a misbehaving model server: their clients get valid errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def claude(server: Server) -> Iterator[Anthropic]:
-    """The anthropic package, which tries nothing again."""
+    """The anthropic package without retries."""
     with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=20) as made:
         yield made
 

@@ -1,6 +1,6 @@
-"""``kill -9`` of API processes at any instant, while they stream: nothing that a client saw is lost or doubled.
+"""API processes get ``kill -9`` at any instant of a stream: no text that a client received is lost or stored twice.
 
-Five processes share one DATA_DIR, so the survivors record what the dead ones left behind.
+Five processes share one DATA_DIR, so the survivors record what the dead ones left in the journal.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_TOKENS = 60
 
 @dataclass
 class Seen:
-    """What a client saw of one streamed answer: pieces of text with the time they came, and whether it ended."""
+    """What a client received of one stream: pieces of text with their times, and whether it ended."""
 
     request_id: str
     pieces: list[tuple[float, str]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Seen:
 
 
 class Apis:
-    """The processes, and when each was killed."""
+    """The API processes, and the times at which each was killed."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.ports = [free_port() for _ in range(PROCESSES)]
@@ -83,7 +83,7 @@ class Apis:
 
 
 class Client:
-    """Streams one answer after another from one process, until told to stop."""
+    """A client that streams one completion after another from one process until it is stopped."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
@@ -130,14 +130,14 @@ class Client:
 
 @pytest.fixture
 def database_url(server: Server) -> Iterator[str]:
-    """A database of the test's own beside that of the shared server."""
+    """A database for one test beside that of the shared server."""
     with another_database(server, "killed") as url:
         yield url
 
 
 @pytest.fixture
 def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[Apis]:
-    """The processes, in front of the shared model server."""
+    """The API processes in front of the shared model server."""
     environment = clean_environment(
         DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
     )
@@ -164,7 +164,7 @@ def test_every_request_is_recorded_once_although_api_processes_are_killed(apis: 
 
 
 def _kill_now_and_then(apis: Apis, client: Client) -> None:
-    """Each time at any instant of the first seconds of an answer, or of what comes after it."""
+    """Kill the process at random instants of the first seconds of a completion, or after it."""
     pause, chance = threading.Event(), random.Random()
     for _ in range(KILLS // PROCESSES):
         begun = sum(bool(seen.pieces) for seen in client.seen)
@@ -180,7 +180,7 @@ def _nothing_waits(url: str) -> bool:
 
 
 def _all_ended(url: str, clients: list[Client]) -> dict[str, list[dict[str, object]]] | None:
-    """The recorded rows by request id, once every request that got as far as an answer has one."""
+    """Return the recorded rows by request id once every request with received text has one, else None."""
     connection = psycopg2.connect(libpq_url(url))
     with connection, connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
         cursor.execute(
@@ -211,12 +211,12 @@ def _assert_recorded(rows: dict[str, list[dict[str, object]]], clients: list[Cli
                 cut_off += 1
                 killed = max(moment for moment in apis.kills[client.port] if moment <= seen.broken_at)
                 _assert_kept(row, seen, killed)
-    # How many of each depends on how fast the machine generates; both must have been put to the test.
+    # The numbers depend on the machine's speed; both cases must have occurred.
     assert min(answered, cut_off) >= 10
 
 
 def _assert_kept(row: dict[str, object], seen: Seen, killed: float) -> None:
-    """The text up to a second before the kill is there; the end may have been written, too, but not have come."""
+    """Check that the text up to a second before the kill is stored. The end may be stored and not have arrived."""
     stored = str(row["content"] or "")
     if row["status"] == 200:
         assert stored.startswith(seen.text())

@@ -1,4 +1,4 @@
-"""Responses in the background when their server ends: each is found again, and says that it failed."""
+"""Background responses whose server ends: each one is found again with the status failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 
 from tests.support.processes import Server, running_server, wait_for
 
-# The first two find a slot; the others wait, the last of them for a session that is not there yet.
+# The first two get a slot; the others wait, the last of them in a session that does not exist yet.
 SETTINGS = {"CONTEXT_SIZE": "4096", "PARALLEL": "2", "SHUTDOWN_SECONDS": "0"}
 SHUT_DOWN, KILLED = "The server is shutting down.", "The server ended before the response was complete."
 COUNT = 4
@@ -26,7 +26,7 @@ def _start(server: Server, session_id: str) -> list[str]:
 
 
 def _ends(server: Server, ids: list[str]) -> list[tuple[str, str]]:
-    """The status of each response and its error; empty until all of them can be found."""
+    """Return the status and error of each response; empty until all of them are found."""
     answers = [requests.get(f"{server.url}/v1/responses/{each}", timeout=20) for each in ids]
     if any(answer.status_code != 200 for answer in answers):
         return []
@@ -38,7 +38,7 @@ def test_background_response_is_failed_after_its_server_stopped_or_was_killed(da
         stopped = _start(server, "stopped")
         begun = time.monotonic()
         assert server.stop() == 0
-        # Those that wait do not go on asking a model server that is gone.
+        # Waiting responses do not retry on a model server that is stopped.
         assert time.monotonic() - begun < 10
         assert "not being recorded" not in server.log()
     with running_server(data_dir, **SETTINGS) as server:

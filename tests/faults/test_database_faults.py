@@ -1,4 +1,4 @@
-"""PostgreSQL misbehaves in every way a hosted one does: answers go on, and what was answered is recorded once."""
+"""PostgreSQL fails in every way a hosted one does: requests are served, and each is recorded once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
 class Database:
-    """A PostgreSQL of the test's own, to be stopped and started at will."""
+    """A PostgreSQL for one test that can be stopped and started."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -55,7 +55,7 @@ class Database:
             )
 
     def recorded(self) -> dict[str, int]:
-        """How many rows each request has."""
+        """Return the number of usage rows of each request id."""
         with cursor_on(self.url) as cursor:
             cursor.execute("SELECT client_request_id, count(*) FROM api_usage GROUP BY client_request_id")
             return dict(cursor.fetchall())
@@ -63,7 +63,7 @@ class Database:
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    """The database, with its schema."""
+    """The database with its schema."""
     with data_folder() as folder:
         made = Database(folder)
         migrate(made.url)
@@ -84,7 +84,7 @@ def _ask(api: Server, request_id: str) -> requests.Response:
 
 
 class Load:
-    """Requests without a pause from a few clients; ``answered`` has the ids of those that were answered."""
+    """A few clients that send requests without a pause; ``answered`` lists the ids of successful ones."""
 
     def __init__(self, api: Server, clients: int = 3) -> None:
         self._api = api
@@ -103,7 +103,7 @@ class Load:
             number += 1
 
     def go_on_for(self, more: int) -> None:
-        """Until so many more requests have been answered: they do not wait for the database."""
+        """Wait until this many more requests succeeded: they do not wait for the database."""
         target = len(self.answered) + more
         wait_for(lambda: len(self.answered) >= target, f"{more} more answers", 30)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL dies under the running server: answers go on, the record waits, and arrives when it is back."""
+"""PostgreSQL is killed under the running server: requests are served, and records are delivered when it is back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A stack of the test's own: its database will not live long."""
+    """A stack for one test, whose database is killed."""
     with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192", SHUTDOWN_SECONDS="1") as running:
         yield running
 
@@ -37,7 +37,7 @@ def _ask(server: Server, session_id: str, **fields: Any) -> requests.Response:
 
 
 def _kill_postgres(server: Server) -> None:
-    """SIGKILL to every process of it at once, as a machine that loses its power."""
+    """Send SIGKILL to every PostgreSQL process at once, as a power failure does."""
     servers = [process for process in processes_of(server.data_dir) if "postgres" in process.name()]
     assert servers
     children = [child for process in servers for child in process.children(recursive=True)]

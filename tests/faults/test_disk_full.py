@@ -1,4 +1,4 @@
-"""The disk takes nothing any more: requests are answered all the same, or refused where recording is required."""
+"""The disk is full: requests are served all the same, or refused where recording is required."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linu
 
 @contextmanager
 def _full_disk(api: Server) -> Iterator[None]:
-    """No file of the process may grow or be written beyond its first byte, as on a disk without space."""
+    """Let no file of the process grow or be written beyond its first byte, as on a full disk."""
     pid = api.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
@@ -39,7 +39,7 @@ def _ask(api: Server, session_id: str, stream: bool = False) -> requests.Respons
 
 @pytest.fixture
 def database_url(server: Server) -> Iterator[str]:
-    """A database of the test's own."""
+    """A database for one test."""
     with another_database(server, "disk_full") as url:
         yield url
 

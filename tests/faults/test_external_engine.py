@@ -1,4 +1,4 @@
-"""An engine behind MODEL_SERVER_URL that has nothing of llama.cpp's but generation."""
+"""An engine behind MODEL_SERVER_URL that has no llama.cpp endpoint but generation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGES = [{"role": "system", "content": "Be kind."}, *[{"role": "user", "conte
 
 @pytest.fixture
 def prompts() -> Iterator[PromptBuilder]:
-    """The way of messages to it."""
+    """The prompt builder for an engine without llama.cpp's properties."""
     with misbehaving_server() as url:
         server = ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False)
         loaded = LoadedModels(server, lambda: None)

@@ -1,4 +1,4 @@
-"""``/health`` is green and every generation fails: the API tells the supervisor, which replaces the server."""
+"""``/health`` is good and every generation fails: the API tells the supervisor, which restarts the model server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor is told of generations that its model server fails while it looks healthy, and of no others."""
+"""The supervisor is told of generations that a healthy-looking model server fails, and of no other failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.processes import wait_for
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[FlaskClient]:
-    """The application on a model server that it takes for its supervisor's; its database is away."""
+    """The application with a supervised model server that misbehaves, and without a database."""
     with misbehaving_server() as url:
         settings = Settings(
             database_url="postgresql+psycopg2://nobody@127.0.0.1:1/nothing",

@@ -1,4 +1,4 @@
-"""Readings of graphics cards whose driver misbehaves: the real bindings, speaking to a library of ours."""
+"""GPU readings with a misbehaving driver: the real bindings load a library of ours in place of NVIDIA's."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ CARD = {
 
 
 class Reader:
-    """A program that reads the cards when it is told to."""
+    """The program that reads the GPUs on command."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ask(self, command: str = "read") -> Any:
-        """What it answers to a command."""
+        """Send a command and return its result."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self._line()
 
     def readings(self) -> list[dict[str, Any]]:
-        """The readings."""
+        """Return the readings."""
         found: list[dict[str, Any]] = self.ask()["readings"]
         return found
 
     def end(self) -> float:
-        """End it properly; the seconds that it took to let go of the driver."""
+        """End the program and return the seconds it took to close the driver."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         seconds: float = self._line()["closed_after"]
@@ -61,13 +61,13 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
-    """Compiled once."""
+    """The fake library, compiled once."""
     return FakeNvml(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture
 def nvml(library: FakeNvml) -> FakeNvml:
-    """With one card that is well."""
+    """The fake library with one healthy GPU."""
     library.say()
     return library
 
@@ -143,7 +143,7 @@ def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -
 
 def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeNvml) -> None:
     with _reading(nvml, patience=PATIENCE) as reader:
-        # The first look imports the bindings, which a busy machine may take a while for.
+        # The first reading imports the bindings, which may take a while on a busy machine.
         assert wait_for(reader.readings, "a reading") == [CARD]
         before = len(reader.ask("log"))
         nvml.say(hang=1)

@@ -1,4 +1,4 @@
-"""Whatever the model server does, the client gets a clear answer in time, and the record says what happened."""
+"""Whatever the model server does, the client gets a clear error in time, and the record contains it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_whole_response_failure_is_reported_by_status_and_code_and_stored(
         ("cut", 502, "model_server_error"),
         ("garbage", 502, "model_server_error"),
         ("breaks-500", 502, "model_server_error"),
-        ("fine", 502, "model_server_error"),  # a chat answer is none here
+        ("fine", 502, "model_server_error"),  # a chat completion is no embeddings response
     ],
 )
 def test_embeddings_failure_is_reported_by_status_and_code(server: Server, model: str, status: int, code: str) -> None:

@@ -1,4 +1,4 @@
-"""The model server stands still in the middle of an answer: it is found out, ended and replaced."""
+"""The model server hangs during a generation: the supervisor detects it, kills it and starts another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A stack of this module's own, on the real engine."""
+    """A stack for this module, on the real engine."""
     with (
         data_folder() as data_dir,
         running_server(data_dir, CONTEXT_SIZE="8192", HANG_SECONDS="2", THREADS="2") as running,
@@ -65,8 +65,8 @@ def test_hanging_idle_model_server_is_replaced_without_a_request(server: Server)
 
 
 def test_looping_model_server_with_a_good_health_is_replaced(server: Server) -> None:
-    # No text has at least 5 and at most 2 characters: llama.cpp looks for one for ever. The API refuses this schema, so
-    # the model server is asked itself.
+    # No text has at least 5 and at most 2 characters: llama.cpp searches for one forever. The API refuses this schema,
+    # so the request goes to the model server directly.
     nothing_fits = {"type": "string", "minLength": 5, "maxLength": 2}
     schema = {"type": "json_schema", "json_schema": {"name": "none", "schema": nothing_fits}}
     before = server.health()["model_server"]

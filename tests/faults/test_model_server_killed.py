@@ -1,4 +1,4 @@
-"""The model server dies; clients hardly notice."""
+"""The model server is killed: only requests in progress are affected."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A stack of this module's own: its model server will not live long."""
+    """A stack for this module, whose model server is killed."""
     with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
         yield running
 
 
 def _kill(server: Server) -> tuple[int, int]:
-    """Kill the model server with SIGKILL; answers its pid and the restarts so far."""
+    """Kill the model server with SIGKILL; return its pid and the number of restarts before."""
     model_server = server.health()["model_server"]
     os.kill(model_server["pid"], signal.SIGKILL)
     return model_server["pid"], model_server["restarts"]

@@ -1,4 +1,4 @@
-"""Fetching a model from a hub that does what hubs and networks do."""
+"""Download a model from a hub that fails as hubs and networks do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hub() -> Iterator[ModelHub]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No pauses, and no token or settings of whoever runs the tests."""
+    """Remove pauses between retries, and the token and settings of whoever runs the tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(transfer, "PAUSES", (0.0,))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
@@ -90,7 +90,7 @@ def test_download_is_retried_after_a_storage_error(hub: ModelHub, tmp_path: Path
 
 
 def _interrupt(hub: ModelHub, folder: Path) -> None:
-    """Leave half of the file there: the storage sends that, and then nothing any more."""
+    """Interrupt a pull after half of the file: the storage sends that half and then stalls."""
     hub.fault = "stall"
     with pytest.raises(KeyboardInterrupt):
         pull_from(hub, folder, shown=Interrupted())

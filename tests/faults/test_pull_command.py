@@ -1,4 +1,4 @@
-"""``mistral-api pull``, as an operator types it."""
+"""``mistral-api pull``, run as an operator types it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hub() -> Iterator[ModelHub]:
 
 @pytest.fixture(autouse=True)
 def _nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No token or settings of whoever runs the tests."""
+    """Remove the token and settings of whoever runs the tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -42,7 +42,7 @@ def _nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def _environment(hub: ModelHub, folder: Path, **variables: str) -> dict[str, str]:
-    """Without the settings for the hub of whoever runs the tests."""
+    """Return the environment without the hub settings of whoever runs the tests."""
     kept = {name: value for name, value in clean_environment().items() if not name.startswith("HF_")}
     return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "TERM": "xterm"} | variables
 

@@ -1,4 +1,4 @@
-"""A model server that misbehaves: the supervisor notices, mends, and says what it did."""
+"""A misbehaving model server: the supervisor detects it, restarts it, and reports what it did."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_hanging_model_server_is_stopped_and_restarted(
     with supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=1, seconds=15)
     assert reason in status.last_restarts[0].reason
-    assert engine.probes() < 40  # and the loop that asks does not spin
+    assert engine.probes() < 40  # the probe loop does not spin
 
 
 @pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics", "wants-key"])
@@ -142,7 +142,7 @@ def test_next_supervisor_finds_and_stops_a_server_started_by_a_wrapper_script(
     data_dir: Path, engine: Misbehaving
 ) -> None:
     program = engine.folder / "llama-server"
-    program.write_text(program.read_text().replace("exec ", "") + "exit $?\n")  # the script stays in between
+    program.write_text(program.read_text().replace("exec ", "") + "exit $?\n")  # the script remains the parent process
     settings = engine.settings("fine") | {"MODEL_SERVER_PORT": str(free_port())}
     with supervisor(data_dir, **settings) as running:
         running.wait_ready()
@@ -156,7 +156,7 @@ def test_next_supervisor_finds_and_stops_a_server_started_by_a_wrapper_script(
 
 
 def _serving(settings: dict[str, str]) -> list[int]:
-    """Every process that has the server's port on its command line."""
+    """Return every process that has the server's port on its command line."""
     named = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     return [process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _runs(process.pid)]
 
@@ -164,7 +164,7 @@ def _serving(settings: dict[str, str]) -> list[int]:
 def test_model_server_inherits_no_file_descriptors(data_dir: Path, engine: Misbehaving) -> None:
     with supervisor(data_dir, **engine.settings("fine")) as running:
         running.wait_ready()
-        assert engine.descriptors() == ["0", "1", "2", "3"]  # 3: the folder that it lists
+        assert engine.descriptors() == ["0", "1", "2", "3"]  # 3: the listing of the folder itself
 
 
 def test_model_server_killed_while_loading_is_restarted_with_the_same_memory_settings(
@@ -220,10 +220,10 @@ def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
     process, sizes = psutil.Process(), []
 
     class Measured(Backoff):
-        """Waits for nothing, and weighs the process at each crash."""
+        """A backoff without waits that records the process's memory at each crash."""
 
         def crashed(self, healthy_seconds: float) -> float | None:
-            """As ever, without the wait."""
+            """Record the memory, and return no wait."""
             sizes.append(process.memory_info().rss)
             return None if super().crashed(healthy_seconds) is None else 0.0
 

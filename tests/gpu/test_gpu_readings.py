@@ -1,4 +1,4 @@
-"""Live readings of a real card, next to what ``nvidia-smi`` says of it."""
+"""Live readings of a real GPU, compared with ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUERY = "index,name,memory.total,memory.used,temperature.gpu,power.draw,utilizat
 
 
 def _nvidia_smi() -> list[list[str]]:
-    """A line of figures for each card; none without a driver."""
+    """Return a line of figures for each GPU; empty without a driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -33,7 +33,7 @@ def _nvidia_smi() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def cards() -> list[list[str]]:
-    """What ``nvidia-smi`` says; skips where there is no card."""
+    """The figures of ``nvidia-smi``; skips without a GPU."""
     found = _nvidia_smi()
     if not found:
         pytest.skip("no NVIDIA GPU here: nvidia-smi shows none")
@@ -42,7 +42,7 @@ def cards() -> list[list[str]]:
 
 @pytest.fixture
 def monitor() -> Iterator[GpuMonitor]:
-    """A monitor that has time to open the driver."""
+    """A monitor with enough time to open the driver."""
     with closing(GpuMonitor(patience=DECISION_SECONDS)) as made:
         yield made
 
@@ -55,7 +55,7 @@ def test_gpu_readings_equal_nvidia_smi(cards: list[list[str]], monitor: GpuMonit
 
 
 def _assert_close(reading: GpuReading, card: list[str]) -> None:
-    """The same, or nearly so where it changes from one moment to the next."""
+    """Check that figures are equal, or nearly so where they change from moment to moment."""
     total, used, degrees, watts, percent = card[2:]
     mib = None if reading.memory_total_bytes is None else reading.memory_total_bytes / MIB
     _assert_told(mib, total, within=1)
@@ -67,7 +67,7 @@ def _assert_close(reading: GpuReading, card: list[str]) -> None:
 
 
 def _assert_told(value: float | None, shown: str, within: float) -> None:
-    """``nvidia-smi`` shows ``[N/A]`` or ``[Not Supported]`` for what the card does not tell."""
+    """Compare a figure; ``nvidia-smi`` shows ``[N/A]`` or ``[Not Supported]`` for a missing one."""
     if shown.startswith("["):
         assert value is None
     else:

@@ -1,4 +1,4 @@
-"""A ``llama-server`` built with CUDA on a real card: everything offloaded, and a context that does not fit."""
+"""A ``llama-server`` built with CUDA on a real GPU: all layers offloaded, and a context that does not fit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif("LLAMA_SERVER_BIN" not in os.environ, reason="LLAMA_SERVER_BIN names no llama-server"),
 ]
-# The demo model's KV cache in 16 bits: keys and values of 30 blocks, 3 heads of 64 numbers each.
+# The demo model's KV cache per token: keys and values of 30 blocks, 3 heads of 64 numbers, 2 bytes each.
 BYTES_PER_TOKEN = 2 * 30 * 3 * 64 * 2
 
 
 @pytest.fixture
 def card_bytes() -> int:
-    """The memory of the cards here."""
+    """The memory of all GPUs of this machine."""
     memory = device_memory()
     if memory is None:
         pytest.skip("no NVIDIA GPU here")

@@ -1,4 +1,4 @@
-"""A database without a server, for tests of what works on it directly."""
+"""A PostgreSQL without a server, for tests of code that works on the database directly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.processes import data_folder
 
 @pytest.fixture(scope="session")
 def database_engine() -> Iterator[Engine]:
-    """The connections of an application to a PostgreSQL of its own, with the schema made."""
+    """An application's engine on its own PostgreSQL, with the schema created."""
     with data_folder() as data_dir:
         running = start_embedded_postgres(data_dir)
         app = create_app(Settings(database_url=running.url, data_dir=data_dir))
@@ -31,6 +31,6 @@ def database_engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(database_engine: Engine) -> Engine:
-    """That database, empty."""
+    """The same database, emptied."""
     empty(database_engine)
     return database_engine

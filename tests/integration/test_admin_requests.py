@@ -1,4 +1,4 @@
-"""What changes the model server: for the owner on this machine alone, and for no web page."""
+"""Requests that change the model server: allowed for the owner on this machine, refused for web pages."""
 
 from __future__ import annotations
 

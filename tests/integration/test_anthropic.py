@@ -19,7 +19,7 @@ from tests.support.processes import Server, wait_for
 FRANCE: dict[str, Any] = {
     "model": "SmolLM2-135M-Instruct.Q4_1",
     "max_tokens": 24,
-    # The package takes no sampling fields of its own.
+    # The package has no parameters for sampling.
     "extra_body": {"temperature": 0},
     "system": "Answer in one sentence.",
     "messages": [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}],
@@ -34,7 +34,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 
 @pytest.fixture
 def claude(server: Server) -> Iterator[Anthropic]:
-    """The anthropic package, pointed at the server; failures are not tried again."""
+    """The anthropic package pointed at the server, without retries."""
     with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=60) as made:
         yield made
 
@@ -49,7 +49,7 @@ def _in(session_id: str) -> dict[str, dict[str, Any]]:
 
 
 def _flat(body: dict[str, Any]) -> dict[str, Any]:
-    """The body as the package sends it."""
+    """Return the body as the package sends it."""
     more: dict[str, Any] = body["extra_body"]
     return {name: value for name, value in body.items() if name != "extra_body"} | more
 

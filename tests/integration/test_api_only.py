@@ -1,4 +1,4 @@
-"""``bin/serve --api-only``: the API beside a supervisor of its own unit, under a service manager."""
+"""``bin/serve --api-only``: the API without its own supervisor, under a service manager."""
 
 from __future__ import annotations
 

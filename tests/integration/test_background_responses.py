@@ -1,4 +1,4 @@
-"""Responses in the background: polled, followed, cancelled, and gone with what they belong to."""
+"""Background responses: polled, streamed, cancelled, and deleted with their conversation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDLESS: dict[str, Any] = {"max_output_tokens": 1500, "extra_body": {"ignore_eos
 
 @pytest.fixture
 def model(client: OpenAI) -> str:
-    """The model served."""
+    """The id of the served model."""
     return client.models.list().data[0].id
 
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request: a 4xx in OpenAI's shape that names the field, and never a 5xx."""
+"""Bad requests get a 4xx in OpenAI's error shape that names the field, and never a 5xx."""
 
 import socket
 from http.client import HTTPResponse

@@ -94,7 +94,7 @@ def test_chat_stream_contains_prompt_progress_only_on_request(
     "special",
     [
         {"messages": [{"role": "user", "content": "Several batches of prompt. " * 30}]},
-        # llama.cpp itself leaves the role out where the first token is half a character.
+        # llama.cpp itself omits the role where the first token is half a character.
         {"messages": HELLO, "grammar": 'root ::= "\U0001f600"'},
         {"messages": HELLO, "grammar": 'root ::= ""'},
     ],

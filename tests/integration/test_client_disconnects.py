@@ -1,4 +1,4 @@
-"""A client that leaves frees the model server's slot, wherever its request is."""
+"""A client that disconnects frees the model server's slot, at every stage of its request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import requests
 
 from tests.support.processes import Server, wait_for
 
-# The prompt takes seconds to read on a CPU: the client leaves before the first token.
+# A CPU takes seconds to read this prompt, so the client disconnects before the first token.
 LONG_PROMPT = [{"role": "user", "content": "word " * 1800}]
-# The answer takes seconds to write.
+# The answer takes seconds to generate.
 LONG_ANSWER = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 1500, "ignore_eos": True}
-# A call with arguments that go on for as long.
+# A tool call whose arguments take as long.
 WORDS = {"type": "array", "items": {"type": "string", "minLength": 50}, "minItems": 200}
 TOOL = {"type": "function", "function": {"name": "say", "parameters": {"properties": {"words": WORDS}}}}
 RESHAPED = {
@@ -26,7 +26,7 @@ RESHAPED = {
     "completion": {"prompt": "Count.", "max_tokens": 1500, "ignore_eos": True},
     "list of prompts": {"prompt": ["Count."] * 6, "max_tokens": 1500, "ignore_eos": True},
 }
-# Far less than either would take if it went on.
+# Far less than any of these requests would take to its end.
 SECONDS = 2.5
 
 

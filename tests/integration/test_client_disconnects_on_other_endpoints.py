@@ -1,4 +1,4 @@
-"""A client that leaves frees the model server's slot, whichever API it spoke."""
+"""A client that disconnects frees the model server's slot, on every API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.processes import Server, wait_for
 
-# Takes a while to read on a CPU: the client leaves before the first token.
+# A CPU takes a while to read this prompt, so the client disconnects before the first token.
 LONG = "word " * 1000
-# Takes ten seconds and more to write.
+# These take ten seconds or more to generate.
 TOKENS = 1000
 BODIES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "/v1/responses": lambda said, most: {"input": said, "max_output_tokens": most},
@@ -21,7 +21,7 @@ BODIES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "/v1/completions": lambda said, most: {"prompt": said, "max_tokens": most},
     "/completion": lambda said, most: {"prompt": said, "n_predict": most},
 }
-# Far less than the answer would take if it went on, and time enough for a busy processor to read a batch to its end.
+# Far less than the answer would take to its end, and enough for a busy processor to finish a prompt batch.
 SECONDS = 4.0
 
 

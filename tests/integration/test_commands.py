@@ -1,4 +1,4 @@
-"""``mistral-api``, as an operator types it."""
+"""``mistral-api``, run as an operator types it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HISTORY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content
 
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
-    """Some conversations and their usage."""
+    """A database with some conversations and their usage."""
     hello = {"role": "assistant", "content": "Hello"}
     Delivery(engine).deliver(
         [
@@ -47,7 +47,7 @@ def filled(engine: Engine) -> Engine:
 
 
 def _run(engine: Engine, *arguments: str, **settings: str) -> Result:
-    """In this process, which is faster; the command itself is run below."""
+    """Run the command in this process, which is faster than the installed one."""
     environment = clean_environment(DATABASE_URL=_url(engine), **settings)
     return CliRunner(env=dict.fromkeys(os.environ) | environment).invoke(main, arguments)
 

@@ -28,7 +28,7 @@ def _whole(server: Server, http: requests.Session, **fields: Any) -> Completion:
 
 
 def _chunks(server: Server, http: requests.Session, **fields: Any) -> list[Completion]:
-    """The chunks of a stream. OpenAI's say ``"finish_reason": null`` until the last, which its own type has not."""
+    """Return the chunks of a stream. OpenAI sends ``"finish_reason": null`` before the last one; its type lacks it."""
     chunks = chunks_of(_ask(server, http, stream=True, **fields))
     for chunk in chunks:
         for choice in chunk["choices"]:
@@ -40,7 +40,7 @@ def _chunks(server: Server, http: requests.Session, **fields: Any) -> list[Compl
 
 
 def _texts(chunks: list[Completion]) -> list[str]:
-    """The text of each choice."""
+    """Return the text of each choice."""
     texts: dict[int, str] = {}
     for choice in (choice for chunk in chunks for choice in chunk.choices):
         texts[choice.index] = texts.get(choice.index, "") + choice.text

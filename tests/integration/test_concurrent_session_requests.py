@@ -1,4 +1,4 @@
-"""Many requests on one session at the same time."""
+"""Many concurrent requests of one session."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TEXTS = {
 
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
-    """Four conversations, the last of them used last, and one of somebody else."""
+    """Four conversations, the last one used most recently, and one of another owner."""
     delivery = Delivery(engine)
     for name, words in TEXTS.items():
         delivery.deliver([an_exchange(name, messages=said(f"About {name}?"), answers=answered(words))])
@@ -91,7 +91,7 @@ def test_search_results_are_paginated(filled: Engine) -> None:
 
 
 def _plan(engine: Engine, query: str, parameters: Any) -> str:
-    """How PostgreSQL goes about it where reading a whole table is too dear, as it is for a table of any size."""
+    """Return PostgreSQL's plan where sequential scans are off, as for a table of any size."""
     with engine.connect() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {query}", parameters))
@@ -99,7 +99,7 @@ def _plan(engine: Engine, query: str, parameters: Any) -> str:
 
 @pytest.fixture
 def many(engine: Engine) -> Engine:
-    """Enough conversations that reading all of them would be slow."""
+    """So many conversations that reading all of them would be slow."""
     delivery = Delivery(engine)
     for lot in range(4):
         delivery.deliver(
@@ -125,7 +125,7 @@ def test_conversation_queries_use_indexes(many: Engine) -> None:
 
 
 def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> None:
-    """It names the messages of all conversations, and would be asked once for each of the few."""
+    """The text index covers all conversations and would be scanned once for each of the few."""
     long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
     Delivery(engine).deliver([an_exchange(f"long-{number}", messages=long) for number in range(5)])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -13,7 +13,7 @@ from tests.support.processes import Server
 
 @pytest.fixture
 def url(server: Server, http: requests.Session, session_id: str) -> str:
-    """A conversation that exists."""
+    """The URL of an existing conversation."""
     body = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1, "session_id": session_id}
     assert http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
     return f"{server.url}/v1/conversations/{session_id}"

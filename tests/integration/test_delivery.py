@@ -1,4 +1,4 @@
-"""From the journal into a real PostgreSQL: each exchange once, what it refuses set aside, what is old forgotten."""
+"""Delivery from the journal to a real PostgreSQL: each exchange once, refused ones rejected."""
 
 from __future__ import annotations
 

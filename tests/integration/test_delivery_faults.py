@@ -1,4 +1,4 @@
-"""What keeps a batch from PostgreSQL for a while keeps it for no longer."""
+"""Delivery is retried after temporary database errors, and nothing is lost or stored twice."""
 
 from __future__ import annotations
 

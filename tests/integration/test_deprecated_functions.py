@@ -1,4 +1,4 @@
-"""The deprecated ``functions``, for programs that were never changed."""
+"""The deprecated ``functions`` field, for programs that never moved to tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: shared, owned, private."""
+"""The embedded PostgreSQL: shared by processes, owned by one of them, private to its account."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local us
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Path, EmbeddedPostgres]]:
-    """One server for the tests that only look at it."""
+    """One server for the tests that only read from it."""
     with data_folder() as folder:
         running = start_embedded_postgres(folder)
         yield folder, running

@@ -1,4 +1,4 @@
-"""``/v1/embeddings`` on the real engine: a second model server of ours beside the chat model's."""
+"""``/v1/embeddings`` on the real engine: a second supervised model server beside the chat model's."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_more_inputs_than_one_batch_keep_their_order(embedder: OpenAI) -> None:
 
 @pytest.mark.parametrize("n", [3, "x"])
 def test_generation_fields_do_not_change_the_usage_of_embeddings(embedding: Server, n: Any) -> None:
-    body = {"input": [f"number {index}" for index in range(40)]}  # more than the first portion
+    body = {"input": [f"number {index}" for index in range(40)]}  # more than the first batch
     plain, other = _post(embedding, body), _post(embedding, body | {"n": n})
     assert other.status_code == 200, other.text
     assert other.json()["usage"] == plain.json()["usage"]
@@ -247,7 +247,7 @@ def test_killed_embedding_server_restarts_without_affecting_the_chat_server(embe
     assert before["embedding_server"]["pid"] == status.pid
     assert (before["embedding_server"]["model"], before["status"]) == ("embedder", "ok")
     os.kill(status.pid or 0, signal.SIGKILL)
-    # Waits for the restart, as a chat request would.
+    # This request waits for the restart, as a chat request would.
     assert _post(embedding, {"model": "embedder", "input": "back again"}).status_code == 200
     wait_for(lambda: embedding.health()["embedding_server"]["restarts"] == 1, "the restart")
     after = embedding.health()

@@ -1,4 +1,4 @@
-"""Embeddings and rankings where only a chat model is served: a clear refusal, recorded like any."""
+"""Embeddings and rerank requests where only a chat model is served: refused clearly, and recorded."""
 
 from __future__ import annotations
 

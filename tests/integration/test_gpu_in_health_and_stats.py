@@ -1,4 +1,4 @@
-"""What the cards do shows in /health and in the statistics, and a driver that hangs stops nothing."""
+"""GPU figures in /health and in the statistics; a hanging driver stops nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.processes import Server, data_folder, running_server, wait_fo
 
 @pytest.fixture
 def nvml(tmp_path: Path) -> FakeNvml:
-    """One card that is well."""
+    """The fake library with one healthy GPU."""
     return FakeNvml(tmp_path)
 
 
 @pytest.fixture
 def server(nvml: FakeNvml) -> Iterator[Server]:
-    """A stack that finds it."""
+    """A stack that finds that GPU."""
     with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **nvml.environment) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""Samples of graphics cards add up in PostgreSQL by hour and day, whatever happens between the two."""
+"""GPU samples are summed in PostgreSQL by hour and day, through outages and process changes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _is_away(engine: Engine) -> bool:
 
 @contextmanager
 def _away(engine: Engine) -> Iterator[None]:
-    """The table cannot be found until it is renamed back."""
+    """Rename the table, so that it is missing until it is renamed back."""
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE gpu_series RENAME TO gpu_series_away"))
     try:

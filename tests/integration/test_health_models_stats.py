@@ -1,4 +1,4 @@
-"""What the server says about itself."""
+"""/health, /v1/models and /v1/stats of the running server."""
 
 import itertools
 import time
@@ -26,7 +26,7 @@ def test_health_reports_the_state_of_every_component(server: Server, http: reque
     assert (body["database"]["status"], body["database"]["schema"]) == ("ok", "current")
     assert body["database"]["latency_ms"] > 0
     assert sorted(body["recording"]) == ["oldest_pending_seconds", "pending", "rejected", "status"]
-    assert all(card.keys() == GPU_FIGURES for card in body["gpu"])  # whatever this machine has
+    assert all(card.keys() == GPU_FIGURES for card in body["gpu"])  # on a machine with or without GPUs
     assert body["uptime_seconds"] > 0
     assert body["version"]
 
@@ -52,7 +52,7 @@ def test_models_are_listed_with_context_window_and_state(server: Server, http: r
 
 
 def test_stats_count_requests_tokens_and_failures(server: Server, http: requests.Session, session_id: str) -> None:
-    # What other tests have left must not be counted in between.
+    # Requests of other tests must not be counted in between.
     wait_for(lambda: server.slots_busy() == 0 and server.health()["recording"]["pending"] == 0, "a quiet server")
     before = http.get(f"{server.url}/v1/stats?hours=1", timeout=10).json()
     good = {"messages": HELLO, "max_tokens": 5, "ignore_eos": True, "session_id": session_id}

@@ -1,4 +1,4 @@
-"""What of a stored conversation is its history: the current branch, as far as it was answered."""
+"""The history of a stored conversation: its current branch up to the last answered message."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    """A recorder whose PostgreSQL is away: what it has is on the way for ever."""
+    """A recorder without a database: its records stay pending."""
     made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
     yield made
     made.close(0)
 
 
 def _history(engine: Engine) -> HistoryReader:
-    """With a recorder that has nothing, since it never started."""
+    """Return a reader whose recorder has no records, because it was never started."""
     return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
 
 

@@ -1,4 +1,4 @@
-"""``/infill`` on the real engine, with a model that knows the tokens for it."""
+"""``/infill`` on the real engine, with a model that has the tokens for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mistral_api.embedded.demo_model import demo_model_path
 from tests.support.processes import Server, data_folder, running_server, wait_for
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
-# Any tokens of the demo model will do: it is the way there that is tested.
+# Any tokens of the demo model will do: the test is about the request, not the text.
 _TOKENS = {"fim_pre": 4, "fim_suf": 5, "fim_mid": 6}
 _U32, _STRING = 4, 8
 
@@ -25,7 +25,7 @@ def _string(text: str) -> bytes:
 
 
 def _with_infill(target: Path) -> Path:
-    """The demo model with three more entries before its metadata, and one that keeps the tensors aligned."""
+    """Write the demo model with three more metadata entries, and one that keeps the tensors aligned."""
     content = demo_model_path().read_bytes()
     magic, version, tensors, entries = struct.unpack_from("<4sIqq", content)
     more = b"".join(

@@ -1,4 +1,4 @@
-"""Messages that clients put on conversations by hand, and how they show."""
+"""Items that clients add to conversations, and how they are rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deleting items does to a conversation's tree."""
+"""The effect of deleted items on a conversation's message tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of items."""
+"""Pages of conversation items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own endpoints through the API, with real answers."""
+"""llama.cpp's own endpoints through the API, on the real engine."""
 
 from __future__ import annotations
 

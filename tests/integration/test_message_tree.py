@@ -1,4 +1,4 @@
-"""What a batch of exchanges does to the trees of their conversations."""
+"""The effect of delivered exchanges on the message trees of their conversations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _assistant(text: str) -> dict[str, Any]:
 
 
 def _read(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]:
-    """The current branch."""
+    """Return the current branch."""
     with Session(engine) as session:
         page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
         return [(message.role, message.content, message.status) for message in page.messages]
@@ -167,7 +167,7 @@ def test_concurrent_writers_neither_lose_nor_duplicate_messages(engine: Engine) 
         an_exchange(f"shared-{number % 3}", messages=said(f"question {number}"), answers=answered(f"answer {number}"))
         for number in range(60)
     ]
-    # Every exchange is delivered by two writers, as when one of them has lost the acknowledgement of a commit.
+    # Two writers deliver every exchange, as when one has lost the acknowledgement of its commit.
     writers = [
         threading.Thread(target=_deliver, args=(engine, exchanges[first::4] + exchanges[(first + 1) % 4 :: 4], False))
         for first in range(4)

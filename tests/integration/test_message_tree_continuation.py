@@ -1,4 +1,4 @@
-"""Exchanges that say where they belong, and under which ids they are to be stored."""
+"""Exchanges that name the message they continue and the ids of their own messages."""
 
 from __future__ import annotations
 

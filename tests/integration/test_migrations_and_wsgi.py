@@ -1,4 +1,4 @@
-"""``flask db upgrade`` and ``waitress-serve wsgi:app``, as an operator types them."""
+"""``flask db upgrade`` and ``waitress-serve wsgi:app``, run as an operator types them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAMS = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[tuple[Path, str]]:
-    """A PostgreSQL of the module's own and an empty database in it, as a hosting company's URL."""
+    """A PostgreSQL for this module and the URL of an empty database, as a hosting company gives it."""
     with data_folder() as data_dir:
         running = start_embedded_postgres(data_dir)
         url = running.url.replace("postgresql+psycopg2://", "postgres://") + "&sslmode=prefer"

@@ -1,4 +1,4 @@
-"""The openai package against the running server, with its own types and errors."""
+"""The openai package against the running server, with its own types and exceptions."""
 
 import openai
 import pytest
@@ -11,7 +11,7 @@ HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hell
 
 @pytest.fixture
 def model(client: OpenAI) -> str:
-    """The model served."""
+    """The id of the served model."""
     return client.models.list().data[0].id
 
 

@@ -1,4 +1,4 @@
-"""The openai package's conversations and their items, sync and async, against the running server."""
+"""Conversations and items of the openai package, sync and async, against the running server."""
 
 from __future__ import annotations
 

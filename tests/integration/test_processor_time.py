@@ -1,4 +1,4 @@
-"""A batch that all threads compute is told from a loop that keeps one of them busy."""
+"""Processor time distinguishes a batch that all threads compute from a loop that keeps one of them busy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mistral_api.hardware.processor_time import COMPUTING_FACTOR, ONE_THREAD_FAC
 from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-# Python's threads take turns: each of them has the processor for its part of the time.
+# Python's threads take turns: each one has the processor for a part of the time.
 BUSY = """
 import sys, threading
 def spin():
@@ -29,7 +29,7 @@ threading.Event().wait()
 
 @pytest.fixture
 def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with so many busy threads and an idle one."""
+    """A process with the given number of busy threads and one idle thread."""
     with subprocess.Popen([sys.executable, "-c", BUSY, str(request.param)]) as busy:
         yield busy
         busy.kill()
@@ -38,7 +38,7 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 @pytest.mark.parametrize("process", [2, 16], indirect=True)
 def test_busy_threads_extend_the_hang_timeout_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
     processor = ProcessorTime(process.pid, threads=2)
-    assert processor.patience_factor() == COMPUTING_FACTOR  # nothing is known yet
+    assert processor.patience_factor() == COMPUTING_FACTOR  # no sample yet
     _settled(processor, COMPUTING_FACTOR)
     process.send_signal(signal.SIGSTOP)
     _settled(processor, 1.0)
@@ -59,11 +59,11 @@ def test_ended_process_does_not_extend_the_hang_timeout() -> None:
 
 
 def _settled(processor: ProcessorTime, factor: float) -> None:
-    """Until four looks in a row say the same: a look covers little time here, and threads take turns."""
+    """Wait until four samples in a row agree: each one covers little time, and threads take turns."""
     looks: deque[float] = deque(maxlen=4)
 
     def same() -> bool:
-        # As long a look as the system's own count of processor time needs to move.
+        # Long enough for the system's count of processor time to change.
         threading.Event().wait(0.15)
         looks.append(processor.patience_factor())
         return list(looks) == [factor] * 4

@@ -1,4 +1,4 @@
-"""The README's examples do what they say, on the running server."""
+"""The README's examples work on the running server."""
 
 import re
 import subprocess

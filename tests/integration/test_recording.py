@@ -1,4 +1,4 @@
-"""What exchanges leave in PostgreSQL, and how it is read back."""
+"""What exchanges store in PostgreSQL, and how it is read back."""
 
 from __future__ import annotations
 

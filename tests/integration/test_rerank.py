@@ -1,4 +1,4 @@
-"""``/v1/rerank`` on the real engine with a reranker in miniature, and embeddings by the chat model's own server."""
+"""``/v1/rerank`` on the real engine with a tiny reranker, and embeddings by the chat model's own server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTS = ["the cat sat", "a dog on the mat", "xyz", "the mat"]
 
 @pytest.fixture(scope="module")
 def ranking() -> Iterator[Server]:
-    """The chat model's server makes embeddings too; a reranker runs beside it."""
+    """A stack whose chat model server also embeds, with a reranker beside it."""
     port = str(free_port())
     with data_folder() as data_dir:
         path = str(write_reranker(data_dir.parent / "tiny-reranker.gguf", says_rank=False))
@@ -40,7 +40,7 @@ def test_rerank_returns_documents_in_the_order_of_their_scores(ranking: Server) 
     assert len(set(scores)) == 4
     assert sorted(entry["index"] for entry in body["results"]) == [0, 1, 2, 3]
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] > 20
-    for entry in body["results"]:  # each score is that of its own document
+    for entry in body["results"]:  # each score belongs to its own document
         alone = _rerank(ranking, documents=[DOCUMENTS[entry["index"]]]).json()["results"]
         assert alone[0]["relevance_score"] == pytest.approx(entry["relevance_score"], abs=1e-3)
 

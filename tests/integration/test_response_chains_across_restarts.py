@@ -1,4 +1,4 @@
-"""A chain of responses outlives every process: kill -9 and a planned restart of the whole stack in its middle."""
+"""A chain of responses survives kill -9 and a planned restart of the whole stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openai.types.responses import Response
 
 from tests.support.processes import Server, data_folder, processes_of, running_server
 
-# The model server then shows the prompts that it was sent.
+# With this variable the model server shows the prompts of its slots.
 SETTINGS = {"CONTEXT_SIZE": "8192", "LLAMA_SERVER_SLOTS_DEBUG": "1"}
 FIRST = "My parrot is called Zanzibar. " + " ".join(f"He counts {number}." for number in range(60))
 INSTRUCTIONS = "You look after parrots, and answer in a few words."
@@ -30,7 +30,7 @@ def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
 
 
 def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
-    """Another response at the end of the chain."""
+    """Create another response at the end of the chain."""
     options: Any = {"temperature": 0, "max_output_tokens": 16, "instructions": INSTRUCTIONS}
     before = chain[-1].id if chain else None
     made: Response = client.responses.create(input=text, previous_response_id=before, **options)
@@ -39,7 +39,7 @@ def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
 
 
 def _paid(response: Response) -> int:
-    """The tokens of a prompt that had to be computed."""
+    """Return the number of prompt tokens that were not in the cache."""
     assert response.usage is not None
     return response.usage.input_tokens - response.usage.input_tokens_details.cached_tokens
 

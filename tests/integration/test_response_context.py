@@ -1,4 +1,4 @@
-"""What a response is continued from: the same from memory as from PostgreSQL, whatever was said."""
+"""The context that a response is continued from is the same from memory and from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ LARGE = "data:image/png;base64," + "x" * 200
 
 
 def _nothing() -> None:
-    """Happens most of the time."""
+    """Do nothing during the generation."""
 
 
 class Answer:
-    """A stream of the model server's, with these chunks."""
+    """A stream of the model server with these chunks."""
 
     def __init__(self, chunks: list[Chunk]) -> None:
         self._chunks = chunks
 
     def wait_for_first(self) -> None:
-        """They are all there."""
+        """Return at once: all chunks are there."""
 
     def __iter__(self) -> Iterator[bytes]:
         return (b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in self._chunks)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is no connection."""
 
 
 class Chain:
-    """Responses of one process, each continuing the one before, and what another process would continue them from."""
+    """A chain of responses of one process, and the context that another process would continue it from."""
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self.engine, self._recorder = engine, recorder
@@ -58,7 +58,7 @@ class Chain:
         self.last: str | None = None
 
     def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _nothing) -> None:
-        """Answer an input; ``meanwhile`` happens while the response is generated."""
+        """Create a response to an input; ``meanwhile`` is called during its generation."""
         before = {"previous_response_id": self.last} if self.last else {}
         context = self.store.context("local", self.last) if self.last else StoredContext("sess_1")
         request = before | ({} if given is None else {"input": given})
@@ -72,14 +72,14 @@ class Chain:
         self.last = str(run.response["id"])
 
     def contexts(self) -> tuple[StoredContext, StoredContext]:
-        """What the last response is continued from: here, and where nothing is in memory."""
+        """Return the context of the last response in this process, and in one with an empty cache."""
         assert self.last is not None
         return self.store.context("local", self.last), self._other.context("local", self.last)
 
 
 @pytest.fixture
 def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
-    """An empty one; attachments of more than 100 bytes are not kept."""
+    """An empty chain; attachments of more than 100 bytes are not stored."""
     recorder = Recorder(tmp_path, RecordingPolicy(attachment_bytes=100), delivery_to(engine))
     recorder.start()
     yield Chain(engine, recorder)

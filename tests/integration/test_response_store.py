@@ -1,4 +1,4 @@
-"""Stored responses: the same chain from memory and from PostgreSQL, in one query however long it is."""
+"""Stored responses: the same chain from memory and from PostgreSQL, in one query of any length."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.exchanges import an_exchange, answered, said
 
 @pytest.fixture
 def store(engine: Engine, tmp_path: Path) -> Iterator[ResponseStore]:
-    """A store that remembers nothing, over a recorder that has nothing."""
+    """A store with an empty cache, over a recorder without records."""
     recorder = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine))
     yield ResponseStore(engine, recorder)
     recorder.close(0)
 
 
 def _response(text: str, before: Exchange | None = None, **fields: Any) -> Exchange:
-    """The exchange of a response that was completed."""
+    """Return the exchange of a completed response."""
     opened = {"id": f"resp_{new_id().hex}", "object": "response", "status": "completed",
               "previous_response_id": before.stored["id"] if before and before.stored else None}  # fmt: skip
     common: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Response events made from what the real model server sends."""
+"""Response events made from chunks of the real model server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": [
 
 
 def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
-    """All events of a response to these words."""
+    """Return all events of a response to this request."""
     request = load(ResponseRequest(), {"temperature": 0, "max_output_tokens": 16, "input": "Say hi."} | asked)
     payload = chat_payload(request, [{"role": "user", "content": request["input"]}])
     address = f"{server.model_url}/v1/chat/completions"

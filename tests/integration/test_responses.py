@@ -1,4 +1,4 @@
-"""The Responses API on the running stack: what it answers, what it remembers, what it refuses."""
+"""The Responses API on the running stack: creation, storage and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEATHER: Any = {
 
 @pytest.fixture
 def model(client: OpenAI) -> str:
-    """The model served."""
+    """The id of the served model."""
     return client.models.list().data[0].id
 
 
@@ -70,7 +70,7 @@ def test_response_chain_is_sent_to_the_model_and_stored_as_one_conversation(
         )
     assert before is not None
     assert before.usage is not None
-    # All that came before is part of the prompt, and all but the new turn was in the model server's cache.
+    # The prompt contains all earlier turns, and all but the new one was in the model server's cache.
     assert before.usage.input_tokens > 60
     assert before.usage.input_tokens - before.usage.input_tokens_details.cached_tokens < 30
     said = _messages(http, server, _session_of(before))
@@ -143,7 +143,7 @@ def test_response_truncation_omits_the_oldest_turns(client: OpenAI, model: str) 
     conversation = client.conversations.create(
         items=[{"type": "message", "role": "user", "content": "word " * 1800} for _ in range(2)]
     )
-    # Two turns are too long together, and each of them leaves no room for an answer beside the new one.
+    # Both turns together are too long, and each alone leaves no room for the new turn and an answer.
     options: Any = {"conversation": conversation.id, "truncation": "auto", "max_output_tokens": 400}
     fitted = client.responses.create(model=model, input="Hi.", extra_body={"grammar": 'root ::= "Yes"'}, **options)
     assert fitted.usage is not None
@@ -185,7 +185,7 @@ def test_deleted_response_is_not_found_and_its_children_keep_its_context(
     assert [text for role, text in said if role == "user"] == ["One.", "Two.", "Three."]
     client.responses.delete(child.id)
     client.responses.delete(grandchild.id)
-    # With the last of them goes the conversation that nobody had named.
+    # Deleting the last response deletes its unnamed conversation.
     gone = http.get(f"{server.url}/v1/conversations/{_session_of(grandchild)}", timeout=10)
     assert gone.status_code == 404
 
@@ -196,7 +196,7 @@ def test_response_of_another_owner_cannot_be_read_deleted_or_continued(
     made = client.responses.create(model=model, input="Hi.", **SHORT)
     session_id = _session_of(made)
     assert _messages(http, server, session_id)
-    # As if somebody else had made it, and this process had forgotten it.
+    # As if another owner had created it; the new id is not in this process's cache.
     database.execute("UPDATE responses SET owner = 'somebody', id = %s WHERE id = %s", ("resp_" + "0" * 32, made.id))
     for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
         with pytest.raises(openai.NotFoundError):

@@ -1,4 +1,4 @@
-"""What is older than the retention goes, in whole months where it can; months to come are ready."""
+"""Retention: old data is deleted, by whole months where possible, and partitions of coming months are created."""
 
 from __future__ import annotations
 

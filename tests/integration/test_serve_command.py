@@ -74,7 +74,7 @@ def _refuses(port: int) -> bool:
 
 
 def _one_sentence(data_dir: Path, *options: str, **settings: str) -> str:
-    """What a start that cannot succeed says; it must exit with 2 and leave nothing."""
+    """Return the error of a start that fails; it must exit with 2 and leave no process."""
     settings = {
         "API_PORT": str(free_port()),
         "MODEL_SERVER_PORT": str(free_port()),

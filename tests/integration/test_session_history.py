@@ -1,4 +1,4 @@
-"""Requests that ask for their session's history, through the openai package, on the real engine."""
+"""Requests that use their session's history, through the openai package, on the real engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _tokens(server: Server, messages: Messages) -> int:
 
 
 def _store(server: Server, session_id: str, text: str) -> None:
-    """A turn that was answered, without the time that reading it takes a model."""
+    """Store an answered turn without the time that the model takes to read it."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
     Delivery(engine).deliver([an_exchange(session_id, messages=said(text), answers=answered("Yes."))])
     engine.dispose()
@@ -62,7 +62,7 @@ def test_chat_with_history_continues_after_non_text_prompts(
 
 
 def _counts(answer: ChatCompletion) -> tuple[int, int]:
-    """Tokens of the prompt, and how many of them were still in the cache."""
+    """Return the number of prompt tokens, and how many of them were cached."""
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details is not None
     return answer.usage.prompt_tokens, answer.usage.prompt_tokens_details.cached_tokens or 0
@@ -113,7 +113,7 @@ def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: Op
     answer = _ask(client, older, session_id, use_history=True)
     assert _counts(answer)[0] == _tokens(server, older)
     assert _stored(server, session_id)[:4] == [(each["role"], each["content"]) for each in older]
-    # The branch that was left can be taken up again.
+    # The abandoned branch can be continued.
     answer = _ask(client, [*chat, _user("back")], session_id, use_history=True)
     assert _counts(answer)[0] == _tokens(server, [*chat, _user("back")])
     assert _stored(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
@@ -137,7 +137,7 @@ def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, c
         with pytest.raises(BadRequestError) as refused:
             _ask(client, [_user("Well?")], session_id, use_history=True, truncation=truncation)
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
-    # The answer may take 1000 tokens, and the grammar has it end at the first.
+    # The answer may take 1000 tokens; the grammar ends it at the first.
     ours = {"use_history": True, "truncation": "auto", "grammar": 'root ::= "x"', "ignore_eos": False}
     shortened = _ask(client, [_user("Well?")], session_id, tokens=1000, **ours)
     kept = [_user("Hi"), {"role": "assistant", "content": "Yes."}, _user("Well?")]

@@ -1,4 +1,4 @@
-"""Saving and restoring slots of the real engine: what is saved, what never is, and what is never used."""
+"""Saving and restoring slots of the real engine: what is saved, what is never saved, and what is never restored."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ STORY = "".join(f" {number} apples," for number in range(80))
 
 @dataclass
 class Engine:
-    """The bundled engine by itself, with 16 slots, and the settings of a supervisor that runs it."""
+    """The bundled engine alone, with 16 slots, and the settings of a supervisor that runs it."""
 
     settings: Settings
     seed: int = 0
 
     def say(self, text: str = STORY, **fields: Any) -> dict[str, Any]:
-        """Complete a text, with a seed that nothing else has; the same text costs its prompt once."""
+        """Complete a text with a unique seed; the same text is read from the prompt cache the next time."""
         self.seed += 1
         body = {"prompt": text, "max_tokens": 2, "seed": self.seed}
         url = f"{self.settings.model_server_base_url}/v1/completions"
         return dict(requests.post(url, json=body | fields, timeout=60).json())
 
     def slot(self) -> Slot:
-        """The slot of the last request."""
+        """Return the slot of the last request."""
         return next(slot for slot in SlotServer(self.settings).slots() if slot.seed == self.seed)
 
     def reports(self, **fields: Any) -> Feedback:
-        """What the API tells of the last request: a generation of Ann's that may be stored."""
+        """Return the API's feedback for the last request: a generation of Ann's that may be stored."""
         values: dict[str, Any] = {
             "seed": self.seed,
             "conversation": ANN,
@@ -56,7 +56,7 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """Started once: a test uses up a slot or two."""
+    """An engine started once for the module: each test uses up a slot or two."""
     with data_folder() as data_dir:
         settings = Settings(data_dir=data_dir, model_server_port=free_port(), parallel=16, context_size=16 * 1024)
         command = [sys.executable, "-m", "mistral_api.embedded.engine", "-m", str(demo_model_path()), "-np", "16"]
@@ -80,7 +80,7 @@ def _ready(settings: Settings) -> bool:
 
 @pytest.fixture
 def caches(engine: Engine) -> Iterator[SavedCaches]:
-    """A supervisor's hold on the folder, which is empty."""
+    """A supervisor's saved caches in an empty folder."""
     for path in slots_folder(engine.settings.data_dir).iterdir():
         path.unlink()
     made = SavedCaches(engine.settings, "same")
@@ -165,7 +165,7 @@ def test_conversation_deleted_during_the_save_leaves_no_file(
 
 
 def test_damaged_slot_cache_is_deleted_and_not_restored(engine: Engine, caches: SavedCaches) -> None:
-    """llama.cpp would end the process over a file that is too short."""
+    """llama.cpp ends its process over a file that is too short."""
     engine.say()
     assert caches.save_all(engine.reports) == 1
     (file,) = _files(engine)
@@ -225,7 +225,7 @@ def test_slot_save_waits_for_an_idle_server_before_saving_beside_a_busy_slot(
     body = {"prompt": "Long", "max_tokens": 1000, "ignore_eos": True, "stream": True}
     url = f"{engine.settings.model_server_base_url}/v1/completions"
     with requests.post(url, json=body, stream=True, timeout=60) as answer:
-        lines = answer.iter_lines()  # kept: an iterator that is dropped closes the connection
+        lines = answer.iter_lines()  # referenced until the end: a dropped iterator closes the connection
         next(lines)
         caches.save_due(now + 301, reports)
         wait_for(lambda: not caches.saving, "the look", 20)

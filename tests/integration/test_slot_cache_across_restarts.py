@@ -1,4 +1,4 @@
-"""A long conversation does not pay for its prompt again after a restart: the whole stack on the real engine."""
+"""A long conversation reuses its prompt cache after a restart of the whole stack, on the real engine."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SETTINGS = {"CONTEXT_SIZE": "8192", "SLOT_SAVE_SECONDS": "1"}
 
 
 def _story(name: str) -> str:
-    """Ann's has about a thousand tokens, another's a third; with a name in front nothing of it is shared."""
+    """Return a text of about 1000 tokens for Ann and 330 for others; the name in front prevents shared prefixes."""
     return f"{name} counts. " + " ".join(f"{name} {number}," for number in range(180 if name == "Ann" else 60))
 
 
 def _say(server: Server, name: str, answers: list[str], **fields: Any) -> dict[str, Any]:
-    """The next turn of a conversation, with its history as a client sends it."""
+    """Send the next turn of a conversation with its history, and return the usage."""
     messages = [{"role": "user", "content": _story(name)}]
     for answer in answers:
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "Go on."}]
@@ -47,13 +47,13 @@ def _say(server: Server, name: str, answers: list[str], **fields: Any) -> dict[s
 
 
 def _paid(usage: dict[str, Any]) -> int:
-    """The tokens of a prompt that had to be computed."""
+    """Return the number of prompt tokens that were not in the cache."""
     assert usage["prompt_tokens"] > 256
     return int(usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"])
 
 
 def _saved(server: Server) -> set[str]:
-    """The conversations that have a file."""
+    """Return the keys of the conversations that have a file."""
     return {path.name.partition("-")[0] for path in slots_folder(server.data_dir).glob("*.kv")}
 
 
@@ -97,7 +97,7 @@ def test_prompt_cache_survives_a_kill_and_a_restart_and_is_deleted_with_its_conv
 
 
 def _start_and_stop_supervisor(data_dir: Path, **settings: str) -> None:
-    """One life of a model server, up to its being ready."""
+    """Run a supervisor until its model server is ready, and stop it."""
     environment = clean_environment(DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(free_port()), **settings)
     process = subprocess.Popen([sys.executable, "-m", "mistral_api.supervisor"], env=environment, cwd=data_dir.parent)
     try:

@@ -1,4 +1,4 @@
-"""The sums behind the statistics say what the usage rows say, whenever and in whatever order those arrived."""
+"""The rollups behind the statistics equal sums over the usage rows, in whatever order those arrived."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMS = {
 
 
 def _exchanges(number: int, days: float, seed: str = "any") -> list[Exchange]:
-    """Requests of all kinds over the last days, in no order."""
+    """Return requests of all kinds over the last days, in random order."""
     chance = random.Random(seed)
     return [
         an_exchange(
@@ -164,7 +164,7 @@ def test_rollup_rebuild_keeps_the_sums_of_pruned_rows(engine: Engine, days: int)
     before = {table: rows for table, rows in _sums(engine).items() if table != "usage_sessions"}
     prune_older_than(engine, days)
     assert 0 < count_of(engine, "api_usage") < 300
-    # One that comes very late is counted, and stays counted.
+    # A very late request is counted, and stays counted.
     late = an_exchange(None, created_at=NOW - timedelta(days=60), owner="late", status=418)
     _deliver(engine, [late])
     after = _sums(engine)
@@ -176,6 +176,6 @@ def test_rollup_rebuild_keeps_the_sums_of_pruned_rows(engine: Engine, days: int)
 
 
 def _of_late(rows: Sequence[tuple[Any, ...]], late: Exchange) -> set[str]:
-    """The sums of everybody that a late request changed."""
+    """Return the sums over all owners that a late request changed."""
     starts = {(period, start_of(period, late.created_at)) for period in ("hour", "day", "month")}
     return {str(row) for row in rows if len(row) == 12 and row[1] == "" and (row[0], row[2]) in starts}

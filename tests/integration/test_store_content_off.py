@@ -1,4 +1,4 @@
-"""Without content, nothing that anybody said is anywhere: no file, no table, no log."""
+"""Without stored content no text of a request or an answer is anywhere: in no file, table or log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.databases import cursor_on
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, data_folder, running_server, wait_for
 
-# So many does :func:`_say` make.
+# The number of requests that :func:`_say` sends.
 REQUESTS = 12
 
 
@@ -35,7 +35,7 @@ def _tables_with(url: str, marker: str) -> list[str]:
 
 
 def _say(server: Server, marker: str, **fields: Any) -> None:
-    """Requests of every kind with the marker in prompts, tools, parameters that are refused, and the answer itself."""
+    """Send requests of every kind with the marker in prompts, tools, refused parameters and the output itself."""
     url = f"{server.url}/v1/chat/completions"
     message = {"role": "user", "content": f"Repeat: {marker}"}
     grammar = f'root ::= "{marker}"'
@@ -69,7 +69,7 @@ def _wait_until_delivered(server: Server, requests_made: int) -> None:
 
 
 def _refuses_items(server: Server, marker: str) -> None:
-    """A conversation can be made, but nothing put on it."""
+    """Check that a conversation can be created, but that no items can be added."""
     url = f"{server.url}/v1/conversations"
     made = requests.post(url, json={"metadata": {"topic": "none"}}, timeout=10).json()
     for path in (url, f"{url}/{made['id']}/items"):
@@ -79,7 +79,7 @@ def _refuses_items(server: Server, marker: str) -> None:
 
 
 def _keeps_no_responses(server: Server, marker: str) -> None:
-    """A response says that it is not stored; in the background it would be there for nobody."""
+    """Check that a response is marked as not stored, and that background responses are refused."""
     made = requests.post(
         f"{server.url}/v1/responses", json={"input": marker, "max_output_tokens": 16}, timeout=60
     ).json()
@@ -91,7 +91,7 @@ def _keeps_no_responses(server: Server, marker: str) -> None:
 
 
 def test_store_content_false_leaves_no_text_in_files_or_tables() -> None:
-    """Not even at the level that shows llama.cpp's own log."""
+    """This holds also at the log level that shows llama.cpp's own log."""
     marker = f"marker-{uuid.uuid4().hex}"
     with data_folder() as data_dir:
         settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": "DEBUG"}

@@ -1,4 +1,4 @@
-"""Chat completions made with ``store: true``: read back, listed, changed and deleted by the openai package."""
+"""Chat completions with ``store: true``: retrieved, listed, updated and deleted by the openai package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _create(client: OpenAI, text: str = "Hello!", **options: Any) -> ChatComplet
 
 @pytest.fixture
 def run() -> dict[str, str]:
-    """Metadata of the test's own completions."""
+    """Metadata that only this test's completions have."""
     return {"run": uuid4().hex}
 
 

@@ -1,4 +1,4 @@
-"""Chat templates that refuse lists of messages, on the real engine."""
+"""Chat templates that refuse some message lists, on the real engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def strict(template: Path) -> Iterator[Server]:
-    """The stack with a template that takes user and assistant turns only; the last test gives it another one."""
+    """The stack with a template that allows only user and assistant turns; the last test replaces the template."""
     with data_folder() as data_dir:
         settings = {"CONTEXT_SIZE": "2048", "PARALLEL": "2", "LLAMA_ARG_CHAT_TEMPLATE_FILE": str(template)}
         with running_server(data_dir, **settings) as running:
@@ -119,7 +119,7 @@ def test_changed_chat_template_is_read_when_the_model_server_restarts(strict: Se
         {"role": "assistant", "content": "Good\n\nday."},
         {"role": "user", "content": "Now be loud.\n\nWell?"},
     ]
-    # Waits for the new server, as every request does.
+    # Every request waits for the new server.
     wait_for(lambda: strict.health()["model_server"]["pid"] not in (before, None), "another model server")
     usage = _ask(strict, MIXED).json()["usage"]
     assert usage["prompt_tokens"] == _tokens(strict, fitted)

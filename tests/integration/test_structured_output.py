@@ -1,4 +1,4 @@
-"""Answers in the form that the client wants, through the openai package."""
+"""Structured output through the openai package."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "W
 
 
 class Place(BaseModel):
-    """A model in a model: its schema has a ``$ref``."""
+    """A nested model: its schema has a ``$ref``."""
 
     kind: Literal["town", "mountain"]
 
 
 class Weather(BaseModel):
-    """What the answer is parsed into."""
+    """The type that the answer is parsed into."""
 
     where: Place
     warm: bool
@@ -83,7 +83,7 @@ def test_developer_message_is_sent_as_a_system_message(server: Server, http: req
 
 
 def _tokens(server: Server, http: requests.Session, role: str) -> list[int]:
-    """The prompt that the model's template makes of a system message."""
+    """Return the tokens of the prompt that the model's template makes of a system message."""
     messages = [{"role": "system" if role == "developer" else role, "content": "Be brief."}, *MESSAGES]
     prompt = http.post(f"{server.model_url}/apply-template", json={"messages": messages}, timeout=10).json()["prompt"]
     body = {"content": prompt, "add_special": True, "parse_special": True}

@@ -1,4 +1,4 @@
-"""The supervisor by itself, with the real bundled engine."""
+"""The supervisor alone, with the real bundled engine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
         assert pid is not None
         server = identity_of(pid)
         running.process.kill()
-        # Its end, not its reaping: an orphan's number is given back when init gets round to it, which took 2 s here.
+        # Its end, not its reaping: init frees an orphan's pid only after a while, which took 2 s here.
         wait_for(lambda: not is_alive(server), "the end of the model server", 2)
         assert running.status().state is State.STOPPED
 

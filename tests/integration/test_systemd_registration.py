@@ -1,6 +1,6 @@
-"""``mistral-api service`` with real files and rehearsals; a stand-in for systemctl records what it is asked.
+"""``mistral-api service`` with real files and rehearsals; a fake systemctl records its arguments.
 
-No systemd runs where tests run, and none may be started; what is written is read by ``systemd-analyze verify``.
+No systemd runs where the tests run, and none may be started. ``systemd-analyze verify`` reads the written units.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 @dataclass
 class Machine:
-    """A project, a folder for units and a systemctl, all of them the test's own."""
+    """A project, a unit folder and a fake systemctl for one test."""
 
     project: Path
     units: Path
@@ -74,7 +74,7 @@ class Machine:
 
 @pytest.fixture
 def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Its paths have what systemd would read as more than a path."""
+    """A machine whose paths contain characters that systemd would interpret."""
     base = data_dir.parent / "my 100% $HOME"
     made = Machine(base / "project", base / "config" / "systemd" / "user", base / "bin")
     for folder in (base, made.project, made.stand_in):
@@ -85,7 +85,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.says("system", "running\n")
     for name, _ in declared():
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(unit_files, "TEMPORARY", ())  # where the tests are
+    monkeypatch.setattr(unit_files, "TEMPORARY", ())  # the tests themselves run in a temporary folder
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
     monkeypatch.setenv("PATH", f"{made.stand_in}:{os.environ['PATH']}")
@@ -107,7 +107,7 @@ def test_install_writes_and_enables_units_and_uninstall_removes_exactly_those(ma
 
     machine.registration().install(now=True)
     assert {path.name: path.read_text() for path in machine.units.iterdir()} == written
-    # One that ran already would go on with what it was started with.
+    # A running service would keep its old settings.
     assert machine.calls()[-1] == "--user restart mistral-api-supervisor.service mistral-api.service"
 
     (machine.units / "other.service").touch()
@@ -267,7 +267,7 @@ def test_env_file_that_the_account_cannot_read_is_refused(machine: Machine) -> N
 
 @as_root
 def test_env_file_readable_by_the_accounts_group_is_accepted(machine: Machine) -> None:
-    """The account is made before a start is rehearsed, so that its group can be given first or afterwards."""
+    """The account is created before the rehearsal, so that its group can be set before or after it."""
     machine.configure(API_PORT=9000)
     dotenv = machine.project / ".env"
     said = _reachable(machine).install(now=False)
@@ -309,7 +309,7 @@ def test_any_user_can_print_the_system_units(machine: Machine) -> None:
 
 
 def _reachable(machine: Machine) -> SystemdRegistration:
-    """For the system; skips where the tests' own Python can only be reached by root."""
+    """Return a system registration; skips where only root can reach the tests' Python."""
     others = Account(FOREIGN_UID, FOREIGN_UID)
     if not all(others.can_reach(folder) for folder in (Path(sys.executable).resolve().parent, Path(sys.prefix), ROOT)):
         pytest.skip("this checkout or its Python can only be reached by root")
@@ -357,7 +357,7 @@ def test_install_print_shows_the_units_and_writes_nothing(machine: Machine, tmp_
 
 @pytest.mark.parametrize("user", [True, False])
 def test_systemd_analyze_accepts_the_units(machine: Machine, user: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The units' Python lies on a path with spaces, percent and dollar signs; verify looks whether it is there."""
+    """The Python's path has spaces, percent and dollar signs, and verify checks that it exists."""
     program = shutil.which("systemd-analyze")
     if program is None:
         skip_unless_ci("systemd-analyze is not installed")

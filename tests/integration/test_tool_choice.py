@@ -1,4 +1,4 @@
-"""Tool calls that have to be made, on an engine that leaves them to the model."""
+"""Forced tool calls, on an engine that leaves tool calls to the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEATHER: Any = {
         "parameters": {"type": "object", "properties": {"city": CITY}, "required": ["city"]},
     },
 }
-# As pydantic writes the schema of a nested model; values that look like the end of an object.
+# The schema of a nested model as pydantic writes it, with values that look like the end of an object.
 PLACE: Any = {
     "type": "function",
     "function": {
@@ -94,7 +94,7 @@ def test_forced_tool_call_is_made(
 
 
 def _streamed_call(chunks: list[ChatCompletionChunk]) -> tuple[dict[str, Any], str | None]:
-    """The one call of a stream: id and name come first, then the arguments as they come."""
+    """Return the one call of a stream: id and name come first, then the arguments in pieces."""
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert not any(delta.content for delta in deltas)
     first, *rest = [call for delta in deltas for call in delta.tool_calls or ()]
@@ -151,7 +151,7 @@ def test_unforced_tool_choice_leaves_the_decision_to_the_model(
 def test_forced_tool_call_is_made_on_an_external_llama_cpp(
     server: Server, http: requests.Session, data_dir: Path
 ) -> None:
-    """And gives legacy completions in OpenAI's form, while the records wait for their database."""
+    """Legacy completions get OpenAI's form, too, while the database is down."""
     engine = {"MODEL_SERVER_URL": server.model_url, "MODEL_SERVER_PORT": str(server.model_port)}
     with api_alone(data_dir, DATABASE_URL="postgresql://nobody@127.0.0.1:9/none", **engine) as alone:
         body = BODY | {"tool_choice": "required"}

@@ -1,4 +1,4 @@
-"""Leaving out turns by the exact number of tokens, counted by the real engine."""
+"""Truncation by the exact number of tokens, counted by the real engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Messages = list[dict[str, Any]]
 
 @pytest.fixture
 def model_server(server: Server) -> Iterator[ModelServerClient]:
-    """The real model server, asked without an API."""
+    """The real model server, without an API in front of it."""
     made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False)
     yield made
     made.close()
@@ -36,13 +36,13 @@ def model_server(server: Server) -> Iterator[ModelServerClient]:
 
 @pytest.fixture
 def counter(model_server: ModelServerClient) -> TokenCounter:
-    """Counts with the model's own tokenizer."""
+    """A token counter with the model's own tokenizer."""
     return TokenCounter(model_server, LoadedModels(model_server, lambda: 1))
 
 
 @pytest.fixture
 def prompts(model_server: ModelServerClient, counter: TokenCounter) -> PromptBuilder:
-    """What fits messages to the model."""
+    """A prompt builder for the real model server."""
     return PromptBuilder(LoadedModels(model_server, lambda: 1), counter, "auto")
 
 
@@ -64,7 +64,7 @@ def test_template_is_read_again_after_a_busy_model_server_timed_out(
 
 
 def _turns(number: int, words: int) -> Messages:
-    """Turns of unequal length."""
+    """Return turns of unequal length."""
     return [
         message
         for turn in range(number)
@@ -82,7 +82,7 @@ def test_truncation_omits_a_turn_only_when_one_token_is_missing(
     others = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
     kept = [SYSTEM, *others[2 * dropped :]]
     tokens = counter.count_tokens(kept)
-    assert tokens > CONTEXT // 2  # no limit of an answer counts for more than half
+    assert tokens > CONTEXT // 2  # max_tokens reserves at most half of the context
     request = {"messages": [SYSTEM, *others], "max_tokens": CONTEXT - tokens}
     assert prompts.prompt(request, None, "auto", UpstreamCall()) == kept
     request["max_tokens"] = CONTEXT - tokens + 1

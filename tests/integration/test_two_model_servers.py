@@ -1,4 +1,4 @@
-"""One supervisor with two model servers: whatever becomes of the second, the first goes on."""
+"""One supervisor with two model servers: failures of the second do not affect the first."""
 
 from __future__ import annotations
 

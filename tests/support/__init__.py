@@ -1,1 +1,1 @@
-"""Helpers of the tests: running processes, databases, fakes that misbehave, checks that many tests share."""
+"""Helpers of the tests: running processes, databases, misbehaving fakes, shared checks."""

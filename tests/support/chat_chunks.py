@@ -1,4 +1,4 @@
-"""Chunks of chat completions in the form that llama.cpp sends them, and the answers they carry."""
+"""Chat completion chunks as llama.cpp sends them, and the deltas of example answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPENING = {"role": "assistant", "content": None}
 
 
 def chunk(delta: dict[str, Any], finish_reason: str | None = None, logprobs: list[Any] | None = None) -> Chunk:
-    """One chunk of the only choice."""
+    """Return a chunk with one choice."""
     choice: dict[str, Any] = {"finish_reason": finish_reason, "index": 0, "delta": delta}
     if logprobs is not None:
         choice["logprobs"] = {"content": logprobs}
@@ -20,34 +20,34 @@ def chunk(delta: dict[str, Any], finish_reason: str | None = None, logprobs: lis
 
 
 def text(piece: str) -> dict[str, Any]:
-    """A delta of the text."""
+    """Return a delta of text."""
     return {"content": piece}
 
 
 def reasoning(piece: str) -> dict[str, Any]:
-    """A delta of the reasoning."""
+    """Return a delta of reasoning."""
     return {"reasoning_content": piece}
 
 
 def call(index: int, name: str) -> dict[str, Any]:
-    """The delta that begins a function call."""
+    """Return the delta that begins a function call."""
     function = {"name": name, "arguments": ""}
     return {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
 
 
 def arguments(index: int, piece: str) -> dict[str, Any]:
-    """A delta of a function call's arguments."""
+    """Return a delta of a function call's arguments."""
     return {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def token(word: str, alternatives: int = 1) -> dict[str, Any]:
-    """The log probabilities of a token, with llama.cpp's ids."""
+    """Return the log probabilities of a token, with llama.cpp's ids."""
     own = {"id": 7, "token": word, "bytes": list(word.encode()), "logprob": -0.5}
     return own | {"top_logprobs": [own] * alternatives}
 
 
 def stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Chunk]:
-    """A whole stream: the role, with a report of progress first, the deltas, the end, and the usage."""
+    """Return a whole stream: prompt progress, the role, the deltas, the finish reason, and the usage."""
     progress = chunk(OPENING) | {"prompt_progress": {"total": 11, "cache": 4, "processed": 11, "time_ms": 1}}
     usage = {"completion_tokens": 5, "prompt_tokens": 11, "total_tokens": 16}
     usage_chunk = {"choices": [], **_HEAD, "usage": usage | {"prompt_tokens_details": {"cached_tokens": 4}}}
@@ -56,7 +56,7 @@ def stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Ch
 
 
 def split(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
-    """The same answer in other pieces: every text is cut at random places, and some deltas say nothing."""
+    """Return the same deltas in other pieces: texts are cut at random places, and some deltas are empty."""
     pieces: list[dict[str, Any]] = []
     for delta in deltas:
         for name in ("content", "reasoning_content", "refusal"):

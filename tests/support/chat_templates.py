@@ -1,6 +1,6 @@
-"""Chat templates that refuse lists of messages, by the same rules as Mistral's."""
+"""Chat templates that refuse some message lists, by the same rules as Mistral's."""
 
-# User and assistant turns only, each in its turn.
+# Only user and assistant turns, alternating.
 STRICT = r"""
 {{- bos_token -}}
 {%- for turn in messages -%}
@@ -20,7 +20,7 @@ STRICT = r"""
 STRICT_SAYS_ROLE = 'This model takes user and assistant turns only, not "tool".'
 STRICT_SAYS_TURN = "Turns must alternate: user, assistant, user, and so on."
 
-# One system message at the beginning; tool results, and messages that call tools, are not counted.
+# One system message at the beginning. Tool results and messages with tool calls do not count as turns.
 WITH_TOOLS = r"""
 {{- bos_token -}}
 {%- set turns = messages -%}

@@ -1,4 +1,4 @@
-"""Conversations as their clients change and read them, without a server."""
+"""Change and read conversations as their clients do, without a server."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def delete(engine: Engine, session_id: str, item_id: str) -> int:
 
 
 def assert_chained(engine: Engine) -> None:
-    """Every message is recognised by all that was said before it, whatever has been deleted."""
+    """Check that every message's chain is the digest of all messages before it, also after deletions."""
     with Session(engine) as session:
         messages = {message.id: message for message in session.query(Message)}
         for message in messages.values():

@@ -1,4 +1,4 @@
-"""Looking into a database, emptying it, making another."""
+"""Query, empty and create databases."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions
 
 
 def rows_of(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
 def count_of(engine: Engine, table: str) -> int:
-    """How many rows a table has."""
+    """Return the number of rows of a table."""
     return int(rows_of(engine, f"SELECT count(*) FROM {table}")[0][0])
 
 
 def empty(engine: Engine) -> None:
-    """Delete everything that was recorded."""
+    """Delete all rows of the tables that recording fills."""
     with engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {_TABLES} CASCADE"))
 
 
 @contextlib.contextmanager
 def cursor_on(url: str) -> Iterator[psycopg2.extensions.cursor]:
-    """A cursor without an engine, each statement of which is a transaction."""
+    """Yield an autocommit cursor without an engine."""
     with contextlib.closing(psycopg2.connect(libpq_url(url))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -46,14 +46,14 @@ def cursor_on(url: str) -> Iterator[psycopg2.extensions.cursor]:
 
 
 def migrate(url: str) -> None:
-    """Make the schema, as an operator does."""
+    """Create the schema, as an operator does."""
     command = [sys.executable, "-m", "flask", "db", "upgrade"]
     subprocess.run(command, env=clean_environment(DATABASE_URL=url), cwd=ROOT, check=True, timeout=60)
 
 
 @contextlib.contextmanager
 def another_database(server: Server, name: str) -> Iterator[str]:
-    """A migrated database beside that of a running server: its URL for DATABASE_URL."""
+    """Yield the DATABASE_URL of a new, migrated database in the PostgreSQL of a running server."""
     url = start_embedded_postgres(server.data_dir).url
     with cursor_on(url) as cursor:
         cursor.execute(f"CREATE DATABASE {name}")

@@ -1,10 +1,10 @@
-"""Shapes that every answer of a kind must have."""
+"""The shape that every error body has."""
 
 from typing import Any
 
 
 def assert_error_shape(body: Any, **expected: str | None) -> None:
-    """An OpenAI error: all four keys, message and type never empty; ``expected`` fields as given."""
+    """Check that a body is an OpenAI error with all four keys, and that ``expected`` fields have these values."""
     assert list(body) == ["error"]
     error = body["error"]
     assert sorted(error) == ["code", "message", "param", "type"]

@@ -1,4 +1,4 @@
-"""Finished exchanges, as the recorder gets them."""
+"""Exchanges as the recorder gets them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mistral_api.system.identifiers import new_id
 
 
 def an_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:
-    """An exchange of the owner ``local`` that ended now; ``fields`` as :class:`Exchange` has them."""
+    """Return an exchange of the owner ``local`` that was created now, with these fields of :class:`Exchange`."""
     common: dict[str, Any] = {"created_at": datetime.now(UTC), "endpoint": "/v1/chat/completions", "owner": "local"}
     return Exchange(id=new_id(), session_id=session_id, **common | fields)
 
 
 def said(text: str) -> list[dict[str, Any]]:
-    """The messages of a user who says this."""
+    """Return the messages of a request: one user message with this text."""
     return [{"role": "user", "content": text}]
 
 
 def answered(text: str) -> list[dict[str, Any]]:
-    """The answers of a model that says this."""
+    """Return the answers of an exchange: one answer with this text."""
     return [{"content": text}]
 
 
@@ -34,5 +34,5 @@ def record(recorder: Recorder, exchange: Exchange) -> None:
 
 
 def engine_that_is_away() -> Engine:
-    """The way to a PostgreSQL that nobody runs."""
+    """Return an engine for a PostgreSQL that does not run."""
     return create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", connect_args={"connect_timeout": 1})

@@ -1,4 +1,4 @@
-"""NVIDIA's management library without a card: ``fake_nvml.c``, compiled, where the system's linker finds it."""
+"""NVIDIA's management library without a GPU: ``fake_nvml.c``, compiled, where the system's linker finds it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TOTAL, RESERVED, USED = 8192 * MIB, 300 * MIB, 5000 * MIB
 
 
 class FakeNvml:
-    """A ``libnvidia-ml.so.1`` in a folder of its own, and what it is to say."""
+    """A ``libnvidia-ml.so.1`` in its own folder, and the file that controls it."""
 
     def __init__(self, folder: Path) -> None:
-        """Compile it; without a compiler the test is skipped, and fails where everything is to be tested (CI)."""
+        """Compile it. Without a compiler the test is skipped, and on CI (where nothing may be skipped) it fails."""
         compiler = shutil.which("cc") or shutil.which("gcc")
         if not sys.platform.startswith("linux"):
             pytest.skip("a library of ours takes the place of NVIDIA's by Linux's LD_LIBRARY_PATH")
@@ -38,7 +38,7 @@ class FakeNvml:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program needs in its environment to find it before any other."""
+        """The environment variables with which a program finds this library before any other."""
         paths = [str(self._folder), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
         return {
             "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path),
@@ -46,7 +46,7 @@ class FakeNvml:
         }
 
     def say(self, **words: int) -> None:
-        """From now on it says this, and nothing that was said before; words as in the C source."""
+        """Replace all control words by these; their meaning is in the C source."""
         writing = self._control.with_suffix(".new")
         writing.write_text("".join(f"{word} {number}\n" for word, number in words.items()))
         os.replace(writing, self._control)

@@ -1,7 +1,7 @@
-"""``python -m tests.support.forking_api PORT...``: one API process a port, another at once when one dies.
+"""``python -m tests.support.forking_api PORT...``: one API process per port; a dead one is replaced at once.
 
-Forking from a process that has imported everything makes a new one in a tenth of a second. Prints
-``PORT PID`` for each. They share the settings, so they share one DATA_DIR.
+A fork of a process that has imported everything is ready in a tenth of a second. Prints ``PORT PID`` for each new
+process. The processes share their settings, so they share one DATA_DIR.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _fork(port: int) -> int:
 
 
 def main(ports: list[int]) -> None:
-    """Until SIGTERM, which ends all of them."""
+    """Serve until SIGTERM, which ends all processes."""
     children = {_fork(port): port for port in ports}
 
     def end(_number: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Small GGUF files, whole and broken, in the layout of llama.cpp's ``ggml/include/gguf.h``."""
+"""Write small GGUF files in the layout of llama.cpp's ``ggml/include/gguf.h``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LLAMA: Mapping[str, str | int] = {
 def gguf(
     path: Path, metadata: Mapping[str, str | int | list[str]] = LLAMA, tensors: Sequence[int] = (64,), version: int = 3
 ) -> Path:
-    """Write a file with these metadata and F32 tensors of so many values each; answers its path."""
+    """Write a file with this metadata and F32 tensors of the given numbers of values; return its path."""
     head = b"GGUF" + struct.pack("<Iqq", version, len(tensors), len(metadata))
     head += b"".join(_string(name) + _value(value) for name, value in metadata.items())
     offset = 0

@@ -1,8 +1,8 @@
-"""``python -m tests.support.gpu_reader_process PATIENCE RETRY_SECONDS``: for each line that it reads, a line of JSON.
+"""``python -m tests.support.gpu_reader_process PATIENCE RETRY_SECONDS``: a line of JSON for each command read.
 
-``read`` answers the readings and the seconds they took, ``memory`` what a decision would be based on, ``log``
-all that was logged so far. A driver hangs after two PATIENCE. At the end of its input it closes what it has
-open, and says how long that took.
+Commands: ``read`` returns the readings and the seconds they took, ``memory`` the total and free memory of all GPUs,
+``log`` all lines logged so far. A driver counts as hanging after twice PATIENCE seconds. At the end of its input the
+program closes the monitor and reports the seconds that took.
 """
 
 from __future__ import annotations

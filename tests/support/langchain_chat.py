@@ -1,4 +1,4 @@
-"""What langchain-tests has to know of a ChatOpenAI that talks to the running stack."""
+"""The standard chat model tests of langchain-tests for a ChatOpenAI of the running stack."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MODEL = "SmolLM2-135M-Instruct.Q4_1"
 Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
 LONGER = ("structured", "tool_c", "tools")
 
-# What depends on the model's wit alone. Anything else that goes wrong in these tests fails them:
-# tests/clients/test_langchain_tool_calls.py has calls of the same kind whose arguments the schema fixes.
+# Expected failures that depend only on the model's ability. Any other error in these tests fails them.
+# tests/clients/test_langchain_tool_calls.py has calls of the same kind whose arguments are fixed by the schema.
 arguments_by_wit = pytest.mark.xfail(
     raises=AssertionError, reason="the call is made, but 135M parameters do not copy arguments from a prompt"
 )
@@ -36,14 +36,14 @@ keys_by_wit = pytest.mark.xfail(
 
 
 def joined(chunks: Iterable[AIMessage]) -> AIMessageChunk:
-    """A streamed message as a whole."""
+    """Return a streamed message as a whole."""
     whole = reduce(operator.add, chunks)
     assert isinstance(whole, AIMessageChunk)
     return whole
 
 
 class OverTheStack(ChatModelIntegrationTests):
-    """The published tests; a subclass says which of OpenAI's APIs the client uses."""
+    """The published tests; a subclass chooses the OpenAI API that the client uses."""
 
     api: ClassVar[dict[str, Any]]
     least_tokens: ClassVar[int] = 8
@@ -51,7 +51,7 @@ class OverTheStack(ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def _surroundings(self, server: Server, connections: dict[str, Any], request: pytest.FixtureRequest) -> None:
         self.server, self.connections = server, connections
-        # JSON must come to its end.
+        # JSON output must be complete.
         self.max_tokens = 64 if any(word in request.node.name for word in LONGER) else self.least_tokens
 
     @property
@@ -61,7 +61,7 @@ class OverTheStack(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        """Short answers, always the same ones, without the loops of a tiny model; nothing is tried again."""
+        """The client's options: short, deterministic answers without the loops of a tiny model, and no retries."""
         own = {"model": MODEL, "base_url": f"{self.server.url}/v1", "api_key": "unused", "max_retries": 0}
         sampling = {"temperature": 0, "max_tokens": self.max_tokens, "extra_body": {"repeat_penalty": 1.3}}
         return own | sampling | {"timeout": 60} | self.connections | self.api
@@ -73,16 +73,16 @@ class OverTheStack(ChatModelIntegrationTests):
 
     @property
     def supports_json_mode(self) -> bool:
-        """``response_format: json_object`` holds the answer to an object."""
+        """True: ``response_format: json_object`` constrains the answer to an object."""
         return True
 
     @property
     def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Detail]]:
-        """How much of a prompt came from the model server's cache."""
+        """The number of prompt tokens read from the cache."""
         return {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
-        """The answer to a prompt that was read before."""
+        """Return the answer to a prompt that was read before."""
         model = self.chat_model_class(**self.chat_model_params)
         prompt = "What did the cat say to the mouse?"
         model.invoke(prompt)

@@ -1,7 +1,8 @@
-"""A program that takes llama-server's command line, speaks its HTTP, and misbehaves on demand.
+"""A program with llama-server's command line and HTTP endpoints that misbehaves on demand.
 
-``MISBEHAVE`` says how, one word for each start, separated by commas; the last one holds for all that follow. What it
-has done is written into ``MISBEHAVE_DIR``: ``starts`` has a line of arguments a start, ``probes`` a byte a probe.
+``MISBEHAVE`` names the behaviours, separated by commas: one for each start, the last one also for all later starts.
+The program records what it does in ``MISBEHAVE_DIR``: ``starts`` gets a line of arguments for each start, ``probes``
+a byte for each GET request.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ HOST_OUT_OF_MEMORY = "ggml_aligned_malloc: insufficient memory (attempted to all
 METRICS = "llamacpp:requests_processing 1\nllamacpp:n_decode_total {}\n"
 
 
-# How many threads compute for ever, with the first question for the slots.
+# The number of threads that compute forever from the first request for the slots on.
 SPINNING = {"batch": 4, "loop": 1}
 
 
@@ -36,7 +37,7 @@ def _compute() -> None:
 
 
 def _behaviour() -> str:
-    """The word of this start."""
+    """Return the behaviour of this start."""
     starts = FOLDER / "starts"
     number = len(starts.read_text().splitlines()) if starts.exists() else 0
     with starts.open("a") as file:
@@ -46,16 +47,16 @@ def _behaviour() -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     behaviour = ""
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing on stderr."""
+        """Print nothing on stderr."""
 
     def do_GET(self) -> None:
-        """Health, slots, metrics and models."""
+        """Serve health, slots, metrics and models."""
         with (FOLDER / "probes").open("ab") as probes:
             probes.write(b".")
         how = self.behaviour
@@ -73,13 +74,13 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"object": "list", "data": models})
 
     def _spin(self, threads: int) -> None:
-        """Compute without an end, and answer nothing. Python's threads take turns on one core."""
+        """Compute forever and never respond. Python's threads take turns on one core."""
         for _ in range(threads - 1):
             threading.Thread(target=_compute, daemon=True).start()
         _compute()
 
     def _slots(self, how: str) -> None:
-        if how == "dies-ready":  # the first question after that for its health
+        if how == "dies-ready":  # the first request after the one for its health
             os._exit(1)
         if how in SPINNING:
             self._spin(SPINNING[how])
@@ -104,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
             self._raw(METRICS.format(int(time.monotonic() * 100) if how == "no-slots-slow" else 7).encode())
 
     def do_POST(self) -> None:
-        """Every generation fails."""
+        """Fail every generation."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(500, COMPUTE_ERROR)
 
@@ -119,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _die_early(how: str, layers: str) -> None:
-    """The behaviours that never serve."""
+    """Exit or fail for the behaviours that never serve."""
     if how.startswith("exit-"):
         print("the last words", flush=True)
         raise SystemExit(int(how.removeprefix("exit-")))
@@ -136,14 +137,14 @@ def _die_early(how: str, layers: str) -> None:
 
 
 def _load_slowly() -> None:
-    """Take four seconds, and say so with dots that end no line, as llama.cpp does."""
+    """Take four seconds and print dots without a line end, as llama.cpp does."""
     for _ in range(8):
         print(".", end="", flush=True)
         time.sleep(0.5)
 
 
 def main() -> None:
-    """Misbehave."""
+    """Run the behaviour of this start."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--version", action="store_true")
     parser.add_argument("--port", type=int)

@@ -1,6 +1,6 @@
 """A model server that misbehaves on demand, over a real socket in the real protocol.
 
-The model's name says what it does; ``/health`` and ``/v1/models`` are always fine.
+The model's name chooses the behaviour; ``/health`` and ``/v1/models`` always succeed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _chunk(text: str) -> bytes:
 
 
 def _calls_tools() -> bytes:
-    """Two calls, piece by piece, as llama.cpp streams them."""
+    """Return the events of two tool calls, in pieces as llama.cpp streams them."""
     pieces = [
         {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}},
         {"index": 0, "function": {"arguments": '{"x": 1'}},
@@ -63,17 +63,17 @@ def _calls_tools() -> bytes:
 
 
 class Misbehaving(BaseHTTPRequestHandler):
-    """One connection; ``released`` ends the waits when the test is over."""
+    """The handler of one connection; ``released`` ends its waits when the test is over."""
 
     protocol_version = "HTTP/1.1"
     released: threading.Event
     hang_ups: list[str]
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing on stderr."""
+        """Print nothing on stderr."""
 
     def do_GET(self) -> None:
-        """Health and models; nothing else of llama.cpp's."""
+        """Serve health and models, and nothing else of llama.cpp's."""
         if self.path == "/props":
             self._whole(404, NOT_FOUND)
             return
@@ -81,7 +81,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         self._whole(200, {"object": "list", "data": models} if self.path == "/v1/models" else {"status": "ok"})
 
     def do_POST(self) -> None:
-        """Do what the model's name says."""
+        """Misbehave as the model's name says."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if "model" not in body:
             self._whole(404, NOT_FOUND)
@@ -155,7 +155,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def misbehaving_server() -> Iterator[str]:
-    """Run it; answers its base URL."""
+    """Run it, and yield its base URL."""
     released = threading.Event()
     handler = type("Handler", (Misbehaving,), {"released": released, "hang_ups": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -173,7 +173,7 @@ def misbehaving_server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def misbehaving_stack() -> Iterator[Server]:
-    """The stack in front of it, as one that somebody else runs; short deadlines."""
+    """Run the stack with it as an external engine and with short deadlines."""
     settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
     with (
         misbehaving_server() as url,

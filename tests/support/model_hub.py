@@ -47,7 +47,7 @@ _LISTING = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>
 
 @dataclass
 class Asked:
-    """A request as it came."""
+    """A request as it arrived."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass
 class ModelHub:
-    """``files`` by ``owner/repository/file``; what was asked of the hub and of its storage."""
+    """The hub: ``files`` by ``owner/repository/file``, and the requests to the hub and to its storage."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     fault: str = ""
@@ -69,11 +69,11 @@ class ModelHub:
     released: threading.Event = field(default_factory=threading.Event)
 
     def ranges(self) -> list[str | None]:
-        """The Range of each request for content, in order."""
+        """Return the Range header of each request for content, in order."""
         return [each.range for each in self.stored]
 
     def spend_cut(self) -> bool:
-        """Whether to misbehave once more."""
+        """Return whether to misbehave once more."""
         self.cuts -= 1
         return self.cuts >= 0
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: ModelHub
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def noted(self) -> Asked:
         return Asked(self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
@@ -194,7 +194,7 @@ class _StorageHandler(_Handler):
             self.hang_up()
 
     def _body(self, content: bytes, start: int) -> tuple[bytes, int]:
-        """What is sent, and what Content-Length says of it."""
+        """Return the bytes to send, and their Content-Length."""
         rest = content[start:]
         half = rest[: (len(rest) + 1) // 2]
         fault = self.hub.fault

@@ -1,4 +1,4 @@
-"""Fetching a small model from the hub of the tests, in this process."""
+"""Download a small model from the hub of the tests, in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALF = (len(CONTENT) + 1) // 2
 
 
 class Shown:
-    """What the display was told."""
+    """A progress display that records what it is told."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
@@ -38,7 +38,7 @@ class Shown:
 
 
 class Interrupted(Shown):
-    """Ctrl-C when half of the content is there."""
+    """A display that raises KeyboardInterrupt, as Ctrl-C does, when half of the content has arrived."""
 
     @contextlib.contextmanager
     def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
@@ -61,7 +61,7 @@ def pull_from(
 
 
 def refusal_of(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
-    """The sentence of a pull that fails; nothing has its final name then."""
+    """Return the error of a pull that fails; no file may have its final name then."""
     with pytest.raises(PullError) as refused:
         pull_from(hub, folder, given, revision)
     assert not list(folder.glob("*.gguf"))

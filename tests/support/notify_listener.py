@@ -1,4 +1,4 @@
-"""The listening end of systemd's notification protocol: a real datagram socket, as the manager has."""
+"""The receiving end of systemd's notification protocol: a real datagram socket, as the service manager has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class Listener:
-    """What a process has said so far, a datagram each."""
+    """Collects the datagrams that a process sends."""
 
     def __init__(self, address: str) -> None:
-        """``address`` as in NOTIFY_SOCKET; @ begins an abstract one."""
+        """Listen on ``address`` as in NOTIFY_SOCKET; a leading @ means an abstract socket."""
         self.address = address
         self.said: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -20,7 +20,7 @@ class Listener:
         self._socket.setblocking(False)
 
     def heard(self) -> list[str]:
-        """Everything said until now, in order."""
+        """Return all datagrams until now, in order."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.said.append(self._socket.recv(4096).decode())
@@ -33,7 +33,7 @@ class Listener:
 
 @contextlib.contextmanager
 def listening(folder: Path) -> Iterator[Listener]:
-    """A listener on a socket in this folder."""
+    """Yield a listener on a socket in this folder."""
     listener = Listener(str(folder / "notify"))
     try:
         yield listener

@@ -1,4 +1,4 @@
-"""Answers held to OpenAI's published schemas: the types of the ``openai`` package, in strict mode."""
+"""Check bodies against OpenAI's published schemas: the types of the ``openai`` package, in strict mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def valid(kind: type[T], body: bytes | Any) -> T:
-    """The body as an object of that type; fails where a field is missing, or of another JSON type.
+    """Return the body as an object of that type. Fails where a field is missing or has another JSON type.
 
     ``body``: JSON as it came, or decoded. ``kind``: a model of the package, or a union of models.
     """

@@ -1,4 +1,4 @@
-"""Running the real thing for a test: processes with free ports, their own data, and a certain end."""
+"""Run real servers for a test: on free ports, with their own data, and always stopped at the end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ import requests
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
-# Settings of whoever runs the tests must not reach the servers under test.
+# Settings in the environment of the tests must not reach the servers under test.
 _OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_",
          "LOG_", "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_")  # fmt: skip
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -36,14 +36,14 @@ def free_port() -> int:
 
 
 def skip_unless_ci(reason: str) -> NoReturn:
-    """Something is not installed here; where CI=true nothing may be left out."""
+    """Skip the test because something is not installed; on CI, where nothing may be skipped, fail."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def wait_for(found: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    """Poll until something true is found; fails after the deadline, saying what did not come."""
+    """Poll until the result is true and return it. Fails after the deadline, naming ``what`` did not happen."""
     deadline = time.monotonic() + seconds
     while True:
         value = found()
@@ -55,7 +55,7 @@ def wait_for(found: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
 
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
-    """A folder for DATA_DIR that every account can reach, also when the tests run as root."""
+    """Yield a DATA_DIR that every account can reach, also when the tests run as root."""
     folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-"))
     folder.chmod(0o755)
     try:
@@ -65,19 +65,19 @@ def data_folder() -> Iterator[Path]:
 
 
 def libpq_url(url: str) -> str:
-    """A SQLAlchemy URL as psycopg2 itself takes it."""
+    """Return a SQLAlchemy URL in the form that psycopg2 takes."""
     return url.replace("+psycopg2", "")
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """The environment of the tests without settings of ours, and with these."""
+    """Return the environment of the tests without any setting of ours, plus these settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    # One thread each: engines of tests that run side by side would else spin for the same cores.
+    # One thread each: engines of parallel tests would otherwise compete for the same cores.
     return kept | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
 
 
 def processes_of(data_dir: Path) -> list[psutil.Process]:
-    """Every living process that has this folder in its command line or environment."""
+    """Return every live process that has this folder in its command line or environment."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -89,7 +89,7 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
 
 @dataclass
 class Server:
-    """``bin/serve``'s stack, as one process with its children."""
+    """A stack run by ``bin/serve``: one process with its children."""
 
     process: subprocess.Popen[str]
     api_port: int
@@ -99,37 +99,37 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the API answers."""
+        """The base URL of the API."""
         return f"http://127.0.0.1:{self.api_port}"
 
     @property
     def model_url(self) -> str:
-        """Where the model server answers."""
+        """The base URL of the model server."""
         return f"http://127.0.0.1:{self.model_port}"
 
     def log(self) -> str:
-        """Everything it has printed."""
+        """Return everything that the stack has printed."""
         return self.log_path.read_text(errors="replace")
 
     def health(self) -> dict[str, Any]:
-        """The body of GET /health."""
+        """Return the body of GET /health."""
         body: dict[str, Any] = requests.get(self.url + "/health", timeout=10).json()
         return body
 
     def slots_busy(self) -> int:
-        """How many slots the model server itself says are at work."""
+        """Return the number of busy slots by the model server's own count."""
         slots = requests.get(self.model_url + "/slots", timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout=STOP_SECONDS)
 
 
 @contextlib.contextmanager
 def launched(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]:
-    """Start the stack without waiting for it; at the end it is stopped, by force if need be."""
+    """Start the stack without waiting for it; stop it at the end, by force if necessary."""
     api_port, model_port = free_port(), free_port()
     log_path = data_dir.parent / f"serve-{api_port}.log"
     environment = clean_environment(
@@ -156,14 +156,14 @@ def launched(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]
 
 @contextlib.contextmanager
 def running_server(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """The stack, ready to answer."""
+    """Run the stack, and yield it when it is ready."""
     with launched(data_dir, **settings) as server:
         wait_until_ready(server)
         yield server
 
 
 def wait_until_ready(server: Server) -> None:
-    """Until the ready line is printed."""
+    """Wait until the ready line is printed."""
 
     def announced() -> bool:
         assert server.process.poll() is None, server.log()
@@ -174,7 +174,7 @@ def wait_until_ready(server: Server) -> None:
 
 @contextlib.contextmanager
 def api_alone(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """``waitress-serve wsgi:app`` in front of a model server that runs already; ended by SIGTERM."""
+    """Run ``waitress-serve wsgi:app`` in front of a model server that runs already; stop it with SIGTERM."""
     port = free_port()
     data_dir.mkdir(exist_ok=True, mode=0o711)
     log_path = data_dir.parent / f"api-{port}.log"

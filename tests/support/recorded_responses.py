@@ -1,4 +1,4 @@
-"""What a client was sent, held to OpenAI's published types body by body."""
+"""Record the HTTP responses of a client and check each body against OpenAI's published type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.openai_schemas import valid
 
 
 class Deleted(BaseModel):
-    """What is answered where a response is deleted; the package reads no body there."""
+    """The body of a deleted response, for which the package has no type."""
 
     id: str
     object: str
@@ -25,12 +25,12 @@ class Deleted(BaseModel):
 
 
 class StoreMessage(ChatCompletionStoreMessage):
-    """OpenAI keeps what every role said; the package's own type knows the assistant alone."""
+    """A stored message of any role; the package's own type allows only the assistant."""
 
     role: str  # type: ignore[assignment]
 
 
-# By method and path: the type of the body, and of the data of a list or the events of a stream.
+# By method and path: the type of a whole body, and the type of list entries and stream events.
 _KINDS: list[tuple[str, Any, Any]] = [
     (r"GET /models", None, Model),
     (r"GET /models/[^/]+", Model, None),
@@ -51,17 +51,17 @@ _KINDS: list[tuple[str, Any, Any]] = [
 
 @dataclass
 class Wire:
-    """Every answer of a client, as it came."""
+    """Records every response of a client."""
 
     kept: list[tuple[str, Any, bytes]] = field(default_factory=list)
 
     async def keep(self, response: Any) -> None:
-        """A hook of httpx, for each response; it reads streams to their end."""
+        """Record a response; to be used as a response hook of httpx. Streams are read to their end."""
         path = response.request.url.path.removeprefix("/v1")
         self.kept.append((f"{response.request.method} {path}", response, await response.aread()))
 
     def check(self) -> None:
-        """Fails where a body is not as published."""
+        """Check every recorded body against its published type."""
         assert self.kept
         for each in self.kept:
             _check(*each)

@@ -1,4 +1,4 @@
-"""A reranker in miniature: BERT with a classification head and random weights, as llama.cpp takes it."""
+"""A tiny reranker: BERT with a classification head and random weights, in the form llama.cpp reads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import gguf
 import numpy as np
 
 WIDTH, HEADS, INNER, CONTEXT = 32, 2, 64, 128
-# WordPiece as llama.cpp holds it (convert_hf_to_gguf.py): a word's beginning is marked, its rest is not.
+# WordPiece as llama.cpp stores it (convert_hf_to_gguf.py): the first piece of a word is marked, the rest is not.
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{word}" for word in ("cat", "dog", "sat", "the", "on", "mat"))]
 LETTERS = [f"\u2581{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
 
 
 def write_reranker(path: Path, *, says_rank: bool = True) -> Path:
-    """Write the model; ``says_rank``: whether its metadata name the pooling, which not every converter's do."""
+    """Write the model. ``says_rank``: whether its metadata names the pooling, which some converters omit."""
     writer = gguf.GGUFWriter(str(path), "bert")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)

@@ -1,6 +1,6 @@
-"""JSON values for the schemas of ``mistral_api.openapi.shapes``: mostly allowed ones, some at or beyond their bounds.
+"""Random JSON values for the schemas of ``mistral_api.wire.json_schema``: mostly allowed, some at or beyond a limit.
 
-No more keywords are known than are used there. Nobody relies on a value being allowed: a validator says whether it is.
+Only the keywords used there are supported. A validator decides whether a value is allowed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OTHERS: list[Any] = [
     None, True, False, 0, 1, -1, 1.5, 2**31, "", "x", "auto", "text", "function", "\0", "x" * 65, "x" * 600, "é_1-",
     [], [None], ["x"], [1], [[]], {}, {"type": "text", "text": "x"}, {"x": None},
 ]  # fmt: skip
-# Texts for the forms that strings must have; one that is described anew needs a text of its own here.
+# An example for each string pattern of the schemas; a new pattern needs a new example here.
 _IN_FORM = {
     "[A-Za-z0-9._:-]+": "first-steps",
     "[A-Za-z0-9_-]{1,64}": "get_weather",
@@ -28,7 +28,7 @@ _IN_FORM = {
 
 
 def value_of(shape: Shape, chance: random.Random) -> Any:
-    """A value, most likely an allowed one."""
+    """Return a random value for a schema, most likely an allowed one."""
     if "anyOf" in shape:
         return value_of(chance.choice(shape["anyOf"]), chance)
     if "const" in shape or "enum" in shape:
@@ -88,7 +88,7 @@ _MAKERS = {
 
 
 def beside(value: Any, chance: random.Random) -> Any:
-    """The value with something in it replaced or taken away, or another one in its place."""
+    """Return a copy in which one random part is replaced or removed."""
     box = [copy.deepcopy(value)]
     parent, key = chance.choice(list(_places(box)))
     if parent is not box and chance.random() < 0.5:

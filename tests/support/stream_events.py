@@ -1,4 +1,4 @@
-"""The chunks of a stream as its client reads them."""
+"""Decode the events of a stream as a client does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import requests
 
 
 def chunks_of(answer: requests.Response) -> list[Any]:
-    """All of them, decoded; fails where the stream is not whole, or has anything else in it."""
+    """Return all chunks, decoded. Fails where the stream is incomplete or contains anything else."""
     assert answer.status_code == 200, answer.text
     *events, done, rest = answer.content.split(b"\n\n")
     assert (done, rest) == (b"data: [DONE]", b"")

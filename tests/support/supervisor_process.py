@@ -1,4 +1,4 @@
-"""Running a supervisor for a test, with the real engine or with one that misbehaves."""
+"""Run a supervisor for a test, with the real engine or with a misbehaving one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.support.processes import ROOT, clean_environment, free_port, wait_for
 
 @dataclass
 class Running:
-    """A supervisor's process and the settings it runs on."""
+    """A supervisor's process with its data folder and its model server's port."""
 
     process: subprocess.Popen[str]
     data_dir: Path
     port: int
 
     def status(self) -> ModelServerStatus:
-        """The status file; there must be one."""
+        """Return the status file, which must exist."""
         status = read_status(self.data_dir)
         assert status is not None
         return status
 
     def wait_ready(self, restarts: int | None = 0, seconds: float = 40) -> ModelServerStatus:
-        """Until the model server is ready, after so many restarts; None: however many."""
+        """Wait until the model server is ready after this many restarts; None means any number."""
 
         def found_ready() -> ModelServerStatus | None:
             status = read_status(self.data_dir)
@@ -44,14 +44,14 @@ class Running:
 
 
 def supervisor_environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """The settings of a supervisor of its own."""
+    """Return the environment of a supervisor with a free port."""
     own = {"DATA_DIR": str(data_dir), "MODEL_SERVER_PORT": str(free_port()), "CONTEXT_SIZE": "8192"}
     return clean_environment(**own | settings)
 
 
 @contextlib.contextmanager
 def supervisor(data_dir: Path, *options: str, **settings: str) -> Iterator[Running]:
-    """A supervisor that runs until the end of the block."""
+    """Run a supervisor until the end of the block."""
     environment = supervisor_environment(data_dir, **settings)
     command = [sys.executable, "-m", "mistral_api.supervisor", *options]
     process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.DEVNULL, text=True)
@@ -63,7 +63,7 @@ def supervisor(data_dir: Path, *options: str, **settings: str) -> Iterator[Runni
 
 
 def run_supervisor(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A supervisor that is expected to end by itself."""
+    """Run a supervisor that is expected to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "mistral_api.supervisor", *arguments],
         env=supervisor_environment(data_dir, LOG_LEVEL="ERROR", **settings),
@@ -73,12 +73,12 @@ def run_supervisor(data_dir: Path, *arguments: str, **settings: str) -> subproce
 
 @dataclass
 class Misbehaving:
-    """A ``llama-server`` that misbehaves: the settings that choose it, and what it has done."""
+    """A misbehaving ``llama-server``: the settings that choose it, and the record of what it did."""
 
     folder: Path
 
     def settings(self, how: str) -> dict[str, str]:
-        """``how``: see ``tests/support/misbehaving_engine.py``."""
+        """Return the settings for a behaviour; see ``tests/support/misbehaving_engine.py``."""
         return {
             "LLAMA_SERVER_BIN": str(self.folder / "llama-server"),
             "MISBEHAVE": how,
@@ -86,23 +86,23 @@ class Misbehaving:
         }
 
     def starts(self) -> list[dict[str, str]]:
-        """The flags of every start, those that have a value."""
+        """Return the flags with values of every start."""
         file = self.folder / "starts"
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         return [dict(itertools.pairwise(words)) for words in lines]
 
     def probes(self) -> int:
-        """How often it has been asked anything."""
+        """Return the number of GET requests it got."""
         file = self.folder / "probes"
         return file.stat().st_size if file.exists() else 0
 
     def descriptors(self) -> list[str]:
-        """The files it had open when it began, the folder that it listed them from among them."""
+        """Return its open file descriptors at the start, including the one of the folder listing itself."""
         return (self.folder / "descriptors").read_text().split()
 
 
 def misbehaving(folder: Path) -> Misbehaving:
-    """Put the program into a folder."""
+    """Write the program into a new folder."""
     folder.mkdir()
     program = folder / "llama-server"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/support/misbehaving_engine.py "$@"\n')

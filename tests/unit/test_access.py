@@ -1,4 +1,4 @@
-"""Who is let in: this machine, and the world only where the operator says so."""
+"""Access rules: callers on this machine are allowed, remote ones only if the operator says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in Anthropic's form: whole messages, events and errors, held to the ``anthropic`` package's types."""
+"""Messages, events and errors in Anthropic's form, checked against the types of the ``anthropic`` package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's requests become chat completion requests that say the same; what cannot is refused by name."""
+"""Anthropic requests are translated to chat completion requests; what cannot be translated is refused by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses in the background that nothing generates: how they wait, and how they are ended."""
+"""Background responses that are never generated: how they wait, and how they end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _never() -> SSEStream:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes responses that were asked for just now."""
+    """A function that makes new background responses."""
     recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
@@ -51,7 +51,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 @pytest.fixture
 def background() -> BackgroundRunner:
-    """One without a thread."""
+    """A runner without a thread."""
     return BackgroundRunner(0)
 
 
@@ -72,7 +72,7 @@ def test_closed_background_queue_fails_waiting_and_new_responses(background: Bac
     background.close_queue()
     background.add(late)
     for live in (waiting, late):
-        # Whoever follows gets the end, and who cancels then changes nothing.
+        # A follower gets the end of the stream, and a later cancel changes nothing.
         live.cancel()
         assert [event.split(b"\n")[0] for event in live.follow()] == [
             b"event: response.created", b"event: response.queued", b"event: error", b"event: response.failed"

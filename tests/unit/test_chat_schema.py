@@ -1,4 +1,4 @@
-"""What a chat completion request may hold, and the one clear refusal of everything else."""
+"""Which chat completion requests pass, and the error of every other one."""
 
 import copy
 import random
@@ -190,7 +190,7 @@ _SPLINTERS: list[Any] = [
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) inside a JSON value."""
+    """Return every (container, key) inside a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = [(value, key) for key, _ in pairs]
     return found + [place for _, child in pairs for place in _places(child)]

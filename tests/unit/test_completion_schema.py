@@ -1,4 +1,4 @@
-"""What a legacy completion request may hold."""
+"""Which legacy completion requests pass."""
 
 import copy
 from typing import Any

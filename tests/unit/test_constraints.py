@@ -1,4 +1,4 @@
-"""JSON schemas and grammars that no answer can keep to are refused by their place; all others pass."""
+"""JSON schemas and grammars that no output can satisfy are refused by path; all others pass."""
 
 from __future__ import annotations
 

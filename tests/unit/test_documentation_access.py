@@ -1,4 +1,4 @@
-"""Who may read the description: whoever may use the API."""
+"""Whoever may use the API may read its documentation, and nobody else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
     app = Flask("mistral_api", static_folder=None)
     register_error_handlers(app)
     app.register_blueprint(documentation.blueprint)
-    app.extensions[EXTENSION] = SimpleNamespace(settings=settings)  # the guard asks for no more
+    app.extensions[EXTENSION] = SimpleNamespace(settings=settings)  # the guard reads only this
     with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:
         return answer.status_code, answer.get_json(silent=True)
 

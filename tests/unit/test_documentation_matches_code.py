@@ -1,4 +1,4 @@
-"""The documents say what the code says."""
+"""README, .env.example, license and docs agree with the code."""
 
 import re
 from dataclasses import Field

@@ -1,4 +1,4 @@
-"""Requests for embeddings and rankings: what they may hold, and how they are cut into portions and joined."""
+"""Embeddings and rerank requests: their checks, and how they are split into batches and joined."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_batch_size_follows_the_measured_speed() -> None:
         portions.took(0.01 if len(sizes) < 6 else 2.0)
     assert sizes[:5] == [4, 16, 64, 256, 256]
     assert max(sizes) == MOST_ITEMS
-    assert sizes[-2] < 32  # slow again: less each time, and never nothing
+    assert sizes[-2] < 32  # slow again: smaller each time, and never empty
     assert sum(sizes) == 3000
 
 

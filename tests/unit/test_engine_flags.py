@@ -1,4 +1,4 @@
-"""The bundled engine's flags and variables: llama-server's own, and nothing passes unnoticed."""
+"""The bundled engine's flags and variables are those of llama-server, and unknown ones are reported."""
 
 from __future__ import annotations
 

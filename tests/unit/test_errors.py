@@ -1,4 +1,4 @@
-"""The error body and its headers, from every kind of exception of ours."""
+"""The error body and headers of every exception of ours."""
 
 import inspect
 

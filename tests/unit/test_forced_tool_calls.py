@@ -1,4 +1,4 @@
-"""JSON text that the model had to write, as tool calls, however the text is cut into chunks."""
+"""JSON text that the model was forced to write becomes tool calls, however it is split into chunks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from mistral_api.generation.forced_tool_calls import ToolCallStage
 from mistral_api.upstream.transcript import Transcript
 
-# Braces and white space where they may be taken for those around the arguments.
+# Braces and white space that may be mistaken for those around the arguments.
 ARGUMENTS = '{\n  "where": {"name": "a } b", "deep": {"x": 1\n} }\n}'
 WRAPPED = f' {{\n "name": "find_\\"it\\"",\n "arguments" :  {ARGUMENTS}\n }}\n'
 
@@ -22,7 +22,7 @@ def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> 
 
 
 def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
-    """All chunks, the call that a reader of them has at the end, and why it ended."""
+    """Return all chunks, the call that a reader assembles from them, and the finish reason."""
     stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
     chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.chunk(chunk)]

@@ -1,4 +1,4 @@
-"""What the model server is asked for a request, and what its answer goes through."""
+"""The upstream requests of a generation, and the stages that convert its stream."""
 
 from __future__ import annotations
 

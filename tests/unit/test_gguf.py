@@ -1,4 +1,4 @@
-"""A model's file is told to be whole, cut short or something else, and what it is."""
+"""GGUF files: complete, truncated or of another kind, and the model they describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the monitor makes of its session; what it makes of a driver is in tests/faults."""
+"""The GPU monitor with a failing session; misbehaving drivers are tested in tests/faults."""
 
 from __future__ import annotations
 

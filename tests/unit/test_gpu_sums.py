@@ -1,4 +1,4 @@
-"""Samples of graphics cards in memory: bounded, and the newest are kept."""
+"""Sums of GPU samples in memory: limited in number, the newest kept."""
 
 from __future__ import annotations
 

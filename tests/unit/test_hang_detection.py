@@ -1,4 +1,4 @@
-"""Slow is not hung: what counts is whether anything advances."""
+"""A slow server is not hung: only a server without any progress is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def watch(clock: Clock) -> HangDetector:
-    """A watch that calls a server hung after a minute."""
+    """A detector that calls a server hung after a minute."""
     return HangDetector(60, clock)
 
 
@@ -115,7 +115,7 @@ def test_slots_response_gives_prompt_progress_and_decoded_tokens() -> None:
     assert work() == first
     for other in ({"n_prompt_tokens_processed": 128}, {"next_token": [{"n_decoded": 4}]}, {"id_task": 6}):
         assert work(**other) != first
-    # Builds of 2024 have no list there.
+    # Builds of 2024 have an object instead of a list.
     assert work(next_token={"n_decoded": 3}) == first
     assert work(next_token=[]) is not None
 

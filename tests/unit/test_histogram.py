@@ -1,4 +1,4 @@
-"""Percentiles from histograms are close to those of the values themselves."""
+"""Percentiles of histograms are close to those of the values themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identifiers and the request ids that clients see."""
+"""Identifiers, and the request ids that clients see."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_new_session_id_has_the_sess_prefix() -> None:
 
 @pytest.fixture
 def client() -> FlaskClient:
-    """A client of an application that has request ids and nothing else."""
+    """A client of an application that has only request ids."""
     app = Flask(__name__)
     register_request_ids(app)
     return app.test_client()

@@ -1,4 +1,4 @@
-"""Items and chat messages are two forms of the same."""
+"""Conversion between conversation items and chat messages."""
 
 from __future__ import annotations
 

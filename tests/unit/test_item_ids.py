@@ -1,4 +1,4 @@
-"""The ids of items say which message they are a view of."""
+"""The id of an item contains the id of the message it is a view of."""
 
 from __future__ import annotations
 

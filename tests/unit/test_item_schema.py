@@ -1,4 +1,4 @@
-"""Input items: what passes, and how what does not is named."""
+"""Which input items pass, and the error of every other one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: what is in it is safe, in order, and leaves only by delivery or with a reason."""
+"""The journal keeps its entries safe and in order until they are delivered or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MANY = 1 << 30
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """An empty journal's path."""
+    """The path of an empty journal."""
     return prepare(tmp_path, alone=True)
 
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    """The journal for requests of the process ``me``."""
+    """The journal as the process ``me`` writes it."""
     made = Journal(path, "me")
     yield made
     made.close()
@@ -38,7 +38,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def backlog(path: Path) -> Iterator[Backlog]:
-    """The journal for the writer."""
+    """The journal as the writer reads it."""
     made = Backlog(path)
     yield made
     made.close()
@@ -197,7 +197,7 @@ def test_exchange_is_restored_from_its_opening_and_outcome() -> None:
 
 
 def test_exchange_journaled_by_an_older_version_is_read() -> None:
-    # As 0fed00d wrote it: no word of what an exchange continues, and is stored as.
+    # As commit 0fed00d wrote it: without the fields for continued messages and stored objects.
     opening = (
         b'{"id":"00000000-0000-0000-0000-000000000007","created_at":"2026-01-02T00:00:00+00:00",'
         b'"endpoint":"/v1/chat/completions","owner":"local","client_address":null,"client_request_id":null,'

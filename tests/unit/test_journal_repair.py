@@ -1,4 +1,4 @@
-"""A journal that has lost a part of its file: what is whole is recovered, and the log says what is not."""
+"""A damaged journal file: complete rows are recovered, and the log reports the lost ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBER = 300
 
 @pytest.fixture
 def exchanges() -> list[Exchange]:
-    """Some long, some short."""
+    """Long and short exchanges."""
     return [
         an_exchange(f"session-{n}", messages=said(f"{n} " + "word " * (n % 50 * 10)), answers=answered(f"answer {n}"))
         for n in range(NUMBER)
@@ -29,7 +29,7 @@ def exchanges() -> list[Exchange]:
 
 @pytest.fixture
 def path(tmp_path: Path, exchanges: list[Exchange]) -> Path:
-    """A closed journal with all of them, in one file."""
+    """A closed journal with all of them, without a WAL."""
     made = prepare(tmp_path, alone=True)
     with closing(Journal(made, "me")) as journal:
         for exchange in exchanges:
@@ -84,7 +84,7 @@ def test_journal_with_a_truncated_wal_is_read(tmp_path: Path, exchanges: list[Ex
     journal, reader = Journal(path, "me"), sqlite3.connect(path)
     for exchange in exchanges:
         journal.add(exchange)
-    # As a crash leaves it: the WAL has not been moved into the file, and its last row is cut in two.
+    # As after a crash: the WAL is not checkpointed into the file, and its last row is truncated.
     copy = tmp_path / "copy"
     copy.mkdir()
     for suffix in ("", "-wal"):

@@ -1,4 +1,4 @@
-"""Small attachments are recorded as they were given, large ones as their hash and length."""
+"""Small attachments are recorded unchanged, large ones as their hash and length."""
 
 from __future__ import annotations
 

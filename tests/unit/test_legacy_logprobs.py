@@ -1,4 +1,4 @@
-"""Log probabilities as legacy completions have them."""
+"""Log probabilities in the form of legacy completions."""
 
 from __future__ import annotations
 

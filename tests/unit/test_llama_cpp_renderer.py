@@ -1,4 +1,4 @@
-"""llama.cpp's own form of answers: put together by index, cut to the fields asked for, shown when recorded."""
+"""llama.cpp's own response form: joined by index, limited to the requested fields, sent after recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory a model needs and the layers that fit, against values worked out by hand."""
+"""The memory a model needs and the layers that fit, compared with values calculated by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried when memory is short, and what is remembered of it."""
+"""Memory settings that are tried when memory is short, and which of them are remembered."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_device_shortage_reduces_layers_then_cache_then_uses_the_cpu(model: Mode
         MemoryStep("9", 32768, "q8_0"),
         MemoryStep("9", 16384, "q8_0"),
         MemoryStep("0", 32768),
-        # From here on it is the machine's own memory that was short.
+        # From here on the host's memory was short.
         MemoryStep("0", 32768, "q8_0"),
         MemoryStep("0", 16384, "q8_0"),
         MemoryStep("0", 8192, "q8_0"),

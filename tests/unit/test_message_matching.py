@@ -1,4 +1,4 @@
-"""Recognising what a client sends again."""
+"""Recognise messages that a client sends again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_tool_calls_match_by_name_and_arguments() -> None:
         (["uHi", "aYes", "uOk", "aWell"], ["uHi", "aYes", "uNo"], 2),
         (["uHi", "aYes"], ["uHo", "aYes", "uOk"], 0),
         (["uHi", "aYes", "uOk", "aWell"], ["uHi", "aYes", "uOk", "aWell", "uEnd"], 4),
-        (["uHi", "aYes"], ["uHi", "uOk"], 0),  # the same question twice is no history
+        (["uHi", "aYes"], ["uHi", "uOk"], 0),  # a repeated question alone is no history
         (["sBe", "uHi", "aYes"], ["sBe", "uHi"], 0),
     ],
 )

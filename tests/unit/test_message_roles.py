@@ -1,4 +1,4 @@
-"""Fitting roles to templates that refuse them."""
+"""Normalize roles for chat templates that refuse some of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Messages = list[dict[str, Any]]
 
 
 def _messages(written: str) -> Messages:
-    """``u1`` is a user who says 1; ``c`` an assistant that calls a tool, ``a1c`` one that says 1 before."""
+    """Return messages: ``u1`` is a user with text 1, ``c`` a tool call, ``a1c`` text 1 with a tool call."""
     made: Messages = []
     for word in written.split():
         if word == "c":

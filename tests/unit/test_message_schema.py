@@ -1,4 +1,4 @@
-"""Which messages a chat may hold."""
+"""Which messages a chat request may contain."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A model server that closes an idle connection is no model server that is gone."""
+"""A model server that closes an idle connection still counts as running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 @pytest.fixture
 def address() -> Iterator[tuple[str, int]]:
-    """A server that answers one request a connection, says nothing of that, and hangs up on the second."""
+    """A server that serves one request per connection, does not announce it, and hangs up on the second."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)

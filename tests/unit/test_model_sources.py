@@ -1,4 +1,4 @@
-"""What is given to ``mistral-api pull``, and what is to be fetched for it."""
+"""The argument of ``mistral-api pull``, and the files it stands for."""
 
 from __future__ import annotations
 

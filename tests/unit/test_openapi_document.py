@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, whole, and true of the examples in the docs."""
+"""The OpenAPI document is valid and complete, and agrees with the examples in the docs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_request_body_examples_match_their_schemas() -> None:
 
 
 def _sent_in_docs() -> Iterator[tuple[str, str, Any]]:
-    """Method, path and body of the requests that the docs show: with curl, with requests, and in a line."""
+    """Yield method, path and body of the requests in the docs: with curl, with requests, and in running text."""
     for text in DOCS.values():
         for url, body in re.findall(rf"curl {_BASE}(\S+)[^`]*?-d '(.*?)'\n", text, flags=re.DOTALL):
             yield "post", url, orjson.loads(body)

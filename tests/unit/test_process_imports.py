@@ -1,4 +1,4 @@
-"""What a process loads when it starts: the supervisor and the bundled engine stay small."""
+"""The supervisor and the bundled engine import no heavy packages when they start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process is known to be dead when the system has let go of its lock, and not before."""
+"""A process counts as dead exactly when the system has released its lock."""
 
 from __future__ import annotations
 

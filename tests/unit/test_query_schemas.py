@@ -1,4 +1,4 @@
-"""Query strings: text that becomes numbers and ids, or a refusal."""
+"""Query strings: text becomes numbers and ids, or is refused."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""The recorder when the disk does not take what it writes."""
+"""The recorder while the disk is full."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.processes import wait_for
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    """A recorder whose database is away."""
+    """A recorder without a database."""
     made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
     made.start()
     yield made

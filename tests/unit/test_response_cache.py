@@ -1,4 +1,4 @@
-"""The responses that are kept in memory: whose they are, and how long they stay."""
+"""The cache of responses: only for their owner, limited in size and age."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _kept(name: str, owner: str = "me", session_id: str = "one", created_at: int
 
 @pytest.fixture
 def recent() -> ResponseCache:
-    """Room for three of them."""
+    """A cache with room for three responses."""
     return ResponseCache(most_bytes=3500)
 
 

@@ -1,4 +1,4 @@
-"""The chat completion that a Responses request becomes; each is one that our own chat endpoint takes."""
+"""The chat completion request that a Responses request becomes; our own chat endpoint accepts each one."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
 def _asked(**request: Any) -> dict[str, Any]:
-    """What is asked, without the messages; it has to be a valid chat completion request."""
+    """Return the chat payload without its messages, after checking that it is a valid chat completion request."""
     payload = chat_payload(load(ResponseRequest(), {"input": "Hello", **request}), MESSAGES)
     assert load(ChatCompletionRequest(), payload) == payload
     assert payload.pop("messages") == MESSAGES

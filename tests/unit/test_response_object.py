@@ -1,4 +1,4 @@
-"""The Response object: what it echoes, how it ends, and OpenAI's published schema for it."""
+"""The Response object: the echoed request, its final states, and OpenAI's published schema."""
 
 from typing import Any, get_args
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What the model is to read for a response."""
+"""The messages that the model reads for a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The openai package's own reader of response streams, fed with our events over a socket."""
+"""The response stream reader of the openai package, fed with our events over a socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
 
 class Person(BaseModel):
-    """What the model is asked for."""
+    """The type that the answer is parsed into."""
 
     name: str
     age: int
@@ -32,7 +32,7 @@ class Person(BaseModel):
 
 @contextmanager
 def _serving(told: list[Event]) -> Iterator[OpenAI]:
-    """A client of a server that answers every request with these events."""
+    """Yield a client of a server that responds to every request with these events."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -44,7 +44,7 @@ def _serving(told: list[Event]) -> Iterator[OpenAI]:
                 self.wfile.write(encoded(event))
 
         def log_message(self, *_arguments: Any) -> None:
-            """Keep quiet."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -66,7 +66,7 @@ def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request
 
 
 def _read(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
-    """All the events as the package gives them to a program, and the response it has put together."""
+    """Return the events as the package gives them to a program, and the response it has assembled."""
     with _serving(told) as client, client.responses.stream(model="smol", input="Hello", **options) as reading:
         return list(reading), reading.get_final_response()
 
@@ -82,7 +82,7 @@ def test_openai_client_assembles_the_streamed_response(name: str) -> None:
 
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    """An item without what the package adds to it."""
+    """Return an item without the fields that the package adds."""
     content = item.get("content")
     kept = {name: value for name, value in item.items() if name != "parsed_arguments"}
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""The typed events of a streamed response: their order, their form, and that they add up to the final object."""
+"""The typed events of a streamed response: their order, their schema, and the final object they add up to."""
 
 import random
 from typing import Any
@@ -54,7 +54,7 @@ def _types(told: list[Event]) -> list[str]:
 
 
 def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the same chunks make without events."""
+    """Return the response made of the same chunks without events."""
     transcript = Transcript()
     for each in chunks:
         transcript.add_chunk(each)
@@ -96,7 +96,7 @@ def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, 
     assert {item["id"]: item | {"status": "completed"} for item in final["output"]} == {
         item_id: item | {"status": "completed"} for item_id, item in closed.items()
     }
-    if name != "coming-back":  # there the item that was cut off is not the last of the answer
+    if name != "coming-back":  # there the truncated item is not the last one of the answer
         assert closed[last]["status"] == final["output"][-1]["status"]
     for item in final["output"]:
         assert _said(item) == "".join(event["delta"] for event in told if event.get("item_id") == item["id"]

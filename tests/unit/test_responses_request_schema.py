@@ -1,4 +1,4 @@
-"""What a Responses request and its queries may hold, and the one clear refusal of everything else."""
+"""Which Responses requests and queries pass, and the error of every other one."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""When a request tries again, and when it gives up."""
+"""When a request is sent again to the model server, and when it fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AWAY = ModelUnavailable("Nobody listens.")
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that only the pauses move."""
+    """The pauses so far; the clock moves only by them."""
     slept: list[float] = []
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
     return slept
@@ -83,7 +83,7 @@ def test_retries_end_with_the_reason_of_a_supervisor_that_gave_up() -> None:
 
 def test_cancelled_call_does_not_wait_for_the_model_server(pauses: list[float]) -> None:
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # held, but not listened on
+        nobody.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         with contextlib.closing(
             ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False)

@@ -1,4 +1,4 @@
-"""What the descriptions of our model servers say: which are ours, with which flags, variables and files."""
+"""The specifications of the supervised model servers: flags, variables and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a request is new where it goes on with a stored branch."""
+"""Which messages of a request are new when it continues a stored branch."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def _branch(messages: Messages) -> SessionBranch:
         ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1 s9 u2 a2", "s9 u3", "s9 u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1 s9 u2 a2", "s0 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
-        # The client sends all of it again: its own list is what counts.
+        # The client sends the whole history again: its own list is used.
         ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
         ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", False),
         ("u1 a1 u2 a2", "u1 a1 u9", "u1 a1 u9", "u1 a1 u9", False),
         ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
-        # It sends the last turns again, or all of them under another system message.
+        # The client sends the last turns again, or all of them with another system message.
         ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "u3", True),
         ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u2", True),
-        # The same question is no history, and examples that were never said are new.
+        # A repeated question is no history, and few-shot examples that are not stored are new.
         ("u1 a1", "u1", "u1 a1 u1", "u1", True),
         ("u1 a1", "u8 a8 u2", "u1 a1 u8 a8 u2", "u8 a8 u2", True),
     ],

@@ -1,4 +1,4 @@
-"""Settings: read from text, refused with one sentence, never leaking a secret."""
+"""Settings are read from text and refused with one sentence, and never show a secret."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_model_server_url_may_end_in_v1() -> None:
         ("127.0.0.1", "http://127.0.0.1:8099"),
         ("::1", "http://[::1]:8099"),
         ("gpu.example.com", "http://gpu.example.com:8099"),
-        # What listens everywhere is reached on loopback: Windows cannot connect to "everywhere".
+        # A server that listens on all addresses is reached on loopback: Windows cannot connect to 0.0.0.0.
         ("*", "http://127.0.0.1:8099"),
         ("0.0.0.0", "http://127.0.0.1:8099"),
         ("::", "http://[::1]:8099"),

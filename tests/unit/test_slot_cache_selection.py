@@ -1,4 +1,4 @@
-"""Which conversations are worth saving, and what a saved cache depends on."""
+"""Which conversations are worth saving, and what the fingerprint of a saved cache covers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_selected_caches_are_limited_by_slots_and_bytes() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A file that stands for a model."""
+    """A file in place of a model."""
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF")
     return path

@@ -1,4 +1,4 @@
-"""The folder of saved caches: only what is whole and allowed counts, and the disk is never filled."""
+"""The folder of saved caches: only complete and allowed files count, and the disk is never filled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _store(data_dir: Path, fingerprint: str = "same", **settings: Any) -> CacheS
 
 
 def _add(store: CacheStore, conversation: str, content: bytes = b"cache", **fields: Any) -> SavedCache:
-    """Save a cache as a round does it."""
+    """Save a cache as a save round does."""
     name = store.folder.new_name(conversation)
     (store.folder.path / name).write_bytes(content)
     size, digest = store.folder.measure(name, time.monotonic() + 10)

@@ -1,4 +1,4 @@
-"""What API processes tell the supervisor: written off the request's path, merged over processes, bounded."""
+"""Feedback of API processes to the supervisor: written off the request's path, merged over processes, limited."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GONE = ProcessIdentity(OURS.pid, OURS.started - 1)
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[FeedbackWriter]:
-    """A writer that runs."""
+    """A started writer."""
     made = FeedbackWriter(tmp_path)
     made.start()
     yield made
@@ -46,7 +46,7 @@ def _generation(seed: int, ended_at: float = 1.0) -> Generation:
 
 
 def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
-    """A report as a process of that name has left it."""
+    """Write the feedback file of a process with that name."""
     path = reports_folder(data_dir) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report if isinstance(report, str) else report.to_json())

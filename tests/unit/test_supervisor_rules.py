@@ -1,4 +1,4 @@
-"""The supervisor's rules: which state follows which, when it tries again, what its status means later."""
+"""The supervisor's rules: legal states, backoff, the status file and the server's command line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_server_that_hangs_again_and_again_is_fatal_despite_slow_restarts() -> N
     clock = Clock()
     backoff = Backoff(max_restarts=10, clock=clock)
     waits = []
-    for clock.now in range(0, 63 * 11, 63):  # a minute to find each hang
+    for clock.now in range(0, 63 * 11, 63):  # each hang takes a minute to detect
         waits.append(backoff.crashed(healthy_seconds=1))
     assert [wait is None for wait in waits] == [False] * 10 + [True]
 
@@ -100,7 +100,7 @@ def test_status_of_a_dead_supervisor_is_stopped(tmp_path: Path) -> None:
     written = read_status(tmp_path)
     assert written is not None
     assert (written.state, written.supervisor_pid) == (State.READY, os.getpid())
-    # The same number, another process: a pid that was given out again.
+    # The same pid with another start time: a reused pid.
     write_status(tmp_path, dataclasses.replace(written, supervisor_started=written.supervisor_started - 60, pid=1))
     read = read_status(tmp_path)
     assert read is not None

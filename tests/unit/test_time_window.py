@@ -1,4 +1,4 @@
-"""The sums that cover a window hold every moment of it once."""
+"""The periods of a time window cover every moment of it once."""
 
 from __future__ import annotations
 

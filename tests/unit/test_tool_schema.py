@@ -1,4 +1,4 @@
-"""Which tools, choices among them and forms of the answer a chat may ask for."""
+"""Which tools, tool choices and response formats a chat request may contain."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is gathered from answers, whole or streamed."""
+"""What a transcript collects from whole and streamed completions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Leaving out the oldest turns that do not fit."""
+"""Omit the oldest turns that do not fit the context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYSTEM = {"role": "system", "content": "12345"}
 
 
 def _turn(size: int, *more: str) -> Messages:
-    """A user who says so many tokens, and answers or tool results of one."""
+    """Return a user message of ``size`` tokens, followed by messages of one token in these roles."""
     return [{"role": "user", "content": "x" * size}, *({"role": role, "content": "y"} for role in more)]
 
 

@@ -1,4 +1,4 @@
-"""What the systemd units say."""
+"""The text of the systemd unit files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mistral_api.supervisor.engine import VERSION_SECONDS
 from mistral_api.supervisor.slot_cache import STOP_SAVE_SECONDS
 
 ACCOUNT = SystemAccount("mistral-api", ["video", "render"])
-# The supervisor's own deadlines: a check in its loop; saving caches, ending the server.
+# The supervisor's own deadlines: one check in its loop, and saving caches plus stopping the server.
 LOOP_SECONDS = VERSION_SECONDS
 STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
 
@@ -38,7 +38,7 @@ def _found(
 
 
 def _directives(text: str) -> dict[str, str]:
-    """Every directive with its value; one that is given twice is an error, but for Environment."""
+    """Return every directive with its value; only Environment may occur more than once."""
     found: dict[str, str] = {}
     for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
         assert name not in found or name == "Environment", name

@@ -1,4 +1,4 @@
-"""The model server's failures in our words."""
+"""Errors of the model server, translated to ours."""
 
 import re
 
