@@ -25,6 +25,7 @@ from mistral_api.control.feedback import (
     reports_folder,
 )
 from mistral_api.control.saved_caches import conversation_key
+from mistral_api.system.files import replace_file
 from mistral_api.system.processes import ProcessIdentity, identity_of
 from tests.support.processes import wait_for
 
@@ -46,10 +47,9 @@ def _generation(seed: int, ended_at: float = 1.0) -> Generation:
 
 
 def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
-    """Write the feedback file of a process with that name."""
+    """Replace the feedback file of a process with that name, as its writer does."""
     path = reports_folder(data_dir) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report if isinstance(report, str) else report.to_json())
+    replace_file(path, report if isinstance(report, str) else report.to_json())
     return path
 
 
@@ -114,11 +114,13 @@ def test_generations_of_a_dead_process_are_kept_and_its_file_is_removed(tmp_path
 
 def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
+    # The monotonic clock may have started a moment ago: times after now would be those of another boot.
+    first = time.monotonic() - 2 * REMEMBERED
     for start in range(0, 2 * REMEMBERED, 64):
         _put(
             tmp_path,
             "1",
-            FeedbackFile(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))),
+            FeedbackFile(OURS, None, (), tuple(_generation(n, first + n) for n in range(start, start + 64))),
         )
         reader.read()
     assert sorted(reader.read().generations) == list(range(REMEMBERED, 2 * REMEMBERED))
