@@ -11,7 +11,9 @@ import requests
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.processes import Server, data_folder, libpq_url, running_server
+from tests.support.databases import cursor_on
+from tests.support.openai_clients import openai_client
+from tests.support.processes import Server, data_folder, running_server
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def http(server: Server) -> Iterator[requests.Session]:
 @pytest.fixture
 def client(server: Server) -> Iterator[OpenAI]:
     """The openai package pointed at the server, without retries."""
-    with OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
+    with openai_client(server) as made:
         yield made
 
 
@@ -48,11 +50,8 @@ def database(server: Server) -> Iterator[psycopg2.extensions.cursor]:
     """A cursor on the server's own database; rows are dictionaries."""
     embedded = start_embedded_postgres(server.data_dir)
     assert not embedded.owned
-    connection = psycopg2.connect(libpq_url(embedded.url))
-    connection.autocommit = True
-    with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+    with cursor_on(embedded.url, psycopg2.extras.RealDictCursor) as cursor:
         yield cursor
-    connection.close()
 
 
 @pytest.fixture

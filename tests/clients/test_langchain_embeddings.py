@@ -9,9 +9,9 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_openai import OpenAIEmbeddings
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
-from openai import AsyncOpenAI
 
 from tests.support.langchain_chat import MODEL
+from tests.support.openai_clients import async_openai_client
 from tests.support.processes import Server, data_folder, running_server
 
 
@@ -44,7 +44,7 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
 
 async def test_async_openai_client_gets_the_same_embeddings_in_both_encodings(embedding: Server) -> None:
     texts = ["The cat sat on the mat.", "Stocks fell."]
-    async with AsyncOpenAI(base_url=f"{embedding.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+    async with async_openai_client(embedding) as client:
         made = await client.embeddings.create(model=MODEL, input=texts)
         floats = await client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
     assert [each.index for each in made.data] == [0, 1]

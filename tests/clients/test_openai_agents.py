@@ -19,6 +19,7 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from tests.support.langchain_chat import MODEL
+from tests.support.openai_clients import async_openai_client
 from tests.support.processes import Server
 
 # No trace may be sent to OpenAI.
@@ -40,7 +41,7 @@ def weather(city: Literal["Zürich", "東京"]) -> str:
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[AsyncOpenAI]:
     """The async client of the openai package."""
-    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
+    async with async_openai_client(server) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ from openai.types.responses import Response, ResponseInputMessageItem
 from pydantic import BaseModel
 
 from tests.support.langchain_chat import MODEL
+from tests.support.openai_clients import async_openai_client
 from tests.support.processes import Server
 from tests.support.recorded_responses import Wire
 
@@ -41,10 +42,7 @@ async def wire() -> AsyncIterator[Wire]:
 async def client(server: Server, wire: Wire) -> AsyncIterator[AsyncOpenAI]:
     """The async client of the openai package, whose responses are recorded."""
     connections = DefaultAsyncHttpxClient(event_hooks={"response": [wire.keep]})
-    base_url = f"{server.url}/v1"
-    async with AsyncOpenAI(
-        base_url=base_url, api_key="unused", max_retries=0, timeout=60, http_client=connections
-    ) as made:
+    async with async_openai_client(server, http_client=connections) as made:
         yield made
 
 

@@ -22,7 +22,6 @@ import psycopg2.extras
 import pytest
 import requests
 
-from tests.support.databases import another_database
 from tests.support.processes import ROOT, Server, clean_environment, free_port, libpq_url, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
@@ -126,13 +125,6 @@ class Client:
         self._stop.set()
         self._thread.join(timeout=90)
         assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def database_url(server: Server) -> Iterator[str]:
-    """A database for one test beside that of the shared server."""
-    with another_database(server, "killed") as url:
-        yield url
 
 
 @pytest.fixture

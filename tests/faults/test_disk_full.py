@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.databases import another_database, cursor_on
+from tests.support.databases import cursor_on
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, api_alone, wait_for
 
@@ -35,13 +35,6 @@ def _ask(api: Server, session_id: str, stream: bool = False) -> requests.Respons
         "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2, "session_id": session_id, "stream": stream
     }  # fmt: skip
     return requests.post(f"{api.url}/v1/chat/completions", json=body, timeout=60)
-
-
-@pytest.fixture
-def database_url(server: Server) -> Iterator[str]:
-    """A database for one test."""
-    with another_database(server, "disk_full") as url:
-        yield url
 
 
 @contextmanager

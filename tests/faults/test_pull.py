@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,25 +14,14 @@ from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, source_of
 from mistral_api.model_files.pull import PullResult, env_lines
-from tests.support.model_hub import COMMIT, ModelHub, model_hub
+from tests.support.model_hub import COMMIT, ModelHub
 from tests.support.model_pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
 
 
-@pytest.fixture
-def hub() -> Iterator[ModelHub]:
-    """A hub with one model."""
-    with model_hub(**{f"{REPO}/m.gguf": CONTENT}) as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove pauses between retries, and the token and settings of whoever runs the tests."""
-    monkeypatch.chdir(tmp_path)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch, no_hub_settings: None) -> None:
+    """Remove the pauses between retries."""
     monkeypatch.setattr(transfer, "PAUSES", (0.0,))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def test_model_is_downloaded_and_verified_once(hub: ModelHub, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,27 +17,13 @@ from huggingface_hub import constants
 from mistral_api.cli import main
 from mistral_api.embedded.demo_model import demo_model_path
 from tests.support.model_hub import ModelHub, model_hub
-from tests.support.model_pulls import CONTENT, REPO, pull_from
+from tests.support.model_pulls import REPO, pull_from
 from tests.support.processes import clean_environment, wait_for
+
+pytestmark = pytest.mark.usefixtures("no_hub_settings")
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 KNOWN_FILE = "bartowski/Mistral-7B-Instruct-v0.3-GGUF/Mistral-7B-Instruct-v0.3-Q4_K_M.gguf"
-
-
-@pytest.fixture
-def hub() -> Iterator[ModelHub]:
-    """A hub with one model."""
-    with model_hub(**{f"{REPO}/m.gguf": CONTENT}) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the token and settings of whoever runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def _environment(hub: ModelHub, folder: Path, **variables: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A PostgreSQL without a server, for tests of code that works on the database directly."""
+"""Fixtures of the integration tests: a PostgreSQL without a server, and states of the shared server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from flask_migrate import upgrade
+from openai import OpenAI
 from sqlalchemy import Engine
 
 from mistral_api import create_app
@@ -13,7 +14,7 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.databases import empty
-from tests.support.processes import data_folder
+from tests.support.processes import Server, data_folder, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,17 @@ def engine(database_engine: Engine) -> Engine:
     """The same database, emptied."""
     empty(database_engine)
     return database_engine
+
+
+@pytest.fixture
+def model(client: OpenAI) -> str:
+    """The id of the served model."""
+    return client.models.list().data[0].id
+
+
+@pytest.fixture
+def idle_slots(server: Server) -> Iterator[None]:
+    """Wait until no slot is busy, before and after the test."""
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")
+    yield
+    wait_for(lambda: server.slots_busy() == 0, "idle slots")

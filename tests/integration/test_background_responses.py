@@ -16,12 +16,6 @@ SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
 ENDLESS: dict[str, Any] = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
 
 
-@pytest.fixture
-def model(client: OpenAI) -> str:
-    """The id of the served model."""
-    return client.models.list().data[0].id
-
-
 def test_background_response_is_polled_and_streamed_from_a_sequence_number(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:

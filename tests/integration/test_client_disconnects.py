@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
-import orjson
 import psycopg2.extensions
 import pytest
 import requests
 
 from tests.support.processes import Server, wait_for
+from tests.support.raw_requests import send_request
+
+pytestmark = pytest.mark.usefixtures("idle_slots")
 
 # A CPU takes seconds to read this prompt, so the client disconnects before the first token.
 LONG_PROMPT = [{"role": "user", "content": "word " * 1800}]
@@ -30,21 +31,9 @@ RESHAPED = {
 SECONDS = 2.5
 
 
-@pytest.fixture(autouse=True)
-def _idle_before_and_after(server: Server) -> Iterator[None]:
-    wait_for(lambda: server.slots_busy() == 0, "idle slots")
-    yield
-    wait_for(lambda: server.slots_busy() == 0, "idle slots")
-
-
 def _send(server: Server, body: dict[str, object], path: str | None = None) -> socket.socket:
-    """Send a request by hand, so that the connection can be closed at any point."""
-    content = orjson.dumps(body)
-    path = path or ("/v1/completions" if "prompt" in body else "/v1/chat/completions")
-    connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
-    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
-    return connection
+    """Send a request to the endpoint that its body belongs to, unless another path is given."""
+    return send_request(server, path or ("/v1/completions" if "prompt" in body else "/v1/chat/completions"), body)
 
 
 @pytest.mark.parametrize("stream", [True, False])

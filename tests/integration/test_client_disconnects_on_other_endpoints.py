@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import orjson
 import pytest
 
 from tests.support.processes import Server, wait_for
+from tests.support.raw_requests import send_request
+
+pytestmark = pytest.mark.usefixtures("idle_slots")
 
 # A CPU takes a while to read this prompt, so the client disconnects before the first token.
 LONG = "word " * 1000
@@ -25,28 +26,12 @@ BODIES: dict[str, Callable[[str, int], dict[str, Any]]] = {
 SECONDS = 4.0
 
 
-@pytest.fixture(autouse=True)
-def _idle_before_and_after(server: Server) -> Iterator[None]:
-    wait_for(lambda: server.slots_busy() == 0, "idle slots")
-    yield
-    wait_for(lambda: server.slots_busy() == 0, "idle slots")
-
-
-def _send(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
-    """Send a request by hand, so that the connection can be closed at any point."""
-    content = orjson.dumps(body)
-    connection = socket.create_connection(("127.0.0.1", server.api_port), timeout=30)
-    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
-    return connection
-
-
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/completions"])
 def test_disconnect_before_the_first_token_of_other_endpoints_frees_the_slot(
     server: Server, path: str, stream: bool
 ) -> None:
-    with _send(server, path, BODIES[path](LONG, TOKENS) | {"stream": stream, "ignore_eos": True}):
+    with send_request(server, path, BODIES[path](LONG, TOKENS) | {"stream": stream, "ignore_eos": True}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", SECONDS)
 
@@ -54,7 +39,9 @@ def test_disconnect_before_the_first_token_of_other_endpoints_frees_the_slot(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", BODIES)
 def test_disconnect_while_other_endpoints_generate_frees_the_slot(server: Server, path: str, stream: bool) -> None:
-    with _send(server, path, BODIES[path]("Count.", TOKENS) | {"stream": stream, "ignore_eos": True}) as connection:
+    with send_request(
+        server, path, BODIES[path]("Count.", TOKENS) | {"stream": stream, "ignore_eos": True}
+    ) as connection:
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
         if stream:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -63,7 +50,7 @@ def test_disconnect_while_other_endpoints_generate_frees_the_slot(server: Server
 
 def test_several_clients_that_disconnect_together_free_all_slots(server: Server) -> None:
     body = BODIES["/v1/responses"]("Count.", TOKENS) | {"ignore_eos": True}
-    sent = [_send(server, "/v1/responses", body | {"stream": stream}) for stream in (True, False, True, False)]
+    sent = [send_request(server, "/v1/responses", body | {"stream": stream}) for stream in (True, False, True, False)]
     wait_for(lambda: server.slots_busy() == 4, "busy slots")
     for connection in sent:
         connection.close()

@@ -6,13 +6,11 @@ import base64
 import math
 import os
 import signal
-import socket
 import struct
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import psycopg2
 import psycopg2.extras
 import pytest
@@ -26,8 +24,11 @@ from mistral_api.control.server_spec import EMBEDDING
 from mistral_api.control.status import read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.databases import cursor_on
+from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import valid
-from tests.support.processes import Server, data_folder, free_port, libpq_url, running_server, wait_for
+from tests.support.processes import Server, data_folder, free_port, running_server, wait_for
+from tests.support.raw_requests import send_request
 
 SIZE = 576
 CHAT = "SmolLM2-135M-Instruct.Q4_1"
@@ -54,17 +55,14 @@ def embedding(embedding_port: int) -> Iterator[Server]:
 
 @pytest.fixture
 def embedder(embedding: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{embedding.url}/v1", api_key="unused", max_retries=0, timeout=60) as made:
+    with openai_client(embedding) as made:
         yield made
 
 
 @pytest.fixture
 def usage(embedding: Server) -> Iterator[psycopg2.extensions.cursor]:
-    connection = psycopg2.connect(libpq_url(start_embedded_postgres(embedding.data_dir).url))
-    connection.autocommit = True
-    with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+    with cursor_on(start_embedded_postgres(embedding.data_dir).url, psycopg2.extras.RealDictCursor) as cursor:
         yield cursor
-    connection.close()
 
 
 def _post(server: Server, body: Any) -> requests.Response:
@@ -224,10 +222,8 @@ def test_disconnect_during_embeddings_frees_the_slots(
         slots = requests.get(f"http://127.0.0.1:{embedding_port}/slots", timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
-    content = orjson.dumps({"model": "embedder", "input": ["word " * 20] * 2000})
-    with socket.create_connection(("127.0.0.1", embedding.api_port), timeout=30) as connection:
-        head = "POST /v1/embeddings HTTP/1.1\r\nHost: test\r\nX-Request-Id: leaves-early\r\n"
-        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    body = {"model": "embedder", "input": ["word " * 20] * 2000}
+    with send_request(embedding, "/v1/embeddings", body, "X-Request-Id: leaves-early"):
         wait_for(lambda: busy() > 0, "busy slots")
     left_at = time.monotonic()
 

@@ -12,10 +12,11 @@ from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
 from mistral_api.conversations.message_matching import chains_of
-from mistral_api.delivery.writer import Delivery, delivery_to
+from mistral_api.delivery.writer import delivery_to
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from tests.support.conversations import deliver
 from tests.support.databases import rows_of
 from tests.support.exchanges import an_exchange, answered, engine_that_is_away, record, said
 
@@ -35,11 +36,6 @@ def _history(engine: Engine) -> HistoryReader:
     return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
 
 
-def _deliver(engine: Engine, *exchanges: Any) -> None:
-    for exchange in exchanges:
-        Delivery(engine).deliver([exchange])
-
-
 def _texts(branch: SessionBranch) -> list[Any]:
     return [message["content"] for message in branch.messages]
 
@@ -50,7 +46,7 @@ def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
 
 def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> None:
     start = [*said("hi"), {"role": "assistant", "content": "hello"}]
-    _deliver(
+    deliver(
         engine,
         an_exchange(messages=said("hi"), answers=answered("hello")),
         an_exchange(messages=[*start, *said("old")], answers=answered("old answer")),
@@ -70,14 +66,14 @@ def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_history_omits_unanswered_messages_and_keeps_interrupted_answers(engine: Engine, status: str) -> None:
-    _deliver(
+    deliver(
         engine,
         an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
         an_exchange(messages=said("lost"), answer_status=status, status=500),
     )
     branch = _history(engine).branch("local", "one")
     assert _texts(branch) == ["tell", "Once upon"]
-    _deliver(engine, an_exchange(messages=said("go on"), answers=answered("a time"), continues=branch.head_id))
+    deliver(engine, an_exchange(messages=said("go on"), answers=answered("a time"), continues=branch.head_id))
     assert _texts(_history(engine).branch("local", "one")) == ["tell", "Once upon", "go on", "a time"]
 
 
@@ -91,7 +87,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
         {"role": "tool", "tool_call_id": "call_1", "content": "3"},
     ]  # fmt: skip
     answer = {"content": "It is 3.", "reasoning_content": "Easy."}
-    _deliver(engine, an_exchange(messages=without_large_attachments(sent, 50), answers=[answer]))
+    deliver(engine, an_exchange(messages=without_large_attachments(sent, 50), answers=[answer]))
     parts = sent[0]["content"]
     gone = {"type": "text", "text": "[image/png, 121 characters of base64: no longer here]"}
     shown = [sent[0] | {"content": [parts[0], gone, parts[2]]}, *sent[1:], {"role": "assistant"} | answer]
@@ -101,7 +97,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
 def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
     head = None
     for turn in range(30):
-        _deliver(engine, an_exchange(messages=said(f"q{turn}"), answers=answered(f"a{turn}"), continues=head))
+        deliver(engine, an_exchange(messages=said(f"q{turn}"), answers=answered(f"a{turn}"), continues=head))
         head = rows_of(engine, "SELECT head_id FROM conversations")[0][0]
     statements: list[str] = []
 

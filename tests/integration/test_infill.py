@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,13 @@ import pytest
 import requests
 
 from mistral_api.embedded.demo_model import demo_model_path
+from tests.support.gguf_files import STRING, U32, encode_string
 from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.raw_requests import send_request
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
 # Any tokens of the demo model will do: the test is about the request, not the text.
 _TOKENS = {"fim_pre": 4, "fim_suf": 5, "fim_mid": 6}
-_U32, _STRING = 4, 8
-
-
-def _string(text: str) -> bytes:
-    return struct.pack("<Q", len(text)) + text.encode()
 
 
 def _with_infill(target: Path) -> Path:
@@ -29,10 +25,11 @@ def _with_infill(target: Path) -> Path:
     content = demo_model_path().read_bytes()
     magic, version, tensors, entries = struct.unpack_from("<4sIqq", content)
     more = b"".join(
-        _string(f"tokenizer.ggml.{name}_token_id") + struct.pack("<II", _U32, token) for name, token in _TOKENS.items()
+        encode_string(f"tokenizer.ggml.{name}_token_id") + struct.pack("<II", U32, token)
+        for name, token in _TOKENS.items()
     )
-    more += _string("test.padding") + struct.pack("<I", _STRING)
-    more += _string("x" * (-(len(more) + 8) % 32))
+    more += encode_string("test.padding") + struct.pack("<I", STRING)
+    more += encode_string("x" * (-(len(more) + 8) % 32))
     head = struct.pack("<4sIqq", magic, version, tensors, entries + len(_TOKENS) + 1)
     target.write_bytes(head + more + content[len(head) :])
     return target
@@ -62,9 +59,6 @@ def test_infill_completes_a_gap_and_is_recorded(server: Server) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_disconnect_during_infill_frees_the_slot(server: Server, stream: bool) -> None:
-    content = orjson.dumps(GAP | {"n_predict": 1000, "ignore_eos": True, "stream": stream})
-    with socket.create_connection(("127.0.0.1", server.api_port), timeout=30) as connection:
-        head = f"POST /infill HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-        connection.sendall(head.encode() + content)
+    with send_request(server, "/infill", GAP | {"n_predict": 1000, "ignore_eos": True, "stream": stream}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot", 4)

@@ -10,21 +10,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
-from mistral_api.delivery.writer import Delivery
-from mistral_api.recording.exchange import Exchange
+from tests.support.conversations import assistant, deliver_batch, together, user
 from tests.support.databases import rows_of
 from tests.support.exchanges import an_exchange, answered, said
 
 Messages = list[dict[str, Any]]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-
-
-def _user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def _assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
 
 
 def _read(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]:
@@ -38,24 +29,15 @@ def _texts(engine: Engine, session_id: str = "one") -> list[Any]:
     return [content for _, content, _ in _read(engine, session_id)]
 
 
-def _deliver(engine: Engine, exchanges: list[Exchange], together: bool) -> None:
-    delivery = Delivery(engine)
-    for batch in [exchanges] if together else [[exchange] for exchange in exchanges]:
-        delivery.deliver(batch)
-
-
-together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
-
-
 @together
 def test_history_sent_again_appends_only_new_messages(engine: Engine, together: bool) -> None:
     history: Messages = [{"role": "system", "content": "Be brief."}]
     exchanges = []
     for turn in range(4):
-        history = [*history, _user(f"question {turn}")]
+        history = [*history, user(f"question {turn}")]
         exchanges.append(an_exchange(messages=history, answers=answered(f"answer {turn}")))
-        history = [*history, _assistant(f"answer {turn}")]
-    _deliver(engine, exchanges, together)
+        history = [*history, assistant(f"answer {turn}")]
+    deliver_batch(engine, exchanges, together)
     assert _texts(engine) == [message["content"] for message in history]
     assert rows_of(engine, "SELECT message_count FROM conversations") == [(9,)]
 
@@ -63,36 +45,36 @@ def test_history_sent_again_appends_only_new_messages(engine: Engine, together: 
 @together
 def test_request_without_history_continues_at_the_end_of_the_conversation(engine: Engine, together: bool) -> None:
     system = {"role": "system", "content": "Be brief."}
-    exchanges = [an_exchange(messages=[system, _user(str(n))], answers=answered(f"a{n}")) for n in range(3)]
-    _deliver(engine, exchanges, together)
+    exchanges = [an_exchange(messages=[system, user(str(n))], answers=answered(f"a{n}")) for n in range(3)]
+    deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["Be brief.", "0", "a0", "1", "a1", "2", "a2"]
 
 
 @together
 def test_edited_message_starts_a_branch_and_the_old_branch_can_be_continued(engine: Engine, together: bool) -> None:
-    start = [_user("hi"), _assistant("hello")]
-    old = [*start, _user("old"), _assistant("old answer")]
+    start = [user("hi"), assistant("hello")]
+    old = [*start, user("old"), assistant("old answer")]
     exchanges = [
         an_exchange(messages=start[:1], answers=answered("hello")),
         an_exchange(messages=old[:3], answers=answered("old answer")),
-        an_exchange(messages=[*start, _user("new")], answers=answered("new answer")),
+        an_exchange(messages=[*start, user("new")], answers=answered("new answer")),
     ]
-    _deliver(engine, exchanges, together)
+    deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["hi", "hello", "new", "new answer"]
-    _deliver(engine, [an_exchange(messages=[*old, _user("again")], answers=answered("yes"))], together)
+    deliver_batch(engine, [an_exchange(messages=[*old, user("again")], answers=answered("yes"))], together)
     assert _texts(engine) == ["hi", "hello", "old", "old answer", "again", "yes"]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(8,)]
 
 
 @together
 def test_regenerated_answer_is_a_sibling_of_the_first(engine: Engine, together: bool) -> None:
-    history = [_user("hi"), _assistant("hello"), _user("why?")]
+    history = [user("hi"), assistant("hello"), user("why?")]
     exchanges = [
         an_exchange(messages=history[:1], answers=answered("hello")),
         an_exchange(messages=history, answers=answered("because")),
         an_exchange(messages=history, answers=answered("who knows")),
     ]
-    _deliver(engine, exchanges, together)
+    deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["hi", "hello", "why?", "who knows"]
     siblings = rows_of(engine, "SELECT count(*) FROM messages GROUP BY parent_id HAVING count(*) > 1")
     assert siblings == [(2,)]
@@ -107,22 +89,22 @@ def test_next_turn_skips_messages_that_were_never_answered(engine: Engine, toget
         an_exchange(messages=said("lost too"), answer_status=status, status=500),
         an_exchange(messages=said("two"), answers=answered("2")),
     ]
-    _deliver(engine, exchanges[:3], together)
+    deliver_batch(engine, exchanges[:3], together)
     assert _read(engine)[-1] == ("user", "lost too", status)
-    _deliver(engine, exchanges[3:], together)
+    deliver_batch(engine, exchanges[3:], together)
     assert _texts(engine) == ["one", "1", "two", "2"]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(6,)]
 
 
 @together
 def test_failed_request_sent_again_is_answered_without_a_duplicate(engine: Engine, together: bool) -> None:
-    history = [_user("hi"), _assistant("hello"), _user("why?")]
+    history = [user("hi"), assistant("hello"), user("why?")]
     exchanges = [
         an_exchange(messages=history[:1], answers=answered("hello")),
         an_exchange(messages=history, answer_status="failed", status=502),
         an_exchange(messages=history, answers=answered("because")),
     ]
-    _deliver(engine, exchanges, together)
+    deliver_batch(engine, exchanges, together)
     assert _read(engine)[-2:] == [("user", "why?", "complete"), ("assistant", "because", "complete")]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(4,)]
 
@@ -133,7 +115,7 @@ def test_interrupted_answer_is_part_of_the_branch(engine: Engine, together: bool
         an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
         an_exchange(messages=said("go on"), answers=answered("a time")),
     ]
-    _deliver(engine, exchanges, together)
+    deliver_batch(engine, exchanges, together)
     assert _read(engine) == [
         ("user", "tell", "complete"),
         ("assistant", "Once upon", "interrupted"),
@@ -152,7 +134,7 @@ def test_tool_calls_tool_results_parts_and_reasoning_are_stored(engine: Engine, 
         answers=[{"content": None, "tool_calls": [CALL], "reasoning_content": "I need a tool."}],
     )
     second = an_exchange(messages=[*(first.messages or []), called, result], answers=answered("It is 3."))
-    _deliver(engine, [first, second], together)
+    deliver_batch(engine, [first, second], together)
     stored = rows_of(engine, "SELECT role, content, tool_calls, extra FROM messages ORDER BY sequence")
     assert stored == [
         ("user", parts, None, {"name": "Ann"}),
@@ -169,7 +151,9 @@ def test_concurrent_writers_neither_lose_nor_duplicate_messages(engine: Engine) 
     ]
     # Two writers deliver every exchange, as when one has lost the acknowledgement of its commit.
     writers = [
-        threading.Thread(target=_deliver, args=(engine, exchanges[first::4] + exchanges[(first + 1) % 4 :: 4], False))
+        threading.Thread(
+            target=deliver_batch, args=(engine, exchanges[first::4] + exchanges[(first + 1) % 4 :: 4], False)
+        )
         for first in range(4)
     ]
     for writer in writers:

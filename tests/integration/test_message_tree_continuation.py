@@ -10,18 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
-from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
+from tests.support.conversations import deliver_batch, together
 from tests.support.exchanges import an_exchange, answered, said
-
-together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
-
-
-def _deliver(engine: Engine, exchanges: list[Exchange], together: bool) -> None:
-    delivery = Delivery(engine)
-    for batch in [exchanges] if together else [[exchange] for exchange in exchanges]:
-        delivery.deliver(batch)
 
 
 def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, str]]:
@@ -39,7 +31,7 @@ def _turn(text: str, **fields: Any) -> Exchange:
 @together
 def test_messages_are_stored_under_the_ids_of_their_exchange(engine: Engine, together: bool) -> None:
     first, second = _turn("a"), _turn("b")
-    _deliver(engine, [first, second], together)
+    deliver_batch(engine, [first, second], together)
     expected = [(each.message_ids[0], each.answer_id) for each in (first, second) if each.message_ids]
     assert [message_id for message_id, _ in _branch(engine)] == [one for pair in expected for one in pair]
 
@@ -49,10 +41,10 @@ def test_exchange_follows_the_message_it_continues_despite_newer_messages(engine
     first = _turn("a")
     second = _turn("b", continues=first.answer_id)
     other = _turn("c", continues=first.answer_id)
-    _deliver(engine, [first, second, other], together)
+    deliver_batch(engine, [first, second, other], together)
     assert [text for _, text in _branch(engine)] == ["a", "re a", "c", "re c"]
     back = _turn("d", continues=second.answer_id)
-    _deliver(engine, [back], together)
+    deliver_batch(engine, [back], together)
     assert [text for _, text in _branch(engine)] == ["a", "re a", "b", "re b", "d", "re d"]
 
 
@@ -65,7 +57,7 @@ def test_answer_without_new_input_messages_is_stored(engine: Engine, together: b
         fields["continues"] = first.answer_id
     more = an_exchange(answers=answered("more"), **fields)
     failed = an_exchange(answer_status="failed", **fields)
-    _deliver(engine, [first, more, failed], together)
+    deliver_batch(engine, [first, more, failed], together)
     assert [text for _, text in _branch(engine)] == ["a", "re a", "more"]
     assert _branch(engine)[-1][0] == more.answer_id
 
@@ -74,7 +66,7 @@ def test_answer_without_new_input_messages_is_stored(engine: Engine, together: b
 def test_repeated_text_after_a_continued_message_is_stored_again(engine: Engine, together: bool) -> None:
     first = an_exchange(messages=said("a"), answers=answered("re"), answer_id=new_id())
     again = an_exchange(messages=said("a"), answers=answered("re"), continues=first.answer_id)
-    _deliver(engine, [first, again], together)
+    deliver_batch(engine, [first, again], together)
     assert [text for _, text in _branch(engine)] == ["a", "re", "a", "re"]
 
 
@@ -84,14 +76,14 @@ def test_messages_after_a_continued_message_are_stored_unmatched(engine: Engine,
     system = {"role": "system", "content": "Be kind."}
     first = an_exchange(messages=[system, *said("a")], answers=answered("re"), answer_id=new_id())
     again = an_exchange(messages=[system, *examples], answers=answered("well"), continues=first.answer_id)
-    _deliver(engine, [first, again], together)
+    deliver_batch(engine, [first, again], together)
     texts = [text for _, text in _branch(engine)]
     assert texts == ["Be kind.", "a", "re", "Be kind.", "a", "re", "b", "well"]
 
 
 def test_unknown_or_foreign_message_cannot_be_continued(engine: Engine) -> None:
     stranger, own = _turn("x", session_id="two"), _turn("a")
-    _deliver(engine, [stranger, own], True)
-    _deliver(engine, [_turn("b", continues=stranger.answer_id), _turn("c", continues=new_id())], False)
+    deliver_batch(engine, [stranger, own], True)
+    deliver_batch(engine, [_turn("b", continues=stranger.answer_id), _turn("c", continues=new_id())], False)
     assert [text for _, text in _branch(engine)] == ["a", "re a", "b", "re b", "c", "re c"]
     assert [text for _, text in _branch(engine, "two")] == ["x", "re x"]

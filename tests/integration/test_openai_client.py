@@ -9,12 +9,6 @@ from openai.types.shared_params import FunctionDefinition
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello!"}]
 
 
-@pytest.fixture
-def model(client: OpenAI) -> str:
-    """The id of the served model."""
-    return client.models.list().data[0].id
-
-
 def test_openai_client_gets_a_chat_completion_with_usage(client: OpenAI, model: str) -> None:
     answer = client.chat.completions.create(model=model, messages=HELLO, max_tokens=8, temperature=0)
     assert answer.choices[0].message.content

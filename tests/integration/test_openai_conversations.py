@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 import requests
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 from openai.types.conversations import (
     Conversation,
     ConversationDeletedResource,
@@ -18,6 +18,7 @@ from openai.types.conversations import (
 )
 
 from tests.support.error_shape import assert_error_shape
+from tests.support.openai_clients import async_openai_client
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server
 
@@ -118,7 +119,7 @@ def test_session_created_by_chat_is_a_conversation(client: OpenAI, session_id: s
 
 def test_async_openai_client_uses_conversations_and_items(server: Server) -> None:
     async def use() -> list[str]:
-        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+        async with async_openai_client(server) as client:
             made = await client.conversations.create(items=TURN[:1])
             await client.conversations.items.create(made.id, items=TURN[1:])
             await client.conversations.update(made.id, metadata={"topic": "sums"})

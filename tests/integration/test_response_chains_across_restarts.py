@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.support.processes import Server, data_folder, processes_of, running_server
+from tests.support.openai_clients import openai_client
+from tests.support.processes import Server, data_folder, running_server
 
 # With this variable the model server shows the prompts of its slots.
 SETTINGS = {"CONTEXT_SIZE": "8192", "LLAMA_SERVER_SLOTS_DEBUG": "1"}
@@ -24,7 +24,7 @@ INSTRUCTIONS = "You look after parrots, and answer in a few words."
 def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
     with (
         running_server(data_dir, **SETTINGS) as server,
-        OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60) as client,
+        openai_client(server) as client,
     ):
         yield server, client
 
@@ -49,20 +49,13 @@ def _prompts(server: Server) -> list[str]:
     return [str(slot.get("prompt")) for slot in slots]
 
 
-def _kill_everything(server: Server) -> None:
-    for process in processes_of(server.data_dir):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    server.process.wait(timeout=20)
-
-
 def test_response_chain_keeps_its_context_across_a_kill_and_a_restart() -> None:
     chain: list[Response] = []
     with data_folder() as data_dir:
         with _life(data_dir) as (server, client):
             _next(client, chain, FIRST)
             _next(client, chain, "Say two.")
-            _kill_everything(server)
+            server.kill()
         with _life(data_dir) as (server, client):
             assert _paid(_next(client, chain, "Say three.")) > 300
             assert _paid(_next(client, chain, "Say four.")) < 40

@@ -24,12 +24,6 @@ WEATHER: Any = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def model(client: OpenAI) -> str:
-    """The id of the served model."""
-    return client.models.list().data[0].id
-
-
 def _messages(http: requests.Session, server: Server, session_id: str) -> list[tuple[str, Any]]:
     body = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
     return [(message["role"], message["content"]) for message in body["messages"]]

@@ -12,8 +12,10 @@ from sqlalchemy import create_engine
 
 from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.conversations import user
 from tests.support.error_shape import assert_error_shape
 from tests.support.exchanges import an_exchange, answered, said
+from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server, api_alone, data_folder
 
@@ -21,10 +23,6 @@ SYSTEM = {"role": "system", "content": "You remember everything that the user te
 FACT = "My name is Rumpelstiltskin, I live in a tower by the sea, and I spin straw into gold every night."
 
 Messages = list[Any]
-
-
-def _user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
 
 
 def _ask(client: OpenAI, messages: Messages, session_id: str, tokens: int = 4, **ours: Any) -> ChatCompletion:
@@ -36,11 +34,6 @@ def _ask(client: OpenAI, messages: Messages, session_id: str, tokens: int = 4, *
 
 def _said(answer: ChatCompletion) -> dict[str, Any]:
     return {"role": "assistant", "content": answer.choices[0].message.content}
-
-
-def _tokens(server: Server, messages: Messages) -> int:
-    url = f"{server.model_url}/v1/chat/completions/input_tokens"
-    return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
 
 
 def _store(server: Server, session_id: str, text: str) -> None:
@@ -56,9 +49,9 @@ def test_chat_with_history_continues_after_non_text_prompts(
 ) -> None:
     made = {"prompt": prompt, "max_tokens": 2, "session_id": session_id}
     assert requests.post(f"{server.url}/v1/completions", json=made, timeout=60).status_code == 200
-    answer = _ask(client, [_user("And the river?")], session_id, use_history=True)
+    answer = _ask(client, [user("And the river?")], session_id, use_history=True)
     assert answer.usage is not None
-    assert answer.usage.prompt_tokens > _tokens(server, [_user("And the river?")])
+    assert answer.usage.prompt_tokens > server.count_tokens([user("And the river?")])
 
 
 def _counts(answer: ChatCompletion) -> tuple[int, int]:
@@ -77,9 +70,9 @@ def _stored(server: Server, session_id: str) -> list[tuple[str, str]]:
 def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
     server: Server, client: OpenAI, session_id: str, stream: bool
 ) -> None:
-    opening = [SYSTEM, _user(f"{FACT} {stream}")]
+    opening = [SYSTEM, user(f"{FACT} {stream}")]
     first = _ask(client, opening, session_id, use_history=True)
-    chat = [*opening, _said(first), _user("What is my name?")]
+    chat = [*opening, _said(first), user("What is my name?")]
     if stream:
         asked: Messages = chat[-1:]
         events = client.chat.completions.create(
@@ -88,15 +81,15 @@ def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
         )  # fmt: skip
         usage = list(events)[-1].usage
         assert usage is not None
-        assert usage.prompt_tokens == _tokens(server, chat)
+        assert usage.prompt_tokens == server.count_tokens(chat)
     else:
         second = _ask(client, chat[-1:], session_id, use_history=True)
         prompt, cached = _counts(second)
-        assert prompt == _tokens(server, chat)
+        assert prompt == server.count_tokens(chat)
         assert cached > _counts(first)[0]
         assert valid(ChatCompletion, second.to_dict()) == second
-        third = _ask(client, [_user("And where do I live?")], session_id)
-        assert _counts(third)[0] == _tokens(server, [_user("And where do I live?")])
+        third = _ask(client, [user("And where do I live?")], session_id)
+        assert _counts(third)[0] == server.count_tokens([user("And where do I live?")])
     roles = [role for role, _ in _stored(server, session_id)]
     assert roles == ["system", *["user", "assistant"] * (2 if stream else 3)]
     assert _stored(server, session_id)[: len(chat)] == [(each["role"], each["content"]) for each in chat]
@@ -105,28 +98,28 @@ def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
 def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: OpenAI, session_id: str) -> None:
     chat: Messages = [SYSTEM]
     for turn in range(3):
-        chat.append(_user(f"question {turn}"))
+        chat.append(user(f"question {turn}"))
         answer = _ask(client, chat, session_id, use_history=True)
-        assert _counts(answer)[0] == _tokens(server, chat)
+        assert _counts(answer)[0] == server.count_tokens(chat)
         chat.append(_said(answer))
-    older = [*chat[:3], _user("another question")]
+    older = [*chat[:3], user("another question")]
     answer = _ask(client, older, session_id, use_history=True)
-    assert _counts(answer)[0] == _tokens(server, older)
+    assert _counts(answer)[0] == server.count_tokens(older)
     assert _stored(server, session_id)[:4] == [(each["role"], each["content"]) for each in older]
     # The abandoned branch can be continued.
-    answer = _ask(client, [*chat, _user("back")], session_id, use_history=True)
-    assert _counts(answer)[0] == _tokens(server, [*chat, _user("back")])
+    answer = _ask(client, [*chat, user("back")], session_id, use_history=True)
+    assert _counts(answer)[0] == server.count_tokens([*chat, user("back")])
     assert _stored(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
 
 
 def test_new_system_message_replaces_the_stored_one(server: Server, client: OpenAI, session_id: str) -> None:
-    first = _ask(client, [SYSTEM, _user("Hello")], session_id)
+    first = _ask(client, [SYSTEM, user("Hello")], session_id)
     other = {"role": "system", "content": "Be rude."}
-    second = _ask(client, [other, _user("Well?")], session_id, use_history=True)
-    chat = [other, _user("Hello"), _said(first), _user("Well?")]
-    assert _counts(second)[0] == _tokens(server, chat)
-    third = _ask(client, [_user("So?")], session_id, use_history=True)
-    assert _counts(third)[0] == _tokens(server, [*chat, _said(second), _user("So?")])
+    second = _ask(client, [other, user("Well?")], session_id, use_history=True)
+    chat = [other, user("Hello"), _said(first), user("Well?")]
+    assert _counts(second)[0] == server.count_tokens(chat)
+    third = _ask(client, [user("So?")], session_id, use_history=True)
+    assert _counts(third)[0] == server.count_tokens([*chat, _said(second), user("So?")])
 
 
 def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, client: OpenAI, session_id: str) -> None:
@@ -135,13 +128,13 @@ def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, c
         _store(server, session_id, text)
     for truncation in (None, "disabled"):
         with pytest.raises(BadRequestError) as refused:
-            _ask(client, [_user("Well?")], session_id, use_history=True, truncation=truncation)
+            _ask(client, [user("Well?")], session_id, use_history=True, truncation=truncation)
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
     # The answer may take 1000 tokens; the grammar ends it at the first.
     ours = {"use_history": True, "truncation": "auto", "grammar": 'root ::= "x"', "ignore_eos": False}
-    shortened = _ask(client, [_user("Well?")], session_id, tokens=1000, **ours)
-    kept = [_user("Hi"), {"role": "assistant", "content": "Yes."}, _user("Well?")]
-    assert _counts(shortened)[0] == _tokens(server, kept)
+    shortened = _ask(client, [user("Well?")], session_id, tokens=1000, **ours)
+    kept = [user("Hi"), {"role": "assistant", "content": "Yes."}, user("Well?")]
+    assert _counts(shortened)[0] == server.count_tokens(kept)
     texts = [content for _, content in _stored(server, session_id)]
     assert texts == [long, "Yes.", long, "Yes.", "Hi", "Yes.", "Well?", "x"]
 
@@ -149,9 +142,9 @@ def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, c
 def test_history_is_read_after_a_restart_and_session_history_makes_it_the_default(
     server: Server, client: OpenAI, session_id: str
 ) -> None:
-    opening = [SYSTEM, _user(FACT)]
+    opening = [SYSTEM, user(FACT)]
     first = _ask(client, opening, session_id)
-    chat = [*opening, _said(first), _user("What is my name?")]
+    chat = [*opening, _said(first), user("What is my name?")]
     settings = {
         "DATABASE_URL": start_embedded_postgres(server.data_dir).url,
         "MODEL_SERVER_PORT": str(server.model_port),
@@ -160,17 +153,17 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
     with (
         data_folder() as data_dir,
         api_alone(data_dir, **settings) as restarted,
-        OpenAI(base_url=f"{restarted.url}/v1", api_key="unused", max_retries=0) as other,
+        openai_client(restarted) as other,
     ):
         second = _ask(other, chat[-1:], session_id)
         prompt, cached = _counts(second)
-        assert prompt == _tokens(server, chat)
+        assert prompt == server.count_tokens(chat)
         assert cached > _counts(first)[0]
         unwanted = _ask(other, chat[-1:], session_id, use_history=False)
-        assert _counts(unwanted)[0] == _tokens(server, chat[-1:])
-        third = _ask(other, [_user("Sure?")], session_id)
-        again = [*chat, _said(second), chat[-1], _said(unwanted), _user("Sure?")]
-        assert _counts(third)[0] == _tokens(server, again)
+        assert _counts(unwanted)[0] == server.count_tokens(chat[-1:])
+        third = _ask(other, [user("Sure?")], session_id)
+        again = [*chat, _said(second), chat[-1], _said(unwanted), user("Sure?")]
+        assert _counts(third)[0] == server.count_tokens(again)
 
 
 def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:
@@ -180,7 +173,7 @@ def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:
         "STORE_CONTENT": "false",
     }
     with data_folder() as data_dir, api_alone(data_dir, **settings) as forgetful:
-        body = {"messages": [_user("Hi")], "max_tokens": 1, "session_id": "any", "use_history": True}
+        body = {"messages": [user("Hi")], "max_tokens": 1, "session_id": "any", "use_history": True}
         answer = requests.post(f"{forgetful.url}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 400
     assert_error_shape(answer.json(), code="not_supported", param="use_history")

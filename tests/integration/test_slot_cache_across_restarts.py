@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
 
 from mistral_api.control.saved_caches import conversation_key, slots_folder
@@ -21,7 +19,6 @@ from tests.support.processes import (
     clean_environment,
     data_folder,
     free_port,
-    processes_of,
     running_server,
     wait_for,
 )
@@ -62,13 +59,6 @@ def _listed(server: Server, key: str) -> bool:
     return listed.exists() and key in listed.read_text()
 
 
-def _kill_everything(server: Server) -> None:
-    for process in processes_of(server.data_dir):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    server.process.wait(timeout=20)
-
-
 def _key(name: str) -> str:
     return conversation_key("local", name)
 
@@ -80,7 +70,7 @@ def test_prompt_cache_survives_a_kill_and_a_restart_and_is_deleted_with_its_conv
             assert _paid(_say(server, "Ann", answers)) > 900
             _say(server, "Bob", [], store=False)
             wait_for(lambda: _listed(server, _key("Ann")), "a save between two requests", 30)
-            _kill_everything(server)
+            server.kill()
         with running_server(data_dir, **SETTINGS | {"SLOT_SAVE_SECONDS": "300"}) as server:
             assert _paid(_say(server, "Ann", answers)) < 100
             assert _paid(_say(server, "Bob", [])) > 256

@@ -9,11 +9,12 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from openai import BadRequestError, OpenAI
+from openai import BadRequestError
 from openai.types.chat import ChatCompletion
 
 from tests.support.chat_templates import STRICT, STRICT_SAYS_ROLE, STRICT_SAYS_TURN, WITH_TOOLS
 from tests.support.error_shape import assert_error_shape
+from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server, data_folder, running_server, wait_for
 
@@ -57,11 +58,6 @@ def _ask(server: Server, messages: list[Any], **fields: Any) -> requests.Respons
     return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
 
 
-def _tokens(server: Server, messages: list[Any]) -> int:
-    url = f"{server.model_url}/v1/chat/completions/input_tokens"
-    return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
-
-
 def test_roles_are_merged_for_a_strict_template_and_stored_as_sent(strict: Server) -> None:
     answer = _ask(strict, MIXED, session_id="mixed")
     usage = valid(ChatCompletion, answer.content).usage
@@ -71,7 +67,7 @@ def test_roles_are_merged_for_a_strict_template_and_stored_as_sent(strict: Serve
         {"role": "user", "content": "Now be loud.\n\nWell?"},
     ]
     assert usage is not None
-    assert usage.prompt_tokens == _tokens(strict, fitted)
+    assert usage.prompt_tokens == strict.count_tokens(fitted)
     stored = requests.get(f"{strict.url}/v1/conversations/mixed", timeout=10).json()["messages"]
     assert [(each["role"], each["content"]) for each in stored[:-1]] == [
         (each["role"], each["content"]) for each in MIXED
@@ -102,7 +98,7 @@ def test_token_count_uses_the_messages_merged_for_the_template(strict: Server) -
 
 
 def test_openai_client_raises_bad_request_error_for_a_template_refusal(strict: Server) -> None:
-    with OpenAI(base_url=f"{strict.url}/v1", api_key="unused", max_retries=0) as client:
+    with openai_client(strict) as client:
         model = client.models.list().data[0].id
         with pytest.raises(BadRequestError) as refused:
             client.chat.completions.create(model=model, messages=[{"role": "assistant", "content": "Hi"}, MIXED[2]])
@@ -122,8 +118,8 @@ def test_changed_chat_template_is_read_when_the_model_server_restarts(strict: Se
     # Every request waits for the new server.
     wait_for(lambda: strict.health()["model_server"]["pid"] not in (before, None), "another model server")
     usage = _ask(strict, MIXED).json()["usage"]
-    assert usage["prompt_tokens"] == _tokens(strict, fitted)
+    assert usage["prompt_tokens"] == strict.count_tokens(fitted)
     answered = [*MIXED[:4], *TOOL_TURN[1:], *MIXED[4:]]
-    assert _ask(strict, answered).json()["usage"]["prompt_tokens"] == _tokens(
-        strict, [*fitted[:2], *TOOL_TURN[1:], *fitted[2:]]
+    assert _ask(strict, answered).json()["usage"]["prompt_tokens"] == strict.count_tokens(
+        [*fitted[:2], *TOOL_TURN[1:], *fitted[2:]]
     )

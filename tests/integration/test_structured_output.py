@@ -9,10 +9,11 @@ import openai
 import orjson
 import pytest
 import requests
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel
 
+from tests.support.openai_clients import async_openai_client
 from tests.support.processes import Server
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
@@ -39,7 +40,7 @@ def test_openai_client_parses_a_completion_into_its_own_type(client: OpenAI) -> 
 
 def test_async_openai_client_parses_a_tool_call_and_a_stream(server: Server) -> None:
     async def both() -> tuple[Any, Any]:
-        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client:
+        async with async_openai_client(server) as client:
             tool = openai.pydantic_function_tool(Weather)
             call = client.chat.completions.parse(
                 model=MODEL, messages=MESSAGES, tools=[tool], tool_choice="required", max_tokens=80

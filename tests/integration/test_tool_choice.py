@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 import pytest
 import requests
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from tests.support.openai_clients import async_openai_client
 from tests.support.openai_schemas import valid
 from tests.support.processes import Server, api_alone
 from tests.support.stream_events import chunks_of
@@ -130,7 +131,7 @@ def test_forced_tool_call_is_made_in_every_choice(client: OpenAI) -> None:
 def test_async_openai_client_collects_a_streamed_tool_call(server: Server) -> None:
     async def gathered() -> Any:
         async with (
-            AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client,
+            async_openai_client(server) as client,
             client.chat.completions.stream(model="SmolLM2-135M-Instruct.Q4_1", tool_choice="required", **BODY) as made,
         ):
             return await made.get_final_completion()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -23,53 +24,72 @@ CALLS = [
 CALLED = {"role": "assistant", "content": "Wait.", "tool_calls": CALLS, "reasoning_content": "Hm"}
 
 
+# Deliver the exchanges of a test in one batch, and one by one.
+together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
+
+
 def user(text: str) -> dict[str, Any]:
+    """Return a user message in chat form."""
     return {"role": "user", "content": text}
 
 
 def assistant(text: str) -> dict[str, Any]:
+    """Return an assistant message in chat form."""
     return {"role": "assistant", "content": text}
 
 
 def addition(messages: Messages, most_bytes: int = 1 << 20) -> NewMessages:
+    """Return messages of the owner ``local`` to be added; larger attachments than ``most_bytes`` are omitted."""
     return NewMessages("local", "a-request", messages, most_bytes)
 
 
 def create(engine: Engine, messages: Messages, metadata: dict[str, str] | None = None) -> str:
+    """Create a conversation with these messages, and return its session id."""
     with Session(engine) as session:
         return create_conversation(session, addition(messages), metadata or {}).session_id
 
 
 def add(engine: Engine, session_id: str, messages: Messages) -> list[str]:
-    """The ids of the items added."""
+    """Add messages to a conversation, and return the ids of their items."""
     with Session(engine) as session:
         stored = add_messages(session, session_id, addition(messages))
     return [item["id"] for each in stored for item in each.items]
 
 
 def deliver(engine: Engine, *exchanges: Exchange) -> None:
+    """Deliver exchanges to the database one by one."""
     for exchange in exchanges:
         Delivery(engine).deliver([exchange])
 
 
+def deliver_batch(engine: Engine, exchanges: list[Exchange], together: bool) -> None:
+    """Deliver exchanges to the database in one batch, or one by one."""
+    delivery = Delivery(engine)
+    for batch in [exchanges] if together else [[exchange] for exchange in exchanges]:
+        delivery.deliver(batch)
+
+
 def texts_of(engine: Engine, session_id: str) -> list[Any]:
+    """Return the contents of the messages of the current branch, oldest first."""
     with Session(engine) as session:
         page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
         return [message.content for message in page.messages]
 
 
 def items_of(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
+    """Return a page of items, by default the oldest 100, and whether there are more."""
     with Session(engine) as session:
         wanted = ItemQuery(**{"limit": 100, "newest_first": False} | query)
         return list_items(session, find_conversation(session, "local", session_id), wanted)
 
 
 def ids_of(engine: Engine, session_id: str, **query: Any) -> list[str]:
+    """Return the ids of a page of items."""
     return [item["id"] for item in items_of(engine, session_id, **query)[0]]
 
 
 def delete(engine: Engine, session_id: str, item_id: str) -> int:
-    """How many messages are left."""
+    """Delete an item, and return the number of messages left."""
     with Session(engine) as session:
         return delete_item(session, "local", session_id, item_id).message_count
 

@@ -37,11 +37,13 @@ def empty(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def cursor_on(url: str) -> Iterator[psycopg2.extensions.cursor]:
-    """Yield an autocommit cursor without an engine."""
+def cursor_on(
+    url: str, rows: type[psycopg2.extensions.cursor] = psycopg2.extensions.cursor
+) -> Iterator[psycopg2.extensions.cursor]:
+    """Yield an autocommit cursor without an engine; ``rows``: its class, which decides what a row is."""
     with contextlib.closing(psycopg2.connect(libpq_url(url))) as connection:
         connection.autocommit = True
-        with connection.cursor() as cursor:
+        with connection.cursor(cursor_factory=rows) as cursor:
             yield cursor
 
 

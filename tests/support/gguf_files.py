@@ -20,17 +20,18 @@ def gguf(
 ) -> Path:
     """Write a file with this metadata and F32 tensors of the given numbers of values; return its path."""
     head = b"GGUF" + struct.pack("<Iqq", version, len(tensors), len(metadata))
-    head += b"".join(_string(name) + _value(value) for name, value in metadata.items())
+    head += b"".join(encode_string(name) + _value(value) for name, value in metadata.items())
     offset = 0
     for number, values in enumerate(tensors):
-        head += _string(f"tensor{number}") + struct.pack("<IqIQ", 1, values, 0, offset)
+        head += encode_string(f"tensor{number}") + struct.pack("<IqIQ", 1, values, 0, offset)
         offset += -(-values * 4 // 32) * 32
     head += bytes(-len(head) % 32)
     path.write_bytes(head + bytes(offset))
     return path
 
 
-def _string(text: str) -> bytes:
+def encode_string(text: str) -> bytes:
+    """Return a GGUF string: its length as 64 bits, and its bytes."""
     return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
@@ -38,5 +39,5 @@ def _value(value: str | int | list[str]) -> bytes:
     if isinstance(value, int):
         return struct.pack("<II", U32, value)
     if isinstance(value, str):
-        return struct.pack("<I", STRING) + _string(value)
-    return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_string, value))
+        return struct.pack("<I", STRING) + encode_string(value)
+    return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(encode_string, value))

@@ -121,10 +121,22 @@ class Server:
         slots = requests.get(self.model_url + "/slots", timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
+    def count_tokens(self, messages: list[Any]) -> int:
+        """Return the number of prompt tokens of a chat by the model server's own count."""
+        url = f"{self.model_url}/v1/chat/completions/input_tokens"
+        return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
+
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout=STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Send SIGKILL to every process of the stack."""
+        for process in processes_of(self.data_dir):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(timeout=20)
 
 
 @contextlib.contextmanager

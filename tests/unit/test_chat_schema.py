@@ -9,6 +9,7 @@ import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ChatCompletionRequest, load
+from tests.support.schema_errors import load_error
 
 SCHEMA = ChatCompletionRequest()
 HELLO = {"role": "user", "content": "Hello"}
@@ -48,12 +49,6 @@ FULL: dict[str, Any] = {
     "speculative.n_max": 4,
     "an_unknown_field": {"nested": [None, 1, "x"]},
 }
-
-
-def _refusal(payload: object) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        load(SCHEMA, payload)
-    return caught.value
 
 
 def test_good_chat_request_passes_unchanged_with_unknown_fields() -> None:
@@ -152,7 +147,7 @@ def test_null_chat_fields_are_absent_and_unknown_nulls_pass() -> None:
 def test_bad_chat_field_is_refused_with_code_and_message(
     fields: dict[str, Any], param: str, code: str, words: str
 ) -> None:
-    error = _refusal({"messages": [HELLO], **fields})
+    error = load_error(SCHEMA, {"messages": [HELLO], **fields})
     assert (error.status, error.param, error.code) == (400, param, code)
     assert words in error.message
     assert "{" not in error.message
@@ -160,25 +155,25 @@ def test_bad_chat_field_is_refused_with_code_and_message(
 
 @pytest.mark.parametrize("payload", [None, [], "text", 5, True])
 def test_chat_body_that_is_no_object_is_refused(payload: object) -> None:
-    error = _refusal(payload)
+    error = load_error(SCHEMA, payload)
     assert (error.param, error.code) == (None, "invalid_type")
 
 
 def test_missing_messages_field_is_named() -> None:
-    error = _refusal({"model": "m"})
+    error = load_error(SCHEMA, {"model": "m"})
     assert error.message == "Missing required parameter: 'messages'."
     assert (error.param, error.code) == ("messages", "missing_required_parameter")
 
 
 def test_first_declared_of_several_bad_fields_is_reported() -> None:
     wrong = {"top_p": 9, "messages": [], "temperature": 9}
-    assert _refusal(wrong).param == _refusal(dict(reversed(wrong.items()))).param == "temperature"
+    assert load_error(SCHEMA, wrong).param == load_error(SCHEMA, dict(reversed(wrong.items()))).param == "temperature"
 
 
 @pytest.mark.parametrize("name", ["unknown", "messages", "response_format", "tools"])
 def test_too_deeply_nested_json_is_refused(name: str) -> None:
     deep = orjson.loads(b"[" * 900 + b"]" * 900)
-    error = _refusal({"messages": [HELLO], name: deep})
+    error = load_error(SCHEMA, {"messages": [HELLO], name: deep})
     assert (error.param, error.code) == (name, "invalid_value")
     assert "nested too deeply" in error.message
 

@@ -7,18 +7,9 @@ import json
 import pytest
 
 from mistral_api.supervisor.hang_detection import HangDetector, SlotActivity, _work_of_metrics, _work_of_slots
+from tests.support.clock import Clock
 
 IDLE = SlotActivity(0, ())
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """The time now, in seconds."""
-        return self.now
 
 
 @pytest.fixture

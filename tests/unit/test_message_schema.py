@@ -4,19 +4,13 @@ from typing import Any
 
 import pytest
 
-from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ChatCompletionRequest, load
+from tests.support.schema_errors import load_error
 
 SCHEMA = ChatCompletionRequest()
 HELLO = {"role": "user", "content": "Hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-
-
-def _refusal(payload: object) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        load(SCHEMA, payload)
-    return caught.value
 
 
 def test_nulls_replayed_by_sdks_inside_messages_are_dropped() -> None:
@@ -106,6 +100,6 @@ def test_nulls_replayed_by_sdks_inside_messages_are_dropped() -> None:
     ],
 )
 def test_bad_message_is_refused_by_path(messages: Any, param: str, code: str, words: str) -> None:
-    error = _refusal({"messages": messages})
+    error = load_error(SCHEMA, {"messages": messages})
     assert (error.param, error.code) == (param, code)
     assert words in error.message

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from marshmallow import Schema
 
-from mistral_api.errors import InvalidRequest
 from mistral_api.wire import load
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
+from tests.support.schema_errors import load_error
 
 SCHEMA = ResponseRequest()
 TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}
@@ -46,12 +46,6 @@ FULL: dict[str, Any] = {
     "min_p": 0.05,
     "an_unknown_field": {"nested": [None, 1, "x"]},
 }
-
-
-def _refusal(payload: object, schema: Schema = SCHEMA) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        load(schema, payload)
-    return caught.value
 
 
 def test_good_responses_request_passes_unchanged_with_unknown_fields() -> None:
@@ -133,21 +127,21 @@ def test_null_fields_and_inert_chat_fields_are_accepted() -> None:
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_bad_responses_request_field_is_refused_by_name(changes: dict[str, Any], code: str, param: str) -> None:
-    refusal = _refusal({"input": "Hello"} | changes)
+    refusal = load_error(SCHEMA, {"input": "Hello"} | changes)
     assert (refusal.status, refusal.code, refusal.param) == (400, code, param)
     assert param in refusal.message
 
 
 def test_hosted_tool_is_refused_with_an_explanation() -> None:
-    refusal = _refusal({"input": "x", "tools": [{"type": "web_search"}]})
+    refusal = load_error(SCHEMA, {"input": "x", "tools": [{"type": "web_search"}]})
     assert refusal.message == (
         "Unsupported value for 'tools[0].type': 'web_search'. This server has function tools only."
     )
 
 
 def test_responses_request_needs_input_or_a_previous_response_or_conversation() -> None:
-    assert _refusal({"model": "smol"}).code == "missing_required_parameter"
-    assert _refusal({"instructions": "x"}, InputTokensRequest()).param == "input"
+    assert load_error(SCHEMA, {"model": "smol"}).code == "missing_required_parameter"
+    assert load_error(InputTokensRequest(), {"instructions": "x"}).param == "input"
     load(SCHEMA, {"previous_response_id": "resp_1"})
     load(SCHEMA, {"conversation": "conv_1", "input": []})
 
@@ -185,6 +179,6 @@ def test_response_queries_have_defaults_and_take_both_spellings_of_include() -> 
     ids=["limit-0", "limit-101", "order", "include", "stream", "starting_after"],
 )
 def test_bad_response_query_argument_is_refused(schema: Schema, name: str, value: Any, code: str) -> None:
-    refusal = _refusal({name: value}, schema)
+    refusal = load_error(schema, {name: value})
     assert refusal.code == code
     assert str(refusal.param).startswith(name)

@@ -27,16 +27,7 @@ from mistral_api.supervisor.memory_ladder import MemoryStep, requested_step
 from mistral_api.supervisor.status_command import EXIT_CODES
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.system.processes import identity_of, is_alive
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """The time now, in seconds."""
-        return self.now
+from tests.support.clock import Clock
 
 
 def test_every_state_is_reachable_and_only_fatal_is_final() -> None:

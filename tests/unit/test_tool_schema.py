@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ChatCompletionRequest, load
+from tests.support.schema_errors import load_error
 
 SCHEMA = ChatCompletionRequest()
 HELLO = {"role": "user", "content": "Hello"}
@@ -23,12 +23,6 @@ def _allowed(**fields: Any) -> dict[str, Any]:
 def test_good_tool_choice_passes_unchanged(choice: Any) -> None:
     payload = {"messages": [HELLO], "tools": [TOOL], "tool_choice": choice}
     assert load(SCHEMA, payload) == payload
-
-
-def _refusal(payload: object) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        load(SCHEMA, payload)
-    return caught.value
 
 
 def test_null_tool_description_is_dropped() -> None:
@@ -115,5 +109,5 @@ def test_null_tool_description_is_dropped() -> None:
     ],
 )
 def test_bad_tools_tool_choices_and_formats_are_refused_by_field(fields: dict[str, Any], param: str, code: str) -> None:
-    error = _refusal({"messages": [HELLO], **fields})
+    error = load_error(SCHEMA, {"messages": [HELLO], **fields})
     assert (error.param, error.code) == (param, code)
