@@ -11,22 +11,22 @@ import requests
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.databases import cursor_on
+from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
-from tests.support.processes import Server, data_folder, running_server
+from tests.support.processes import Server, running_server, temporary_data_dir
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A DATA_DIR for one test."""
-    with data_folder() as folder:
+    with temporary_data_dir() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """``bin/serve`` on embedded defaults: real PostgreSQL, real llama.cpp, the demo model, 2048 tokens a slot."""
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
         yield running
 
 
@@ -50,7 +50,7 @@ def database(server: Server) -> Iterator[psycopg2.extensions.cursor]:
     """A cursor on the server's own database; rows are dictionaries."""
     embedded = start_embedded_postgres(server.data_dir)
     assert not embedded.owned
-    with cursor_on(embedded.url, psycopg2.extras.RealDictCursor) as cursor:
+    with open_cursor(embedded.url, psycopg2.extras.RealDictCursor) as cursor:
         yield cursor
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.support.langchain_chat import OverTheStack
+from tests.support.langchain_chat import StackChatModelTests
 
 pytestmark = [
     # The openai package's own parse() does not declare the type of the parsed value.
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-class TestChatCompletions(OverTheStack):
+class TestChatCompletions(StackChatModelTests):
     """The tests with usage in streams, as OpenAI's own service sends it by default."""
 
     api: ClassVar[dict[str, Any]] = {"stream_usage": True}

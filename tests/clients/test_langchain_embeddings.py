@@ -12,14 +12,14 @@ from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 
 from tests.support.langchain_chat import MODEL
 from tests.support.openai_clients import async_openai_client
-from tests.support.processes import Server, data_folder, running_server
+from tests.support.processes import Server, running_server, temporary_data_dir
 
 
 @pytest.fixture(scope="module")
 def embedding() -> Iterator[Server]:
     """The stack with its one model server in embedding mode."""
     settings = {"CONTEXT_SIZE": "2048", "LLAMA_ARG_EMBEDDINGS": "1", "LLAMA_ARG_POOLING": "mean"}
-    with data_folder() as data_dir, running_server(data_dir, **settings) as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, **settings) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
 
-from tests.support.langchain_chat import MODEL, joined
+from tests.support.langchain_chat import MODEL, join_chunks
 from tests.support.processes import Server
 
 # llama.cpp's grammars consist of bytes: letters beyond ASCII show that no byte is lost.
@@ -58,7 +58,7 @@ def test_langchain_tool_call_is_made_streamed_and_answered(make: Callable[..., C
     tools: list[BaseTool] = [weather]
     calling = model.bind_tools(tools, tool_choice="any", strict=True)
     _assert_called(calling.invoke(WEATHER))
-    called = joined(calling.stream(WEATHER))
+    called = join_chunks(calling.stream(WEATHER))
     _assert_called(called)
     told = weather.invoke(called.tool_calls[0])
     answer = model.bind_tools(tools).invoke([HumanMessage(WEATHER), called, told])
@@ -72,7 +72,7 @@ def test_langchain_tool_call_is_made_streamed_and_answered(make: Callable[..., C
 async def test_langchain_tool_call_is_made_by_the_async_client(make: Callable[..., ChatOpenAI], api: str) -> None:
     calling = make(**APIS[api]).bind_tools([weather], tool_choice="weather", strict=True)
     _assert_called(await calling.ainvoke(WEATHER))
-    _assert_called(joined([chunk async for chunk in calling.astream(WEATHER)]))
+    _assert_called(join_chunks([chunk async for chunk in calling.astream(WEATHER)]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -80,7 +80,7 @@ def test_langchain_sends_only_new_messages_after_a_previous_response_id(
     make: Callable[..., ChatOpenAI], stream: bool
 ) -> None:
     def ask(messages: list[BaseMessage]) -> AIMessage:
-        return joined(model.stream(messages)) if stream else model.invoke(messages)
+        return join_chunks(model.stream(messages)) if stream else model.invoke(messages)
 
     model = make(use_responses_api=True, use_previous_response_id=True, max_tokens=16)
     said: list[BaseMessage] = [HumanMessage("word " * 100)]

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tests.support.langchain_chat import MODEL
 from tests.support.openai_clients import async_openai_client
 from tests.support.processes import Server
-from tests.support.recorded_responses import Wire
+from tests.support.recorded_responses import ResponseRecorder
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello!"}]
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
@@ -31,17 +31,17 @@ class Weather(BaseModel):
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
+async def wire() -> AsyncIterator[ResponseRecorder]:
     """The recorded responses; at the end of a test each must match its published type."""
-    kept = Wire()
+    kept = ResponseRecorder()
     yield kept
     kept.check()
 
 
 @pytest.fixture
-async def client(server: Server, wire: Wire) -> AsyncIterator[AsyncOpenAI]:
+async def client(server: Server, wire: ResponseRecorder) -> AsyncIterator[AsyncOpenAI]:
     """The async client of the openai package, whose responses are recorded."""
-    connections = DefaultAsyncHttpxClient(event_hooks={"response": [wire.keep]})
+    connections = DefaultAsyncHttpxClient(event_hooks={"response": [wire.record]})
     async with async_openai_client(server, http_client=connections) as made:
         yield made
 

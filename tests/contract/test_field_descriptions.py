@@ -17,7 +17,7 @@ from mistral_api.wire.llama_cpp import AdapterScales, SlotFileRequest
 from mistral_api.wire.openapi_fields import DESCRIBERS, shape_of
 from mistral_api.wire.queries import Query
 from mistral_api.wire.sampling import ServerOwnedField
-from tests.support.schema_values import beside, value_of
+from tests.support.schema_values import mutate, random_value
 
 VALUES = 150
 # A rule that no schema can express: that some value satisfies a JSON schema.
@@ -54,8 +54,8 @@ def _values(field: Field[Any]) -> Iterator[Any]:
     """Yield values that the field allows and variations of them; null is omitted because it counts as absent."""
     chance, shape = random.Random(VALUES), shape_of(field)
     for _ in range(VALUES):
-        value = value_of(shape, chance)
-        for each in (value, beside(value, chance), beside(beside(value, chance), chance)):
+        value = random_value(shape, chance)
+        for each in (value, mutate(value, chance), mutate(mutate(value, chance), chance)):
             if each is not None:
                 yield each
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.support.databases import another_database
+from tests.support.databases import temporary_database
 from tests.support.model_hub import ModelHub, model_hub
 from tests.support.model_pulls import CONTENT, REPO
 from tests.support.processes import Server
@@ -17,7 +17,7 @@ from tests.support.processes import Server
 @pytest.fixture
 def database_url(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database for one test beside that of the shared server."""
-    with another_database(server, request.module.__name__.rpartition(".")[2]) as url:
+    with temporary_database(server, request.module.__name__.rpartition(".")[2]) as url:
         yield url
 
 

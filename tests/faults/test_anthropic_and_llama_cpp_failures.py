@@ -14,7 +14,7 @@ from anthropic.types.shared import ErrorResponse
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.misbehaving_server import misbehaving_stack
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
 
@@ -74,14 +74,14 @@ def test_anthropic_client_raises_when_a_stream_fails_midway_and_the_text_is_stor
     assert said == ["one"]
     assert failure.value.type == kind
     assert failure.value.api_message
-    assert valid(ErrorResponse, failure.value.body)
+    assert validate(ErrorResponse, failure.value.body)
     assert _stored(server, model) == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
 
 
 def test_anthropic_stream_renders_tool_calls_as_tool_use_blocks(server: Server, claude: Anthropic) -> None:
     with claude.messages.stream(**_body("calls-tools")) as stream:
         events = [event.type for event in stream]
-        message = valid(
+        message = validate(
             Message, stream.get_final_message().model_dump(exclude={"content": {"__all__": {"parsed_output"}}})
         )
     assert [block.type for block in message.content] == ["text", "tool_use", "tool_use"]

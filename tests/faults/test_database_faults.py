@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
-from tests.support.databases import cursor_on, migrate
+from tests.support.databases import migrate_database, open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, api_alone, data_folder, processes_of, wait_for
+from tests.support.processes import Server, processes_of, running_api, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -48,7 +48,7 @@ class Database:
                 os.kill(process.pid, number)
 
     def reset_connections(self) -> None:
-        with cursor_on(self.url) as cursor:
+        with open_cursor(self.url) as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -56,7 +56,7 @@ class Database:
 
     def recorded(self) -> dict[str, int]:
         """Return the number of usage rows of each request id."""
-        with cursor_on(self.url) as cursor:
+        with open_cursor(self.url) as cursor:
             cursor.execute("SELECT client_request_id, count(*) FROM api_usage GROUP BY client_request_id")
             return dict(cursor.fetchall())
 
@@ -64,16 +64,16 @@ class Database:
 @pytest.fixture
 def database() -> Iterator[Database]:
     """The database with its schema."""
-    with data_folder() as folder:
+    with temporary_data_dir() as folder:
         made = Database(folder)
-        migrate(made.url)
+        migrate_database(made.url)
         yield made
         made.stop()
 
 
 @contextmanager
 def _api(server: Server, database: Database, data_dir: Path) -> Iterator[Server]:
-    with api_alone(data_dir, DATABASE_URL=database.url, MODEL_SERVER_PORT=str(server.model_port)) as api:
+    with running_api(data_dir, DATABASE_URL=database.url, MODEL_SERVER_PORT=str(server.model_port)) as api:
         yield api
 
 

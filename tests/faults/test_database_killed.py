@@ -15,7 +15,7 @@ import requests
 
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, data_folder, libpq_url, processes_of, running_server, wait_for
+from tests.support.processes import Server, libpq_url, processes_of, running_server, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A stack for one test, whose database is killed."""
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192", SHUTDOWN_SECONDS="1") as running:
+    with (
+        temporary_data_dir() as data_dir,
+        running_server(data_dir, CONTEXT_SIZE="8192", SHUTDOWN_SECONDS="1") as running,
+    ):
         yield running
 
 

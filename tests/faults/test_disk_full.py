@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.databases import cursor_on
+from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, api_alone, wait_for
+from tests.support.processes import Server, running_api, wait_for
 
 resource = pytest.importorskip("resource", reason="POSIX limits")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
@@ -39,7 +39,7 @@ def _ask(api: Server, session_id: str, stream: bool = False) -> requests.Respons
 
 @contextmanager
 def _api(server: Server, database_url: str, data_dir: Path, **settings: str) -> Iterator[Server]:
-    with api_alone(data_dir, DATABASE_URL=database_url, MODEL_SERVER_PORT=str(server.model_port), **settings) as api:
+    with running_api(data_dir, DATABASE_URL=database_url, MODEL_SERVER_PORT=str(server.model_port), **settings) as api:
         yield api
 
 
@@ -59,7 +59,7 @@ def test_full_disk_does_not_stop_serving_and_health_reports_it(
         wait_for(lambda: api.health()["status"] == "ok", "recovery")
         assert _ask(api, "after").status_code == 200
         wait_for(lambda: api.health()["recording"]["pending"] == 0, "the delivery of everything")
-        with cursor_on(database_url) as cursor:
+        with open_cursor(database_url) as cursor:
             cursor.execute("SELECT session_id FROM conversations ORDER BY session_id")
             found = [row[0] for row in cursor.fetchall()]
     assert found == ["after", "before", *(f"meanwhile-{number}" for number in range(4))]

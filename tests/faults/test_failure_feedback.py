@@ -14,7 +14,7 @@ from mistral_api import create_app
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from tests.support.misbehaving_server import NAMES, misbehaving_server
+from tests.support.misbehaving_server import MODEL_NAMES, misbehaving_server
 from tests.support.processes import wait_for
 
 
@@ -26,7 +26,7 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
             database_url="postgresql+psycopg2://nobody@127.0.0.1:1/nothing",
             data_dir=tmp_path,
             model_server_port=urlsplit(url).port or 0,
-            model_alias=",".join(NAMES),
+            model_alias=",".join(MODEL_NAMES),
             model_wait_seconds=0.0,
             model_read_seconds=1.0,
         )

@@ -68,7 +68,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
 @pytest.fixture
 def nvml(library: FakeNvml) -> FakeNvml:
     """The fake library with one healthy GPU."""
-    library.say()
+    library.configure()
     return library
 
 
@@ -89,7 +89,7 @@ def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0
 def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
     with _reading(nvml) as reader:
         assert reader.readings() == [CARD]
-        nvml.say(cards=2, utilization=99)
+        nvml.configure(cards=2, utilization=99)
         first, second = reader.readings()
         assert first == CARD | {"utilization_percent": 99}
         assert (second["index"], second["name"]) == (1, "NVIDIA Imaginary 1")
@@ -101,42 +101,42 @@ def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
 
 def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) -> None:
     with _reading(nvml) as reader:
-        nvml.say(power=0)
+        nvml.configure(power=0)
         assert reader.readings() == [CARD | {"power_watts": None}]
-        nvml.say(old=1)
+        nvml.configure(old=1)
         assert reader.readings() == [CARD | {"memory_used_bytes": USED + RESERVED}]
-        nvml.say(new=1)
+        nvml.configure(new=1)
         assert reader.readings() == [CARD | {"temperature_celsius": 62}]
 
 
 def test_gpu_readings_begin_when_a_missing_driver_appears(nvml: FakeNvml, tmp_path: Path) -> None:
-    nvml.say(driver=0)
+    nvml.configure(driver=0)
     with _reading(nvml) as reader:
         for _ in range(20):
             assert reader.readings() == []
         assert reader.ask("memory") is None
         assert reader.ask("log") == ["DEBUG no GPU readings: Driver Not Loaded"]
-        nvml.say()
+        nvml.configure()
         assert wait_for(reader.readings, "a reading") == [CARD]
 
 
 def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvml) -> None:
-    nvml.say(driver=0)
+    nvml.configure(driver=0)
     with _reading(nvml, retry_seconds=600) as reader:
         assert reader.readings() == []
-        nvml.say()
+        nvml.configure()
         assert reader.readings() == []
         assert reader.end() < 1
 
 
 def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -> None:
-    nvml.say(cards=2)
+    nvml.configure(cards=2)
     with _reading(nvml) as reader:
         assert len(reader.readings()) == 2
-        nvml.say(cards=2, lost=1)
+        nvml.configure(cards=2, lost=1)
         for _ in range(20):
             assert reader.readings() == [CARD]
-        nvml.say(cards=2)
+        nvml.configure(cards=2)
         wait_for(lambda: len(reader.readings()) == 2, "the lost card")
         assert reader.ask("log") == ["WARNING GPU 1 does not answer: GPU is lost", "INFO GPU 1 answers again"]
 
@@ -146,18 +146,18 @@ def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeN
         # The first reading imports the bindings, which may take a while on a busy machine.
         assert wait_for(reader.readings, "a reading") == [CARD]
         before = len(reader.ask("log"))
-        nvml.say(hang=1)
+        nvml.configure(hang=1)
         first, second = reader.ask(), reader.ask()
         assert (first["readings"], second["readings"]) == ([], [])
         assert PATIENCE <= first["seconds"] < PATIENCE + 1
         assert second["seconds"] < PATIENCE
         wait_for(lambda: reader.readings() or reader.ask("log")[before:], "a word about it")
-        nvml.say()
+        nvml.configure()
         assert wait_for(reader.readings, "a reading") == [CARD]
         assert reader.ask("log")[before:] == [
             "WARNING the NVIDIA driver has not answered for 0.8 s: there are no GPU readings",
             "INFO the NVIDIA driver answers again",
         ]
-        nvml.say(hang=1)
+        nvml.configure(hang=1)
         assert reader.readings() == []
         assert reader.end() < CLOSE_SECONDS + 1

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.misbehaving_server import NAMES, misbehaving_stack
+from tests.support.misbehaving_server import MODEL_NAMES, misbehaving_stack
 from tests.support.processes import Server
 
 
@@ -29,7 +29,9 @@ def _ask(server: Server, model: str, **more: Any) -> requests.Response:
 def test_external_engine_is_used_with_its_own_models(server: Server) -> None:
     answer = _ask(server, "fine")
     assert answer.json()["choices"][0]["message"]["content"] == "fine"
-    assert [model["id"] for model in requests.get(f"{server.url}/v1/models", timeout=10).json()["data"]] == list(NAMES)
+    assert [model["id"] for model in requests.get(f"{server.url}/v1/models", timeout=10).json()["data"]] == list(
+        MODEL_NAMES
+    )
     health = server.health()
     assert (health["status"], health["model_server"]["engine"]) == ("ok", "external")
     assert health["model_server"]["slots"] is None

@@ -14,7 +14,7 @@ import requests
 
 from mistral_api.control.status import read_status
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "temperature": 0}
@@ -24,7 +24,7 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "
 def server() -> Iterator[Server]:
     """A stack for this module, on the real engine."""
     with (
-        data_folder() as data_dir,
+        temporary_data_dir() as data_dir,
         running_server(data_dir, CONTEXT_SIZE="8192", HANG_SECONDS="2", THREADS="2") as running,
     ):
         yield running

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "temperature": 0}
@@ -22,7 +22,7 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A stack for this module, whose model server is killed."""
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
         yield running
 
 

@@ -15,7 +15,7 @@ from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, source_of
 from mistral_api.model_files.pull import PullResult, env_lines
 from tests.support.model_hub import COMMIT, ModelHub
-from tests.support.model_pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
+from tests.support.model_pulls import CONTENT, HALF, REPO, InterruptingDisplay, partial_files, pull_error, pull_from
 
 
 @pytest.fixture(autouse=True)
@@ -29,16 +29,16 @@ def test_model_is_downloaded_and_verified_once(hub: ModelHub, tmp_path: Path) ->
     assert (pulled.path, pulled.size) == (tmp_path / "m.gguf", len(CONTENT))
     assert pulled.path.read_bytes() == CONTENT
     assert (shown.counts[0], shown.counts[-1]) == (0, len(CONTENT))
-    assert not left_in(tmp_path)
+    assert not partial_files(tmp_path)
     again, shown = pull_from(hub, tmp_path)
     assert again == pulled
     assert any("there already and whole" in sentence for sentence in shown.sentences)
-    assert len(hub.stored) == 1
+    assert len(hub.storage_requests) == 1
 
 
 def test_content_is_downloaded_from_the_commit_whose_checksum_was_read(hub: ModelHub, tmp_path: Path) -> None:
     pull_from(hub, tmp_path)
-    assert [(each.method, each.path) for each in hub.asked] == [
+    assert [(each.method, each.path) for each in hub.hub_requests] == [
         ("HEAD", f"/{REPO}/resolve/main/m.gguf"),
         ("GET", f"/{REPO}/resolve/{COMMIT}/m.gguf"),
     ]
@@ -51,8 +51,8 @@ def test_moved_repository_is_followed_with_the_token(
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     pulled, _ = pull_from(hub, tmp_path, "before/model-GGUF:m.gguf")
     assert pulled.path.read_bytes() == CONTENT
-    assert [each.method for each in hub.asked] == ["HEAD", "HEAD", "GET", "GET"]
-    assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
+    assert [each.method for each in hub.hub_requests] == ["HEAD", "HEAD", "GET", "GET"]
+    assert {each.authorization for each in hub.hub_requests} == {"Bearer hf_good"}
 
 
 def test_damaged_model_file_of_the_same_name_is_replaced(hub: ModelHub, tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def _interrupt(hub: ModelHub, folder: Path) -> None:
     """Interrupt a pull after half of the file: the storage sends that half and then stalls."""
     hub.fault = "stall"
     with pytest.raises(KeyboardInterrupt):
-        pull_from(hub, folder, shown=Interrupted())
-    assert left_in(folder) == [CONTENT[:HALF]]
+        pull_from(hub, folder, display=InterruptingDisplay())
+    assert partial_files(folder) == [CONTENT[:HALF]]
     hub.fault = ""
 
 
@@ -91,8 +91,8 @@ def test_silent_storage_times_out_and_the_next_pull_resumes(
 ) -> None:
     hub.fault = "stall"
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1.0)
-    assert "did not answer in time" in refusal_of(hub, tmp_path)
-    assert left_in(tmp_path) == [CONTENT[:HALF]]
+    assert "did not answer in time" in pull_error(hub, tmp_path)
+    assert partial_files(tmp_path) == [CONTENT[:HALF]]
     hub.fault = ""
     pulled, shown = pull_from(hub, tmp_path)
     assert hub.ranges()[-1] == f"bytes={HALF}-"
@@ -103,8 +103,8 @@ def test_silent_storage_times_out_and_the_next_pull_resumes(
 
 def test_download_fails_after_repeated_storage_errors(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault, hub.cuts = "errors", 1000
-    assert "answered with status 500" in refusal_of(hub, tmp_path)
-    assert len(hub.stored) == 2
+    assert "answered with status 500" in pull_error(hub, tmp_path)
+    assert len(hub.storage_requests) == 2
 
 
 @pytest.mark.parametrize("fault", ["ignores-range", "other-range", "page"])
@@ -116,8 +116,8 @@ def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
     if fault == "ignores-range":
         assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
         return
-    assert "broke off" in refusal_of(hub, tmp_path)
-    assert left_in(tmp_path) == [CONTENT[:HALF]]
+    assert "broke off" in pull_error(hub, tmp_path)
+    assert partial_files(tmp_path) == [CONTENT[:HALF]]
 
 
 def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_changed_content_restarts_the_download_and_removes_the_old_part(hub: Mod
     hub.files[f"{REPO}/m.gguf"] = new = b"GGUF" + CONTENT[:3:-1]
     pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == new
-    assert not left_in(tmp_path)
+    assert not partial_files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ def test_unannounced_content_is_removed_and_the_next_pull_succeeds(
     hub.fault = fault
     with pytest.raises(PullError, match=sentence):
         pull_from(hub, tmp_path)
-    assert not any(left_in(tmp_path))
+    assert not any(partial_files(tmp_path))
     hub.fault = ""
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
 def test_downloaded_file_that_is_no_gguf_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     hub.files[f"{REPO}/m.gguf"] = b"PK" + CONTENT
-    assert "m.gguf is no GGUF file" in refusal_of(hub, tmp_path)
-    assert not left_in(tmp_path)
+    assert "m.gguf is no GGUF file" in pull_error(hub, tmp_path)
+    assert not partial_files(tmp_path)
 
 
 def test_missing_checksum_is_reported(hub: ModelHub, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_parts_of_a_split_model_are_downloaded_with_the_first_one_last(hub: Mode
     pulled, _ = pull_from(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
     assert pulled == PullResult(tmp_path / "m-00001-of-00003.gguf", 3 * 5004)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gguf")} == parts
-    assert [each.path.partition("-of-")[0][-1] for each in hub.stored] == ["3", "2", "1"]
+    assert [each.path.partition("-of-")[0][-1] for each in hub.storage_requests] == ["3", "2", "1"]
     del hub.files[f"{REPO}/q/m-00003-of-00003.gguf"]
     with pytest.raises(PullError, match=r"has no file q/m-00003-of-00003\.gguf"):
         pull_from(hub, tmp_path / "other", f"{REPO}:q/m-00001-of-00003.gguf")
@@ -197,16 +197,16 @@ def test_failed_pull_is_explained_in_one_sentence_without_a_download(
     hub: ModelHub, tmp_path: Path, fault: str, given: str, revision: str, sentence: str
 ) -> None:
     hub.fault = fault
-    said = refusal_of(hub, tmp_path, given, revision)
+    said = pull_error(hub, tmp_path, given, revision)
     assert sentence in said
     assert "\n" not in said
-    assert not hub.stored
+    assert not hub.storage_requests
 
 
 def test_silent_hub_times_out(hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.fault = "silent"
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
-    assert "did not answer in time" in refusal_of(hub, tmp_path)
+    assert "did not answer in time" in pull_error(hub, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -249,20 +249,20 @@ def test_token_opens_a_gated_model_and_is_sent_only_to_the_hub(
     hub.fault = "gated"
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     pull_from(hub, tmp_path)
-    assert {each.authorization for each in hub.asked} == {"Bearer hf_good"}
-    assert {each.authorization for each in hub.stored} == {None}
+    assert {each.authorization for each in hub.hub_requests} == {"Bearer hf_good"}
+    assert {each.authorization for each in hub.storage_requests} == {None}
 
 
 def test_second_pull_into_the_same_folder_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     unfinished = tmp_path / pull.UNFINISHED
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
-        assert "Another pull into" in refusal_of(hub, tmp_path)
+        assert "Another pull into" in pull_error(hub, tmp_path)
 
 
 def test_target_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert refusal_of(hub, tmp_path / "file").startswith(f"{tmp_path / 'file'}")
+    assert pull_error(hub, tmp_path / "file").startswith(f"{tmp_path / 'file'}")
 
 
 def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_pull_command_resumes_after_a_kill_and_an_interrupt(tmp_path: Path) -> N
 
 
 def _wait_for_requests(hub: ModelHub, number: int) -> None:
-    wait_for(lambda: len(hub.stored) == number, f"request {number} for content")
+    wait_for(lambda: len(hub.storage_requests) == number, f"request {number} for content")
 
 
 def _size(folder: Path) -> int:
@@ -95,7 +95,7 @@ def test_pull_command_reads_the_token_from_the_env_file_and_never_prints_it(hub:
     code, output, errors = _ended(process)
     assert (code, output) == (1, "")
     assert "Error: someone/model-GGUF is gated" in errors
-    assert {each.authorization for each in hub.asked} == {"Bearer hf_wrong_and_secret"}
+    assert {each.authorization for each in hub.hub_requests} == {"Bearer hf_wrong_and_secret"}
     assert "secret" not in errors
 
 

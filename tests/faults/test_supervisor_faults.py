@@ -19,24 +19,30 @@ from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
 from tests.support.processes import free_port, processes_of, wait_for
-from tests.support.supervisor_process import Misbehaving, Running, misbehaving, run_supervisor, supervisor
+from tests.support.supervisor_process import (
+    MisbehavingEngine,
+    SupervisorProcess,
+    install_misbehaving_engine,
+    run_supervisor_to_end,
+    running_supervisor,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and scripts")
 
 
 @pytest.fixture
-def engine(data_dir: Path) -> Misbehaving:
+def engine(data_dir: Path) -> MisbehavingEngine:
     """A llama-server that misbehaves."""
-    return misbehaving(data_dir.parent / "engine")
+    return install_misbehaving_engine(data_dir.parent / "engine")
 
 
 @pytest.mark.parametrize(
     ("how", "ending"), [("exit-0", "exit code 0"), ("exit-1", "exit code 1"), ("signal", "signal 11")]
 )
 def test_model_server_that_exits_while_loading_is_fatal_with_its_last_output(
-    data_dir: Path, engine: Misbehaving, how: str, ending: str
+    data_dir: Path, engine: MisbehavingEngine, how: str, ending: str
 ) -> None:
-    done = run_supervisor(data_dir, **engine.settings(how))
+    done = run_supervisor_to_end(data_dir, **engine.settings(how))
     assert done.returncode == 2
     assert f"ended with {ending} while it was loading" in done.stderr
     assert ("the last words" in done.stderr) == (how != "signal")
@@ -44,24 +50,24 @@ def test_model_server_that_exits_while_loading_is_fatal_with_its_last_output(
 
 
 def test_gpu_layers_are_reduced_until_the_model_fits_and_the_result_is_remembered(
-    data_dir: Path, engine: Misbehaving
+    data_dir: Path, engine: MisbehavingEngine
 ) -> None:
     settings = engine.settings("layers-14") | {"GPU_LAYERS": "auto"}  # the demo model has 30 blocks
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=2)
     assert [start["-ngl"] for start in engine.starts()] == ["auto", "20", "13"]
     assert (status.gpu_layers, status.cache_type) == ("13", None)
     assert "asked for: auto GPU layers" in (status.memory_step or "")
     assert "for want of memory; next try: 13 GPU layers" in status.last_restarts[-1].reason
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         assert running.wait_ready().gpu_layers == "13"
-    with supervisor(data_dir, "--retry-gpu", **settings) as running:
+    with running_supervisor(data_dir, "--retry-gpu", **settings) as running:
         running.wait_ready(restarts=2)
     assert [start["-ngl"] for start in engine.starts()] == ["auto", "20", "13", "13", "auto", "20", "13"]
 
 
-def test_model_is_served_by_the_cpu_when_no_layer_fits_the_gpu(data_dir: Path, engine: Misbehaving) -> None:
-    with supervisor(data_dir, **engine.settings("layers-0") | {"GPU_LAYERS": "all"}) as running:
+def test_model_is_served_by_the_cpu_when_no_layer_fits_the_gpu(data_dir: Path, engine: MisbehavingEngine) -> None:
+    with running_supervisor(data_dir, **engine.settings("layers-0") | {"GPU_LAYERS": "all"}) as running:
         wait_for(lambda: len(engine.starts()) == 7, "the last step", 30)
         status = running.wait_ready(restarts=6)
     assert (status.gpu_layers, status.context_size, status.cache_type) == ("0", 8192, None)
@@ -69,15 +75,15 @@ def test_model_is_served_by_the_cpu_when_no_layer_fits_the_gpu(data_dir: Path, e
     assert tried[-3:] == [("8", "8192", "q8_0"), ("8", "4096", "q8_0"), ("0", "8192", None)]
 
 
-def test_model_that_fits_neither_gpu_nor_host_memory_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
-    done = run_supervisor(data_dir, **engine.settings("host-memory"))
+def test_model_that_fits_neither_gpu_nor_host_memory_is_fatal(data_dir: Path, engine: MisbehavingEngine) -> None:
+    done = run_supervisor_to_end(data_dir, **engine.settings("host-memory"))
     assert done.returncode == 2
     assert "does not fit into the memory of this machine, not even with auto GPU layers, q8_0 KV cache" in done.stderr
     assert len(engine.starts()) == 4
 
 
-def test_model_server_that_never_becomes_ready_is_fatal(data_dir: Path, engine: Misbehaving) -> None:
-    done = run_supervisor(data_dir, **engine.settings("never-ready") | {"LOAD_SECONDS": "1"})
+def test_model_server_that_never_becomes_ready_is_fatal(data_dir: Path, engine: MisbehavingEngine) -> None:
+    done = run_supervisor_to_end(data_dir, **engine.settings("never-ready") | {"LOAD_SECONDS": "1"})
     assert done.returncode == 2
     assert "was not loaded after 1 s" in done.stderr
     assert not processes_of(engine.folder)
@@ -95,34 +101,34 @@ def test_model_server_that_never_becomes_ready_is_fatal(data_dir: Path, engine: 
     ],
 )
 def test_hanging_model_server_is_stopped_and_restarted(
-    data_dir: Path, engine: Misbehaving, how: str, reason: str
+    data_dir: Path, engine: MisbehavingEngine, how: str, reason: str
 ) -> None:
     settings = engine.settings(f"{how},fine") | {"HANG_SECONDS": "1", "THREADS": "2"}
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         status = running.wait_ready(restarts=1, seconds=15)
     assert reason in status.last_restarts[0].reason
     assert engine.probes() < 40  # the probe loop does not spin
 
 
 @pytest.mark.parametrize("how", ["slow", "no-slots-slow", "no-slots-no-metrics", "wants-key"])
-def test_slow_or_idle_model_server_is_not_restarted(data_dir: Path, engine: Misbehaving, how: str) -> None:
-    with supervisor(data_dir, **engine.settings(how) | {"HANG_SECONDS": "1"}) as running:
+def test_slow_or_idle_model_server_is_not_restarted(data_dir: Path, engine: MisbehavingEngine, how: str) -> None:
+    with running_supervisor(data_dir, **engine.settings(how) | {"HANG_SECONDS": "1"}) as running:
         first = running.wait_ready()
         asked = engine.probes()
         wait_for(lambda: engine.probes() >= asked + 3, "three more probes")
         assert running.status() == first
 
 
-def test_model_server_silent_during_a_cpu_batch_is_not_restarted(data_dir: Path, engine: Misbehaving) -> None:
-    with supervisor(data_dir, **engine.settings("batch") | {"HANG_SECONDS": "1", "THREADS": "2"}) as running:
+def test_model_server_silent_during_a_cpu_batch_is_not_restarted(data_dir: Path, engine: MisbehavingEngine) -> None:
+    with running_supervisor(data_dir, **engine.settings("batch") | {"HANG_SECONDS": "1", "THREADS": "2"}) as running:
         first = running.wait_ready()
         asked = engine.probes()
         wait_for(lambda: engine.probes() >= asked + 3, "three more probes, 2 s each")
         assert running.status() == first
 
 
-def test_model_load_that_shows_progress_may_exceed_load_seconds(data_dir: Path, engine: Misbehaving) -> None:
-    with supervisor(data_dir, **engine.settings("loads-slowly") | {"LOAD_SECONDS": "2"}) as running:
+def test_model_load_that_shows_progress_may_exceed_load_seconds(data_dir: Path, engine: MisbehavingEngine) -> None:
+    with running_supervisor(data_dir, **engine.settings("loads-slowly") | {"LOAD_SECONDS": "2"}) as running:
         assert running.wait_ready().restarts == 0
 
 
@@ -130,7 +136,7 @@ def test_stop_signal_ends_a_hanging_version_check(data_dir: Path) -> None:
     program = data_dir.parent / "llama-server"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)
-    with supervisor(data_dir, LLAMA_SERVER_BIN=str(program)) as running:
+    with running_supervisor(data_dir, LLAMA_SERVER_BIN=str(program)) as running:
         wait_for(lambda: processes_of(program), "the program")
         running.process.terminate()
         assert running.process.wait(timeout=10) == 0
@@ -139,18 +145,18 @@ def test_stop_signal_ends_a_hanging_version_check(data_dir: Path) -> None:
 
 
 def test_next_supervisor_finds_and_stops_a_server_started_by_a_wrapper_script(
-    data_dir: Path, engine: Misbehaving
+    data_dir: Path, engine: MisbehavingEngine
 ) -> None:
     program = engine.folder / "llama-server"
     program.write_text(program.read_text().replace("exec ", "") + "exit $?\n")  # the script remains the parent process
     settings = engine.settings("fine") | {"MODEL_SERVER_PORT": str(free_port())}
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         running.wait_ready()
         running.process.kill()
         running.process.wait(timeout=10)
     wait_for(lambda: len(_serving(settings)) == 1, "the end of the script", 10)
     [orphan] = _serving(settings)
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         running.wait_ready()
         assert not _runs(orphan)
 
@@ -161,43 +167,43 @@ def _serving(settings: dict[str, str]) -> list[int]:
     return [process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _runs(process.pid)]
 
 
-def test_model_server_inherits_no_file_descriptors(data_dir: Path, engine: Misbehaving) -> None:
-    with supervisor(data_dir, **engine.settings("fine")) as running:
+def test_model_server_inherits_no_file_descriptors(data_dir: Path, engine: MisbehavingEngine) -> None:
+    with running_supervisor(data_dir, **engine.settings("fine")) as running:
         running.wait_ready()
         assert engine.descriptors() == ["0", "1", "2", "3"]  # 3: the listing of the folder itself
 
 
 def test_model_server_killed_while_loading_is_restarted_with_the_same_memory_settings(
-    data_dir: Path, engine: Misbehaving
+    data_dir: Path, engine: MisbehavingEngine
 ) -> None:
     settings = engine.settings("never-ready,never-ready,never-ready,fine")
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         for restarts in range(3):
             _kill_loading(running, engine, restarts)
         assert running.wait_ready(restarts=3).gpu_layers == "auto"
 
 
-def _kill_loading(running: Running, engine: Misbehaving, restarts: int) -> None:
+def _kill_loading(running: SupervisorProcess, engine: MisbehavingEngine, restarts: int) -> None:
     pid = wait_for(lambda: _loading(running, engine, restarts), "a server that loads")
     os.kill(pid, signal.SIGKILL)
 
 
-def _loading(running: Running, engine: Misbehaving, restarts: int) -> int | None:
+def _loading(running: SupervisorProcess, engine: MisbehavingEngine, restarts: int) -> int | None:
     status = read_status(running.data_dir)
     loading = status is not None and (status.state, status.restarts) == (State.LOADING, restarts)
     return status.pid if status is not None and loading and len(engine.starts()) == restarts + 1 else None
 
 
 def test_next_supervisor_starts_after_a_killed_one_left_a_server_that_ignores_sigterm(
-    data_dir: Path, engine: Misbehaving
+    data_dir: Path, engine: MisbehavingEngine
 ) -> None:
-    with supervisor(data_dir, **engine.settings("ignores-term,fine")) as running:
+    with running_supervisor(data_dir, **engine.settings("ignores-term,fine")) as running:
         first = running.wait_ready().pid
         running.process.kill()
         running.process.wait(timeout=10)
     assert first is not None
     wait_for(lambda: not _runs(first), "the end of the orphan", 2)
-    with supervisor(data_dir, **engine.settings("fine")) as running:
+    with running_supervisor(data_dir, **engine.settings("fine")) as running:
         assert running.wait_ready().pid != first
 
 
@@ -209,7 +215,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
-    data_dir: Path, engine: Misbehaving, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, engine: MisbehavingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in engine.settings("dies-ready").items():
         monkeypatch.setenv(name, value)

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from mistral_api.hardware.gpu import device_memory
-from tests.support.supervisor_process import supervisor
+from tests.support.supervisor_process import running_supervisor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +34,7 @@ def _settings(**settings: str) -> dict[str, str]:
 
 
 def test_all_layers_are_offloaded_to_the_gpu_and_a_chat_succeeds(data_dir: Path, card_bytes: int) -> None:
-    with supervisor(data_dir, **_settings(GPU_LAYERS="all", LLAMA_ARG_LOG_VERBOSITY="4")) as running:
+    with running_supervisor(data_dir, **_settings(GPU_LAYERS="all", LLAMA_ARG_LOG_VERBOSITY="4")) as running:
         status = running.wait_ready(seconds=120)
         offloaded = re.search(r"offloaded (\d+)/(\d+) layers to GPU", Path(status.log_path).read_text())
         assert offloaded is not None
@@ -48,10 +48,10 @@ def test_all_layers_are_offloaded_to_the_gpu_and_a_chat_succeeds(data_dir: Path,
 def test_context_too_large_for_the_gpu_is_reduced_and_the_result_is_remembered(data_dir: Path, card_bytes: int) -> None:
     context = str(card_bytes * 3 // 2 // BYTES_PER_TOKEN)
     settings = _settings(GPU_LAYERS="all", CONTEXT_SIZE=context)
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         first = running.wait_ready(restarts=None, seconds=300)
     assert first.memory_step is not None
     assert all("for want of memory" in restart.reason for restart in first.last_restarts)
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         again = running.wait_ready(seconds=120)
     assert (again.gpu_layers, again.context_size) == (first.gpu_layers, first.context_size)

@@ -13,14 +13,14 @@ from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from tests.support.databases import empty
-from tests.support.processes import Server, data_folder, wait_for
+from tests.support.databases import empty_tables
+from tests.support.processes import Server, temporary_data_dir, wait_for
 
 
 @pytest.fixture(scope="session")
 def database_engine() -> Iterator[Engine]:
     """An application's engine on its own PostgreSQL, with the schema created."""
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         running = start_embedded_postgres(data_dir)
         app = create_app(Settings(database_url=running.url, data_dir=data_dir))
         with app.app_context():
@@ -33,7 +33,7 @@ def database_engine() -> Iterator[Engine]:
 @pytest.fixture
 def engine(database_engine: Engine) -> Engine:
     """The same database, emptied."""
-    empty(database_engine)
+    empty_tables(database_engine)
     return database_engine
 
 

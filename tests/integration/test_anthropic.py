@@ -13,7 +13,7 @@ from anthropic import Anthropic, BadRequestError, NotFoundError
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server, wait_for
 
 FRANCE: dict[str, Any] = {
@@ -59,7 +59,7 @@ def test_anthropic_message_is_answered_and_recorded(
 ) -> None:
     body = FRANCE | {"model": _served(server)} | _in(session_id)
     raw = claude.messages.with_raw_response.create(**body)
-    message = valid(Message, raw.http_response.content)
+    message = validate(Message, raw.http_response.content)
     (block,) = message.content
     assert block.type == "text"
     assert "Paris" in block.text
@@ -103,7 +103,7 @@ def test_anthropic_stream_has_its_events_in_order(server: Server, claude: Anthro
     events: list[Any] = []
     for event in raw.decode().strip().split("\n\n"):
         name, data = event.split("\n")
-        events.append(valid(RawMessageStreamEvent, data.removeprefix("data: ").encode()))  # type: ignore[arg-type]
+        events.append(validate(RawMessageStreamEvent, data.removeprefix("data: ").encode()))  # type: ignore[arg-type]
         assert name == f"event: {events[-1].type}"
     kinds = [event.type for event in events]
     assert kinds[:2] == ["message_start", "content_block_start"]
@@ -146,7 +146,7 @@ def test_anthropic_token_count_equals_the_usage_and_is_recorded(
     used = claude.messages.create(**body).usage
     asked = {name: body[name] for name in ("model", "system", "messages")}
     raw = claude.messages.with_raw_response.count_tokens(**asked, extra_headers={"X-Request-Id": "counted"})
-    counted = valid(MessageTokensCount, raw.http_response.content)
+    counted = validate(MessageTokensCount, raw.http_response.content)
     assert counted.input_tokens == used.input_tokens + (used.cache_read_input_tokens or 0)
     with_tools = claude.messages.count_tokens(**asked, tools=[WEATHER])  # type: ignore[list-item]
     assert with_tools.input_tokens >= counted.input_tokens
@@ -181,7 +181,7 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
         claude.messages.create(**FRANCE | {"model": "claude-opus-4"})
     assert missing.value.type == "not_found_error"
     assert "claude-opus-4" in str(missing.value.api_message)
-    body = valid(ErrorResponse, missing.value.body)
+    body = validate(ErrorResponse, missing.value.body)
     assert body.request_id == missing.value.request_id == missing.value.response.headers["X-Request-Id"]
 
     hosted: list[Any] = [{"type": "web_search_20250305", "name": "web_search"}]

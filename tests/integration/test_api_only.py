@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.notify_listener import listening
-from tests.support.processes import launched, processes_of, wait_for, wait_until_ready
+from tests.support.notify_listener import open_listener
+from tests.support.processes import launch_server, processes_of, wait_for, wait_until_ready
 
 CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -18,13 +18,13 @@ CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
 def test_api_only_serves_without_a_model_and_notifies_the_service_manager(data_dir: Path) -> None:
     settings = {"WATCHDOG_USEC": "400000", "MODEL_WAIT_SECONDS": "0", "SHUTDOWN_SECONDS": "1"}
     with (
-        listening(data_dir.parent) as manager,
-        launched(data_dir, "--api-only", NOTIFY_SOCKET=manager.address, **settings) as server,
+        open_listener(data_dir.parent) as manager,
+        launch_server(data_dir, "--api-only", NOTIFY_SOCKET=manager.address, **settings) as server,
     ):
         wait_until_ready(server)
-        assert [said.partition("=")[0] for said in manager.heard()[:2]] == ["EXTEND_TIMEOUT_USEC", "READY"]
-        wait_for(lambda: manager.heard().count("WATCHDOG=1") >= 3, "a watchdog that is fed")
-        assert f"STATUS=serving on {server.url}" in manager.said
+        assert [said.partition("=")[0] for said in manager.received()[:2]] == ["EXTEND_TIMEOUT_USEC", "READY"]
+        wait_for(lambda: manager.received().count("WATCHDOG=1") >= 3, "a watchdog that is fed")
+        assert f"STATUS=serving on {server.url}" in manager.datagrams
 
         assert requests.get(f"{server.url}/health/live", timeout=10).status_code == 200
         answer = requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=10)
@@ -32,6 +32,8 @@ def test_api_only_serves_without_a_model_and_notifies_the_service_manager(data_d
         assert not [each for each in processes_of(data_dir) if "mistral_api.supervisor" in each.cmdline()]
 
         assert server.stop() == 0
-        assert manager.heard().index("STOPPING=1") > manager.said.index("READY=1")
-        asked = next(said for said in manager.said[manager.said.index("STOPPING=1") :] if said.startswith("EXTEND"))
+        assert manager.received().index("STOPPING=1") > manager.datagrams.index("READY=1")
+        asked = next(
+            said for said in manager.datagrams[manager.datagrams.index("STOPPING=1") :] if said.startswith("EXTEND")
+        )
         assert float(asked.partition("=")[2]) / 1e6 > 60

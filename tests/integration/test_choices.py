@@ -8,9 +8,9 @@ import pytest
 import requests
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
-from tests.support.stream_events import chunks_of
+from tests.support.stream_events import read_chunks
 
 BODY: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Say something."}],
@@ -31,9 +31,9 @@ def _ask(server: Server, http: requests.Session, **fields: Any) -> requests.Resp
 def test_more_choices_than_slots_are_numbered_and_their_prompt_is_counted_once(
     server: Server, http: requests.Session, session_id: str
 ) -> None:
-    one = valid(ChatCompletion, _ask(server, http).content).usage
-    whole = valid(ChatCompletion, _ask(server, http, n=SLOTS + 2, session_id=session_id).content)
-    chunks = [valid(ChatCompletionChunk, each) for each in chunks_of(_ask(server, http, n=SLOTS + 2, stream=True))]
+    one = validate(ChatCompletion, _ask(server, http).content).usage
+    whole = validate(ChatCompletion, _ask(server, http, n=SLOTS + 2, session_id=session_id).content)
+    chunks = [validate(ChatCompletionChunk, each) for each in read_chunks(_ask(server, http, n=SLOTS + 2, stream=True))]
     assert one
     assert [choice.index for choice in whole.choices] == list(range(SLOTS + 2))
     ended = [choice.index for chunk in chunks for choice in chunk.choices if choice.finish_reason]
@@ -52,7 +52,7 @@ def test_more_choices_than_slots_are_numbered_and_their_prompt_is_counted_once(
 def test_seed_repeats_the_choices_and_each_choice_differs(server: Server, http: requests.Session) -> None:
     def said(n: int) -> list[str | None]:
         answer = _ask(server, http, n=n, seed=11, temperature=2, top_p=1, top_k=0, min_p=0, max_tokens=4)
-        return [choice.message.content for choice in valid(ChatCompletion, answer.content).choices]
+        return [choice.message.content for choice in validate(ChatCompletion, answer.content).choices]
 
     assert len(set(said(SLOTS + 1))) == SLOTS + 1
     assert said(1) == said(1)
@@ -64,8 +64,8 @@ def test_log_probabilities_have_the_requested_number_of_alternatives(
 ) -> None:
     fields = {"logprobs": True, "top_logprobs": alternatives, "temperature": 0, "post_sampling_probs": True}
     tool = {"type": "function", "function": {"name": "f"}}
-    (whole,) = valid(ChatCompletion, _ask(server, http, **fields, tools=[tool]).content).choices
-    chunks = [valid(ChatCompletionChunk, each) for each in chunks_of(_ask(server, http, **fields, stream=True))]
+    (whole,) = validate(ChatCompletion, _ask(server, http, **fields, tools=[tool]).content).choices
+    chunks = [validate(ChatCompletionChunk, each) for each in read_chunks(_ask(server, http, **fields, stream=True))]
     streamed = [entry for chunk in chunks for choice in chunk.choices if choice.logprobs
                 for entry in choice.logprobs.content or ()]  # fmt: skip
     assert whole.logprobs
@@ -79,8 +79,8 @@ def test_log_probabilities_have_the_requested_number_of_alternatives(
 def test_logit_bias_and_stop_sequences_are_applied(server: Server, http: requests.Session) -> None:
     token = http.post(f"{server.model_url}/tokenize", json={"content": " no"}, timeout=10).json()["tokens"][0]
     bias = {"logit_bias": {str(token): 100}, "temperature": 0, "max_tokens": 3}
-    (choice,) = valid(ChatCompletion, _ask(server, http, **bias).content).choices
+    (choice,) = validate(ChatCompletion, _ask(server, http, **bias).content).choices
     assert choice.message.content == " no no no"
-    (choice,) = valid(ChatCompletion, _ask(server, http, **bias, stop=["o n"]).content).choices
+    (choice,) = validate(ChatCompletion, _ask(server, http, **bias, stop=["o n"]).content).choices
     assert (choice.message.content, choice.finish_reason) == (" n", "stop")
     assert choice.logprobs is None

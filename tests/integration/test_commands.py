@@ -19,9 +19,9 @@ from sqlalchemy import Engine
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
 from mistral_api.delivery.writer import Delivery
-from tests.support.databases import count_of, rows_of
-from tests.support.exchanges import an_exchange, answered, said
-from tests.support.gpu_cards import a_card
+from tests.support.databases import count_rows, rows_of
+from tests.support.exchanges import make_exchange, question, reply
+from tests.support.gpu_cards import make_card
 from tests.support.processes import ROOT, clean_environment
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
@@ -36,11 +36,11 @@ def filled(engine: Engine) -> Engine:
     hello = {"role": "assistant", "content": "Hello"}
     Delivery(engine).deliver(
         [
-            an_exchange("old", created_at=LONG_AGO, messages=said("Old"), answers=answered("Very old"), model="a"),
-            an_exchange("new", messages=HISTORY, answers=answered("Hello"), model="b", prompt_tokens=7),
-            an_exchange("new", messages=[*HISTORY, hello, *said("left?")], answers=answered("left"), model="b"),
-            an_exchange("new", messages=[*HISTORY, hello, *said("right?")], answers=answered("right"), model="b"),
-            an_exchange("failed", messages=said("Nobody there?"), answer_status="failed", status=503),
+            make_exchange("old", created_at=LONG_AGO, messages=question("Old"), answers=reply("Very old"), model="a"),
+            make_exchange("new", messages=HISTORY, answers=reply("Hello"), model="b", prompt_tokens=7),
+            make_exchange("new", messages=[*HISTORY, hello, *question("left?")], answers=reply("left"), model="b"),
+            make_exchange("new", messages=[*HISTORY, hello, *question("right?")], answers=reply("right"), model="b"),
+            make_exchange("failed", messages=question("Nobody there?"), answer_status="failed", status=503),
         ]
     )
     return engine
@@ -76,7 +76,7 @@ def test_export_contains_every_conversation_with_every_branch(filled: Engine) ->
 def test_finetune_export_contains_the_answered_current_branches(filled: Engine) -> None:
     lines = _lines(_run(filled, "export", "--format", "openai-finetune"))
     assert lines == [
-        {"messages": [*said("Old"), {"role": "assistant", "content": "Very old"}]},
+        {"messages": [*question("Old"), {"role": "assistant", "content": "Very old"}]},
         {
             "messages": [
                 *HISTORY,
@@ -137,7 +137,7 @@ def test_stats_command_prints_a_table(filled: Engine) -> None:
 def test_stats_command_prints_a_line_for_each_gpu(filled: Engine) -> None:
     assert "GPU" not in _run(filled, "stats").stdout
     sums = GpuSums()
-    sums.add(NOW, [a_card(utilization=97, watts=119.6), a_card(1, utilization=None, watts=None)])
+    sums.add(NOW, [make_card(utilization=97, watts=119.6), make_card(1, utilization=None, watts=None)])
     with filled.begin() as connection:
         sums.write(connection)
     lines = _run(filled, "stats").stdout.splitlines()
@@ -161,7 +161,7 @@ def test_prune_command_deletes_conversations_older_than_the_retention(filled: En
     done = _run(filled, "prune", RETENTION_DAYS="30")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("Older than 30 days: 1 conversations")
-    assert count_of(filled, "conversations") == 2
+    assert count_rows(filled, "conversations") == 2
     assert _run(filled, "prune", "--days", "1000").exit_code == 0
 
 

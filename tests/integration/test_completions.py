@@ -9,9 +9,9 @@ import requests
 from openai import OpenAI
 from openai.types import Completion
 
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
-from tests.support.stream_events import chunks_of
+from tests.support.stream_events import read_chunks
 
 FRANCE = "The capital of France is"
 
@@ -22,18 +22,18 @@ def _ask(server: Server, http: requests.Session, **fields: Any) -> requests.Resp
 
 
 def _whole(server: Server, http: requests.Session, **fields: Any) -> Completion:
-    made = valid(Completion, _ask(server, http, **fields).content)
+    made = validate(Completion, _ask(server, http, **fields).content)
     assert made.id.startswith("cmpl-")
     return made
 
 
 def _chunks(server: Server, http: requests.Session, **fields: Any) -> list[Completion]:
     """Return the chunks of a stream. OpenAI sends ``"finish_reason": null`` before the last one; its type lacks it."""
-    chunks = chunks_of(_ask(server, http, stream=True, **fields))
+    chunks = read_chunks(_ask(server, http, stream=True, **fields))
     for chunk in chunks:
         for choice in chunk["choices"]:
             choice["finish_reason"] = choice["finish_reason"] or "length"
-    made = [valid(Completion, chunk) for chunk in chunks]
+    made = [validate(Completion, chunk) for chunk in chunks]
     assert len({chunk.id for chunk in made}) == 1
     assert made[0].id.startswith("cmpl-")
     return made

@@ -17,7 +17,7 @@ from mistral_api.conversations.editing import change_conversation
 from mistral_api.conversations.search import any_message_matches, list_conversations, matches_query
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import Delivery
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
     "animals": "The quagga was a zebra with brown stripes.",
@@ -32,10 +32,10 @@ def filled(engine: Engine) -> Engine:
     """Four conversations, the last one used most recently, and one of another owner."""
     delivery = Delivery(engine)
     for name, words in TEXTS.items():
-        delivery.deliver([an_exchange(name, messages=said(f"About {name}?"), answers=answered(words))])
+        delivery.deliver([make_exchange(name, messages=question(f"About {name}?"), answers=reply(words))])
     parts = [{"type": "text", "text": "A picture of a giraffe"}, {"type": "image_url", "image_url": {"url": "zebra"}}]
-    delivery.deliver([an_exchange("picture", messages=[{"role": "user", "content": parts}])])
-    delivery.deliver([an_exchange("theirs", owner="team", messages=said("Our zebra"))])
+    delivery.deliver([make_exchange("picture", messages=[{"role": "user", "content": parts}])])
+    delivery.deliver([make_exchange("theirs", owner="team", messages=question("Our zebra"))])
     return engine
 
 
@@ -104,7 +104,11 @@ def many(engine: Engine) -> Engine:
     for lot in range(4):
         delivery.deliver(
             [
-                an_exchange(f"many-{lot}-{n}", messages=said(f"word{n} common"), answers=answered(f"answer{n} common"))
+                make_exchange(
+                    f"many-{lot}-{n}",
+                    messages=question(f"word{n} common"),
+                    answers=reply(f"answer{n} common"),
+                )
                 for n in range(500)
             ]
         )
@@ -127,7 +131,7 @@ def test_conversation_queries_use_indexes(many: Engine) -> None:
 def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> None:
     """The text index covers all conversations and would be scanned once for each of the few."""
     long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
-    Delivery(engine).deliver([an_exchange(f"long-{number}", messages=long) for number in range(5)])
+    Delivery(engine).deliver([make_exchange(f"long-{number}", messages=long) for number in range(5)])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, text
 from mistral_api.delivery.writer import Delivery, delivery_to
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.support.databases import count_of, rows_of
-from tests.support.exchanges import an_exchange, answered, engine_that_is_away, record, said
+from tests.support.databases import count_rows, rows_of
+from tests.support.exchanges import make_exchange, question, record_exchange, reply, unreachable_engine
 from tests.support.processes import wait_for
 
 
@@ -25,10 +25,10 @@ def _recorder(folder: Path, engine: Engine) -> Recorder:
 
 
 def test_exchange_delivered_twice_is_stored_once(engine: Engine) -> None:
-    exchange = an_exchange(messages=said("Hello"), answers=answered("Hi"))
+    exchange = make_exchange(messages=question("Hello"), answers=reply("Hi"))
     for _ in range(2):
         Delivery(engine).deliver([exchange])
-    assert count_of(engine, "api_usage") == 1
+    assert count_rows(engine, "api_usage") == 1
     assert rows_of(engine, "SELECT role, content FROM messages ORDER BY sequence") == [
         ("user", "Hello"),
         ("assistant", "Hi"),
@@ -37,22 +37,22 @@ def test_exchange_delivered_twice_is_stored_once(engine: Engine) -> None:
 
 
 def test_batch_is_delivered_as_a_whole_or_not_at_all(engine: Engine) -> None:
-    good, bad = an_exchange(messages=said("Hello")), an_exchange(status=1_000_000)
+    good, bad = make_exchange(messages=question("Hello")), make_exchange(status=1_000_000)
     with pytest.raises(Exception, match="out of range for type smallint"):
         Delivery(engine).deliver([good, bad])
-    assert count_of(engine, "api_usage") + count_of(engine, "messages") == 0
+    assert count_rows(engine, "api_usage") + count_rows(engine, "messages") == 0
 
 
 def test_exchange_that_postgresql_refuses_is_rejected_and_blocks_no_other(engine: Engine, tmp_path: Path) -> None:
     recorder = _recorder(tmp_path, engine)
     exchanges = [
-        an_exchange("before", messages=said("1")),
-        an_exchange("poison", status=1_000_000),
-        an_exchange("malformed", messages=["not a message"]),
-        an_exchange("after", messages=said("2")),
+        make_exchange("before", messages=question("1")),
+        make_exchange("poison", status=1_000_000),
+        make_exchange("malformed", messages=["not a message"]),
+        make_exchange("after", messages=question("2")),
     ]
     for exchange in exchanges:
-        record(recorder, exchange)
+        record_exchange(recorder, exchange)
     wait_for(lambda: recorder.state().pending == 0, "an empty journal")
     assert recorder.state().rejected == 2
     recorder.close()
@@ -68,8 +68,8 @@ def test_exchange_that_postgresql_refuses_is_rejected_and_blocks_no_other(engine
 
 
 def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
-    record(earlier, an_exchange("left", messages=said("Still there?")))
+    earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(unreachable_engine()))
+    record_exchange(earlier, make_exchange("left", messages=question("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)
     assert recorder.wait_for_session("local", "left", seconds=10)
@@ -79,7 +79,7 @@ def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engin
 
 @pytest.mark.parametrize("year", [2019, 2031])
 def test_usage_row_of_any_month_gets_its_own_partition(engine: Engine, year: int) -> None:
-    Delivery(engine).deliver([an_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
+    Delivery(engine).deliver([make_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
     homes = rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage")
     assert homes == [(f"api_usage_{year}_12",)]
 
@@ -94,5 +94,5 @@ def test_month_with_rows_in_the_default_partition_still_takes_rows(engine: Engin
             ),
             {"moment": moment},
         )
-    Delivery(engine).deliver([an_exchange(created_at=moment)])
+    Delivery(engine).deliver([make_exchange(created_at=moment)])
     assert rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage") == [("api_usage_default",)] * 2

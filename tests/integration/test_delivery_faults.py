@@ -19,8 +19,8 @@ from sqlalchemy.exc import OperationalError
 from mistral_api.database import deadlines
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.support.databases import count_of, rows_of
-from tests.support.exchanges import an_exchange, answered, record, said
+from tests.support.databases import count_rows, rows_of
+from tests.support.exchanges import make_exchange, question, record_exchange, reply
 from tests.support.processes import libpq_url, wait_for
 
 
@@ -35,8 +35,8 @@ def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
 
 def _record(recorder: Recorder, number: int, name: str = "one") -> None:
     for turn in range(number):
-        exchange = an_exchange(f"{name}-{turn}", messages=said("hi"), answers=answered("hello"))
-        record(recorder, exchange)
+        exchange = make_exchange(f"{name}-{turn}", messages=question("hi"), answers=reply("hello"))
+        record_exchange(recorder, exchange)
 
 
 def _wait_until_delivered(recorder: Recorder) -> None:
@@ -64,7 +64,7 @@ def test_delivery_retries_while_the_role_has_no_free_connection(engine: Engine, 
             connection.execute(text("REASSIGN OWNED BY crowded TO CURRENT_USER"))
             connection.execute(text("DROP OWNED BY crowded"))
             connection.execute(text("DROP ROLE crowded"))
-    assert count_of(engine, "api_usage") == 3
+    assert count_rows(engine, "api_usage") == 3
 
 
 def test_delivery_retries_statements_that_time_out(engine: Engine, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_delivery_retries_statements_that_time_out(engine: Engine, tmp_path: Pat
             wait_for(lambda: timeouts.count("57014") >= 2, "statements that time out")
         _wait_until_delivered(recorder)
     assert rows_of(engine, "SELECT count(*), count(DISTINCT request_id) FROM api_usage") == [(20, 20)]
-    assert count_of(engine, "messages") == 40
+    assert count_rows(engine, "messages") == 40
 
 
 def test_lost_commit_acknowledgement_delivers_nothing_twice(engine: Engine, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_lost_commit_acknowledgement_delivers_nothing_twice(engine: Engine, tmp_
         _record(recorder, 5)
         _wait_until_delivered(recorder)
     assert len(lost) == 3
-    assert count_of(engine, "api_usage") == 5
+    assert count_rows(engine, "api_usage") == 5
     assert rows_of(engine, "SELECT sum(requests) FROM usage_rollups WHERE period = 'hour'") == [(5,)]
-    assert count_of(engine, "messages") == 10
+    assert count_rows(engine, "messages") == 10
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -147,5 +147,5 @@ def test_clock_set_back_an_hour_keeps_the_order_and_loses_nothing(
 
 def _record_at(recorder: Recorder, text_said: str, moment: float) -> None:
     created_at = datetime.fromtimestamp(moment, UTC)
-    exchange = an_exchange("clock", created_at=created_at, messages=said(text_said), answers=answered("hello"))
-    record(recorder, exchange)
+    exchange = make_exchange("clock", created_at=created_at, messages=question(text_said), answers=reply("hello"))
+    record_exchange(recorder, exchange)

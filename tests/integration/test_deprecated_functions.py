@@ -10,9 +10,9 @@ import requests
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
-from tests.support.stream_events import chunks_of
+from tests.support.stream_events import read_chunks
 
 CLOCK = {
     "name": "clock",
@@ -39,12 +39,12 @@ def test_named_function_call_has_the_deprecated_form(
     body = BODY | {"function_call": {"name": "clock"}, "stream": stream, "session_id": session_id}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
     if stream:
-        chunks = [valid(ChatCompletionChunk, chunk) for chunk in chunks_of(answer)]
+        chunks = [validate(ChatCompletionChunk, chunk) for chunk in read_chunks(answer)]
         calls = [chunk.choices[0].delta.function_call for chunk in chunks]
         made = {"name": "".join(call.name or "" for call in calls if call),
                 "arguments": "".join(call.arguments or "" for call in calls if call)}  # fmt: skip
     else:
-        (choice,) = valid(ChatCompletion, answer.content).choices
+        (choice,) = validate(ChatCompletion, answer.content).choices
         assert choice.message.function_call
         assert (choice.message.content, choice.message.tool_calls, choice.finish_reason) == (None, None, "stop")
         made = choice.message.function_call.model_dump()

@@ -20,7 +20,7 @@ from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresErro
 from mistral_api.embedded.postgres.account import Account
 from mistral_api.embedded.postgres.files import plan_layout
 from mistral_api.system.files import is_root
-from tests.support.processes import ROOT, clean_environment, data_folder, libpq_url, wait_for
+from tests.support.processes import ROOT, clean_environment, libpq_url, temporary_data_dir, wait_for
 
 as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local user has to be played")
 
@@ -28,7 +28,7 @@ as_root = pytest.mark.skipif(not is_root(), reason="needs root: another local us
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Path, EmbeddedPostgres]]:
     """One server for the tests that only read from it."""
-    with data_folder() as folder:
+    with temporary_data_dir() as folder:
         running = start_embedded_postgres(folder)
         yield folder, running
         running.stop()

@@ -24,10 +24,10 @@ from mistral_api.control.server_spec import EMBEDDING
 from mistral_api.control.status import read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.databases import cursor_on
+from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
-from tests.support.openai_schemas import valid
-from tests.support.processes import Server, data_folder, free_port, running_server, wait_for
+from tests.support.openai_schemas import validate
+from tests.support.processes import Server, free_port, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request
 
 SIZE = 576
@@ -48,7 +48,7 @@ def embedding(embedding_port: int) -> Iterator[Server]:
         "EMBEDDING_SERVER_PORT": str(embedding_port),
         "EMBEDDING_CONTEXT_SIZE": "256",
     }
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
         wait_for(lambda: (running.health()["embedding_server"] or {})["state"] == "ready", "the embedding server")
         yield running
 
@@ -61,7 +61,7 @@ def embedder(embedding: Server) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def usage(embedding: Server) -> Iterator[psycopg2.extensions.cursor]:
-    with cursor_on(start_embedded_postgres(embedding.data_dir).url, psycopg2.extras.RealDictCursor) as cursor:
+    with open_cursor(start_embedded_postgres(embedding.data_dir).url, psycopg2.extras.RealDictCursor) as cursor:
         yield cursor
 
 
@@ -76,7 +76,7 @@ def _cosine(one: list[float], other: list[float]) -> float:
 def test_float_and_base64_embeddings_are_equal_and_have_the_openai_schema(embedding: Server) -> None:
     body = {"model": "embedder", "input": "The cat sat on the mat."}
     floats = _post(embedding, body)
-    answer = valid(CreateEmbeddingResponse, floats.content)
+    answer = validate(CreateEmbeddingResponse, floats.content)
     assert (answer.object, answer.model, len(answer.data)) == ("list", "embedder", 1)
     assert answer.usage.prompt_tokens == answer.usage.total_tokens > 5
     assert len(answer.data[0].embedding) == SIZE

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.fake_nvml import TOTAL, USED, FakeNvml
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def nvml(tmp_path: Path) -> FakeNvml:
 @pytest.fixture
 def server(nvml: FakeNvml) -> Iterator[Server]:
     """A stack that finds that GPU."""
-    with data_folder() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **nvml.environment) as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **nvml.environment) as running:
         yield running
 
 
@@ -51,7 +51,7 @@ def test_health_and_stats_contain_gpu_figures_and_a_hung_driver_stops_nothing(nv
             "power_watts": {"mean": 45.5, "peak": 45.5},
         }
 
-    nvml.say(hang=1)
+    nvml.configure(hang=1)
     began = time.monotonic()
     assert [server.health()["gpu"] for _ in range(3)] == [[], [], []]
     assert time.monotonic() - began < 4

@@ -17,8 +17,8 @@ from mistral_api.analytics.rebuild import rebuild_rollups
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.hardware.nvml import Card
-from tests.support.databases import count_of, rows_of
-from tests.support.gpu_cards import a_card
+from tests.support.databases import count_rows, rows_of
+from tests.support.gpu_cards import make_card
 from tests.support.processes import wait_for
 
 NOW = datetime.now(UTC)
@@ -50,9 +50,9 @@ def _sampling(engine: Engine, look: Callable[[], list[Card]], folder: Path) -> I
 
 def test_gpu_series_has_mean_and_peak_of_every_hour_and_day(engine: Engine) -> None:
     before = NOW - timedelta(days=10)
-    _write(engine, (NOW, [a_card(utilization=10, watts=50.25)]), (before, [a_card(utilization=100)]))
-    _write(engine, (NOW, [a_card(utilization=40, watts=10.25), a_card(1, utilization=7)]))
-    _write(engine, (NOW, [a_card(utilization=40, watts=None)]))
+    _write(engine, (NOW, [make_card(utilization=10, watts=50.25)]), (before, [make_card(utilization=100)]))
+    _write(engine, (NOW, [make_card(utilization=40, watts=10.25), make_card(1, utilization=7)]))
+    _write(engine, (NOW, [make_card(utilization=40, watts=None)]))
     first, second = _series(engine, 24)
     (point,) = _told(first)
     assert point["start"] == int(start_of("hour", NOW).timestamp())
@@ -70,7 +70,7 @@ def test_gpu_series_has_mean_and_peak_of_every_hour_and_day(engine: Engine) -> N
 
 
 def test_gpu_figure_without_samples_is_null(engine: Engine) -> None:
-    _write(engine, (NOW, [a_card(watts=None)]))
+    _write(engine, (NOW, [make_card(watts=None)]))
     (card,) = _series(engine, 1)
     assert _told(card)[0]["power_watts"] == {"mean": None, "peak": None}
     assert rows_of(engine, "SELECT DISTINCT power_milliwatts_samples, power_milliwatts_peak FROM gpu_series") == [
@@ -79,7 +79,7 @@ def test_gpu_figure_without_samples_is_null(engine: Engine) -> None:
 
 
 def test_gpu_series_is_unchanged_by_retention_and_rollup_rebuild(engine: Engine) -> None:
-    _write(engine, (NOW - timedelta(days=100), [a_card()]), (NOW, [a_card()]))
+    _write(engine, (NOW - timedelta(days=100), [make_card()]), (NOW, [make_card()]))
     before = rows_of(engine, "SELECT * FROM gpu_series ORDER BY period, card, start")
     assert len(before) == 4
     prune_older_than(engine, days=30)
@@ -96,7 +96,7 @@ def test_no_gpu_samples_are_recorded_without_a_gpu(engine: Engine, tmp_path: Pat
 
     with _sampling(engine, look, tmp_path / "run"):
         wait_for(lambda: len(looks) > 10, "some looks")
-    assert count_of(engine, "gpu_series") == 0
+    assert count_rows(engine, "gpu_series") == 0
     assert _series(engine, 24) == []
     assert not (tmp_path / "run").exists()
 
@@ -106,14 +106,14 @@ def test_gpu_samples_taken_while_the_database_is_away_are_added_later(engine: En
 
     def look() -> list[Card]:
         taken.append(len(taken) % 101)
-        return [a_card(utilization=taken[-1])]
+        return [make_card(utilization=taken[-1])]
 
     with _away(engine), _sampling(engine, look, tmp_path) as sampler:
         wait_for(lambda: len(taken) > 30, "some samples")
         assert _is_away(engine)
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE gpu_series_away RENAME TO gpu_series"))
-        wait_for(lambda: count_of(engine, "gpu_series"), "the samples")
+        wait_for(lambda: count_rows(engine, "gpu_series"), "the samples")
         sampler.close()
     columns = "sum(utilization_percent_samples), sum(utilization_percent_sum), max(utilization_percent_peak)"
     for period in ("hour", "day"):
@@ -138,13 +138,13 @@ def _away(engine: Engine) -> Iterator[None]:
 
 
 def test_second_process_takes_over_gpu_sampling_when_the_first_stops(engine: Engine, tmp_path: Path) -> None:
-    with _sampling(engine, lambda: [a_card(0)], tmp_path) as first:
-        wait_for(lambda: count_of(engine, "gpu_series"), "the first sample")
+    with _sampling(engine, lambda: [make_card(0)], tmp_path) as first:
+        wait_for(lambda: count_rows(engine, "gpu_series"), "the first sample")
         looks: list[int] = []
 
         def look() -> list[Card]:
             looks.append(1)
-            return [a_card(1)]
+            return [make_card(1)]
 
         with _sampling(engine, look, tmp_path):
             wait_for(lambda: len(looks) > 20, "some looks of the second")

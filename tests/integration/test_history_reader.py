@@ -16,9 +16,9 @@ from mistral_api.delivery.writer import delivery_to
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.support.conversations import deliver
+from tests.support.conversations import deliver_each
 from tests.support.databases import rows_of
-from tests.support.exchanges import an_exchange, answered, engine_that_is_away, record, said
+from tests.support.exchanges import make_exchange, question, record_exchange, reply, unreachable_engine
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
@@ -26,7 +26,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database: its records stay pending."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
     yield made
     made.close(0)
 
@@ -45,12 +45,12 @@ def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
 
 
 def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> None:
-    start = [*said("hi"), {"role": "assistant", "content": "hello"}]
-    deliver(
+    start = [*question("hi"), {"role": "assistant", "content": "hello"}]
+    deliver_each(
         engine,
-        an_exchange(messages=said("hi"), answers=answered("hello")),
-        an_exchange(messages=[*start, *said("old")], answers=answered("old answer")),
-        an_exchange(messages=[*start, *said("new")], answers=answered("new answer")),
+        make_exchange(messages=question("hi"), answers=reply("hello")),
+        make_exchange(messages=[*start, *question("old")], answers=reply("old answer")),
+        make_exchange(messages=[*start, *question("new")], answers=reply("new answer")),
     )
     history = _history(engine)
     branch = history.branch("local", "one")
@@ -58,22 +58,22 @@ def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> 
     assert branch.chains == chains_of(branch.messages)
     assert [(branch.head_id,)] == rows_of(engine, "SELECT head_id FROM conversations")
     assert history.branch("somebody else", "one") == SessionBranch()
-    old = chains_of([*start, *said("old")])
+    old = chains_of([*start, *question("old")])
     assert history.holds("local", "one", old[2:])
-    assert not history.holds("local", "one", chains_of(said("never said")))
+    assert not history.holds("local", "one", chains_of(question("never said")))
     assert not history.holds("somebody else", "one", old)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_history_omits_unanswered_messages_and_keeps_interrupted_answers(engine: Engine, status: str) -> None:
-    deliver(
+    deliver_each(
         engine,
-        an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
-        an_exchange(messages=said("lost"), answer_status=status, status=500),
+        make_exchange(messages=question("tell"), answers=reply("Once upon"), answer_status="interrupted"),
+        make_exchange(messages=question("lost"), answer_status=status, status=500),
     )
     branch = _history(engine).branch("local", "one")
     assert _texts(branch) == ["tell", "Once upon"]
-    deliver(engine, an_exchange(messages=said("go on"), answers=answered("a time"), continues=branch.head_id))
+    deliver_each(engine, make_exchange(messages=question("go on"), answers=reply("a time"), continues=branch.head_id))
     assert _texts(_history(engine).branch("local", "one")) == ["tell", "Once upon", "go on", "a time"]
 
 
@@ -87,7 +87,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
         {"role": "tool", "tool_call_id": "call_1", "content": "3"},
     ]  # fmt: skip
     answer = {"content": "It is 3.", "reasoning_content": "Easy."}
-    deliver(engine, an_exchange(messages=without_large_attachments(sent, 50), answers=[answer]))
+    deliver_each(engine, make_exchange(messages=without_large_attachments(sent, 50), answers=[answer]))
     parts = sent[0]["content"]
     gone = {"type": "text", "text": "[image/png, 121 characters of base64: no longer here]"}
     shown = [sent[0] | {"content": [parts[0], gone, parts[2]]}, *sent[1:], {"role": "assistant"} | answer]
@@ -97,7 +97,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
 def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
     head = None
     for turn in range(30):
-        deliver(engine, an_exchange(messages=said(f"q{turn}"), answers=answered(f"a{turn}"), continues=head))
+        deliver_each(engine, make_exchange(messages=question(f"q{turn}"), answers=reply(f"a{turn}"), continues=head))
         head = rows_of(engine, "SELECT head_id FROM conversations")[0][0]
     statements: list[str] = []
 
@@ -112,9 +112,9 @@ def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
 
 def test_history_is_unavailable_without_database_or_with_pending_records(engine: Engine, recorder: Recorder) -> None:
     with pytest.raises(Unavailable) as away:
-        HistoryReader(engine_that_is_away(), recorder).branch("local", "two")
+        HistoryReader(unreachable_engine(), recorder).branch("local", "two")
     assert away.value.code == "database_unavailable"
-    record(recorder, an_exchange(messages=said("hi"), answers=answered("hello")))
+    record_exchange(recorder, make_exchange(messages=question("hi"), answers=reply("hello")))
     with pytest.raises(Unavailable) as delayed:
         HistoryReader(engine, recorder).branch("local", "one")
     assert delayed.value.code == "recording_delayed"

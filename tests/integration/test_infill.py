@@ -12,7 +12,7 @@ import requests
 
 from mistral_api.embedded.demo_model import demo_model_path
 from tests.support.gguf_files import STRING, U32, encode_string
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
@@ -38,7 +38,7 @@ def _with_infill(target: Path) -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The stack with that model."""
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         model = _with_infill(data_dir.parent / "infill.gguf")
         with running_server(data_dir, MODEL_PATH=str(model), CONTEXT_SIZE="2048", PARALLEL="1") as running:
             yield running

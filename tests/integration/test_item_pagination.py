@@ -13,8 +13,17 @@ from mistral_api.conversations.item_renderer import item_ids
 from mistral_api.conversations.items import ItemQuery, find_item, list_items
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
-from tests.support.conversations import CALLED, CALLS, assistant, create, deliver, ids_of, items_of, user
-from tests.support.exchanges import an_exchange, answered
+from tests.support.conversations import (
+    ASSISTANT_WITH_CALLS,
+    TOOL_CALLS,
+    assistant,
+    deliver_each,
+    read_item_ids,
+    read_items,
+    start_conversation,
+    user,
+)
+from tests.support.exchanges import make_exchange, reply
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -23,14 +32,14 @@ def test_item_pages_contain_every_item_once_and_mark_the_last_page(
     engine: Engine, limit: int, newest_first: bool
 ) -> None:
     # 1 + 5 + 3 + 1 items
-    tools = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in CALLS]
-    one = create(engine, [user("Add"), CALLED, *tools, assistant("Done")])
-    everything = ids_of(engine, one, newest_first=newest_first)
+    tools = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in TOOL_CALLS]
+    one = start_conversation(engine, [user("Add"), ASSISTANT_WITH_CALLS, *tools, assistant("Done")])
+    everything = read_item_ids(engine, one, newest_first=newest_first)
     assert len(everything) == 10
-    assert everything[:: -1 if newest_first else 1] == ids_of(engine, one)
+    assert everything[:: -1 if newest_first else 1] == read_item_ids(engine, one)
     pages, after = [], None
     while True:
-        items, has_more = items_of(engine, one, limit=limit, newest_first=newest_first, after=after)
+        items, has_more = read_items(engine, one, limit=limit, newest_first=newest_first, after=after)
         pages.append([item["id"] for item in items])
         if not has_more:
             break
@@ -38,32 +47,32 @@ def test_item_pages_contain_every_item_once_and_mark_the_last_page(
     assert [item for page in pages for item in page] == everything
     assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
     assert len(pages) == -(-10 // limit)
-    assert items_of(engine, one, newest_first=newest_first, after=everything[-1]) == ([], False)
+    assert read_items(engine, one, newest_first=newest_first, after=everything[-1]) == ([], False)
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_item_page_after_an_unknown_item_is_not_found(engine: Engine, newest_first: bool) -> None:
-    one, two = create(engine, [user("a"), assistant("b")]), create(engine, [user("c")])
-    (stranger,) = ids_of(engine, two)
-    for after in (stranger, ids_of(engine, one)[0].replace("msg", "rs")):
+    one, two = start_conversation(engine, [user("a"), assistant("b")]), start_conversation(engine, [user("c")])
+    (stranger,) = read_item_ids(engine, two)
+    for after in (stranger, read_item_ids(engine, one)[0].replace("msg", "rs")):
         with pytest.raises(NotFound) as missing:
-            items_of(engine, one, after=after, newest_first=newest_first)
+            read_items(engine, one, after=after, newest_first=newest_first)
         assert missing.value.param == "after"
 
 
 def test_ascending_item_page_does_not_start_after_an_abandoned_branch(engine: Engine) -> None:
     start = [user("a"), assistant("b")]
-    one = create(engine, [*start, user("old")])
-    old = ids_of(engine, one)[-1]
-    deliver(engine, an_exchange(one, messages=[*start, user("new")], answers=answered("yes")))
-    assert len(ids_of(engine, one)) == 4
+    one = start_conversation(engine, [*start, user("old")])
+    old = read_item_ids(engine, one)[-1]
+    deliver_each(engine, make_exchange(one, messages=[*start, user("new")], answers=reply("yes")))
+    assert len(read_item_ids(engine, one)) == 4
     with pytest.raises(NotFound):
-        items_of(engine, one, after=old)
-    assert len(ids_of(engine, one, after=old, newest_first=True)) == 2
+        read_items(engine, one, after=old)
+    assert len(read_item_ids(engine, one, after=old, newest_first=True)) == 2
 
 
 def test_item_page_of_a_long_conversation_loads_only_its_messages(engine: Engine) -> None:
-    one = create(engine, [user(str(number)) for number in range(3000)])
+    one = start_conversation(engine, [user(str(number)) for number in range(3000)])
     read: list[Any] = []
 
     def count(message: Message, _context: Any) -> None:
@@ -81,8 +90,8 @@ def test_item_page_of_a_long_conversation_loads_only_its_messages(engine: Engine
 
 
 def test_item_is_found_by_its_id(engine: Engine) -> None:
-    one = create(engine, [CALLED])
-    items, _ = items_of(engine, one)
+    one = start_conversation(engine, [ASSISTANT_WITH_CALLS])
+    items, _ = read_items(engine, one)
     with Session(engine) as session:
         conversation = find_conversation(session, "local", one)
         assert [find_item(session, conversation, item["id"]) for item in items] == items

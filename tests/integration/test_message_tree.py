@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.conversation import find_conversation, read_page
 from tests.support.conversations import assistant, deliver_batch, together, user
 from tests.support.databases import rows_of
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 
 Messages = list[dict[str, Any]]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -35,7 +35,7 @@ def test_history_sent_again_appends_only_new_messages(engine: Engine, together: 
     exchanges = []
     for turn in range(4):
         history = [*history, user(f"question {turn}")]
-        exchanges.append(an_exchange(messages=history, answers=answered(f"answer {turn}")))
+        exchanges.append(make_exchange(messages=history, answers=reply(f"answer {turn}")))
         history = [*history, assistant(f"answer {turn}")]
     deliver_batch(engine, exchanges, together)
     assert _texts(engine) == [message["content"] for message in history]
@@ -45,7 +45,7 @@ def test_history_sent_again_appends_only_new_messages(engine: Engine, together: 
 @together
 def test_request_without_history_continues_at_the_end_of_the_conversation(engine: Engine, together: bool) -> None:
     system = {"role": "system", "content": "Be brief."}
-    exchanges = [an_exchange(messages=[system, user(str(n))], answers=answered(f"a{n}")) for n in range(3)]
+    exchanges = [make_exchange(messages=[system, user(str(n))], answers=reply(f"a{n}")) for n in range(3)]
     deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["Be brief.", "0", "a0", "1", "a1", "2", "a2"]
 
@@ -55,13 +55,13 @@ def test_edited_message_starts_a_branch_and_the_old_branch_can_be_continued(engi
     start = [user("hi"), assistant("hello")]
     old = [*start, user("old"), assistant("old answer")]
     exchanges = [
-        an_exchange(messages=start[:1], answers=answered("hello")),
-        an_exchange(messages=old[:3], answers=answered("old answer")),
-        an_exchange(messages=[*start, user("new")], answers=answered("new answer")),
+        make_exchange(messages=start[:1], answers=reply("hello")),
+        make_exchange(messages=old[:3], answers=reply("old answer")),
+        make_exchange(messages=[*start, user("new")], answers=reply("new answer")),
     ]
     deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["hi", "hello", "new", "new answer"]
-    deliver_batch(engine, [an_exchange(messages=[*old, user("again")], answers=answered("yes"))], together)
+    deliver_batch(engine, [make_exchange(messages=[*old, user("again")], answers=reply("yes"))], together)
     assert _texts(engine) == ["hi", "hello", "old", "old answer", "again", "yes"]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(8,)]
 
@@ -70,9 +70,9 @@ def test_edited_message_starts_a_branch_and_the_old_branch_can_be_continued(engi
 def test_regenerated_answer_is_a_sibling_of_the_first(engine: Engine, together: bool) -> None:
     history = [user("hi"), assistant("hello"), user("why?")]
     exchanges = [
-        an_exchange(messages=history[:1], answers=answered("hello")),
-        an_exchange(messages=history, answers=answered("because")),
-        an_exchange(messages=history, answers=answered("who knows")),
+        make_exchange(messages=history[:1], answers=reply("hello")),
+        make_exchange(messages=history, answers=reply("because")),
+        make_exchange(messages=history, answers=reply("who knows")),
     ]
     deliver_batch(engine, exchanges, together)
     assert _texts(engine) == ["hi", "hello", "why?", "who knows"]
@@ -84,10 +84,10 @@ def test_regenerated_answer_is_a_sibling_of_the_first(engine: Engine, together: 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_next_turn_skips_messages_that_were_never_answered(engine: Engine, together: bool, status: str) -> None:
     exchanges = [
-        an_exchange(messages=said("one"), answers=answered("1")),
-        an_exchange(messages=said("lost"), answer_status=status, status=500),
-        an_exchange(messages=said("lost too"), answer_status=status, status=500),
-        an_exchange(messages=said("two"), answers=answered("2")),
+        make_exchange(messages=question("one"), answers=reply("1")),
+        make_exchange(messages=question("lost"), answer_status=status, status=500),
+        make_exchange(messages=question("lost too"), answer_status=status, status=500),
+        make_exchange(messages=question("two"), answers=reply("2")),
     ]
     deliver_batch(engine, exchanges[:3], together)
     assert _read(engine)[-1] == ("user", "lost too", status)
@@ -100,9 +100,9 @@ def test_next_turn_skips_messages_that_were_never_answered(engine: Engine, toget
 def test_failed_request_sent_again_is_answered_without_a_duplicate(engine: Engine, together: bool) -> None:
     history = [user("hi"), assistant("hello"), user("why?")]
     exchanges = [
-        an_exchange(messages=history[:1], answers=answered("hello")),
-        an_exchange(messages=history, answer_status="failed", status=502),
-        an_exchange(messages=history, answers=answered("because")),
+        make_exchange(messages=history[:1], answers=reply("hello")),
+        make_exchange(messages=history, answer_status="failed", status=502),
+        make_exchange(messages=history, answers=reply("because")),
     ]
     deliver_batch(engine, exchanges, together)
     assert _read(engine)[-2:] == [("user", "why?", "complete"), ("assistant", "because", "complete")]
@@ -112,8 +112,8 @@ def test_failed_request_sent_again_is_answered_without_a_duplicate(engine: Engin
 @together
 def test_interrupted_answer_is_part_of_the_branch(engine: Engine, together: bool) -> None:
     exchanges = [
-        an_exchange(messages=said("tell"), answers=answered("Once upon"), answer_status="interrupted"),
-        an_exchange(messages=said("go on"), answers=answered("a time")),
+        make_exchange(messages=question("tell"), answers=reply("Once upon"), answer_status="interrupted"),
+        make_exchange(messages=question("go on"), answers=reply("a time")),
     ]
     deliver_batch(engine, exchanges, together)
     assert _read(engine) == [
@@ -129,11 +129,11 @@ def test_tool_calls_tool_results_parts_and_reasoning_are_stored(engine: Engine, 
     parts = [{"type": "text", "text": "Add"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
     called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "3"}
-    first = an_exchange(
+    first = make_exchange(
         messages=[{"role": "user", "content": parts, "name": "Ann"}],
         answers=[{"content": None, "tool_calls": [CALL], "reasoning_content": "I need a tool."}],
     )
-    second = an_exchange(messages=[*(first.messages or []), called, result], answers=answered("It is 3."))
+    second = make_exchange(messages=[*(first.messages or []), called, result], answers=reply("It is 3."))
     deliver_batch(engine, [first, second], together)
     stored = rows_of(engine, "SELECT role, content, tool_calls, extra FROM messages ORDER BY sequence")
     assert stored == [
@@ -146,7 +146,11 @@ def test_tool_calls_tool_results_parts_and_reasoning_are_stored(engine: Engine, 
 
 def test_concurrent_writers_neither_lose_nor_duplicate_messages(engine: Engine) -> None:
     exchanges = [
-        an_exchange(f"shared-{number % 3}", messages=said(f"question {number}"), answers=answered(f"answer {number}"))
+        make_exchange(
+            f"shared-{number % 3}",
+            messages=question(f"question {number}"),
+            answers=reply(f"answer {number}"),
+        )
         for number in range(60)
     ]
     # Two writers deliver every exchange, as when one has lost the acknowledgement of its commit.

@@ -13,7 +13,7 @@ from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
 from tests.support.conversations import deliver_batch, together
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 
 
 def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, str]]:
@@ -23,8 +23,12 @@ def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, str]]:
 
 
 def _turn(text: str, **fields: Any) -> Exchange:
-    return an_exchange(
-        messages=said(text), answers=answered(f"re {text}"), message_ids=[new_id()], answer_id=new_id(), **fields
+    return make_exchange(
+        messages=question(text),
+        answers=reply(f"re {text}"),
+        message_ids=[new_id()],
+        answer_id=new_id(),
+        **fields,
     )
 
 
@@ -55,8 +59,8 @@ def test_answer_without_new_input_messages_is_stored(engine: Engine, together: b
     fields: dict[str, Any] = {"messages": [], "message_ids": [], "answer_id": new_id()}
     if named:
         fields["continues"] = first.answer_id
-    more = an_exchange(answers=answered("more"), **fields)
-    failed = an_exchange(answer_status="failed", **fields)
+    more = make_exchange(answers=reply("more"), **fields)
+    failed = make_exchange(answer_status="failed", **fields)
     deliver_batch(engine, [first, more, failed], together)
     assert [text for _, text in _branch(engine)] == ["a", "re a", "more"]
     assert _branch(engine)[-1][0] == more.answer_id
@@ -64,18 +68,18 @@ def test_answer_without_new_input_messages_is_stored(engine: Engine, together: b
 
 @together
 def test_repeated_text_after_a_continued_message_is_stored_again(engine: Engine, together: bool) -> None:
-    first = an_exchange(messages=said("a"), answers=answered("re"), answer_id=new_id())
-    again = an_exchange(messages=said("a"), answers=answered("re"), continues=first.answer_id)
+    first = make_exchange(messages=question("a"), answers=reply("re"), answer_id=new_id())
+    again = make_exchange(messages=question("a"), answers=reply("re"), continues=first.answer_id)
     deliver_batch(engine, [first, again], together)
     assert [text for _, text in _branch(engine)] == ["a", "re", "a", "re"]
 
 
 @together
 def test_messages_after_a_continued_message_are_stored_unmatched(engine: Engine, together: bool) -> None:
-    examples = [*said("a"), {"role": "assistant", "content": "re"}, *said("b")]
+    examples = [*question("a"), {"role": "assistant", "content": "re"}, *question("b")]
     system = {"role": "system", "content": "Be kind."}
-    first = an_exchange(messages=[system, *said("a")], answers=answered("re"), answer_id=new_id())
-    again = an_exchange(messages=[system, *examples], answers=answered("well"), continues=first.answer_id)
+    first = make_exchange(messages=[system, *question("a")], answers=reply("re"), answer_id=new_id())
+    again = make_exchange(messages=[system, *examples], answers=reply("well"), continues=first.answer_id)
     deliver_batch(engine, [first, again], together)
     texts = [text for _, text in _branch(engine)]
     assert texts == ["Be kind.", "a", "re", "Be kind.", "a", "re", "b", "well"]

@@ -19,8 +19,8 @@ from mistral_api.conversations.search import list_conversations
 from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import rows_of
-from tests.support.exchanges import an_exchange, answered, said
-from tests.support.processes import ROOT, clean_environment, data_folder, free_port, wait_for
+from tests.support.exchanges import make_exchange, question, reply
+from tests.support.processes import ROOT, clean_environment, free_port, temporary_data_dir, wait_for
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -28,7 +28,7 @@ PROGRAMS = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def database() -> Iterator[tuple[Path, str]]:
     """A PostgreSQL for this module and the URL of an empty database, as a hosting company gives it."""
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         running = start_embedded_postgres(data_dir)
         url = running.url.replace("postgresql+psycopg2://", "postgres://") + "&sslmode=prefer"
         yield data_dir, url
@@ -84,7 +84,7 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
                 | {"digest": digest(message)} | message,
             )  # fmt: skip
     assert _flask(url, "upgrade").returncode == 0
-    Delivery(engine).deliver([an_exchange("old", messages=[*history, *said("Why?")], answers=answered("Hunted."))])
+    Delivery(engine).deliver([make_exchange("old", messages=[*history, *question("Why?")], answers=reply("Hunted."))])
     texts = rows_of(engine, "SELECT content FROM messages ORDER BY sequence")
     assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
     with Session(engine) as session:

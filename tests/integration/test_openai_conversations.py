@@ -19,7 +19,7 @@ from openai.types.conversations import (
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.openai_clients import async_openai_client
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
 TURN: list[Any] = [
@@ -140,18 +140,18 @@ def test_async_openai_client_uses_conversations_and_items(server: Server) -> Non
 def test_conversation_bodies_match_the_published_types(server: Server, http: requests.Session) -> None:
     url = f"{server.url}/v1/conversations"
     made = http.post(url, timeout=10)
-    valid(Conversation, made.content)
+    validate(Conversation, made.content)
     url = f"{url}/{made.json()['id']}"
-    valid(ConversationItemList, http.get(f"{url}/items", timeout=10).content)
-    valid(ConversationItemList, http.post(f"{url}/items", json={"items": TURN}, timeout=10).content)
+    validate(ConversationItemList, http.get(f"{url}/items", timeout=10).content)
+    validate(ConversationItemList, http.post(f"{url}/items", json={"items": TURN}, timeout=10).content)
     page = http.get(f"{url}/items?limit=1&include[]=reasoning.encrypted_content", timeout=10)
-    valid(ConversationItemList, page.content)
+    validate(ConversationItemList, page.content)
     item = f"{url}/items/{page.json()['last_id']}"
-    valid(ConversationItem, http.get(item, timeout=10).content)  # type: ignore[arg-type]  # a union of models
-    valid(Conversation, http.delete(item, timeout=10).content)
-    valid(Conversation, http.get(url, timeout=10).content)
-    valid(Conversation, http.post(url, json={"metadata": {}}, timeout=10).content)
-    valid(ConversationDeletedResource, http.delete(url, timeout=10).content)
+    validate(ConversationItem, http.get(item, timeout=10).content)  # type: ignore[arg-type]  # a union of models
+    validate(Conversation, http.delete(item, timeout=10).content)
+    validate(Conversation, http.get(url, timeout=10).content)
+    validate(Conversation, http.post(url, json={"metadata": {}}, timeout=10).content)
+    validate(ConversationDeletedResource, http.delete(url, timeout=10).content)
 
 
 HEX = "0" * 32

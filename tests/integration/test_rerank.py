@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.processes import Server, data_folder, free_port, running_server, wait_for
+from tests.support.processes import Server, free_port, running_server, temporary_data_dir, wait_for
 from tests.support.reranker_model import CONTEXT, write_reranker
 
 DOCUMENTS = ["the cat sat", "a dog on the mat", "xyz", "the mat"]
@@ -18,8 +18,8 @@ DOCUMENTS = ["the cat sat", "a dog on the mat", "xyz", "the mat"]
 def ranking() -> Iterator[Server]:
     """A stack whose chat model server also embeds, with a reranker beside it."""
     port = str(free_port())
-    with data_folder() as data_dir:
-        path = str(write_reranker(data_dir.parent / "tiny-reranker.gguf", says_rank=False))
+    with temporary_data_dir() as data_dir:
+        path = str(write_reranker(data_dir.parent / "tiny-reranker.gguf", with_pooling_type=False))
         settings = {"EMBEDDING_MODEL_PATH": path, "EMBEDDING_SERVER_PORT": port, "CONTEXT_SIZE": "2048"}
         own_mode = {"LLAMA_ARG_EMBEDDINGS": "1", "LLAMA_ARG_POOLING": "mean"}
         with running_server(data_dir, **settings, **own_mode) as running:

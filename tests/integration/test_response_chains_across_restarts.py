@@ -12,7 +12,7 @@ from openai import OpenAI
 from openai.types.responses import Response
 
 from tests.support.openai_clients import openai_client
-from tests.support.processes import Server, data_folder, running_server
+from tests.support.processes import Server, running_server, temporary_data_dir
 
 # With this variable the model server shows the prompts of its slots.
 SETTINGS = {"CONTEXT_SIZE": "8192", "LLAMA_SERVER_SLOTS_DEBUG": "1"}
@@ -51,7 +51,7 @@ def _prompts(server: Server) -> list[str]:
 
 def test_response_chain_keeps_its_context_across_a_kill_and_a_restart() -> None:
     chain: list[Response] = []
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         with _life(data_dir) as (server, client):
             _next(client, chain, FIRST)
             _next(client, chain, "Say two.")

@@ -22,7 +22,7 @@ from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
-from tests.support.chat_chunks import CALLING, TALKING, THINKING, Chunk, stream
+from tests.support.chat_chunks import CALL_DELTAS, REASONING_DELTAS, TEXT_DELTAS, Chunk, chunk_stream
 
 Deltas = list[dict[str, Any]]
 Meanwhile = Callable[[], None]
@@ -65,7 +65,7 @@ class Chain:
         ready = prepare_response(request, parse_input_items(request), context, "m")
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
         exchange = ExchangeRecord(self._recorder, None, "/v1/responses", asked)
-        run = ResponseRun(ready, exchange, lambda: Answer(stream(deltas, finish)))  # type: ignore[arg-type, return-value]
+        run = ResponseRun(ready, exchange, lambda: Answer(chunk_stream(deltas, finish)))  # type: ignore[arg-type, return-value]
         run.begin(ready.payload(ready.messages), self.store.recent)
         meanwhile()
         assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
@@ -93,13 +93,17 @@ def _user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
 def test_response_context_from_memory_equals_the_one_from_postgresql(chain: Chain) -> None:
     results = [{"type": "function_call_output", "call_id": f"call_{n}", "output": "rain"} for n in range(2)]
     turns: list[tuple[Any, Deltas, str]] = [
-        ("A NUL: \0.", TALKING, "stop"),
-        ("Weather?", THINKING + TALKING + CALLING, "tool_calls"),
-        (results, TALKING, "stop"),
-        (_user({"type": "input_text", "text": "This?"}, {"type": "input_image", "image_url": LARGE}), TALKING, "stop"),
-        (None, TALKING, "length"),
+        ("A NUL: \0.", TEXT_DELTAS, "stop"),
+        ("Weather?", REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS, "tool_calls"),
+        (results, TEXT_DELTAS, "stop"),
+        (
+            _user({"type": "input_text", "text": "This?"}, {"type": "input_image", "image_url": LARGE}),
+            TEXT_DELTAS,
+            "stop",
+        ),
+        (None, TEXT_DELTAS, "length"),
         ("", [], "stop"),
-        ("Weather?", CALLING[:2], "length"),
+        ("Weather?", CALL_DELTAS[:2], "length"),
     ]
     for given, deltas, finish in turns:
         chain.respond(given, deltas, finish)
@@ -118,9 +122,9 @@ def test_response_is_continued_without_a_conversation_deleted_during_generation(
             delete_conversation(session, "local", "sess_1")
         chain.store.recent.forget_session("local", "sess_1")
 
-    chain.respond("one", TALKING)
+    chain.respond("one", TEXT_DELTAS)
     chain.contexts()
-    chain.respond("two", TALKING, meanwhile=delete)
+    chain.respond("two", TEXT_DELTAS, meanwhile=delete)
     here, elsewhere = chain.contexts()
     assert here == elsewhere
     assert [message["content"] for message in here.messages] == ["two", "Hello, wörld!"]

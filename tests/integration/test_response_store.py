@@ -16,8 +16,8 @@ from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import CachedResponse
 from mistral_api.system.identifiers import new_id, new_session_id
-from tests.support.databases import count_of
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.databases import count_rows
+from tests.support.exchanges import make_exchange, question, reply
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ def _response(text: str, before: Exchange | None = None, **fields: Any) -> Excha
               "previous_response_id": before.stored["id"] if before and before.stored else None}  # fmt: skip
     common: dict[str, Any] = {
         "session_id": before.session_id if before else new_session_id(),
-        "messages": said(text),
-        "answers": answered(f"re {text}"),
+        "messages": question(text),
+        "answers": reply(f"re {text}"),
         "message_ids": [new_id()],
         "answer_id": new_id(),
         "continues": before.answer_id if before else None,
         "storing": {"object": RESPONSE, "body": opened, "only_answered": False},
         "stored": opened,
     }
-    return an_exchange(**common | fields)
+    return make_exchange(**common | fields)
 
 
 def _chain(length: int) -> list[Exchange]:
@@ -120,15 +120,15 @@ def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, 
     Delivery(engine).deliver(chain)
     assert store.delete("local", _id(chain[0])) is None
     assert store.delete("local", _id(chain[1])) == chain[0].session_id
-    assert [count_of(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
+    assert [count_rows(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
 
 
 def test_deleting_a_response_keeps_a_session_with_other_messages(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
-    chat = an_exchange(response.session_id, messages=said("chat"), answers=answered("yes"))
+    chat = make_exchange(response.session_id, messages=question("chat"), answers=reply("yes"))
     Delivery(engine).deliver([response, chat])
     assert store.delete("local", _id(response)) is None
-    assert count_of(engine, "messages") == 4
+    assert count_rows(engine, "messages") == 4
 
 
 def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseStore) -> None:

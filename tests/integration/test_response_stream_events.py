@@ -17,7 +17,7 @@ from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import event_data, split_events
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
 Event = dict[str, Any]
@@ -36,7 +36,7 @@ def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
     for chunk in filter(None, map(event_data, split_events(answer.content))):
         told += events.chunk(chunk)
     told += events.complete()
-    valid(list[ResponseStreamEvent], told)
+    validate(list[ResponseStreamEvent], told)
     return told
 
 

@@ -13,7 +13,7 @@ from openai import OpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseInputMessageItem
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 16}
@@ -38,7 +38,7 @@ def test_response_is_valid_and_retrieved_unchanged(
 ) -> None:
     body = {"model": model, "input": "Hello!", "instructions": "Be brief.", "metadata": {"a": "b"}, **SHORT}
     made = http.post(f"{server.url}/v1/responses", json=body, timeout=60)
-    response = valid(Response, made.content)
+    response = validate(Response, made.content)
     assert response.output_text
     assert response.usage is not None
     assert response.usage.output_tokens <= 16
@@ -46,7 +46,7 @@ def test_response_is_valid_and_retrieved_unchanged(
     assert found.json() == made.json()
     assert made.headers["X-Session-Id"] == made.json()["session_id"]
     (item,) = client.responses.input_items.list(response.id).data
-    assert valid(ResponseInputMessageItem, item.to_dict())
+    assert validate(ResponseInputMessageItem, item.to_dict())
     assert item.model_dump()["content"][0]["text"] == "Hello!"
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, text
 from mistral_api.delivery.housekeeping import BATCH, Housekeeping, Pruned, prune_older_than
 from mistral_api.delivery.partitions import coming_months, month_of_partition, partition_name, partitions
 from mistral_api.delivery.writer import Delivery
-from tests.support.databases import count_of, rows_of
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.databases import count_rows, rows_of
+from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import wait_for
 
 NOW = datetime.now(UTC)
@@ -22,8 +22,8 @@ def _days_ago(days: float) -> datetime:
 
 
 def test_prune_deletes_only_conversations_and_usage_older_than_the_retention(engine: Engine) -> None:
-    old = an_exchange("old", created_at=_days_ago(31), messages=said("old"))
-    new = an_exchange("new", created_at=_days_ago(29), messages=said("new"))
+    old = make_exchange("old", created_at=_days_ago(31), messages=question("old"))
+    new = make_exchange("new", created_at=_days_ago(29), messages=question("new"))
     Delivery(engine).deliver([old, new])
     pruned = prune_older_than(engine, days=30)
     assert pruned.conversations == 1
@@ -39,13 +39,13 @@ def test_prune_drops_partitions_of_past_months(engine: Engine) -> None:
         for name in partitions(connection):
             if month_of_partition(name) is not None:
                 connection.execute(text(f"DROP TABLE {name}"))
-    exchanges = [an_exchange(None, created_at=_days_ago(days)) for days in (400, 330, 100, 1)]
+    exchanges = [make_exchange(None, created_at=_days_ago(days)) for days in (400, 330, 100, 1)]
     Delivery(engine).deliver(exchanges)
     assert prune_older_than(engine, days=200) == Pruned(conversations=0, partitions=2, usage_rows=0)
     with engine.connect() as connection:
         left = [name for name in partitions(connection) if month_of_partition(name)]
     assert left == sorted({partition_name(exchange.created_at) for exchange in exchanges[2:]})
-    assert count_of(engine, "api_usage") == 2
+    assert count_rows(engine, "api_usage") == 2
     assert prune_older_than(engine, days=200) == Pruned(0, 0, 0)
 
 
@@ -58,22 +58,22 @@ def test_prune_deletes_rows_of_the_default_partition_in_batches(engine: Engine) 
         connection.execute(text("DROP TABLE IF EXISTS api_usage_2016_05"))
         connection.execute(text(insert), {"moment": datetime(2016, 5, 5, tzinfo=UTC), "number": 2 * BATCH + 1})
     assert prune_older_than(engine, days=30).usage_rows == 2 * BATCH + 1
-    assert count_of(engine, "api_usage") == 0
+    assert count_rows(engine, "api_usage") == 0
 
 
 def test_prune_keeps_old_conversations_with_new_messages(engine: Engine) -> None:
-    first = an_exchange("long", created_at=_days_ago(31), messages=said("1"), answers=answered("a"))
-    last = an_exchange("long", created_at=NOW, messages=said("2"), answers=answered("b"))
+    first = make_exchange("long", created_at=_days_ago(31), messages=question("1"), answers=reply("a"))
+    last = make_exchange("long", created_at=NOW, messages=question("2"), answers=reply("b"))
     Delivery(engine).deliver([first, last])
     prune_older_than(engine, days=30)
     assert rows_of(engine, "SELECT content FROM messages ORDER BY sequence") == [("1",), ("a",), ("2",), ("b",)]
 
 
 def test_usage_row_older_than_all_partitions_is_stored_after_a_prune(engine: Engine) -> None:
-    Delivery(engine).deliver([an_exchange(created_at=NOW)])
+    Delivery(engine).deliver([make_exchange(created_at=NOW)])
     prune_older_than(engine, days=30)
-    Delivery(engine).deliver([an_exchange(created_at=_days_ago(1000))])
-    assert count_of(engine, "api_usage") == 2
+    Delivery(engine).deliver([make_exchange(created_at=_days_ago(1000))])
+    assert count_rows(engine, "api_usage") == 2
 
 
 @pytest.mark.parametrize("days", [0, 30])
@@ -81,7 +81,7 @@ def test_housekeeping_creates_coming_partitions_and_prunes_old_rows(engine: Engi
     with engine.begin() as connection:
         for month in coming_months(NOW)[1:]:
             connection.execute(text(f"DROP TABLE IF EXISTS {partition_name(month)}"))
-    Delivery(engine).deliver([an_exchange("old", created_at=_days_ago(90), messages=said("old"))])
+    Delivery(engine).deliver([make_exchange("old", created_at=_days_ago(90), messages=question("old"))])
     housekeeping = Housekeeping(engine, days, lambda _: None)
     housekeeping.start()
     wanted = {partition_name(month) for month in coming_months(NOW)}
@@ -89,7 +89,7 @@ def test_housekeeping_creates_coming_partitions_and_prunes_old_rows(engine: Engi
     def done() -> bool:
         with engine.connect() as connection:
             ready = wanted <= set(partitions(connection))
-        return ready and count_of(engine, "conversations") == (0 if days else 1)
+        return ready and count_rows(engine, "conversations") == (0 if days else 1)
 
     wait_for(done, "the partitions of the coming months")
     housekeeping.close()

@@ -16,7 +16,7 @@ from tests.support.processes import (
     ROOT,
     clean_environment,
     free_port,
-    launched,
+    launch_server,
     processes_of,
     running_server,
     wait_for,
@@ -160,7 +160,7 @@ def test_bin_serve_starts_the_stack(data_dir: Path) -> None:
 
 
 def test_health_reports_the_state_while_the_model_loads(data_dir: Path) -> None:
-    with launched(data_dir, CONTEXT_SIZE="2048") as server:
+    with launch_server(data_dir, CONTEXT_SIZE="2048") as server:
         wait_for(lambda: not _refuses(server.api_port), "an answering API", 60)
         answer = requests.get(f"{server.url}/health", timeout=10)
         state = answer.json()["model_server"]["state"]

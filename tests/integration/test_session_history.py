@@ -14,10 +14,10 @@ from mistral_api.delivery.writer import Delivery
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.conversations import user
 from tests.support.error_shape import assert_error_shape
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 from tests.support.openai_clients import openai_client
-from tests.support.openai_schemas import valid
-from tests.support.processes import Server, api_alone, data_folder
+from tests.support.openai_schemas import validate
+from tests.support.processes import Server, running_api, temporary_data_dir
 
 SYSTEM = {"role": "system", "content": "You remember everything that the user tells you, and you answer in few words."}
 FACT = "My name is Rumpelstiltskin, I live in a tower by the sea, and I spin straw into gold every night."
@@ -39,7 +39,7 @@ def _said(answer: ChatCompletion) -> dict[str, Any]:
 def _store(server: Server, session_id: str, text: str) -> None:
     """Store an answered turn without the time that the model takes to read it."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
-    Delivery(engine).deliver([an_exchange(session_id, messages=said(text), answers=answered("Yes."))])
+    Delivery(engine).deliver([make_exchange(session_id, messages=question(text), answers=reply("Yes."))])
     engine.dispose()
 
 
@@ -87,7 +87,7 @@ def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
         prompt, cached = _counts(second)
         assert prompt == server.count_tokens(chat)
         assert cached > _counts(first)[0]
-        assert valid(ChatCompletion, second.to_dict()) == second
+        assert validate(ChatCompletion, second.to_dict()) == second
         third = _ask(client, [user("And where do I live?")], session_id)
         assert _counts(third)[0] == server.count_tokens([user("And where do I live?")])
     roles = [role for role, _ in _stored(server, session_id)]
@@ -151,8 +151,8 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
         "SESSION_HISTORY": "true",
     }
     with (
-        data_folder() as data_dir,
-        api_alone(data_dir, **settings) as restarted,
+        temporary_data_dir() as data_dir,
+        running_api(data_dir, **settings) as restarted,
         openai_client(restarted) as other,
     ):
         second = _ask(other, chat[-1:], session_id)
@@ -172,7 +172,7 @@ def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:
         "MODEL_SERVER_PORT": str(server.model_port),
         "STORE_CONTENT": "false",
     }
-    with data_folder() as data_dir, api_alone(data_dir, **settings) as forgetful:
+    with temporary_data_dir() as data_dir, running_api(data_dir, **settings) as forgetful:
         body = {"messages": [user("Hi")], "max_tokens": 1, "session_id": "any", "use_history": True}
         answer = requests.post(f"{forgetful.url}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 400

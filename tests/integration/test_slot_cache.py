@@ -19,7 +19,7 @@ from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import Slot, SlotFailure, SlotServer
 from mistral_api.supervisor.slot_cache import SavedCaches
-from tests.support.processes import clean_environment, data_folder, free_port, wait_for
+from tests.support.processes import clean_environment, free_port, temporary_data_dir, wait_for
 
 ANN = conversation_key("local", "ann")
 STORY = "".join(f" {number} apples," for number in range(80))
@@ -57,7 +57,7 @@ class Engine:
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """An engine started once for the module: each test uses up a slot or two."""
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         settings = Settings(data_dir=data_dir, model_server_port=free_port(), parallel=16, context_size=16 * 1024)
         command = [sys.executable, "-m", "mistral_api.embedded.engine", "-m", str(demo_model_path()), "-np", "16"]
         flags = SavedCaches(settings, "same").flags()

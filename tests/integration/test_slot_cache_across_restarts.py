@@ -17,9 +17,9 @@ from mistral_api.embedded.demo_model import demo_model_path
 from tests.support.processes import (
     Server,
     clean_environment,
-    data_folder,
     free_port,
     running_server,
+    temporary_data_dir,
     wait_for,
 )
 
@@ -65,7 +65,7 @@ def _key(name: str) -> str:
 
 def test_prompt_cache_survives_a_kill_and_a_restart_and_is_deleted_with_its_conversation() -> None:
     answers: list[str] = []
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         with running_server(data_dir, **SETTINGS) as server:
             assert _paid(_say(server, "Ann", answers)) > 900
             _say(server, "Bob", [], store=False)
@@ -103,7 +103,7 @@ def _state(data_dir: Path, supervisor: int) -> State | None:
 
 
 def test_prompt_cache_is_deleted_when_context_or_model_changes() -> None:
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         model, aside = data_dir.parent / "model.gguf", data_dir.parent / "aside"
         shutil.copy(demo_model_path(), model)
         settings = SETTINGS | {"MODEL_PATH": str(model)}

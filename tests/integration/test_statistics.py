@@ -18,8 +18,8 @@ from mistral_api.analytics.usage_stats import usage_stats
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.delivery.writer import Delivery
 from mistral_api.recording.exchange import Exchange
-from tests.support.databases import count_of, rows_of
-from tests.support.exchanges import an_exchange
+from tests.support.databases import count_rows, rows_of
+from tests.support.exchanges import make_exchange
 
 NOW = datetime.now(UTC)
 SUMS = {
@@ -33,7 +33,7 @@ def _exchanges(number: int, days: float, seed: str = "any") -> list[Exchange]:
     """Return requests of all kinds over the last days, in random order."""
     chance = random.Random(seed)
     return [
-        an_exchange(
+        make_exchange(
             f"session-{chance.randrange(number // 3)}" if chance.random() < 0.9 else None,
             created_at=NOW - timedelta(days=days * chance.random()),
             endpoint=chance.choice(["/v1/chat/completions", "/v1/completions"]),
@@ -132,7 +132,7 @@ def _hour(exchange: Exchange) -> int:
 
 def test_late_usage_row_counts_in_the_hour_of_its_creation(engine: Engine) -> None:
     made = NOW - timedelta(hours=5)
-    _deliver(engine, [an_exchange(created_at=NOW), an_exchange(created_at=made)])
+    _deliver(engine, [make_exchange(created_at=NOW), make_exchange(created_at=made)])
     points = {point["start"]: point["requests"] for point in _stats(engine, 24)["series"]}
     assert points[int(start_of("hour", made).timestamp())] == 1
     assert points[int(start_of("hour", NOW).timestamp())] == 1
@@ -149,7 +149,7 @@ def test_usage_row_delivered_twice_counts_once(engine: Engine) -> None:
 def test_rollup_rebuild_gives_the_same_sums(engine: Engine) -> None:
     _deliver(engine, _exchanges(500, days=90), batch=11)
     before = _sums(engine)
-    assert count_of(engine, "usage_rollups") > 300
+    assert count_rows(engine, "usage_rollups") > 300
     assert rebuild_rollups(engine) == 500
     assert _sums(engine) == before
     with engine.begin() as connection:
@@ -163,9 +163,9 @@ def test_rollup_rebuild_keeps_the_sums_of_pruned_rows(engine: Engine, days: int)
     _deliver(engine, _exchanges(300, days=90))
     before = {table: rows for table, rows in _sums(engine).items() if table != "usage_sessions"}
     prune_older_than(engine, days)
-    assert 0 < count_of(engine, "api_usage") < 300
+    assert 0 < count_rows(engine, "api_usage") < 300
     # A very late request is counted, and stays counted.
-    late = an_exchange(None, created_at=NOW - timedelta(days=60), owner="late", status=418)
+    late = make_exchange(None, created_at=NOW - timedelta(days=60), owner="late", status=418)
     _deliver(engine, [late])
     after = _sums(engine)
     rebuild_rollups(engine)

@@ -10,9 +10,9 @@ import requests
 from psycopg2 import sql
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.databases import cursor_on
+from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 # The number of requests that :func:`_say` sends.
 REQUESTS = 12
@@ -24,7 +24,7 @@ def _files_with(folder: Path, marker: bytes) -> list[str]:
 
 def _tables_with(url: str, marker: str) -> list[str]:
     found = []
-    with cursor_on(url) as cursor:
+    with open_cursor(url) as cursor:
         cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
         for (table,) in cursor.fetchall():
             query = sql.SQL("SELECT count(*) FROM {} AS t WHERE strpos(t::text, %s) > 0").format(sql.Identifier(table))
@@ -93,7 +93,7 @@ def _keeps_no_responses(server: Server, marker: str) -> None:
 def test_store_content_false_leaves_no_text_in_files_or_tables() -> None:
     """This holds also at the log level that shows llama.cpp's own log."""
     marker = f"marker-{uuid.uuid4().hex}"
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": "DEBUG"}
         with running_server(data_dir, **settings) as server:
             _say(server, marker)

@@ -13,7 +13,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
 
@@ -42,7 +42,7 @@ def test_stored_completion_is_retrieved_unchanged(
     assert found.model_dump()["metadata"] == run
     assert found.model_dump()["temperature"] == 0
     body = http.get(f"{server.url}/v1/chat/completions/{made.id}", timeout=10).content
-    assert valid(ChatCompletion, body).id == made.id
+    assert validate(ChatCompletion, body).id == made.id
 
 
 def test_streamed_completion_is_stored_under_the_id_of_its_chunks(client: OpenAI) -> None:

@@ -12,11 +12,11 @@ import requests
 from openai import BadRequestError
 from openai.types.chat import ChatCompletion
 
-from tests.support.chat_templates import STRICT, STRICT_SAYS_ROLE, STRICT_SAYS_TURN, WITH_TOOLS
+from tests.support.chat_templates import STRICT_ROLE_ERROR, STRICT_TEMPLATE, STRICT_TURN_ERROR, TOOL_TEMPLATE
 from tests.support.error_shape import assert_error_shape
 from tests.support.openai_clients import openai_client
-from tests.support.openai_schemas import valid
-from tests.support.processes import Server, data_folder, running_server, wait_for
+from tests.support.openai_schemas import validate
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 TOOL_TURN = [
     {"role": "user", "content": "What is 1 + 2?"},
@@ -40,14 +40,14 @@ MIXED: list[Any] = [
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that the model server reads its template from."""
     file = tmp_path_factory.mktemp("templates") / "template.jinja"
-    file.write_text(STRICT)
+    file.write_text(STRICT_TEMPLATE)
     return file
 
 
 @pytest.fixture(scope="module")
 def strict(template: Path) -> Iterator[Server]:
     """The stack with a template that allows only user and assistant turns; the last test replaces the template."""
-    with data_folder() as data_dir:
+    with temporary_data_dir() as data_dir:
         settings = {"CONTEXT_SIZE": "2048", "PARALLEL": "2", "LLAMA_ARG_CHAT_TEMPLATE_FILE": str(template)}
         with running_server(data_dir, **settings) as running:
             yield running
@@ -60,7 +60,7 @@ def _ask(server: Server, messages: list[Any], **fields: Any) -> requests.Respons
 
 def test_roles_are_merged_for_a_strict_template_and_stored_as_sent(strict: Server) -> None:
     answer = _ask(strict, MIXED, session_id="mixed")
-    usage = valid(ChatCompletion, answer.content).usage
+    usage = validate(ChatCompletion, answer.content).usage
     fitted = [
         {"role": "user", "content": "Be kind.\n\nBe brief.\n\nHello.\n\nIt is\nme."},
         {"role": "assistant", "content": "Good\n\nday."},
@@ -77,8 +77,8 @@ def test_roles_are_merged_for_a_strict_template_and_stored_as_sent(strict: Serve
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("messages", "sentence"),
-    [([{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Hi"}], STRICT_SAYS_TURN),
-     ([TOOL_TURN[0], {"role": "assistant", "content": "x"}, TOOL_TURN[2]], STRICT_SAYS_ROLE)],
+    [([{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Hi"}], STRICT_TURN_ERROR),
+     ([TOOL_TURN[0], {"role": "assistant", "content": "x"}, TOOL_TURN[2]], STRICT_ROLE_ERROR)],
     ids=["begins with an answer", "tool result"],
 )  # fmt: skip
 def test_messages_refused_by_the_template_are_a_400_with_its_own_sentence(
@@ -107,7 +107,7 @@ def test_openai_client_raises_bad_request_error_for_a_template_refusal(strict: S
 
 def test_changed_chat_template_is_read_when_the_model_server_restarts(strict: Server, template: Path) -> None:
     before = strict.health()["model_server"]["pid"]
-    template.write_text(WITH_TOOLS)
+    template.write_text(TOOL_TEMPLATE)
     psutil.Process(before).kill()
     fitted = [
         {"role": "system", "content": "Be kind.\n\nBe brief."},

@@ -15,9 +15,9 @@ import requests
 
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.system.processes import identity_of, is_alive
-from tests.support.gguf_files import gguf
+from tests.support.gguf_files import write_gguf
 from tests.support.processes import processes_of, wait_for
-from tests.support.supervisor_process import run_supervisor, supervisor
+from tests.support.supervisor_process import run_supervisor_to_end, running_supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal"
 
 @posix
 def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) -> None:
-    with supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
+    with running_supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
         first = running.wait_ready()
         assert (first.engine, first.model, first.parallel) == ("bundled", "mine", 4)
         assert (first.architecture, first.quantization, first.model_context) == ("llama", "Q4_1", 8192)
@@ -33,9 +33,9 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         assert requests.get(f"{first.url}/props", timeout=10).json()["default_generation_settings"]["n_ctx"] == 2048
         assert requests.get(f"{first.url}/metrics", timeout=10).status_code == 200
         assert "listening" in Path(first.log_path).read_text()
-        shown = run_supervisor(data_dir, "status", "--json")
+        shown = run_supervisor_to_end(data_dir, "status", "--json")
         assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "ready")
-        refused = run_supervisor(data_dir)
+        refused = run_supervisor_to_end(data_dir)
         assert refused.returncode == 2
         assert "another supervisor runs" in refused.stderr
 
@@ -52,12 +52,12 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
     assert not processes_of(data_dir)
     assert second.pid is not None
     assert not psutil.pid_exists(second.pid)
-    assert run_supervisor(data_dir, "status").returncode == 1
+    assert run_supervisor_to_end(data_dir, "status").returncode == 1
 
 
 @linux
 def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
-    with supervisor(data_dir) as running:
+    with running_supervisor(data_dir) as running:
         pid = running.wait_ready().pid
         assert pid is not None
         server = identity_of(pid)
@@ -69,7 +69,7 @@ def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
 
 @posix
 def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path) -> None:
-    with supervisor(data_dir) as running:
+    with running_supervisor(data_dir) as running:
         wait_for(lambda: (read_status(data_dir) or running).__class__ is ModelServerStatus, "a status")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=20) == 0
@@ -87,7 +87,7 @@ def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path) -> Non
     ],
 )
 def test_configuration_error_is_fatal_at_once(data_dir: Path, settings: dict[str, str], sentence: str) -> None:
-    done = run_supervisor(data_dir, **settings)
+    done = run_supervisor_to_end(data_dir, **settings)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -102,14 +102,14 @@ def test_taken_model_server_port_is_fatal_at_once(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = run_supervisor(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
+        done = run_supervisor_to_end(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
     assert done.returncode == 2
     assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
 
 
 def test_unloadable_model_is_tried_twice_and_reported_with_the_servers_own_error(data_dir: Path) -> None:
-    unknown = gguf(data_dir.parent / "unknown.gguf", {"general.architecture": "no-such-thing"})
-    done = run_supervisor(data_dir, MODEL_PATH=str(unknown))
+    unknown = write_gguf(data_dir.parent / "unknown.gguf", {"general.architecture": "no-such-thing"})
+    done = run_supervisor_to_end(data_dir, MODEL_PATH=str(unknown))
     assert done.returncode == 2
     assert f"MODEL_PATH: '{unknown}' cannot be loaded" in done.stderr
     assert "unknown model architecture: 'no-such-thing'" in done.stderr
@@ -117,12 +117,12 @@ def test_unloadable_model_is_tried_twice_and_reported_with_the_servers_own_error
     assert status is not None
     assert (status.state, status.restarts) == (State.FATAL, 1)
     assert any("no-such-thing" in line for line in status.last_lines)
-    assert run_supervisor(data_dir, "status").returncode == 2
+    assert run_supervisor_to_end(data_dir, "status").returncode == 2
 
 
 @pytest.mark.skipif("LLAMA_SERVER_BIN" not in os.environ, reason="LLAMA_SERVER_BIN names no llama-server")
 def test_real_llama_server_accepts_our_command_line_and_serves(data_dir: Path) -> None:
-    with supervisor(data_dir, LLAMA_SERVER_BIN=os.environ["LLAMA_SERVER_BIN"], MODEL_ALIAS="real") as running:
+    with running_supervisor(data_dir, LLAMA_SERVER_BIN=os.environ["LLAMA_SERVER_BIN"], MODEL_ALIAS="real") as running:
         status = running.wait_ready()
         assert status.engine == "llama-server"
         assert status.engine_version

@@ -14,9 +14,9 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.support.openai_clients import async_openai_client
-from tests.support.openai_schemas import valid
-from tests.support.processes import Server, api_alone
-from tests.support.stream_events import chunks_of
+from tests.support.openai_schemas import validate
+from tests.support.processes import Server, running_api
+from tests.support.stream_events import read_chunks
 
 CITY = {"type": "string", "maxLength": 12}
 WEATHER: Any = {
@@ -80,9 +80,9 @@ def test_forced_tool_call_is_made(
     body = BODY | {"tool_choice": choice, "session_id": session_id, "stream": stream, "parallel_tool_calls": not stream}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
     if stream:
-        call, ended = _streamed_call([valid(ChatCompletionChunk, chunk) for chunk in chunks_of(answer)])
+        call, ended = _streamed_call([validate(ChatCompletionChunk, chunk) for chunk in read_chunks(answer)])
     else:
-        (whole,) = valid(ChatCompletion, answer.content).choices
+        (whole,) = validate(ChatCompletion, answer.content).choices
         assert whole.message.content is None
         assert whole.message.tool_calls is not None
         (call,) = (each.model_dump() for each in whole.message.tool_calls)
@@ -146,7 +146,7 @@ def test_unforced_tool_choice_leaves_the_decision_to_the_model(
 ) -> None:
     body = BODY | {"tool_choice": choice, "max_tokens": 3, "logprobs": True}
     answer = http.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
-    assert valid(ChatCompletion, answer.content).choices[0].finish_reason == "length"
+    assert validate(ChatCompletion, answer.content).choices[0].finish_reason == "length"
 
 
 def test_forced_tool_call_is_made_on_an_external_llama_cpp(
@@ -154,11 +154,11 @@ def test_forced_tool_call_is_made_on_an_external_llama_cpp(
 ) -> None:
     """Legacy completions get OpenAI's form, too, while the database is down."""
     engine = {"MODEL_SERVER_URL": server.model_url, "MODEL_SERVER_PORT": str(server.model_port)}
-    with api_alone(data_dir, DATABASE_URL="postgresql://nobody@127.0.0.1:9/none", **engine) as alone:
+    with running_api(data_dir, DATABASE_URL="postgresql://nobody@127.0.0.1:9/none", **engine) as alone:
         body = BODY | {"tool_choice": "required"}
         answer = http.post(f"{alone.url}/v1/chat/completions", json=body, timeout=60)
-        assert valid(ChatCompletion, answer.content).choices[0].finish_reason == "tool_calls"
+        assert validate(ChatCompletion, answer.content).choices[0].finish_reason == "tool_calls"
         body = {"prompt": ["One", "Two"], "echo": True, "max_tokens": 2}
         answer = http.post(f"{alone.url}/v1/completions", json=body, timeout=60)
-        texts = [choice.text for choice in valid(Completion, answer.content).choices]
+        texts = [choice.text for choice in validate(Completion, answer.content).choices]
         assert [text[:3] for text in texts] == ["One", "Two"]

@@ -17,7 +17,7 @@ from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.processes import free_port, processes_of, wait_for
 from tests.support.reranker_model import write_reranker
-from tests.support.supervisor_process import run_supervisor, supervisor
+from tests.support.supervisor_process import run_supervisor_to_end, running_supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
@@ -40,16 +40,16 @@ def _wait(data_dir: Path, server: str, state: State, restarts: int = 0) -> Model
 @posix
 def test_both_model_servers_are_restarted_reported_and_stopped(data_dir: Path) -> None:
     settings = _settings(data_dir)
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         main, second = running.wait_ready(), _wait(data_dir, EMBEDDING, State.READY)
         assert (second.model, second.batch_size, second.context_size) == ("tiny", 128, 512)
         assert Path(second.log_path).name == "embedding-server.log"
         assert requests.get(f"{second.url}/health", timeout=10).status_code == 200
-        shown = run_supervisor(data_dir, "status", "--json", **settings)
+        shown = run_supervisor_to_end(data_dir, "status", "--json", **settings)
         status = json.loads(shown.stdout)
         assert (shown.returncode, status["pid"], status["state"]) == (0, main.pid, "ready")
         assert (status["embedding_server"]["pid"], status["embedding_server"]["state"]) == (second.pid, "ready")
-        assert "embedding server:\nready since" in run_supervisor(data_dir, "status", **settings).stdout
+        assert "embedding server:\nready since" in run_supervisor_to_end(data_dir, "status", **settings).stdout
 
         os.kill(second.pid or 0, signal.SIGKILL)
         again = _wait(data_dir, EMBEDDING, State.READY, restarts=1)
@@ -69,7 +69,7 @@ def test_both_model_servers_are_restarted_reported_and_stopped(data_dir: Path) -
 
 @linux
 def test_killed_supervisor_takes_both_model_servers_along(data_dir: Path) -> None:
-    with supervisor(data_dir, **_settings(data_dir)) as running:
+    with running_supervisor(data_dir, **_settings(data_dir)) as running:
         statuses = running.wait_ready(), _wait(data_dir, EMBEDDING, State.READY)
         servers = [identity_of(status.pid or 0) for status in statuses]
         running.process.kill()
@@ -84,7 +84,7 @@ def test_embedding_server_that_cannot_start_does_not_affect_the_main_one(data_di
     settings = {"EMBEDDING_MODEL_PATH": path, "EMBEDDING_SERVER_PORT": port}
     if wrong == "port":
         settings["MODEL_SERVER_PORT"] = port
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         main = running.wait_ready()
         restarts = 1 if wrong == "model" else 0
         status = _wait(data_dir, EMBEDDING, State.FATAL, restarts)
@@ -97,12 +97,12 @@ def test_embedding_server_that_cannot_start_does_not_affect_the_main_one(data_di
 @posix
 def test_embedding_server_runs_alone_beside_an_external_model_server(data_dir: Path) -> None:
     settings = _settings(data_dir) | {"MODEL_SERVER_URL": "http://127.0.0.1:1"}
-    with supervisor(data_dir, **settings) as running:
+    with running_supervisor(data_dir, **settings) as running:
         _wait(data_dir, EMBEDDING, State.READY)
         assert read_status(data_dir) is None
-        assert run_supervisor(data_dir, "status", **settings).stdout.startswith("ready since")
+        assert run_supervisor_to_end(data_dir, "status", **settings).stdout.startswith("ready since")
         running.process.terminate()
         assert running.process.wait(timeout=20) == 0
-    done = run_supervisor(data_dir, **settings | {"EMBEDDING_MODEL_PATH": "/no/such.gguf"})
+    done = run_supervisor_to_end(data_dir, **settings | {"EMBEDDING_MODEL_PATH": "/no/such.gguf"})
     assert done.returncode == 2
     assert done.stderr.startswith("EMBEDDING_MODEL_PATH: '/no/such.gguf' cannot be read")

@@ -19,34 +19,34 @@ def chunk(delta: dict[str, Any], finish_reason: str | None = None, logprobs: lis
     return {"choices": [choice], **_HEAD}
 
 
-def text(piece: str) -> dict[str, Any]:
+def text_delta(piece: str) -> dict[str, Any]:
     """Return a delta of text."""
     return {"content": piece}
 
 
-def reasoning(piece: str) -> dict[str, Any]:
+def reasoning_delta(piece: str) -> dict[str, Any]:
     """Return a delta of reasoning."""
     return {"reasoning_content": piece}
 
 
-def call(index: int, name: str) -> dict[str, Any]:
+def call_delta(index: int, name: str) -> dict[str, Any]:
     """Return the delta that begins a function call."""
     function = {"name": name, "arguments": ""}
     return {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
 
 
-def arguments(index: int, piece: str) -> dict[str, Any]:
+def arguments_delta(index: int, piece: str) -> dict[str, Any]:
     """Return a delta of a function call's arguments."""
     return {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def token(word: str, alternatives: int = 1) -> dict[str, Any]:
+def token_logprob(word: str, alternatives: int = 1) -> dict[str, Any]:
     """Return the log probabilities of a token, with llama.cpp's ids."""
     own = {"id": 7, "token": word, "bytes": list(word.encode()), "logprob": -0.5}
     return own | {"top_logprobs": [own] * alternatives}
 
 
-def stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Chunk]:
+def chunk_stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Chunk]:
     """Return a whole stream: prompt progress, the role, the deltas, the finish reason, and the usage."""
     progress = chunk(OPENING) | {"prompt_progress": {"total": 11, "cache": 4, "processed": 11, "time_ms": 1}}
     usage = {"completion_tokens": 5, "prompt_tokens": 11, "total_tokens": 16}
@@ -55,7 +55,7 @@ def stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Ch
     return [progress, chunk(OPENING), *(chunk(delta) for delta in deltas), ended, usage_chunk]
 
 
-def split(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
+def split_deltas(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
     """Return the same deltas in other pieces: texts are cut at random places, and some deltas are empty."""
     pieces: list[dict[str, Any]] = []
     for delta in deltas:
@@ -65,7 +65,7 @@ def split(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, A
             words = each["function"]["arguments"]
             if "id" in each:
                 pieces.append({"tool_calls": [each | {"function": each["function"] | {"arguments": ""}}]})
-            pieces += [arguments(each["index"], piece) for piece in _cut(words, dice)]
+            pieces += [arguments_delta(each["index"], piece) for piece in _cut(words, dice)]
         if dice.random() < 0.3:
             pieces.append({"content": ""})
     return pieces
@@ -76,22 +76,22 @@ def _cut(words: str, dice: random.Random) -> list[str]:
     return [piece for piece in (words[a:b] for a, b in zip([0, *places], [*places, len(words)], strict=True)) if piece]
 
 
-THINKING = [reasoning("Let me "), reasoning("see.")]
-TALKING = [text("Hello"), text(", wörld"), text("!")]
-CALLING = [
-    call(0, "weather"), arguments(0, '{"city": '), arguments(0, '"Paris"}'),
-    call(1, "weather"), arguments(1, '{"city": "Rome"}'),
+REASONING_DELTAS = [reasoning_delta("Let me "), reasoning_delta("see.")]
+TEXT_DELTAS = [text_delta("Hello"), text_delta(", wörld"), text_delta("!")]
+CALL_DELTAS = [
+    call_delta(0, "weather"), arguments_delta(0, '{"city": '), arguments_delta(0, '"Paris"}'),
+    call_delta(1, "weather"), arguments_delta(1, '{"city": "Rome"}'),
 ]  # fmt: skip
-REFUSING = [{"refusal": "I will "}, {"refusal": "not."}]
-ANSWERS: dict[str, list[dict[str, Any]]] = {
-    "text": TALKING,
-    "reasoning-text": THINKING + TALKING,
-    "calls": CALLING,
-    "reasoning-text-calls": THINKING + TALKING + CALLING,
-    "reasoning-alone": THINKING,
-    "refusal": REFUSING,
-    "text-refusal": TALKING + REFUSING,
+REFUSAL_DELTAS = [{"refusal": "I will "}, {"refusal": "not."}]
+ANSWER_DELTAS: dict[str, list[dict[str, Any]]] = {
+    "text": TEXT_DELTAS,
+    "reasoning-text": REASONING_DELTAS + TEXT_DELTAS,
+    "calls": CALL_DELTAS,
+    "reasoning-text-calls": REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS,
+    "reasoning-alone": REASONING_DELTAS,
+    "refusal": REFUSAL_DELTAS,
+    "text-refusal": TEXT_DELTAS + REFUSAL_DELTAS,
     "nothing": [],
-    "coming-back": THINKING + TALKING + THINKING + CALLING + TALKING,
-    "call-without-arguments": [call(0, "now")],
+    "coming-back": REASONING_DELTAS + TEXT_DELTAS + REASONING_DELTAS + CALL_DELTAS + TEXT_DELTAS,
+    "call-without-arguments": [call_delta(0, "now")],
 }

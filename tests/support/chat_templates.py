@@ -1,7 +1,7 @@
 """Chat templates that refuse some message lists, by the same rules as Mistral's."""
 
 # Only user and assistant turns, alternating.
-STRICT = r"""
+STRICT_TEMPLATE = r"""
 {{- bos_token -}}
 {%- for turn in messages -%}
   {%- if turn.role not in ['user', 'assistant'] -%}
@@ -17,11 +17,11 @@ STRICT = r"""
   {%- endif -%}
 {%- endfor -%}
 """
-STRICT_SAYS_ROLE = 'This model takes user and assistant turns only, not "tool".'
-STRICT_SAYS_TURN = "Turns must alternate: user, assistant, user, and so on."
+STRICT_ROLE_ERROR = 'This model takes user and assistant turns only, not "tool".'
+STRICT_TURN_ERROR = "Turns must alternate: user, assistant, user, and so on."
 
 # One system message at the beginning. Tool results and messages with tool calls do not count as turns.
-WITH_TOOLS = r"""
+TOOL_TEMPLATE = r"""
 {{- bos_token -}}
 {%- set turns = messages -%}
 {%- if messages[0].role == 'system' -%}

@@ -18,10 +18,10 @@ from mistral_api.recording.exchange import Exchange
 from tests.support.databases import rows_of
 
 Messages = list[dict[str, Any]]
-CALLS = [
+TOOL_CALLS = [
     {"id": f"call_{number}", "type": "function", "function": {"name": "add", "arguments": "{}"}} for number in range(3)
 ]
-CALLED = {"role": "assistant", "content": "Wait.", "tool_calls": CALLS, "reasoning_content": "Hm"}
+ASSISTANT_WITH_CALLS = {"role": "assistant", "content": "Wait.", "tool_calls": TOOL_CALLS, "reasoning_content": "Hm"}
 
 
 # Deliver the exchanges of a test in one batch, and one by one.
@@ -38,25 +38,25 @@ def assistant(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
-def addition(messages: Messages, most_bytes: int = 1 << 20) -> NewMessages:
+def new_messages(messages: Messages, most_bytes: int = 1 << 20) -> NewMessages:
     """Return messages of the owner ``local`` to be added; larger attachments than ``most_bytes`` are omitted."""
     return NewMessages("local", "a-request", messages, most_bytes)
 
 
-def create(engine: Engine, messages: Messages, metadata: dict[str, str] | None = None) -> str:
+def start_conversation(engine: Engine, messages: Messages, metadata: dict[str, str] | None = None) -> str:
     """Create a conversation with these messages, and return its session id."""
     with Session(engine) as session:
-        return create_conversation(session, addition(messages), metadata or {}).session_id
+        return create_conversation(session, new_messages(messages), metadata or {}).session_id
 
 
-def add(engine: Engine, session_id: str, messages: Messages) -> list[str]:
+def add_items(engine: Engine, session_id: str, messages: Messages) -> list[str]:
     """Add messages to a conversation, and return the ids of their items."""
     with Session(engine) as session:
-        stored = add_messages(session, session_id, addition(messages))
+        stored = add_messages(session, session_id, new_messages(messages))
     return [item["id"] for each in stored for item in each.items]
 
 
-def deliver(engine: Engine, *exchanges: Exchange) -> None:
+def deliver_each(engine: Engine, *exchanges: Exchange) -> None:
     """Deliver exchanges to the database one by one."""
     for exchange in exchanges:
         Delivery(engine).deliver([exchange])
@@ -69,32 +69,32 @@ def deliver_batch(engine: Engine, exchanges: list[Exchange], together: bool) -> 
         delivery.deliver(batch)
 
 
-def texts_of(engine: Engine, session_id: str) -> list[Any]:
+def branch_texts(engine: Engine, session_id: str) -> list[Any]:
     """Return the contents of the messages of the current branch, oldest first."""
     with Session(engine) as session:
         page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
         return [message.content for message in page.messages]
 
 
-def items_of(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
+def read_items(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
     """Return a page of items, by default the oldest 100, and whether there are more."""
     with Session(engine) as session:
         wanted = ItemQuery(**{"limit": 100, "newest_first": False} | query)
         return list_items(session, find_conversation(session, "local", session_id), wanted)
 
 
-def ids_of(engine: Engine, session_id: str, **query: Any) -> list[str]:
+def read_item_ids(engine: Engine, session_id: str, **query: Any) -> list[str]:
     """Return the ids of a page of items."""
-    return [item["id"] for item in items_of(engine, session_id, **query)[0]]
+    return [item["id"] for item in read_items(engine, session_id, **query)[0]]
 
 
-def delete(engine: Engine, session_id: str, item_id: str) -> int:
+def remove_item(engine: Engine, session_id: str, item_id: str) -> int:
     """Delete an item, and return the number of messages left."""
     with Session(engine) as session:
         return delete_item(session, "local", session_id, item_id).message_count
 
 
-def assert_chained(engine: Engine) -> None:
+def assert_chains_match(engine: Engine) -> None:
     """Check that every message's chain is the digest of all messages before it, also after deletions."""
     with Session(engine) as session:
         messages = {message.id: message for message in session.query(Message)}

@@ -25,19 +25,19 @@ def rows_of(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ..
         return [tuple(row) for row in connection.execute(text(query), parameters)]
 
 
-def count_of(engine: Engine, table: str) -> int:
+def count_rows(engine: Engine, table: str) -> int:
     """Return the number of rows of a table."""
     return int(rows_of(engine, f"SELECT count(*) FROM {table}")[0][0])
 
 
-def empty(engine: Engine) -> None:
+def empty_tables(engine: Engine) -> None:
     """Delete all rows of the tables that recording fills."""
     with engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {_TABLES} CASCADE"))
 
 
 @contextlib.contextmanager
-def cursor_on(
+def open_cursor(
     url: str, rows: type[psycopg2.extensions.cursor] = psycopg2.extensions.cursor
 ) -> Iterator[psycopg2.extensions.cursor]:
     """Yield an autocommit cursor without an engine; ``rows``: its class, which decides what a row is."""
@@ -47,22 +47,22 @@ def cursor_on(
             yield cursor
 
 
-def migrate(url: str) -> None:
+def migrate_database(url: str) -> None:
     """Create the schema, as an operator does."""
     command = [sys.executable, "-m", "flask", "db", "upgrade"]
     subprocess.run(command, env=clean_environment(DATABASE_URL=url), cwd=ROOT, check=True, timeout=60)
 
 
 @contextlib.contextmanager
-def another_database(server: Server, name: str) -> Iterator[str]:
+def temporary_database(server: Server, name: str) -> Iterator[str]:
     """Yield the DATABASE_URL of a new, migrated database in the PostgreSQL of a running server."""
     url = start_embedded_postgres(server.data_dir).url
-    with cursor_on(url) as cursor:
+    with open_cursor(url) as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
     try:
         own = make_url(url).set(database=name).render_as_string(hide_password=False)
-        migrate(own)
+        migrate_database(own)
         yield own
     finally:
-        with cursor_on(url) as cursor:
+        with open_cursor(url) as cursor:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

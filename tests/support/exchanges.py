@@ -12,27 +12,27 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.system.identifiers import new_id
 
 
-def an_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:
+def make_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:
     """Return an exchange of the owner ``local`` that was created now, with these fields of :class:`Exchange`."""
     common: dict[str, Any] = {"created_at": datetime.now(UTC), "endpoint": "/v1/chat/completions", "owner": "local"}
     return Exchange(id=new_id(), session_id=session_id, **common | fields)
 
 
-def said(text: str) -> list[dict[str, Any]]:
+def question(text: str) -> list[dict[str, Any]]:
     """Return the messages of a request: one user message with this text."""
     return [{"role": "user", "content": text}]
 
 
-def answered(text: str) -> list[dict[str, Any]]:
+def reply(text: str) -> list[dict[str, Any]]:
     """Return the answers of an exchange: one answer with this text."""
     return [{"content": text}]
 
 
-def record(recorder: Recorder, exchange: Exchange) -> None:
+def record_exchange(recorder: Recorder, exchange: Exchange) -> None:
     """Record an exchange from its beginning to its end."""
     recorder.end(recorder.begin(exchange, lambda: None), exchange)
 
 
-def engine_that_is_away() -> Engine:
+def unreachable_engine() -> Engine:
     """Return an engine for a PostgreSQL that does not run."""
     return create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", connect_args={"connect_timeout": 1})

@@ -28,7 +28,7 @@ class FakeNvml:
             skip_unless_ci("a C compiler is needed for a library that stands in for NVIDIA's")
         self._folder = folder
         self._control = folder / "control"
-        self.say()
+        self.configure()
         library = "libnvidia-ml.so.1"
         subprocess.run(
             [compiler, "-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library}", "-o", str(folder / library),
@@ -45,7 +45,7 @@ class FakeNvml:
             "FAKE_NVML_CONTROL": str(self._control),
         }
 
-    def say(self, **words: int) -> None:
+    def configure(self, **words: int) -> None:
         """Replace all control words by these; their meaning is in the C source."""
         writing = self._control.with_suffix(".new")
         writing.write_text("".join(f"{word} {number}\n" for word, number in words.items()))

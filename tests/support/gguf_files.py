@@ -15,7 +15,7 @@ LLAMA: Mapping[str, str | int] = {
 }
 
 
-def gguf(
+def write_gguf(
     path: Path, metadata: Mapping[str, str | int | list[str]] = LLAMA, tensors: Sequence[int] = (64,), version: int = 3
 ) -> Path:
     """Write a file with this metadata and F32 tensors of the given numbers of values; return its path."""

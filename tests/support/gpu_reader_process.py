@@ -18,7 +18,7 @@ from mistral_api.hardware import gpu
 from mistral_api.hardware.gpu import GpuMonitor, memory_of
 
 
-class _Lines(logging.Handler):
+class _LogLines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
@@ -27,9 +27,9 @@ class _Lines(logging.Handler):
         self.lines.append(f"{record.levelname} {record.getMessage()}")
 
 
-def _answer(command: str, monitor: GpuMonitor, said: _Lines) -> Any:
+def _answer(command: str, monitor: GpuMonitor, log_lines: _LogLines) -> Any:
     if command == "log":
-        return said.lines
+        return log_lines.lines
     if command == "memory":
         memory = memory_of(monitor.cards())
         return memory and dataclasses.asdict(memory)
@@ -39,13 +39,13 @@ def _answer(command: str, monitor: GpuMonitor, said: _Lines) -> Any:
 
 
 def _main() -> None:
-    said = _Lines()
-    logging.basicConfig(level=logging.DEBUG, handlers=[said])
+    log_lines = _LogLines()
+    logging.basicConfig(level=logging.DEBUG, handlers=[log_lines])
     patience = float(sys.argv[1])
     gpu.HANG_SECONDS = 2 * patience
     monitor = GpuMonitor(patience, retry_seconds=float(sys.argv[2]))
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_answer(line.strip(), monitor, said)) + "\n")
+        sys.stdout.write(json.dumps(_answer(line.strip(), monitor, log_lines)) + "\n")
         sys.stdout.flush()
     began = time.monotonic()
     monitor.close()

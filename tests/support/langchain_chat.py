@@ -19,30 +19,30 @@ from tests.support.processes import Server
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]
-LONGER = ("structured", "tool_c", "tools")
+LONG_TESTS = ("structured", "tool_c", "tools")
 
 # Expected failures that depend only on the model's ability. Any other error in these tests fails them.
 # tests/clients/test_langchain_tool_calls.py has calls of the same kind whose arguments are fixed by the schema.
-arguments_by_wit = pytest.mark.xfail(
+xfail_arguments = pytest.mark.xfail(
     raises=AssertionError, reason="the call is made, but 135M parameters do not copy arguments from a prompt"
 )
-call_by_wit = pytest.mark.xfail(
+xfail_call = pytest.mark.xfail(
     raises=AssertionError, reason="whether to call a tool is up to the model, and 135M parameters never do"
 )
-keys_by_wit = pytest.mark.xfail(
+xfail_keys = pytest.mark.xfail(
     raises=(LengthFinishReasonError, OutputParserException),
     reason="json_object promises an object; which keys it has is up to the model",
 )
 
 
-def joined(chunks: Iterable[AIMessage]) -> AIMessageChunk:
+def join_chunks(chunks: Iterable[AIMessage]) -> AIMessageChunk:
     """Return a streamed message as a whole."""
     whole = reduce(operator.add, chunks)
     assert isinstance(whole, AIMessageChunk)
     return whole
 
 
-class OverTheStack(ChatModelIntegrationTests):
+class StackChatModelTests(ChatModelIntegrationTests):
     """The published tests; a subclass chooses the OpenAI API that the client uses."""
 
     api: ClassVar[dict[str, Any]]
@@ -52,7 +52,7 @@ class OverTheStack(ChatModelIntegrationTests):
     def _surroundings(self, server: Server, connections: dict[str, Any], request: pytest.FixtureRequest) -> None:
         self.server, self.connections = server, connections
         # JSON output must be complete.
-        self.max_tokens = 64 if any(word in request.node.name for word in LONGER) else self.least_tokens
+        self.max_tokens = 64 if any(word in request.node.name for word in LONG_TESTS) else self.least_tokens
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -88,33 +88,33 @@ class OverTheStack(ChatModelIntegrationTests):
         model.invoke(prompt)
         if not stream:
             return model.invoke(prompt)
-        return joined(model.stream(prompt))
+        return join_chunks(model.stream(prompt))
 
-    @arguments_by_wit
+    @xfail_arguments
     @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
     def test_tool_calling(self, model: BaseChatModel) -> None:
         """As published."""
         super().test_tool_calling(model)
 
-    @arguments_by_wit
+    @xfail_arguments
     async def test_tool_calling_async(self, model: BaseChatModel) -> None:
         """As published."""
         await super().test_tool_calling_async(model)
 
-    @arguments_by_wit
+    @xfail_arguments
     def test_unicode_tool_call_integration(
         self, model: BaseChatModel, *, tool_choice: str | None = None, force_tool_call: bool = True
     ) -> None:
         """As published."""
         super().test_unicode_tool_call_integration(model, tool_choice=tool_choice, force_tool_call=force_tool_call)
 
-    @call_by_wit
+    @xfail_call
     @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
     def test_agent_loop(self, model: BaseChatModel) -> None:
         """As published."""
         super().test_agent_loop(model)
 
-    @keys_by_wit
+    @xfail_keys
     def test_json_mode(self, model: BaseChatModel) -> None:
         """As published."""
         super().test_json_mode(model)

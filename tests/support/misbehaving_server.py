@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.support.processes import Server, data_folder, running_server
+from tests.support.processes import Server, running_server, temporary_data_dir
 
-NAMES = (
+MODEL_NAMES = (
     "fine",
     "silent",
     "silent-stream",
@@ -62,7 +62,7 @@ def _calls_tools() -> bytes:
     return b"".join(map(_event, [*chunks, {"id": "x", "choices": [], "usage": usage}]))
 
 
-class Misbehaving(BaseHTTPRequestHandler):
+class MisbehavingHandler(BaseHTTPRequestHandler):
     """The handler of one connection; ``released`` ends its waits when the test is over."""
 
     protocol_version = "HTTP/1.1"
@@ -77,7 +77,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         if self.path == "/props":
             self._whole(404, NOT_FOUND)
             return
-        models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in NAMES]
+        models = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in MODEL_NAMES]
         self._whole(200, {"object": "list", "data": models} if self.path == "/v1/models" else {"status": "ok"})
 
     def do_POST(self) -> None:
@@ -157,7 +157,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 def misbehaving_server() -> Iterator[str]:
     """Run it, and yield its base URL."""
     released = threading.Event()
-    handler = type("Handler", (Misbehaving,), {"released": released, "hang_ups": []})
+    handler = type("Handler", (MisbehavingHandler,), {"released": released, "hang_ups": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -177,7 +177,7 @@ def misbehaving_stack() -> Iterator[Server]:
     settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
     with (
         misbehaving_server() as url,
-        data_folder() as data_dir,
+        temporary_data_dir() as data_dir,
         running_server(data_dir, MODEL_SERVER_URL=url, **settings) as running,
     ):
         yield running

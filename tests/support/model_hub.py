@@ -46,7 +46,7 @@ _LISTING = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>
 
 
 @dataclass
-class Asked:
+class HubRequest:
     """A request as it arrived."""
 
     method: str
@@ -64,15 +64,15 @@ class ModelHub:
     cuts: int = 1
     url: str = ""
     storage_url: str = ""
-    asked: list[Asked] = field(default_factory=list)
-    stored: list[Asked] = field(default_factory=list)
+    hub_requests: list[HubRequest] = field(default_factory=list)
+    storage_requests: list[HubRequest] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def ranges(self) -> list[str | None]:
         """Return the Range header of each request for content, in order."""
-        return [each.range for each in self.stored]
+        return [each.range for each in self.storage_requests]
 
-    def spend_cut(self) -> bool:
+    def take_cut(self) -> bool:
         """Return whether to misbehave once more."""
         self.cuts -= 1
         return self.cuts >= 0
@@ -85,8 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_arguments: object) -> None:
         """Print nothing."""
 
-    def noted(self) -> Asked:
-        return Asked(self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
+    def hub_request(self) -> HubRequest:
+        return HubRequest(self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -109,7 +109,7 @@ class _HubHandler(_Handler):
         self._answer()
 
     def _answer(self) -> None:
-        self.hub.asked.append(self.noted())
+        self.hub.hub_requests.append(self.hub_request())
         if self.hub.fault == "silent":
             self.hub.released.wait(timeout=60)
             self.close_connection = True
@@ -164,8 +164,8 @@ class _HubHandler(_Handler):
 
 class _StorageHandler(_Handler):
     def do_GET(self) -> None:
-        asked = self.noted()
-        self.hub.stored.append(asked)
+        asked = self.hub_request()
+        self.hub.storage_requests.append(asked)
         content = self.hub.files[self.path.partition("?")[0].removeprefix("/")]
         start = int(asked.range.removeprefix("bytes=").removesuffix("-")) if asked.range else 0
         if self.hub.fault == "ignores-range":
@@ -173,7 +173,7 @@ class _StorageHandler(_Handler):
         if self.hub.fault == "page":
             self.answer(200, b"<html>Log in to the hotel's network</html>")
             return
-        if self.hub.fault == "errors" and self.hub.spend_cut():
+        if self.hub.fault == "errors" and self.hub.take_cut():
             self.answer(500)
             return
         self._send(content, start, asked.range is not None and self.hub.fault != "ignores-range")
@@ -199,7 +199,7 @@ class _StorageHandler(_Handler):
         half = rest[: (len(rest) + 1) // 2]
         fault = self.hub.fault
         if fault in ("cut", "short-length"):
-            body = half if self.hub.spend_cut() else rest
+            body = half if self.hub.take_cut() else rest
             return body, len(body) if fault == "short-length" else len(rest)
         bodies = {
             "stall": (content[start : (len(content) + 1) // 2], len(rest)),
@@ -211,7 +211,7 @@ class _StorageHandler(_Handler):
 
 
 @contextlib.contextmanager
-def _serving(handler: type[_Handler], hub: ModelHub) -> Iterator[str]:
+def _run_server(handler: type[_Handler], hub: ModelHub) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": hub}))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -228,7 +228,7 @@ def _serving(handler: type[_Handler], hub: ModelHub) -> Iterator[str]:
 def model_hub(**files: bytes) -> Iterator[ModelHub]:
     """Run the hub and its storage."""
     hub = ModelHub(files)
-    with _serving(_HubHandler, hub) as hub.url, _serving(_StorageHandler, hub) as hub.storage_url:
+    with _run_server(_HubHandler, hub) as hub.url, _run_server(_StorageHandler, hub) as hub.storage_url:
         try:
             yield hub
         finally:

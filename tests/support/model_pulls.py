@@ -20,7 +20,7 @@ CONTENT = b"GGUF" + random.Random(4).randbytes(400_000)
 HALF = (len(CONTENT) + 1) // 2
 
 
-class Shown:
+class RecordingDisplay:
     """A progress display that records what it is told."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Shown:
         yield self.counts.append
 
 
-class Interrupted(Shown):
+class InterruptingDisplay(RecordingDisplay):
     """A display that raises KeyboardInterrupt, as Ctrl-C does, when half of the content has arrived."""
 
     @contextlib.contextmanager
@@ -51,22 +51,26 @@ class Interrupted(Shown):
 
 
 def pull_from(
-    hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main", shown: Shown | None = None
-) -> tuple[PullResult, Shown]:
-    shown, client = shown or Shown(), Hub(hub.url)
+    hub: ModelHub,
+    folder: Path,
+    source: str = f"{REPO}:m.gguf",
+    revision: str = "main",
+    display: RecordingDisplay | None = None,
+) -> tuple[PullResult, RecordingDisplay]:
+    display, client = display or RecordingDisplay(), Hub(hub.url)
     try:
-        return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown
+        return Puller(client, folder, display).pull(source_of(source, revision=revision)), display
     finally:
         client.close()
 
 
-def refusal_of(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
+def pull_error(hub: ModelHub, folder: Path, source: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
     """Return the error of a pull that fails; no file may have its final name then."""
     with pytest.raises(PullError) as refused:
-        pull_from(hub, folder, given, revision)
+        pull_from(hub, folder, source, revision)
     assert not list(folder.glob("*.gguf"))
     return str(refused.value)
 
 
-def left_in(folder: Path) -> list[bytes]:
+def partial_files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in (folder / pull.UNFINISHED).glob("*.part")]

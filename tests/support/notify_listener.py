@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-class Listener:
+class NotifyListener:
     """Collects the datagrams that a process sends."""
 
     def __init__(self, address: str) -> None:
         """Listen on ``address`` as in NOTIFY_SOCKET; a leading @ means an abstract socket."""
         self.address = address
-        self.said: list[str] = []
+        self.datagrams: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         """Return all datagrams until now, in order."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.said.append(self._socket.recv(4096).decode())
-        return self.said
+                self.datagrams.append(self._socket.recv(4096).decode())
+        return self.datagrams
 
     def close(self) -> None:
         """Stop listening."""
@@ -32,9 +32,9 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(folder: Path) -> Iterator[Listener]:
+def open_listener(folder: Path) -> Iterator[NotifyListener]:
     """Yield a listener on a socket in this folder."""
-    listener = Listener(str(folder / "notify"))
+    listener = NotifyListener(str(folder / "notify"))
     try:
         yield listener
     finally:

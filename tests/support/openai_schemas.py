@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 T = TypeVar("T")
 
 
-def valid(kind: type[T], body: bytes | Any) -> T:
+def validate(kind: type[T], body: bytes | Any) -> T:
     """Return the body as an object of that type. Fails where a field is missing or has another JSON type.
 
     ``body``: JSON as it came, or decoded. ``kind``: a model of the package, or a union of models.

@@ -23,8 +23,10 @@ ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings in the environment of the tests must not reach the servers under test.
-_OURS = ("DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_",
-         "LOG_", "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_")  # fmt: skip
+_SETTING_PREFIXES = (
+    "DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_", "LOG_",
+    "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_",
+)  # fmt: skip
 
 
 def free_port() -> int:
@@ -42,11 +44,11 @@ def skip_unless_ci(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def wait_for(found: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
     """Poll until the result is true and return it. Fails after the deadline, naming ``what`` did not happen."""
     deadline = time.monotonic() + seconds
     while True:
-        value = found()
+        value = condition()
         if value:
             return value
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
@@ -54,7 +56,7 @@ def wait_for(found: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
 
 
 @contextlib.contextmanager
-def data_folder() -> Iterator[Path]:
+def temporary_data_dir() -> Iterator[Path]:
     """Yield a DATA_DIR that every account can reach, also when the tests run as root."""
     folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-"))
     folder.chmod(0o755)
@@ -71,7 +73,7 @@ def libpq_url(url: str) -> str:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """Return the environment of the tests without any setting of ours, plus these settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
     return kept | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
 
@@ -140,7 +142,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def launched(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]:
+def launch_server(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]:
     """Start the stack without waiting for it; stop it at the end, by force if necessary."""
     api_port, model_port = free_port(), free_port()
     log_path = data_dir.parent / f"serve-{api_port}.log"
@@ -169,7 +171,7 @@ def launched(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]
 @contextlib.contextmanager
 def running_server(data_dir: Path, **settings: str) -> Iterator[Server]:
     """Run the stack, and yield it when it is ready."""
-    with launched(data_dir, **settings) as server:
+    with launch_server(data_dir, **settings) as server:
         wait_until_ready(server)
         yield server
 
@@ -185,7 +187,7 @@ def wait_until_ready(server: Server) -> None:
 
 
 @contextlib.contextmanager
-def api_alone(data_dir: Path, **settings: str) -> Iterator[Server]:
+def running_api(data_dir: Path, **settings: str) -> Iterator[Server]:
     """Run ``waitress-serve wsgi:app`` in front of a model server that runs already; stop it with SIGTERM."""
     port = free_port()
     data_dir.mkdir(exist_ok=True, mode=0o711)
@@ -199,7 +201,7 @@ def api_alone(data_dir: Path, **settings: str) -> Iterator[Server]:
         )  # fmt: skip
     server = Server(process, port, int(settings["MODEL_SERVER_PORT"]), data_dir, log_path)
     try:
-        wait_for(lambda: _answers(server), "an answer of the API", START_SECONDS)
+        wait_for(lambda: _is_live(server), "an answer of the API", START_SECONDS)
         yield server
     finally:
         process.terminate()
@@ -210,7 +212,7 @@ def api_alone(data_dir: Path, **settings: str) -> Iterator[Server]:
             raise
 
 
-def _answers(server: Server) -> bool:
+def _is_live(server: Server) -> bool:
     assert server.process.poll() is None, server.log()
     try:
         return requests.get(server.url + "/health/live", timeout=5).status_code == 200

@@ -13,10 +13,10 @@ from openai.types.responses import InputTokenCountResponse, Response, ResponseIt
 from pydantic import BaseModel
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 
 
-class Deleted(BaseModel):
+class DeletedResponse(BaseModel):
     """The body of a deleted response, for which the package has no type."""
 
     id: str
@@ -24,14 +24,14 @@ class Deleted(BaseModel):
     deleted: bool
 
 
-class StoreMessage(ChatCompletionStoreMessage):
+class StoredMessage(ChatCompletionStoreMessage):
     """A stored message of any role; the package's own type allows only the assistant."""
 
     role: str  # type: ignore[assignment]
 
 
 # By method and path: the type of a whole body, and the type of list entries and stream events.
-_KINDS: list[tuple[str, Any, Any]] = [
+_PUBLISHED_TYPES: list[tuple[str, Any, Any]] = [
     (r"GET /models", None, Model),
     (r"GET /models/[^/]+", Model, None),
     (r"POST /completions", Completion, Completion),
@@ -39,48 +39,48 @@ _KINDS: list[tuple[str, Any, Any]] = [
     (r"GET /chat/completions", None, ChatCompletion),
     (r"(GET|POST) /chat/completions/[^/]+", ChatCompletion, None),
     (r"DELETE /chat/completions/[^/]+", ChatCompletionDeleted, None),
-    (r"GET /chat/completions/[^/]+/messages", None, StoreMessage),
+    (r"GET /chat/completions/[^/]+/messages", None, StoredMessage),
     (r"POST /responses", Response, ResponseStreamEvent),
     (r"POST /responses/input_tokens", InputTokenCountResponse, None),
     (r"GET /responses/[^/]+/input_items", ResponseItemList, None),
     (r"POST /responses/[^/]+/cancel", Response, None),
     (r"GET /responses/[^/]+", Response, ResponseStreamEvent),
-    (r"DELETE /responses/[^/]+", Deleted, None),
+    (r"DELETE /responses/[^/]+", DeletedResponse, None),
 ]
 
 
 @dataclass
-class Wire:
+class ResponseRecorder:
     """Records every response of a client."""
 
-    kept: list[tuple[str, Any, bytes]] = field(default_factory=list)
+    responses: list[tuple[str, Any, bytes]] = field(default_factory=list)
 
-    async def keep(self, response: Any) -> None:
+    async def record(self, response: Any) -> None:
         """Record a response; to be used as a response hook of httpx. Streams are read to their end."""
         path = response.request.url.path.removeprefix("/v1")
-        self.kept.append((f"{response.request.method} {path}", response, await response.aread()))
+        self.responses.append((f"{response.request.method} {path}", response, await response.aread()))
 
     def check(self) -> None:
         """Check every recorded body against its published type."""
-        assert self.kept
-        for each in self.kept:
-            _check(*each)
+        assert self.responses
+        for each in self.responses:
+            _check_body(*each)
 
 
-def _check(asked: str, response: Any, content: bytes) -> None:
-    whole, part = next(row[1:] for row in _KINDS if re.fullmatch(row[0], asked))
+def _check_body(request_line: str, response: Any, content: bytes) -> None:
+    whole, part = next(row[1:] for row in _PUBLISHED_TYPES if re.fullmatch(row[0], request_line))
     if response.is_error:
         assert_error_shape(orjson.loads(content))
     elif response.headers["content-type"].startswith("text/event-stream"):
         for event in _events(content):
-            valid(part, event)
+            validate(part, event)
     elif whole is None:
         body = orjson.loads(content)
         assert body["object"] == "list"
         for each in body["data"]:
-            valid(part, each)
+            validate(part, each)
     else:
-        valid(whole, content)
+        validate(whole, content)
 
 
 def _events(content: bytes) -> list[Any]:

@@ -13,7 +13,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{word}" for word in ("cat
 LETTERS = [f"\u2581{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
 
 
-def write_reranker(path: Path, *, says_rank: bool = True) -> Path:
+def write_reranker(path: Path, *, with_pooling_type: bool = True) -> Path:
     """Write the model. ``says_rank``: whether its metadata names the pooling, which some converters omit."""
     writer = gguf.GGUFWriter(str(path), "bert")
     writer.add_context_length(CONTEXT)
@@ -23,7 +23,7 @@ def write_reranker(path: Path, *, says_rank: bool = True) -> Path:
     writer.add_head_count(HEADS)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    if says_rank:
+    if with_pooling_type:
         writer.add_pooling_type(gguf.PoolingType.RANK)
     _add_vocabulary(writer, [*WORDS, *LETTERS])
     _add_weights(writer, len(WORDS) + len(LETTERS))

@@ -13,12 +13,12 @@ from typing import Any
 from mistral_api.wire.json_schema import Shape
 
 _LETTERS = "abz09_-.: é\0"
-_OTHERS: list[Any] = [
+_ODD_VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 1.5, 2**31, "", "x", "auto", "text", "function", "\0", "x" * 65, "x" * 600, "é_1-",
     [], [None], ["x"], [1], [[]], {}, {"type": "text", "text": "x"}, {"x": None},
 ]  # fmt: skip
 # An example for each string pattern of the schemas; a new pattern needs a new example here.
-_IN_FORM = {
+_PATTERN_EXAMPLES = {
     "[A-Za-z0-9._:-]+": "first-steps",
     "[A-Za-z0-9_-]{1,64}": "get_weather",
     "resp_[A-Za-z0-9_-]{1,128}": "resp_1",
@@ -27,22 +27,22 @@ _IN_FORM = {
 }
 
 
-def value_of(shape: Shape, chance: random.Random) -> Any:
+def random_value(shape: Shape, chance: random.Random) -> Any:
     """Return a random value for a schema, most likely an allowed one."""
     if "anyOf" in shape:
-        return value_of(chance.choice(shape["anyOf"]), chance)
+        return random_value(chance.choice(shape["anyOf"]), chance)
     if "const" in shape or "enum" in shape:
         return copy.deepcopy(chance.choice(shape.get("enum", [shape.get("const")])))
     kind = shape.get("type")
     kind = chance.choice(kind) if isinstance(kind, list) else kind
     made = _MAKERS.get(str(kind))
-    return copy.deepcopy(chance.choice(_OTHERS)) if made is None else made(shape, chance)
+    return copy.deepcopy(chance.choice(_ODD_VALUES)) if made is None else made(shape, chance)
 
 
 def _text(shape: Shape, chance: random.Random) -> str:
     form = str(shape.get("pattern", "")).removeprefix("^(?:").removeprefix("^").removesuffix("$").removesuffix(")")
-    if form in _IN_FORM:
-        return _IN_FORM[form]
+    if form in _PATTERN_EXAMPLES:
+        return _PATTERN_EXAMPLES[form]
     if shape.get("format") == "uuid":
         return "0199f0a2-7c3e-7abc-8def-0123456789ab"
     low, high = shape.get("minLength", 0), shape.get("maxLength", 9)
@@ -58,21 +58,21 @@ def _number(shape: Shape, chance: random.Random) -> float:
 
 
 def _array(shape: Shape, chance: random.Random) -> list[Any]:
-    first = [value_of(each, chance) for each in shape.get("prefixItems", [])]
+    first = [random_value(each, chance) for each in shape.get("prefixItems", [])]
     low = shape.get("minItems", 0)
     high = shape.get("maxItems", low + 3)
     length = chance.choice([low, low + 1, *([high, high + 1] if high < 100 else [low + 3])])
-    return first + [value_of(shape.get("items", {}), chance) for _ in range(length - len(first))]
+    return first + [random_value(shape.get("items", {}), chance) for _ in range(length - len(first))]
 
 
 def _object(shape: Shape, chance: random.Random) -> dict[str, Any]:
     named = shape.get("properties", {})
     wanted = [name for name in named if name in shape.get("required", ()) or chance.random() < 0.4]
-    made = {name: value_of(named[name], chance) for name in wanted}
+    made = {name: random_value(named[name], chance) for name in wanted}
     more = shape.get("additionalProperties", {})
     for _ in range(chance.choice([0, 0, 1, 2, min(17, 1 + shape.get("maxProperties", 2))])):
-        name = value_of({"type": "string"} | shape.get("propertyNames", {"minLength": 1}), chance)
-        made.setdefault(name, value_of(more if isinstance(more, dict) else {}, chance))
+        name = random_value({"type": "string"} | shape.get("propertyNames", {"minLength": 1}), chance)
+        made.setdefault(name, random_value(more if isinstance(more, dict) else {}, chance))
     return made
 
 
@@ -87,19 +87,19 @@ _MAKERS = {
 }
 
 
-def beside(value: Any, chance: random.Random) -> Any:
+def mutate(value: Any, chance: random.Random) -> Any:
     """Return a copy in which one random part is replaced or removed."""
     box = [copy.deepcopy(value)]
-    parent, key = chance.choice(list(_places(box)))
+    parent, key = chance.choice(list(_locations(box)))
     if parent is not box and chance.random() < 0.5:
         del parent[key]
     else:
-        parent[key] = copy.deepcopy(chance.choice(_OTHERS))
+        parent[key] = copy.deepcopy(chance.choice(_ODD_VALUES))
     return box[0]
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _locations(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, dict | list):
         for key in list(value) if isinstance(value, dict) else range(len(value)):
             yield value, key
-            yield from _places(value[key])
+            yield from _locations(value[key])

@@ -8,7 +8,7 @@ import orjson
 import requests
 
 
-def chunks_of(answer: requests.Response) -> list[Any]:
+def read_chunks(answer: requests.Response) -> list[Any]:
     """Return all chunks, decoded. Fails where the stream is incomplete or contains anything else."""
     assert answer.status_code == 200, answer.text
     *events, done, rest = answer.content.split(b"\n\n")

@@ -16,7 +16,7 @@ from tests.support.processes import ROOT, clean_environment, free_port, wait_for
 
 
 @dataclass
-class Running:
+class SupervisorProcess:
     """A supervisor's process with its data folder and its model server's port."""
 
     process: subprocess.Popen[str]
@@ -50,19 +50,19 @@ def supervisor_environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def supervisor(data_dir: Path, *options: str, **settings: str) -> Iterator[Running]:
+def running_supervisor(data_dir: Path, *options: str, **settings: str) -> Iterator[SupervisorProcess]:
     """Run a supervisor until the end of the block."""
     environment = supervisor_environment(data_dir, **settings)
     command = [sys.executable, "-m", "mistral_api.supervisor", *options]
     process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.DEVNULL, text=True)
     try:
-        yield Running(process, data_dir, int(environment["MODEL_SERVER_PORT"]))
+        yield SupervisorProcess(process, data_dir, int(environment["MODEL_SERVER_PORT"]))
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def run_supervisor(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_supervisor_to_end(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a supervisor that is expected to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "mistral_api.supervisor", *arguments],
@@ -72,7 +72,7 @@ def run_supervisor(data_dir: Path, *arguments: str, **settings: str) -> subproce
 
 
 @dataclass
-class Misbehaving:
+class MisbehavingEngine:
     """A misbehaving ``llama-server``: the settings that choose it, and the record of what it did."""
 
     folder: Path
@@ -101,10 +101,10 @@ class Misbehaving:
         return (self.folder / "descriptors").read_text().split()
 
 
-def misbehaving(folder: Path) -> Misbehaving:
+def install_misbehaving_engine(folder: Path) -> MisbehavingEngine:
     """Write the program into a new folder."""
     folder.mkdir()
     program = folder / "llama-server"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/support/misbehaving_engine.py "$@"\n')
     program.chmod(0o755)
-    return Misbehaving(folder)
+    return MisbehavingEngine(folder)

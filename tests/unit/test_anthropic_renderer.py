@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
 from mistral_api.generation.anthropic_renderer import MessageEvents, anthropic_error, anthropic_message
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
 
@@ -28,7 +28,7 @@ def test_anthropic_message_has_thinking_text_and_tool_use_blocks() -> None:
         {"id": "b", "type": "function", "function": {"name": "cut", "arguments": '{"x": '}},
     ]
     body = _body("tool_calls", content="So.", reasoning_content="Hm.", tool_calls=calls)
-    message = valid(Message, anthropic_message(body, "asked"))
+    message = validate(Message, anthropic_message(body, "asked"))
     assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
     assert [block.input for block in message.content if block.type == "tool_use"] == [{"x": 1}, {}]
     assert (message.id, message.model, message.stop_reason) == ("msg_1", "asked", "tool_use")
@@ -44,7 +44,7 @@ def test_forced_tool_call_has_the_stop_reason_tool_use() -> None:
 
 
 def test_completion_without_choices_is_an_empty_anthropic_message() -> None:
-    assert valid(Message, anthropic_message({"choices": []}, "m")).content == []
+    assert validate(Message, anthropic_message({"choices": []}, "m")).content == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_finish_reason_becomes_the_anthropic_stop_reason(
     finish: str, word: str | None, reason: str, sequence: str | None
 ) -> None:
     verbose = None if word is None else {"stopping_word": word}
-    message = valid(Message, anthropic_message(_body(finish, verbose, content="a"), None))
+    message = validate(Message, anthropic_message(_body(finish, verbose, content="a"), None))
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
 
 
@@ -111,7 +111,7 @@ def test_failed_anthropic_stream_ends_with_an_error_event() -> None:
         "content_block_delta",
         "error",
     ]
-    assert valid(ErrorResponse, events[-1]).error.message == "Too slow."
+    assert validate(ErrorResponse, events[-1]).error.message == "Too slow."
     assert events[-1]["error"]["type"] == "timeout_error"
 
 
@@ -129,5 +129,5 @@ def test_failed_anthropic_stream_ends_with_an_error_event() -> None:
 )
 def test_anthropic_error_has_its_type_and_all_four_keys(error: ApiError, kind: str) -> None:
     body = anthropic_error(error.body(), error.status)
-    assert valid(ErrorResponse, body).error.type == kind
+    assert validate(ErrorResponse, body).error.type == kind
     assert sorted(body["error"]) == ["code", "message", "param", "type"]

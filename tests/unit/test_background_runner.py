@@ -20,7 +20,7 @@ from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import SSEStream
-from tests.support.exchanges import engine_that_is_away
+from tests.support.exchanges import unreachable_engine
 
 Make = Callable[..., LiveResponse]
 
@@ -32,7 +32,7 @@ def _never() -> SSEStream:
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """A function that makes new background responses."""
-    recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
+    recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(unreachable_engine()))
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
         request = {"input": "Hi.", "background": True, "instructions": instructions}

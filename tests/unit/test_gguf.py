@@ -11,7 +11,7 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, read_header
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings
-from tests.support.gguf_files import LLAMA, gguf
+from tests.support.gguf_files import LLAMA, write_gguf
 
 
 def _problem(path: Path) -> str:
@@ -30,21 +30,21 @@ def test_gguf_header_of_the_demo_model_matches_its_file_size() -> None:
 
 def test_model_info_is_read_from_gguf_metadata(tmp_path: Path) -> None:
     names: dict[str, str | int | list[str]] = {**LLAMA, "tokenizer.ggml.tokens": ["a", "bc", ""], "general.name": "M"}
-    model = read_model(Settings(model_path=gguf(tmp_path / "m.gguf", names, (64, 100))), "MODEL_PATH")
+    model = read_model(Settings(model_path=write_gguf(tmp_path / "m.gguf", names, (64, 100))), "MODEL_PATH")
     assert (model.architecture, model.quantization, model.context, model.layers) == ("llama", "Q4_K_M", 4096, 32)
     assert model.parameters == 164
 
 
 @pytest.mark.parametrize("missing", [1, 200, 300])
 def test_truncated_gguf_file_is_reported_with_its_size(tmp_path: Path, missing: int) -> None:
-    path = gguf(tmp_path / "m.gguf")
+    path = write_gguf(tmp_path / "m.gguf")
     whole = path.read_bytes()
     path.write_bytes(whole[:-missing])
     assert f"is truncated: only {len(whole) - missing} " in _problem(path)
 
 
 def test_gguf_file_cut_at_any_byte_is_truncated(tmp_path: Path) -> None:
-    whole = gguf(tmp_path / "m.gguf", {**LLAMA, "words": ["one", "two"]}).read_bytes()
+    whole = write_gguf(tmp_path / "m.gguf", {**LLAMA, "words": ["one", "two"]}).read_bytes()
     for length in range(4, len(whole)):
         (tmp_path / "cut.gguf").write_bytes(whole[:length])
         with pytest.raises(GgufError, match="is truncated"):
@@ -70,7 +70,7 @@ def test_file_that_is_no_gguf_is_described(tmp_path: Path, content: bytes, sente
 def test_every_part_of_a_split_model_must_exist_and_be_complete(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     for part in parts:
-        gguf(part, {**LLAMA, "split.count": 3})
+        write_gguf(part, {**LLAMA, "split.count": 3})
     model = read_model(Settings(model_path=parts[0]), "MODEL_PATH")
     assert model.files == tuple(parts)
     assert model.parameters == 3 * 64
@@ -82,4 +82,6 @@ def test_every_part_of_a_split_model_must_exist_and_be_complete(tmp_path: Path) 
 
 
 def test_renamed_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
-    assert "must be named NAME-00001-of-00002.gguf" in _problem(gguf(tmp_path / "m.gguf", {**LLAMA, "split.count": 2}))
+    assert "must be named NAME-00001-of-00002.gguf" in _problem(
+        write_gguf(tmp_path / "m.gguf", {**LLAMA, "split.count": 2})
+    )

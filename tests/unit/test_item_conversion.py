@@ -13,7 +13,7 @@ from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list, items_of
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.wire.items import check_items
-from tests.support.openai_schemas import valid
+from tests.support.openai_schemas import validate
 
 MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 HEX = MESSAGE.hex
@@ -136,7 +136,7 @@ def test_content_parts_are_converted_both_ways() -> None:
     assert items_to_messages([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
     (shown,) = items_of(MESSAGE, {"role": "user", "content": chat_parts})
     assert shown["content"] == item_parts
-    valid(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
+    validate(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
 
 
 def test_input_audio_part_is_unchanged() -> None:
@@ -190,8 +190,8 @@ def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict
     items = items_of(MESSAGE, message)
     assert items
     for item in items:
-        valid(ConversationItem, item)  # type: ignore[arg-type]
-        valid(ResponseItem, item)  # type: ignore[arg-type]
+        validate(ConversationItem, item)  # type: ignore[arg-type]
+        validate(ResponseItem, item)  # type: ignore[arg-type]
     if message["content"] != STORED["file"]["content"]:
         check_items(items)
         again = items_of(MESSAGE, items_to_messages(items)[0])
@@ -206,7 +206,7 @@ def test_omitted_attachment_becomes_a_text_part() -> None:
     ]
     (stored,) = without_large_attachments([{"role": "user", "content": parts}], 10)
     (item,) = items_of(MESSAGE, stored)
-    valid(ConversationItem, item)  # type: ignore[arg-type]
+    validate(ConversationItem, item)  # type: ignore[arg-type]
     assert [part["type"] for part in item["content"]] == ["input_text"] * 3
     assert item["content"][0]["text"].startswith("[data:image/png;omitted;length=126;sha256=")
 

@@ -17,7 +17,7 @@ from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange, belongs_to_conversation
 from mistral_api.recording.journal import NAME, Journal, prepare
 from mistral_api.system.identifiers import new_id
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 
 MANY = 1 << 30
 
@@ -45,7 +45,7 @@ def backlog(path: Path) -> Iterator[Backlog]:
 
 
 def test_journal_entries_are_read_back_complete_and_oldest_first(journal: Journal, backlog: Backlog) -> None:
-    exchanges = [an_exchange(messages=said(f"{number} \U0001f600")) for number in range(3)]
+    exchanges = [make_exchange(messages=question(f"{number} \U0001f600")) for number in range(3)]
     for exchange in exchanges:
         journal.add(exchange)
     assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == exchanges
@@ -54,17 +54,17 @@ def test_journal_entries_are_read_back_complete_and_oldest_first(journal: Journa
 
 def test_backlog_batch_is_limited_by_bytes_but_never_empty(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
-        journal.add(an_exchange(messages=said("x" * 1000)))
+        journal.add(make_exchange(messages=question("x" * 1000)))
     assert len(backlog.oldest(10, 2500)) == 1
     assert len(backlog.oldest(10, 1)) == 1
     assert len(backlog.oldest(10, 3500)) == 2
 
 
 def test_only_ended_exchanges_are_pending(journal: Journal, backlog: Backlog) -> None:
-    exchange = an_exchange(messages=said("Hello"))
+    exchange = make_exchange(messages=question("Hello"))
     position = journal.begin(exchange)
     assert (backlog.oldest(10, MANY), journal.pending(), journal.has_session("local", "one")) == ([], (0, None), False)
-    ended = replace(exchange, answers=answered("Hi"), completion_tokens=1, model="m")
+    ended = replace(exchange, answers=reply("Hi"), completion_tokens=1, model="m")
     journal.end(position, ended)
     assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == [ended]
     assert journal.pending()[0] == 1
@@ -73,7 +73,7 @@ def test_only_ended_exchanges_are_pending(journal: Journal, backlog: Backlog) ->
 
 def test_only_delivered_entries_are_removed(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
-        journal.add(an_exchange())
+        journal.add(make_exchange())
     first, *rest = backlog.oldest(10, MANY)
     backlog.remove([first])
     assert backlog.oldest(10, MANY) == rest
@@ -81,8 +81,8 @@ def test_only_delivered_entries_are_removed(journal: Journal, backlog: Backlog) 
 
 
 def test_pending_session_is_visible_only_to_its_owner(journal: Journal, backlog: Backlog) -> None:
-    journal.add(an_exchange("mine"))
-    journal.add(an_exchange(None))
+    journal.add(make_exchange("mine"))
+    journal.add(make_exchange(None))
     assert journal.has_session("local", "mine")
     assert not journal.has_session("local", "other")
     assert not journal.has_session("somebody else", "mine")
@@ -92,7 +92,7 @@ def test_pending_session_is_visible_only_to_its_owner(journal: Journal, backlog:
 
 
 def test_rejected_entry_is_stored_with_its_reason(journal: Journal, backlog: Backlog, path: Path) -> None:
-    journal.add(an_exchange())
+    journal.add(make_exchange())
     (entry,) = backlog.oldest(1, MANY)
     backlog.reject(entry, "no such type")
     assert (journal.pending(), journal.rejected()) == ((0, None), 1)
@@ -105,19 +105,22 @@ def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint
     path: Path, journal: Journal, backlog: Backlog
 ) -> None:
     with closing(Journal(path, "dead")) as dead:
-        silent, speaking = an_exchange("silent", messages=said("1")), an_exchange("speaking", messages=said("2"))
+        silent, speaking = (
+            make_exchange("silent", messages=question("1")),
+            make_exchange("speaking", messages=question("2")),
+        )
         dead.begin(silent)
         position = dead.begin(speaking)
         for text in ("One", "One two"):
-            spoken = replace(speaking, answers=answered(text), completion_tokens=len(text.split()))
+            spoken = replace(speaking, answers=reply(text), completion_tokens=len(text.split()))
             dead.checkpoint([(position, spoken.interrupted().outcome())])
-    journal.begin(an_exchange("alive"))
+    journal.begin(make_exchange("alive"))
     assert backlog.interrupt(lambda name: name == "dead") == 2
     first, second = (entry.exchange() for entry in backlog.oldest(10, MANY))
     for exchange in (first, second):
         assert (exchange.status, exchange.error_code, exchange.answer_status) == (500, "interrupted", "interrupted")
     assert (first.id, first.answers) == (silent.id, None)
-    assert (second.id, second.answers, second.completion_tokens) == (speaking.id, answered("One two"), 2)
+    assert (second.id, second.answers, second.completion_tokens) == (speaking.id, reply("One two"), 2)
     assert backlog.interrupt(lambda name: name == "dead") == 0
     backlog.remove(backlog.oldest(10, MANY))
     with closing(sqlite3.connect(path)) as connection:
@@ -128,31 +131,31 @@ def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint
 
 
 def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Path) -> None:
-    late = an_exchange("late", messages=said("mine"), answers=answered("my secret"))
+    late = make_exchange("late", messages=question("mine"), answers=reply("my secret"))
     position = journal.begin(late)
     journal.end(position, late)
     journal.checkpoint([(position, late.interrupted().outcome())])
     backlog.remove(backlog.oldest(10, MANY))
     journal.checkpoint([(position, late.interrupted().outcome())])
-    assert journal.begin(an_exchange("other")) != position
+    assert journal.begin(make_exchange("other")) != position
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
 
 
 def test_surrogates_and_nul_characters_are_replaced_in_the_journal(journal: Journal, backlog: Backlog) -> None:
-    journal.add(an_exchange(messages=said("half \ud83d of it"), answers=answered("nul \0")))
+    journal.add(make_exchange(messages=question("half \ud83d of it"), answers=reply("nul \0")))
     (entry,) = backlog.oldest(1, MANY)
     exchange = entry.exchange()
-    assert exchange.messages == said("half ? of it")
-    assert exchange.answers == answered("nul \ufffd")
+    assert exchange.messages == question("half ? of it")
+    assert exchange.answers == reply("nul \ufffd")
 
 
 def test_journal_survives_a_killed_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from mistral_api.recording.journal import Journal; from tests.support.exchanges import an_exchange\n"
+        "from mistral_api.recording.journal import Journal; from tests.support.exchanges import make_exchange\n"
         "from mistral_api.recording.journal import prepare\n"
-        "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(an_exchange('killed'))\n"
+        "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(make_exchange('killed'))\n"
         "os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, 'SIGKILL') else signal.SIGTERM)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
@@ -162,7 +165,7 @@ def test_journal_survives_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
-    exchange = an_exchange("old", messages=said("Still here?"))
+    exchange = make_exchange("old", messages=question("Still here?"))
     opening, outcome = exchange.opening(), exchange.outcome()
     payload = opening[:-1] + b"," + outcome[1:].replace(b'"model":null,', b"", 1)
     with closing(sqlite3.connect(tmp_path / NAME)) as connection:
@@ -185,14 +188,16 @@ def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_journal_files_are_readable_only_by_their_owner(journal: Journal, tmp_path: Path) -> None:
-    journal.add(an_exchange())
+    journal.add(make_exchange())
     assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
 
 
 def test_exchange_is_restored_from_its_opening_and_outcome() -> None:
     ids: dict[str, Any] = {"continues": new_id(), "message_ids": [new_id()], "answer_id": new_id()}
     kept: dict[str, Any] = {"storing": {"id": "resp_1"}, "stored": {"id": "resp_1", "status": "completed"}}
-    exchange = an_exchange(messages=said("x"), answers=answered("y"), status=499, model="m", stream=True, **ids, **kept)
+    exchange = make_exchange(
+        messages=question("x"), answers=reply("y"), status=499, model="m", stream=True, **ids, **kept
+    )
     assert Exchange.from_parts(exchange.opening(), exchange.outcome()) == exchange
 
 
@@ -209,7 +214,7 @@ def test_exchange_journaled_by_an_older_version_is_read() -> None:
         b'"answers":[{"content":"Yes."}],"answer_status":"complete"}'
     )
     ended, killed = Exchange.from_parts(opening, outcome), Exchange.from_parts(opening, UNKNOWN_OUTCOME)
-    assert (ended.messages, ended.answers) == (said("Still here?"), answered("Yes."))
+    assert (ended.messages, ended.answers) == (question("Still here?"), reply("Yes."))
     assert (killed.status, killed.answers, killed.answer_status) == (500, None, "interrupted")
     for exchange in (ended, killed):
         assert belongs_to_conversation(exchange)

@@ -13,7 +13,7 @@ from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import NAME, Journal, prepare
 from mistral_api.recording.journal_repair import damage
-from tests.support.exchanges import an_exchange, answered, said
+from tests.support.exchanges import make_exchange, question, reply
 
 NUMBER = 300
 
@@ -22,7 +22,11 @@ NUMBER = 300
 def exchanges() -> list[Exchange]:
     """Long and short exchanges."""
     return [
-        an_exchange(f"session-{n}", messages=said(f"{n} " + "word " * (n % 50 * 10)), answers=answered(f"answer {n}"))
+        make_exchange(
+            f"session-{n}",
+            messages=question(f"{n} " + "word " * (n % 50 * 10)),
+            answers=reply(f"answer {n}"),
+        )
         for n in range(NUMBER)
     ]
 
@@ -75,7 +79,7 @@ def test_unreadable_journal_file_is_moved_aside_and_replaced_by_an_empty_one(pat
     (kept,) = path.parent.glob(f"{NAME}.damaged-*")
     assert kept.read_bytes().startswith(b"not a database")
     with closing(Journal(path, "me")) as journal:
-        journal.add(an_exchange())
+        journal.add(make_exchange())
         assert journal.pending()[0] == 1
 
 

@@ -22,7 +22,7 @@ from mistral_api.supervisor.memory_ladder import (
     requested_step,
     shortage_in,
 )
-from tests.support.gguf_files import gguf
+from tests.support.gguf_files import write_gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 
@@ -30,7 +30,7 @@ ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
 @pytest.fixture
 def model(tmp_path: Path) -> ModelInfo:
     """A model of 32 blocks and a context of 4096 tokens."""
-    return read_model(Settings(model_path=gguf(tmp_path / "m.gguf")), "MODEL_PATH")
+    return read_model(Settings(model_path=write_gguf(tmp_path / "m.gguf")), "MODEL_PATH")
 
 
 def _steps(

@@ -12,14 +12,14 @@ import pytest
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
-from tests.support.exchanges import an_exchange, engine_that_is_away, record, said
+from tests.support.exchanges import make_exchange, question, record_exchange, unreachable_engine
 from tests.support.processes import wait_for
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
     made.start()
     yield made
     made.close(seconds=0)
@@ -32,21 +32,21 @@ def _full(*_arguments: object) -> int:
 def test_exchanges_are_held_in_memory_while_the_disk_is_full_and_written_later(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun = an_exchange("begun before", messages=said("1"))
+    begun = make_exchange("begun before", messages=question("1"))
     position = recorder.begin(begun, lambda: None)
     with monkeypatch.context() as full:
         for name in ("begin", "end", "add", "require_writable"):
             full.setattr(Journal, name, _full)
         recorder.end(position, begun)
         for number in range(3):
-            exchange = an_exchange(f"while full {number}", messages=said("2"))
+            exchange = make_exchange(f"while full {number}", messages=question("2"))
             assert recorder.begin(exchange, lambda: None) is None
             recorder.end(None, exchange)
         state = recorder.state()
         assert (state.healthy, state.pending) == (False, 0)
         assert [record.levelname for record in caplog.records if "not being recorded" in record.message] == ["WARNING"]
-    later = an_exchange("later", messages=said("3"))
-    record(recorder, later)
+    later = make_exchange("later", messages=question("3"))
+    record_exchange(recorder, later)
     state = recorder.state()
     assert (state.healthy, state.pending) == (True, 5)
 
@@ -56,18 +56,18 @@ def test_recorder_recovers_from_a_full_disk_without_a_request(
 ) -> None:
     with monkeypatch.context() as full:
         full.setattr(Journal, "add", _full)
-        recorder.end(None, an_exchange())
+        recorder.end(None, make_exchange())
     assert recorder.state().healthy
     assert recorder.state().pending == 1
 
 
 def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(engine_that_is_away()))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(unreachable_engine()))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
-        recorder.begin(an_exchange(), lambda: None)
+        recorder.begin(make_exchange(), lambda: None)
     recorder.close()
 
 
@@ -75,10 +75,10 @@ def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, RecordingPolicy(), delivery_to(engine_that_is_away()))
+    recorder = Recorder(folder, RecordingPolicy(), delivery_to(unreachable_engine()))
     recorder.start()
-    exchange = an_exchange()
-    record(recorder, exchange)
+    exchange = make_exchange()
+    record_exchange(recorder, exchange)
     assert not recorder.state().healthy
     folder.unlink()
     assert recorder.state().pending == 1
@@ -89,7 +89,7 @@ def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch:
 
 
 def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> None:
-    exchange = an_exchange(messages=said("Tell me"))
+    exchange = make_exchange(messages=question("Tell me"))
     asked: list[bool] = []
 
     def progress() -> bytes | None:

@@ -19,8 +19,8 @@ from mistral_api.responses.response_object import (
 from mistral_api.upstream.transcript import TokenCounts
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
-from tests.support.chat_chunks import token
-from tests.support.openai_schemas import valid
+from tests.support.chat_chunks import token_logprob
+from tests.support.openai_schemas import validate
 
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}}
@@ -61,7 +61,7 @@ def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any 
 
 def test_new_response_has_openais_defaults() -> None:
     body = _opened({"input": "Hello"})
-    valid(Response, body)
+    validate(Response, body)
     assert body == body | {
         "id": "resp_2", "object": "response", "created_at": 1795572458, "status": "in_progress", "model": "smol",
         "output": [], "usage": None, "error": None, "incomplete_details": None, "instructions": None,
@@ -73,7 +73,7 @@ def test_new_response_has_openais_defaults() -> None:
 
 def test_new_response_echoes_the_request() -> None:
     body = _opened(FULL)
-    valid(Response, body)
+    validate(Response, body)
     shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
     assert {name: body[name] for name in shown} == {name: FULL[name] for name in shown}
     assert body["tools"][0] == FUNCTION | {"description": None, "strict": True}
@@ -85,14 +85,14 @@ def test_background_response_is_queued_and_names_its_conversation() -> None:
     request = load(ResponseRequest(), {"input": "Hello", "background": True, "conversation": {"id": "conv_1"}})
     body = new_response(request, "resp_2", 1, "smol", conversation_id=request["conversation"])
     assert (body["status"], body["conversation"]) == ("queued", {"id": "conv_1"})
-    valid(Response, body)
+    validate(Response, body)
     assert in_progress(body) == body | {"status": "in_progress"}
 
 
 def test_completed_response_has_output_items_and_usage() -> None:
     message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
     body = complete_response(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
-    valid(Response, body)
+    validate(Response, body)
     assert (body["status"], body["completed_at"]) == ("completed", 1795572460)
     kinds = [(item["type"], item["id"], item["status"]) for item in body["output"]]
     assert kinds == [
@@ -120,7 +120,7 @@ def _call(call_id: str) -> dict[str, Any]:
 def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str, shown: str) -> None:
     message = {"content": "Hi", "reasoning_content": "Hm"}
     body = complete_response(_opened({"input": "Hello"}), _answer(message, finish_reason))
-    valid(Response, body)
+    validate(Response, body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": shown})
     assert [item["status"] for item in body["output"]] == ["completed", "incomplete"]
     assert body["completed_at"] is None
@@ -128,14 +128,14 @@ def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str,
 
 def test_empty_answer_is_a_message_item_with_empty_text() -> None:
     body = complete_response(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
-    assert valid(Response, body).output_text == ""
+    assert validate(Response, body).output_text == ""
     assert [item["type"] for item in body["output"]] == ["message"]
 
 
 def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
-    nothing_shown = token("H", 0) | {"bytes": None}
-    body = complete_response(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token("H", 5), nothing_shown]))
-    valid(Response, body)
+    nothing_shown = token_logprob("H", 0) | {"bytes": None}
+    body = complete_response(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token_logprob("H", 5), nothing_shown]))
+    validate(Response, body)
     shown = body["output"][0]["content"][0]["logprobs"]
     plain = {"token": "H", "bytes": [72], "logprob": -0.5}
     assert shown == [plain | {"top_logprobs": [plain] * 2}, plain | {"bytes": [], "top_logprobs": []}]
@@ -152,7 +152,7 @@ def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
 )
 def test_failed_response_has_an_openai_error_code_and_our_message(error: ApiError, code: str) -> None:
     body = failed(_opened({"input": "Hello"}), error)
-    assert valid(Response, body).status == "failed"
+    assert validate(Response, body).status == "failed"
     assert body["error"] == {"code": code, "message": error.message}
     assert code in get_args(response_error.ResponseError.model_fields["code"].annotation)
 
@@ -161,7 +161,7 @@ def test_rate_limit_error_code_and_cancelled_status() -> None:
     error = ApiError("Slow down.")
     error.status = 429
     assert failed(_opened({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
-    assert valid(Response, cancelled(_opened({"input": "Hello"}))).status == "cancelled"
+    assert validate(Response, cancelled(_opened({"input": "Hello"}))).status == "cancelled"
 
 
 def test_input_items_are_listed_in_message_order() -> None:
@@ -172,4 +172,4 @@ def test_input_items_are_listed_in_message_order() -> None:
     ]
     items = input_items(messages, [ANSWER_ID, other])
     assert [item["id"] for item in items] == [f"fc_{ANSWER_ID.hex}_0", f"fco_{other.hex}"]
-    valid(list[ResponseItem], items)
+    validate(list[ResponseItem], items)

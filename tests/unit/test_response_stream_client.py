@@ -18,7 +18,14 @@ from pydantic import BaseModel
 from mistral_api.errors import ModelTimeout
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stream_events import Event, ResponseEvents, encoded
-from tests.support.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, stream, text
+from tests.support.chat_chunks import (
+    ANSWER_DELTAS,
+    CALL_DELTAS,
+    REASONING_DELTAS,
+    TEXT_DELTAS,
+    chunk_stream,
+    text_delta,
+)
 
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
@@ -60,7 +67,7 @@ def _serving(told: list[Event]) -> Iterator[OpenAI]:
 def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request: Any) -> list[Event]:
     events = ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
     told = events.begin()
-    for each in stream(deltas, finish_reason):
+    for each in chunk_stream(deltas, finish_reason):
         told += events.chunk(each)
     return told + events.complete()
 
@@ -71,9 +78,9 @@ def _read(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[A
         return list(reading), reading.get_final_response()
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_openai_client_assembles_the_streamed_response(name: str) -> None:
-    told = _events(ANSWERS[name])
+    told = _events(ANSWER_DELTAS[name])
     read, final = _read(told)
     assert [event.type for event in read] == [event["type"] for event in told]
     shown = final.to_dict()
@@ -91,14 +98,14 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_openai_client_text_snapshot_grows_with_every_delta() -> None:
-    read, final = _read(_events(THINKING + TALKING))
+    read, final = _read(_events(REASONING_DELTAS + TEXT_DELTAS))
     snapshots = [event.snapshot for event in read if event.type == "response.output_text.delta"]
     assert snapshots == ["Hello", "Hello, wörld", "Hello, wörld!"]
     assert final.output_text == "Hello, wörld!"
 
 
 def test_openai_client_keeps_arguments_of_parallel_calls_apart() -> None:
-    read, final = _read(_events(CALLING, "tool_calls"))
+    read, final = _read(_events(CALL_DELTAS, "tool_calls"))
     grown = {event.output_index: event.snapshot for event in read
              if event.type == "response.function_call_arguments.delta"}  # fmt: skip
     assert grown == {0: '{"city": "Paris"}', 1: '{"city": "Rome"}'}
@@ -106,13 +113,13 @@ def test_openai_client_keeps_arguments_of_parallel_calls_apart() -> None:
 
 
 def test_openai_client_parses_a_json_answer() -> None:
-    told = _events([text('{"name": "Ada", '), text('"age": 36}')])
+    told = _events([text_delta('{"name": "Ada", '), text_delta('"age": 36}')])
     _, final = _read(told, text_format=Person)
     assert final.output_parsed == Person(name="Ada", age=36)
 
 
 def test_openai_client_gets_a_truncated_answer_as_an_incomplete_response() -> None:
-    with _serving(_events(TALKING, "length")) as client:
+    with _serving(_events(TEXT_DELTAS, "length")) as client:
         last = list(client.responses.create(model="smol", input="Hello", stream=True))[-1]
     assert last.type == "response.incomplete"
     assert last.response.incomplete_details is not None

@@ -13,8 +13,17 @@ from mistral_api.responses.stream_events import ResponseEvents, encoded
 from mistral_api.upstream.sse import event_data
 from mistral_api.upstream.transcript import Transcript
 from tests.support import chat_chunks
-from tests.support.chat_chunks import ANSWERS, CALLING, TALKING, THINKING, chunk, split, stream, token
-from tests.support.openai_schemas import valid
+from tests.support.chat_chunks import (
+    ANSWER_DELTAS,
+    CALL_DELTAS,
+    REASONING_DELTAS,
+    TEXT_DELTAS,
+    chunk,
+    chunk_stream,
+    split_deltas,
+    token_logprob,
+)
+from tests.support.openai_schemas import validate
 
 Event = dict[str, Any]
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -66,7 +75,7 @@ def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_response_items_are_closed_before_the_next_one_opens() -> None:
-    told = _told(stream(THINKING + TALKING + CALLING, "tool_calls"))
+    told = _told(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS, "tool_calls"))
     assert _types(told) == [*BEGIN, *REASONING, *MESSAGE, *CALLS, "response.completed"]
     indexes = [event["output_index"] for event in told if "output_index" in event]
     assert indexes == sorted(indexes)
@@ -76,18 +85,18 @@ def test_response_items_are_closed_before_the_next_one_opens() -> None:
     assert named == [f"rs_{HEX}", f"msg_{HEX}", f"fc_{HEX}_0", f"fc_{HEX}_1"]
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_response_events_are_valid_and_numbered_without_gaps(name: str) -> None:
-    told = _told(stream(ANSWERS[name]))
-    valid(list[ResponseStreamEvent], told)
+    told = _told(chunk_stream(ANSWER_DELTAS[name]))
+    validate(list[ResponseStreamEvent], told)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert _types(told)[:2] == BEGIN
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, finish_reason: str) -> None:
-    chunks = stream(ANSWERS[name], finish_reason)
+    chunks = chunk_stream(ANSWER_DELTAS[name], finish_reason)
     told, final = _told(chunks), _final(chunks)
     assert told[-1]["response"] == final
     assert told[-1]["type"] == f"response.{final['status']}"
@@ -108,18 +117,18 @@ def _said(item: Event) -> str:
                                                 for part in item.get("content", ())))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_final_response_does_not_depend_on_how_chunks_are_split(name: str) -> None:
-    dice, final = random.Random(name), _final(stream(ANSWERS[name]))
+    dice, final = random.Random(name), _final(chunk_stream(ANSWER_DELTAS[name]))
     for _ in range(30):
-        told = _told(stream(split(ANSWERS[name], dice)))
+        told = _told(chunk_stream(split_deltas(ANSWER_DELTAS[name], dice)))
         assert told[-1]["response"] == final
         added = [event["item"]["id"] for event in told if event["type"] == "response.output_item.added"]
         assert sorted(added) == sorted(item["id"] for item in final["output"])
 
 
 def test_added_items_are_empty_and_keep_their_call_id() -> None:
-    told = _told(stream(THINKING + TALKING + CALLING))
+    told = _told(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS))
     added = [event["item"] for event in told if event["type"] == "response.output_item.added"]
     assert [item["status"] for item in added] == ["in_progress"] * 4
     assert [item["content"] for item in added[:2]] == [[], []]
@@ -130,13 +139,13 @@ def test_added_items_are_empty_and_keep_their_call_id() -> None:
 
 
 def test_empty_response_stream_still_has_a_message_item() -> None:
-    told = _told(stream([]))
+    told = _told(chunk_stream([]))
     expected = [kind for kind in MESSAGE if not kind.endswith(".delta")]
     assert _types(told) == [*BEGIN, *expected, "response.completed"]
 
 
 def test_reopened_response_item_continues_and_is_closed_again() -> None:
-    told = _told(stream([*TALKING, *CALLING, {"content": " Done."}]))
+    told = _told(chunk_stream([*TEXT_DELTAS, *CALL_DELTAS, {"content": " Done."}]))
     added = [event for event in told if event["type"] in ("response.output_item.added", "response.content_part.added")]
     assert len(added) == 4
     texts = [event["text"] for event in told if event["type"] == "response.output_text.done"]
@@ -144,13 +153,13 @@ def test_reopened_response_item_continues_and_is_closed_again() -> None:
 
 
 def test_log_probabilities_are_sent_only_with_text_deltas() -> None:
-    chunks = stream([])
+    chunks = chunk_stream([])
     chunks[2:2] = [
-        chunk(chat_chunks.reasoning("Hm"), logprobs=[token("Hm", 20)]),
-        chunk(chat_chunks.text("Hi"), logprobs=[token("Hi", 20)]),
+        chunk(chat_chunks.reasoning_delta("Hm"), logprobs=[token_logprob("Hm", 20)]),
+        chunk(chat_chunks.text_delta("Hi"), logprobs=[token_logprob("Hi", 20)]),
     ]
     told = _told(chunks, top_logprobs=1, include=["message.output_text.logprobs"])
-    valid(list[ResponseStreamEvent], told)
+    validate(list[ResponseStreamEvent], told)
     plain = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5}
     shown = [plain | {"top_logprobs": [plain]}]
     assert [event["logprobs"] for event in told if "logprobs" in event] == [shown, shown]
@@ -162,7 +171,7 @@ def test_background_response_stream_is_queued_until_it_starts() -> None:
     told = events.begin() + events.start()
     assert _types(told) == ["response.created", "response.queued", "response.in_progress"]
     assert [event["response"]["status"] for event in told] == ["queued", "queued", "in_progress"]
-    valid(list[ResponseStreamEvent], told)
+    validate(list[ResponseStreamEvent], told)
 
 
 def test_failed_response_stream_has_an_error_event_and_then_response_failed() -> None:
@@ -175,13 +184,13 @@ def test_failed_response_stream_has_an_error_event_and_then_response_failed() ->
     }  # fmt: skip
     assert (last["type"], last["sequence_number"]) == ("response.failed", len(told) - 1)
     assert last["response"] == events.response
-    valid(list[ResponseStreamEvent], told)
+    validate(list[ResponseStreamEvent], told)
 
 
 def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
     events = _made(background=True)
     told = [*events.begin(), *events.start(), *events.cancel()]
-    valid(list[ResponseStreamEvent], told)
+    validate(list[ResponseStreamEvent], told)
     assert (told[-1]["type"], told[-1]["response"]["status"]) == ("response.incomplete", "cancelled")
     assert events.response["status"] == "cancelled"
 

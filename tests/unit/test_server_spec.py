@@ -24,7 +24,7 @@ from mistral_api.settings import Settings, settings_from
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import requested_step
 from mistral_api.supervisor.preflight import require_free_port
-from tests.support.gguf_files import LLAMA, gguf
+from tests.support.gguf_files import LLAMA, write_gguf
 from tests.support.reranker_model import CONTEXT, write_reranker
 
 ENGINE = Engine("llama-server", ("llama-server",))
@@ -43,7 +43,7 @@ def _command(served: ServerSpec) -> list[str]:
 
 
 def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
-    path = gguf(tmp_path / "m.gguf")
+    path = write_gguf(tmp_path / "m.gguf")
     away = "http://192.0.2.1"
     for settings, servers in (
         (Settings(), [MAIN]),
@@ -56,7 +56,7 @@ def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
 
 
 def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
-    path = gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
+    path = write_gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
     served = _embedding(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
     command = _command(served)
     values = dict(parse(command[1:], {}).values)
@@ -80,13 +80,13 @@ def test_embedding_input_length_is_limited_by_the_model_context(
     tmp_path: Path, asked: int, own: int | None, longest: int
 ) -> None:
     names = {name: value for name, value in LLAMA.items() if name != "llama.context_length"}
-    path = gguf(tmp_path / "m.gguf", names if own is None else names | {"llama.context_length": own})
+    path = write_gguf(tmp_path / "m.gguf", names if own is None else names | {"llama.context_length": own})
     assert _embedding(path, embedding_context_size=asked).settings.batch_size == longest
 
 
 @pytest.mark.parametrize(("kind", "flags"), [(None, ["mean"]), (0, ["mean"]), (1, []), (2, []), (3, []), (4, ["rank"])])
 def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, flags: list[str]) -> None:
-    path = gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
+    path = write_gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
     served = _embedding(path)
     assert served.ranks is (kind == 4)
     command = _command(served)
@@ -95,7 +95,7 @@ def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, fla
 
 def test_reranker_is_recognised_by_its_classification_head(tmp_path: Path) -> None:
     for says_rank in (True, False):
-        served = _embedding(write_reranker(tmp_path / "r.gguf", says_rank=says_rank))
+        served = _embedding(write_reranker(tmp_path / "r.gguf", with_pooling_type=says_rank))
         assert served.ranks
         assert served.flags == ("--embeddings", "--pooling", "rank", "-ub", str(CONTEXT))
 
@@ -104,14 +104,14 @@ def test_llama_arg_variables_reach_only_their_own_server(tmp_path: Path, monkeyp
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
     monkeypatch.setenv("SOMETHING", "else")
-    main, other = main_server(Settings()), _embedding(gguf(tmp_path / "m.gguf"))
+    main, other = main_server(Settings()), _embedding(write_gguf(tmp_path / "m.gguf"))
     assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
     assert "LLAMA_ARG_POOLING" not in main.environment()
     assert "LLAMA_ARG_MMPROJ" not in other.environment()
     assert (other.environment()["LLAMA_ARG_POOLING"], other.environment()["SOMETHING"]) == ("cls", "else")
     assert "--pooling" not in other.flags
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_RERANKING", "1")
-    assert _embedding(gguf(tmp_path / "m.gguf")).ranks
+    assert _embedding(write_gguf(tmp_path / "m.gguf")).ranks
 
 
 def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -
     with pytest.raises(StartError, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
         read_model(spec.settings, spec.path_setting)
     assert spec.ranks is None  # it may be either
-    clash = _embedding(gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
+    clash = _embedding(write_gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(StartError, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
 
 
 def test_main_server_command_does_not_depend_on_the_embedding_server(tmp_path: Path) -> None:
     alone = settings_from({})
-    both = settings_from({"EMBEDDING_MODEL_PATH": str(gguf(tmp_path / "m.gguf"))})
+    both = settings_from({"EMBEDDING_MODEL_PATH": str(write_gguf(tmp_path / "m.gguf"))})
     fit = requested_step(alone)
     path = Path("m.gguf")
     assert server_command(main_server(alone), ENGINE, path, fit) == server_command(main_server(both), ENGINE, path, fit)
