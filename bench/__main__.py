@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from bench.latency import Side, compare, first_event_ms, whole_ms
+from bench.latency import Side, compare, time_first_event, time_response
 from bench.memory import print_memory
 from bench.reads import measure_reads
 from bench.recording import measure_journal, measure_outage, measure_writer
-from bench.running import running_server
+from bench.running import running_stack
 from bench.warm import measure_warm_restart
 
 PARTS = ("latency", "recording", "reads", "warm")
@@ -16,22 +16,22 @@ PARTS = ("latency", "recording", "reads", "warm")
 
 def main() -> None:
     """Start the servers that the chosen parts need, measure, print, and stop them."""
-    options = _options()
+    options = _parse_options()
     if "latency" in options.parts:
-        _latency(options.pairs)
+        _measure_latency(options.pairs)
     if "recording" in options.parts:
-        with running_server() as running:
+        with running_stack() as running:
             measure_journal(running, options.pairs)
         measure_writer()
         measure_outage()
     if "reads" in options.parts:
-        with running_server() as running:
+        with running_stack() as running:
             measure_reads(running, options.usage_rows, options.messages)
     if "warm" in options.parts:
         measure_warm_restart()
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measure what Mistral Local API costs.")
     parser.add_argument("parts", nargs="*", default=["latency"], metavar="PART", help=f"any of {', '.join(PARTS)}")
     parser.add_argument("--pairs", type=int, default=100, help="paired requests for each figure (default 100)")
@@ -44,12 +44,12 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _latency(pairs: int) -> None:
-    with running_server() as running:
+def _measure_latency(pairs: int) -> None:
+    with running_stack() as running:
         sides = Side("bare", running.model_server), Side("through the API", running.api)
-        compare("one token", sides, whole_ms, pairs, max_tokens=1)
-        compare("first event of a stream", sides, first_event_ms, pairs, max_tokens=1)
-        compare("stream of 64 tokens, first event", sides, first_event_ms, pairs // 4, max_tokens=64)
+        compare("one token", sides, time_response, pairs, max_tokens=1)
+        compare("first event of a stream", sides, time_first_event, pairs, max_tokens=1)
+        compare("stream of 64 tokens, first event", sides, time_first_event, pairs // 4, max_tokens=64)
         print_memory(running)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import waitress
 
-from bench.running import Running, free_port, serving
+from bench.running import RunningStack, free_port, running_module
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.checkpoints import Progress
@@ -39,7 +39,7 @@ class NoRecorder(Recorder):
 
 
 @contextlib.contextmanager
-def api_beside(running: Running, *options: str) -> Iterator[tuple[str, int]]:
+def running_api(running: RunningStack, *options: str) -> Iterator[tuple[str, int]]:
     """Run another API process on the database and the model server of a running stack; yield its host and port."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
@@ -49,7 +49,7 @@ def api_beside(running: Running, *options: str) -> Iterator[tuple[str, int]]:
             "DATA_DIR": folder,
             "LOG_LEVEL": "WARNING",
         }
-        with serving(["bench.api", str(port), *options], port, environment):
+        with running_module(["bench.api", str(port), *options], port, environment):
             yield "127.0.0.1", port
 
 

@@ -10,40 +10,42 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def delayed(socket_file: Path, round_trip_seconds: float) -> Iterator[int]:
+def delayed_proxy(socket_file: Path, round_trip_seconds: float) -> Iterator[int]:
     """Forward a loopback port to a Unix socket with that round trip time; yield the port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    line = _Line(socket_file, round_trip_seconds / 2)
-    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(line.connected, "127.0.0.1", 0), loop).result(10)
+    line = _Proxy(socket_file, round_trip_seconds / 2)
+    server = asyncio.run_coroutine_threadsafe(
+        asyncio.start_server(line.forward_connection, "127.0.0.1", 0), loop
+    ).result(10)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        asyncio.run_coroutine_threadsafe(_hang_up(server), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_close_connections(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         loop.close()
 
 
-async def _hang_up(server: asyncio.Server) -> None:
+async def _close_connections(server: asyncio.Server) -> None:
     server.close()
     lines = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     if lines:
         await asyncio.wait(lines, timeout=5)
 
 
-class _Line:
+class _Proxy:
     def __init__(self, socket_file: Path, one_way_seconds: float) -> None:
         self._socket_file = socket_file
         self._one_way_seconds = one_way_seconds
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward the bytes of one connection in both directions."""
         far_reader, far_writer = await asyncio.open_unix_connection(str(self._socket_file))
-        await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+        await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
 
-    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ConnectionError):
             while data := await source.read(1 << 20):

@@ -16,7 +16,7 @@ from mistral_api.delivery.partitions import create_partitions
 
 OWNER = "local"
 # The number of long conversations and their messages; all other conversations have SHORT_MESSAGES messages.
-LONG, LONG_MESSAGES, SHORT_MESSAGES = 50, 1000, 20
+LONG_CONVERSATIONS, LONG_MESSAGES, SHORT_MESSAGES = 50, 1000, 20
 # The number of distinct words. Word n is common for a small n and rare for a large n, as in any language.
 VOCABULARY = 20_000
 
@@ -48,13 +48,13 @@ FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS c
 CROSS JOIN LATERAL generate_series(1, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages END) AS n
 CROSS JOIN LATERAL (
     SELECT string_agg('word' || floor(:vocabulary * power(random(), 4))::int, ' ') AS words
-    FROM generate_series(1, 20 + (n + c) % 20)) AS said
+    FROM generate_series(1, 20 + (n + c) % 20)) AS generated
 """
 
 
-def fill(engine: Engine, usage_rows: int, messages: int) -> int:
+def fill_database(engine: Engine, usage_rows: int, messages: int) -> int:
     """Fill an empty database and return the number of conversations. Usage is spread over the last year."""
-    conversations = LONG + max(0, messages - LONG * LONG_MESSAGES) // SHORT_MESSAGES
+    conversations = LONG_CONVERSATIONS + max(0, messages - LONG_CONVERSATIONS * LONG_MESSAGES) // SHORT_MESSAGES
     with _timed(f"{usage_rows} usage rows"):
         _fill_usage(engine, usage_rows, conversations)
     with _timed("summing them up (mistral-api stats rebuild)"):
@@ -88,7 +88,7 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
 
 def _fill_conversations(connection: Connection, conversations: int) -> None:
     """Insert conversations. The text index is created at the end, which is much faster than updating it."""
-    long = {"long": LONG, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
+    long = {"long": LONG_CONVERSATIONS, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
     span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
     with without_deadline(connection):
         connection.execute(text("DROP INDEX ix_messages_search"))

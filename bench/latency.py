@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Send = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
+Measurement = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,14 @@ class Side:
     address: tuple[str, int]
 
 
-def whole_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
+def time_response(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
     """Return the milliseconds until the whole response has arrived."""
     began = time.perf_counter()
     _post(connection, body).read()
     return (time.perf_counter() - began) * 1000
 
 
-def first_event_ms(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
+def time_first_event(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
     """Return the milliseconds until the first event of a stream; the rest is read and not timed.
 
     Both servers close a connection after a stream, so each stream gets a new one.
@@ -54,7 +54,7 @@ def _post(connection: http.client.HTTPConnection, body: dict[str, Any]) -> http.
     return response
 
 
-def compare(name: str, sides: tuple[Side, Side], send: Send, pairs: int, max_tokens: int) -> None:
+def compare(name: str, sides: tuple[Side, Side], send: Measurement, pairs: int, max_tokens: int) -> None:
     """Measure and print the medians of both sides, and of the differences and ratios of the pairs."""
     first, second = (http.client.HTTPConnection(*side.address, timeout=120) for side in sides)
     body = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import psutil
 
-from bench.running import Running
+from bench.running import RunningStack
 
 
-def print_memory(running: Running) -> None:
+def print_memory(running: RunningStack) -> None:
     """Print one line for each process: its resident set and its command line."""
     serving = psutil.Process(running.process.pid)
     for process in [serving, *serving.children(recursive=True)]:

@@ -9,18 +9,18 @@ from urllib.parse import quote
 
 from sqlalchemy import create_engine
 
-from bench.filling import LONG, fill
-from bench.running import Running
+from bench.filling import LONG_CONVERSATIONS, fill_database
+from bench.running import RunningStack
 from mistral_api.embedded.postgres import start_embedded_postgres
 
-WARM_UP, TIMES = 10, 50
+WARM_UP, REPEATS = 10, 50
 
 
-def measure_reads(running: Running, usage_rows: int, messages: int) -> None:
+def measure_reads(running: RunningStack, usage_rows: int, messages: int) -> None:
     """Fill the server's database, then print how long the API takes to read from it."""
     url = start_embedded_postgres(running.data_dir).url
     engine = create_engine(url)
-    fill(engine, usage_rows, messages)
+    fill_database(engine, usage_rows, messages)
     engine.dispose()
     for what, path in _PATHS:
         _print_times(running, what, path)
@@ -30,7 +30,7 @@ _PATHS = [
     ("statistics of a day", "/v1/stats?hours=24"),
     ("statistics of a week", "/v1/stats?hours=168"),
     ("statistics of a year", "/v1/stats?hours=8760"),
-    ("newest 50 of 1000 messages", f"/v1/conversations/session-{LONG}?limit=50"),
+    ("newest 50 of 1000 messages", f"/v1/conversations/session-{LONG_CONVERSATIONS}?limit=50"),
     ("list of 20 conversations", "/v1/conversations?limit=20"),
     *(
         (f"search for {what}", f"/v1/conversations?limit=20&q={quote(words)}")
@@ -49,10 +49,10 @@ _PATHS = [
 ]
 
 
-def _print_times(running: Running, what: str, path: str) -> None:
+def _print_times(running: RunningStack, what: str, path: str) -> None:
     connection = http.client.HTTPConnection(*running.api, timeout=120)
     times = []
-    for _ in range(WARM_UP + TIMES):
+    for _ in range(WARM_UP + REPEATS):
         began = time.perf_counter()
         connection.request("GET", path)
         response = connection.getresponse()

@@ -14,10 +14,10 @@ import psutil
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
-from bench.api import api_beside
-from bench.delay import delayed
-from bench.latency import Side, compare, whole_ms
-from bench.running import Running
+from bench.api import running_api
+from bench.delay import delayed_proxy
+from bench.latency import Side, compare, time_response
+from bench.running import RunningStack
 from mistral_api import create_app
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -27,34 +27,34 @@ from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from mistral_api.system.identifiers import new_id
 
-WRITTEN, WRITTEN_FAR_AWAY = 20_000, 5_000
+LOCAL_EXCHANGES, REMOTE_EXCHANGES = 20_000, 5_000
 ROUND_TRIP_SECONDS = 0.1
 OUTAGE_EXCHANGES = 3600 * 50
-AWAY = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
+UNREACHABLE_URL = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
 
 
-def measure_journal(running: Running, pairs: int) -> None:
+def measure_journal(running: RunningStack, pairs: int) -> None:
     """Compare the same API with and without its journal, in front of one model server."""
-    with api_beside(running, "--unrecorded") as without, api_beside(running) as recorded:
+    with running_api(running, "--unrecorded") as without, running_api(running) as recorded:
         sides = Side("without a journal", without), Side("with it", recorded)
-        compare("journal: one token", sides, whole_ms, pairs, max_tokens=1)
+        compare("journal: one token", sides, time_response, pairs, max_tokens=1)
 
 
 def measure_writer() -> None:
     """Deliver a full journal to an empty PostgreSQL, once on this machine and once a long round trip away."""
-    with _database() as engine:
-        _deliver("a local PostgreSQL", engine, WRITTEN)
+    with _empty_database() as engine:
+        _time_delivery("a local PostgreSQL", engine, LOCAL_EXCHANGES)
         query = engine.url.query
-        with delayed(Path(str(query["host"])) / f".s.PGSQL.{query['port']}", ROUND_TRIP_SECONDS) as port:
+        with delayed_proxy(Path(str(query["host"])) / f".s.PGSQL.{query['port']}", ROUND_TRIP_SECONDS) as port:
             far = create_engine(engine.url.difference_update_query(["host", "port"]).set(host="127.0.0.1", port=port))
-            _deliver(f"a PostgreSQL {ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, WRITTEN_FAR_AWAY)
+            _time_delivery(f"a PostgreSQL {ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, REMOTE_EXCHANGES)
             far.dispose()
 
 
 def measure_outage() -> None:
     """Record an hour of 50 exchanges a second while the database is down, and print disk and memory use."""
-    with _silence(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
-        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
+    with _without_warnings(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(UNREACHABLE_URL)))
         recorder.start()
         process, sizes = psutil.Process(), []
         for number in range(OUTAGE_EXCHANGES + 1):
@@ -71,7 +71,7 @@ def measure_outage() -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Suppress the warnings that the database is down: here it is meant to be."""
     logging.disable(logging.WARNING)
     yield
@@ -79,7 +79,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[Engine]:
+def _empty_database() -> Iterator[Engine]:
     """Yield the writer's engine for an empty database with its schema."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
@@ -93,11 +93,11 @@ def _database() -> Iterator[Engine]:
         running.stop()
 
 
-def _deliver(where: str, engine: Engine, number: int) -> None:
+def _time_delivery(where: str, engine: Engine, number: int) -> None:
     """Fill a journal without delivery, then time the writer until the journal is empty."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
-        with _silence():
-            filling = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
+        with _without_warnings():
+            filling = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(UNREACHABLE_URL)))
             filling.start()
             for count in range(number):
                 _record(filling, count)

@@ -19,7 +19,7 @@ START_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningStack:
     """A running stack: the addresses of the API and the model server, the serving process, and the data folder."""
 
     api: tuple[str, int]
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server(**settings: str) -> Iterator[Running]:
+def running_stack(**settings: str) -> Iterator[RunningStack]:
     """Run the whole stack on embedded defaults until the end of the block."""
     api, model_server = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
@@ -49,12 +49,14 @@ def running_server(**settings: str) -> Iterator[Running]:
             "LOG_LEVEL": "WARNING",
             **settings,
         }
-        with serving(["mistral_api.serving"], api, environment) as process:
-            yield Running(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
+        with running_module(["mistral_api.serving"], api, environment) as process:
+            yield RunningStack(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
 
 
 @contextlib.contextmanager
-def serving(module: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running_module(
+    module: Sequence[str], port: int, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m`` with these arguments until the end of the block; yield once the port is ready."""
     process = subprocess.Popen([sys.executable, "-m", *module], env=environment)
     try:

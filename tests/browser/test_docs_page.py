@@ -36,7 +36,7 @@ def browser() -> Iterator[webdriver.Chrome]:
         yield running
 
 
-def _asked_for(browser: webdriver.Chrome) -> list[str]:
+def _requested_urls(browser: webdriver.Chrome) -> list[str]:
     """Return the URLs that the page requested since the last call."""
     entries: list[dict[str, Any]] = browser.get_log("performance")  # type: ignore[no-untyped-call]
     messages = [json.loads(entry["message"])["message"] for entry in entries]
@@ -45,12 +45,12 @@ def _asked_for(browser: webdriver.Chrome) -> list[str]:
     ]
 
 
-def _found(inside: webdriver.Chrome | WebElement, selector: str) -> Any:
+def _wait_for_element(inside: webdriver.Chrome | WebElement, selector: str) -> Any:
     """Return the first element, waiting until it is there."""
     return wait_for(lambda: inside.find_elements(By.CSS_SELECTOR, selector), selector)[0]
 
 
-def _complaints(browser: webdriver.Chrome) -> list[dict[str, Any]]:
+def _console_entries(browser: webdriver.Chrome) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
     return entries
 
@@ -64,17 +64,17 @@ def test_docs_page_shows_every_operation_and_sends_requests_only_to_this_server(
     browser.get(f"{server.url}/docs")
     wait_for(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".opblock")) == operations, "all operations")
 
-    models = _found(browser, "#operations-models-models_list_models")
+    models = _wait_for_element(browser, "#operations-models-models_list_models")
     models.find_element(By.CSS_SELECTOR, ".opblock-summary-control").click()
-    _found(models, ".try-out__btn").click()
-    _found(models, "button.execute").click()
-    status = _found(models, ".live-responses-table tbody .response-col_status")
+    _wait_for_element(models, ".try-out__btn").click()
+    _wait_for_element(models, "button.execute").click()
+    status = _wait_for_element(models, ".live-responses-table tbody .response-col_status")
     assert status.text.split()[0] == "200"
-    body = _found(models, ".live-responses-table tbody .response-col_description pre").text
+    body = _wait_for_element(models, ".live-responses-table tbody .response-col_description pre").text
     assert json.loads(body)["object"] == "list"
 
-    asked_for = _asked_for(browser)
+    asked_for = _requested_urls(browser)
     assert f"{server.url}/v1/models" in asked_for
     at = urlsplit(server.url).netloc
     assert {urlsplit(url).netloc for url in asked_for if not url.startswith("data:")} == {at}
-    assert _complaints(browser) == []
+    assert _console_entries(browser) == []

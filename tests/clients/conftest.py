@@ -10,7 +10,7 @@ from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
 
 
 @pytest.fixture
-async def connections() -> AsyncIterator[dict[str, Any]]:
+async def http_clients() -> AsyncIterator[dict[str, Any]]:
     """The HTTP clients to construct a client of langchain-openai with."""
     with DefaultHttpxClient() as sync:
         async with DefaultAsyncHttpxClient() as asynchronous:

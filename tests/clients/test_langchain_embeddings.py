@@ -27,8 +27,8 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
     """The published tests."""
 
     @pytest.fixture(autouse=True)
-    def _surroundings(self, embedding: Server, connections: dict[str, Any]) -> None:
-        self.server, self.connections = embedding, connections
+    def _surroundings(self, embedding: Server, http_clients: dict[str, Any]) -> None:
+        self.server, self.http_clients = embedding, http_clients
 
     @property
     def embeddings_class(self) -> type[Embeddings]:
@@ -39,7 +39,7 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
     def embedding_model_params(self) -> dict[str, Any]:
         """The client's options: it sends text, not the tokens of an OpenAI model."""
         own = {"model": MODEL, "base_url": f"{self.server.url}/v1", "api_key": "unused", "max_retries": 0}
-        return own | self.connections | {"check_embedding_ctx_length": False}
+        return own | self.http_clients | {"check_embedding_ctx_length": False}
 
 
 async def test_async_openai_client_gets_the_same_embeddings_in_both_encodings(embedding: Server) -> None:

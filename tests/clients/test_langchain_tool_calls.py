@@ -30,12 +30,12 @@ def weather(city: City, days: Literal[3]) -> str:
 
 
 @pytest.fixture
-def make(server: Server, connections: dict[str, Any]) -> Callable[..., ChatOpenAI]:
+def make_client(server: Server, http_clients: dict[str, Any]) -> Callable[..., ChatOpenAI]:
     """A function that makes a client of the running stack."""
 
     def made(**options: Any) -> ChatOpenAI:
         own: dict[str, Any] = {"model": MODEL, "base_url": f"{server.url}/v1", "api_key": "unused", "max_retries": 0}
-        return ChatOpenAI(**own | connections | {"temperature": 0, "max_tokens": 48, "timeout": 60} | options)
+        return ChatOpenAI(**own | http_clients | {"temperature": 0, "max_tokens": 48, "timeout": 60} | options)
 
     return made
 
@@ -53,8 +53,8 @@ def _assert_called(message: BaseMessage) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_langchain_tool_call_is_made_streamed_and_answered(make: Callable[..., ChatOpenAI], api: str) -> None:
-    model = make(**APIS[api])
+def test_langchain_tool_call_is_made_streamed_and_answered(make_client: Callable[..., ChatOpenAI], api: str) -> None:
+    model = make_client(**APIS[api])
     tools: list[BaseTool] = [weather]
     calling = model.bind_tools(tools, tool_choice="any", strict=True)
     _assert_called(calling.invoke(WEATHER))
@@ -69,20 +69,22 @@ def test_langchain_tool_call_is_made_streamed_and_answered(make: Callable[..., C
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_langchain_tool_call_is_made_by_the_async_client(make: Callable[..., ChatOpenAI], api: str) -> None:
-    calling = make(**APIS[api]).bind_tools([weather], tool_choice="weather", strict=True)
+async def test_langchain_tool_call_is_made_by_the_async_client(
+    make_client: Callable[..., ChatOpenAI], api: str
+) -> None:
+    calling = make_client(**APIS[api]).bind_tools([weather], tool_choice="weather", strict=True)
     _assert_called(await calling.ainvoke(WEATHER))
     _assert_called(join_chunks([chunk async for chunk in calling.astream(WEATHER)]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_langchain_sends_only_new_messages_after_a_previous_response_id(
-    make: Callable[..., ChatOpenAI], stream: bool
+    make_client: Callable[..., ChatOpenAI], stream: bool
 ) -> None:
     def ask(messages: list[BaseMessage]) -> AIMessage:
         return join_chunks(model.stream(messages)) if stream else model.invoke(messages)
 
-    model = make(use_responses_api=True, use_previous_response_id=True, max_tokens=16)
+    model = make_client(use_responses_api=True, use_previous_response_id=True, max_tokens=16)
     said: list[BaseMessage] = [HumanMessage("word " * 100)]
     for text in ("And then?", "And after that?"):
         said += [ask(said), HumanMessage(text)]

@@ -31,17 +31,17 @@ class Weather(BaseModel):
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[ResponseRecorder]:
+async def recorder() -> AsyncIterator[ResponseRecorder]:
     """The recorded responses; at the end of a test each must match its published type."""
-    kept = ResponseRecorder()
-    yield kept
-    kept.check()
+    made = ResponseRecorder()
+    yield made
+    made.check()
 
 
 @pytest.fixture
-async def client(server: Server, wire: ResponseRecorder) -> AsyncIterator[AsyncOpenAI]:
+async def client(server: Server, recorder: ResponseRecorder) -> AsyncIterator[AsyncOpenAI]:
     """The async client of the openai package, whose responses are recorded."""
-    connections = DefaultAsyncHttpxClient(event_hooks={"response": [wire.record]})
+    connections = DefaultAsyncHttpxClient(event_hooks={"response": [recorder.record]})
     async with async_openai_client(server, http_client=connections) as made:
         yield made
 

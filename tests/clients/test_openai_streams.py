@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tests.support.langchain_chat import MODEL
 
-ASKED: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "What is the weather like?"}]
+QUESTION: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "What is the weather like?"}]
 
 
 class Weather(BaseModel):
@@ -22,7 +22,7 @@ class Weather(BaseModel):
 
 
 def test_chat_stream_helper_gets_content_deltas_and_the_finish_reason(client: OpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 60, "temperature": 0, "stop": ["e"]}
+    options: Any = {"model": MODEL, "messages": QUESTION, "max_tokens": 60, "temperature": 0, "stop": ["e"]}
     with client.chat.completions.stream(**options, stream_options={"include_usage": True}) as stream:
         events = list(stream)
         final = stream.get_final_completion()
@@ -36,7 +36,7 @@ def test_chat_stream_helper_gets_content_deltas_and_the_finish_reason(client: Op
 
 
 def test_chat_stream_helper_gets_parsed_content_and_log_probabilities(client: OpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 48, "temperature": 0, "logprobs": True}
+    options: Any = {"model": MODEL, "messages": QUESTION, "max_tokens": 48, "temperature": 0, "logprobs": True}
     with client.chat.completions.stream(response_format=Weather, **options) as stream:
         events = list(stream)
         final = stream.get_final_completion()
@@ -50,7 +50,7 @@ def test_chat_stream_helper_gets_parsed_content_and_log_probabilities(client: Op
 
 
 def test_chat_stream_helper_gets_tool_call_arguments_delta_by_delta(client: OpenAI) -> None:
-    options: Any = {"model": MODEL, "messages": ASKED, "max_tokens": 64, "temperature": 0, "tool_choice": "required"}
+    options: Any = {"model": MODEL, "messages": QUESTION, "max_tokens": 64, "temperature": 0, "tool_choice": "required"}
     with client.chat.completions.stream(tools=[openai.pydantic_function_tool(Weather)], **options) as stream:
         events = list(stream)
         final = stream.get_final_completion()

@@ -31,7 +31,7 @@ MOST_TOKENS = 60
 
 
 @dataclass
-class Seen:
+class ReceivedStream:
     """What a client received of one stream: pieces of text with their times, and whether it ended."""
 
     request_id: str
@@ -44,7 +44,7 @@ class Seen:
         return "".join(piece for moment, piece in self.pieces if moment <= until)
 
 
-class Apis:
+class ApiProcesses:
     """The API processes, and the times at which each was killed."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
@@ -81,21 +81,21 @@ class Apis:
         self._log.close()
 
 
-class Client:
+class StreamingClient:
     """A client that streams one completion after another from one process until it is stopped."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
         self._stop = threading.Event()
         self.port = port
-        self.seen: list[Seen] = []
+        self.streams: list[ReceivedStream] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            seen = Seen(f"killed-{self.port}-{len(self.seen)}")
-            self.seen.append(seen)
+            seen = ReceivedStream(f"killed-{self.port}-{len(self.streams)}")
+            self.streams.append(seen)
             try:
                 self._stream(seen)
             except requests.RequestException:
@@ -103,7 +103,7 @@ class Client:
                 if not seen.opened:
                     self._stop.wait(0.05)
 
-    def _stream(self, seen: Seen) -> None:
+    def _stream(self, seen: ReceivedStream) -> None:
         body = {
             "messages": [{"role": "user", "content": f"Count upwards. {seen.request_id}"}],
             "max_tokens": random.choice([1, 5, MOST_TOKENS]),
@@ -128,19 +128,21 @@ class Client:
 
 
 @pytest.fixture
-def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[Apis]:
+def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProcesses]:
     """The API processes in front of the shared model server."""
     environment = clean_environment(
         DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
     )
-    made = Apis(environment, data_dir.parent / "apis.log")
+    made = ApiProcesses(environment, data_dir.parent / "apis.log")
     yield made
     made.close()
 
 
-def test_every_request_is_recorded_once_although_api_processes_are_killed(apis: Apis, database_url: str) -> None:
-    clients = [Client(port) for port in apis.ports]
-    killers = [threading.Thread(target=_kill_now_and_then, args=(apis, client)) for client in clients]
+def test_every_request_is_recorded_once_although_api_processes_are_killed(
+    apis: ApiProcesses, database_url: str
+) -> None:
+    clients = [StreamingClient(port) for port in apis.ports]
+    killers = [threading.Thread(target=_kill_at_random, args=(apis, client)) for client in clients]
     for killer in killers:
         killer.start()
     for killer in killers:
@@ -150,28 +152,28 @@ def test_every_request_is_recorded_once_although_api_processes_are_killed(apis: 
     assert sum(map(len, apis.kills.values())) == KILLS
 
     recording = f"http://127.0.0.1:{apis.ports[0]}/health"
-    wait_for(lambda: _nothing_waits(recording), "the delivery of everything", 30)
-    rows = wait_for(lambda: _all_ended(database_url, clients), "the end of what was interrupted", 30)
+    wait_for(lambda: _is_delivered(recording), "the delivery of everything", 30)
+    rows = wait_for(lambda: _recorded_rows(database_url, clients), "the end of what was interrupted", 30)
     _assert_recorded(rows, clients, apis)
 
 
-def _kill_now_and_then(apis: Apis, client: Client) -> None:
+def _kill_at_random(apis: ApiProcesses, client: StreamingClient) -> None:
     """Kill the process at random instants of the first seconds of a completion, or after it."""
     pause, chance = threading.Event(), random.Random()
     for _ in range(KILLS // PROCESSES):
-        begun = sum(bool(seen.pieces) for seen in client.seen)
-        wait_for(lambda begun=begun: sum(bool(seen.pieces) for seen in client.seen) > begun, "an answer", 60)  # type: ignore[misc]
+        begun = sum(bool(seen.pieces) for seen in client.streams)
+        wait_for(lambda begun=begun: sum(bool(seen.pieces) for seen in client.streams) > begun, "an answer", 60)  # type: ignore[misc]
         pause.wait(chance.uniform(0, 2.0))
         apis.kill(client.port)
 
 
-def _nothing_waits(url: str) -> bool:
+def _is_delivered(url: str) -> bool:
     recording = requests.get(url, timeout=10).json()["recording"]
     assert recording["rejected"] == 0
     return bool(recording["pending"] == 0)
 
 
-def _all_ended(url: str, clients: list[Client]) -> dict[str, list[dict[str, object]]] | None:
+def _recorded_rows(url: str, clients: list[StreamingClient]) -> dict[str, list[dict[str, object]]] | None:
     """Return the recorded rows by request id once every request with received text has one, else None."""
     connection = psycopg2.connect(libpq_url(url))
     with connection, connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
@@ -184,15 +186,17 @@ def _all_ended(url: str, clients: list[Client]) -> dict[str, list[dict[str, obje
         for row in cursor.fetchall():
             found.setdefault(row["client_request_id"], []).append(dict(row))
     connection.close()
-    opened = {seen.request_id for client in clients for seen in client.seen if seen.pieces}
+    opened = {seen.request_id for client in clients for seen in client.streams if seen.pieces}
     return found if opened <= set(found) else None
 
 
-def _assert_recorded(rows: dict[str, list[dict[str, object]]], clients: list[Client], apis: Apis) -> None:
+def _assert_recorded(
+    rows: dict[str, list[dict[str, object]]], clients: list[StreamingClient], apis: ApiProcesses
+) -> None:
     assert {number for found in rows.values() if (number := len(found)) != 1} == set()
     answered = cut_off = 0
     for client in clients:
-        for seen in client.seen:
+        for seen in client.streams:
             if not seen.pieces:
                 continue
             (row,) = rows[seen.request_id]
@@ -202,12 +206,12 @@ def _assert_recorded(rows: dict[str, list[dict[str, object]]], clients: list[Cli
             else:
                 cut_off += 1
                 killed = max(moment for moment in apis.kills[client.port] if moment <= seen.broken_at)
-                _assert_kept(row, seen, killed)
+                _assert_text_stored(row, seen, killed)
     # The numbers depend on the machine's speed; both cases must have occurred.
     assert min(answered, cut_off) >= 10
 
 
-def _assert_kept(row: dict[str, object], seen: Seen, killed: float) -> None:
+def _assert_text_stored(row: dict[str, object], seen: ReceivedStream, killed: float) -> None:
     """Check that the text up to a second before the kill is stored. The end may be stored and not have arrived."""
     stored = str(row["content"] or "")
     if row["status"] == 200:

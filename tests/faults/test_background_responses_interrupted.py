@@ -16,7 +16,7 @@ SHUT_DOWN, KILLED = "The server is shutting down.", "The server ended before the
 COUNT = 4
 
 
-def _start(server: Server, session_id: str) -> list[str]:
+def _start_responses(server: Server, session_id: str) -> list[str]:
     body = {"input": "Count.", "background": True, "max_output_tokens": 1500, "ignore_eos": True}
     sessions: list[dict[str, Any]] = [{}] * (COUNT - 1) + [{"session_id": session_id}]
     url = f"{server.url}/v1/responses"
@@ -25,7 +25,7 @@ def _start(server: Server, session_id: str) -> list[str]:
     return ids
 
 
-def _ends(server: Server, ids: list[str]) -> list[tuple[str, str]]:
+def _final_states(server: Server, ids: list[str]) -> list[tuple[str, str]]:
     """Return the status and error of each response; empty until all of them are found."""
     answers = [requests.get(f"{server.url}/v1/responses/{each}", timeout=20) for each in ids]
     if any(answer.status_code != 200 for answer in answers):
@@ -35,16 +35,16 @@ def _ends(server: Server, ids: list[str]) -> list[tuple[str, str]]:
 
 def test_background_response_is_failed_after_its_server_stopped_or_was_killed(data_dir: Path) -> None:
     with running_server(data_dir, **SETTINGS) as server:
-        stopped = _start(server, "stopped")
+        stopped = _start_responses(server, "stopped")
         begun = time.monotonic()
         assert server.stop() == 0
         # Waiting responses do not retry on a model server that is stopped.
         assert time.monotonic() - begun < 10
         assert "not being recorded" not in server.log()
     with running_server(data_dir, **SETTINGS) as server:
-        assert wait_for(lambda: _ends(server, stopped), "the responses") == [("failed", SHUT_DOWN)] * COUNT
-        killed = _start(server, "killed")
+        assert wait_for(lambda: _final_states(server, stopped), "the responses") == [("failed", SHUT_DOWN)] * COUNT
+        killed = _start_responses(server, "killed")
         server.process.kill()
         server.process.wait(timeout=10)
     with running_server(data_dir, **SETTINGS) as server:
-        assert wait_for(lambda: _ends(server, killed), "the responses") == [("failed", KILLED)] * COUNT
+        assert wait_for(lambda: _final_states(server, killed), "the responses") == [("failed", KILLED)] * COUNT

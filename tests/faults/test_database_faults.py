@@ -89,7 +89,7 @@ class Load:
     def __init__(self, api: Server, clients: int = 3) -> None:
         self._api = api
         self._stop = threading.Event()
-        self.answered: list[str] = []
+        self.succeeded: list[str] = []
         self.refused: list[str] = []
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
         for thread in self._threads:
@@ -99,13 +99,13 @@ class Load:
         number = 0
         while not self._stop.is_set():
             answer = _ask(self._api, f"load-{client}-{number}")
-            (self.answered if answer.status_code == 200 else self.refused).append(answer.headers["X-Request-Id"])
+            (self.succeeded if answer.status_code == 200 else self.refused).append(answer.headers["X-Request-Id"])
             number += 1
 
-    def go_on_for(self, more: int) -> None:
+    def wait_for_requests(self, more: int) -> None:
         """Wait until this many more requests succeeded: they do not wait for the database."""
-        target = len(self.answered) + more
-        wait_for(lambda: len(self.answered) >= target, f"{more} more answers", 30)
+        target = len(self.succeeded) + more
+        wait_for(lambda: len(self.succeeded) >= target, f"{more} more answers", 30)
 
     def stop(self) -> None:
         self._stop.set()
@@ -123,24 +123,24 @@ def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_
 ) -> None:
     with _api(server, database, data_dir) as api:
         load = Load(api)
-        load.go_on_for(10)
+        load.wait_for_requests(10)
         database.stop()
-        load.go_on_for(20)
+        load.wait_for_requests(20)
         database.start()
         for _ in range(5):
-            load.go_on_for(5)
+            load.wait_for_requests(5)
             database.reset_connections()
         database.stop()
         database.start()
-        load.go_on_for(10)
+        load.wait_for_requests(10)
         database.signal(signal.SIGKILL)
-        load.go_on_for(10)
+        load.wait_for_requests(10)
         database.start()
         load.stop()
         assert load.refused == []
         _wait_until_delivered(api)
         assert api.health()["status"] == "ok"
-    assert database.recorded() == dict.fromkeys(load.answered, 1)
+    assert database.recorded() == dict.fromkeys(load.succeeded, 1)
 
 
 def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_down(

@@ -23,9 +23,9 @@ def test_three_failed_generations_in_a_row_restart_a_healthy_looking_model_serve
         first = server.health()["model_server"]
         assert first["state"] == "ready"
         for _ in range(2):
-            _fails(server)
+            _assert_generation_fails(server)
         assert server.health()["model_server"]["pid"] == first["pid"]
-        _fails(server)
+        _assert_generation_fails(server)
         wait_for(lambda: server.health()["model_server"]["pid"] not in (None, first["pid"]), "another model server")
         status = read_status(data_dir)
         assert status is not None
@@ -52,7 +52,7 @@ def test_failing_embedding_server_is_restarted_without_the_main_model_server(dat
         assert pids()[0] == first
 
 
-def _fails(server: Server) -> None:
+def _assert_generation_fails(server: Server) -> None:
     body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
     answer = requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=20)
     assert answer.status_code == 502

@@ -28,7 +28,7 @@ CARD = {
 }
 
 
-class Reader:
+class GpuReader:
     """The program that reads the GPUs on command."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -73,7 +73,7 @@ def nvml(library: FakeNvml) -> FakeNvml:
 
 
 @contextlib.contextmanager
-def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[Reader]:
+def _running_reader(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[GpuReader]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.gpu_reader_process", str(patience), str(retry_seconds)],
         env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
@@ -81,13 +81,13 @@ def _reading(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0
     )  # fmt: skip
     with process:
         try:
-            yield Reader(process)
+            yield GpuReader(process)
         finally:
             process.kill()
 
 
 def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
-    with _reading(nvml) as reader:
+    with _running_reader(nvml) as reader:
         assert reader.readings() == [CARD]
         nvml.configure(cards=2, utilization=99)
         first, second = reader.readings()
@@ -100,7 +100,7 @@ def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
 
 
 def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) -> None:
-    with _reading(nvml) as reader:
+    with _running_reader(nvml) as reader:
         nvml.configure(power=0)
         assert reader.readings() == [CARD | {"power_watts": None}]
         nvml.configure(old=1)
@@ -111,7 +111,7 @@ def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) ->
 
 def test_gpu_readings_begin_when_a_missing_driver_appears(nvml: FakeNvml, tmp_path: Path) -> None:
     nvml.configure(driver=0)
-    with _reading(nvml) as reader:
+    with _running_reader(nvml) as reader:
         for _ in range(20):
             assert reader.readings() == []
         assert reader.ask("memory") is None
@@ -122,7 +122,7 @@ def test_gpu_readings_begin_when_a_missing_driver_appears(nvml: FakeNvml, tmp_pa
 
 def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvml) -> None:
     nvml.configure(driver=0)
-    with _reading(nvml, retry_seconds=600) as reader:
+    with _running_reader(nvml, retry_seconds=600) as reader:
         assert reader.readings() == []
         nvml.configure()
         assert reader.readings() == []
@@ -131,7 +131,7 @@ def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvm
 
 def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -> None:
     nvml.configure(cards=2)
-    with _reading(nvml) as reader:
+    with _running_reader(nvml) as reader:
         assert len(reader.readings()) == 2
         nvml.configure(cards=2, lost=1)
         for _ in range(20):
@@ -142,7 +142,7 @@ def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -
 
 
 def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeNvml) -> None:
-    with _reading(nvml, patience=PATIENCE) as reader:
+    with _running_reader(nvml, patience=PATIENCE) as reader:
         # The first reading imports the bindings, which may take a while on a busy machine.
         assert wait_for(reader.readings, "a reading") == [CARD]
         before = len(reader.ask("log"))

@@ -77,7 +77,7 @@ def test_download_is_retried_after_a_storage_error(hub: ModelHub, tmp_path: Path
     assert pulled.path.read_bytes() == CONTENT
 
 
-def _interrupt(hub: ModelHub, folder: Path) -> None:
+def _interrupt_pull(hub: ModelHub, folder: Path) -> None:
     """Interrupt a pull after half of the file: the storage sends that half and then stalls."""
     hub.fault = "stall"
     with pytest.raises(KeyboardInterrupt):
@@ -111,7 +111,7 @@ def test_download_fails_after_repeated_storage_errors(hub: ModelHub, tmp_path: P
 def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
     hub: ModelHub, tmp_path: Path, fault: str
 ) -> None:
-    _interrupt(hub, tmp_path)
+    _interrupt_pull(hub, tmp_path)
     hub.fault, hub.cuts = fault, 0
     if fault == "ignores-range":
         assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
@@ -121,14 +121,14 @@ def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
 
 
 def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: Path) -> None:
-    _interrupt(hub, tmp_path)
+    _interrupt_pull(hub, tmp_path)
     partial = next((tmp_path / pull.UNFINISHED).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
 
 def test_changed_content_restarts_the_download_and_removes_the_old_part(hub: ModelHub, tmp_path: Path) -> None:
-    _interrupt(hub, tmp_path)
+    _interrupt_pull(hub, tmp_path)
     hub.files[f"{REPO}/m.gguf"] = new = b"GGUF" + CONTENT[:3:-1]
     pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == new

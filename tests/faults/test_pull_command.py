@@ -32,14 +32,14 @@ def _environment(hub: ModelHub, folder: Path, **variables: str) -> dict[str, str
     return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "TERM": "xterm"} | variables
 
 
-def _command(hub: ModelHub, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+def _start_pull(hub: ModelHub, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [PROGRAM, "pull", *arguments], env=_environment(hub, folder, **variables), cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def _ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def _wait_for_end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
@@ -49,15 +49,15 @@ def test_pull_command_resumes_after_a_kill_and_an_interrupt(tmp_path: Path) -> N
     with model_hub(**{KNOWN_FILE: content}) as hub:
         hub.fault = "stall"
         for number, ending in enumerate((signal.SIGKILL, signal.SIGINT), start=1):
-            begun = _command(hub, tmp_path, "mistral-7b-instruct")
+            begun = _start_pull(hub, tmp_path, "mistral-7b-instruct")
             _wait_for_requests(hub, number)
-            wait_for(lambda: _size(tmp_path / "models") >= len(content) // 2, "half of the model")
+            wait_for(lambda: _partial_bytes(tmp_path / "models") >= len(content) // 2, "half of the model")
             begun.send_signal(ending)
-            code, _, errors = _ended(begun)
+            code, _, errors = _wait_for_end(begun)
             assert not list((tmp_path / "models").glob("*.gguf"))
         assert (code, errors.splitlines()[-1]) == (1, "Error: Interrupted; the same command goes on where it was.")
         hub.fault = ""
-        code, output, errors = _ended(_command(hub, tmp_path, "mistral-7b-instruct"))
+        code, output, errors = _wait_for_end(_start_pull(hub, tmp_path, "mistral-7b-instruct"))
     assert code == 0, errors
     half = (len(content) + 1) // 2
     assert hub.ranges() == [None, f"bytes={half}-", f"bytes={half}-"]
@@ -72,7 +72,7 @@ def _wait_for_requests(hub: ModelHub, number: int) -> None:
     wait_for(lambda: len(hub.storage_requests) == number, f"request {number} for content")
 
 
-def _size(folder: Path) -> int:
+def _partial_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob(".pull/*.part"))
 
 
@@ -91,8 +91,8 @@ def test_pull_command_shows_a_progress_bar_on_a_terminal(hub: ModelHub, tmp_path
 def test_pull_command_reads_the_token_from_the_env_file_and_never_prints_it(hub: ModelHub, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HF_TOKEN=hf_wrong_and_secret\n")
     hub.fault = "gated"
-    process = _command(hub, tmp_path, f"{REPO}:m.gguf", HF_DEBUG="1")
-    code, output, errors = _ended(process)
+    process = _start_pull(hub, tmp_path, f"{REPO}:m.gguf", HF_DEBUG="1")
+    code, output, errors = _wait_for_end(process)
     assert (code, output) == (1, "")
     assert "Error: someone/model-GGUF is gated" in errors
     assert {each.authorization for each in hub.hub_requests} == {"Bearer hf_wrong_and_secret"}
@@ -100,8 +100,8 @@ def test_pull_command_reads_the_token_from_the_env_file_and_never_prints_it(hub:
 
 
 def test_pull_command_names_an_unreachable_hub_in_one_line(hub: ModelHub, tmp_path: Path) -> None:
-    code, output, errors = _ended(
-        _command(hub, tmp_path, f"{REPO}:m.gguf", HF_HUB_ETAG_TIMEOUT="", HF_ENDPOINT="http://me:secret@127.0.0.1:1")
+    code, output, errors = _wait_for_end(
+        _start_pull(hub, tmp_path, f"{REPO}:m.gguf", HF_HUB_ETAG_TIMEOUT="", HF_ENDPOINT="http://me:secret@127.0.0.1:1")
     )
     assert (code, output) == (1, "")
     assert errors.startswith("Error: 127.0.0.1:1 cannot be reached")

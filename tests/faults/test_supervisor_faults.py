@@ -154,17 +154,19 @@ def test_next_supervisor_finds_and_stops_a_server_started_by_a_wrapper_script(
         running.wait_ready()
         running.process.kill()
         running.process.wait(timeout=10)
-    wait_for(lambda: len(_serving(settings)) == 1, "the end of the script", 10)
-    [orphan] = _serving(settings)
+    wait_for(lambda: len(_server_pids(settings)) == 1, "the end of the script", 10)
+    [orphan] = _server_pids(settings)
     with running_supervisor(data_dir, **settings) as running:
         running.wait_ready()
-        assert not _runs(orphan)
+        assert not _is_running(orphan)
 
 
-def _serving(settings: dict[str, str]) -> list[int]:
+def _server_pids(settings: dict[str, str]) -> list[int]:
     """Return every process that has the server's port on its command line."""
     named = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _runs(process.pid)]
+    return [
+        process.pid for process, words in named if settings["MODEL_SERVER_PORT"] in words and _is_running(process.pid)
+    ]
 
 
 def test_model_server_inherits_no_file_descriptors(data_dir: Path, engine: MisbehavingEngine) -> None:
@@ -202,12 +204,12 @@ def test_next_supervisor_starts_after_a_killed_one_left_a_server_that_ignores_si
         running.process.kill()
         running.process.wait(timeout=10)
     assert first is not None
-    wait_for(lambda: not _runs(first), "the end of the orphan", 2)
+    wait_for(lambda: not _is_running(first), "the end of the orphan", 2)
     with running_supervisor(data_dir, **engine.settings("fine")) as running:
         assert running.wait_ready().pid != first
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

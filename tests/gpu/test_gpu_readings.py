@@ -58,15 +58,15 @@ def _assert_close(reading: GpuReading, card: list[str]) -> None:
     """Check that figures are equal, or nearly so where they change from moment to moment."""
     total, used, degrees, watts, percent = card[2:]
     mib = None if reading.memory_total_bytes is None else reading.memory_total_bytes / MIB
-    _assert_told(mib, total, within=1)
+    _assert_figure(mib, total, within=1)
     mib = None if reading.memory_used_bytes is None else reading.memory_used_bytes / MIB
-    _assert_told(mib, used, within=64)
-    _assert_told(reading.temperature_celsius, degrees, within=5)
-    _assert_told(reading.power_watts, watts, within=max(30.0, 0.5 * (reading.power_watts or 0)))
-    _assert_told(reading.utilization_percent, percent, within=100)
+    _assert_figure(mib, used, within=64)
+    _assert_figure(reading.temperature_celsius, degrees, within=5)
+    _assert_figure(reading.power_watts, watts, within=max(30.0, 0.5 * (reading.power_watts or 0)))
+    _assert_figure(reading.utilization_percent, percent, within=100)
 
 
-def _assert_told(value: float | None, shown: str, within: float) -> None:
+def _assert_figure(value: float | None, shown: str, within: float) -> None:
     """Compare a figure; ``nvidia-smi`` shows ``[N/A]`` or ``[Not Supported]`` for a missing one."""
     if shown.startswith("["):
         assert value is None

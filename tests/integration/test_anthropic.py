@@ -39,16 +39,16 @@ def claude(server: Server) -> Iterator[Anthropic]:
         yield made
 
 
-def _served(server: Server) -> str:
+def _model_id(server: Server) -> str:
     name: str = requests.get(f"{server.url}/v1/models", timeout=10).json()["data"][0]["id"]
     return name
 
 
-def _in(session_id: str) -> dict[str, dict[str, Any]]:
+def _with_session(session_id: str) -> dict[str, dict[str, Any]]:
     return {"extra_body": FRANCE["extra_body"] | {"session_id": session_id}}
 
 
-def _flat(body: dict[str, Any]) -> dict[str, Any]:
+def _request_body(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body as the package sends it."""
     more: dict[str, Any] = body["extra_body"]
     return {name: value for name, value in body.items() if name != "extra_body"} | more
@@ -57,7 +57,7 @@ def _flat(body: dict[str, Any]) -> dict[str, Any]:
 def test_anthropic_message_is_answered_and_recorded(
     server: Server, claude: Anthropic, session_id: str, database: psycopg2.extensions.cursor
 ) -> None:
-    body = FRANCE | {"model": _served(server)} | _in(session_id)
+    body = FRANCE | {"model": _model_id(server)} | _with_session(session_id)
     raw = claude.messages.with_raw_response.create(**body)
     message = validate(Message, raw.http_response.content)
     (block,) = message.content
@@ -87,7 +87,7 @@ def test_anthropic_message_is_answered_and_recorded(
 def test_anthropic_history_sent_again_continues_its_conversation(
     server: Server, claude: Anthropic, session_id: str
 ) -> None:
-    body = FRANCE | {"model": _served(server)} | _in(session_id)
+    body = FRANCE | {"model": _model_id(server)} | _with_session(session_id)
     first = claude.messages.create(**body)
     turns = [*FRANCE["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": "Why?"}]
     second = claude.messages.create(**body | {"messages": turns})
@@ -97,9 +97,9 @@ def test_anthropic_history_sent_again_continues_its_conversation(
 
 
 def test_anthropic_stream_has_its_events_in_order(server: Server, claude: Anthropic) -> None:
-    body = FRANCE | {"model": _served(server)}
+    body = FRANCE | {"model": _model_id(server)}
     whole = claude.messages.create(**body)
-    raw = requests.post(f"{server.url}/v1/messages", json=_flat(body) | {"stream": True}, timeout=60).content
+    raw = requests.post(f"{server.url}/v1/messages", json=_request_body(body) | {"stream": True}, timeout=60).content
     events: list[Any] = []
     for event in raw.decode().strip().split("\n\n"):
         name, data = event.split("\n")
@@ -123,7 +123,7 @@ def test_anthropic_stream_has_its_events_in_order(server: Server, claude: Anthro
 
 
 def test_anthropic_message_names_the_stop_sequence_that_was_met(server: Server, claude: Anthropic) -> None:
-    stopped = FRANCE | {"model": _served(server), "stop_sequences": ["Never", "Paris"]}
+    stopped = FRANCE | {"model": _model_id(server), "stop_sequences": ["Never", "Paris"]}
     message = claude.messages.create(**stopped)
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Paris")
     with claude.messages.stream(**stopped) as stream:
@@ -134,7 +134,7 @@ def test_anthropic_message_names_the_stop_sequence_that_was_met(server: Server, 
 
 def test_anthropic_assistant_prefill_is_continued(server: Server, claude: Anthropic) -> None:
     begun = [*FRANCE["messages"], {"role": "assistant", "content": "The capital of France is"}]
-    message = claude.messages.create(**FRANCE | {"model": _served(server), "messages": begun, "max_tokens": 4})
+    message = claude.messages.create(**FRANCE | {"model": _model_id(server), "messages": begun, "max_tokens": 4})
     assert message.content[0].type == "text"
     assert message.content[0].text.startswith(" Paris")
 
@@ -142,7 +142,7 @@ def test_anthropic_assistant_prefill_is_continued(server: Server, claude: Anthro
 def test_anthropic_token_count_equals_the_usage_and_is_recorded(
     server: Server, claude: Anthropic, database: psycopg2.extensions.cursor
 ) -> None:
-    body = FRANCE | {"model": _served(server), "max_tokens": 1}
+    body = FRANCE | {"model": _model_id(server), "max_tokens": 1}
     used = claude.messages.create(**body).usage
     asked = {name: body[name] for name in ("model", "system", "messages")}
     raw = claude.messages.with_raw_response.count_tokens(**asked, extra_headers={"X-Request-Id": "counted"})
@@ -168,8 +168,8 @@ def test_anthropic_tool_results_are_stored_as_tool_messages(server: Server, clau
         {"role": "assistant", "content": [{"type": "text", "text": "I ask."}, call]},
         {"role": "user", "content": [result, {"type": "text", "text": "Well?"}]},
     ]
-    body = FRANCE | {"model": _served(server), "messages": turns, "tools": [WEATHER], "max_tokens": 4}
-    claude.messages.create(**body | _in(session_id))
+    body = FRANCE | {"model": _model_id(server), "messages": turns, "tools": [WEATHER], "max_tokens": 4}
+    claude.messages.create(**body | _with_session(session_id))
     stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
     assert [each["role"] for each in stored[1:5]] == ["user", "assistant", "tool", "user"]
     assert stored[2]["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
@@ -186,13 +186,13 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
 
     hosted: list[Any] = [{"type": "web_search_20250305", "name": "web_search"}]
     with pytest.raises(BadRequestError) as refused:
-        claude.messages.create(**FRANCE | {"model": _served(server), "tools": hosted})
+        claude.messages.create(**FRANCE | {"model": _model_id(server), "tools": hosted})
     body_of = orjson.loads(refused.value.response.content)
     assert sorted(body_of["error"]) == ["code", "message", "param", "type"]
     assert (body_of["error"]["code"], body_of["error"]["param"]) == ("not_supported", "tools[0].type")
     with pytest.raises(BadRequestError, match="maximum context length"):
         claude.messages.create(
-            **FRANCE | {"model": _served(server), "messages": [{"role": "user", "content": "a b " * 3000}]}
+            **FRANCE | {"model": _model_id(server), "messages": [{"role": "user", "content": "a b " * 3000}]}
         )
 
 
@@ -206,6 +206,6 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
 def test_anthropic_error_names_the_field_as_the_client_sent_it(
     server: Server, fields: dict[str, Any], place: str
 ) -> None:
-    body = _flat(FRANCE | {"model": _served(server)}) | fields
+    body = _request_body(FRANCE | {"model": _model_id(server)}) | fields
     refused = requests.post(f"{server.url}/v1/messages", json=body, timeout=60)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, place)

@@ -21,7 +21,7 @@ def test_background_response_is_polled_and_streamed_from_a_sequence_number(
 ) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
     assert queued.status in ("queued", "in_progress")
-    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    done = wait_for(lambda: _if_finished(client.responses.retrieve(queued.id)), "the end of a response")
     assert done.output_text
     events = http.get(f"{server.url}/v1/responses/{queued.id}?stream=true&starting_after=2", timeout=10).text
     assert "event: response.queued" not in events
@@ -31,7 +31,7 @@ def test_background_response_is_polled_and_streamed_from_a_sequence_number(
         client.responses.retrieve(made.id, stream=True)
 
 
-def _ended(response: Response) -> Response | None:
+def _if_finished(response: Response) -> Response | None:
     return response if response.status not in ("queued", "in_progress") else None
 
 
@@ -39,7 +39,7 @@ def test_background_response_completes_after_its_streaming_client_left(client: O
     with client.responses.create(model=model, input="Count.", background=True, stream=True, **SHORT) as stream:
         first = next(iter(stream))
     assert first.type == "response.created"
-    done = wait_for(lambda: _ended(client.responses.retrieve(first.response.id)), "the end of a response")
+    done = wait_for(lambda: _if_finished(client.responses.retrieve(first.response.id)), "the end of a response")
     assert done.status in ("completed", "incomplete")
 
 
@@ -63,7 +63,7 @@ def test_background_response_is_deleted_with_its_conversation(
     client: OpenAI, http: requests.Session, server: Server, model: str
 ) -> None:
     queued = client.responses.create(model=model, input="Count.", background=True, **SHORT)
-    done = wait_for(lambda: _ended(client.responses.retrieve(queued.id)), "the end of a response")
+    done = wait_for(lambda: _if_finished(client.responses.retrieve(queued.id)), "the end of a response")
     session_id = (done.model_extra or {})["session_id"]
     assert http.delete(f"{server.url}/v1/conversations/{session_id}", timeout=10).status_code == 200
     with pytest.raises(openai.NotFoundError):

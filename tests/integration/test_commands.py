@@ -107,14 +107,14 @@ def test_export_shows_progress_only_on_a_terminal(filled: Engine) -> None:
     process = subprocess.Popen([PROGRAM, "export"], env=environment, stdout=subprocess.PIPE, stderr=end)
     os.close(end)
     output, _ = process.communicate(timeout=60)
-    shown = b"".join(_read(terminal)).decode()
+    shown = b"".join(_read_terminal(terminal)).decode()
     os.close(terminal)
     assert len(output.splitlines()) == 3
     assert "Exporting" in shown
     assert "100%" in shown
 
 
-def _read(terminal: int) -> Iterator[bytes]:
+def _read_terminal(terminal: int) -> Iterator[bytes]:
     while True:
         try:
             piece = os.read(terminal, 4096)

@@ -21,7 +21,7 @@ def _ask(server: Server, http: requests.Session, **fields: Any) -> requests.Resp
     return http.post(f"{server.url}/v1/completions", json=body, timeout=60)
 
 
-def _whole(server: Server, http: requests.Session, **fields: Any) -> Completion:
+def _completion(server: Server, http: requests.Session, **fields: Any) -> Completion:
     made = validate(Completion, _ask(server, http, **fields).content)
     assert made.id.startswith("cmpl-")
     return made
@@ -51,11 +51,11 @@ def _texts(chunks: list[Completion]) -> list[str]:
     "prompt", [FRANCE, ["One", "Two"], [504, 3575, 282], [[504, 3575], [282]]], ids=["text", "texts", "tokens", "lists"]
 )
 def test_every_prompt_form_is_completed_and_echoed(server: Server, http: requests.Session, prompt: Any) -> None:
-    plain = _whole(server, http, prompt=prompt)
+    plain = _completion(server, http, prompt=prompt)
     several = isinstance(prompt, list) and not isinstance(prompt[0], int)
     assert [choice.index for choice in plain.choices] == list(range(2 if several else 1))
     texts = [choice.text for choice in plain.choices]
-    echoed = [choice.text for choice in _whole(server, http, prompt=prompt, echo=True).choices]
+    echoed = [choice.text for choice in _completion(server, http, prompt=prompt, echo=True).choices]
     prompts = [whole.removesuffix(text) for whole, text in zip(echoed, texts, strict=True)]
     if not isinstance(prompt[0], int | list):
         assert prompts == ([prompt] if isinstance(prompt, str) else prompt)
@@ -65,14 +65,14 @@ def test_every_prompt_form_is_completed_and_echoed(server: Server, http: request
 
 def test_list_of_prompts_streams_all_choices_and_one_usage(server: Server, http: requests.Session) -> None:
     asked: dict[str, Any] = {"prompt": [FRANCE, "One two three"], "n": 5, "best_of": 5}
-    whole = _whole(server, http, **asked)
+    whole = _completion(server, http, **asked)
     chunks = _chunks(server, http, **asked, stream_options={"include_usage": True})
     assert [choice.text for choice in whole.choices] == _texts(chunks)
     assert len({choice.text for choice in whole.choices[:5]}) == 1
     assert whole.choices[0].text != whole.choices[5].text
     assert not chunks[-1].choices
     assert not any(chunk.usage for chunk in chunks[:-1])
-    single = [_whole(server, http, prompt=prompt).usage for prompt in asked["prompt"]]
+    single = [_completion(server, http, prompt=prompt).usage for prompt in asked["prompt"]]
     for usage in (whole.usage, chunks[-1].usage):
         assert usage
         assert usage.prompt_tokens == sum(each.prompt_tokens for each in single if each)
@@ -81,7 +81,7 @@ def test_list_of_prompts_streams_all_choices_and_one_usage(server: Server, http:
 
 @pytest.mark.parametrize("wanted", [0, 2])
 def test_completion_log_probabilities_have_the_legacy_form(server: Server, http: requests.Session, wanted: int) -> None:
-    (choice,) = _whole(server, http, prompt=FRANCE, logprobs=wanted, max_tokens=3).choices
+    (choice,) = _completion(server, http, prompt=FRANCE, logprobs=wanted, max_tokens=3).choices
     found = choice.logprobs
     assert found
     assert "".join(found.tokens or ()) == choice.text
@@ -99,7 +99,7 @@ def test_completion_log_probabilities_have_the_legacy_form(server: Server, http:
 
 
 def test_completion_with_max_tokens_0_returns_only_the_echo(server: Server, http: requests.Session) -> None:
-    made = _whole(server, http, prompt=FRANCE, max_tokens=0, echo=True)
+    made = _completion(server, http, prompt=FRANCE, max_tokens=0, echo=True)
     assert [choice.text for choice in made.choices] == [FRANCE]
     assert made.usage
     assert (made.usage.completion_tokens, made.usage.total_tokens) == (0, made.usage.prompt_tokens)

@@ -39,7 +39,7 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
-def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
+def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     with Session(engine) as session:
         rows, _ = list_conversations(session, owner, {"limit": 20, "q": search} | query)
         return [row.session_id for row in rows]
@@ -68,18 +68,18 @@ def test_search_finds_conversations_by_their_words(
     filled: Engine, search: str, sessions: list[str], looked_at_first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "LOOKED_AT_FIRST", looked_at_first)
-    assert _found(filled, search) == sessions
+    assert _search(filled, search) == sessions
 
 
 def test_search_finds_only_conversations_of_the_owner(filled: Engine) -> None:
-    assert _found(filled, "zebra", owner="team") == ["theirs"]
-    assert _found(filled, "zebra", owner="nobody") == []
+    assert _search(filled, "zebra", owner="team") == ["theirs"]
+    assert _search(filled, "zebra", owner="nobody") == []
 
 
 def test_search_finds_a_changed_title(filled: Engine) -> None:
     with Session(filled) as session:
         change_conversation(session, "local", "cooking", {"title": "Kitchen secrets"})
-    assert _found(filled, "secrets") == ["cooking"]
+    assert _search(filled, "secrets") == ["cooking"]
 
 
 def test_search_results_are_paginated(filled: Engine) -> None:

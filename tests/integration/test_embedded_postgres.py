@@ -179,7 +179,7 @@ sys.stdin.read()
 """
 
 
-def _starter(data_dir: Path) -> subprocess.Popen[str]:
+def _start_in_process(data_dir: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _STARTER, str(data_dir)]
     return subprocess.Popen(
         command, env=clean_environment(), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -187,7 +187,7 @@ def _starter(data_dir: Path) -> subprocess.Popen[str]:
 
 
 def test_processes_that_start_together_share_one_embedded_postgres(data_dir: Path) -> None:
-    with _starter(data_dir) as one, _starter(data_dir) as other:
+    with _start_in_process(data_dir) as one, _start_in_process(data_dir) as other:
         assert one.stdout is not None
         assert other.stdout is not None
         said = [one.stdout.readline().split(), other.stdout.readline().split()]
@@ -201,7 +201,7 @@ def test_processes_that_start_together_share_one_embedded_postgres(data_dir: Pat
 
 
 def test_killed_owner_of_embedded_postgres_is_succeeded(data_dir: Path) -> None:
-    with _starter(data_dir) as owner:
+    with _start_in_process(data_dir) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline().startswith("True")
         pid = _postmaster(data_dir)

@@ -29,7 +29,7 @@ def _series(engine: Engine, hours: int) -> list[dict[str, Any]]:
         return gpu_series(session, TimeWindow.last(hours))
 
 
-def _told(card: dict[str, Any]) -> list[dict[str, Any]]:
+def _points_with_samples(card: dict[str, Any]) -> list[dict[str, Any]]:
     return [point for point in card["series"] if point["utilization_percent"]["mean"] is not None]
 
 
@@ -54,13 +54,13 @@ def test_gpu_series_has_mean_and_peak_of_every_hour_and_day(engine: Engine) -> N
     _write(engine, (NOW, [make_card(utilization=40, watts=10.25), make_card(1, utilization=7)]))
     _write(engine, (NOW, [make_card(utilization=40, watts=None)]))
     first, second = _series(engine, 24)
-    (point,) = _told(first)
+    (point,) = _points_with_samples(first)
     assert point["start"] == int(start_of("hour", NOW).timestamp())
     assert point["utilization_percent"] == {"mean": 30, "peak": 40}
     assert point["power_watts"] == {"mean": 30.25, "peak": 50.25}
-    assert (second["index"], _told(second)[0]["utilization_percent"]) == (1, {"mean": 7, "peak": 7})
+    assert (second["index"], _points_with_samples(second)[0]["utilization_percent"]) == (1, {"mean": 7, "peak": 7})
     by_day, _ = _series(engine, 720)
-    assert [(each["start"], each["utilization_percent"]["peak"]) for each in _told(by_day)] == [
+    assert [(each["start"], each["utilization_percent"]["peak"]) for each in _points_with_samples(by_day)] == [
         (int(start_of("day", moment).timestamp()), peak) for moment, peak in ((before, 100), (NOW, 40))
     ]
     for hours, card in ((24, first), (720, by_day)):
@@ -72,7 +72,7 @@ def test_gpu_series_has_mean_and_peak_of_every_hour_and_day(engine: Engine) -> N
 def test_gpu_figure_without_samples_is_null(engine: Engine) -> None:
     _write(engine, (NOW, [make_card(watts=None)]))
     (card,) = _series(engine, 1)
-    assert _told(card)[0]["power_watts"] == {"mean": None, "peak": None}
+    assert _points_with_samples(card)[0]["power_watts"] == {"mean": None, "peak": None}
     assert rows_of(engine, "SELECT DISTINCT power_milliwatts_samples, power_milliwatts_peak FROM gpu_series") == [
         (0, None)
     ]
@@ -108,9 +108,9 @@ def test_gpu_samples_taken_while_the_database_is_away_are_added_later(engine: En
         taken.append(len(taken) % 101)
         return [make_card(utilization=taken[-1])]
 
-    with _away(engine), _sampling(engine, look, tmp_path) as sampler:
+    with _missing_table(engine), _sampling(engine, look, tmp_path) as sampler:
         wait_for(lambda: len(taken) > 30, "some samples")
-        assert _is_away(engine)
+        assert _is_table_missing(engine)
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE gpu_series_away RENAME TO gpu_series"))
         wait_for(lambda: count_rows(engine, "gpu_series"), "the samples")
@@ -121,12 +121,12 @@ def test_gpu_samples_taken_while_the_database_is_away_are_added_later(engine: En
         assert found == [(len(taken), sum(taken), max(taken))]
 
 
-def _is_away(engine: Engine) -> bool:
+def _is_table_missing(engine: Engine) -> bool:
     return rows_of(engine, "SELECT to_regclass('gpu_series') IS NULL") == [(True,)]
 
 
 @contextmanager
-def _away(engine: Engine) -> Iterator[None]:
+def _missing_table(engine: Engine) -> Iterator[None]:
     """Rename the table, so that it is missing until it is renamed back."""
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE gpu_series RENAME TO gpu_series_away"))

@@ -31,7 +31,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     made.close(0)
 
 
-def _history(engine: Engine) -> HistoryReader:
+def _reader(engine: Engine) -> HistoryReader:
     """Return a reader whose recorder has no records, because it was never started."""
     return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
 
@@ -41,7 +41,7 @@ def _texts(branch: SessionBranch) -> list[Any]:
 
 
 def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
-    assert _history(engine).branch("local", "never-was") == SessionBranch()
+    assert _reader(engine).branch("local", "never-was") == SessionBranch()
 
 
 def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> None:
@@ -52,7 +52,7 @@ def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> 
         make_exchange(messages=[*start, *question("old")], answers=reply("old answer")),
         make_exchange(messages=[*start, *question("new")], answers=reply("new answer")),
     )
-    history = _history(engine)
+    history = _reader(engine)
     branch = history.branch("local", "one")
     assert _texts(branch) == ["hi", "hello", "new", "new answer"]
     assert branch.chains == chains_of(branch.messages)
@@ -71,10 +71,10 @@ def test_history_omits_unanswered_messages_and_keeps_interrupted_answers(engine:
         make_exchange(messages=question("tell"), answers=reply("Once upon"), answer_status="interrupted"),
         make_exchange(messages=question("lost"), answer_status=status, status=500),
     )
-    branch = _history(engine).branch("local", "one")
+    branch = _reader(engine).branch("local", "one")
     assert _texts(branch) == ["tell", "Once upon"]
     deliver_each(engine, make_exchange(messages=question("go on"), answers=reply("a time"), continues=branch.head_id))
-    assert _texts(_history(engine).branch("local", "one")) == ["tell", "Once upon", "go on", "a time"]
+    assert _texts(_reader(engine).branch("local", "one")) == ["tell", "Once upon", "go on", "a time"]
 
 
 def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> None:
@@ -91,7 +91,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
     parts = sent[0]["content"]
     gone = {"type": "text", "text": "[image/png, 121 characters of base64: no longer here]"}
     shown = [sent[0] | {"content": [parts[0], gone, parts[2]]}, *sent[1:], {"role": "assistant"} | answer]
-    assert _history(engine).branch("local", "one").messages == shown
+    assert _reader(engine).branch("local", "one").messages == shown
 
 
 def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
@@ -105,7 +105,7 @@ def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
         statements.append(statement)
 
     event.listen(engine, "before_cursor_execute", listen)
-    assert len(_history(engine).branch("local", "one").messages) == 60
+    assert len(_reader(engine).branch("local", "one").messages) == 60
     event.remove(engine, "before_cursor_execute", listen)
     assert len(statements) == 1
 

@@ -20,7 +20,7 @@ GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_p
 _TOKENS = {"fim_pre": 4, "fim_suf": 5, "fim_mid": 6}
 
 
-def _with_infill(target: Path) -> Path:
+def _write_infill_model(target: Path) -> Path:
     """Write the demo model with three more metadata entries, and one that keeps the tensors aligned."""
     content = demo_model_path().read_bytes()
     magic, version, tensors, entries = struct.unpack_from("<4sIqq", content)
@@ -39,7 +39,7 @@ def _with_infill(target: Path) -> Path:
 def server() -> Iterator[Server]:
     """The stack with that model."""
     with temporary_data_dir() as data_dir:
-        model = _with_infill(data_dir.parent / "infill.gguf")
+        model = _write_infill_model(data_dir.parent / "infill.gguf")
         with running_server(data_dir, MODEL_PATH=str(model), CONTEXT_SIZE="2048", PARALLEL="1") as running:
             yield running
 

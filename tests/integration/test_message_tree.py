@@ -18,7 +18,7 @@ Messages = list[dict[str, Any]]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 
-def _read(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]:
+def _current_branch(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]:
     """Return the current branch."""
     with Session(engine) as session:
         page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
@@ -26,7 +26,7 @@ def _read(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]
 
 
 def _texts(engine: Engine, session_id: str = "one") -> list[Any]:
-    return [content for _, content, _ in _read(engine, session_id)]
+    return [content for _, content, _ in _current_branch(engine, session_id)]
 
 
 @together
@@ -90,7 +90,7 @@ def test_next_turn_skips_messages_that_were_never_answered(engine: Engine, toget
         make_exchange(messages=question("two"), answers=reply("2")),
     ]
     deliver_batch(engine, exchanges[:3], together)
-    assert _read(engine)[-1] == ("user", "lost too", status)
+    assert _current_branch(engine)[-1] == ("user", "lost too", status)
     deliver_batch(engine, exchanges[3:], together)
     assert _texts(engine) == ["one", "1", "two", "2"]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(6,)]
@@ -105,7 +105,7 @@ def test_failed_request_sent_again_is_answered_without_a_duplicate(engine: Engin
         make_exchange(messages=history, answers=reply("because")),
     ]
     deliver_batch(engine, exchanges, together)
-    assert _read(engine)[-2:] == [("user", "why?", "complete"), ("assistant", "because", "complete")]
+    assert _current_branch(engine)[-2:] == [("user", "why?", "complete"), ("assistant", "because", "complete")]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(4,)]
 
 
@@ -116,7 +116,7 @@ def test_interrupted_answer_is_part_of_the_branch(engine: Engine, together: bool
         make_exchange(messages=question("go on"), answers=reply("a time")),
     ]
     deliver_batch(engine, exchanges, together)
-    assert _read(engine) == [
+    assert _current_branch(engine) == [
         ("user", "tell", "complete"),
         ("assistant", "Once upon", "interrupted"),
         ("user", "go on", "complete"),

@@ -39,15 +39,15 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 def test_busy_threads_extend_the_hang_timeout_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
     processor = ProcessorTime(process.pid, threads=2)
     assert processor.patience_factor() == COMPUTING_FACTOR  # no sample yet
-    _settled(processor, COMPUTING_FACTOR)
+    _wait_for_factor(processor, COMPUTING_FACTOR)
     process.send_signal(signal.SIGSTOP)
-    _settled(processor, 1.0)
+    _wait_for_factor(processor, 1.0)
 
 
 @pytest.mark.parametrize("process", [1], indirect=True)
 def test_one_busy_thread_extends_the_hang_timeout_only_of_a_one_thread_server(process: subprocess.Popen[bytes]) -> None:
-    _settled(ProcessorTime(process.pid, threads=8), 1.0)
-    _settled(ProcessorTime(process.pid, threads=1), ONE_THREAD_FACTOR)
+    _wait_for_factor(ProcessorTime(process.pid, threads=8), 1.0)
+    _wait_for_factor(ProcessorTime(process.pid, threads=1), ONE_THREAD_FACTOR)
 
 
 def test_ended_process_does_not_extend_the_hang_timeout() -> None:
@@ -58,7 +58,7 @@ def test_ended_process_does_not_extend_the_hang_timeout() -> None:
     assert processor.patience_factor() == 1.0
 
 
-def _settled(processor: ProcessorTime, factor: float) -> None:
+def _wait_for_factor(processor: ProcessorTime, factor: float) -> None:
     """Wait until four samples in a row agree: each one covers little time, and threads take turns."""
     looks: deque[float] = deque(maxlen=4)
 

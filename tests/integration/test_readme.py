@@ -15,7 +15,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 CURL = re.findall(r"```sh\n(curl .*?)```", README, flags=re.DOTALL)
 
 
-def _at(server: Server, example: str) -> str:
+def _for_server(server: Server, example: str) -> str:
     assert "http://127.0.0.1:9000" in example
     return example.replace("http://127.0.0.1:9000", server.url)
 
@@ -26,7 +26,7 @@ def test_readme_has_one_curl_and_three_python_examples() -> None:
 
 def test_readme_curl_example_returns_text(server: Server) -> None:
     done = subprocess.run(
-        ["/bin/sh", "-c", _at(server, CURL[0])], capture_output=True, text=True, timeout=60, check=True
+        ["/bin/sh", "-c", _for_server(server, CURL[0])], capture_output=True, text=True, timeout=60, check=True
     )
     assert re.search(r'"content":"[^"]+', done.stdout), done.stdout
 
@@ -34,7 +34,7 @@ def test_readme_curl_example_returns_text(server: Server) -> None:
 @pytest.mark.parametrize("example", PYTHON, ids=["requests", "chat", "responses"])
 def test_readme_python_examples_print_the_answer(server: Server, tmp_path: Path, example: str) -> None:
     script = tmp_path / "example.py"
-    script.write_text(_at(server, example))
+    script.write_text(_for_server(server, example))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip()) > 10

@@ -21,7 +21,7 @@ INSTRUCTIONS = "You look after parrots, and answer in a few words."
 
 
 @contextlib.contextmanager
-def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
+def _running_stack(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
     with (
         running_server(data_dir, **SETTINGS) as server,
         openai_client(server) as client,
@@ -29,7 +29,7 @@ def _life(data_dir: Path) -> Iterator[tuple[Server, OpenAI]]:
         yield server, client
 
 
-def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
+def _continue_chain(client: OpenAI, chain: list[Response], text: str) -> Response:
     """Create another response at the end of the chain."""
     options: Any = {"temperature": 0, "max_output_tokens": 16, "instructions": INSTRUCTIONS}
     before = chain[-1].id if chain else None
@@ -38,7 +38,7 @@ def _next(client: OpenAI, chain: list[Response], text: str) -> Response:
     return made
 
 
-def _paid(response: Response) -> int:
+def _uncached_tokens(response: Response) -> int:
     """Return the number of prompt tokens that were not in the cache."""
     assert response.usage is not None
     return response.usage.input_tokens - response.usage.input_tokens_details.cached_tokens
@@ -52,18 +52,18 @@ def _prompts(server: Server) -> list[str]:
 def test_response_chain_keeps_its_context_across_a_kill_and_a_restart() -> None:
     chain: list[Response] = []
     with temporary_data_dir() as data_dir:
-        with _life(data_dir) as (server, client):
-            _next(client, chain, FIRST)
-            _next(client, chain, "Say two.")
+        with _running_stack(data_dir) as (server, client):
+            _continue_chain(client, chain, FIRST)
+            _continue_chain(client, chain, "Say two.")
             server.kill()
-        with _life(data_dir) as (server, client):
-            assert _paid(_next(client, chain, "Say three.")) > 300
-            assert _paid(_next(client, chain, "Say four.")) < 40
+        with _running_stack(data_dir) as (server, client):
+            assert _uncached_tokens(_continue_chain(client, chain, "Say three.")) > 300
+            assert _uncached_tokens(_continue_chain(client, chain, "Say four.")) < 40
             assert server.stop() == 0
-        with _life(data_dir) as (server, client):
+        with _running_stack(data_dir) as (server, client):
             # The model server's cache was saved when the stack was stopped.
-            assert _paid(_next(client, chain, "Say five.")) < 40
-            assert _paid(_next(client, chain, "Say six.")) < 40
+            assert _uncached_tokens(_continue_chain(client, chain, "Say five.")) < 40
+            assert _uncached_tokens(_continue_chain(client, chain, "Say six.")) < 40
             (prompt,) = [prompt for prompt in _prompts(server) if "Say six." in prompt]
             said = [FIRST, *(f"Say {word}." for word in ("two", "three", "four", "five"))]
             assert all(text in prompt for text in [*said, *(made.output_text for made in chain[:5])])

@@ -29,11 +29,11 @@ Meanwhile = Callable[[], None]
 LARGE = "data:image/png;base64," + "x" * 200
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing during the generation."""
 
 
-class Answer:
+class FakeStream:
     """A stream of the model server with these chunks."""
 
     def __init__(self, chunks: list[Chunk]) -> None:
@@ -49,7 +49,7 @@ class Answer:
         """Do nothing: there is no connection."""
 
 
-class Chain:
+class ResponseChain:
     """A chain of responses of one process, and the context that another process would continue it from."""
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
@@ -57,7 +57,7 @@ class Chain:
         self.store, self._other = ResponseStore(engine, recorder), ResponseStore(engine, recorder)
         self.last: str | None = None
 
-    def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _nothing) -> None:
+    def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _do_nothing) -> None:
         """Create a response to an input; ``meanwhile`` is called during its generation."""
         before = {"previous_response_id": self.last} if self.last else {}
         context = self.store.context("local", self.last) if self.last else StoredContext("sess_1")
@@ -65,7 +65,7 @@ class Chain:
         ready = prepare_response(request, parse_input_items(request), context, "m")
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
         exchange = ExchangeRecord(self._recorder, None, "/v1/responses", asked)
-        run = ResponseRun(ready, exchange, lambda: Answer(chunk_stream(deltas, finish)))  # type: ignore[arg-type, return-value]
+        run = ResponseRun(ready, exchange, lambda: FakeStream(chunk_stream(deltas, finish)))  # type: ignore[arg-type, return-value]
         run.begin(ready.payload(ready.messages), self.store.recent)
         meanwhile()
         assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
@@ -78,11 +78,11 @@ class Chain:
 
 
 @pytest.fixture
-def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
+def chain(engine: Engine, tmp_path: Path) -> Iterator[ResponseChain]:
     """An empty chain; attachments of more than 100 bytes are not stored."""
     recorder = Recorder(tmp_path, RecordingPolicy(attachment_bytes=100), delivery_to(engine))
     recorder.start()
-    yield Chain(engine, recorder)
+    yield ResponseChain(engine, recorder)
     recorder.close()
 
 
@@ -90,7 +90,7 @@ def _user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "message", "role": "user", "content": list(parts)}]
 
 
-def test_response_context_from_memory_equals_the_one_from_postgresql(chain: Chain) -> None:
+def test_response_context_from_memory_equals_the_one_from_postgresql(chain: ResponseChain) -> None:
     results = [{"type": "function_call_output", "call_id": f"call_{n}", "output": "rain"} for n in range(2)]
     turns: list[tuple[Any, Deltas, str]] = [
         ("A NUL: \0.", TEXT_DELTAS, "stop"),
@@ -116,7 +116,7 @@ def test_response_context_from_memory_equals_the_one_from_postgresql(chain: Chai
     assert len(here.messages) == 14
 
 
-def test_response_is_continued_without_a_conversation_deleted_during_generation(chain: Chain) -> None:
+def test_response_is_continued_without_a_conversation_deleted_during_generation(chain: ResponseChain) -> None:
     def delete() -> None:
         with Session(chain.engine) as session:
             delete_conversation(session, "local", "sess_1")

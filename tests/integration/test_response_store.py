@@ -52,12 +52,12 @@ def _chain(length: int) -> list[Exchange]:
     return chain
 
 
-def _id(exchange: Exchange) -> str:
+def _response_id(exchange: Exchange) -> str:
     assert exchange.storing is not None
     return str(exchange.storing["body"]["id"])
 
 
-def _kept(exchange: Exchange) -> CachedResponse:
+def _cached_response(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
     return CachedResponse(
@@ -67,7 +67,7 @@ def _kept(exchange: Exchange) -> CachedResponse:
 
 
 def _texts(store: ResponseStore, exchange: Exchange) -> list[Any]:
-    return [message["content"] for message in store.context("local", _id(exchange)).messages]
+    return [message["content"] for message in store.context("local", _response_id(exchange)).messages]
 
 
 def test_response_chain_of_any_length_is_read_in_one_query(engine: Engine, store: ResponseStore) -> None:
@@ -79,7 +79,7 @@ def test_response_chain_of_any_length_is_read_in_one_query(engine: Engine, store
         statements.append(statement)
 
     event.listen(engine, "before_cursor_execute", listen)
-    context = store.context("local", _id(chain[-1]))
+    context = store.context("local", _response_id(chain[-1]))
     event.remove(engine, "before_cursor_execute", listen)
     assert len(statements) == 1
     assert len(context.messages) == 120
@@ -93,8 +93,8 @@ def test_response_context_is_the_same_from_cache_and_database(
     chain = _chain(3)
     Delivery(engine).deliver(chain)
     for exchange in chain[3 - remembered :]:
-        store.recent.add(_kept(exchange))
-    context = store.context("local", _id(chain[-1]))
+        store.recent.add(_cached_response(exchange))
+    context = store.context("local", _response_id(chain[-1]))
     assert [message["content"] for message in context.messages] == ["0", "re 0", "1", "re 1", "2", "re 2"]
     assert (context.session_id, context.continues) == (chain[0].session_id, chain[-1].answer_id)
 
@@ -106,20 +106,20 @@ def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
     chain = _chain(2)
     Delivery(engine).deliver(chain)
     for exchange in chain if remembered else []:
-        store.recent.add(_kept(exchange))
-    assert store.delete("local", _id(chain[0])) is None
+        store.recent.add(_cached_response(exchange))
+    assert store.delete("local", _response_id(chain[0])) is None
     with pytest.raises(NotFound):
-        store.find("local", _id(chain[0]))
+        store.find("local", _response_id(chain[0]))
     with pytest.raises(InvalidRequest):
-        store.context("local", _id(chain[0]))
+        store.context("local", _response_id(chain[0]))
     assert _texts(store, chain[1]) == ["0", "re 0", "1", "re 1"]
 
 
 def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(2)
     Delivery(engine).deliver(chain)
-    assert store.delete("local", _id(chain[0])) is None
-    assert store.delete("local", _id(chain[1])) == chain[0].session_id
+    assert store.delete("local", _response_id(chain[0])) is None
+    assert store.delete("local", _response_id(chain[1])) == chain[0].session_id
     assert [count_rows(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
 
 
@@ -127,36 +127,36 @@ def test_deleting_a_response_keeps_a_session_with_other_messages(engine: Engine,
     response = _response("a")
     chat = make_exchange(response.session_id, messages=question("chat"), answers=reply("yes"))
     Delivery(engine).deliver([response, chat])
-    assert store.delete("local", _id(response)) is None
+    assert store.delete("local", _response_id(response)) is None
     assert count_rows(engine, "messages") == 4
 
 
 def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
     Delivery(engine).deliver([response])
-    store.recent.add(_kept(response))
+    store.recent.add(_cached_response(response))
     for ask in (store.find, store.asked, store.delete):
         with pytest.raises(NotFound):
-            ask("somebody", _id(response))
+            ask("somebody", _response_id(response))
     with pytest.raises(InvalidRequest):
-        store.context("somebody", _id(response))
-    assert store.find("local", _id(response)) == response.stored
+        store.context("somebody", _response_id(response))
+    assert store.find("local", _response_id(response)) == response.stored
 
 
 def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:
     response = _response("a", stored=None, answers=None).interrupted()
     Delivery(engine).deliver([response])
-    assert store.find("local", _id(response))["status"] == "failed"
+    assert store.find("local", _response_id(response))["status"] == "failed"
     with pytest.raises(InvalidRequest, match="no answer to go on from"):
-        store.context("local", _id(response))
+        store.context("local", _response_id(response))
 
 
 def test_response_cache_evicts_the_oldest_responses_first(store: ResponseStore) -> None:
     store.recent._most_bytes = 2000
     chain = _chain(30)
     for exchange in chain:
-        store.recent.add(_kept(exchange))
-    assert store.recent.get("local", _id(chain[-1])) is not None
-    assert store.recent.get("local", _id(chain[0])) is None
+        store.recent.add(_cached_response(exchange))
+    assert store.recent.get("local", _response_id(chain[-1])) is not None
+    assert store.recent.get("local", _response_id(chain[0])) is None
     store.recent.forget_session("local", chain[0].session_id or "")
-    assert store.recent.get("local", _id(chain[-1])) is None
+    assert store.recent.get("local", _response_id(chain[-1])) is None

@@ -24,7 +24,7 @@ Event = dict[str, Any]
 SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
 
 
-def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
+def _response_events(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
     """Return all events of a response to this request."""
     request = load(ResponseRequest(), {"temperature": 0, "max_output_tokens": 16, "input": "Say hi."} | asked)
     payload = chat_payload(request, [{"role": "user", "content": request["input"]}])
@@ -41,7 +41,7 @@ def _told(server: Server, http: requests.Session, **asked: Any) -> list[Event]:
 
 
 def test_response_events_carry_text_and_log_probabilities(server: Server, http: requests.Session) -> None:
-    told = _told(server, http, top_logprobs=2, include=["message.output_text.logprobs"])
+    told = _response_events(server, http, top_logprobs=2, include=["message.output_text.logprobs"])
     final = told[-1]["response"]
     deltas = [event for event in told if event["type"] == "response.output_text.delta"]
     part = final["output"][0]["content"][0]
@@ -58,6 +58,6 @@ def test_response_text_format_constrains_the_output(
     server: Server, http: requests.Session, strict: bool | None
 ) -> None:
     text = {"format": {"type": "json_schema", "name": "number", "schema": SCHEMA, "strict": strict}}
-    told = _told(server, http, text=text, max_output_tokens=40)
+    told = _response_events(server, http, text=text, max_output_tokens=40)
     assert told[-1]["type"] == "response.completed"
     assert orjson.loads(told[-1]["response"]["output"][0]["content"][0]["text"])["n"] in (1, 2)

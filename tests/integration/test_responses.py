@@ -24,7 +24,7 @@ WEATHER: Any = {
 }  # fmt: skip
 
 
-def _messages(http: requests.Session, server: Server, session_id: str) -> list[tuple[str, Any]]:
+def _stored_messages(http: requests.Session, server: Server, session_id: str) -> list[tuple[str, Any]]:
     body = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
     return [(message["role"], message["content"]) for message in body["messages"]]
 
@@ -67,7 +67,7 @@ def test_response_chain_is_sent_to_the_model_and_stored_as_one_conversation(
     # The prompt contains all earlier turns, and all but the new one was in the model server's cache.
     assert before.usage.input_tokens > 60
     assert before.usage.input_tokens - before.usage.input_tokens_details.cached_tokens < 30
-    said = _messages(http, server, _session_of(before))
+    said = _stored_messages(http, server, _session_of(before))
     assert [text for role, text in said if role == "user"] == [f"Turn {number}" for number in range(4)]
     assert len(said) == 8
 
@@ -150,7 +150,7 @@ def test_response_session_id_creates_or_continues_a_session(
 ) -> None:
     for _ in range(2):
         made = client.responses.create(model=model, input="Hi.", extra_body={"session_id": session_id}, **SHORT)
-    assert len(_messages(http, server, session_id)) == 4
+    assert len(_stored_messages(http, server, session_id)) == 4
     assert made.usage is not None
     assert made.usage.input_tokens > 40
 
@@ -175,7 +175,7 @@ def test_deleted_response_is_not_found_and_its_children_keep_its_context(
     with pytest.raises(openai.BadRequestError):
         client.responses.create(model=model, input="Hi.", previous_response_id=parent.id, **SHORT)
     grandchild = client.responses.create(model=model, input="Three.", previous_response_id=child.id, **SHORT)
-    said = _messages(http, server, _session_of(grandchild))
+    said = _stored_messages(http, server, _session_of(grandchild))
     assert [text for role, text in said if role == "user"] == ["One.", "Two.", "Three."]
     client.responses.delete(child.id)
     client.responses.delete(grandchild.id)
@@ -189,7 +189,7 @@ def test_response_of_another_owner_cannot_be_read_deleted_or_continued(
 ) -> None:
     made = client.responses.create(model=model, input="Hi.", **SHORT)
     session_id = _session_of(made)
-    assert _messages(http, server, session_id)
+    assert _stored_messages(http, server, session_id)
     # As if another owner had created it; the new id is not in this process's cache.
     database.execute("UPDATE responses SET owner = 'somebody', id = %s WHERE id = %s", ("resp_" + "0" * 32, made.id))
     for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):

@@ -40,7 +40,7 @@ def test_serve_stops_after_running_streams_and_leaves_no_process(data_dir: Path,
             pieces = answer.iter_content(None)
             received = next(pieces)
             server.process.send_signal(stop_signal)
-            wait_for(lambda: _refuses(server.api_port), "a closed listener")
+            wait_for(lambda: _refuses_connections(server.api_port), "a closed listener")
             received += b"".join(pieces)
         assert received.endswith(b"data: [DONE]\n\n")
         assert server.process.wait(timeout=30) == 0
@@ -65,7 +65,7 @@ def test_serve_ends_streams_with_an_error_event_after_shutdown_seconds(data_dir:
         wait_for(lambda: not processes_of(data_dir), "the end of every process")
 
 
-def _refuses(port: int) -> bool:
+def _refuses_connections(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -73,7 +73,7 @@ def _refuses(port: int) -> bool:
     return False
 
 
-def _one_sentence(data_dir: Path, *options: str, **settings: str) -> str:
+def _startup_error(data_dir: Path, *options: str, **settings: str) -> str:
     """Return the error of a start that fails; it must exit with 2 and leave no process."""
     settings = {
         "API_PORT": str(free_port()),
@@ -98,32 +98,32 @@ def test_serve_reports_a_taken_port_in_one_sentence(data_dir: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert f"cannot listen on 127.0.0.1:{port}" in _one_sentence(data_dir, "--port", port)
+        assert f"cannot listen on 127.0.0.1:{port}" in _startup_error(data_dir, "--port", port)
 
 
 def test_serve_reports_a_missing_model_in_one_sentence(data_dir: Path) -> None:
-    assert "MODEL_PATH: '/no/such.gguf' cannot be read" in _one_sentence(data_dir, MODEL_PATH="/no/such.gguf")
+    assert "MODEL_PATH: '/no/such.gguf' cannot be read" in _startup_error(data_dir, MODEL_PATH="/no/such.gguf")
 
 
 def test_serve_reports_a_bad_setting_in_one_sentence(data_dir: Path) -> None:
-    assert _one_sentence(data_dir, API_THREADS="lots").startswith("API_THREADS: 'lots' is not allowed")
+    assert _startup_error(data_dir, API_THREADS="lots").startswith("API_THREADS: 'lots' is not allowed")
 
 
 def test_serve_reports_an_unwritable_data_dir_in_one_sentence(data_dir: Path) -> None:
     blocked = data_dir.parent / "file"
     blocked.write_text("a file where a folder should be")
-    assert "DATA_DIR: cannot write in" in _one_sentence(data_dir, DATA_DIR=str(blocked / "var"))
+    assert "DATA_DIR: cannot write in" in _startup_error(data_dir, DATA_DIR=str(blocked / "var"))
 
 
 def test_serve_reports_an_unreachable_database_in_one_sentence(data_dir: Path) -> None:
     url = f"postgres://user:s3cret@127.0.0.1:{free_port()}/db"
-    sentence = _one_sentence(data_dir, DATABASE_URL=url)
+    sentence = _startup_error(data_dir, DATABASE_URL=url)
     assert sentence.startswith("DATABASE_URL: the database cannot be used")
     assert "s3cret" not in sentence
 
 
 def test_serve_refuses_to_listen_beyond_loopback_without_a_key(data_dir: Path) -> None:
-    assert "ALLOW_ANONYMOUS" in _one_sentence(data_dir, "--host", "0.0.0.0")
+    assert "ALLOW_ANONYMOUS" in _startup_error(data_dir, "--host", "0.0.0.0")
 
 
 def test_serve_restarts_a_killed_supervisor(data_dir: Path) -> None:
@@ -161,7 +161,7 @@ def test_bin_serve_starts_the_stack(data_dir: Path) -> None:
 
 def test_health_reports_the_state_while_the_model_loads(data_dir: Path) -> None:
     with launch_server(data_dir, CONTEXT_SIZE="2048") as server:
-        wait_for(lambda: not _refuses(server.api_port), "an answering API", 60)
+        wait_for(lambda: not _refuses_connections(server.api_port), "an answering API", 60)
         answer = requests.get(f"{server.url}/health", timeout=10)
         state = answer.json()["model_server"]["state"]
         assert answer.status_code == (200 if state == "ready" else 503)

@@ -32,11 +32,11 @@ def _ask(client: OpenAI, messages: Messages, session_id: str, tokens: int = 4, *
     )  # fmt: skip
 
 
-def _said(answer: ChatCompletion) -> dict[str, Any]:
+def _assistant_message(answer: ChatCompletion) -> dict[str, Any]:
     return {"role": "assistant", "content": answer.choices[0].message.content}
 
 
-def _store(server: Server, session_id: str, text: str) -> None:
+def _store_turn(server: Server, session_id: str, text: str) -> None:
     """Store an answered turn without the time that the model takes to read it."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
     Delivery(engine).deliver([make_exchange(session_id, messages=question(text), answers=reply("Yes."))])
@@ -54,14 +54,14 @@ def test_chat_with_history_continues_after_non_text_prompts(
     assert answer.usage.prompt_tokens > server.count_tokens([user("And the river?")])
 
 
-def _counts(answer: ChatCompletion) -> tuple[int, int]:
+def _prompt_and_cached_tokens(answer: ChatCompletion) -> tuple[int, int]:
     """Return the number of prompt tokens, and how many of them were cached."""
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details is not None
     return answer.usage.prompt_tokens, answer.usage.prompt_tokens_details.cached_tokens or 0
 
 
-def _stored(server: Server, session_id: str) -> list[tuple[str, str]]:
+def _stored_messages(server: Server, session_id: str) -> list[tuple[str, str]]:
     read = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
     return [(message["role"], message["content"]) for message in read["messages"]]
 
@@ -72,7 +72,7 @@ def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
 ) -> None:
     opening = [SYSTEM, user(f"{FACT} {stream}")]
     first = _ask(client, opening, session_id, use_history=True)
-    chat = [*opening, _said(first), user("What is my name?")]
+    chat = [*opening, _assistant_message(first), user("What is my name?")]
     if stream:
         asked: Messages = chat[-1:]
         events = client.chat.completions.create(
@@ -84,15 +84,15 @@ def test_second_request_with_history_knows_the_first_and_reuses_its_cache(
         assert usage.prompt_tokens == server.count_tokens(chat)
     else:
         second = _ask(client, chat[-1:], session_id, use_history=True)
-        prompt, cached = _counts(second)
+        prompt, cached = _prompt_and_cached_tokens(second)
         assert prompt == server.count_tokens(chat)
-        assert cached > _counts(first)[0]
+        assert cached > _prompt_and_cached_tokens(first)[0]
         assert validate(ChatCompletion, second.to_dict()) == second
         third = _ask(client, [user("And where do I live?")], session_id)
-        assert _counts(third)[0] == server.count_tokens([user("And where do I live?")])
-    roles = [role for role, _ in _stored(server, session_id)]
+        assert _prompt_and_cached_tokens(third)[0] == server.count_tokens([user("And where do I live?")])
+    roles = [role for role, _ in _stored_messages(server, session_id)]
     assert roles == ["system", *["user", "assistant"] * (2 if stream else 3)]
-    assert _stored(server, session_id)[: len(chat)] == [(each["role"], each["content"]) for each in chat]
+    assert _stored_messages(server, session_id)[: len(chat)] == [(each["role"], each["content"]) for each in chat]
 
 
 def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: OpenAI, session_id: str) -> None:
@@ -100,32 +100,32 @@ def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: Op
     for turn in range(3):
         chat.append(user(f"question {turn}"))
         answer = _ask(client, chat, session_id, use_history=True)
-        assert _counts(answer)[0] == server.count_tokens(chat)
-        chat.append(_said(answer))
+        assert _prompt_and_cached_tokens(answer)[0] == server.count_tokens(chat)
+        chat.append(_assistant_message(answer))
     older = [*chat[:3], user("another question")]
     answer = _ask(client, older, session_id, use_history=True)
-    assert _counts(answer)[0] == server.count_tokens(older)
-    assert _stored(server, session_id)[:4] == [(each["role"], each["content"]) for each in older]
+    assert _prompt_and_cached_tokens(answer)[0] == server.count_tokens(older)
+    assert _stored_messages(server, session_id)[:4] == [(each["role"], each["content"]) for each in older]
     # The abandoned branch can be continued.
     answer = _ask(client, [*chat, user("back")], session_id, use_history=True)
-    assert _counts(answer)[0] == server.count_tokens([*chat, user("back")])
-    assert _stored(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
+    assert _prompt_and_cached_tokens(answer)[0] == server.count_tokens([*chat, user("back")])
+    assert _stored_messages(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
 
 
 def test_new_system_message_replaces_the_stored_one(server: Server, client: OpenAI, session_id: str) -> None:
     first = _ask(client, [SYSTEM, user("Hello")], session_id)
     other = {"role": "system", "content": "Be rude."}
     second = _ask(client, [other, user("Well?")], session_id, use_history=True)
-    chat = [other, user("Hello"), _said(first), user("Well?")]
-    assert _counts(second)[0] == server.count_tokens(chat)
+    chat = [other, user("Hello"), _assistant_message(first), user("Well?")]
+    assert _prompt_and_cached_tokens(second)[0] == server.count_tokens(chat)
     third = _ask(client, [user("So?")], session_id, use_history=True)
-    assert _counts(third)[0] == server.count_tokens([*chat, _said(second), user("So?")])
+    assert _prompt_and_cached_tokens(third)[0] == server.count_tokens([*chat, _assistant_message(second), user("So?")])
 
 
 def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, client: OpenAI, session_id: str) -> None:
     long = "one two three four five six seven eight nine ten. " * 100
     for text in (long, long, "Hi"):
-        _store(server, session_id, text)
+        _store_turn(server, session_id, text)
     for truncation in (None, "disabled"):
         with pytest.raises(BadRequestError) as refused:
             _ask(client, [user("Well?")], session_id, use_history=True, truncation=truncation)
@@ -134,8 +134,8 @@ def test_overlong_history_is_refused_unless_truncation_is_auto(server: Server, c
     ours = {"use_history": True, "truncation": "auto", "grammar": 'root ::= "x"', "ignore_eos": False}
     shortened = _ask(client, [user("Well?")], session_id, tokens=1000, **ours)
     kept = [user("Hi"), {"role": "assistant", "content": "Yes."}, user("Well?")]
-    assert _counts(shortened)[0] == server.count_tokens(kept)
-    texts = [content for _, content in _stored(server, session_id)]
+    assert _prompt_and_cached_tokens(shortened)[0] == server.count_tokens(kept)
+    texts = [content for _, content in _stored_messages(server, session_id)]
     assert texts == [long, "Yes.", long, "Yes.", "Hi", "Yes.", "Well?", "x"]
 
 
@@ -144,7 +144,7 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
 ) -> None:
     opening = [SYSTEM, user(FACT)]
     first = _ask(client, opening, session_id)
-    chat = [*opening, _said(first), user("What is my name?")]
+    chat = [*opening, _assistant_message(first), user("What is my name?")]
     settings = {
         "DATABASE_URL": start_embedded_postgres(server.data_dir).url,
         "MODEL_SERVER_PORT": str(server.model_port),
@@ -156,14 +156,14 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
         openai_client(restarted) as other,
     ):
         second = _ask(other, chat[-1:], session_id)
-        prompt, cached = _counts(second)
+        prompt, cached = _prompt_and_cached_tokens(second)
         assert prompt == server.count_tokens(chat)
-        assert cached > _counts(first)[0]
+        assert cached > _prompt_and_cached_tokens(first)[0]
         unwanted = _ask(other, chat[-1:], session_id, use_history=False)
-        assert _counts(unwanted)[0] == server.count_tokens(chat[-1:])
+        assert _prompt_and_cached_tokens(unwanted)[0] == server.count_tokens(chat[-1:])
         third = _ask(other, [user("Sure?")], session_id)
-        again = [*chat, _said(second), chat[-1], _said(unwanted), user("Sure?")]
-        assert _counts(third)[0] == server.count_tokens(again)
+        again = [*chat, _assistant_message(second), chat[-1], _assistant_message(unwanted), user("Sure?")]
+        assert _prompt_and_cached_tokens(third)[0] == server.count_tokens(again)
 
 
 def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:

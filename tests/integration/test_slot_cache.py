@@ -26,13 +26,13 @@ STORY = "".join(f" {number} apples," for number in range(80))
 
 
 @dataclass
-class Engine:
+class RunningEngine:
     """The bundled engine alone, with 16 slots, and the settings of a supervisor that runs it."""
 
     settings: Settings
     seed: int = 0
 
-    def say(self, text: str = STORY, **fields: Any) -> dict[str, Any]:
+    def complete(self, text: str = STORY, **fields: Any) -> dict[str, Any]:
         """Complete a text with a unique seed; the same text is read from the prompt cache the next time."""
         self.seed += 1
         body = {"prompt": text, "max_tokens": 2, "seed": self.seed}
@@ -43,7 +43,7 @@ class Engine:
         """Return the slot of the last request."""
         return next(slot for slot in SlotServer(self.settings).slots() if slot.seed == self.seed)
 
-    def reports(self, **fields: Any) -> Feedback:
+    def feedback(self, **fields: Any) -> Feedback:
         """Return the API's feedback for the last request: a generation of Ann's that may be stored."""
         values: dict[str, Any] = {
             "seed": self.seed,
@@ -55,7 +55,7 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
+def engine() -> Iterator[RunningEngine]:
     """An engine started once for the module: each test uses up a slot or two."""
     with temporary_data_dir() as data_dir:
         settings = Settings(data_dir=data_dir, model_server_port=free_port(), parallel=16, context_size=16 * 1024)
@@ -64,14 +64,14 @@ def engine() -> Iterator[Engine]:
         port = ["--port", str(settings.model_server_port), "-c", str(settings.context_size)]
         process = subprocess.Popen([*command, *port, *flags], env=clean_environment(), stderr=subprocess.DEVNULL)
         try:
-            wait_for(lambda: _ready(settings), "the engine", 60)
-            yield Engine(settings)
+            wait_for(lambda: _is_ready(settings), "the engine", 60)
+            yield RunningEngine(settings)
         finally:
             process.kill()
             process.wait(timeout=10)
 
 
-def _ready(settings: Settings) -> bool:
+def _is_ready(settings: Settings) -> bool:
     try:
         return requests.get(f"{settings.model_server_base_url}/health", timeout=5).status_code == 200
     except requests.ConnectionError:
@@ -79,7 +79,7 @@ def _ready(settings: Settings) -> bool:
 
 
 @pytest.fixture
-def caches(engine: Engine) -> Iterator[SavedCaches]:
+def caches(engine: RunningEngine) -> Iterator[SavedCaches]:
     """A supervisor's saved caches in an empty folder."""
     for path in slots_folder(engine.settings.data_dir).iterdir():
         path.unlink()
@@ -89,27 +89,27 @@ def caches(engine: Engine) -> Iterator[SavedCaches]:
     made.close()
 
 
-def _files(engine: Engine) -> list[Path]:
+def _files(engine: RunningEngine) -> list[Path]:
     return sorted(slots_folder(engine.settings.data_dir).glob("*.kv"))
 
 
-def test_restored_slot_cache_saves_the_prompt_of_the_next_request(engine: Engine, caches: SavedCaches) -> None:
+def test_restored_slot_cache_saves_the_prompt_of_the_next_request(engine: RunningEngine, caches: SavedCaches) -> None:
     text = f"Once{STORY}"
-    engine.say(text)
+    engine.complete(text)
     held = engine.slot()
-    assert caches.save_all(engine.reports) == 1
+    assert caches.save_all(engine.feedback) == 1
     (file,) = _files(engine)
     assert file.name.startswith(ANN)
     requests.post(f"{engine.settings.model_server_base_url}/slots/{held.id}?action=erase", timeout=10)
     assert SavedCaches(engine.settings, "same").restore() == 1
-    usage = engine.say(text)["usage"]
+    usage = engine.complete(text)["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] >= usage["prompt_tokens"] - 1
     assert engine.slot().id != held.id
 
 
-def test_unchanged_slot_cache_is_not_saved_again(engine: Engine, caches: SavedCaches) -> None:
-    engine.say()
-    reports = engine.reports()
+def test_unchanged_slot_cache_is_not_saved_again(engine: RunningEngine, caches: SavedCaches) -> None:
+    engine.complete()
+    reports = engine.feedback()
     assert caches.save_all(lambda: reports) == 1
     before = _files(engine)
     assert caches.save_all(lambda: reports) == 0
@@ -122,10 +122,10 @@ def test_unchanged_slot_cache_is_not_saved_again(engine: Engine, caches: SavedCa
     ids=["not to be stored", "unknown", "long ago"],
 )
 def test_slot_of_an_unstored_unknown_or_deleted_conversation_is_not_saved(
-    engine: Engine, caches: SavedCaches, fields: dict[str, Any]
+    engine: RunningEngine, caches: SavedCaches, fields: dict[str, Any]
 ) -> None:
-    engine.say()
-    reports = engine.reports(**fields)
+    engine.complete()
+    reports = engine.feedback(**fields)
     if "ended_at" in fields:
         mark_deleted(engine.settings.data_dir, "local", "ann")
     if "seed" in fields:
@@ -135,13 +135,13 @@ def test_slot_of_an_unstored_unknown_or_deleted_conversation_is_not_saved(
 
 
 def test_slot_taken_by_another_request_during_the_save_is_discarded(
-    engine: Engine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
+    engine: RunningEngine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.say()
-    held, reports, save = engine.slot(), engine.reports(), SlotServer.save
+    engine.complete()
+    held, reports, save = engine.slot(), engine.feedback(), SlotServer.save
 
     def overtaken(server: SlotServer, slot: Slot, filename: str, seconds: float) -> int:
-        engine.say(id_slot=held.id)
+        engine.complete(id_slot=held.id)
         return save(server, slot, filename, seconds)
 
     monkeypatch.setattr(SlotServer, "save", overtaken)
@@ -150,10 +150,10 @@ def test_slot_taken_by_another_request_during_the_save_is_discarded(
 
 
 def test_conversation_deleted_during_the_save_leaves_no_file(
-    engine: Engine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
+    engine: RunningEngine, caches: SavedCaches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.say()
-    reports, save = engine.reports(), SlotServer.save
+    engine.complete()
+    reports, save = engine.feedback(), SlotServer.save
 
     def deleted(server: SlotServer, slot: Slot, filename: str, seconds: float) -> int:
         mark_deleted(engine.settings.data_dir, "local", "ann")
@@ -164,10 +164,10 @@ def test_conversation_deleted_during_the_save_leaves_no_file(
     assert _files(engine) == []
 
 
-def test_damaged_slot_cache_is_deleted_and_not_restored(engine: Engine, caches: SavedCaches) -> None:
+def test_damaged_slot_cache_is_deleted_and_not_restored(engine: RunningEngine, caches: SavedCaches) -> None:
     """llama.cpp ends its process over a file that is too short."""
-    engine.say()
-    assert caches.save_all(engine.reports) == 1
+    engine.complete()
+    assert caches.save_all(engine.feedback) == 1
     (file,) = _files(engine)
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
@@ -175,39 +175,39 @@ def test_damaged_slot_cache_is_deleted_and_not_restored(engine: Engine, caches: 
         listed = (file.parent / LIST).read_text()
         assert SavedCaches(engine.settings, "same").restore() == 0
         assert _files(engine) == []
-        assert _ready(engine.settings)
+        assert _is_ready(engine.settings)
         (file.parent / LIST).write_text(listed)
 
 
-def test_slot_cache_of_other_settings_is_deleted(engine: Engine, caches: SavedCaches) -> None:
-    engine.say()
-    assert caches.save_all(engine.reports) == 1
+def test_slot_cache_of_other_settings_is_deleted(engine: RunningEngine, caches: SavedCaches) -> None:
+    engine.complete()
+    assert caches.save_all(engine.feedback) == 1
     assert SavedCaches(engine.settings, "other").restore() == 0
     assert _files(engine) == []
 
 
-def test_slot_cache_that_the_engine_refuses_is_deleted(engine: Engine, caches: SavedCaches) -> None:
-    engine.say()
-    assert caches.save_all(engine.reports) == 1
+def test_slot_cache_that_the_engine_refuses_is_deleted(engine: RunningEngine, caches: SavedCaches) -> None:
+    engine.complete()
+    assert caches.save_all(engine.feedback) == 1
     path = slots_folder(engine.settings.data_dir) / LIST
     path.write_text(path.read_text().replace('"tokens": ', '"tokens": 1'))
     assert SavedCaches(engine.settings, "same").restore() == 0
     assert _files(engine) == []
 
 
-def test_slot_caches_restored_before_a_crash_are_deleted(engine: Engine, caches: SavedCaches) -> None:
-    engine.say()
-    assert caches.save_all(engine.reports) == 1
+def test_slot_caches_restored_before_a_crash_are_deleted(engine: RunningEngine, caches: SavedCaches) -> None:
+    engine.complete()
+    assert caches.save_all(engine.feedback) == 1
     again = SavedCaches(engine.settings, "same")
     assert again.restore() == 1
     again.crashed(worked_seconds=1)
     assert _files(engine) == []
 
 
-def test_slot_save_is_due_only_after_the_interval_and_a_request(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_save_is_due_only_after_the_interval_and_a_request(engine: RunningEngine, caches: SavedCaches) -> None:
     now = time.monotonic()
-    engine.say()
-    reports = engine.reports()
+    engine.complete()
+    reports = engine.feedback()
     caches.save_due(now + 1, reports)
     caches.save_due(now + 1000, Feedback((), {}))
     assert not caches.saving
@@ -218,10 +218,10 @@ def test_slot_save_is_due_only_after_the_interval_and_a_request(engine: Engine, 
 
 
 def test_slot_save_waits_for_an_idle_server_before_saving_beside_a_busy_slot(
-    engine: Engine, caches: SavedCaches
+    engine: RunningEngine, caches: SavedCaches
 ) -> None:
-    engine.say()
-    reports, now, server = engine.reports(), time.monotonic(), SlotServer(engine.settings)
+    engine.complete()
+    reports, now, server = engine.feedback(), time.monotonic(), SlotServer(engine.settings)
     body = {"prompt": "Long", "max_tokens": 1000, "ignore_eos": True, "stream": True}
     url = f"{engine.settings.model_server_base_url}/v1/completions"
     with requests.post(url, json=body, stream=True, timeout=60) as answer:
@@ -236,10 +236,10 @@ def test_slot_save_waits_for_an_idle_server_before_saving_beside_a_busy_slot(
         del lines
 
 
-def test_slot_save_and_restore_without_a_server_do_nothing(engine: Engine, caches: SavedCaches) -> None:
+def test_slot_save_and_restore_without_a_server_do_nothing(engine: RunningEngine, caches: SavedCaches) -> None:
     away = SavedCaches(Settings(data_dir=engine.settings.data_dir, model_server_port=free_port()), "same")
-    engine.say()
-    assert away.save_all(engine.reports) == 0
+    engine.complete()
+    assert away.save_all(engine.feedback) == 0
     assert away.restore() == 0
     with pytest.raises(SlotFailure):
         SlotServer(engine.settings).restore(Slot(0, False), "none", 5)

@@ -31,7 +31,7 @@ def _story(name: str) -> str:
     return f"{name} counts. " + " ".join(f"{name} {number}," for number in range(180 if name == "Ann" else 60))
 
 
-def _say(server: Server, name: str, answers: list[str], **fields: Any) -> dict[str, Any]:
+def _send_turn(server: Server, name: str, answers: list[str], **fields: Any) -> dict[str, Any]:
     """Send the next turn of a conversation with its history, and return the usage."""
     messages = [{"role": "user", "content": _story(name)}]
     for answer in answers:
@@ -43,18 +43,18 @@ def _say(server: Server, name: str, answers: list[str], **fields: Any) -> dict[s
     return dict(done.json()["usage"])
 
 
-def _paid(usage: dict[str, Any]) -> int:
+def _uncached_tokens(usage: dict[str, Any]) -> int:
     """Return the number of prompt tokens that were not in the cache."""
     assert usage["prompt_tokens"] > 256
     return int(usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"])
 
 
-def _saved(server: Server) -> set[str]:
+def _saved_keys(server: Server) -> set[str]:
     """Return the keys of the conversations that have a file."""
     return {path.name.partition("-")[0] for path in slots_folder(server.data_dir).glob("*.kv")}
 
 
-def _listed(server: Server, key: str) -> bool:
+def _is_listed(server: Server, key: str) -> bool:
     listed = slots_folder(server.data_dir) / "caches.json"
     return listed.exists() and key in listed.read_text()
 
@@ -67,23 +67,23 @@ def test_prompt_cache_survives_a_kill_and_a_restart_and_is_deleted_with_its_conv
     answers: list[str] = []
     with temporary_data_dir() as data_dir:
         with running_server(data_dir, **SETTINGS) as server:
-            assert _paid(_say(server, "Ann", answers)) > 900
-            _say(server, "Bob", [], store=False)
-            wait_for(lambda: _listed(server, _key("Ann")), "a save between two requests", 30)
+            assert _uncached_tokens(_send_turn(server, "Ann", answers)) > 900
+            _send_turn(server, "Bob", [], store=False)
+            wait_for(lambda: _is_listed(server, _key("Ann")), "a save between two requests", 30)
             server.kill()
         with running_server(data_dir, **SETTINGS | {"SLOT_SAVE_SECONDS": "300"}) as server:
-            assert _paid(_say(server, "Ann", answers)) < 100
-            assert _paid(_say(server, "Bob", [])) > 256
+            assert _uncached_tokens(_send_turn(server, "Ann", answers)) < 100
+            assert _uncached_tokens(_send_turn(server, "Bob", [])) > 256
             assert server.stop() == 0
-            assert _saved(server) == {_key("Ann"), _key("Bob")}
+            assert _saved_keys(server) == {_key("Ann"), _key("Bob")}
         with running_server(data_dir, **SETTINGS) as server:
-            assert _paid(_say(server, "Ann", answers)) < 100
-            assert _paid(_say(server, "Bob", [], store=False)) < 100
+            assert _uncached_tokens(_send_turn(server, "Ann", answers)) < 100
+            assert _uncached_tokens(_send_turn(server, "Bob", [], store=False)) < 100
             for name in ("Ann", "Bob"):
                 requests.delete(f"{server.url}/v1/conversations/{name}", timeout=20).raise_for_status()
-            assert _saved(server) == set()
+            assert _saved_keys(server) == set()
             assert server.stop() == 0
-            assert _saved(server) == set()
+            assert _saved_keys(server) == set()
 
 
 def _start_and_stop_supervisor(data_dir: Path, **settings: str) -> None:
@@ -108,13 +108,13 @@ def test_prompt_cache_is_deleted_when_context_or_model_changes() -> None:
         shutil.copy(demo_model_path(), model)
         settings = SETTINGS | {"MODEL_PATH": str(model)}
         with running_server(data_dir, **settings) as server:
-            _say(server, "Bob", [])
+            _send_turn(server, "Bob", [])
             assert server.stop() == 0
         shutil.copytree(slots_folder(data_dir), aside)
         for changes, stays in (({}, True), ({"CONTEXT_SIZE": "6144"}, False), ({"LLAMA_ARG_ROPE_SCALE": "2"}, False)):
             _start_and_stop_supervisor(data_dir, **settings | changes)
-            assert _saved(server) == ({_key("Bob")} if stays else set())
+            assert _saved_keys(server) == ({_key("Bob")} if stays else set())
             shutil.copytree(aside, slots_folder(data_dir), dirs_exist_ok=True)
         os.utime(model)
         _start_and_stop_supervisor(data_dir, **settings)
-        assert _saved(server) == set()
+        assert _saved_keys(server) == set()

@@ -71,10 +71,10 @@ def test_usage_statistics_equal_sums_over_the_usage_rows(engine: Engine) -> None
     _deliver(engine, exchanges)
     for hours in (1, 24, 168, 720, 8760):
         for owner in ("", "team"):
-            _assert_those_of(engine, exchanges, hours, owner)
+            _assert_stats_equal(engine, exchanges, hours, owner)
 
 
-def _assert_those_of(engine: Engine, exchanges: Sequence[Exchange], hours: int, owner: str) -> None:
+def _assert_stats_equal(engine: Engine, exchanges: Sequence[Exchange], hours: int, owner: str) -> None:
     stats = _stats(engine, hours, owner)
     start = datetime.fromtimestamp(stats["window"]["start"], UTC)
     held = [each for each in exchanges if each.created_at >= start and owner in ("", each.owner)]
@@ -172,10 +172,10 @@ def test_rollup_rebuild_keeps_the_sums_of_pruned_rows(engine: Engine, days: int)
     again = _sums(engine)
     assert again == after
     for table, rows in before.items():
-        assert set(map(str, rows)) - set(map(str, again[table])) == _of_late(rows, late), table
+        assert set(map(str, rows)) - set(map(str, again[table])) == _sums_changed_by(rows, late), table
 
 
-def _of_late(rows: Sequence[tuple[Any, ...]], late: Exchange) -> set[str]:
+def _sums_changed_by(rows: Sequence[tuple[Any, ...]], late: Exchange) -> set[str]:
     """Return the sums over all owners that a late request changed."""
     starts = {(period, start_of(period, late.created_at)) for period in ("hour", "day", "month")}
     return {str(row) for row in rows if len(row) == 12 and row[1] == "" and (row[0], row[2]) in starts}

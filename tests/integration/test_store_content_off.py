@@ -34,7 +34,7 @@ def _tables_with(url: str, marker: str) -> list[str]:
     return found
 
 
-def _say(server: Server, marker: str, **fields: Any) -> None:
+def _send_marker(server: Server, marker: str, **fields: Any) -> None:
     """Send requests of every kind with the marker in prompts, tools, refused parameters and the output itself."""
     url = f"{server.url}/v1/chat/completions"
     message = {"role": "user", "content": f"Repeat: {marker}"}
@@ -68,7 +68,7 @@ def _wait_until_delivered(server: Server, requests_made: int) -> None:
     wait_for(delivered, "the delivery of every request")
 
 
-def _refuses_items(server: Server, marker: str) -> None:
+def _assert_items_refused(server: Server, marker: str) -> None:
     """Check that a conversation can be created, but that no items can be added."""
     url = f"{server.url}/v1/conversations"
     made = requests.post(url, json={"metadata": {"topic": "none"}}, timeout=10).json()
@@ -78,7 +78,7 @@ def _refuses_items(server: Server, marker: str) -> None:
         assert_error_shape(answer.json(), code="not_supported", param="items")
 
 
-def _keeps_no_responses(server: Server, marker: str) -> None:
+def _assert_no_responses_stored(server: Server, marker: str) -> None:
     """Check that a response is marked as not stored, and that background responses are refused."""
     made = requests.post(
         f"{server.url}/v1/responses", json={"input": marker, "max_output_tokens": 16}, timeout=60
@@ -96,10 +96,10 @@ def test_store_content_false_leaves_no_text_in_files_or_tables() -> None:
     with temporary_data_dir() as data_dir:
         settings = {"CONTEXT_SIZE": "8192", "STORE_CONTENT": "false", "LOG_LEVEL": "DEBUG"}
         with running_server(data_dir, **settings) as server:
-            _say(server, marker)
+            _send_marker(server, marker)
             _wait_until_delivered(server, REQUESTS)
-            _refuses_items(server, marker)
-            _keeps_no_responses(server, marker)
+            _assert_items_refused(server, marker)
+            _assert_no_responses_stored(server, marker)
             url = start_embedded_postgres(data_dir).url
             assert _tables_with(url, marker) == []
             assert _files_with(data_dir.parent, marker.encode()) == []
@@ -109,7 +109,7 @@ def test_store_content_false_leaves_no_text_in_files_or_tables() -> None:
 def test_requests_with_store_false_leave_no_text_in_files_or_tables(server: Server) -> None:
     marker = f"marker-{uuid.uuid4().hex}"
     before = requests.get(f"{server.url}/v1/stats", timeout=10).json()["requests"]["total"]
-    _say(server, marker, store=False)
+    _send_marker(server, marker, store=False)
     _wait_until_delivered(server, before + REQUESTS)
     url = start_embedded_postgres(server.data_dir).url
     assert _tables_with(url, marker) == []

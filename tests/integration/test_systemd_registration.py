@@ -62,7 +62,7 @@ class Machine:
         lines = [f"{name}='{value}'\n" for name, value in settings.items()]
         (self.project / ".env").write_text("".join(lines))
 
-    def says(self, what: str, text: str) -> None:
+    def set_output(self, what: str, text: str) -> None:
         (self.stand_in / what).write_text(text)
 
     def calls(self) -> list[str]:
@@ -82,7 +82,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     program = made.stand_in / "systemctl"
     program.write_text(SYSTEMCTL)
     program.chmod(0o755)
-    made.says("system", "running\n")
+    made.set_output("system", "running\n")
     for name, _ in declared():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(unit_files, "TEMPORARY", ())  # the tests themselves run in a temporary folder
@@ -122,7 +122,7 @@ def test_install_writes_and_enables_units_and_uninstall_removes_exactly_those(ma
 
 
 def test_units_that_systemd_refuses_are_rolled_back(machine: Machine) -> None:
-    machine.says("refuses", "")
+    machine.set_output("refuses", "")
     with pytest.raises(RegistrationError, match=r"enable .* failed: Failed to enable unit: no"):
         machine.registration().install(now=False)
     assert machine.files() == set()
@@ -132,7 +132,7 @@ def test_units_that_systemd_refuses_are_rolled_back(machine: Machine) -> None:
     machine.registration().install(now=False)
     before = (machine.units / API_UNIT).read_text()
     machine.configure(DATA_DIR=machine.project / "elsewhere")
-    machine.says("refuses", "")
+    machine.set_output("refuses", "")
     with pytest.raises(RegistrationError):
         machine.registration().install(now=False)
     assert (machine.units / API_UNIT).read_text() == before
@@ -140,7 +140,7 @@ def test_units_that_systemd_refuses_are_rolled_back(machine: Machine) -> None:
 
 
 def test_install_without_systemd_writes_nothing_and_the_state_is_unknown(machine: Machine) -> None:
-    machine.says("system", "offline\n")
+    machine.set_output("system", "offline\n")
     with pytest.raises(RegistrationError, match="No systemd runs here"):
         machine.registration().install(now=False)
     assert machine.files() == set()
@@ -235,18 +235,18 @@ def test_data_of_another_account_is_not_taken_over(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match="postgres' belongs to another account than the account 'root'"):
         machine.registration().install(now=False)
     with pytest.raises(RegistrationError, match=f"var' belongs to another account than the account '{ACCOUNT_NAME}'"):
-        _reachable(machine).install(now=False)
+        _system_registration(machine).install(now=False)
     assert machine.files() == set()
 
 
 @as_root
 def test_system_unit_runs_under_the_account_that_owns_the_data(machine: Machine) -> None:
-    _reachable(machine).install(now=False)
+    _system_registration(machine).install(now=False)
     text = (machine.units / API_UNIT).read_text()
     assert f"User={ACCOUNT_NAME}\n" in text
     owner = (machine.project / "var").stat()
     assert (owner.st_uid != 0, owner.st_mode & 0o777) == (True, 0o700)
-    _reachable(machine).install(now=False)
+    _system_registration(machine).install(now=False)
 
 
 @as_root
@@ -262,7 +262,7 @@ def test_env_file_that_the_account_cannot_read_is_refused(machine: Machine) -> N
     machine.configure(API_PORT=9000)
     (machine.project / ".env").chmod(0o600)
     with pytest.raises(RegistrationError, match=r"\.env' cannot be read by the account"):
-        _reachable(machine).install(now=False)
+        _system_registration(machine).install(now=False)
 
 
 @as_root
@@ -270,15 +270,15 @@ def test_env_file_readable_by_the_accounts_group_is_accepted(machine: Machine) -
     """The account is created before the rehearsal, so that its group can be set before or after it."""
     machine.configure(API_PORT=9000)
     dotenv = machine.project / ".env"
-    said = _reachable(machine).install(now=False)
+    said = _system_registration(machine).install(now=False)
     advice = f"chgrp {pwd.getpwnam(ACCOUNT_NAME).pw_gid} {dotenv} && chmod 640 {dotenv}"
     assert any(advice in line for line in said)
-    _reachable(machine).uninstall()
+    _system_registration(machine).uninstall()
     dotenv.chmod(0o640)
     with pytest.raises(RegistrationError, match=re.escape(advice)):
-        _reachable(machine).install(now=False)
+        _system_registration(machine).install(now=False)
     shutil.chown(dotenv, group=ACCOUNT_NAME)
-    _reachable(machine).install(now=False)
+    _system_registration(machine).install(now=False)
     assert machine.files() == BOTH
 
 
@@ -286,7 +286,7 @@ def test_env_file_readable_by_the_accounts_group_is_accepted(machine: Machine) -
 def test_root_does_not_chown_a_folder_behind_a_symlink(machine: Machine, tmp_path: Path) -> None:
     valuable, data_dir = tmp_path / "valuable", machine.project / "var"
     data_dir.symlink_to(valuable)
-    registration = _reachable(machine)
+    registration = _system_registration(machine)
     with pytest.raises(RegistrationError, match=r"DATA_DIR: .* cannot be made: File exists"):
         registration.install(now=False)
     assert not valuable.exists()
@@ -294,7 +294,7 @@ def test_root_does_not_chown_a_folder_behind_a_symlink(machine: Machine, tmp_pat
 
 @as_root
 def test_any_user_can_print_the_system_units(machine: Machine) -> None:
-    _reachable(machine)
+    _system_registration(machine)
     program = (
         "from mistral_api.registration import unit_files; unit_files.TEMPORARY = ()\n"
         "from mistral_api.cli import main; main()"
@@ -308,7 +308,7 @@ def test_any_user_can_print_the_system_units(machine: Machine) -> None:
     assert f"User={ACCOUNT_NAME}\n" in shown.stdout
 
 
-def _reachable(machine: Machine) -> SystemdRegistration:
+def _system_registration(machine: Machine) -> SystemdRegistration:
     """Return a system registration; skips where only root can reach the tests' Python."""
     others = Account(FOREIGN_UID, FOREIGN_UID)
     if not all(others.can_reach(folder) for folder in (Path(sys.executable).resolve().parent, Path(sys.prefix), ROOT)):
@@ -326,7 +326,7 @@ def _reachable(machine: Machine) -> SystemdRegistration:
     ],
 )
 def test_state_and_exit_code_of_each_unit_are_reported(machine: Machine, shown: str, state: str, code: int) -> None:
-    machine.says("shown", shown + "\n")
+    machine.set_output("shown", shown + "\n")
     states = machine.registration().states()
     assert {each.name for each in states} == BOTH
     assert {each.state for each in states} == {state}
@@ -349,7 +349,7 @@ def test_install_print_shows_the_units_and_writes_nothing(machine: Machine, tmp_
     refused = run("uninstall", "--user")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("Error: No unit of ours is installed")
-    machine.says("system", "offline\n")
+    machine.set_output("system", "offline\n")
     asked = run("status", "--user")
     assert asked.returncode == UNKNOWN
     assert f"{API_UNIT}: unknown (not installed, and no systemd runs here)" in asked.stdout
@@ -370,7 +370,7 @@ def test_systemd_analyze_accepts_the_units(machine: Machine, user: bool, monkeyp
     else:
         if os.geteuid() != 0:
             pytest.skip("only root installs units of the system")
-        _reachable(machine).install(now=False)
+        _system_registration(machine).install(now=False)
     done = subprocess.run(
         [program, *(["--user"] if user else []), "verify", *map(str, sorted(machine.units.iterdir()))],
         env=os.environ | {"XDG_RUNTIME_DIR": str(machine.project)},

@@ -49,8 +49,8 @@ class StackChatModelTests(ChatModelIntegrationTests):
     least_tokens: ClassVar[int] = 8
 
     @pytest.fixture(autouse=True)
-    def _surroundings(self, server: Server, connections: dict[str, Any], request: pytest.FixtureRequest) -> None:
-        self.server, self.connections = server, connections
+    def _surroundings(self, server: Server, http_clients: dict[str, Any], request: pytest.FixtureRequest) -> None:
+        self.server, self.http_clients = server, http_clients
         # JSON output must be complete.
         self.max_tokens = 64 if any(word in request.node.name for word in LONG_TESTS) else self.least_tokens
 
@@ -64,7 +64,7 @@ class StackChatModelTests(ChatModelIntegrationTests):
         """The client's options: short, deterministic answers without the loops of a tiny model, and no retries."""
         own = {"model": MODEL, "base_url": f"{self.server.url}/v1", "api_key": "unused", "max_retries": 0}
         sampling = {"temperature": 0, "max_tokens": self.max_tokens, "extra_body": {"repeat_penalty": 1.3}}
-        return own | sampling | {"timeout": 60} | self.connections | self.api
+        return own | sampling | {"timeout": 60} | self.http_clients | self.api
 
     @property
     def model_override_value(self) -> str:

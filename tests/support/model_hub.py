@@ -1,26 +1,26 @@
-"""A Hugging Face Hub with switches, over real sockets: the hub itself, and the storage that it sends clients to.
+"""A Hugging Face Hub with switches, over real sockets: the hub itself, and the storage that it redirects clients to.
 
-What it answers is what https://huggingface.co/docs/huggingface_hub describes and the package expects: ``HEAD`` and
+It implements what https://huggingface.co/docs/huggingface_hub describes and the package expects: ``HEAD`` and
 ``GET /{repo}/resolve/{revision}/{file}`` with ``X-Repo-Commit``, ``X-Linked-Etag`` (for large files the SHA-256) and
 ``X-Linked-Size`` and a redirect to another host; ``GET /api/models/{repo}/revision/{revision}``; errors by
-``X-Error-Code``. ``fault`` switches misbehaviour on:
+``X-Error-Code``. ``fault`` chooses how it misbehaves:
 
 ==================  ==================================================================
-``cut``             the storage hangs up in the middle of each answer, ``cuts`` times
-``errors``          it answers with status 500, ``cuts`` times
-``stall``           it sends half of the file, then nothing until ``released``
-``silent``          the hub takes requests and never answers
-``wrong-bytes``     the content is another, of the same length
-``short-length``    Content-Length is smaller than the content that is announced
-``long-length``     Content-Length is larger than what comes
-``too-much``        more bytes come than the hub has announced
-``ignores-range``   the whole file comes whatever part is asked for
-``page``            a page of a proxy comes, with status 200, whatever part is asked for
-``other-range``     another part comes than was asked for
+``cut``             the storage closes the connection in the middle of the content, ``cuts`` times
+``errors``          the storage responds with status 500, ``cuts`` times
+``stall``           the storage sends half of the file, then nothing until ``released``
+``silent``          the hub accepts requests and never responds
+``wrong-bytes``     the content differs and has the same length
+``short-length``    Content-Length is smaller than the announced size
+``long-length``     Content-Length is larger than the content
+``too-much``        the content is longer than the hub has announced
+``ignores-range``   the whole file is sent for any requested range
+``page``            a proxy's page is sent with status 200 for any requested range
+``other-range``     another range is sent than the requested one
 ``no-checksum``     the ETag is no SHA-256
 ``bad-listing``     the list of a repository's files is no JSON
-``moved``           the hub sends clients to the same repository under ``someone/``
-``no-hub``          answers without any of the hub's headers
+``moved``           the hub redirects to the same repository under ``someone/``
+``no-hub``          the response has none of the hub's headers
 ``huge``            the announced size fits no disk
 ``gated``           401 with GatedRepo unless the token is ``hf_good``
 ``unauthorized``    401 for a token that is not accepted
@@ -164,10 +164,10 @@ class _HubHandler(_Handler):
 
 class _StorageHandler(_Handler):
     def do_GET(self) -> None:
-        asked = self.hub_request()
-        self.hub.storage_requests.append(asked)
+        request = self.hub_request()
+        self.hub.storage_requests.append(request)
         content = self.hub.files[self.path.partition("?")[0].removeprefix("/")]
-        start = int(asked.range.removeprefix("bytes=").removesuffix("-")) if asked.range else 0
+        start = int(request.range.removeprefix("bytes=").removesuffix("-")) if request.range else 0
         if self.hub.fault == "ignores-range":
             start = 0
         if self.hub.fault == "page":
@@ -176,15 +176,15 @@ class _StorageHandler(_Handler):
         if self.hub.fault == "errors" and self.hub.take_cut():
             self.answer(500)
             return
-        self._send(content, start, asked.range is not None and self.hub.fault != "ignores-range")
+        self._send(content, start, request.range is not None and self.hub.fault != "ignores-range")
 
     def _send(self, content: bytes, start: int, partial: bool) -> None:
         body, length = self._body(content, start)
         self.send_response(206 if partial else 200)
         self.send_header("Content-Length", str(length))
         if partial:
-            said = 0 if self.hub.fault == "other-range" else start
-            self.send_header("Content-Range", f"bytes {said}-{len(content) - 1}/{len(content)}")
+            first = 0 if self.hub.fault == "other-range" else start
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         self.wfile.write(body[:length])
         if self.hub.fault == "stall":

@@ -73,9 +73,9 @@ def libpq_url(url: str) -> str:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """Return the environment of the tests without any setting of ours, plus these settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
-    return kept | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
+    return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
 
 
 def processes_of(data_dir: Path) -> list[psutil.Process]:

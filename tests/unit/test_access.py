@@ -44,7 +44,7 @@ def test_listening_beyond_loopback_requires_allow_anonymous() -> None:
     require_safe_listener(Settings(api_host="127.0.0.1"))
 
 
-def _access(settings: Settings) -> Caller:
+def _require_access(settings: Settings) -> Caller:
     caller = identify_caller()
     require_access(caller, settings)
     return caller
@@ -58,11 +58,11 @@ def _require_admin() -> None:
 def test_remote_caller_is_refused_without_allow_anonymous(address: str, allowed: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}):
         if allowed:
-            assert _access(Settings()).owner == "local"
+            assert _require_access(Settings()).owner == "local"
         else:
             with pytest.raises(Unauthorized, match="ALLOW_ANONYMOUS"):
-                _access(Settings())
-        assert _access(Settings(allow_anonymous=True)).address == address
+                _require_access(Settings())
+        assert _require_access(Settings(allow_anonymous=True)).address == address
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Proto"])

@@ -22,15 +22,15 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import SSEStream
 from tests.support.exchanges import unreachable_engine
 
-Make = Callable[..., LiveResponse]
+MakeResponse = Callable[..., LiveResponse]
 
 
-def _never() -> SSEStream:
+def _fail_to_generate() -> SSEStream:
     raise AssertionError("nothing is generated here")
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     """A function that makes new background responses."""
     recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(unreachable_engine()))
 
@@ -40,7 +40,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
         return LiveResponse(
             "me",
-            ResponseRun(ready, ExchangeRecord(recorder, None, "/v1/responses", asked), _never),
+            ResponseRun(ready, ExchangeRecord(recorder, None, "/v1/responses", asked), _fail_to_generate),
             UpstreamCall(),
             size,
         )
@@ -55,9 +55,11 @@ def background() -> BackgroundRunner:
     return BackgroundRunner(0)
 
 
-def test_background_queue_refuses_more_bytes_than_it_holds(background: BackgroundRunner, make: Make) -> None:
+def test_background_queue_refuses_more_bytes_than_it_holds(
+    background: BackgroundRunner, make_response: MakeResponse
+) -> None:
     background.require_room(MOST_WAITING_BYTES + 1)
-    first = make(MOST_WAITING_BYTES - 10)
+    first = make_response(MOST_WAITING_BYTES - 10)
     background.add(first)
     background.require_room(10)
     with pytest.raises(ApiError, match="Too many responses wait"):
@@ -66,8 +68,10 @@ def test_background_queue_refuses_more_bytes_than_it_holds(background: Backgroun
     background.require_room(MOST_WAITING_BYTES)
 
 
-def test_closed_background_queue_fails_waiting_and_new_responses(background: BackgroundRunner, make: Make) -> None:
-    waiting, late = make(), make()
+def test_closed_background_queue_fails_waiting_and_new_responses(
+    background: BackgroundRunner, make_response: MakeResponse
+) -> None:
+    waiting, late = make_response(), make_response()
     background.add(waiting)
     background.close_queue()
     background.add(late)
@@ -84,13 +88,13 @@ def test_closed_background_queue_fails_waiting_and_new_responses(background: Bac
 
 
 def test_oldest_background_responses_are_evicted_when_events_take_too_much_memory(
-    background: BackgroundRunner, make: Make
+    background: BackgroundRunner, make_response: MakeResponse
 ) -> None:
-    lives = [make(instructions="x" * (MOST_EVENT_BYTES // 8)) for _ in range(4)]
+    lives = [make_response(instructions="x" * (MOST_EVENT_BYTES // 8)) for _ in range(4)]
     for live in lives:
         background.add(live)
         live.cancel()
-    last = make()
+    last = make_response()
     background.add(last)
     found = [background.find("me", live.response["id"]) is not None for live in (*lives, last)]
     assert found == [False, False, True, True, True]
@@ -98,9 +102,9 @@ def test_oldest_background_responses_are_evicted_when_events_take_too_much_memor
 
 
 def test_background_response_past_retention_is_forgotten_only_after_its_end(
-    background: BackgroundRunner, make: Make
+    background: BackgroundRunner, make_response: MakeResponse
 ) -> None:
-    ended, waiting = make(), make()
+    ended, waiting = make_response(), make_response()
     for live in (ended, waiting):
         background.add(live)
     ended.cancel()

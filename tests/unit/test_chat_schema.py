@@ -178,17 +178,17 @@ def test_too_deeply_nested_json_is_refused(name: str) -> None:
     assert "nested too deeply" in error.message
 
 
-_SPLINTERS: list[Any] = [
+_ODD_VALUES: list[Any] = [
     None, True, 0, -1, 1.5, 2**63, 10**400, float("inf"), "", "x", "\ud800", "a\0b", "{param}", [], {}, [[]], [{}],
     {"type": "text"}, {"type": ["text"]}, {"type": {}}, {"": ""}, [None], ["x", 1],
 ]  # fmt: skip
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def _locations(value: Any) -> list[tuple[Any, Any]]:
     """Return every (container, key) inside a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = [(value, key) for key, _ in pairs]
-    return found + [place for _, child in pairs for place in _places(child)]
+    return found + [place for _, child in pairs for place in _locations(child)]
 
 
 def test_random_chat_requests_pass_or_are_refused_without_other_errors() -> None:
@@ -198,11 +198,11 @@ def test_random_chat_requests_pass_or_are_refused_without_other_errors() -> None
     for _ in range(2000):
         payload = copy.deepcopy(FULL)
         for _ in range(dice.randint(1, 4)):
-            container, key = dice.choice(_places(payload))
+            container, key = dice.choice(_locations(payload))
             if dice.random() < 0.2:
                 del container[key]
             else:
-                container[key] = copy.deepcopy(dice.choice(_SPLINTERS))
+                container[key] = copy.deepcopy(dice.choice(_ODD_VALUES))
         try:
             load(SCHEMA, payload)
         except InvalidRequest as error:

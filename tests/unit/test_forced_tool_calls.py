@@ -21,7 +21,7 @@ def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> 
     return {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": said, "finish_reason": reason}]}
 
 
-def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
+def _run_stage(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
     """Return all chunks, the call that a reader assembles from them, and the finish reason."""
     stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
@@ -44,7 +44,7 @@ def test_forced_json_text_becomes_one_tool_call_however_it_is_chunked(
         size = dice.randint(1, 1 + seed)
         pieces.append(rest[:size])
         rest = rest[size:]
-    chunks, calls, reason = _streamed(pieces, only)
+    chunks, calls, reason = _run_stage(pieces, only)
     assert [call["function"] for call in calls] == [{"name": name, "arguments": ARGUMENTS}]
     assert reason == "tool_calls"
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
@@ -56,7 +56,7 @@ def test_forced_json_text_becomes_one_tool_call_however_it_is_chunked(
 
 @pytest.mark.parametrize("end", range(1, len(WRAPPED)))
 def test_truncated_tool_call_keeps_the_arguments_written_so_far(end: int) -> None:
-    _, calls, reason = _streamed(list(WRAPPED[:end]), None, "length")
+    _, calls, reason = _run_stage(list(WRAPPED[:end]), None, "length")
     assert reason == "length"
     begun = WRAPPED[:end].partition('"arguments" :  ')[2]
     written = calls[0]["function"]["arguments"] if calls else ""

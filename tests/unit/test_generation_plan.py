@@ -14,14 +14,14 @@ HELLO = [{"role": "user", "content": "Hello"}]
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
 
 
-def _asked_nothing(*_question: Any) -> Any:
+def _fail_on_question(*_question: Any) -> Any:
     raise AssertionError("nothing has to be asked first")
 
 
 def _plan(
     payload: dict[str, Any], engine: UpstreamTraits = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7
 ) -> GenerationPlan:
-    return make_plan(endpoint, payload, engine, seed, _asked_nothing)
+    return make_plan(endpoint, payload, engine, seed, _fail_on_question)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _operation(path: str, method: str) -> Any:
     return DOCUMENT["paths"][re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", path)][method]
 
 
-def _refusals(schema: dict[str, Any], value: Any) -> list[str]:
+def _schema_errors(schema: dict[str, Any], value: Any) -> list[str]:
     whole = schema | {"components": DOCUMENT["components"]}
     return [error.message for error in jsonschema_rs.Draft202012Validator(whole).iter_errors(value)]
 
@@ -70,24 +70,24 @@ def test_every_described_operation_is_a_route() -> None:
 def test_request_body_examples_match_their_schemas() -> None:
     examples = {name: shape["example"] for name, shape in COMPONENTS.items() if "example" in shape}
     assert len(examples) > 10
-    refusals = {name: _refusals(COMPONENTS[name], example) for name, example in examples.items()}
+    refusals = {name: _schema_errors(COMPONENTS[name], example) for name, example in examples.items()}
     assert not any(refusals.values()), refusals
 
 
-def _sent_in_docs() -> Iterator[tuple[str, str, Any]]:
+def _requests_in_docs() -> Iterator[tuple[str, str, Any]]:
     """Yield method, path and body of the requests in the docs: with curl, with requests, and in running text."""
     for text in DOCS.values():
         for url, body in re.findall(rf"curl {_BASE}(\S+)[^`]*?-d '(.*?)'\n", text, flags=re.DOTALL):
             yield "post", url, orjson.loads(body)
         for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-            yield from _posted(code)
+            yield from _requests_post_calls(code)
         # `PATCH /v1/conversations/{session_id}` with `{"title": "…"}`
         for method, path, body in re.findall(r"`(POST|PATCH) (/[^`?]+)`(?: takes| with) `(\{[^`…]*…?[^`]*\})`", text):
             if "[…" not in body and "{…" not in body:
                 yield method.lower(), path, orjson.loads(body)
 
 
-def _posted(code: str) -> Iterator[tuple[str, str, Any]]:
+def _requests_post_calls(code: str) -> Iterator[tuple[str, str, Any]]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "requests.post":
             url = ast.literal_eval(node.args[0])
@@ -97,21 +97,21 @@ def _posted(code: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def test_requests_in_the_docs_match_their_schemas() -> None:
-    sent = list(_sent_in_docs())
+    sent = list(_requests_in_docs())
     assert len(sent) >= 3
     for method, path, body in sent:
         schema = _operation(path, method)["requestBody"]["content"]["application/json"]["schema"]
-        assert _refusals(schema, body) == [], (method, path)
+        assert _schema_errors(schema, body) == [], (method, path)
 
 
-def _shown(text: str) -> list[Any]:
+def _json_blocks(text: str) -> list[Any]:
     return [orjson.loads(each) for each in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
 
 
-@pytest.mark.parametrize("body", [each for text in DOCS.values() for each in _shown(text)], ids=list)
+@pytest.mark.parametrize("body", [each for text in DOCS.values() for each in _json_blocks(text)], ids=list)
 def test_response_bodies_in_the_docs_match_a_schema(body: dict[str, Any]) -> None:
     named = {
-        name: _refusals(shape, body)
+        name: _schema_errors(shape, body)
         for name, shape in COMPONENTS.items()
         if set(body) <= set(shape.get("properties", ()))
     }

@@ -8,7 +8,7 @@ from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
 from mistral_api.system.identifiers import new_id
 
 
-def _kept(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
+def _cached_response(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
     body = {"id": name, "created_at": created_at, "status": "completed"}
     asked = [{"role": "user", "content": "x" * 1000}]
     return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, chained=True)
@@ -20,36 +20,36 @@ def recent() -> ResponseCache:
     return ResponseCache(most_bytes=3500)
 
 
-def _those(recent: ResponseCache, owner: str = "me") -> list[str]:
+def _cached_names(recent: ResponseCache, owner: str = "me") -> list[str]:
     return [name for name in "abcde" if recent.get(owner, name) is not None]
 
 
 def test_response_cache_returns_responses_only_to_their_owner(recent: ResponseCache) -> None:
-    recent.add(_kept("a", owner="you"))
-    assert _those(recent) == []
+    recent.add(_cached_response("a", owner="you"))
+    assert _cached_names(recent) == []
     assert recent.context("me", "a") is None
-    assert _those(recent, "you") == ["a"]
+    assert _cached_names(recent, "you") == ["a"]
 
 
 def test_response_cache_evicts_the_oldest_when_full(recent: ResponseCache) -> None:
     for name in "abcde":
-        recent.add(_kept(name))
-    assert _those(recent) == ["c", "d", "e"]
+        recent.add(_cached_response(name))
+    assert _cached_names(recent) == ["c", "d", "e"]
     recent.forget("d")
-    recent.add(_kept("a"))
-    assert _those(recent) == ["a", "c", "e"]
+    recent.add(_cached_response("a"))
+    assert _cached_names(recent) == ["a", "c", "e"]
 
 
 def test_response_cache_forgets_a_session_of_its_owner_only(recent: ResponseCache) -> None:
-    recent.add(_kept("a"))
-    recent.add(_kept("b", session_id="two"))
-    recent.add(_kept("c", owner="you"))
+    recent.add(_cached_response("a"))
+    recent.add(_cached_response("b", session_id="two"))
+    recent.add(_cached_response("c", owner="you"))
     recent.forget_session("me", "one")
-    assert (_those(recent), _those(recent, "you")) == (["b"], ["c"])
+    assert (_cached_names(recent), _cached_names(recent, "you")) == (["b"], ["c"])
 
 
 def test_response_cache_forgets_responses_before_a_time(recent: ResponseCache) -> None:
-    recent.add(_kept("a", created_at=99))
-    recent.add(_kept("b", created_at=100))
+    recent.add(_cached_response("a", created_at=99))
+    recent.add(_cached_response("b", created_at=100))
     recent.forget_before(100)
-    assert _those(recent) == ["b"]
+    assert _cached_names(recent) == ["b"]

@@ -51,16 +51,16 @@ FULL: dict[str, Any] = {
 TOKENS = TokenCounts(prompt=11, cached=4, completion=5)
 
 
-def _opened(request: dict[str, Any]) -> dict[str, Any]:
+def _new_response(request: dict[str, Any]) -> dict[str, Any]:
     return new_response(load(ResponseRequest(), request), "resp_2", 1795572458, "smol")
 
 
-def _answer(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> ResponseOutput:
+def _output(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> ResponseOutput:
     return ResponseOutput(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
 
 
 def test_new_response_has_openais_defaults() -> None:
-    body = _opened({"input": "Hello"})
+    body = _new_response({"input": "Hello"})
     validate(Response, body)
     assert body == body | {
         "id": "resp_2", "object": "response", "created_at": 1795572458, "status": "in_progress", "model": "smol",
@@ -72,7 +72,7 @@ def test_new_response_has_openais_defaults() -> None:
 
 
 def test_new_response_echoes_the_request() -> None:
-    body = _opened(FULL)
+    body = _new_response(FULL)
     validate(Response, body)
     shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
     assert {name: body[name] for name in shown} == {name: FULL[name] for name in shown}
@@ -91,7 +91,7 @@ def test_background_response_is_queued_and_names_its_conversation() -> None:
 
 def test_completed_response_has_output_items_and_usage() -> None:
     message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
-    body = complete_response(_opened({"input": "Hello"}), _answer(message, "tool_calls"), completed_at=1795572460)
+    body = complete_response(_new_response({"input": "Hello"}), _output(message, "tool_calls"), completed_at=1795572460)
     validate(Response, body)
     assert (body["status"], body["completed_at"]) == ("completed", 1795572460)
     kinds = [(item["type"], item["id"], item["status"]) for item in body["output"]]
@@ -119,7 +119,7 @@ def _call(call_id: str) -> dict[str, Any]:
 )
 def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str, shown: str) -> None:
     message = {"content": "Hi", "reasoning_content": "Hm"}
-    body = complete_response(_opened({"input": "Hello"}), _answer(message, finish_reason))
+    body = complete_response(_new_response({"input": "Hello"}), _output(message, finish_reason))
     validate(Response, body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": shown})
     assert [item["status"] for item in body["output"]] == ["completed", "incomplete"]
@@ -127,14 +127,16 @@ def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str,
 
 
 def test_empty_answer_is_a_message_item_with_empty_text() -> None:
-    body = complete_response(_opened({"input": "Hello"}), _answer({"content": ""}, "length"))
+    body = complete_response(_new_response({"input": "Hello"}), _output({"content": ""}, "length"))
     assert validate(Response, body).output_text == ""
     assert [item["type"] for item in body["output"]] == ["message"]
 
 
 def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
     nothing_shown = token_logprob("H", 0) | {"bytes": None}
-    body = complete_response(_opened(FULL), _answer({"content": "Hi"}, logprobs=[token_logprob("H", 5), nothing_shown]))
+    body = complete_response(
+        _new_response(FULL), _output({"content": "Hi"}, logprobs=[token_logprob("H", 5), nothing_shown])
+    )
     validate(Response, body)
     shown = body["output"][0]["content"][0]["logprobs"]
     plain = {"token": "H", "bytes": [72], "logprob": -0.5}
@@ -151,7 +153,7 @@ def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
     ids=["timeout", "context", "overloaded"],
 )
 def test_failed_response_has_an_openai_error_code_and_our_message(error: ApiError, code: str) -> None:
-    body = failed(_opened({"input": "Hello"}), error)
+    body = failed(_new_response({"input": "Hello"}), error)
     assert validate(Response, body).status == "failed"
     assert body["error"] == {"code": code, "message": error.message}
     assert code in get_args(response_error.ResponseError.model_fields["code"].annotation)
@@ -160,8 +162,8 @@ def test_failed_response_has_an_openai_error_code_and_our_message(error: ApiErro
 def test_rate_limit_error_code_and_cancelled_status() -> None:
     error = ApiError("Slow down.")
     error.status = 429
-    assert failed(_opened({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
-    assert validate(Response, cancelled(_opened({"input": "Hello"}))).status == "cancelled"
+    assert failed(_new_response({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
+    assert validate(Response, cancelled(_new_response({"input": "Hello"}))).status == "cancelled"
 
 
 def test_input_items_are_listed_in_message_order() -> None:

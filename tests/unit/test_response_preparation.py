@@ -10,8 +10,8 @@ from mistral_api.responses.preparation import parse_input_items, prepare_respons
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
 
-ASKED = {"role": "user", "content": "Weather?"}
-HALF = {
+QUESTION = {"role": "user", "content": "Weather?"}
+UNFINISHED_CALL = {
     "role": "assistant",
     "content": None,
     "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city'}}],
@@ -22,9 +22,12 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("And now?", [ASKED, {"role": "user", "content": "And now?"}]),
-        ([], [ASKED]),
-        ([{"type": "function_call_output", "call_id": "call_1", "output": "rain"}], [ASKED, HALF, RESULT]),
+        ("And now?", [QUESTION, {"role": "user", "content": "And now?"}]),
+        ([], [QUESTION]),
+        (
+            [{"type": "function_call_output", "call_id": "call_1", "output": "rain"}],
+            [QUESTION, UNFINISHED_CALL, RESULT],
+        ),
     ],
     ids=["left open", "nothing new", "answered"],
 )
@@ -33,6 +36,9 @@ def test_unfinished_call_of_an_incomplete_response_is_omitted_from_the_prompt(
 ) -> None:
     request = {"input": given, "instructions": "Be brief."}
     ready = prepare_response(
-        request, parse_input_items(request), StoredContext("sess_1", new_id(), [ASKED, HALF], "incomplete"), "m"
+        request,
+        parse_input_items(request),
+        StoredContext("sess_1", new_id(), [QUESTION, UNFINISHED_CALL], "incomplete"),
+        "m",
     )
     assert ready.messages == [{"role": "system", "content": "Be brief."}, *read]

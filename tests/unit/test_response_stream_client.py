@@ -38,7 +38,7 @@ class Person(BaseModel):
 
 
 @contextmanager
-def _serving(told: list[Event]) -> Iterator[OpenAI]:
+def _client_of(told: list[Event]) -> Iterator[OpenAI]:
     """Yield a client of a server that responds to every request with these events."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,23 +72,23 @@ def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request
     return told + events.complete()
 
 
-def _read(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
+def _read_stream(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
     """Return the events as the package gives them to a program, and the response it has assembled."""
-    with _serving(told) as client, client.responses.stream(model="smol", input="Hello", **options) as reading:
+    with _client_of(told) as client, client.responses.stream(model="smol", input="Hello", **options) as reading:
         return list(reading), reading.get_final_response()
 
 
 @pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_openai_client_assembles_the_streamed_response(name: str) -> None:
     told = _events(ANSWER_DELTAS[name])
-    read, final = _read(told)
+    read, final = _read_stream(told)
     assert [event.type for event in read] == [event["type"] for event in told]
     shown = final.to_dict()
     assert shown["id"] == "resp_1"
-    assert [_plain(item) for item in shown["output"]] == told[-1]["response"]["output"]  # type: ignore[attr-defined]
+    assert [_without_parsed_fields(item) for item in shown["output"]] == told[-1]["response"]["output"]  # type: ignore[attr-defined]
 
 
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
+def _without_parsed_fields(item: dict[str, Any]) -> dict[str, Any]:
     """Return an item without the fields that the package adds."""
     content = item.get("content")
     kept = {name: value for name, value in item.items() if name != "parsed_arguments"}
@@ -98,14 +98,14 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_openai_client_text_snapshot_grows_with_every_delta() -> None:
-    read, final = _read(_events(REASONING_DELTAS + TEXT_DELTAS))
+    read, final = _read_stream(_events(REASONING_DELTAS + TEXT_DELTAS))
     snapshots = [event.snapshot for event in read if event.type == "response.output_text.delta"]
     assert snapshots == ["Hello", "Hello, wörld", "Hello, wörld!"]
     assert final.output_text == "Hello, wörld!"
 
 
 def test_openai_client_keeps_arguments_of_parallel_calls_apart() -> None:
-    read, final = _read(_events(CALL_DELTAS, "tool_calls"))
+    read, final = _read_stream(_events(CALL_DELTAS, "tool_calls"))
     grown = {event.output_index: event.snapshot for event in read
              if event.type == "response.function_call_arguments.delta"}  # fmt: skip
     assert grown == {0: '{"city": "Paris"}', 1: '{"city": "Rome"}'}
@@ -114,12 +114,12 @@ def test_openai_client_keeps_arguments_of_parallel_calls_apart() -> None:
 
 def test_openai_client_parses_a_json_answer() -> None:
     told = _events([text_delta('{"name": "Ada", '), text_delta('"age": 36}')])
-    _, final = _read(told, text_format=Person)
+    _, final = _read_stream(told, text_format=Person)
     assert final.output_parsed == Person(name="Ada", age=36)
 
 
 def test_openai_client_gets_a_truncated_answer_as_an_incomplete_response() -> None:
-    with _serving(_events(TEXT_DELTAS, "length")) as client:
+    with _client_of(_events(TEXT_DELTAS, "length")) as client:
         last = list(client.responses.create(model="smol", input="Hello", stream=True))[-1]
     assert last.type == "response.incomplete"
     assert last.response.incomplete_details is not None
@@ -130,7 +130,7 @@ def test_openai_client_gets_a_truncated_answer_as_an_incomplete_response() -> No
 def test_openai_client_gets_a_failure_as_an_error_event_and_a_failed_response() -> None:
     events = ResponseEvents(new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID)
     told = events.begin() + events.fail(ModelTimeout("Too slow."))
-    with _serving(told) as client:
+    with _client_of(told) as client:
         error, last = list(client.responses.create(model="smol", input="Hello", stream=True))[-2:]
     assert error.type == "error"
     assert (error.code, error.message) == ("model_timeout", "Too slow.")

@@ -46,12 +46,12 @@ CALLS = [
 ]  # fmt: skip
 
 
-def _made(**request: Any) -> ResponseEvents:
+def _new_events(**request: Any) -> ResponseEvents:
     return ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
 
 
-def _told(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
-    events = _made(**request)
+def _all_events(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
+    events = _new_events(**request)
     told = events.begin()
     for each in chunks:
         told += events.chunk(each)
@@ -62,7 +62,7 @@ def _types(told: list[Event]) -> list[str]:
     return [event["type"] for event in told]
 
 
-def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+def _final_response(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the response made of the same chunks without events."""
     transcript = Transcript()
     for each in chunks:
@@ -75,7 +75,7 @@ def _final(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_response_items_are_closed_before_the_next_one_opens() -> None:
-    told = _told(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS, "tool_calls"))
+    told = _all_events(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS, "tool_calls"))
     assert _types(told) == [*BEGIN, *REASONING, *MESSAGE, *CALLS, "response.completed"]
     indexes = [event["output_index"] for event in told if "output_index" in event]
     assert indexes == sorted(indexes)
@@ -87,7 +87,7 @@ def test_response_items_are_closed_before_the_next_one_opens() -> None:
 
 @pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_response_events_are_valid_and_numbered_without_gaps(name: str) -> None:
-    told = _told(chunk_stream(ANSWER_DELTAS[name]))
+    told = _all_events(chunk_stream(ANSWER_DELTAS[name]))
     validate(list[ResponseStreamEvent], told)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert _types(told)[:2] == BEGIN
@@ -97,7 +97,7 @@ def test_response_events_are_valid_and_numbered_without_gaps(name: str) -> None:
 @pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, finish_reason: str) -> None:
     chunks = chunk_stream(ANSWER_DELTAS[name], finish_reason)
-    told, final = _told(chunks), _final(chunks)
+    told, final = _all_events(chunks), _final_response(chunks)
     assert told[-1]["response"] == final
     assert told[-1]["type"] == f"response.{final['status']}"
     closed = {event["item"]["id"]: event["item"] for event in told if event["type"] == "response.output_item.done"}
@@ -108,27 +108,27 @@ def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, 
     if name != "coming-back":  # there the truncated item is not the last one of the answer
         assert closed[last]["status"] == final["output"][-1]["status"]
     for item in final["output"]:
-        assert _said(item) == "".join(event["delta"] for event in told if event.get("item_id") == item["id"]
+        assert _item_text(item) == "".join(event["delta"] for event in told if event.get("item_id") == item["id"]
                                       and event["type"].endswith(".delta"))  # fmt: skip
 
 
-def _said(item: Event) -> str:
+def _item_text(item: Event) -> str:
     return str(item.get("arguments") or "".join(part.get("text") or part.get("refusal") or ""
                                                 for part in item.get("content", ())))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ANSWER_DELTAS)
 def test_final_response_does_not_depend_on_how_chunks_are_split(name: str) -> None:
-    dice, final = random.Random(name), _final(chunk_stream(ANSWER_DELTAS[name]))
+    dice, final = random.Random(name), _final_response(chunk_stream(ANSWER_DELTAS[name]))
     for _ in range(30):
-        told = _told(chunk_stream(split_deltas(ANSWER_DELTAS[name], dice)))
+        told = _all_events(chunk_stream(split_deltas(ANSWER_DELTAS[name], dice)))
         assert told[-1]["response"] == final
         added = [event["item"]["id"] for event in told if event["type"] == "response.output_item.added"]
         assert sorted(added) == sorted(item["id"] for item in final["output"])
 
 
 def test_added_items_are_empty_and_keep_their_call_id() -> None:
-    told = _told(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS))
+    told = _all_events(chunk_stream(REASONING_DELTAS + TEXT_DELTAS + CALL_DELTAS))
     added = [event["item"] for event in told if event["type"] == "response.output_item.added"]
     assert [item["status"] for item in added] == ["in_progress"] * 4
     assert [item["content"] for item in added[:2]] == [[], []]
@@ -139,13 +139,13 @@ def test_added_items_are_empty_and_keep_their_call_id() -> None:
 
 
 def test_empty_response_stream_still_has_a_message_item() -> None:
-    told = _told(chunk_stream([]))
+    told = _all_events(chunk_stream([]))
     expected = [kind for kind in MESSAGE if not kind.endswith(".delta")]
     assert _types(told) == [*BEGIN, *expected, "response.completed"]
 
 
 def test_reopened_response_item_continues_and_is_closed_again() -> None:
-    told = _told(chunk_stream([*TEXT_DELTAS, *CALL_DELTAS, {"content": " Done."}]))
+    told = _all_events(chunk_stream([*TEXT_DELTAS, *CALL_DELTAS, {"content": " Done."}]))
     added = [event for event in told if event["type"] in ("response.output_item.added", "response.content_part.added")]
     assert len(added) == 4
     texts = [event["text"] for event in told if event["type"] == "response.output_text.done"]
@@ -158,7 +158,7 @@ def test_log_probabilities_are_sent_only_with_text_deltas() -> None:
         chunk(chat_chunks.reasoning_delta("Hm"), logprobs=[token_logprob("Hm", 20)]),
         chunk(chat_chunks.text_delta("Hi"), logprobs=[token_logprob("Hi", 20)]),
     ]
-    told = _told(chunks, top_logprobs=1, include=["message.output_text.logprobs"])
+    told = _all_events(chunks, top_logprobs=1, include=["message.output_text.logprobs"])
     validate(list[ResponseStreamEvent], told)
     plain = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5}
     shown = [plain | {"top_logprobs": [plain]}]
@@ -167,7 +167,7 @@ def test_log_probabilities_are_sent_only_with_text_deltas() -> None:
 
 
 def test_background_response_stream_is_queued_until_it_starts() -> None:
-    events = _made(background=True)
+    events = _new_events(background=True)
     told = events.begin() + events.start()
     assert _types(told) == ["response.created", "response.queued", "response.in_progress"]
     assert [event["response"]["status"] for event in told] == ["queued", "queued", "in_progress"]
@@ -175,7 +175,7 @@ def test_background_response_stream_is_queued_until_it_starts() -> None:
 
 
 def test_failed_response_stream_has_an_error_event_and_then_response_failed() -> None:
-    events = _made()
+    events = _new_events()
     told = [*events.begin(), *events.chunk(chunk({"content": "Hel"})), *events.fail(ModelTimeout("Too slow."))]
     error, last = told[-2:]
     assert error == {
@@ -188,7 +188,7 @@ def test_failed_response_stream_has_an_error_event_and_then_response_failed() ->
 
 
 def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
-    events = _made(background=True)
+    events = _new_events(background=True)
     told = [*events.begin(), *events.start(), *events.cancel()]
     validate(list[ResponseStreamEvent], told)
     assert (told[-1]["type"], told[-1]["response"]["status"]) == ("response.incomplete", "cancelled")
@@ -196,7 +196,7 @@ def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
 
 
 def test_response_event_is_encoded_under_its_type() -> None:
-    event = _made().begin()[0]
+    event = _new_events().begin()[0]
     head, data, *rest = encoded(event).split(b"\n")
     assert (head, rest) == (b"event: response.created", [b"", b""])
     assert event_data(data) == event

@@ -28,24 +28,24 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def _patience(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> RetryPolicy:
+def _policy(wait_seconds: float = 30.0, given_up: Callable[[], str | None] = lambda: None) -> RetryPolicy:
     return RetryPolicy(wait_seconds, 60.0, given_up)
 
 
-def _exhaust(tries: Callable[[], None]) -> None:
+def _repeat(tries: Callable[[], None]) -> None:
     for _ in range(10_000):
         tries()
 
 
 def test_dying_server_may_drop_a_request_several_times() -> None:
-    waiting = _patience()
+    waiting = _policy()
     for _ in range(3):
         waiting.after_lost(LOST)
     waiting.after_unavailable(AWAY)
 
 
 def test_request_that_killed_a_server_is_not_sent_to_the_next_one_twice() -> None:
-    waiting = _patience()
+    waiting = _policy()
     waiting.after_unavailable(AWAY)
     waiting.after_lost(LOST)
     waiting.after_unavailable(AWAY)
@@ -54,7 +54,7 @@ def test_request_that_killed_a_server_is_not_sent_to_the_next_one_twice() -> Non
 
 
 def test_request_that_may_have_hung_the_server_is_not_sent_again(pauses: list[float]) -> None:
-    waiting = _patience(wait_seconds=300)
+    waiting = _policy(wait_seconds=300)
     pauses.append(59.0)
     waiting.after_lost(LOST)
     pauses.append(60.0)
@@ -63,22 +63,22 @@ def test_request_that_may_have_hung_the_server_is_not_sent_again(pauses: list[fl
 
 
 def test_server_that_only_drops_connections_is_not_retried_forever(pauses: list[float]) -> None:
-    waiting = _patience()
+    waiting = _policy()
     with pytest.raises(ModelServerLost):
-        _exhaust(lambda: waiting.after_lost(LOST))
+        _repeat(lambda: waiting.after_lost(LOST))
     assert 0 < sum(pauses) <= module.DYING_SECONDS + module.RETRY_SECONDS
 
 
 def test_retries_end_after_model_wait_seconds(pauses: list[float]) -> None:
-    waiting = _patience(wait_seconds=2.0)
+    waiting = _policy(wait_seconds=2.0)
     with pytest.raises(ModelUnavailable):
-        _exhaust(lambda: waiting.after_unavailable(AWAY))
+        _repeat(lambda: waiting.after_unavailable(AWAY))
     assert sum(pauses) == pytest.approx(2.0, abs=module.RETRY_SECONDS)
 
 
 def test_retries_end_with_the_reason_of_a_supervisor_that_gave_up() -> None:
     with pytest.raises(ModelUnavailable, match="no such file"):
-        _patience(given_up=lambda: "no such file").after_unavailable(AWAY)
+        _policy(given_up=lambda: "no such file").after_unavailable(AWAY)
 
 
 def test_cancelled_call_does_not_wait_for_the_model_server(pauses: list[float]) -> None:

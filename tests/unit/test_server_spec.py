@@ -30,7 +30,7 @@ from tests.support.reranker_model import CONTEXT, write_reranker
 ENGINE = Engine("llama-server", ("llama-server",))
 
 
-def _embedding(path: Path, **settings: Any) -> ServerSpec:
+def _embedding_spec(path: Path, **settings: Any) -> ServerSpec:
     served = embedding_server_spec(Settings(embedding_model_path=path, **settings))
     assert served is not None
     return served
@@ -57,7 +57,7 @@ def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
 
 def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
-    served = _embedding(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
+    served = _embedding_spec(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
     command = _command(served)
     values = dict(parse(command[1:], {}).values)
     assert values == values | {
@@ -81,13 +81,13 @@ def test_embedding_input_length_is_limited_by_the_model_context(
 ) -> None:
     names = {name: value for name, value in LLAMA.items() if name != "llama.context_length"}
     path = write_gguf(tmp_path / "m.gguf", names if own is None else names | {"llama.context_length": own})
-    assert _embedding(path, embedding_context_size=asked).settings.batch_size == longest
+    assert _embedding_spec(path, embedding_context_size=asked).settings.batch_size == longest
 
 
 @pytest.mark.parametrize(("kind", "flags"), [(None, ["mean"]), (0, ["mean"]), (1, []), (2, []), (3, []), (4, ["rank"])])
 def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, flags: list[str]) -> None:
     path = write_gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
-    served = _embedding(path)
+    served = _embedding_spec(path)
     assert served.ranks is (kind == 4)
     command = _command(served)
     assert [command[index + 1] for index, word in enumerate(command) if word == "--pooling"] == flags
@@ -95,7 +95,7 @@ def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, fla
 
 def test_reranker_is_recognised_by_its_classification_head(tmp_path: Path) -> None:
     for says_rank in (True, False):
-        served = _embedding(write_reranker(tmp_path / "r.gguf", with_pooling_type=says_rank))
+        served = _embedding_spec(write_reranker(tmp_path / "r.gguf", with_pooling_type=says_rank))
         assert served.ranks
         assert served.flags == ("--embeddings", "--pooling", "rank", "-ub", str(CONTEXT))
 
@@ -104,22 +104,22 @@ def test_llama_arg_variables_reach_only_their_own_server(tmp_path: Path, monkeyp
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
     monkeypatch.setenv("SOMETHING", "else")
-    main, other = main_server(Settings()), _embedding(write_gguf(tmp_path / "m.gguf"))
+    main, other = main_server(Settings()), _embedding_spec(write_gguf(tmp_path / "m.gguf"))
     assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
     assert "LLAMA_ARG_POOLING" not in main.environment()
     assert "LLAMA_ARG_MMPROJ" not in other.environment()
     assert (other.environment()["LLAMA_ARG_POOLING"], other.environment()["SOMETHING"]) == ("cls", "else")
     assert "--pooling" not in other.flags
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_RERANKING", "1")
-    assert _embedding(write_gguf(tmp_path / "m.gguf")).ranks
+    assert _embedding_spec(write_gguf(tmp_path / "m.gguf")).ranks
 
 
 def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -> None:
-    spec = _embedding(tmp_path / "none.gguf")
+    spec = _embedding_spec(tmp_path / "none.gguf")
     with pytest.raises(StartError, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
         read_model(spec.settings, spec.path_setting)
     assert spec.ranks is None  # it may be either
-    clash = _embedding(write_gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
+    clash = _embedding_spec(write_gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(StartError, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
 

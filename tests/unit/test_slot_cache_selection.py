@@ -16,7 +16,7 @@ from mistral_api.supervisor.slot_cache_store import SHORTEST_TOKENS, Candidate, 
 NOW = (1000.0, 1_700_000_000.0)
 
 
-def _saved(conversation: str, seed: int, tokens: int = 1000, used_at: float = 1.0) -> SavedCache:
+def _saved_cache(conversation: str, seed: int, tokens: int = 1000, used_at: float = 1.0) -> SavedCache:
     return SavedCache(conversation, f"{conversation}.kv", seed, tokens, tokens * 10, "digest", used_at)
 
 
@@ -57,7 +57,7 @@ def test_unstored_conversation_is_no_cache_candidate() -> None:
 
 def test_unchanged_cache_is_kept_and_a_continued_conversation_is_saved_again() -> None:
     slots = [Slot(0, False, 1, 900), Slot(1, False, 5, 800)]
-    saved = {"a": _saved("a", 1, 900), "b": _saved("b", 2, 700)}
+    saved = {"a": _saved_cache("a", 1, 900), "b": _saved_cache("b", 2, 700)}
     same, longer = cache_candidates(slots, _generations(a=1, b=5), saved, {}, NOW)
     assert (same.conversation, same.slot) == ("a", None)
     assert (longer.conversation, longer.slot, longer.seed) == ("b", slots[1], 5)
@@ -70,7 +70,7 @@ def test_conversation_in_two_slots_is_saved_once_from_the_longer_slot() -> None:
 
 
 def test_conversation_without_a_slot_is_the_last_cache_candidate() -> None:
-    saved = {"lost": _saved("lost", 1, 5000), "restored": _saved("restored", 2, 700)}
+    saved = {"lost": _saved_cache("lost", 1, 5000), "restored": _saved_cache("restored", 2, 700)}
     slots = [Slot(0, False), Slot(1, False, 3, 300)]
     found = cache_candidates(slots, _generations(new=3), saved, {0: "restored"}, NOW)
     assert _names(found) == ["restored", "new", "lost"]

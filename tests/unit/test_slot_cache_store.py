@@ -48,7 +48,7 @@ def _files(data_dir: Path) -> list[str]:
     return sorted(path.name for path in slots_folder(data_dir).iterdir())
 
 
-def _held(conversation: str, tokens: int) -> Candidate:
+def _candidate(conversation: str, tokens: int) -> Candidate:
     return Candidate(conversation, tokens, 1.0, True, None, Slot(0, False, 2, tokens), 2)
 
 
@@ -154,8 +154,8 @@ def test_cache_store_is_limited_to_slot_save_bytes(tmp_path: Path) -> None:
     store = _store(tmp_path, slot_save_bytes=1000)
     ann = _add(store, ANN, b"x" * 600, tokens=60)
     assert store.bytes_per_token == 10
-    assert store.make_room(_held(BOB, 40))
-    assert not store.make_room(_held(BOB, 41))
+    assert store.make_room(_candidate(BOB, 40))
+    assert not store.make_room(_candidate(BOB, 41))
     too_large = _add(store, BOB, b"y" * 500)
     assert store.caches == {ANN: ann}
     assert too_large.file not in _files(tmp_path)
@@ -164,7 +164,7 @@ def test_cache_store_is_limited_to_slot_save_bytes(tmp_path: Path) -> None:
 def test_former_cache_of_a_conversation_makes_room_for_its_new_one(tmp_path: Path) -> None:
     store = _store(tmp_path, slot_save_bytes=1000)
     former = _add(store, ANN, b"x" * 600, tokens=60)
-    assert store.make_room(_held(ANN, 70))
+    assert store.make_room(_candidate(ANN, 70))
     assert former.file not in _files(tmp_path)
 
 
@@ -172,16 +172,16 @@ def test_cache_store_leaves_a_gibibyte_of_disk_free(tmp_path: Path, monkeypatch:
     store = _store(tmp_path)
     _add(store, ANN, b"x" * 100, tokens=1)
     monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + 5000)
-    assert store.make_room(_held(BOB, 50))
-    assert not store.make_room(_held(BOB, 51))
+    assert store.make_room(_candidate(BOB, 50))
+    assert not store.make_room(_candidate(BOB, 51))
 
 
 def test_cache_size_per_token_is_estimated_high_before_the_first_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CacheFolder, "free_bytes", lambda _folder: (1 << 30) + (500 << 20))
-    assert _store(tmp_path).make_room(_held(BOB, 500))
-    assert not _store(tmp_path).make_room(_held(BOB, 501))
+    assert _store(tmp_path).make_room(_candidate(BOB, 500))
+    assert not _store(tmp_path).make_room(_candidate(BOB, 501))
 
 
 def test_cache_file_is_deleted_when_the_list_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def _generation(seed: int, ended_at: float = 1.0) -> Generation:
     return Generation(seed, "key", True, ended_at)
 
 
-def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
+def _write_file(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
     """Replace the feedback file of a process with that name, as its writer does."""
     path = reports_folder(data_dir) / f"{name}.json"
     replace_file(path, report if isinstance(report, str) else report.to_json())
@@ -98,13 +98,13 @@ def test_feedback_file_holds_a_limited_number_of_entries(writer: FeedbackWriter,
 
 
 def test_success_in_one_process_clears_earlier_failures_of_all(tmp_path: Path) -> None:
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
-    _put(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
+    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
+    _write_file(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
     assert [each.text for each in FeedbackReader(tmp_path).read().failures] == ["other", "late"]
 
 
 def test_generations_of_a_dead_process_are_kept_and_its_file_is_removed(tmp_path: Path) -> None:
-    path = _put(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
+    path = _write_file(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
     reader = FeedbackReader(tmp_path)
     for _ in range(2):
         reports = reader.read()
@@ -117,7 +117,7 @@ def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> Non
     # The monotonic clock may have started a moment ago: times after now would be those of another boot.
     first = time.monotonic() - 2 * REMEMBERED
     for start in range(0, 2 * REMEMBERED, 64):
-        _put(
+        _write_file(
             tmp_path,
             "1",
             FeedbackFile(OURS, None, (), tuple(_generation(n, first + n) for n in range(start, start + 64))),
@@ -141,8 +141,8 @@ def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> Non
     ids=["empty", "no JSON", "a list", "null", "no process", "no time", "no failure", "no generation"],
 )
 def test_invalid_feedback_file_is_removed(tmp_path: Path, content: str) -> None:
-    path = _put(tmp_path, "1", content)
-    _put(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
+    path = _write_file(tmp_path, "1", content)
+    _write_file(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
     assert list(FeedbackReader(tmp_path).read().generations) == [7]
     assert not path.exists()
 
@@ -172,7 +172,7 @@ def test_feedback_is_empty_without_files(tmp_path: Path) -> None:
 
 
 def test_unreadable_feedback_file_is_skipped(tmp_path: Path) -> None:
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
+    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
     (reports_folder(tmp_path) / "2.json").mkdir()
     assert set(FeedbackReader(tmp_path).read().generations) == {1}
     assert (reports_folder(tmp_path) / "2.json").exists()
@@ -180,5 +180,5 @@ def test_unreadable_feedback_file_is_skipped(tmp_path: Path) -> None:
 
 def test_generations_with_a_future_time_are_ignored(tmp_path: Path) -> None:
     ahead = time.monotonic() + 1000
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
+    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
     assert set(FeedbackReader(tmp_path).read().generations) == {2}

@@ -23,7 +23,7 @@ def _tokens(messages: Messages) -> int:
     return sum(len(message["content"]) for message in messages)
 
 
-def _fitted(leading: Messages, others: Messages, room: int) -> tuple[Messages, int]:
+def _truncate(leading: Messages, others: Messages, room: int) -> tuple[Messages, int]:
     asked = 0
 
     def count(messages: Messages) -> int:
@@ -47,7 +47,7 @@ def test_chat_within_the_upper_bound_is_not_counted() -> None:
 def test_whole_turns_are_omitted_to_the_exact_token(room: int, turns: int) -> None:
     others = [*_turn(7, "assistant", "tool", "assistant"), *_turn(9, "assistant"), *_turn(10)]
     expected = {3: others, 2: others[4:], 1: others[6:]}[turns]
-    assert _fitted([SYSTEM], others, room)[0] == [SYSTEM, *expected]
+    assert _truncate([SYSTEM], others, room)[0] == [SYSTEM, *expected]
 
 
 def test_truncation_search_is_exact_with_few_counts() -> None:
@@ -57,7 +57,7 @@ def test_truncation_search_is_exact_with_few_counts() -> None:
             message for _ in range(chance.randint(2, 60)) for message in _turn(chance.randint(1, 4000), "assistant")
         ]
         room = chance.randint(1, _tokens(others))
-        fitted, asked = _fitted([SYSTEM], others, room)
+        fitted, asked = _truncate([SYSTEM], others, room)
         tails = [list(chain.from_iterable(turns_of(others)[dropped:])) for dropped in range(len(turns_of(others)))]
         longest = next((tail for tail in tails if _tokens([SYSTEM, *tail]) <= room), tails[-1])
         assert fitted == [SYSTEM, *longest]
@@ -66,7 +66,7 @@ def test_truncation_search_is_exact_with_few_counts() -> None:
 
 def test_truncation_search_of_uneven_turns_takes_few_counts() -> None:
     others = [message for size in [1] * 300 + [5000] + [1] * 20 for message in _turn(size)]
-    fitted, asked = _fitted([], others, 5100)
+    fitted, asked = _truncate([], others, 5100)
     assert _tokens(fitted) == 5100
     assert asked <= 15
 

@@ -24,7 +24,7 @@ LOOP_SECONDS = VERSION_SECONDS
 STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
 
 
-def _found(
+def _environment(
     project: str = "/opt/mistral", data_dir: str = "/srv/data", port: int = 9000, needed: tuple[Path, ...] = ()
 ) -> InstallEnvironment:
     return InstallEnvironment(
@@ -49,7 +49,7 @@ def _directives(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("account", [None, ACCOUNT])
 def test_each_unit_has_a_watchdog_and_restarts_alone(service: Service, account: SystemAccount | None) -> None:
-    unit = _directives(unit_text(service, _found(), account))
+    unit = _directives(unit_text(service, _environment(), account))
     assert (unit["Type"], unit["NotifyAccess"], unit["Restart"]) == ("notify", "main", "always")
     assert int(unit["WatchdogSec"]) > 2 * LOOP_SECONDS
     assert int(unit["TimeoutStopSec"]) > STOP_SECONDS
@@ -61,17 +61,17 @@ def test_each_unit_has_a_watchdog_and_restarts_alone(service: Service, account: 
 
 
 def test_supervisor_unit_is_not_restarted_after_a_fatal_exit() -> None:
-    assert _directives(unit_text(SUPERVISOR, _found(), None))["RestartPreventExitStatus"] == "2 3"
+    assert _directives(unit_text(SUPERVISOR, _environment(), None))["RestartPreventExitStatus"] == "2 3"
 
 
 def test_api_unit_runs_api_only_and_stops_before_the_supervisor() -> None:
-    unit = _directives(unit_text(API, _found(), ACCOUNT))
+    unit = _directives(unit_text(API, _environment(), ACCOUNT))
     assert unit["ExecStart"] == '"/opt/mistral/.venv/bin/python" -m mistral_api.serving --api-only'
     assert "mistral-api-supervisor.service" in unit["After"]
 
 
 def test_system_unit_has_an_account_and_writes_only_to_the_data_dir() -> None:
-    unit = _directives(unit_text(SUPERVISOR, _found(), ACCOUNT))
+    unit = _directives(unit_text(SUPERVISOR, _environment(), ACCOUNT))
     assert (unit["User"], unit["SupplementaryGroups"]) == ("mistral-api", "video render")
     assert (unit["ProtectSystem"], unit["ReadWritePaths"]) == ("strict", '"/srv/data"')
     assert (unit["PrivateTmp"], unit["ProtectHome"], unit["CapabilityBoundingSet"]) == ("yes", "yes", "")
@@ -79,47 +79,55 @@ def test_system_unit_has_an_account_and_writes_only_to_the_data_dir() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_system_unit_leaves_gpu_devices_reachable(service: Service) -> None:
-    unit = _directives(unit_text(service, _found(), ACCOUNT))
+    unit = _directives(unit_text(service, _environment(), ACCOUNT))
     assert not {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock"} & unit.keys()
 
 
 def test_supervisor_unit_lets_gpu_drivers_compile() -> None:
-    unit = _directives(unit_text(SUPERVISOR, _found(), ACCOUNT))
+    unit = _directives(unit_text(SUPERVISOR, _environment(), ACCOUNT))
     assert "MemoryDenyWriteExecute" not in unit
     assert unit["SystemCallFilter"].startswith("~")
     assert '"CUDA_CACHE_PATH=/srv/data/cache/cuda"' in unit["Environment"]
-    assert _directives(unit_text(API, _found(), ACCOUNT))["MemoryDenyWriteExecute"] == "yes"
+    assert _directives(unit_text(API, _environment(), ACCOUNT))["MemoryDenyWriteExecute"] == "yes"
 
 
 @pytest.mark.parametrize("place", ["/home/me/mistral", "/root/mistral"])
 def test_system_unit_reads_home_only_when_its_files_are_there(place: str) -> None:
-    for found in (_found(project=place), _found(data_dir=place), _found(needed=(Path(place, "model.gguf"),))):
+    for found in (
+        _environment(project=place),
+        _environment(data_dir=place),
+        _environment(needed=(Path(place, "model.gguf"),)),
+    ):
         assert _directives(unit_text(API, found, ACCOUNT))["ProtectHome"] == "read-only"
 
 
 def test_paths_hidden_by_a_private_tmp_are_refused(tmp_path: Path) -> None:
     link = tmp_path / "model.gguf"
     link.symlink_to(TEMPORARY[1] / "model.gguf")
-    for found in (_found(project=f"{TEMPORARY[0]}/p"), _found(data_dir=f"{TEMPORARY[1]}/d"), _found(needed=(link,))):
+    for found in (
+        _environment(project=f"{TEMPORARY[0]}/p"),
+        _environment(data_dir=f"{TEMPORARY[1]}/d"),
+        _environment(needed=(link,)),
+    ):
         with pytest.raises(RegistrationError, match="a place for temporary files"):
             unit_text(API, found, ACCOUNT)
         assert unit_text(API, found, None)
 
 
 def test_user_unit_has_no_directives_that_need_root() -> None:
-    unit = _directives(unit_text(SUPERVISOR, _found(), None))
+    unit = _directives(unit_text(SUPERVISOR, _environment(), None))
     assert not {"User", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "ReadWritePaths"} & unit.keys()
 
 
 def test_privileged_api_port_needs_one_capability() -> None:
-    api = _directives(unit_text(API, _found(port=443), ACCOUNT))
+    api = _directives(unit_text(API, _environment(port=443), ACCOUNT))
     assert api["AmbientCapabilities"] == api["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
-    assert "AmbientCapabilities" not in _directives(unit_text(SUPERVISOR, _found(port=443), ACCOUNT))
-    assert "AmbientCapabilities" not in _directives(unit_text(API, _found(port=0), ACCOUNT))
+    assert "AmbientCapabilities" not in _directives(unit_text(SUPERVISOR, _environment(port=443), ACCOUNT))
+    assert "AmbientCapabilities" not in _directives(unit_text(API, _environment(port=0), ACCOUNT))
 
 
 def test_spaces_percent_and_dollar_signs_are_escaped_for_systemd() -> None:
-    unit = _directives(unit_text(SUPERVISOR, _found("/opt/my 100% $HOME", "/srv/my %h"), ACCOUNT))
+    unit = _directives(unit_text(SUPERVISOR, _environment("/opt/my 100% $HOME", "/srv/my %h"), ACCOUNT))
     assert unit["WorkingDirectory"] == "/opt/my 100%% $HOME"
     assert unit["ExecStart"] == '"/opt/my 100%% $HOME/.venv/bin/python" -m mistral_api.supervisor'
     assert unit["ReadWritePaths"] == '"/srv/my %%h"'
@@ -129,13 +137,13 @@ def test_spaces_percent_and_dollar_signs_are_escaped_for_systemd() -> None:
 @pytest.mark.parametrize("path", ["/srv/a\nExecStartPre=/bin/evil", '/srv/a"b', "/srv/a\\", "/srv/a "])
 def test_path_that_a_unit_file_cannot_contain_is_refused(path: str) -> None:
     with pytest.raises(RegistrationError, match="cannot be written into a unit file"):
-        unit_text(API, _found(data_dir=path), ACCOUNT)
+        unit_text(API, _environment(data_dir=path), ACCOUNT)
     with pytest.raises(RegistrationError, match="cannot be written into a unit file"):
-        unit_text(API, _found(project=path), None)
+        unit_text(API, _environment(project=path), None)
 
 
 def test_unit_file_names_its_project_and_data_dir() -> None:
-    text = unit_text(API, _found(), None)
+    text = unit_text(API, _environment(), None)
     assert is_ours(text)
     assert (project_of(text), data_of(text)) == ("/opt/mistral", "/srv/data")
     assert not is_ours("[Unit]\nDescription=somebody else's\n")
