@@ -15,9 +15,9 @@ def delayed_proxy(socket_file: Path, round_trip_seconds: float) -> Iterator[int]
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    line = _Proxy(socket_file, round_trip_seconds / 2)
+    proxy = _Proxy(socket_file, round_trip_seconds / 2)
     server = asyncio.run_coroutine_threadsafe(
-        asyncio.start_server(line.forward_connection, "127.0.0.1", 0), loop
+        asyncio.start_server(proxy.forward_connection, "127.0.0.1", 0), loop
     ).result(10)
     try:
         yield server.sockets[0].getsockname()[1]
@@ -30,9 +30,9 @@ def delayed_proxy(socket_file: Path, round_trip_seconds: float) -> Iterator[int]
 
 async def _close_connections(server: asyncio.Server) -> None:
     server.close()
-    lines = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    if lines:
-        await asyncio.wait(lines, timeout=5)
+    connections = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    if connections:
+        await asyncio.wait(connections, timeout=5)
 
 
 class _Proxy:

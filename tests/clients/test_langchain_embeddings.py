@@ -27,7 +27,7 @@ class TestEmbeddings(EmbeddingsIntegrationTests):
     """The published tests."""
 
     @pytest.fixture(autouse=True)
-    def _surroundings(self, embedding: Server, http_clients: dict[str, Any]) -> None:
+    def _stack(self, embedding: Server, http_clients: dict[str, Any]) -> None:
         self.server, self.http_clients = embedding, http_clients
 
     @property

@@ -22,8 +22,6 @@ TOOL_CALLS = [
     {"id": f"call_{number}", "type": "function", "function": {"name": "add", "arguments": "{}"}} for number in range(3)
 ]
 ASSISTANT_WITH_CALLS = {"role": "assistant", "content": "Wait.", "tool_calls": TOOL_CALLS, "reasoning_content": "Hm"}
-
-
 # Deliver the exchanges of a test in one batch, and one by one.
 together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
 

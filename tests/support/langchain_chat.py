@@ -49,7 +49,7 @@ class StackChatModelTests(ChatModelIntegrationTests):
     least_tokens: ClassVar[int] = 8
 
     @pytest.fixture(autouse=True)
-    def _surroundings(self, server: Server, http_clients: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    def _stack(self, server: Server, http_clients: dict[str, Any], request: pytest.FixtureRequest) -> None:
         self.server, self.http_clients = server, http_clients
         # JSON output must be complete.
         self.max_tokens = 64 if any(word in request.node.name for word in LONG_TESTS) else self.least_tokens

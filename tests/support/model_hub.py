@@ -86,9 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def hub_request(self) -> HubRequest:
+        """Return the request as it arrived."""
         return HubRequest(self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        """Send a response; underscores in header names become hyphens."""
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name.replace("_", "-"), value)
@@ -97,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def hang_up(self) -> None:
+        """Close the connection."""
         self.wfile.flush()
         self.close_connection = True
 

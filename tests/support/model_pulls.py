@@ -28,10 +28,12 @@ class RecordingDisplay:
         self.counts: list[int] = []
 
     def say(self, sentence: str) -> None:
+        """Record a sentence."""
         self.sentences.append(sentence)
 
     @contextlib.contextmanager
     def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Yield a function that records the byte counts of a file."""
         assert name
         assert size
         yield self.counts.append
@@ -42,6 +44,8 @@ class InterruptingDisplay(RecordingDisplay):
 
     @contextlib.contextmanager
     def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Yield a function that interrupts at half of the file."""
+
         def received(count: int) -> None:
             if count == HALF:
                 raise KeyboardInterrupt
@@ -57,6 +61,7 @@ def pull_from(
     revision: str = "main",
     display: RecordingDisplay | None = None,
 ) -> tuple[PullResult, RecordingDisplay]:
+    """Pull a model from the hub into a folder, and return the result and the display."""
     display, client = display or RecordingDisplay(), Hub(hub.url)
     try:
         return Puller(client, folder, display).pull(source_of(source, revision=revision)), display
@@ -73,4 +78,5 @@ def pull_error(hub: ModelHub, folder: Path, source: str = f"{REPO}:m.gguf", revi
 
 
 def partial_files(folder: Path) -> list[bytes]:
+    """Return the contents of the unfinished files of a folder."""
     return [path.read_bytes() for path in (folder / pull.UNFINISHED).glob("*.part")]
