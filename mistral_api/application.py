@@ -15,7 +15,7 @@ from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.database_session import db, migrate
-from mistral_api.web.errors import register_error_handlers
+from mistral_api.web.errors import handle_errors
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
-    register_error_handlers(app)
+    handle_errors(app)
     register_blueprints(app)
     return app
 

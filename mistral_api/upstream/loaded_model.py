@@ -67,7 +67,6 @@ log = logging.getLogger(__name__)
 # How long the answers of a model server are believed whose restarts nobody tells us, and that one told nothing.
 FRESH_SECONDS = 10.0
 # The longest silence of a question that llama.cpp answers without its model.
-ANSWER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +79,12 @@ class LoadedModel:
     rules: TemplateRules = ANYTHING
 
 
-def read_props(server: ModelServerClient, path: str, payload: dict[str, Any], call: UpstreamCall) -> dict[str, Any]:
-    """A question that takes no slot, answered at once, or as soon as a server that is loading is ready.
-
-    Raises our exceptions, as :meth:`ModelServer.generate` does.
-    """
-    return server.generate(path, payload, call, silence=ANSWER_SECONDS).decoded_object()
-
-
 class LoadedModels:
     """The model that is loaded now. Safe to use from many threads."""
 
-    def __init__(self, server: ModelServerClient, life: Callable[[], object | None]) -> None:
+    def __init__(self, client: ModelServerClient, life: Callable[[], object | None]) -> None:
         """``life`` tells one life of the model server from the next; None where nobody knows."""
-        self._server = server
+        self._client = client
         self._life = life
         # What is known, of which life, and until when it is believed.
         self._read: tuple[LoadedModel, object | None, float] | None = None
@@ -122,7 +113,7 @@ class LoadedModels:
     def _ask(self, call: UpstreamCall) -> LoadedModel:
         try:
             taken = self._takes(PLAIN, call)  # waits until the server is ready
-            props = self._server.get("/props")
+            props = self._client.get("/props")
             return self._model(props if isinstance(props, dict) else {}, taken, call)
         except ModelServerRefused:
             return LoadedModel()  # another engine
@@ -142,7 +133,7 @@ class LoadedModels:
     def _takes(self, messages: Messages, call: UpstreamCall) -> bool:
         """Raises ModelServerRefused where the server does not know the question."""
         try:
-            read_props(self._server, "/apply-template", {"messages": messages}, call)
+            self._client.query("/apply-template", {"messages": messages}, call)
         except ModelServerRefused as error:
             if error.status != 400 or error.code != "chat_template_error":
                 raise

@@ -10,7 +10,7 @@ import orjson
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
-from mistral_api.upstream.loaded_model import LoadedModels, read_props
+from mistral_api.upstream.loaded_model import LoadedModels
 
 # What a template may put around a message, beyond its own length around all of them.
 MARKUP = 64
@@ -20,8 +20,8 @@ _NO_SUCH_ENDPOINT = (404, 405, 501)
 class TokenCounter:
     """Counts the tokens of chats. Safe to use from many threads."""
 
-    def __init__(self, server: ModelServerClient, loaded: LoadedModels) -> None:
-        self._server = server
+    def __init__(self, client: ModelServerClient, loaded: LoadedModels) -> None:
+        self._client = client
         self._loaded = loaded
 
     def context(self, call: UpstreamCall | None = None) -> int:
@@ -67,7 +67,7 @@ class TokenCounter:
 
     def _count(self, asked: dict[str, Any], call: UpstreamCall) -> int:
         try:
-            answer = read_props(self._server, "/v1/chat/completions/input_tokens", asked, call)
+            answer = self._client.query("/v1/chat/completions/input_tokens", asked, call)
         except ModelServerRefused as error:
             if error.status not in _NO_SUCH_ENDPOINT:
                 raise
@@ -77,9 +77,9 @@ class TokenCounter:
     def _count_in_two_steps(self, asked: dict[str, Any], call: UpstreamCall) -> int:
         """An older llama.cpp applies the template and cuts text into tokens, each apart."""
         try:
-            prompt = read_props(self._server, "/apply-template", asked, call).get("prompt")
+            prompt = self._client.query("/apply-template", asked, call).get("prompt")
             text = {"content": prompt, "add_special": True, "parse_special": True}
-            tokens = read_props(self._server, "/tokenize", text, call).get("tokens")
+            tokens = self._client.query("/tokenize", text, call).get("tokens")
         except ModelServerRefused as error:
             if error.status in _NO_SUCH_ENDPOINT:
                 raise _cannot_count() from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
+
+from mistral_api.responses.stream_events import ResponseEvents
 
 Chunk = dict[str, Any]
 
@@ -95,3 +98,12 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
     "coming-back": THINKING + TALKING + THINKING + CALLING + TALKING,
     "call-without-arguments": [call(0, "now")],
 }
+
+
+def take_chunks(events: ResponseEvents, chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+    """Give the chunks to the events of a response as the pipeline does: each is in the transcript first."""
+    taken = []
+    for chunk in chunks:
+        events.transcript.add_chunk(chunk)
+        taken += events.chunk(chunk)
+    return taken

@@ -10,16 +10,18 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
-from mistral_api.generation.anthropic_renderer import MessageEvents, anthropic_error, anthropic_message
+from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound
+from mistral_api.generation.anthropic_renderer import AnthropicRenderer, anthropic_error, anthropic_message
+from mistral_api.upstream.sse import StreamEvent, encode_event
+from mistral_api.upstream.transcript import Transcript
 from tests.support.openai_schemas import valid
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
 
 
-def _body(finish: str, verbose: Any = None, **message: Any) -> dict[str, Any]:
+def _body(finish: str, **message: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
-    return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE, "__verbose": verbose}
+    return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE}
 
 
 def test_a_whole_message_has_thoughts_text_and_calls() -> None:
@@ -58,16 +60,16 @@ def test_an_answer_of_nothing_is_an_empty_message() -> None:
     ],
 )
 def test_why_it_ended(finish: str, word: str | None, reason: str, sequence: str | None) -> None:
-    verbose = None if word is None else {"stopping_word": word}
-    message = valid(Message, anthropic_message(_body(finish, verbose, content="a"), None))
+    message = valid(Message, anthropic_message(_body(finish, content="a"), None, stop_sequence=word))
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
 
 
-def _events(*deltas: dict[str, Any], finish: str | None = None, end: bytes = b"data: [DONE]\n\n") -> list[Any]:
+def _events(*deltas: dict[str, Any], finish: str | None = None, error: ApiError | None = None) -> list[Any]:
     choices = [{"index": 0, "delta": delta, "finish_reason": finish} for delta in deltas]
     chunks = [{"id": "chatcmpl-1", "choices": [choice]} for choice in choices]
-    runs = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]
-    content = b"".join(MessageEvents([b"".join(runs), end], "m"))
+    renderer = AnthropicRenderer(Transcript(), {"model": "m"}, "sess_1")
+    content = b"".join(renderer.event(StreamEvent(encode_event(chunk))) for chunk in chunks)
+    content += renderer.closing() if error is None else renderer.failure(error)
     found = []
     for event in content.strip().split(b"\n\n"):
         name, data = event.split(b"\n")
@@ -102,7 +104,7 @@ def test_an_answer_without_a_word_is_a_message_too() -> None:
 
 
 def test_a_stream_that_fails_ends_with_the_error() -> None:
-    events = _events({"content": "One"}, end=error_event(ModelTimeout("Too slow.")))
+    events = _events({"content": "One"}, error=ModelTimeout("Too slow."))
     assert [event["type"] for event in events] == [
         "message_start",
         "content_block_start",
@@ -126,6 +128,6 @@ def test_a_stream_that_fails_ends_with_the_error() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, ApiError) else value,
 )
 def test_the_kinds_of_errors_and_all_four_keys(error: ApiError, kind: str) -> None:
-    body = anthropic_error(error.body(), error.status)
+    body = anthropic_error(error, error.status)
     assert valid(ErrorResponse, body).error.type == kind
     assert sorted(body["error"]) == ["code", "message", "param", "type"]

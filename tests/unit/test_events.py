@@ -2,7 +2,7 @@
 
 import pytest
 
-from mistral_api.upstream.sse import EventSplitter, event_data, event_error, split_events
+from mistral_api.upstream.sse import EventSplitter, StreamEvent, event_data, event_error, split_events
 
 
 def test_whole_events_pass_as_they_are() -> None:
@@ -36,11 +36,11 @@ def test_what_carries_no_json_has_no_data(event: bytes) -> None:
     ],
 )
 def test_a_failure_is_recognised_in_each_form_that_llama_cpp_has_sent(event: bytes) -> None:
-    error = event_error(event)
+    error = event_error(StreamEvent(event))
     assert error is not None
     assert (error["message"], error["code"]) == ("boom", 500)
 
 
 def test_text_that_speaks_of_errors_is_no_failure() -> None:
-    assert event_error(b'data: {"choices":[{"delta":{"content":"\\"error\\": no"}}]}') is None
-    assert event_error(b'data: {"choices":[],"error":null}') is None
+    assert event_error(StreamEvent(b'data: {"choices":[{"delta":{"content":"\\"error\\": no"}}]}')) is None
+    assert event_error(StreamEvent(b'data: {"choices":[],"error":null}')) is None

@@ -25,7 +25,7 @@ def _streamed(pieces: list[str], only: str | None, reason: str = "stop") -> tupl
     """All chunks, the call that a reader of them has at the end, and why it ended."""
     stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
-    chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.chunk(chunk)]
+    chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.apply(chunk)]
     for chunk in chunks:
         transcript.add_chunk(chunk)
     answer = transcript.choices[0].answer
@@ -63,18 +63,18 @@ def test_a_call_that_is_cut_short_keeps_what_was_written(end: int) -> None:
 
 def test_what_is_said_beside_the_call_is_passed_on() -> None:
     stage = ToolCallStage("look", "stop")
-    thought = stage.chunk(_chunk(None, reasoning_content="Hm."))
+    thought = stage.apply(_chunk(None, reasoning_content="Hm."))
     assert [chunk["choices"][0]["delta"] for chunk in thought] == [{"reasoning_content": "Hm."}]
-    assert stage.chunk({"choices": [], "usage": {"prompt_tokens": 1}}) == [
+    assert stage.apply({"choices": [], "usage": {"prompt_tokens": 1}}) == [
         {"choices": [], "usage": {"prompt_tokens": 1}}
     ]
-    assert stage.chunk(_chunk("")) == []
+    assert stage.apply(_chunk("")) == []
 
 
 def test_the_calls_of_several_choices_are_kept_apart() -> None:
     stage, transcript = ToolCallStage("look", "tool_calls"), Transcript(2)
     for index, text in ((0, '{"a"'), (1, "{"), (0, ":1}"), (1, "}")):
-        for chunk in stage.chunk({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
+        for chunk in stage.apply({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
             transcript.add_chunk(chunk)
     written = [transcript.choices[index].answer["tool_calls"][0]["function"]["arguments"] for index in (0, 1)]
     assert written == ['{"a":1}', "{}"]

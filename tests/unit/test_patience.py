@@ -91,5 +91,5 @@ def test_a_client_that_left_waits_for_nothing(pauses: list[float]) -> None:
             call = UpstreamCall()
             call.cancel("client")
             with pytest.raises(ClientClosedRequest):
-                server.generate("/v1/completions", {}, call)
+                server.post("/v1/completions", {}, call)
     assert not pauses
