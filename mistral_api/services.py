@@ -1,4 +1,4 @@
-"""The application's services: made by the factory, started with the first request, closed at the end."""
+"""The services of an application: made by the factory, started with the first request, closed at the end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXTENSION = "mistral-api"
 
 
 class Services:
-    """Everything that outlives a request, in one place with one owner."""
+    """Everything that outlives a request. Owns its threads and connections from :meth:`start` to :meth:`close`."""
 
     def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
         """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
@@ -73,7 +73,7 @@ class Services:
         self._state = "made"
 
     def start(self) -> None:
-        """Begin recording. Called by the first request, so that ``flask db …`` starts no threads."""
+        """Start all threads. The first request calls this, so that ``flask db …`` starts none."""
         with self._lock:
             if self._state != "made":
                 return
@@ -85,7 +85,7 @@ class Services:
             atexit.register(self.close)
 
     def forget_session(self, owner: str, session_id: str) -> None:
-        """Have what is kept of a conversation in memory, and by the supervisor, go too: it was changed or deleted."""
+        """Drop a conversation that was changed or deleted from memory and from the saved caches."""
         self.response_service.forget_session(owner, session_id)
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
@@ -100,13 +100,13 @@ class Services:
             log.warning("saved caches that are too old cannot be deleted now: %s", error)
 
     def close(self) -> None:
-        """Close everything; idempotent. What PostgreSQL does not have yet stays in the journal."""
+        """Close everything. May be called twice. What PostgreSQL does not have yet stays in the journal."""
         with self._lock:
             if self._state == "closed":
                 return
             self._state = "closed"
         atexit.unregister(self.close)
-        # Its responses are recorded, so it comes before the recorder.
+        # Ending its responses records them, so it comes before the recorder.
         self.response_service.close()
         self.model_servers.close()
         self.housekeeping.close()
