@@ -19,7 +19,7 @@ from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.security.access import ADMIN
 from mistral_api.web.generation import generate, json_response, pass_through, stream_response
 from mistral_api.web.request import caller, guard, guard_admin
-from mistral_api.wire.field_errors import quote_name, quote_value
+from mistral_api.wire.field_errors import quote_value, quote_words
 
 blueprint = guard(Blueprint("llama_cpp", __name__))
 
@@ -95,7 +95,7 @@ def act_on_slot(slot: int) -> Response:
     action = request.args.get("action", "")
     question = llama_cpp_endpoint.SLOT_ACTIONS.get(action)
     if question is None:
-        allowed = quote_name(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
+        allowed = quote_words(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
         text = f"Invalid value: '{quote_value(action)}'. Supported values for 'action': {allowed}."
         raise InvalidRequest(text, code="invalid_value", param="action")
     return pass_through(question, f"/slots/{slot}?action={action}")

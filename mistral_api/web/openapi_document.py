@@ -23,71 +23,16 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from marshmallow import Schema
-from marshmallow.fields import Field
 from werkzeug.routing import Rule
 
 from mistral_api.version import VERSION
 from mistral_api.web.operations import EVENTS, JSON, OPERATIONS, TAGS, Operation
-from mistral_api.wire import anthropic, chat, conversations, embeddings, llama_cpp, responses
-from mistral_api.wire import chat as completions
-from mistral_api.wire import embeddings as rerank
-from mistral_api.wire.fields import Boolean
 from mistral_api.wire.generation_bodies import ANTHROPIC_COMPONENTS, GENERATION_COMPONENTS, LLAMA_CPP_COMPONENTS
 from mistral_api.wire.json_schema import COUNT, FILLED, TEXT, Shape, either, nullable, only, record, ref
 from mistral_api.wire.monitoring_bodies import MONITORING_COMPONENTS
-from mistral_api.wire.openapi_fields import shape_of
 from mistral_api.wire.queries import Query
-from mistral_api.wire.response_fields import UNSUPPORTED
+from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.stored_bodies import CONVERSATION_COMPONENTS, RESPONSE_COMPONENTS
-
-_HELLO = [{"role": "user", "content": "Hello, how are you?"}]
-# What a reader tries first.
-EXAMPLES: dict[type[Schema], dict[str, Any]] = {
-    chat.ChatCompletionRequest: {"messages": _HELLO, "max_tokens": 60, "session_id": "first-steps"},
-    completions.CompletionRequest: {"prompt": "Once upon a time", "max_tokens": 20},
-    responses.ResponseRequest: {"input": "Hello, how are you?", "max_output_tokens": 60},
-    responses.InputTokensRequest: {"input": "Hello, how are you?"},
-    anthropic.MessagesRequest: {"messages": _HELLO, "max_tokens": 60},
-    anthropic.CountTokensRequest: {"messages": _HELLO},
-    embeddings.EmbeddingsRequest: {"input": ["What is a panda?", "A bear."]},
-    rerank.RerankRequest: {"query": "What is a panda?", "documents": ["A bear.", "A kind of bread."]},
-    conversations.ConversationCreation: {"metadata": {"topic": "pandas"}},
-    conversations.ConversationChanges: {"title": "First steps"},
-    conversations.ConversationUpdate: {"metadata": {"topic": "pandas"}},
-    conversations.ItemsCreation: {"items": [{"role": "user", "content": "Hello, how are you?"}]},
-    llama_cpp.NativeCompletionRequest: {"prompt": "Once upon a time", "n_predict": 20},
-    llama_cpp.InfillRequest: {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20},
-    llama_cpp.TokenizeRequest: {"content": "Hello, how are you?"},
-    llama_cpp.DetokenizeRequest: {"tokens": [1, 2, 3]},
-    llama_cpp.AnyObject: {},
-}
-
-
-def _says_nothing(name: str) -> list[Any]:
-    """The values of a field that is not supported which harm nobody, as far as its own check lets them."""
-    field = responses.ResponseRequest().fields.get(name)
-    if field is None:
-        return [None, False, []]
-    return [None, False] if isinstance(field, Boolean) else [None]
-
-
-_RESPONSES: Shape = {
-    "properties": {
-        name: {"enum": _says_nothing(name), "description": f"Not supported. {instead}"}
-        for name, instead in UNSUPPORTED.items()
-    },
-    "anyOf": [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in ("input", "previous_response_id", "conversation")
-    ],
-}
-# What the loaders demand beyond single fields, as far as JSON schemas say it simply.
-_RULES: dict[type[Schema], Shape] = {
-    responses.ResponseRequest: _RESPONSES,
-    responses.InputTokensRequest: _RESPONSES,
-    conversations.ConversationChanges: {"minProperties": 1},
-    conversations.ConversationUpdate: {"required": ["metadata"]},
-}
 
 
 class RequestSchemas(MarshmallowPlugin):
@@ -99,13 +44,13 @@ class RequestSchemas(MarshmallowPlugin):
         self.converter: Any  # apispec has none before this
         self.converter.add_attribute_function(_described)
 
-    def body(self, kind: type[Schema]) -> Shape:
+    def body(self, kind: type[RequestSchema]) -> Shape:
         """The JSON schema of a body."""
         shape: Shape = self.converter.schema2jsonschema(kind())
-        rules = dict(_RULES.get(kind, {}))
+        rules = dict(kind.RULES)
         shape["properties"] = dict(shape["properties"]) | rules.pop("properties", {})
         described = {"description": (kind.__doc__ or "").partition("\n")[0].replace("``", "`")}
-        example = {"example": EXAMPLES[kind]} if kind in EXAMPLES else {}
+        example = {} if kind.EXAMPLE is None else {"example": kind.EXAMPLE}
         return {"type": "object"} | shape | rules | described | example
 
     def arguments(self, kind: type[Schema]) -> list[dict[str, Any]]:
@@ -117,9 +62,9 @@ class RequestSchemas(MarshmallowPlugin):
         return found
 
 
-def _described(_converter: Any, field: Field[Any], **_options: Any) -> Shape:
+def _described(_converter: Any, field: Field, **_options: Any) -> Shape:
     """A field of a query is text; in a body null counts as absent."""
-    shape = shape_of(field)
+    shape = field.shape.json_schema
     return shape if field.required or isinstance(field.parent, Query) else nullable(shape)
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from marshmallow import Schema
-
-from mistral_api.wire import anthropic, chat, embeddings, queries, responses
-from mistral_api.wire import chat as completions
+from mistral_api.wire import anthropic, chat, completions, embeddings, queries, responses
 from mistral_api.wire import conversations as changes
 from mistral_api.wire import embeddings as rerank
 from mistral_api.wire import llama_cpp as native
 from mistral_api.wire.json_schema import TEXT, Shape, nullable, record, words
-from mistral_api.wire.openapi_fields.llama_cpp import ADAPTERS
 from mistral_api.wire.queries import CompletionListQuery, InputItemsQuery, PageQuery, ResponseQuery
+from mistral_api.wire.request_schema import RequestSchema
 
 JSON, EVENTS = "application/json", "text/event-stream"
 
@@ -35,8 +32,8 @@ class Operation:
     """
 
     answer: str | None = None
-    request: type[Schema] | None = None
-    query: type[Schema] | None = None
+    request: type[RequestSchema] | None = None
+    query: type[RequestSchema] | None = None
     body: Shape | None = None
     needed: dict[str, Shape] = field(default_factory=dict)
     arguments: dict[str, Shape] = field(default_factory=dict)
@@ -153,7 +150,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "model_server.change_props": administering("Done", request=native.AnyObject),
     "model_server.list_adapters": administering("Adapters"),
-    "model_server.change_adapters": administering("Done", body=ADAPTERS),
+    "model_server.change_adapters": administering("Done", body=native.ADAPTERS.json_schema),
     "model_server.load_model": administering("Done", request=native.AnyObject),
     "model_server.unload_model": administering("Done", request=native.AnyObject),
     "stats.show_stats": reading("Statistics", query=queries.StatsQuery),

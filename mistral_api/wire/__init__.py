@@ -1,9 +1,9 @@
 """What requests may hold: marshmallow schemas, one module per family."""
 
-from mistral_api.wire.chat import ChatCompletionRequest, CompletionRequest
+from mistral_api.wire.chat import ChatCompletionRequest
+from mistral_api.wire.completions import CompletionRequest
 from mistral_api.wire.conversations import ItemsCreation, load_changes, load_creation, load_metadata
 from mistral_api.wire.embeddings import EmbeddingsRequest, RerankRequest
-from mistral_api.wire.loading import load
 from mistral_api.wire.queries import (
     CompletionListQuery,
     ConversationListQuery,
@@ -12,6 +12,7 @@ from mistral_api.wire.queries import (
     PageQuery,
     StatsQuery,
 )
+from mistral_api.wire.request_schema import load
 from mistral_api.wire.sampling import valid_session_id
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import NoReturn, cast
 
 from marshmallow import ValidationError
 
@@ -41,7 +41,7 @@ def refuse(code: str, text: str, path: str = "", *, field: str = "_schema") -> N
     raise ValidationError([Issue(code, text, path)], field_name=field)
 
 
-def refuse_type(expected: str, value: Any, path: str = "") -> NoReturn:
+def refuse_type(expected: str, value: object, path: str = "") -> NoReturn:
     """Refuse a value of the wrong JSON type."""
     got = _TYPE_NAMES.get(type(value), "something else")
     refuse("invalid_type", f"Invalid type for '{{param}}': expected {expected}, but got {got} instead.", path)
@@ -59,6 +59,12 @@ def refuse_missing(path: str) -> NoReturn:
     refuse("missing_required_parameter", "Missing required parameter: '{param}'.", path)
 
 
+def add_path(error: ValidationError, step: str) -> None:
+    """Put a step in front of the path of a refusal: what is wrong is in this part of a value."""
+    issues = cast("list[Issue]", error.messages)
+    error.messages = [replace(issue, path=step + issue.path) for issue in issues]
+
+
 def quote_value(value: str | float) -> str:
     """A value in a message, clipped."""
     if not isinstance(value, str):
@@ -67,6 +73,6 @@ def quote_value(value: str | float) -> str:
     return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
 
 
-def quote_name(words: tuple[str, ...]) -> str:
+def quote_words(words: tuple[str, ...]) -> str:
     """A list of allowed words."""
     return ", ".join(f"'{word}'" for word in words)
