@@ -1,7 +1,7 @@
-"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: what tells Anthropic's requests from OpenAI's.
+"""Requests and response bodies of ``POST /v1/messages`` and ``/v1/messages/count_tokens``.
 
-Shapes are those of the ``anthropic`` package's ``MessageCreateParams``. What the two have in common is checked when
-the request has become a chat completion request.
+Shapes of requests are those of the ``anthropic`` package's ``MessageCreateParams``, as far as Anthropic's requests differ
+from OpenAI's. The rest is checked when the request has become a chat completion request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ from mistral_api.wire.messages import MOST_MESSAGES
 from mistral_api.wire.object_shapes import Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema
 from mistral_api.wire.sampling import STOPS
-from mistral_api.wire.shapes import ANYTHING, INT32, AnyOf, Array, Boolean, Constant, Integer, Text, Word
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    COUNT,
+    INT32,
+    AnyOf,
+    Array,
+    Boolean,
+    Component,
+    Constant,
+    Integer,
+    Nullable,
+    Text,
+    Word,
+)
 from mistral_api.wire.tools import MOST_TOOLS, name_of
 
 _SYSTEM = AnyOf(Text(), SYSTEM_BLOCKS)
@@ -114,3 +127,31 @@ class MessagesRequest(CountTokensRequest):
             refuse("invalid_value", "'{param}' of type 'any' is only allowed with 'tools'.", field="tool_choice")
         if choice.get("type") == "tool" and choice["name"] not in [tool["name"] for tool in tools]:
             refuse("invalid_value", "'{param}' names a tool that is not in 'tools'.", field="tool_choice")
+
+
+_TEXT_BLOCK = Object(required(type=Constant("text"), text=Text()))
+_THINKING_BLOCK = Object(required(type=Constant("thinking"), thinking=Text(), signature=Text()))
+_TOOL_USE_BLOCK = Object(required(type=Constant("tool_use"), id=Text(), name=Text(), input=Object()))
+_USAGE = Object(
+    required(input_tokens=COUNT, cache_creation_input_tokens=COUNT, cache_read_input_tokens=COUNT, output_tokens=COUNT)
+)
+ANTHROPIC_MESSAGE = Component(
+    "AnthropicMessage",
+    Object(
+        required(
+            id=Text(),
+            type=Constant("message"),
+            role=Constant("assistant"),
+            model=Text(),
+            content=Array(AnyOf(_TEXT_BLOCK, _THINKING_BLOCK, _TOOL_USE_BLOCK)),
+            stop_reason=Text(),
+            stop_sequence=Nullable(Text()),
+            usage=_USAGE,
+            session_id=Text(),
+        )
+    ),
+)
+ANTHROPIC_EVENT = Component("AnthropicEvent", Object(required(type=Text())))
+ANTHROPIC_TOKEN_COUNT = Component("AnthropicTokenCount", Object(required(input_tokens=COUNT)))
+_ERROR = Object(required(type=Text(1), message=Text(1), param=Nullable(Text()), code=Nullable(Text())))
+ANTHROPIC_ERROR = Component("AnthropicError", Object(required(type=Constant("error"), error=_ERROR, request_id=Text())))

@@ -1,6 +1,7 @@
-"""llama.cpp's own endpoints: ``/completion``, ``/infill``, ``/tokenize``, ``/detokenize``, and the administrator's.
+"""Requests and response bodies of llama.cpp's own endpoints, for clients and for the administrator.
 
-The fields are those of tools/server/README.md.
+The fields of requests are those of tools/server/README.md. Bodies are described as far as they are the same in all its
+versions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.object_shapes import Object, optional, required
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
 from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_empty_prompt
-from mistral_api.wire.shapes import TOKEN, AnyOf, Array, Boolean, Integer, Number, Shape, Text
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    TOKEN,
+    AnyOf,
+    Array,
+    Boolean,
+    Component,
+    Integer,
+    Number,
+    Shape,
+    Text,
+)
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -146,3 +158,20 @@ def load_adapters(body: object) -> list[Payload]:
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
     loaded: list[Payload] = load(_Adapters(), {"adapters": body})["adapters"]
     return loaded
+
+
+# With ``response_fields`` a completion has only the fields that were asked for.
+NATIVE_COMPLETION = Component(
+    "NativeCompletion",
+    Object(optional(index=Integer(), content=Text(), tokens=Array(Integer()), stop=Boolean(), model=Text())),
+)
+NATIVE_COMPLETIONS = Component("NativeCompletions", AnyOf(NATIVE_COMPLETION, Array(NATIVE_COMPLETION)))
+_TOKEN_WITH_PIECE = Object(required(id=Integer(), piece=ANYTHING))
+TOKENS = Component("Tokens", Object(required(tokens=Array(AnyOf(Integer(), _TOKEN_WITH_PIECE)))))
+DETOKENIZED = Component("Detokenized", Object(required(content=Text())))
+FORMATTED_PROMPT = Component("Prompt", Object(required(prompt=Text())))
+PROPERTIES = Component("Properties", Object())
+SLOTS = Component("Slots", Array(Object()))
+SLOT_ACTION = Component("SlotAction", Object(required(id_slot=Integer())))
+ADAPTER_LIST = Component("Adapters", Array(Object()))
+DONE = Component("Done", Object())

@@ -1,9 +1,4 @@
-"""Pages of lists and deletions, as OpenAI has them.
-
-Pages of lists, as OpenAI's lists have them.
-
-Lists and deletions, whatever they are of.
-"""
+"""Pages of lists, as OpenAI has them: cut from entries, as bodies, and their shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mistral_api.errors import NotFound
-from mistral_api.wire.json_schema import BOOLEAN, TEXT, Shape, array, nullable, only, record
+from mistral_api.wire.object_shapes import Object, required
+from mistral_api.wire.shapes import Array, Boolean, Constant, Nullable, Shape, Text
 
 Entry = dict[str, Any]
 
@@ -42,24 +38,24 @@ def list_body(data: list[Entry], has_more: bool, *, key: str = "id", none: str |
     }
 
 
-def page(of: Shape) -> Shape:
-    """A page of a list, with the ids of its ends."""
-    return record(
-        {
-            "object": only("list"),
-            "data": array(of),
-            "first_id": nullable(TEXT),
-            "last_id": nullable(TEXT),
-            "has_more": BOOLEAN,
-        }
+def page(entry: Shape) -> Shape:
+    """Return the shape of a page of a list, with the ids of its ends."""
+    return Object(
+        required(
+            object=Constant("list"),
+            data=Array(entry),
+            first_id=Nullable(Text()),
+            last_id=Nullable(Text()),
+            has_more=Boolean(),
+        )
     )
 
 
-def whole(of: Shape) -> Shape:
-    """A list that has no pages."""
-    return record({"object": only("list"), "data": array(of)})
+def whole_list(entry: Shape) -> Shape:
+    """Return the shape of a list that has no pages."""
+    return Object(required(object=Constant("list"), data=Array(entry)))
 
 
 def deleted(name: str) -> Shape:
-    """What is answered of something that was deleted."""
-    return record({"id": TEXT, "object": only(name), "deleted": only(True)})
+    """Return the shape of the response to a deletion."""
+    return Object(required(id=Text(), object=Constant(name), deleted=Constant(True)))

@@ -412,3 +412,7 @@ class Component(Shape):
     def __init__(self, name: str, shape: Shape) -> None:
         super().__init__(shape.check, {"$ref": f"#/components/schemas/{name}"}, *shape.types, convert=shape.convert)
         self.name, self.definition = name, shape.json_schema
+
+
+COUNT = Integer(0)
+UNIX_SECONDS = Integer().with_keywords(description="Unix seconds")
