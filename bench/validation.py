@@ -1,7 +1,7 @@
-"""What it costs to check a chat request before anything is asked of the model server.
+"""How long it takes to load a chat request, which is to check it, before anything is asked of the model server.
 
-It uses nothing but ``mistral_api.wire``'s ``load``, so a copy of this file measures an older checkout just as well:
-``python -m bench.validation`` in its root.
+Nothing is imported but ``load`` and the schema, so a copy of this file measures an older checkout too: put it into
+``bench/`` there and run ``python -m bench.validation`` in both by turns.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 from mistral_api.wire import ChatCompletionRequest, load
 
 SIZES = (1, 100, 1000)
-# Loads between two looks at the clock, for requests of one message; longer requests need fewer.
-LOADS = 500
+# Messages to load between two looks at the clock.
+MESSAGES = 1000
 
 _CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
 _PARTS = [
     {"type": "text", "text": "What is in this picture?"},
     {"type": "image_url", "image_url": {"url": "https://example.com/panda.png", "detail": "low"}},
 ]
-# A conversation goes through these again and again.
+# The messages of a request are these again and again.
 _TURNS: tuple[dict[str, Any], ...] = (
     {"role": "user", "content": "What is the weather like in Paris?"},
     {"role": "assistant", "content": None, "tool_calls": [_CALL], "refusal": None},
@@ -55,23 +55,21 @@ def chat_request(messages: int) -> dict[str, Any]:
     }
 
 
-def load_us(messages: int, loads: int) -> float:
-    """Microseconds that one load of a request takes, on average over so many loads."""
-    schema, request = ChatCompletionRequest(), chat_request(messages)
+def load_us(messages: int) -> float:
+    """Return the microseconds that one load of a request takes."""
+    schema, request, loads = ChatCompletionRequest(), chat_request(messages), MESSAGES // messages
     began = time.perf_counter()
     for _ in range(loads):
         load(schema, request)
     return (time.perf_counter() - began) / loads * 1e6
 
 
-def measure_validation(rounds: int = 30) -> None:
+def measure_validation(rounds: int = 50) -> None:
     """Print the median and the least of many rounds, for each size of a request."""
     for messages in SIZES:
-        figures = [load_us(messages, max(1, LOADS // messages)) for _ in range(rounds)]
-        print(
-            f"checking a request of {messages} messages: median {statistics.median(figures):.0f} µs, "
-            f"least {min(figures):.0f} µs"
-        )
+        figures = [load_us(messages) for _ in range(rounds)]
+        median, least = statistics.median(figures), min(figures)
+        print(f"load a chat request, messages: {messages}, median {median:.0f} µs, least {least:.0f} µs")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,20 @@ from werkzeug.routing import Rule
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
 from mistral_api.wire import anthropic, generation_bodies, llama_cpp, monitoring_bodies, stored_bodies
-from mistral_api.wire.object_shapes import Object, optional, required
+from mistral_api.wire.container_shapes import Object, optional, required
 from mistral_api.wire.queries import Query
 from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.shapes import COUNT, AnyOf, Component, Constant, JsonSchema, Shape, Text, nullable_schema
+from mistral_api.wire.shapes import (
+    COUNT,
+    AnyOf,
+    Component,
+    Constant,
+    JsonObject,
+    JsonSchema,
+    Shape,
+    Text,
+    nullable_schema,
+)
 
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _DESCRIPTION = (
@@ -89,7 +99,7 @@ def described_routes(app: Flask) -> Iterator[tuple[Rule, str]]:
             yield rule, method.lower()
 
 
-def build_document(app: Flask) -> dict[str, Any]:
+def build_document(app: Flask) -> JsonObject:
     """Return the document. Raises KeyError for a route that ``operations`` does not have."""
     reader = RequestSchemas()
     spec = APISpec(
@@ -114,7 +124,7 @@ def build_document(app: Flask) -> dict[str, Any]:
             "responses": _responses(rule, operation),
         }
         spec.path(_PATH_ARGUMENT.sub(r"{\g<name>}", rule.rule), operations={method: described})
-    document: dict[str, Any] = spec.to_dict()
+    document: JsonObject = spec.to_dict()
     return document
 
 
@@ -137,25 +147,25 @@ def _first_line(docstring: str | None) -> str:
     return (docstring or "").partition("\n")[0].replace("``", "`")
 
 
-def _request(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operation) -> dict[str, Any]:
+def _request(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operation) -> JsonObject:
     arguments = [_path_argument(found) for found in _PATH_ARGUMENT.finditer(rule.rule)]
     if operation.query is not None:
         arguments += reader.arguments(operation.query)
     for needed, shapes in ((True, operation.required_arguments), (False, operation.optional_arguments)):
         arguments += [_query_argument(name, shape, needed) for name, shape in shapes.items()]
-    described: dict[str, Any] = {"parameters": arguments} if arguments else {}
+    described: JsonObject = {"parameters": arguments} if arguments else {}
     if operation.has_body:
         content = {_JSON: {"schema": _body(spec, reader, operation)}}
         described["requestBody"] = {"required": operation.body_required, "content": content}
     return described if operation.guarded else described | {"security": []}
 
 
-def _path_argument(found: re.Match[str]) -> dict[str, Any]:
+def _path_argument(found: re.Match[str]) -> JsonObject:
     shape = COUNT if found["kind"] == "int" else Text(1)
     return {"name": found["name"], "in": "path", "required": True, "schema": shape.json_schema}
 
 
-def _query_argument(name: str, shape: Shape, needed: bool) -> dict[str, Any]:
+def _query_argument(name: str, shape: Shape, needed: bool) -> JsonObject:
     return {"name": name, "in": "query", "required": needed, "schema": shape.json_schema}
 
 
@@ -168,7 +178,7 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
+def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"500"}
     statuses |= {"401"} if operation.guarded else set()
     statuses |= {"400", "413"} if operation.has_body else set()
@@ -190,8 +200,8 @@ def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
     return dict(sorted(responses.items()))
 
 
-def _content(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {media: {"schema": Text().json_schema} for media in operation.media}
+def _content(operation: Operation) -> JsonObject:
+    content: JsonObject = {media: {"schema": Text().json_schema} for media in operation.media}
     if operation.response is not None:
         content[_JSON] = {"schema": operation.response.json_schema}
     if operation.event is not None:
@@ -206,12 +216,12 @@ def _event(event: Component, error: Component) -> JsonSchema:
     return {"description": "One event of the stream; after a failure there is no `[DONE]`."} | shape.json_schema
 
 
-def _error(status: str, operation: Operation) -> dict[str, Any]:
+def _error(status: str, operation: Operation) -> JsonObject:
     meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
     headers = ["X-Error-Source", *(["Retry-After"] if status == "503" else [])]
     return _response(meaning, {_JSON: {"schema": operation.error.json_schema}}, *headers)
 
 
-def _response(description: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
+def _response(description: str, content: JsonObject, *headers: str) -> JsonObject:
     named = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
     return {"description": description, "headers": named, "content": content}

@@ -21,7 +21,7 @@ from mistral_api.wire import (
     responses,
     stored_bodies,
 )
-from mistral_api.wire.object_shapes import Object, optional
+from mistral_api.wire.container_shapes import Object, optional
 from mistral_api.wire.request_schema import RequestSchema
 from mistral_api.wire.shapes import Component, Nullable, Shape, Text, Word
 

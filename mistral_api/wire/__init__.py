@@ -1,4 +1,9 @@
-"""What requests may hold: marshmallow schemas, one module per family."""
+"""The shapes of what crosses the network, each declared once: requests, response bodies, arguments of queries.
+
+``shapes`` and ``container_shapes`` are the vocabulary, ``request_schema`` the marshmallow schemas that hold shapes and
+``load``. The other modules declare, one a family of endpoints; ``sampling`` has the fields that generation requests
+share.
+"""
 
 from mistral_api.wire.chat import ChatCompletionRequest
 from mistral_api.wire.completions import CompletionRequest

@@ -1,28 +1,27 @@
 """Requests and response bodies of ``POST /v1/messages`` and ``/v1/messages/count_tokens``.
 
-Shapes of requests are those of the ``anthropic`` package's ``MessageCreateParams``, as far as Anthropic's requests differ
-from OpenAI's. The rest is checked when the request has become a chat completion request.
+Requests are those of the ``anthropic`` package's ``MessageCreateParams``. Only what differs from OpenAI's requests is
+declared here; the rest is checked when the request has become a chat completion request.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.wire.anthropic_blocks import ASSISTANT_BLOCKS, SYSTEM_BLOCKS, USER_BLOCKS
 from mistral_api.wire.constraints import JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MOST_MESSAGES
-from mistral_api.wire.object_shapes import Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema
 from mistral_api.wire.sampling import STOPS
 from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
-    INT32,
+    INT32_MAX,
     AnyOf,
-    Array,
     Boolean,
     Component,
     Constant,
@@ -71,7 +70,7 @@ _THINKING = Tagged(
         "disabled": _WITHOUT_BUDGET,
         "adaptive": _WITHOUT_BUDGET,
         "between_tools": _WITHOUT_BUDGET,
-        "enabled": Object(required(budget_tokens=Integer(0, INT32))),
+        "enabled": Object(required(budget_tokens=Integer(0, INT32_MAX))),
     },
     absent_as("", type=Word("enabled", "disabled", "adaptive", "between_tools")),
 )
@@ -83,7 +82,7 @@ _OUTPUT_CONFIG = Object(
 )
 
 
-def _refuse_servers(servers: list[Any]) -> None:
+def _refuse_servers(servers: list[object]) -> None:
     if servers:
         refuse("not_supported", "'{param}' is not supported: this server calls no MCP servers.")
 
@@ -115,13 +114,13 @@ class MessagesRequest(CountTokensRequest):
 
     EXAMPLE: ClassVar[Payload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
-    max_tokens = Field(Integer(1, INT32), required=True)
+    max_tokens = Field(Integer(1, INT32_MAX), required=True)
     stop_sequences = Field(Array(Text(1), 0, STOPS))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 
     @validates_schema
-    def _choice_is_a_tool(self, data: Payload, **_options: Any) -> None:
+    def _choice_is_a_tool(self, data: Payload, **_options: object) -> None:
         choice, tools = data.get("tool_choice") or {}, data.get("tools") or []
         if choice.get("type") == "any" and not tools:
             refuse("invalid_value", "'{param}' of type 'any' is only allowed with 'tools'.", field="tool_choice")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from mistral_api.wire.container_shapes import Array, Object, Rule, Tagged, nullable, required
 from mistral_api.wire.field_errors import quote_words, refuse
-from mistral_api.wire.object_shapes import Object, Rule, Tagged, nullable, required
-from mistral_api.wire.shapes import AnyOf, Array, Boolean, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, JsonObject, Shape, Text, Word
 
 
 def _refuse_type(types: Iterable[str], path: str = "") -> NoReturn:
-    text = f"Unsupported value for '{{param}}'. Supported here: {quote_words(tuple(types))}."
+    text = f"Unsupported value for '{{param}}'. Supported here: {quote_words(types)}."
     refuse("not_supported", text, path)
 
 
@@ -28,7 +28,7 @@ def _blocks(variants: dict[str, Object]) -> Shape:
 def _source_type(*types: str) -> Rule:
     """A rule that the source of a block is of one of these types."""
 
-    def check(source: dict[str, Any]) -> None:
+    def check(source: JsonObject) -> None:
         if source.get("type") not in types:
             _refuse_type(types, ".type")
 

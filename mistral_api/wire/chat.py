@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from marshmallow import validates_schema
 
+from mistral_api.wire.container_shapes import Array, Object
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MESSAGES
-from mistral_api.wire.object_shapes import Object
 from mistral_api.wire.request_schema import Field, Payload
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
-from mistral_api.wire.shapes import INT32, Array, Boolean, Constant, Integer, Word
+from mistral_api.wire.shapes import INT32_MAX, Boolean, Constant, Integer, Word
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
     FUNCTIONS,
@@ -40,7 +40,7 @@ class ChatCompletionRequest(GenerationRequest):
     messages = Field(MESSAGES, required=True)
     use_history = Field(Boolean())
     truncation = Field(Word("auto", "disabled"))
-    max_completion_tokens = Field(Integer(-1, INT32))
+    max_completion_tokens = Field(Integer(-1, INT32_MAX))
     tools = Field(TOOLS)
     tool_choice = Field(TOOL_CHOICE)
     parallel_tool_calls = Field(Boolean())
@@ -55,7 +55,7 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt = Field(Boolean())
 
     @validates_schema
-    def _belongs_together(self, data: Payload, **_options: Any) -> None:
+    def _allowed_combinations(self, data: Payload, **_options: object) -> None:
         if "max_tokens" in data and "max_completion_tokens" in data:
             text = "'max_tokens' and '{param}' cannot both be given; use '{param}'."
             refuse("mutually_exclusive_parameters", text, field="max_completion_tokens")
@@ -65,7 +65,7 @@ class ChatCompletionRequest(GenerationRequest):
             refuse_ignore_eos(data, "response_format")
 
     @validates_schema
-    def _choice_is_a_tool(self, data: Payload, **_options: Any) -> None:
+    def _choice_is_a_tool(self, data: Payload, **_options: object) -> None:
         choice, tools = data.get("tool_choice"), data.get("tools", [])
         if forces_call(choice):
             refuse_ignore_eos(data, "tool_choice")
@@ -78,7 +78,7 @@ class ChatCompletionRequest(GenerationRequest):
                 refuse("invalid_value", text, path, field="tool_choice")
 
     @validates_schema
-    def _call_is_a_function(self, data: Payload, **_options: Any) -> None:
+    def _call_is_a_function(self, data: Payload, **_options: object) -> None:
         call, functions = data.get("function_call"), data.get("functions")
         if functions and ("tools" in data or "tool_choice" in data):
             refuse("mutually_exclusive_parameters", "'{param}' and 'tools' cannot both be given.", field="functions")

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, NoReturn
 
+from mistral_api.wire.container_shapes import Object
 from mistral_api.wire.field_errors import quote_value, refuse
-from mistral_api.wire.object_shapes import Object
-from mistral_api.wire.shapes import Text
+from mistral_api.wire.shapes import JsonSchema, Text
 
 # Keywords whose value maps names to schemas, and those whose value is data.
 NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
@@ -56,7 +56,7 @@ def levels(value: object) -> Iterator[list[Any]]:
         ]
 
 
-def refuse_contradictions(schema: dict[str, Any], path: str = "") -> None:
+def refuse_contradictions(schema: JsonSchema, path: str = "") -> None:
     """Refuse a JSON schema with a part that no value can satisfy; the refusal has the path of that part."""
     for part, place in _parts(schema, path):
         for low, high in _LENGTHS:
@@ -79,9 +79,9 @@ def _repeats_backward(syntax: str) -> bool:
     return any(int(low) > int(high) for low, high in _REPETITION.findall(syntax))
 
 
-def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _parts(schema: JsonSchema, path: str) -> Iterator[tuple[JsonSchema, str]]:
     """Yield the schema and every schema inside it, each with its path; without recursion, as these may be deep."""
-    open_parts: list[tuple[dict[str, Any], str]] = [(schema, path)]
+    open_parts: list[tuple[JsonSchema, str]] = [(schema, path)]
     while open_parts:
         part, place = open_parts.pop()
         yield part, place
@@ -90,7 +90,7 @@ def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], 
                 open_parts += _parts_of_keyword(keyword, value, f"{place}.{quote_value(keyword)}")
 
 
-def _parts_of_keyword(keyword: str, value: object, place: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _parts_of_keyword(keyword: str, value: object, place: str) -> Iterator[tuple[JsonSchema, str]]:
     if isinstance(value, list):
         yield from ((each, f"{place}[{index}]") for index, each in enumerate(value) if isinstance(each, dict))
     elif isinstance(value, dict) and keyword in NAMED_SCHEMAS:
@@ -99,7 +99,7 @@ def _parts_of_keyword(keyword: str, value: object, place: str) -> Iterator[tuple
         yield value, place
 
 
-def _number(part: dict[str, Any], keyword: str, absent: float) -> float:
+def _number(part: JsonSchema, keyword: str, absent: float) -> float:
     """Return a bound; ``absent``, which contradicts nothing, where there is none."""
     value = part.get(keyword)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -107,7 +107,7 @@ def _number(part: dict[str, Any], keyword: str, absent: float) -> float:
     return float(min(max(value, -_FARTHEST), _FARTHEST))
 
 
-def _check_range(part: dict[str, Any], place: str) -> None:
+def _check_range(part: JsonSchema, place: str) -> None:
     """Check ``minimum`` and ``maximum`` and their exclusive forms; of integers, whether one lies between them."""
     low, high = _number(part, "minimum", -math.inf), _number(part, "maximum", math.inf)
     above, below = _number(part, "exclusiveMinimum", -math.inf), _number(part, "exclusiveMaximum", math.inf)
@@ -129,7 +129,7 @@ def _refuse_impossible(why: str, place: str) -> NoReturn:
     refuse("invalid_json_schema", f"Invalid schema for '{{param}}': no value can satisfy it, because {why}.", place)
 
 
-def _check_schema(schema: dict[str, Any]) -> None:
+def _check_schema(schema: JsonSchema) -> None:
     if sum(len(each) for level in levels(schema) for each in level) > MOST_SCHEMA_VALUES:
         text = f"Invalid '{{param}}': schema too large. Expected at most {MOST_SCHEMA_VALUES} values."
         refuse("invalid_json_schema", text)

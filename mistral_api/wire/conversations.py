@@ -8,11 +8,12 @@ from typing import ClassVar
 from marshmallow import EXCLUDE
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.wire.container_shapes import Map
 from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.items import ADDED_ITEMS
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
 from mistral_api.wire.sampling import METADATA
-from mistral_api.wire.shapes import JsonSchema, Map, Text
+from mistral_api.wire.shapes import JsonSchema, Text
 
 LONGEST_TITLE = 256
 # PostgreSQL stores no NUL character.
@@ -84,7 +85,7 @@ _CHANGES, _CREATION, _UPDATE = ConversationChanges(), ConversationCreation(), Co
 
 
 def load_changes(body: object) -> Payload:
-    """The changes asked for; ``"title": null`` takes the title away, ``"metadata": null`` all pairs.
+    """Load the changes of a conversation. ``"title": null`` removes the title, ``"metadata": null`` all pairs.
 
     Raises InvalidRequest, also where nothing is to change.
     """
@@ -98,21 +99,21 @@ def load_changes(body: object) -> Payload:
                 "Nothing to change: give 'title', 'metadata' or both.", code="missing_required_parameter"
             )
     changes = load(_CHANGES, body)
-    given: Payload = body if isinstance(body, dict) else {}
-    if "title" in given and given["title"] is None:
+    sent: Payload = body if isinstance(body, dict) else {}
+    if "title" in sent and sent["title"] is None:
         changes["title"] = None
-    if "metadata" in given and given["metadata"] is None:
+    if "metadata" in sent and sent["metadata"] is None:
         changes["metadata"] = {}
     return changes
 
 
 def load_creation(body: object) -> Payload:
-    """``items`` and ``metadata`` of a new conversation, both there. Raises InvalidRequest."""
+    """Load ``items`` and ``metadata`` of a new conversation, both empty by default. Raises InvalidRequest."""
     return {"items": [], "metadata": {}} | load(_CREATION, body)
 
 
 def load_metadata(body: object) -> dict[str, str]:
-    """The metadata that replace those before; null is none. Raises InvalidRequest, also where they are missing."""
+    """Load metadata that replace the present ones; null is none. Raises InvalidRequest, also where they are missing."""
     metadata: dict[str, str] = load(_UPDATE, body).get("metadata", {})
     if isinstance(body, dict) and "metadata" not in body:
         raise InvalidRequest(

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from marshmallow import INCLUDE
 
-from mistral_api.wire.object_shapes import Object, required
+from mistral_api.wire.container_shapes import Array, Object, TextsOrTokens, required
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema
-from mistral_api.wire.shapes import INT32, AnyOf, Array, Boolean, Integer, Text, TextsOrTokens, Word
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, Text, Word
 
 MOST_INPUTS = 2048
 MOST_DOCUMENTS = 2048
@@ -27,7 +27,7 @@ class EmbeddingsRequest(RequestSchema):
     model = Field(Text(1, 256))
     input = Field(TextsOrTokens(MOST_INPUTS, low=1), required=True)
     encoding_format = Field(Word("float", "base64"))
-    dimensions = Field(Integer(1, INT32))
+    dimensions = Field(Integer(1, INT32_MAX))
     user = Field(Text())
 
 
@@ -42,5 +42,5 @@ class RerankRequest(RequestSchema):
     model = Field(Text(1, 256))
     query = Field(Text(1), required=True)
     documents = Field(Array(_DOCUMENT, 1, MOST_DOCUMENTS), required=True)
-    top_n = Field(Integer(1, INT32))
+    top_n = Field(Integer(1, INT32_MAX))
     return_documents = Field(Boolean())

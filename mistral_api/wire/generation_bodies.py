@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from mistral_api.wire.object_shapes import Object, optional, required
+from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.pagination import deleted, page, whole_list
 from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
     UNIX_SECONDS,
     AnyOf,
-    Array,
     Component,
     Constant,
     Integer,

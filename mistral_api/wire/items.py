@@ -5,11 +5,20 @@ Unknown fields of an item do no harm: clients send back the items that they were
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from mistral_api.wire.field_errors import quote_words, refuse, refuse_value
-from mistral_api.wire.object_shapes import Object, Tagged, at_least_one, not_null, nullable, optional, required
-from mistral_api.wire.shapes import AnyOf, Array, Null, Shape, Text, Word
+from mistral_api.wire.container_shapes import (
+    Array,
+    Object,
+    Tagged,
+    at_least_one,
+    not_null,
+    nullable,
+    optional,
+    required,
+)
+from mistral_api.wire.field_errors import quote_words, refuse, refuse_word
+from mistral_api.wire.shapes import AnyOf, JsonObject, Null, Shape, Text, Word
 
 MOST_ITEMS = 10_000
 # So many can be added to a conversation at once (OpenAI's description of POST /conversations/{id}/items).
@@ -87,7 +96,7 @@ _OTHER_ITEMS = {
 _ITEMS: dict[str, Shape] = {"message": _MESSAGE, **_OTHER_ITEMS}
 
 
-def item_type(item: dict[str, Any]) -> str:
+def item_type(item: JsonObject) -> str:
     """Return the type of an item that may leave it out: with a role it is a message, with an id alone a reference."""
     if item.get("type") is not None:
         return str(item["type"])
@@ -98,13 +107,13 @@ def _refuse_type(kind: str) -> NoReturn:
     if kind in _UNSUPPORTED:
         text = (
             f"Unsupported value for '{{param}}': this server runs no hosted tools and takes no items of type "
-            f"'{kind}'. Supported values are: {quote_words(tuple(_ITEMS))}."
+            f"'{kind}'. Supported values are: {quote_words(_ITEMS)}."
         )
         refuse("unsupported_value", text)
-    refuse_value(quote_words(tuple(_ITEMS)), kind)
+    refuse_word(kind, _ITEMS)
 
 
-def _check_item(item: dict[str, Any]) -> None:
+def _check_item(item: JsonObject) -> None:
     _ITEMS[item_type(item)].check(item)
 
 

@@ -7,27 +7,16 @@ versions.
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.object_shapes import Object, optional, required
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
 from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_empty_prompt
-from mistral_api.wire.shapes import (
-    ANYTHING,
-    TOKEN,
-    AnyOf,
-    Array,
-    Boolean,
-    Component,
-    Integer,
-    Number,
-    Shape,
-    Text,
-)
+from mistral_api.wire.shapes import ANYTHING, TOKEN, AnyOf, Boolean, Component, Integer, Number, Shape, Text
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
@@ -79,7 +68,7 @@ ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
 
 
 class NativeRequest(GenerationRequest):
-    """What both have; ``logprobs`` is another name of ``n_probs`` there."""
+    """The fields of both generation requests; ``logprobs`` is another name of ``n_probs`` there."""
 
     logprobs = Field(Integer(0, MOST_PROBABILITIES))
     response_fields = Field(Array(Text(1, 256), 0, MOST_FIELDS))
@@ -93,7 +82,7 @@ class NativeCompletionRequest(NativeRequest):
     prompt = Field(_PROMPT_OR_PROMPTS, required=True)
 
     @validates_schema
-    def _something_to_choose_from(self, data: Payload, **_options: Any) -> None:
+    def _choices_need_a_prompt(self, data: Payload, **_options: object) -> None:
         refuse_choices_of_empty_prompt(data)
 
 
@@ -153,7 +142,7 @@ class _Adapters(RequestSchema):
 
 
 def load_adapters(body: object) -> list[Payload]:
-    """``POST /lora-adapters``: ``[{"id", "scale"}]``. Raises InvalidRequest."""
+    """Load the array of ``POST /lora-adapters``, ``[{"id", "scale"}]``. Raises InvalidRequest."""
     if not isinstance(body, list):
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
     loaded: list[Payload] = load(_Adapters(), {"adapters": body})["adapters"]

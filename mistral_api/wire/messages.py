@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mistral_api.wire.container_shapes import Array, Object, Tagged, nullable, optional, required
 from mistral_api.wire.field_errors import refuse_missing
-from mistral_api.wire.object_shapes import Object, Tagged, nullable, optional, required
-from mistral_api.wire.shapes import AnyOf, Array, Null, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, JsonObject, Null, Shape, Text, Word
 
 MOST_MESSAGES = 10_000
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -46,14 +44,14 @@ _INSTEAD_OF_CONTENT: dict[str, Shape] = {
 }
 
 
-def _require_content(message: dict[str, Any]) -> None:
+def _require_content(message: JsonObject) -> None:
     if message.get("content") is None and not (
         message["role"] == "assistant" and any(message.get(name) for name in _INSTEAD_OF_CONTENT)
     ):
         refuse_missing(".content")
 
 
-def _require_tool_call_id(message: dict[str, Any]) -> None:
+def _require_tool_call_id(message: JsonObject) -> None:
     if message["role"] == "tool" and message.get("tool_call_id") is None:
         refuse_missing(".tool_call_id")
 

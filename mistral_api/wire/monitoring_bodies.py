@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from mistral_api.wire.object_shapes import Object, optional, required
+from mistral_api.wire.container_shapes import Array, Map, Object, optional, required
 from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
     UNIX_SECONDS,
     AnyOf,
-    Array,
     Component,
     Constant,
     Integer,
-    Map,
     Nullable,
     Number,
     Shape,

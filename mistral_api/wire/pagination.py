@@ -1,22 +1,19 @@
-"""Pages of lists, as OpenAI has them: cut from entries, as bodies, and their shapes."""
+"""Pages of lists and deletions as OpenAI has them: how a page is cut, its body, and the shapes of such bodies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mistral_api.errors import NotFound
-from mistral_api.wire.object_shapes import Object, required
-from mistral_api.wire.shapes import Array, Boolean, Constant, Nullable, Shape, Text
-
-Entry = dict[str, Any]
+from mistral_api.wire.container_shapes import Array, Object, required
+from mistral_api.wire.shapes import Boolean, Constant, JsonObject, Nullable, Shape, Text
 
 
-def page_of(entries: Sequence[Entry], query: dict[str, Any], missing: str) -> tuple[list[Entry], bool]:
-    """A page of entries that are all there, oldest first, and whether more follow.
+def page_of(entries: Sequence[JsonObject], query: JsonObject, missing: str) -> tuple[list[JsonObject], bool]:
+    """Return a page of ``entries``, which are all of a list, oldest first, and whether more follow.
 
-    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc``) and maybe ``after`` (an entry's id). Raises NotFound
-    for an unknown one, in the words of ``missing`` with the id in the place of ``{}``.
+    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc``) and maybe ``after``, the id of an entry. Raises NotFound
+    for an unknown id, with the text ``missing`` in which the id replaces ``{}``.
     """
     ordered = list(entries) if query["order"] == "asc" else list(reversed(entries))
     if query.get("after") is not None:
@@ -27,8 +24,11 @@ def page_of(entries: Sequence[Entry], query: dict[str, Any], missing: str) -> tu
     return ordered[: query["limit"]], len(ordered) > query["limit"]
 
 
-def list_body(data: list[Entry], has_more: bool, *, key: str = "id", none: str | None = None) -> Entry:
-    """The list object of a page; ``key`` is what an entry is named by, ``none`` stands for the ids of an empty page."""
+def list_body(data: list[JsonObject], has_more: bool, *, key: str = "id", none: str | None = None) -> JsonObject:
+    """Return the list object of a page.
+
+    ``key`` is the field of an entry that holds its id; ``none`` stands for the ids of an empty page.
+    """
     return {
         "object": "list",
         "data": data,

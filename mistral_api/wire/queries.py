@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
 from marshmallow import EXCLUDE, pre_load
@@ -15,7 +14,7 @@ from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema
 from mistral_api.wire.responses import INCLUDE
 from mistral_api.wire.sampling import SESSION_ID, SESSION_ID_LENGTH, valid_session_id
-from mistral_api.wire.shapes import INT32, Boolean, Integer, Number, Parsed, Shape, Text, Word, pass_anything
+from mistral_api.wire.shapes import INT32_MAX, Boolean, Integer, Number, Parsed, Shape, Text, Word, pass_anything
 
 # The years that PostgreSQL and Python can both represent.
 LAST_SECOND = 253_402_300_799
@@ -118,7 +117,7 @@ class ResponseQuery(Query):
     """``GET /v1/responses/{id}``; ``starting_after`` is a ``sequence_number``."""
 
     stream = Field(Parsed(_boolean, Boolean()), load_default=False)
-    starting_after = Field(_integer_text(0, INT32))
+    starting_after = Field(_integer_text(0, INT32_MAX))
     include = Field(INCLUDE)
 
 
@@ -143,7 +142,7 @@ class CompletionListQuery(PageQuery):
     metadata = Field(STORED_METADATA)
 
     @pre_load
-    def _gather(self, data: Payload, **_options: Any) -> Payload:
+    def _gather(self, data: Payload, **_options: object) -> Payload:
         """Make one object of the pairs."""
         found = {name: _METADATA_PAIR.fullmatch(name) for name in data}
         pairs = {match.group(1): data[name] for name, match in found.items() if match}

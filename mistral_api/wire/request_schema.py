@@ -1,4 +1,4 @@
-"""Request schemas: marshmallow schemas whose fields hold shapes, and how a decoded body is loaded with one."""
+"""Request schemas, marshmallow schemas whose fields hold shapes, and how a decoded body is loaded with one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from marshmallow import Schema, ValidationError, fields, missing
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire.constraints import levels
 from mistral_api.wire.field_errors import Issue, quote_value
-from mistral_api.wire.shapes import JsonSchema, Shape
+from mistral_api.wire.shapes import JsonObject, JsonSchema, Shape
 
-Payload = dict[str, Any]
+Payload = JsonObject
 # orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
-DEEPEST = 100
+MOST_LEVELS = 100
 
 
 class Field(fields.Field[Any]):
-    """A field of a request: it refuses what does not fit its shape, and loads the value as the client sent it.
+    """A field of a request, with the shape of its values."""
 
-    Only where the shape has a conversion is the value loaded changed.
-    """
-
-    def __init__(self, shape: Shape, *, required: bool = False, load_default: Any = missing) -> None:
+    def __init__(self, shape: Shape, *, required: bool = False, load_default: object = missing) -> None:
         super().__init__(required=required, load_default=load_default)
         self.shape = shape
 
@@ -32,10 +29,10 @@ class Field(fields.Field[Any]):
 
 
 class RequestSchema(Schema):
-    """The base of request schemas. Beside its fields a schema may give the OpenAPI document two things.
+    """The base of request schemas.
 
-    ``EXAMPLE`` is a body that a reader can try first. ``RULES`` are keywords of the JSON schema of the whole body: what
-    the schema demands beyond single fields, as far as JSON schemas say it simply.
+    For the OpenAPI document, ``EXAMPLE`` is a body that a reader can try first, and ``RULES`` are keywords of the JSON
+    schema of the whole body: what is demanded beyond single fields, as far as JSON schemas say it simply.
     """
 
     EXAMPLE: ClassVar[Payload | None] = None
@@ -43,9 +40,10 @@ class RequestSchema(Schema):
 
 
 def load(schema: Schema, payload: object) -> Payload:
-    """The valid fields as the client sent them; nulls of known fields count as absent.
+    """Return the fields of a decoded body, or of the arguments of a query. Nulls of known fields count as absent.
 
-    Raises InvalidRequest for the first field, in the order the schema declares them, that is wrong.
+    Raises InvalidRequest for the first field that is wrong, in the order in which the schema declares them. Rules
+    between fields are looked at only when every single field is right.
     """
     if not isinstance(payload, dict):
         raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
@@ -60,16 +58,16 @@ def load(schema: Schema, payload: object) -> Payload:
 
 
 def _check_depth(name: str, value: object) -> None:
-    if any(depth >= DEEPEST for depth, _ in enumerate(levels(value))):
-        text = f"Invalid '{quote_value(name)}': nested too deeply. Expected at most {DEEPEST} levels."
+    if any(depth >= MOST_LEVELS for depth, _ in enumerate(levels(value))):
+        text = f"Invalid '{quote_value(name)}': nested too deeply. Expected at most {MOST_LEVELS} levels."
         raise InvalidRequest(text, code="invalid_value", param=quote_value(name))
 
 
 def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:
-    """The first problem, as an error of ours."""
-    problems = error.messages_dict
-    name = next((declared for declared in schema.fields if declared in problems), next(iter(problems)))
-    issue = problems[name][0]
+    """Return the error for the first issue."""
+    issues = error.messages_dict
+    name = next((declared for declared in schema.fields if declared in issues), next(iter(issues)))
+    issue = issues[name][0]
     if not isinstance(issue, Issue):  # marshmallow's own words: the field is required and missing
         issue = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
     param = name + issue.path

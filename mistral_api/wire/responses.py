@@ -1,17 +1,17 @@
-"""``POST /v1/responses`` and ``POST /v1/responses/input_tokens``: flat tools, formats, conversations."""
+"""Requests of ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``."""
 
 from __future__ import annotations
 
 import re
 from operator import itemgetter
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 from marshmallow import validates_schema
 
 from mistral_api.wire.constraints import JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse
 from mistral_api.wire.items import ITEMS
-from mistral_api.wire.object_shapes import Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.request_schema import Field, Payload
 from mistral_api.wire.sampling import (
     SESSION_ID,
@@ -20,7 +20,7 @@ from mistral_api.wire.sampling import (
     refuse_ignore_eos,
     valid_session_id,
 )
-from mistral_api.wire.shapes import INT32, AnyOf, Array, Boolean, Integer, JsonSchema, Text, Word
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonObject, JsonSchema, Text, Word
 from mistral_api.wire.tools import FUNCTION_FIELDS, FUNCTION_NAME, MOST_TOOLS, TOOL_CHOICES, allowed_tools
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
@@ -34,7 +34,7 @@ _INCLUDABLE = (
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
 )
-# Refused, since to ignore them would change the answer unseen; and what to do instead.
+# Fields that are refused, since to ignore them would change the response unseen, and what to do instead.
 UNSUPPORTED = {
     "prompt": "This server keeps no prompt templates: send 'instructions' and 'input'.",
     "context_management": "This server does not compact; 'truncation' may be 'auto'.",
@@ -49,7 +49,7 @@ UNSUPPORTED = {
     "function_call": "In the Responses API it is 'tool_choice'.",
     "logprobs": "In the Responses API 'include' names 'message.output_text.logprobs'.",
 }
-# The values of fields that are not supported which ask for nothing, as far as the checks of the fields let them.
+# Unsupported fields may have values that ask for nothing; where the field has a shape of its own, fewer of them.
 _HARMLESS: dict[str, list[object]] = {"use_history": [None, False], "max_tokens": [None]}
 
 
@@ -113,29 +113,26 @@ _REASONING = Object(
         generate_summary=_SUMMARY,
     )
 )
-# Those that only OpenAI's hosted tools have are never there.
+# OpenAI knows these; those that only its hosted tools have are never there.
 INCLUDE = Array(Word(*_INCLUDABLE))
 
 
-def response_tool_names(choice: Any) -> list[str]:
-    """The functions that a valid tool choice names."""
+def response_tool_names(choice: str | JsonObject | None) -> list[str]:
+    """Return the names of the functions that a valid tool choice names."""
     if not isinstance(choice, dict):
         return []
     return [tool["name"] for tool in choice.get("tools", [choice])]
 
 
-def response_forces_call(choice: Any) -> bool:
-    """Whether a valid tool choice demands a call."""
+def response_forces_call(choice: str | JsonObject | None) -> bool:
+    """Return whether a valid tool choice demands a call."""
     if isinstance(choice, dict):
         return bool(choice["type"] == "function" or choice["mode"] == "required")
-    return bool(choice == "required")
+    return choice == "required"
 
 
 class ResponseRequest(GenerationRequest):
-    """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was.
-
-    Raises, through :func:`mistral_api.wire.load`, InvalidRequest with OpenAI's codes.
-    """
+    """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was."""
 
     EXAMPLE: ClassVar[Payload] = {"input": "Hello, how are you?", "max_output_tokens": 60}
     RULES: ClassVar[JsonSchema] = {
@@ -158,8 +155,8 @@ class ResponseRequest(GenerationRequest):
     tools = Field(_TOOLS)
     tool_choice = Field(_TOOL_CHOICE)
     parallel_tool_calls = Field(Boolean())
-    max_tool_calls = Field(Integer(1, INT32))
-    max_output_tokens = Field(Integer(16, INT32))
+    max_tool_calls = Field(Integer(1, INT32_MAX))
+    max_output_tokens = Field(Integer(16, INT32_MAX))
     top_logprobs = Field(Integer(0, 20))
     text = Field(_TEXT_OPTIONS)
     reasoning = Field(_REASONING)
@@ -171,13 +168,13 @@ class ResponseRequest(GenerationRequest):
     chat_template_kwargs = Field(Object())
 
     @validates_schema
-    def _nothing_unsupported(self, data: Payload, **_options: Any) -> None:
+    def _nothing_unsupported(self, data: Payload, **_options: object) -> None:
         for name, instead in UNSUPPORTED.items():
             if data.get(name) not in (None, False, []):
                 refuse("unsupported_parameter", f"Unsupported parameter: '{{param}}'. {instead}", field=name)
 
     @validates_schema
-    def _has_something_to_answer(self, data: Payload, **_options: Any) -> None:
+    def _has_something_to_answer(self, data: Payload, **_options: object) -> None:
         if not any(data.get(name) is not None for name in ("input", "previous_response_id", "conversation")):
             text = "Missing required parameter: '{param}', 'previous_response_id' or 'conversation' must be given."
             refuse("missing_required_parameter", text, field="input")
@@ -185,7 +182,7 @@ class ResponseRequest(GenerationRequest):
             refuse("empty_array", "Invalid '{param}': there is nothing to answer.", field="input")
 
     @validates_schema
-    def _one_past(self, data: Payload, **_options: Any) -> None:
+    def _continues_one_thing(self, data: Payload, **_options: object) -> None:
         """A response continues one thing only."""
         given = [name for name in ("previous_response_id", "conversation", "session_id") if name in data]
         if len(given) > 1:
@@ -193,12 +190,12 @@ class ResponseRequest(GenerationRequest):
             refuse("mutually_exclusive_parameters", text, field=given[1])
 
     @validates_schema
-    def _background_is_stored(self, data: Payload, **_options: Any) -> None:
+    def _background_is_stored(self, data: Payload, **_options: object) -> None:
         if data.get("background") and data.get("store") is False:
             refuse("invalid_value", "'{param}' is only allowed when 'store' is true.", field="background")
 
     @validates_schema
-    def _choice_is_among_tools(self, data: Payload, **_options: Any) -> None:
+    def _choice_is_among_tools(self, data: Payload, **_options: object) -> None:
         choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
         if response_forces_call(choice):
             refuse_ignore_eos(data, "tool_choice")
@@ -208,7 +205,7 @@ class ResponseRequest(GenerationRequest):
             refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
 
     @validates_schema
-    def _format_can_end(self, data: Payload, **_options: Any) -> None:
+    def _format_can_end(self, data: Payload, **_options: object) -> None:
         text_format = data.get("text", {}).get("format") or {"type": "text"}
         if text_format["type"] != "text":
             refuse_ignore_eos(data, "text.format")

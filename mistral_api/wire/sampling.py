@@ -12,28 +12,23 @@ other request is answered meanwhile.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.object_shapes import Object, nullable
 from mistral_api.wire.request_schema import Field, Payload, RequestSchema
 from mistral_api.wire.shapes import (
-    INT32,
+    INT32_MAX,
     AnyOf,
-    Array,
     Boolean,
     Constant,
     Integer,
-    Map,
     Number,
     Shape,
     Text,
-    Tuple,
     Word,
-    any_of,
     check_at,
 )
 
@@ -50,7 +45,7 @@ MOST_PROBABILITIES = 100
 
 
 def valid_session_id(text: str) -> bool:
-    """1-128 letters, digits, ``.``, ``_``, ``:`` or ``-``."""
+    """Return whether a text is 1-128 letters, digits, ``.``, ``_``, ``:`` or ``-``."""
     return len(text) <= SESSION_ID_LENGTH and SESSION_ID.fullmatch(text) is not None
 
 
@@ -67,36 +62,34 @@ _BIAS_OR_FALSE = AnyOf(
     expected="a decimal",
 )
 # OpenAI's object from token to bias, or llama.cpp's array of [token, bias].
-LOGIT_BIAS = AnyOf(
+_LOGIT_BIAS = AnyOf(
     Map(Shape(_check_token_id, {"pattern": "^[0-9]{1,9}$"}, str), Number(-100, 100)),
     Array(Tuple(_TOKEN_OR_TEXT, _BIAS_OR_FALSE, expected="an array of a token and a bias")),
     expected="an object",
 )
 
-STREAM_OPTIONS = Object(nullable(include_usage=Boolean(), include_obfuscation=Boolean()))
+_STREAM_OPTIONS = Object(nullable(include_usage=Boolean(), include_obfuscation=Boolean()))
 METADATA = Map(Text(1, 64), Text(0, 512), most=16)
 
-_NAMES = Array(Text(), 0, MOST_SAMPLERS)
 
-
-def _check_samplers(names: list[Any]) -> None:
+def _check_samplers(names: list[object]) -> None:
     for index, name in enumerate(names):
-        check_at(f"[{index}]", Text().check, name)
+        check_at(f"[{index}]", _NAME.check, name)
         if name == "infill" and "top_k" not in names[:index]:
             refuse("invalid_value", "Invalid '{param}': 'infill' is only allowed after 'top_k'.", f"[{index}]")
 
 
+_NAME = Text()
+_NAMES = Array(_NAME, 0, MOST_SAMPLERS)
 # A JSON schema can say that ``infill`` comes after ``top_k`` only where that is the first.
-SAMPLERS = (
+_SAMPLERS = (
     Array(high=MOST_SAMPLERS)
     .refined(_check_samplers)
     .with_schema(
-        any_of(
-            [
-                _NAMES.json_schema | {"items": {"type": "string", "not": {"const": "infill"}}},
-                _NAMES.json_schema | {"prefixItems": [{"const": "top_k"}], "minItems": 1},
-            ]
-        )
+        AnyOf(
+            _NAMES.with_keywords(items={"type": "string", "not": {"const": "infill"}}),
+            _NAMES.with_keywords(prefixItems=[{"const": "top_k"}], minItems=1),
+        ).json_schema
     )
 )
 
@@ -119,9 +112,9 @@ def _refuse_truncation(truncation: str) -> None:
         refuse("not_supported", "'{param}' auto is for chat completions: this prompt is taken as it is.")
 
 
-# Only messages have a history, and only messages can be left out.
-NO_HISTORY = Boolean().refined(_refuse_history).with_schema({"const": False})
-NO_TRUNCATION = Word("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
+# For requests without messages: only messages have a history, and only messages can be left out.
+_NO_HISTORY = Boolean().refined(_refuse_history).with_schema({"const": False})
+_NO_TRUNCATION = Word("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
 
 
 def refuse_ignore_eos(data: Payload, constraint: str) -> None:
@@ -151,9 +144,9 @@ class GenerationRequest(RequestSchema):
 
     model = Field(Text(1, 256))
     session_id = Field(Text(1, SESSION_ID_LENGTH, SESSION_ID))
-    use_history = Field(NO_HISTORY)
-    truncation = Field(NO_TRUNCATION)
-    max_tokens = Field(Integer(-1, INT32))
+    use_history = Field(_NO_HISTORY)
+    truncation = Field(_NO_TRUNCATION)
+    max_tokens = Field(Integer(-1, INT32_MAX))
     temperature = Field(Number(0, 2))
     top_p = Field(Number(0, 1))
     n = Field(Integer(1, 128))
@@ -161,15 +154,15 @@ class GenerationRequest(RequestSchema):
     seed = Field(Integer(*INT64))
     presence_penalty = Field(Number(-2, 2))
     frequency_penalty = Field(Number(-2, 2))
-    logit_bias = Field(LOGIT_BIAS)
+    logit_bias = Field(_LOGIT_BIAS)
     stream = Field(Boolean())
-    stream_options = Field(STREAM_OPTIONS)
+    stream_options = Field(_STREAM_OPTIONS)
     user = Field(Text())
     metadata = Field(METADATA)
     store = Field(Boolean())
 
     # llama.cpp's own
-    top_k = Field(Integer(-1, INT32))
+    top_k = Field(Integer(-1, INT32_MAX))
     min_p = Field(Number(0, 1))
     typical_p = Field(Number(0, 1))
     top_n_sigma = Field(Number())
@@ -184,16 +177,16 @@ class GenerationRequest(RequestSchema):
     xtc_threshold = Field(Number(0, 1))
     dry_multiplier = Field(Number(0))
     dry_base = Field(Number())
-    dry_allowed_length = Field(Integer(0, INT32))
+    dry_allowed_length = Field(Integer(0, INT32_MAX))
     dry_penalty_last_n = Field(Integer(-1, LONGEST_LOOK_BACK))
     dry_sequence_breakers = Field(Array(low=1, high=64))
-    n_predict = Field(Integer(-1, INT32))
-    n_keep = Field(Integer(-1, INT32))
+    n_predict = Field(Integer(-1, INT32_MAX))
+    n_keep = Field(Integer(-1, INT32_MAX))
     n_probs = Field(Integer(0, MOST_PROBABILITIES))
-    min_keep = Field(Integer(0, INT32))
-    n_indent = Field(Integer(0, INT32))
-    t_max_predict_ms = Field(Integer(-1, INT32))
-    id_slot = Field(Integer(-1, INT32))
+    min_keep = Field(Integer(0, INT32_MAX))
+    n_indent = Field(Integer(0, INT32_MAX))
+    t_max_predict_ms = Field(Integer(-1, INT32_MAX))
+    id_slot = Field(Integer(-1, INT32_MAX))
     grammar = Field(GRAMMAR)
     json_schema = Field(JSON_SCHEMA.with_keywords(description="A JSON schema that some value can satisfy."))
     reasoning_format = Field(Word("none", "auto", "deepseek", "deepseek-legacy"))
@@ -203,7 +196,7 @@ class GenerationRequest(RequestSchema):
     return_progress = Field(Boolean())
     timings_per_token = Field(Boolean())
     post_sampling_probs = Field(Boolean())
-    samplers = Field(SAMPLERS)
+    samplers = Field(_SAMPLERS)
     lora = Field(Array(high=1000))
     chat_format = Field(SERVER_OWNED)
     chat_parser = Field(SERVER_OWNED)
@@ -211,19 +204,19 @@ class GenerationRequest(RequestSchema):
     grammar_triggers = Field(SERVER_OWNED)
 
     @validates_schema
-    def _only_with_stream(self, data: Payload, **_options: Any) -> None:
+    def _only_with_stream(self, data: Payload, **_options: object) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
 
     @validates_schema
-    def _infill_is_quick(self, data: Payload, **_options: Any) -> None:
+    def _infill_is_quick(self, data: Payload, **_options: object) -> None:
         """Refuse the sampler ``infill`` with a ``top_k`` that leaves it too many tokens."""
         if "infill" in data.get("samplers", ()) and not 0 < data.get("top_k", 1) <= MOST_INFILL_TOKENS:
             text = f"Invalid '{{param}}': expected 1 to {MOST_INFILL_TOKENS} together with the sampler 'infill'."
             refuse("invalid_value", text, field="top_k")
 
     @validates_schema
-    def _one_constraint(self, data: Payload, **_options: Any) -> None:
+    def _one_constraint(self, data: Payload, **_options: object) -> None:
         grammar, schema = bool(data.get("grammar")), "json_schema" in data
         if grammar and schema:
             text = "'{param}' and 'grammar' cannot both be given."

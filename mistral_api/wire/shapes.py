@@ -1,11 +1,11 @@
-"""Shapes of JSON values, each declared once: ``Text(1, 256)``, ``Array(Integer(0))``, ``AnyOf(Text(), Array(TOKEN))``.
+"""Shapes of JSON values, each declared once: ``Text(1, 256)``, ``Number(0, 2)``, ``AnyOf(Text(), Array(TOKEN))``.
 
-A shape has two results. Its ``check`` refuses a value that does not fit, in OpenAI's words and with the path of the
-place that is wrong. Its ``json_schema`` says the same to readers of ``/openapi.json``. Both are made when the shape is
-declared, so that checking a value does not interpret anything: ``check`` is a closure over the closures of the parts.
-A path is built only when something is refused: each container adds its own step on the way out.
+A shape has two results. Its ``check`` refuses a value that does not fit, in OpenAI's words and with the path of what is
+wrong. Its ``json_schema`` says the same to the readers of ``/openapi.json``. Both are made once, when the shape is
+declared: ``check`` is a closure over the checks of its parts, so that nothing is interpreted while a value is checked.
+A path is built only when something is refused: each container puts its own step in front of it.
 
-Objects are declared in :mod:`mistral_api.wire.object_shapes`.
+Arrays and objects are in :mod:`mistral_api.wire.container_shapes`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any, NoReturn
 
 from marshmallow import ValidationError
 
-from mistral_api.wire.field_errors import add_path, quote_value, quote_words, refuse, refuse_type, refuse_value
+from mistral_api.wire.field_errors import add_path, quote_value, refuse, refuse_type, refuse_word
 
-JsonSchema = dict[str, Any]  # draft 2020-12, the dialect of OpenAPI 3.1
+JsonObject = dict[str, Any]
+JsonSchema = JsonObject  # of draft 2020-12, the dialect of OpenAPI 3.1
 Check = Callable[[Any], None]
 Conversion = Callable[[Any], Any]
 Limit = float | None
-# A key in the path of a refused value is clipped to so many characters.
-KEY_CHARACTERS = 40
-INT32 = 2**31 - 1
+INT32_MAX = 2**31 - 1
 
 
 class Shape:
-    """A check of a value and a JSON schema of the values that pass it.
+    """A check of a value, and the JSON schema of the values that pass it.
 
-    ``types``: the Python types of the JSON values that can pass. ``convert``, where there is one, makes of a value that
-    has passed what loading returns; all other values are loaded as they are.
+    ``types`` are the Python types of the values that can pass. ``convert``, where there is one, makes of a value that
+    has passed what loading it returns; all other values are loaded as they are. Arrays, objects and alternatives apply
+    the conversions of their parts.
     """
 
     def __init__(self, check: Check, json_schema: JsonSchema, *types: type, convert: Conversion | None = None) -> None:
@@ -67,6 +67,15 @@ class Shape:
         return list(whole["anyOf"]) if set(whole) == {"anyOf"} else [whole]
 
 
+def check_at(step: str, check: Check, value: object) -> None:
+    """Check a part of a value; ``step`` leads to it, as in ``.name`` and ``[0]``."""
+    try:
+        check(value)
+    except ValidationError as error:
+        add_path(error, step)
+        raise
+
+
 def any_of(json_schemas: list[JsonSchema]) -> JsonSchema:
     """Return the JSON schema of the values that fit at least one of these."""
     return json_schemas[0] if len(json_schemas) == 1 else {"anyOf": json_schemas}
@@ -88,29 +97,6 @@ class Null(Shape):
                 refuse(code, text)
 
         super().__init__(check, {"type": "null"}, type(None))
-
-
-class Nullable(Shape):
-    """Values of a shape, or ``null``."""
-
-    def __init__(self, shape: Shape) -> None:
-        check_value = shape.check
-
-        def check(value: object) -> None:
-            if value is not None:
-                check_value(value)
-
-        super().__init__(check, nullable_schema(shape.json_schema), *shape.types, type(None))
-
-
-def nullable_schema(json_schema: JsonSchema) -> JsonSchema:
-    """Return the JSON schema of the same values and null."""
-    null: JsonSchema = {"type": "null"}
-    if isinstance(json_schema.get("type"), str) and not {"enum", "const"} & set(json_schema):
-        return json_schema | {"type": [json_schema["type"], "null"]}
-    if "anyOf" in json_schema:
-        return json_schema | {"anyOf": [*json_schema["anyOf"], null]}
-    return any_of([json_schema, null])
 
 
 class Text(Shape):
@@ -136,7 +122,7 @@ class Text(Shape):
                 refuse("invalid_value", text)
 
         json_schema: JsonSchema = {"type": "string"}
-        json_schema |= _given(minLength=low or None, maxLength=high, pattern=pattern and whole_pattern(pattern))
+        json_schema |= keywords(minLength=low or None, maxLength=high, pattern=pattern and whole_pattern(pattern))
         super().__init__(check, json_schema, str)
 
 
@@ -147,8 +133,9 @@ def whole_pattern(pattern: re.Pattern[str]) -> str:
     return f"^(?:{form})$"
 
 
-def _given(**keywords: object) -> JsonSchema:
-    return {name: value for name, value in keywords.items() if value is not None}
+def keywords(**values: object) -> JsonSchema:
+    """Return the keywords of a JSON schema that have a value."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class Word(Shape):
@@ -161,10 +148,10 @@ class Word(Shape):
             if not isinstance(value, str):
                 refuse_type("a string", value)
             if value not in known:
-                (refuse_other or refuse_usually)(value)
+                (refuse_other or refuse_word_of)(value)
 
-        def refuse_usually(value: str) -> NoReturn:
-            refuse_value(quote_words(words), value)
+        def refuse_word_of(value: str) -> NoReturn:
+            refuse_word(value, words)
 
         json_schema = {"const": words[0]} if len(words) == 1 else {"type": "string", "enum": list(words)}
         super().__init__(check, json_schema, str)
@@ -203,7 +190,7 @@ class Integer(Shape):
                 refuse_type("an integer", value)
             _check_bounds(value, low, high, "integer")
 
-        super().__init__(check, {"type": "integer"} | _given(minimum=low, maximum=high), int)
+        super().__init__(check, {"type": "integer"} | keywords(minimum=low, maximum=high), int)
 
 
 class Number(Shape):
@@ -217,7 +204,7 @@ class Number(Shape):
                 refuse("invalid_value", "Invalid '{param}': expected a finite number.")
             _check_bounds(value, low, high, "decimal")
 
-        super().__init__(check, {"type": "number"} | _given(minimum=low, maximum=high), int, float)
+        super().__init__(check, {"type": "number"} | keywords(minimum=low, maximum=high), int, float)
 
 
 def _check_bounds(value: float, low: Limit, high: Limit, kind: str) -> None:
@@ -228,93 +215,6 @@ def _check_bounds(value: float, low: Limit, high: Limit, kind: str) -> None:
     else:
         return
     refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {quote_value(value)} instead.")
-
-
-class Array(Shape):
-    """An array of so many items of a shape."""
-
-    def __init__(self, item: Shape = ANYTHING, low: int = 0, high: int | None = None) -> None:
-        check_item = item.check
-
-        def check(value: object) -> None:
-            if not isinstance(value, list):
-                refuse_type("an array", value)
-            if len(value) < low:
-                refuse("empty_array", "Invalid '{param}': empty array. Expected an array with minimum length 1.")
-            if high is not None and len(value) > high:
-                text = f"Invalid '{{param}}': array too long. Expected at most {high} elements, but got {len(value)}."
-                refuse("array_above_max_length", text)
-            if check_item is not pass_anything:
-                check_each(value, check_item)
-
-        json_schema: JsonSchema = {"type": "array", "items": item.json_schema}
-        json_schema |= _given(minItems=low or None, maxItems=high)
-        super().__init__(check, json_schema, list, convert=item.convert and _convert_each(item.convert))
-
-
-def _convert_each(convert: Conversion) -> Conversion:
-    return lambda values: [convert(value) for value in values]
-
-
-def check_at(step: str, check: Check, value: object) -> None:
-    """Check a part of a value; ``step`` leads to it, as in ``.name`` and ``[0]``."""
-    try:
-        check(value)
-    except ValidationError as error:
-        add_path(error, step)
-        raise
-
-
-def check_each(values: list[Any], check: Check) -> None:
-    """Check every item of an array."""
-    index = 0
-    try:
-        for index, value in enumerate(values):  # noqa: B007  it is used where a check fails
-            check(value)
-    except ValidationError as error:
-        add_path(error, f"[{index}]")
-        raise
-
-
-class Tuple(Shape):
-    """An array of one value for each of these shapes; ``expected`` says so to a client that sent something else."""
-
-    def __init__(self, *shapes: Shape, expected: str) -> None:
-        def check(value: object) -> None:
-            if not isinstance(value, list) or len(value) != len(shapes):
-                refuse_type(expected, value)
-            for index, (shape, each) in enumerate(zip(shapes, value, strict=True)):
-                check_at(f"[{index}]", shape.check, each)
-
-        items = [shape.json_schema for shape in shapes]
-        length = len(shapes)
-        super().__init__(check, {"type": "array", "prefixItems": items, "minItems": length, "maxItems": length}, list)
-
-
-class Map(Shape):
-    """An object of which every key has one shape and every value another, with at most so many pairs."""
-
-    def __init__(self, key: Shape, value: Shape, most: int | None = None) -> None:
-        check_key, check_value = key.check, value.check
-
-        def check(pairs: object) -> None:
-            if not isinstance(pairs, dict):
-                refuse_type("an object", pairs)
-            if most is not None and len(pairs) > most:
-                text = f"Invalid '{{param}}': too many pairs. Expected at most {most}, but got {len(pairs)}."
-                refuse("invalid_value", text)
-            name = ""
-            try:
-                for name, each in pairs.items():
-                    check_key(name)
-                    check_value(each)
-            except ValidationError as error:
-                add_path(error, f".{name[:KEY_CHARACTERS]}")
-                raise
-
-        json_schema: JsonSchema = {"type": "object"} | _given(maxProperties=most)
-        json_schema |= {} if key is ANYTHING else {"propertyNames": key.json_schema}
-        super().__init__(check, json_schema | {"additionalProperties": value.json_schema}, dict)
 
 
 class AnyOf(Shape):
@@ -365,6 +265,24 @@ def _first_that_passes(checks: list[Check]) -> Check:
     return check
 
 
+class Nullable(AnyOf):
+    """Values of a shape, or ``null``."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(Null(), shape)
+        self.json_schema = nullable_schema(shape.json_schema)
+
+
+def nullable_schema(json_schema: JsonSchema) -> JsonSchema:
+    """Return the JSON schema of the same values and null."""
+    null: JsonSchema = {"type": "null"}
+    if isinstance(json_schema.get("type"), str) and not {"enum", "const"} & set(json_schema):
+        return json_schema | {"type": [json_schema["type"], "null"]}
+    if "anyOf" in json_schema:
+        return json_schema | {"anyOf": [*json_schema["anyOf"], null]}
+    return any_of([json_schema, null])
+
+
 class Parsed(Shape):
     """A text that stands for a value of a shape, as in the arguments of a query; it is loaded as that value.
 
@@ -380,32 +298,6 @@ class Parsed(Shape):
         super().__init__(check, shape.json_schema, str, convert=parse)
 
 
-TOKEN = Integer(0, INT32)
-
-
-class TextsOrTokens(Shape):
-    """A string, an array of strings, an array of tokens, or an array of arrays of tokens; never a mixture.
-
-    ``most`` is the most strings or arrays, ``low`` the fewest characters of a string.
-    """
-
-    def __init__(self, most: int, low: int = 0) -> None:
-        text, tokens = Text(low), Array(TOKEN, 1)
-        texts, prompts = Array(text, 1, most), Array(tokens, 1, most)
-
-        def check(value: object) -> None:
-            if isinstance(value, str):
-                text.check(value)
-            elif not isinstance(value, list):
-                refuse_type("a string or an array", value)
-            elif value and type(value[0]) is int:
-                tokens.check(value)
-            else:
-                (prompts if value and isinstance(value[0], list) else texts).check(value)
-
-        super().__init__(check, AnyOf(text, tokens, texts, prompts).json_schema, str, list)
-
-
 class Component(Shape):
     """A shape that the OpenAPI document describes once, under a name, and refers to elsewhere."""
 
@@ -415,4 +307,5 @@ class Component(Shape):
 
 
 COUNT = Integer(0)
+TOKEN = Integer(0, INT32_MAX)
 UNIX_SECONDS = Integer().with_keywords(description="Unix seconds")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from mistral_api.wire.constraints import JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, FieldGroup, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_missing
-from mistral_api.wire.object_shapes import Fields, Object, Tagged, absent_as, nullable, required
-from mistral_api.wire.shapes import AnyOf, Array, Boolean, Constant, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, Constant, JsonObject, Shape, Text, Word
 
 MOST_TOOLS = 128
 TOOL_CHOICES = ("none", "auto", "required")
@@ -43,7 +42,7 @@ _FUNCTION_TYPE = Constant(
 TOOLS = Array(Object(required(type=_FUNCTION_TYPE), required(function=_FUNCTION)), 0, MOST_TOOLS)
 
 
-def _require_function_name(tool: dict[str, Any]) -> None:
+def _require_function_name(tool: JsonObject) -> None:
     if not isinstance(tool.get("function"), dict) or "name" not in tool["function"]:
         refuse_missing(".function.name")
 
@@ -52,7 +51,7 @@ _NAMED_FUNCTION = (_require_function_name, required(function=Object(required(nam
 _NAMED_TOOL = Object(absent_as("", type=Word("function")), *_NAMED_FUNCTION)
 
 
-def allowed_tools(named_tool: Shape) -> Fields:
+def allowed_tools(named_tool: Shape) -> FieldGroup:
     """Return the fields of OpenAI's ``allowed_tools``: some of the tools, and whether one of them has to be called."""
     return required(mode=Word("auto", "required"), tools=Array(named_tool, 1, MOST_TOOLS))
 
@@ -89,8 +88,8 @@ RESPONSE_FORMAT = Tagged(
 )
 
 
-def chosen_functions(choice: Any) -> list[tuple[str, str]]:
-    """The functions that a valid choice names, each with its path in it."""
+def chosen_functions(choice: str | JsonObject | None) -> list[tuple[str, str]]:
+    """Return the names of the functions that a valid choice names, each with its path in the choice."""
     if not isinstance(choice, dict):
         return []
     if choice["type"] == "function":
@@ -99,8 +98,8 @@ def chosen_functions(choice: Any) -> list[tuple[str, str]]:
     return [(tool["function"]["name"], f".allowed_tools.tools[{index}]") for index, tool in enumerate(listed)]
 
 
-def forces_call(choice: Any) -> bool:
-    """Whether a valid choice demands a call."""
+def forces_call(choice: str | JsonObject | None) -> bool:
+    """Return whether a valid choice demands a call."""
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
         choice = choice["allowed_tools"]["mode"]
-    return isinstance(choice, dict) or str(choice) == "required"
+    return isinstance(choice, dict) or choice == "required"

@@ -9,9 +9,9 @@ from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import load
+from mistral_api.wire.container_shapes import Array
 from mistral_api.wire.items import ITEM
 from mistral_api.wire.request_schema import Field
-from mistral_api.wire.shapes import Array
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": "{}"}
 TEXT = {"type": "input_text", "text": "a"}

@@ -11,9 +11,13 @@ import jsonschema_rs
 import pytest
 from marshmallow import ValidationError
 
-from mistral_api.wire.object_shapes import (
+from mistral_api.wire.container_shapes import (
+    Array,
+    Map,
     Object,
     Tagged,
+    TextsOrTokens,
+    Tuple,
     absent_as,
     at_least_one,
     not_null,
@@ -25,20 +29,16 @@ from mistral_api.wire.shapes import (
     ANYTHING,
     TOKEN,
     AnyOf,
-    Array,
     Boolean,
     Component,
     Constant,
     Integer,
-    Map,
     Null,
     Nullable,
     Number,
     Parsed,
     Shape,
     Text,
-    TextsOrTokens,
-    Tuple,
     Word,
 )
 from tests.support.json_values import mutated, value_of
