@@ -94,7 +94,7 @@ def _wrapped(index: int, tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _moved(schema: Any, place: str) -> Any:
-    """A schema whose references still point into it where it stands now; its depth is bounded (``wire.request_schema``)."""
+    """A schema whose references still point into it where it stands now; its depth is bounded (``wire.load``)."""
     if isinstance(schema, list):
         return [_moved(each, place) for each in schema]
     if not isinstance(schema, dict):

@@ -29,10 +29,10 @@ def _check_metadata(metadata: dict[str, str]) -> None:
     _refuse_nul(*metadata.keys(), *metadata.values())
 
 
-_TITLE = Text(1, LONGEST_TITLE).refined(_refuse_nul).with_schema(Text(1, LONGEST_TITLE, WITHOUT_NUL).json_schema)
+_TITLE = Text(1, LONGEST_TITLE).refined(_refuse_nul).with_schema(Text(1, LONGEST_TITLE, WITHOUT_NUL))
 # Metadata that are stored as they are.
 STORED_METADATA = METADATA.refined(_check_metadata).with_schema(
-    Map(Text(1, 64, WITHOUT_NUL), Text(0, 512, WITHOUT_NUL), most=16).json_schema
+    Map(Text(1, 64, WITHOUT_NUL), Text(0, 512, WITHOUT_NUL), most=16)
 )
 
 

@@ -123,7 +123,7 @@ ITEM = Object(nullable(type=Word(*_ITEMS, refuse_other=_refuse_type)), _check_it
         _MESSAGE,
         *(Object(required(type=Word(kind)), *item.groups) for kind, item in _OTHER_ITEMS.items()),
         _REFERENCE_WITHOUT_TYPE.with_keywords(**{"not": {"required": ["role"]}}),
-    ).json_schema
+    )
 )
 ITEMS = Array(ITEM, 0, MOST_ITEMS)
 ADDED_ITEMS = Array(ITEM, 0, MOST_ITEMS_ADDED)

@@ -34,13 +34,14 @@ _WITH_MEDIA = Object(required(prompt_string=Text()), optional(multimodal_data=Ar
 _PROMPT = AnyOf(Text(), _WITH_MEDIA, Array(_TEXT_OR_TOKEN, 0, MOST_TOKENS), expected="a string or an array")
 _TOKENS_WITH_NUMBER = Array(_TEXT_OR_TOKEN, 1, MOST_TOKENS).with_keywords(contains={"type": "integer"})
 _PROMPTS = Array(_PROMPT, 1, MOST_PROMPTS)
+_NOT_EMPTY = Array(low=1, high=MOST_TOKENS)
 
 
 def _check_prompts(value: object) -> None:
     if not isinstance(value, list):
         _PROMPT.check(value)
         return
-    Array(low=1, high=MOST_TOKENS).check(value)
+    _NOT_EMPTY.check(value)
     (_TEXT_OR_TOKENS if any(isinstance(each, int) for each in value) else _PROMPTS).check(value)
 
 
@@ -62,7 +63,8 @@ def _check_file_name(name: str) -> None:
 _SLOT_FILE = (
     Text(1, 128)
     .refined(_check_file_name)
-    .with_schema(Text(pattern=FILE_NAME).json_schema | {"not": {"pattern": r"\.(?:|kv|json|forgotten)$"}})
+    .with_schema(Text(pattern=FILE_NAME))
+    .with_keywords(**{"not": {"pattern": r"\.(?:|kv|json|forgotten)$"}})
 )
 ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
 

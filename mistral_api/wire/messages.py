@@ -71,5 +71,5 @@ MESSAGE = Object(
     _require_tool_call_id,
     drop_nulls=True,
     keep_null="content",
-).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT).json_schema)
+).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT))
 MESSAGES = Array(MESSAGE, 1, MOST_MESSAGES)

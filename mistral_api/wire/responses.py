@@ -64,10 +64,8 @@ def _check_conversation_id(text: str) -> None:
         refuse("invalid_value", f"Invalid '{{param}}': '{quote_value(text)}' is not the id of a conversation.")
 
 
-_RESPONSE_ID = Text().refined(_check_response_id).with_schema(Text(pattern=RESPONSE_ID).json_schema)
-_CONVERSATION_ID = (
-    Text().refined(_check_conversation_id).with_schema(Text(1, SESSION_ID_LENGTH, SESSION_ID).json_schema)
-)
+_RESPONSE_ID = Text().refined(_check_response_id).with_schema(Text(pattern=RESPONSE_ID))
+_CONVERSATION_ID = Text().refined(_check_conversation_id).with_schema(Text(1, SESSION_ID_LENGTH, SESSION_ID))
 # The id of a conversation, or an object with it; either is loaded as the id.
 _CONVERSATION = AnyOf(
     _CONVERSATION_ID,

@@ -89,7 +89,7 @@ _SAMPLERS = (
         AnyOf(
             _NAMES.with_keywords(items={"type": "string", "not": {"const": "infill"}}),
             _NAMES.with_keywords(prefixItems=[{"const": "top_k"}], minItems=1),
-        ).json_schema
+        )
     )
 )
 

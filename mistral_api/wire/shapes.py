@@ -48,8 +48,9 @@ class Shape:
 
         return Shape(check_both, self.json_schema, *self.types, convert=self.convert)
 
-    def with_schema(self, json_schema: JsonSchema) -> Shape:
-        """Return this shape with another JSON schema, where the checks say more than its parts do."""
+    def with_schema(self, schema: JsonSchema | Shape) -> Shape:
+        """Return this shape with another JSON schema, maybe that of another shape."""
+        json_schema = schema.json_schema if isinstance(schema, Shape) else schema
         return Shape(self.check, json_schema, *self.types, convert=self.convert)
 
     def with_keywords(self, **keywords: object) -> Shape:
@@ -232,13 +233,13 @@ class AnyOf(Shape):
         checks = {kind: found[0] if len(found) == 1 else _first_that_passes(found) for kind, found in by_type.items()}
         last = shapes[-1].check
 
-        def refuse_other(value: object) -> None:
+        def check_other_type(value: object) -> None:
             if expected:
                 refuse_type(expected, value)
             last(value)
 
         def check(value: object) -> None:
-            checks.get(type(value), refuse_other)(value)
+            checks.get(type(value), check_other_type)(value)
 
         conversions = {kind: shape.convert for shape in shapes if shape.convert for kind in shape.types}
 

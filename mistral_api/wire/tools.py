@@ -22,7 +22,7 @@ def name_of(thing: str) -> Shape:
         if not _NAME.fullmatch(name):
             refuse("invalid_value", f"Invalid '{{param}}': {thing}'s name has letters, digits, '_' and '-' only.")
 
-    return Text(1, 64).refined(check).with_schema(Text(pattern=_NAME).json_schema)
+    return Text(1, 64).refined(check).with_schema(Text(pattern=_NAME))
 
 
 FUNCTION_NAME = name_of("a function")
