@@ -96,7 +96,7 @@ def _call_schema(index: int, tool: JsonObject) -> JsonObject:
 def _rebased(schema: Any, path: str) -> Any:
     """Return a schema whose references point into it where it stands now, at ``path``.
 
-    Its depth is bounded (``wire.loading``).
+    Its depth is bounded (``wire.request_schema``).
     """
     if isinstance(schema, list):
         return [_rebased(each, path) for each in schema]

@@ -14,10 +14,10 @@ from mistral_api.recording.exchange import RESPONSE
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.fields import without_nulls
 from mistral_api.wire.payload_types import ChatMessage, JsonObject
-from mistral_api.wire.response_fields import UNSUPPORTED, response_tool_names
+from mistral_api.wire.responses import UNSUPPORTED, response_tool_names
 
 # Fields of the Responses API that the chat request does not take over as they are.
 _NOT_PASSED_ON = frozenset(

@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, current_app, request, send_from_directory
 
 from mistral_api.errors import NotFound
-from mistral_api.web.openapi_document import describe
+from mistral_api.web.openapi_document import build_document
 from mistral_api.web.request import guard
 
 blueprint = guard(Blueprint("documentation", __name__))
@@ -46,7 +46,7 @@ def _description() -> bytes:
     """Return the document. It is made once, when it is first asked for: that takes longer than a request should."""
     document: bytes | None = current_app.extensions.get("openapi")
     if document is None:
-        document = current_app.extensions["openapi"] = orjson.dumps(describe(current_app))
+        document = current_app.extensions["openapi"] = orjson.dumps(build_document(current_app))
     return document
 
 

@@ -12,7 +12,7 @@ from mistral_api.generation import llama_cpp_endpoint
 from mistral_api.security.access import ADMIN
 from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import caller, guard, guard_admin
-from mistral_api.wire.field_errors import quote_name, quote_value
+from mistral_api.wire.field_errors import quote_value, quote_words
 
 blueprint = guard(Blueprint("llama_cpp", __name__))
 
@@ -79,7 +79,7 @@ def act_on_slot(slot: int) -> Response:
     action = request.args.get("action", "")
     endpoint = llama_cpp_endpoint.SLOT_ACTIONS.get(action)
     if endpoint is None:
-        allowed = quote_name(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
+        allowed = quote_words(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
         text = f"Invalid value: '{quote_value(action)}'. Supported values for 'action': {allowed}."
         raise InvalidRequest(text, code="invalid_value", param="action")
     return pass_through(endpoint, f"/slots/{slot}?action={action}")
