@@ -1,4 +1,4 @@
-"""``python bin/bench [latency] [recording] [reads] [warm]``."""
+"""``python bin/bench [latency] [recording] [reads] [validation] [warm]``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from bench.memory import print_memory
 from bench.reads import measure_reads
 from bench.recording import measure_journal, measure_outage, measure_writer
 from bench.running import running_stack
+from bench.validation import measure_validation
 from bench.warm import measure_warm_restart
 
-PARTS = ("latency", "recording", "reads", "warm")
+PARTS = ("latency", "recording", "reads", "validation", "warm")
 
 
 def main() -> None:
@@ -27,6 +28,8 @@ def main() -> None:
     if "reads" in options.parts:
         with running_stack() as running:
             measure_reads(running, options.usage_rows, options.messages)
+    if "validation" in options.parts:
+        measure_validation()
     if "warm" in options.parts:
         measure_warm_restart()
 

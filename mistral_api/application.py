@@ -15,12 +15,12 @@ from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.database_session import db, migrate
-from mistral_api.web.errors import register_error_handlers
+from mistral_api.web.errors import handle_errors
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The WSGI application. Raises SettingError, or EmbeddedPostgresError where no database can be had."""
+    """Return the WSGI application. Raises SettingError, or EmbeddedPostgresError where no database can be had."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
 
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
-    register_error_handlers(app)
+    handle_errors(app)
     register_blueprints(app)
     return app
 

@@ -134,7 +134,7 @@ def _file_fields(kind: str, value: Part) -> Part:
 
 
 def items_to_messages(items: Iterable[Item]) -> list[ChatMessage]:
-    """Chat messages of items that :func:`mistral_api.schemas.items.check_items` has let through.
+    """Chat messages of items that fit :data:`mistral_api.wire.items.ITEMS`.
 
     Reasoning, the assistant's message and the function calls that follow one another are one message, as chat
     has it. Reasoning without a readable text leaves nothing behind. An ``item_reference`` must have been replaced

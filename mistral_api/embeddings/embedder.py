@@ -1,4 +1,4 @@
-"""The one way from a request to vectors or scores: validate, choose a server, ask in portions, join, record."""
+"""The way of a request to vectors or scores: validate, choose a server, send batches, join their results, record."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import orjson
 from mistral_api.embeddings.tasks import Batches, EmbeddingInput, EmbeddingTask, text_size
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
-from mistral_api.generation.exchange_record import ExchangeRecord
-from mistral_api.generation.supervisor_feedback import report_generation
+from mistral_api.generation.exchange_record import ExchangeOpening
+from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.wire import load
+from mistral_api.wire.payload_types import JsonObject
 
-# How engines that do not offer an endpoint put it: OpenAI-compatible ones have no such URL.
+# How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)
 _NO_POOLING = "Pooling type 'none'"
 
@@ -26,132 +28,126 @@ _NO_POOLING = "Pooling type 'none'"
 class Embedder:
     """Answers requests for embeddings and rankings. One for the application; safe to use from many threads."""
 
-    def __init__(self, hosts: ModelServers, recorder: Recorder) -> None:
-        self._hosts = hosts
+    def __init__(self, servers: ModelServers, recorder: Recorder) -> None:
+        self._servers = servers
         self._recorder = recorder
 
-    def answer(self, task: EmbeddingTask, asked: RequestContext) -> dict[str, Any]:
-        """The answer's body. Raises our exceptions; whatever happens, the figures are recorded, and no text."""
-        exchange = ExchangeRecord(self._recorder, None, task.endpoint.path, asked)
-        with exchange.recorded():
-            return self._answer(task, asked, exchange)
+    def answer(self, task: EmbeddingTask, request: RequestContext) -> JsonObject:
+        """Return the body of the response. Raises our exceptions.
 
-    def _answer(self, task: EmbeddingTask, asked: RequestContext, exchange: ExchangeRecord) -> dict[str, Any]:
-        payload = load(task.endpoint.schema, asked.body)
-        host = self._choose(task, payload.get("model"))
-        model = payload.get("model") or host.catalogue.default()
-        # Nothing of the payload: what means something in a generation (``n``, ``stream``) means nothing here.
-        exchange.begin({}, None, model, task.endpoint.messages(payload))
-        round_ = _Round(task, payload, host, asked.call, exchange)
-        try:
-            body = round_.body(model)
-        except ApiError as error:
-            _report(host, exchange, error)
-            raise
+        Whatever happens, the figures are recorded, and no text.
+        """
+        exchange = RunningExchange(self._recorder, task.path, request)
+        with exchange.failures_recorded():
+            body = self._answer(task, request, exchange)
         exchange.succeed()
-        _report(host, exchange, None)
         return body
+
+    def _answer(self, task: EmbeddingTask, request: RequestContext, exchange: RunningExchange) -> JsonObject:
+        payload = load(task.schema, request.body)
+        server = self._choose(task, payload.get("model"))
+        if server.feedback is not None:
+            exchange.feedback = SupervisorFeedback(server.feedback)
+        model = payload.get("model") or server.catalogue.default()
+        exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
+        return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
 
     def _choose(self, task: EmbeddingTask, model: str | None) -> ModelServerEntry:
         """Return the server for a request that names this model, or none.
 
         Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
         """
-        able = [entry for entry in self._hosts.named(model) if entry.suits(ranks=task.ranks)]
+        able = [entry for entry in self._servers.named(model) if entry.suits(ranks=task.ranks)]
         if not able:
-            raise not_supported(task, model or self._hosts.default_model())
+            raise not_supported(task, model or self._servers.default_model())
         return able[0]
 
 
-def not_supported(task: EmbeddingTask, name: str | None) -> InvalidRequest:
+def not_supported(task: EmbeddingTask, model: str | None) -> InvalidRequest:
     """Return the refusal where no model does this; it says what to set."""
-    who = f"The model '{name}'" if name else "The model that is served"
+    subject = f"The model '{model}'" if model else "The model that is served"
     return InvalidRequest(
-        f"{who} {task.makes}. Set EMBEDDING_MODEL_PATH to {task.model} (a GGUF file), or MODEL_SERVER_URL to an engine "
-        "that serves one.",
+        f"{subject} {task.refusal}. Set EMBEDDING_MODEL_PATH to {task.model} (a GGUF file), or MODEL_SERVER_URL to an "
+        "engine that serves one.",
         code="not_supported",
         param="model",
     )
 
 
-def _report(host: ModelServerEntry, exchange: ExchangeRecord, error: ApiError | None) -> None:
-    """Tell that server's own supervisor: three failures in a row have it restarted."""
-    if host.reports is not None:
-        report_generation(host.reports, None, exchange.record, error)
-
-
-class _Round:
+class _EmbeddingRun:
     """One request on its way through a model server."""
 
     def __init__(
         self,
         task: EmbeddingTask,
-        payload: dict[str, Any],
-        host: ModelServerEntry,
+        payload: JsonObject,
+        server: ModelServerEntry,
         call: UpstreamCall,
-        exchange: ExchangeRecord,
+        exchange: RunningExchange,
     ) -> None:
         self._task = task
         self._payload = payload
-        self._host = host
+        self._server = server
         self._call = call
         self._exchange = exchange
 
-    def body(self, model: str | None) -> dict[str, Any]:
-        """All results in one answer."""
+    def body(self, model: str | None) -> JsonObject:
+        """Send all batches, and return all results in one body."""
         results: list[Any] = []
-        portions = Batches(self._task.items(self._payload), self._task.beside(self._payload))
-        for first, items in portions:
+        batches = Batches(self._task.items(self._payload), self._task.extra_bytes(self._payload))
+        for first, items in batches:
             began = time.monotonic()
-            results += self._portion(first, items)
-            portions.took(time.monotonic() - began)
-        tokens = self._exchange.transcript.settle().prompt or 0
+            results += self._send_batch(first, items)
+            batches.took(time.monotonic() - began)
+        transcript = self._exchange.transcript
+        tokens = transcript.count_tokens().prompt or 0
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         try:
-            own = self._task.body(self._payload, results)
+            own_fields = self._task.body(self._payload, results)
         except ValueError as error:
-            raise _nonsense() from error
-        return {"object": "list", "model": model or self._exchange.transcript.model or "", **own, "usage": usage}
+            raise _invalid_response() from error
+        return {"object": "list", "model": model or transcript.model or "", **own_fields, "usage": usage}
 
-    def _portion(self, first: int, items: list[EmbeddingInput]) -> list[Any]:
-        """The results for some items. Raises ContextExceeded that names the one that is too long."""
+    def _send_batch(self, first: int, items: list[EmbeddingInput]) -> list[Any]:
+        """Return the results for some items. Raises ContextExceeded that names the item that is too long."""
         try:
-            return self._asked(items)
+            return self._send(items)
         except ModelServerRefused as error:
             if error.code != "context_length_exceeded":
                 raise self._refusal(error) from error
             raise self._too_long(first, items, error) from error
 
-    def _asked(self, items: list[EmbeddingInput]) -> list[Any]:
-        answer = self._host.server.generate(self._task.endpoint.path, self._task.sent(self._payload, items), self._call)
-        content = answer.read()
+    def _send(self, items: list[EmbeddingInput]) -> list[Any]:
+        payload = self._task.upstream_payload(self._payload, items)
+        content = self._server.client.post(self._task.path, payload, self._call).content()
         try:
             body = orjson.loads(content)
             results = self._task.read(self._payload, body)
-            self._exchange.transcript.add_body({"usage": body["usage"], "model": body.get("model")})
+            self._exchange.read_body({"usage": body["usage"], "model": body.get("model")})
             return [results[index] for index in range(len(items))]
         except (ValueError, KeyError, TypeError) as error:
-            raise _nonsense() from error
+            raise _invalid_response() from error
 
     def _refusal(self, error: ModelServerRefused) -> ApiError:
-        """A server that does not do this at all is told from one that refuses this request."""
+        """Tell a server that does not do this at all from one that refuses this request."""
         unknown = error.status in _NO_SUCH_URL and error.code != "model_not_found"
         if unknown or error.code == "not_supported" or error.message.startswith(_NO_POOLING):
-            return not_supported(self._task, self._exchange.record.model)
+            return not_supported(self._task, self._exchange.record.exchange.model)
         error.param = error.param or self._task.field
         return error
 
     def _too_long(self, first: int, items: list[EmbeddingInput], error: ModelServerRefused) -> ModelServerRefused:
-        """The server does not say which item it was: they are tried one by one, the longest first."""
+        """Find the item that is too long: the server does not say which, so they are tried alone, the longest first."""
         by_length = sorted(range(len(items)), key=lambda index: text_size(items[index]), reverse=True)
         for index in by_length if len(items) > 1 else ():
             try:
-                self._asked([items[index]])
+                self._send([items[index]])
             except ModelServerRefused as refusal:
-                return self._named(first + index, refusal)
-        return self._named(first + by_length[0], error)
+                return self._located(first + index, refusal)
+        return self._located(first + by_length[0], error)
 
-    def _named(self, index: int, error: ModelServerRefused) -> ModelServerRefused:
+    def _located(self, index: int, error: ModelServerRefused) -> ModelServerRefused:
+        """Return the refusal with the path of the item."""
         alone = self._task.field == "input" and not isinstance(self._payload["input"], list)
         param = self._task.field if alone else f"{self._task.field}[{index}]"
         if not isinstance(error, ContextExceeded):
@@ -161,5 +157,5 @@ class _Round:
         return context_exceeded(error.limit, error.used, what=f"'{param}'{with_query}", param=param)
 
 
-def _nonsense() -> ModelServerFailed:
+def _invalid_response() -> ModelServerFailed:
     return ModelServerFailed("The model server answered something that makes no sense.", summary="nonsense")

@@ -1,63 +1,188 @@
-"""Chat response, chunks and errors as Anthropic's.
+"""Chat responses, their chunks and our errors as Anthropic's.
 
-A chat completion as Anthropic's ``Message``.
+A stream is ``message_start``, then for each block ``content_block_start``, its deltas and ``content_block_stop``, then
+``message_delta`` with the reason and the figures, and ``message_stop``. A failure is an event ``error``.
 
-Our errors as Anthropic's: ``{"type": "error", "error": {"type", "message"}}``.
-
-Its clients choose the exception by the HTTP status, and tell by ``error.type`` what happened to a stream. The four keys
-of OpenAI's error object stay, with Anthropic's word as the ``type``.
-
-A stream of chat completion chunks as Anthropic's events.
-
-``message_start``, then for each block ``content_block_start``, its deltas and ``content_block_stop``, then
-``message_delta`` with the reason and the figures, and ``message_stop``; a failure is an event ``error``.
+Errors are ``{"type": "error", "error": {"type", "message"}}``. Anthropic's clients choose the exception by the HTTP
+status, and tell by ``error.type`` what happened to a stream. The four keys of OpenAI's error object stay, with
+Anthropic's word as the ``type``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import orjson
 
-from mistral_api.upstream.sse import DONE, ChunkStream, event_data, split_events
+from mistral_api.errors import ApiError
+from mistral_api.generation.renderer import Renderer
+from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
+from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-_VERBOSE = "__verbose"
 
 
-class MessageTranscript(Transcript):
-    """A transcript that remembers what llama.cpp says beside OpenAI's fields: the stop sequence it met."""
+class AnthropicRenderer(Renderer):
+    """The events of one message, or the whole message."""
 
-    def __init__(self, choices_per_prompt: int = 1) -> None:
-        super().__init__(choices_per_prompt)
-        self.verbose: dict[str, Any] = {}
+    def __init__(self, transcript: Transcript, payload: ChatPayload, session_id: str) -> None:
+        super().__init__(transcript, payload, session_id)
+        self._model = payload.get("model")
+        self._started = False
+        self._usage: JsonObject = {}
+        self._finish_reason: str | None = None
+        self._tool_called = False
+        # The open block: its number, and its key (a tool's block is told from others by the index of its call).
+        self._index = -1
+        self._block_key: object = None
 
-    def add_chunk(self, chunk: dict[str, Any]) -> None:
-        """Take one chunk of a stream."""
-        if isinstance(chunk.get(_VERBOSE), dict):
-            self.verbose = chunk[_VERBOSE]
-        super().add_chunk(chunk)
+    def event(self, event: StreamEvent) -> bytes:
+        return b"" if event.data is None else b"".join(self._chunk(event.data))
+
+    def closing(self) -> bytes:
+        return b"".join(self._closing())
+
+    def failure(self, error: ApiError) -> bytes:
+        return _event(anthropic_error(error))
+
+    def body(self) -> JsonObject:
+        return self._body
+
+    @cached_property
+    def _body(self) -> JsonObject:
+        return self.convert(assemble_body(self.transcript, chat=True))
+
+    def convert(self, body: JsonObject) -> JsonObject:
+        message = anthropic_message(body, self._model, stop_sequence=self._stop_sequence)
+        return message | {"session_id": self.session_id}
+
+    @property
+    def _stop_sequence(self) -> str | None:
+        """The stop sequence that the model server met: llama.cpp says it in its verbose form."""
+        return self.transcript.verbose.get("stopping_word")
+
+    def _chunk(self, chunk: JsonObject) -> Iterator[bytes]:
+        if not self._started:
+            self._started = True
+            yield self._message_start(chunk)
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices") or []:
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            yield from self._delta(choice.get("delta") or {})
+
+    def _message_start(self, chunk: JsonObject) -> bytes:
+        """The event counts the tokens of the prompt: llama.cpp's last report on it has them."""
+        progress = self.transcript.progress or {}
+        usage = {
+            "prompt_tokens": progress.get("total"),
+            "prompt_tokens_details": {"cached_tokens": progress.get("cache")},
+        }
+        message: JsonObject = {
+            "id": message_id(chunk.get("id")),
+            "type": "message",
+            "role": "assistant",
+            "model": self._model or chunk.get("model") or "",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": anthropic_usage(usage),
+        }
+        return _event({"type": "message_start", "message": message})
+
+    def _delta(self, delta: JsonObject) -> Iterator[bytes]:
+        if delta.get("reasoning_content"):
+            yield from self._open_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            yield self._block_delta({"type": "thinking_delta", "thinking": delta["reasoning_content"]})
+        if delta.get("content"):
+            yield from self._open_block("text", {"type": "text", "text": ""})
+            yield self._block_delta({"type": "text_delta", "text": delta["content"]})
+        for call in delta.get("tool_calls") or []:
+            yield from self._tool_call(call)
+
+    def _tool_call(self, call: JsonObject) -> Iterator[bytes]:
+        self._tool_called = True
+        function = call.get("function") or {}
+        block: JsonObject = {
+            "type": "tool_use",
+            "id": call.get("id") or "",
+            "name": function.get("name") or "",
+            "input": {},
+        }
+        yield from self._open_block(call.get("index") or 0, block)
+        if function.get("arguments"):
+            yield self._block_delta({"type": "input_json_delta", "partial_json": function["arguments"]})
+
+    def _open_block(self, key: object, block: JsonObject) -> Iterator[bytes]:
+        """Open a block, unless it is the one that is open."""
+        if self._block_key == key:
+            return
+        yield from self._close_block()
+        self._block_key = key
+        self._index += 1
+        yield _event({"type": "content_block_start", "index": self._index, "content_block": block})
+
+    def _close_block(self) -> Iterator[bytes]:
+        if self._block_key is not None:
+            yield _event({"type": "content_block_stop", "index": self._index})
+        self._block_key = None
+
+    def _block_delta(self, delta: JsonObject) -> bytes:
+        return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
+
+    def _closing(self) -> Iterator[bytes]:
+        if not self._started:
+            yield self._message_start({})
+        yield from self._close_block()
+        stop = stop_fields(self._finish_reason, self._stop_sequence, tool_called=self._tool_called)
+        yield _event({"type": "message_delta", "delta": stop, "usage": anthropic_usage(self._usage)})
+        yield _event({"type": "message_stop"})
 
 
-def complete_message(transcript: MessageTranscript, *, chat: bool) -> dict[str, Any]:
-    """The chat completion of a complete transcript, with the verbose part that :func:`message_of` reads."""
-    return assemble_body(transcript, chat=chat) | {_VERBOSE: transcript.verbose}
+def _event(data: JsonObject) -> bytes:
+    """Return one server-sent event, named by its type."""
+    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), orjson.dumps(data))
 
 
-def stop_of(finish_reason: str | None, verbose: Any, *, called: bool) -> dict[str, Any]:
-    """``stop_reason`` and ``stop_sequence``. ``called``: tools were; for a named one OpenAI's reason is ``stop``."""
-    if called and finish_reason == "stop":
+def anthropic_message(body: JsonObject, model: str | None, *, stop_sequence: str | None = None) -> JsonObject:
+    """Return the ``Message`` of a ``chat.completion`` object.
+
+    ``model``: the one that the client named; ``stop_sequence``: the one that the model server met.
+    """
+    choice = (body.get("choices") or [{}])[0]
+    message = choice.get("message") or {}
+    return {
+        "id": message_id(body.get("id")),
+        "type": "message",
+        "role": "assistant",
+        "model": model or body.get("model") or "",
+        "content": _blocks(message),
+        **stop_fields(choice.get("finish_reason"), stop_sequence, tool_called=bool(message.get("tool_calls"))),
+        "usage": anthropic_usage(body.get("usage") or {}),
+    }
+
+
+def message_id(completion_id: object) -> str:
+    """Return the id of a completion as Anthropic's: it begins with ``msg_``."""
+    return "msg_" + str(completion_id or "").removeprefix("chatcmpl-")
+
+
+def stop_fields(finish_reason: str | None, stop_sequence: str | None, *, tool_called: bool) -> JsonObject:
+    """Return ``stop_reason`` and ``stop_sequence``.
+
+    ``tool_called``: a tool was called. OpenAI's reason is ``stop`` for a tool that the client named.
+    """
+    if tool_called and finish_reason == "stop":
         return {"stop_reason": "tool_use", "stop_sequence": None}
-    met = verbose.get("stopping_word") if isinstance(verbose, dict) else None
-    if met and finish_reason == "stop":
-        return {"stop_reason": "stop_sequence", "stop_sequence": met}
+    if stop_sequence and finish_reason == "stop":
+        return {"stop_reason": "stop_sequence", "stop_sequence": stop_sequence}
     return {"stop_reason": _STOP_REASONS.get(finish_reason or "", "end_turn"), "stop_sequence": None}
 
 
-def usage_of(usage: dict[str, Any]) -> dict[str, Any]:
-    """Anthropic counts the tokens that were read from the cache apart."""
+def anthropic_usage(usage: JsonObject) -> JsonObject:
+    """Return the usage of a completion as Anthropic's, which counts tokens read from the cache apart."""
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     return {
         "input_tokens": max(0, (usage.get("prompt_tokens") or 0) - cached),
@@ -67,28 +192,8 @@ def usage_of(usage: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def message_id(completion_id: object) -> str:
-    """Anthropic's ids begin with ``msg_``."""
-    return "msg_" + str(completion_id or "").removeprefix("chatcmpl-")
-
-
-def anthropic_message(body: dict[str, Any], model: str | None) -> dict[str, Any]:
-    """The ``Message`` of a ``chat.completion`` object; ``model`` is what the client asked for."""
-    choice = (body.get("choices") or [{}])[0]
-    said = choice.get("message") or {}
-    return {
-        "id": message_id(body.get("id")),
-        "type": "message",
-        "role": "assistant",
-        "model": model or body.get("model") or "",
-        "content": _blocks(said),
-        **stop_of(choice.get("finish_reason"), body.get(_VERBOSE), called=bool(said.get("tool_calls"))),
-        "usage": usage_of(body.get("usage") or {}),
-    }
-
-
-def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
+def _blocks(message: JsonObject) -> list[JsonObject]:
+    blocks: list[JsonObject] = []
     if message.get("reasoning_content"):
         blocks.append({"type": "thinking", "thinking": message["reasoning_content"], "signature": ""})
     if message.get("content"):
@@ -96,15 +201,15 @@ def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
     return blocks + [_tool_use(call) for call in message.get("tool_calls") or []]
 
 
-def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
+def _tool_use(call: JsonObject) -> JsonObject:
     function = call["function"]
     return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function["arguments"])}
 
 
-def _input(arguments: str) -> dict[str, Any]:
-    """An answer that was cut off may end inside its arguments: Anthropic's ``input`` is an object all the same."""
+def _input(arguments: str) -> JsonObject:
+    """Return the arguments as an object, as Anthropic has them. An answer cut short may end inside its arguments."""
     try:
-        decoded = orjson.loads(arguments or "{}")
+        decoded: Any = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         return {}
     return decoded if isinstance(decoded, dict) else {}
@@ -119,7 +224,7 @@ _BY_STATUS = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-# A stream's status is 200 whatever happens later: there the code has to tell.
+# In a stream the HTTP status is 200, whatever happens later: there the code tells.
 _BY_CODE = {
     "model_loading": "overloaded_error",
     "model_unavailable": "overloaded_error",
@@ -129,153 +234,9 @@ _BY_CODE = {
 }
 
 
-def anthropic_error(body: dict[str, Any], status: int | None = None) -> dict[str, Any]:
-    """The error body for one of ours; ``status`` is None in a stream."""
-    error = body["error"]
-    kind = _BY_STATUS.get(status or 0) or _BY_CODE.get(error.get("code") or "")
+def anthropic_error(error: ApiError, status: int | None = None) -> JsonObject:
+    """Return the error body for one of our errors; ``status``: the HTTP status, None in a stream."""
+    kind = _BY_STATUS.get(status or 0) or _BY_CODE.get(error.code or "")
     if kind is None:
-        kind = "api_error" if error.get("type") == "server_error" else "invalid_request_error"
-    return {"type": "error", "error": error | {"type": kind}}
-
-
-_PROGRESS = b'"prompt_progress"'
-
-
-class MessageStream(ChunkStream):
-    """The chunks, the first of them after the last report of progress: it knows the tokens of the prompt."""
-
-    _last_report = b""
-
-    def _visible(self, event: bytes) -> Iterator[bytes]:
-        if _PROGRESS in event:
-            self._last_report = event
-        else:
-            yield from self._opened(event)
-
-    def _opened(self, events: bytes) -> Iterator[bytes]:
-        report, self._last_report = self._last_report, b""
-        if report:
-            yield report
-        yield events
-
-
-class MessageEvents:
-    """The events of one message. Iterate once; closing it closes the stream it reads."""
-
-    def __init__(self, relay: Iterable[bytes], model: str | None) -> None:
-        """``relay``: runs of chat completion chunks; ``model``: what the client asked for."""
-        self._relay = relay
-        self._model = model
-        self._started = False
-        self._usage: dict[str, Any] = {}
-        self._finish: str | None = None
-        self._verbose: Any = None
-        self._called = False
-        # The block that is open: its number, and what it is (a tool's block is told by the index of its call).
-        self._index = -1
-        self._open: object = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        for run in self._relay:
-            events = b"".join(each for event in split_events(run) for each in self._translate(event))
-            if events:
-                yield events
-
-    def close(self) -> None:
-        """Called by the WSGI server, whatever happened."""
-        close = getattr(self._relay, "close", None)
-        if close is not None:
-            close()
-
-    def _translate(self, event: bytes) -> Iterator[bytes]:
-        if event.startswith(DONE):
-            yield from self._ended()
-            return
-        data = event_data(event)
-        if not isinstance(data, dict):
-            return
-        if isinstance(data.get("error"), dict):
-            yield _event(anthropic_error(data))
-        else:
-            yield from self._chunk(data)
-
-    def _chunk(self, chunk: dict[str, Any]) -> Iterator[bytes]:
-        if not self._started:
-            self._started = True
-            yield self._start(chunk)
-        self._usage = chunk.get("usage") or self._usage
-        self._verbose = chunk.get("__verbose") or self._verbose
-        for choice in chunk.get("choices") or []:
-            self._finish = choice.get("finish_reason") or self._finish
-            yield from self._delta(choice.get("delta") or {})
-
-    def _start(self, chunk: dict[str, Any]) -> bytes:
-        progress = chunk.get("prompt_progress") or {}
-        counted = {
-            "prompt_tokens": progress.get("total"),
-            "prompt_tokens_details": {"cached_tokens": progress.get("cache")},
-        }
-        message: dict[str, Any] = {
-            "id": message_id(chunk.get("id")),
-            "type": "message",
-            "role": "assistant",
-            "model": self._model or chunk.get("model") or "",
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage_of(counted),
-        }
-        return _event({"type": "message_start", "message": message})
-
-    def _delta(self, delta: dict[str, Any]) -> Iterator[bytes]:
-        if delta.get("reasoning_content"):
-            yield from self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            yield self._piece({"type": "thinking_delta", "thinking": delta["reasoning_content"]})
-        if delta.get("content"):
-            yield from self._block("text", {"type": "text", "text": ""})
-            yield self._piece({"type": "text_delta", "text": delta["content"]})
-        for call in delta.get("tool_calls") or []:
-            yield from self._tool_call(call)
-
-    def _tool_call(self, call: dict[str, Any]) -> Iterator[bytes]:
-        self._called = True
-        function = call.get("function") or {}
-        block: dict[str, Any] = {
-            "type": "tool_use",
-            "id": call.get("id") or "",
-            "name": function.get("name") or "",
-            "input": {},
-        }
-        yield from self._block(call.get("index") or 0, block)
-        if function.get("arguments"):
-            yield self._piece({"type": "input_json_delta", "partial_json": function["arguments"]})
-
-    def _block(self, what: object, block: dict[str, Any]) -> Iterator[bytes]:
-        """Open a block, unless it is the one that is open."""
-        if self._open == what:
-            return
-        yield from self._close_block()
-        self._open = what
-        self._index += 1
-        yield _event({"type": "content_block_start", "index": self._index, "content_block": block})
-
-    def _close_block(self) -> Iterator[bytes]:
-        if self._open is not None:
-            yield _event({"type": "content_block_stop", "index": self._index})
-        self._open = None
-
-    def _piece(self, delta: dict[str, Any]) -> bytes:
-        return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
-
-    def _ended(self) -> Iterator[bytes]:
-        if not self._started:
-            yield self._start({})
-        yield from self._close_block()
-        stop = stop_of(self._finish, self._verbose, called=self._called)
-        yield _event({"type": "message_delta", "delta": stop, "usage": usage_of(self._usage)})
-        yield _event({"type": "message_stop"})
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    """One server-sent event, named by its type."""
-    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), orjson.dumps(data))
+        kind = "api_error" if error.type == "server_error" else "invalid_request_error"
+    return {"type": "error", "error": error.body()["error"] | {"type": kind}}

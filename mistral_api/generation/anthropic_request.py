@@ -1,18 +1,10 @@
-"""Anthropic's endpoints; its request as a chat request.
+"""Anthropic's Messages endpoints, and their requests as chat completion requests.
 
-Anthropic's Messages API, to and from chat completions: pure functions.
-
-llama.cpp has a ``/v1/messages`` of its own. It is not used, for there (tools/server/server-chat.cpp and
-server-task.cpp) ``return_progress`` and ``seed`` are dropped, so that a client that leaves during the prompt keeps its
-slot; ``any`` and a named tool are not enforced; a stream whose first token is held back has no ``message_start``; and
-blocks lack fields that Anthropic's types demand (``signature``, ``input``). Shapes are those of the ``anthropic``
-package's types.
-
-Anthropic's content blocks as OpenAI's messages and parts.
-
-Anthropic's request as a chat completion request.
-
-Anthropic's endpoints, as the services for generations and for questions know them.
+llama.cpp has a ``/v1/messages`` of its own. It is not used, for these reasons (tools/server/server-chat.cpp and
+server-task.cpp): it drops ``return_progress`` and ``seed``, so that a client that leaves during the prompt keeps its
+slot; it does not enforce ``any`` and a named tool; a stream whose first token is held back has no ``message_start``;
+and its blocks lack fields that Anthropic's types demand (``signature``, ``input``). Shapes are those of the
+``anthropic`` package's types.
 """
 
 from __future__ import annotations
@@ -24,24 +16,25 @@ from typing import Any
 import orjson
 from marshmallow import post_load
 
-from mistral_api.generation.anthropic_renderer import MessageStream, MessageTranscript, complete_message
+from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
+from mistral_api.wire.payload_types import JsonObject
 
-# Claude Code puts a stamp that changes with each request before the system text: no prompt would be found cached.
+# Claude Code puts a stamp before the system text that changes with each request: no prompt would be found cached.
 _STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*?\bcch=)[0-9a-f]{5};")
 
 
-def system_text(system: str | list[dict[str, Any]]) -> str:
-    """The system prompt in one string."""
+def system_text(system: str | list[JsonObject]) -> str:
+    """Return the system prompt as one string."""
     texts = [system] if isinstance(system, str) else [block["text"] for block in system]
     return "\n".join(_STAMP.sub(r"\g<1>00000;", text) for text in texts)
 
 
-def chat_messages(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """One message in OpenAI's form; the results of tools become messages of their own, before the rest."""
+def chat_messages(message: JsonObject) -> list[JsonObject]:
+    """Return one message in OpenAI's form. The results of tools become messages of their own, before the rest."""
     role, content = message["role"], message["content"]
     if role == "system":
         return [{"role": "system", "content": system_text(content)}]
@@ -50,8 +43,8 @@ def chat_messages(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [_assistant(content)] if role == "assistant" else _user(content)
 
 
-def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant"}
+def _assistant(blocks: list[JsonObject]) -> JsonObject:
+    message: JsonObject = {"role": "assistant"}
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
     calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
@@ -63,36 +56,36 @@ def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
+def _tool_call(block: JsonObject) -> JsonObject:
     function = {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()}
     return {"id": block["id"], "type": "function", "function": function}
 
 
-def _user(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _user(blocks: list[JsonObject]) -> list[JsonObject]:
     messages = [_tool_message(block) for block in blocks if block["type"] == "tool_result"]
-    said = [block for block in blocks if block["type"] != "tool_result"]
-    if said or not messages:
-        messages.append({"role": "user", "content": _content(said)})
+    others = [block for block in blocks if block["type"] != "tool_result"]
+    if others or not messages:
+        messages.append({"role": "user", "content": _content(others)})
     return messages
 
 
-def _tool_message(block: dict[str, Any]) -> dict[str, Any]:
+def _tool_message(block: JsonObject) -> JsonObject:
     content = block.get("content") or ""
-    said = content if isinstance(content, str) else _content(content)
-    if not said and block.get("is_error"):
-        said = "error"
-    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": said}
+    result = content if isinstance(content, str) else _content(content)
+    if not result and block.get("is_error"):
+        result = "error"
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": result}
 
 
-def _content(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """One string where there is nothing but one text, else parts."""
+def _content(blocks: list[JsonObject]) -> str | list[JsonObject]:
+    """Return one string where the blocks are a single text, else parts."""
     parts = [part for block in blocks for part in _parts(block)]
     if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
         return parts[0]["text"] if parts else ""
     return parts
 
 
-def _parts(block: dict[str, Any]) -> list[dict[str, Any]]:
+def _parts(block: JsonObject) -> list[JsonObject]:
     kind = block["type"]
     if kind == "text":
         return [_text(block["text"])]
@@ -103,29 +96,29 @@ def _parts(block: dict[str, Any]) -> list[dict[str, Any]]:
     return _document(block)
 
 
-def _document(block: dict[str, Any]) -> list[dict[str, Any]]:
+def _document(block: JsonObject) -> list[JsonObject]:
     source = block["source"]
     heads = [_text(block[name]) for name in ("title", "context") if block.get(name)]
     if source["type"] == "text":
         return [*heads, _text(source["data"])]
     content = source["content"]
-    inner = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [*heads, *(part for each in inner for part in _parts(each))]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [*heads, *(part for each in blocks for part in _parts(each))]
 
 
-def _text(text: str) -> dict[str, Any]:
+def _text(text: str) -> JsonObject:
     return {"type": "text", "text": text}
 
 
-def _image_url(source: dict[str, Any]) -> str:
+def _image_url(source: JsonObject) -> str:
     if source["type"] == "url":
         return str(source["url"])
     return f"data:{source['media_type']};base64,{source['data']}"
 
 
-# Fields that become others, and fields that mean something at Anthropic's only.
+# Fields that are translated, and fields that mean something to Anthropic's own servers alone.
 _TRANSLATED = ("messages", "system", "tools", "tool_choice", "stop_sequences", "thinking", "output_config", "metadata")
-_THEIRS = (
+_ANTHROPIC_ONLY = (
     "cache_control",
     "container",
     "context_management",
@@ -138,28 +131,28 @@ _THEIRS = (
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def chat_request(request: dict[str, Any]) -> dict[str, Any]:
-    """The chat completion request that says the same; unknown fields stay as they are."""
-    chat = {name: value for name, value in request.items() if name not in _TRANSLATED + _THEIRS}
+def chat_request(request: JsonObject) -> JsonObject:
+    """Return the chat completion request that asks for the same; unknown fields stay as they are."""
+    chat = {name: value for name, value in request.items() if name not in _TRANSLATED + _ANTHROPIC_ONLY}
     chat["messages"] = _messages(request)
     if request.get("tools"):
         chat["tools"] = [_tool(tool) for tool in request["tools"]]
     if "tool_choice" in request:
         chat |= _tool_choice(request["tool_choice"])
     if request.get("stop_sequences"):
-        # llama.cpp says which of them it was only in its verbose form (tools/server/server-task.cpp).
+        # llama.cpp says only in its verbose form which sequence it met (tools/server/server-task.cpp).
         chat |= {"stop": request["stop_sequences"], "verbose": True}
     if request.get("stream"):
         chat["stream_options"] = {"include_usage": True}
     return chat | _thinking(request) | _output(request.get("output_config") or {})
 
 
-def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:
-    first = [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
-    return first + [each for message in request["messages"] for each in chat_messages(message)]
+def _messages(request: JsonObject) -> list[JsonObject]:
+    leading = [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
+    return leading + [each for message in request["messages"] for each in chat_messages(message)]
 
 
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+def _tool(tool: JsonObject) -> JsonObject:
     function = {"name": tool["name"], "parameters": tool["input_schema"]}
     for name in ("description", "strict"):
         if tool.get(name) is not None:
@@ -167,17 +160,17 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _tool_choice(choice: dict[str, Any]) -> dict[str, Any]:
+def _tool_choice(choice: JsonObject) -> JsonObject:
     kind = choice["type"]
     named = {"type": "function", "function": {"name": choice.get("name")}}
-    chosen: dict[str, Any] = {"tool_choice": _CHOICES.get(kind, named)}
+    chosen: JsonObject = {"tool_choice": _CHOICES.get(kind, named)}
     if choice.get("disable_parallel_tool_use") is not None:
         chosen["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]
     return chosen
 
 
-def _thinking(request: dict[str, Any]) -> dict[str, Any]:
-    """llama.cpp's fields for reasoning; templates without a switch for it ignore them."""
+def _thinking(request: JsonObject) -> JsonObject:
+    """Return llama.cpp's fields for reasoning; templates without a switch for it ignore them."""
     thinking = request.get("thinking") or {}
     options = request.get("chat_template_kwargs") or {}
     if thinking.get("type") == "enabled":
@@ -190,8 +183,8 @@ def _thinking(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _output(config: dict[str, Any]) -> dict[str, Any]:
-    wanted: dict[str, Any] = {}
+def _output(config: JsonObject) -> JsonObject:
+    wanted: JsonObject = {}
     if config.get("effort") is not None:
         wanted["reasoning_effort"] = config["effort"]
     if config.get("format") is not None:
@@ -203,8 +196,8 @@ def _output(config: dict[str, Any]) -> dict[str, Any]:
 _CHAT = ChatCompletionRequest()
 
 
-def _as_chat(request: dict[str, Any]) -> dict[str, Any]:
-    """The chat completion request, held to all that holds for those. Raises InvalidRequest."""
+def _as_chat(request: JsonObject) -> JsonObject:
+    """Return the chat completion request, checked as such. Raises InvalidRequest."""
     return load(_CHAT, chat_request(request))
 
 
@@ -212,7 +205,7 @@ class _Messages(MessagesRequest):
     """Loads as a chat completion request."""
 
     @post_load
-    def _translate(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def _translate(self, data: JsonObject, **_options: Any) -> JsonObject:
         return _as_chat(data)
 
 
@@ -220,21 +213,16 @@ class _CountTokens(CountTokensRequest):
     """Loads as a chat completion request."""
 
     @post_load
-    def _translate(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def _translate(self, data: JsonObject, **_options: Any) -> JsonObject:
         return _as_chat(data)
 
 
 MESSAGES = Endpoint(
-    "/v1/messages",
-    True,
-    _Messages(),
-    CHAT.messages,
-    upstream=CHAT.path,
-    dialect=Dialect(MessageStream, MessageTranscript, complete_message),
+    "/v1/messages", True, _Messages(), CHAT.messages, Dialect(AnthropicRenderer), upstream_path=CHAT.path
 )
 COUNT_TOKENS = PassthroughEndpoint(
     "/v1/messages/count_tokens",
     partial(load, _CountTokens()),
-    upstream="/v1/chat/completions/input_tokens",
-    fitted=True,
+    upstream_path="/v1/chat/completions/input_tokens",
+    fits_roles=True,
 )

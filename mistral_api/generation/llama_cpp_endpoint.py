@@ -1,9 +1,4 @@
-"""Llama.cpp's own endpoints, generating and passed through.
-
-llama.cpp's own endpoints for raw prompts, and its questions (tools/server/README.md).
-
-llama.cpp's own endpoints, as the services for generations and for questions know them.
-"""
+"""llama.cpp's own endpoints (tools/server/README.md): those that generate, and those that are passed through."""
 
 from __future__ import annotations
 
@@ -12,7 +7,7 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import Dialect, Endpoint
-from mistral_api.generation.llama_cpp_renderer import NativeStream, NativeTranscript, assemble_native_body
+from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeStream, NativeTranscript
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.llama_cpp import (
@@ -24,25 +19,26 @@ from mistral_api.wire.llama_cpp import (
     TokenizeRequest,
     load_adapters,
 )
+from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
-NATIVE = Dialect(NativeStream, NativeTranscript, assemble_native_body, llama_cpp=True)
-
-
-def _prompt_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """The prompt as a user's message; of one with images and sounds its text."""
-    return [{"role": "user", "content": _text_of(payload["prompt"])}]
+NATIVE = Dialect(NativeRenderer, NativeStream, NativeTranscript, llama_cpp=True)
 
 
-def _text_of(prompt: Any) -> Any:
+def _prompt_message(payload: JsonObject) -> list[ChatMessage]:
+    """Return the prompt as a user's message; of a prompt with images and sounds its text."""
+    return [{"role": "user", "content": _prompt_text(payload["prompt"])}]
+
+
+def _prompt_text(prompt: Any) -> Any:
     if isinstance(prompt, dict):
         return prompt["prompt_string"]
     if isinstance(prompt, list):
-        return [_text_of(each) for each in prompt]
+        return [_prompt_text(each) for each in prompt]
     return prompt
 
 
-def _gap_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """A user's message with the other files, what stands before the gap, and what after it, each a part."""
+def _gap_message(payload: JsonObject) -> list[ChatMessage]:
+    """Return a user's message whose parts are the other files, the text before the gap, and the text after it."""
     before = payload["input_prefix"]
     if isinstance(before, str):
         before += payload.get("prompt") or ""
@@ -51,17 +47,17 @@ def _gap_message(payload: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _joined(mixed: Any) -> str:
-    """Strings and tokens in one string; nobody knows here what a token says."""
+    """Return strings and tokens as one string; the text of a token is not known here."""
     return mixed if isinstance(mixed, str) else " ".join(map(str, mixed))
 
 
 def native_endpoint(path: str) -> Endpoint:
-    """``/completion``, under either of its names."""
-    return Endpoint(path, False, NativeCompletionRequest(), _prompt_message, "/completion", NATIVE)
+    """Return the endpoint ``/completion``, under either of its names."""
+    return Endpoint(path, False, NativeCompletionRequest(), _prompt_message, NATIVE, upstream_path="/completion")
 
 
-COMPLETION, COMPLETIONS = native_endpoint("/completion"), native_endpoint("/completions")
-INFILL = Endpoint("/infill", False, InfillRequest(), _gap_message, dialect=NATIVE)
+NATIVE_COMPLETION, NATIVE_COMPLETION_ALIAS = native_endpoint("/completion"), native_endpoint("/completions")
+INFILL = Endpoint("/infill", False, InfillRequest(), _gap_message, NATIVE)
 
 _UNKNOWN_TOKENS = "Invalid '{0}': not all of these are tokens of the model served."
 TOKENIZE = PassthroughEndpoint(
@@ -77,7 +73,7 @@ DETOKENIZE = PassthroughEndpoint(
 APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()))
 PROPS = PassthroughEndpoint("/props", method="GET")
 
-# What only an operator may ask.
+# For the administrator alone.
 SLOTS = PassthroughEndpoint("/slots", method="GET")
 CHANGE_PROPS = PassthroughEndpoint("/props", partial(load, AnyObject()))
 ADAPTERS = PassthroughEndpoint("/lora-adapters", method="GET")
@@ -91,8 +87,8 @@ SLOT_ACTIONS = {
     "erase": PassthroughEndpoint(_SLOT, partial(load, AnyObject())),
 }
 
-# What of /props tells nothing of the machine: no paths, nothing of the operator's.
-_SHOWN = (
+# The properties that anyone may see: they say nothing of the machine, its paths, or its operator.
+_PUBLIC_PROPS = (
     "default_generation_settings",
     "total_slots",
     "model_alias",
@@ -106,14 +102,14 @@ _SHOWN = (
     "build_info",
     "is_sleeping",
 )
-_SHOWN_SETTINGS = ("params", "n_ctx")
+_PUBLIC_SETTINGS = ("params", "n_ctx")
 
 
-def shown_props(props: dict[str, Any]) -> dict[str, Any]:
-    """What anyone may see of the model server's properties."""
-    shown = {name: props[name] for name in _SHOWN if name in props}
-    settings = shown.get("default_generation_settings")
+def public_props(props: JsonObject) -> JsonObject:
+    """Return what anyone may see of the model server's properties."""
+    public = {name: props[name] for name in _PUBLIC_PROPS if name in props}
+    settings = public.get("default_generation_settings")
     if isinstance(settings, dict):
         # Older servers show the first slot here, with its prompt.
-        shown["default_generation_settings"] = {name: settings[name] for name in _SHOWN_SETTINGS if name in settings}
-    return shown
+        public["default_generation_settings"] = {name: settings[name] for name in _PUBLIC_SETTINGS if name in settings}
+    return public

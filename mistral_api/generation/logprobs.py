@@ -1,13 +1,7 @@
-"""Log probabilities of chats and completions; legacy completions.
+"""Log probabilities in OpenAI's two forms, that of chats and that of legacy completions; legacy completions.
 
-Log probabilities in OpenAI's two forms: that of chats, and that of legacy completions.
-
-llama.cpp has the form of chats alone, with as many alternatives as it was asked for; a token of which nothing
-shows (the end of the text, or one that is part of a stop sequence) has an empty text there, and is none here.
-
-Legacy completions in OpenAI's form.
-
-llama.cpp gives chat ids, the log probabilities of chats, no ``echo``, and a token where none was asked for.
+llama.cpp has the form of chats alone, with as many alternatives as it was asked for. A token that shows nothing (the
+end of the text, or a part of a stop sequence) has an empty text there; OpenAI lists no such token.
 """
 
 from __future__ import annotations
@@ -15,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mistral_api.generation.stages import ChunkStage
 from mistral_api.wire.payload_types import Chunk
 
 
-class LogprobsStage:
-    """The stage that leaves as many alternatives as the client asked for."""
+class LogprobsStage(ChunkStage):
+    """Leaves as many alternatives as the client asked for."""
 
     def __init__(self, alternatives: int) -> None:
         self._alternatives = alternatives
 
-    def answer_begins(self) -> None:
-        """Every chunk stands for itself."""
-
-    def chunk(self, chunk: Chunk) -> list[Chunk]:
+    def apply(self, chunk: Chunk) -> list[Chunk]:
         for choice in chunk.get("choices") or []:
             entries = visible_tokens(choice)
             choice["logprobs"] = {"content": entries, "refusal": None} if entries else None
@@ -35,19 +27,54 @@ class LogprobsStage:
                 entry["top_logprobs"] = entry["top_logprobs"][: self._alternatives]
         return [chunk]
 
-    def end(self) -> list[Chunk]:
-        return []
+
+class LegacyCompletionStage(ChunkStage):
+    """Makes OpenAI's ``text_completion`` of llama.cpp's.
+
+    llama.cpp gives ids of chats, log probabilities in the form of chats, no ``echo``, and a token where none was asked
+    for.
+    """
+
+    def __init__(
+        self, *, logprobs: int | None = None, silent: bool = False, echo: Sequence[str] = (), per_prompt: int = 1
+    ) -> None:
+        """``silent``: no tokens were asked for; ``echo``: the prompts, each to stand before its ``per_prompt`` choices;
+        ``logprobs``: how many alternatives, None for no log probabilities."""
+        self._logprobs = logprobs
+        self._silent = silent
+        self._echo = echo
+        self._per_prompt = per_prompt
+        self._lengths: dict[int, int] = {}
+
+    def apply(self, chunk: Chunk) -> list[Chunk]:
+        chunk["id"] = "cmpl-" + str(chunk.get("id")).removeprefix("chatcmpl-")
+        if self._silent and "usage" in chunk:
+            tokens = chunk["usage"]["prompt_tokens"]
+            chunk["usage"] |= {"completion_tokens": 0, "total_tokens": tokens}
+        for choice in chunk["choices"]:
+            self._complete(choice)
+        return [chunk]
+
+    def _complete(self, choice: dict[str, Any]) -> None:
+        entries = visible_tokens(choice)
+        index, text = choice["index"], "" if self._silent else choice.get("text") or ""
+        prompt = self._echo[index // self._per_prompt] if self._echo and index not in self._lengths else ""
+        offset = self._lengths.get(index, 0) + len(prompt)
+        self._lengths[index] = offset + len(text)
+        choice["text"] = prompt + text
+        wanted = self._logprobs is not None and entries and not self._silent
+        choice["logprobs"] = legacy_logprobs(entries, self._logprobs or 0, offset) if wanted else None
 
 
 def visible_tokens(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    """llama.cpp's entries for the tokens of a choice that are part of its text."""
+    """Return llama.cpp's entries for the tokens of a choice that are part of its text."""
     entries = (choice.get("logprobs") or {}).get("content") or []
     return [entry for entry in entries if entry.get("token") or entry.get("bytes")]
 
 
 def legacy_logprobs(entries: list[dict[str, Any]], alternatives: int, offset: int) -> dict[str, Any]:
-    """The ``logprobs`` of a legacy completion; ``offset``: where in the text the first token begins."""
-    tokens, offsets = [_shown(entry) for entry in entries], []
+    """Return the ``logprobs`` of a legacy completion; ``offset``: where in the text the first token begins."""
+    tokens, offsets = [_token_text(entry) for entry in entries], []
     for entry in entries:
         offsets.append(offset)
         offset += len(entry["token"])
@@ -60,55 +87,15 @@ def legacy_logprobs(entries: list[dict[str, Any]], alternatives: int, offset: in
 
 
 def _alternatives(entry: dict[str, Any], count: int) -> dict[str, float]:
-    """The likeliest tokens and the one that was taken: at most one more than asked for (OpenAI's description)."""
+    """Return the likeliest tokens and the one that was taken: at most ``count`` + 1 (OpenAI's description)."""
     likeliest = entry["top_logprobs"][:count]
-    return {_shown(each): each["logprob"] for each in [*likeliest, entry]}
+    return {_token_text(each): each["logprob"] for each in [*likeliest, entry]}
 
 
-def _shown(entry: dict[str, Any]) -> str:
-    r"""A token's text; of a token that is no whole character its bytes, as in ``bytes:\xe2\x80``."""
+def _token_text(entry: dict[str, Any]) -> str:
+    r"""Return a token's text; of a token that is no whole character its bytes, as in ``bytes:\xe2\x80``."""
     content = bytes(entry.get("bytes") or ())
     try:
         return content.decode() if content else str(entry["token"])
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
-
-
-class LegacyCompletionStage:
-    """The stage that makes OpenAI's ``text_completion`` of llama.cpp's."""
-
-    def __init__(
-        self, *, logprobs: int | None = None, silent: bool = False, echo: Sequence[str] = (), per_prompt: int = 1
-    ) -> None:
-        """``silent``: no tokens were asked for; ``echo``: the prompts, to stand before each of their
-        ``per_prompt`` choices; ``logprobs``: how many alternatives, None for no log probabilities."""
-        self._logprobs = logprobs
-        self._silent = silent
-        self._echo = echo
-        self._per_prompt = per_prompt
-        self._lengths: dict[int, int] = {}
-
-    def answer_begins(self) -> None:
-        """Choices are numbered through before they come here."""
-
-    def chunk(self, chunk: Chunk) -> list[Chunk]:
-        chunk["id"] = "cmpl-" + str(chunk.get("id")).removeprefix("chatcmpl-")
-        if self._silent and "usage" in chunk:
-            tokens = chunk["usage"]["prompt_tokens"]
-            chunk["usage"] |= {"completion_tokens": 0, "total_tokens": tokens}
-        for choice in chunk["choices"]:
-            self._mend(choice)
-        return [chunk]
-
-    def end(self) -> list[Chunk]:
-        return []
-
-    def _mend(self, choice: dict[str, Any]) -> None:
-        entries = visible_tokens(choice)
-        index, text = choice["index"], "" if self._silent else choice.get("text") or ""
-        prompt = self._echo[index // self._per_prompt] if self._echo and index not in self._lengths else ""
-        offset = self._lengths.get(index, 0) + len(prompt)
-        self._lengths[index] = offset + len(text)
-        choice["text"] = prompt + text
-        wanted = self._logprobs is not None and entries and not self._silent
-        choice["logprobs"] = legacy_logprobs(entries, self._logprobs or 0, offset) if wanted else None

@@ -1,7 +1,7 @@
-"""Fitting the roles of a list of messages to a chat template that would refuse it.
+"""Changes the roles of messages for a chat template that would refuse them.
 
-Templates like Mistral's take user and assistant turns only in turn; some take one system message at the beginning,
-some none. They do not count tool results, nor the assistant's messages that call tools.
+Templates like Mistral's demand that user and assistant alternate. Some take one system message at the beginning, some
+none. Tool results, and the assistant's messages that call tools, do not count in this order.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from mistral_api.conversations.history import is_system, leading_systems
 from mistral_api.upstream.loaded_model import TemplateRules
-from mistral_api.wire.payload_types import ChatMessage
+from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 BETWEEN = "\n\n"
 
 
 def needs_normalizing(messages: Sequence[ChatMessage]) -> bool:
-    """Whether any template could object to the order of these roles: most requests need no look at the template."""
+    """Whether any template could refuse the order of these roles. For most requests the template is not looked up."""
     last = None
     for message in messages:
         role = message["role"]
@@ -28,21 +28,21 @@ def needs_normalizing(messages: Sequence[ChatMessage]) -> bool:
 
 
 def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> list[ChatMessage]:
-    """The messages as the template takes them: the same list where it takes them as they are.
+    """Return the messages in a form that the template takes: unchanged where it takes them as they are.
 
-    System text that it does not take where it stands becomes a turn of the user there, joined with the next one;
-    neighbouring turns of one role are joined where it demands that they alternate.
+    System text where the template does not take it becomes a turn of the user there, joined with the user's next turn.
+    Neighbouring turns of one role are joined where the template demands that roles alternate.
     """
     if rules.none:
         return list(messages)
-    placed = list(messages) if rules.systems else _without_systems(messages, keep_first=rules.system)
+    allowed = list(messages) if rules.systems else _without_systems(messages, keep_first=rules.system)
     joined: list[ChatMessage] = []
-    for message in placed:
-        if joined and _belong_together(joined[-1], message, rules):
+    for message in allowed:
+        if joined and _must_be_joined(joined[-1], message, rules):
             joined[-1] = _joined(joined[-1], message)
         else:
             joined.append(message)
-    return [_unmarked(message) for message in joined]
+    return [_without_mark(message) for message in joined]
 
 
 # Marks a user's turn that was a system message; it never leaves this module.
@@ -50,28 +50,28 @@ _WAS_SYSTEM = "\0system"
 
 
 def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[ChatMessage]:
-    """System messages as turns of the user, but for those that lead, if one may: these are joined."""
+    """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
     leading = leading_systems(messages) if keep_first else 0
-    placed: list[ChatMessage] = []
+    changed: list[ChatMessage] = []
     for message in messages[:leading]:
-        placed = [_joined(placed[0], message) if placed else message]
+        changed = [_joined(changed[0], message) if changed else message]
     for message in messages[leading:]:
-        placed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
+        changed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
                       if is_system(message) else message)  # fmt: skip
-    return placed
+    return changed
 
 
-def _belong_together(first: ChatMessage, second: ChatMessage, rules: TemplateRules) -> bool:
+def _must_be_joined(first: ChatMessage, second: ChatMessage, rules: TemplateRules) -> bool:
     if first["role"] != second["role"]:
         return False
     if first["role"] == "user":
         return rules.alternates or _WAS_SYSTEM in first
-    # A call of tools is followed by its results; what was said before it belongs to it.
+    # A message that calls tools is followed by their results; the text before the call belongs to it.
     return rules.alternates and first["role"] == "assistant" and not first.get("tool_calls")
 
 
 def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
-    """Two messages as one; what only one of them has is kept."""
+    """Return two messages as one, with the fields that either has."""
     joined = second | first | {"content": _joined_content(first.get("content"), second.get("content"))}
     if _WAS_SYSTEM not in second:
         joined.pop(_WAS_SYSTEM, None)
@@ -84,7 +84,7 @@ def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
 
 
 def _joined_content(first: Any, second: Any) -> Any:
-    """Text with text is text; where there are parts, the texts at the seam become one."""
+    """Join two contents: texts become one text; between parts, the texts that meet become one part."""
     if not first or not second:
         return first or second
     if isinstance(first, str) and isinstance(second, str):
@@ -96,11 +96,11 @@ def _joined_content(first: Any, second: Any) -> Any:
     return [*before, *after]
 
 
-def _parts(content: Any) -> list[dict[str, Any]]:
+def _parts(content: Any) -> list[JsonObject]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _unmarked(message: ChatMessage) -> ChatMessage:
+def _without_mark(message: ChatMessage) -> ChatMessage:
     return (
         {name: value for name, value in message.items() if name != _WAS_SYSTEM} if _WAS_SYSTEM in message else message
     )

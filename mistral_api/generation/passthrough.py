@@ -1,4 +1,4 @@
-"""Questions that the model server answers without generating: recorded as usage, never as conversation."""
+"""Requests that generate nothing: passed to the model server, recorded as usage, never as conversation."""
 
 from __future__ import annotations
 
@@ -8,69 +8,68 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
-from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.recording.recorder import Recorder
-from mistral_api.upstream.catalogue import Catalogue
-from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.model_servers import ModelServerEntry
 
 
 def empty_payload(_body: object) -> None:
-    """The reader of a question that has no body."""
+    """The reader of a request without a body."""
     return
 
 
 @dataclass(frozen=True, slots=True)
 class PassthroughEndpoint:
-    """One thing to ask. ``path`` is how it is recorded, ``upstream`` the model server's, where that is another one.
+    """One endpoint of the model server that ours passes requests to.
 
-    ``read`` makes the payload of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of
-    the model server means, where only a wrong request makes it fail. ``fitted``: the messages are those of a request
-    that would be fitted to the template, so these are.
+    ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs. ``read`` makes the payload
+    of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of the model server means, where only a
+    wrong request makes it fail. ``fits_roles``: the roles of the messages are fitted to the chat template, as they
+    would be for a generation.
     """
 
     path: str
     read: Callable[[object], Any] = empty_payload
     method: str = "POST"
-    upstream: str | None = None
+    upstream_path: str = ""
     refusal: InvalidRequest | None = None
-    fitted: bool = False
+    fits_roles: bool = False
 
 
 class PassthroughService:
-    """Asks them. One for the application; safe to use from many threads."""
+    """Passes requests to the model server. One for the application; safe to use from many threads."""
 
-    def __init__(
-        self, server: ModelServerClient, catalogue: Catalogue, recorder: Recorder, prompts: PromptBuilder
-    ) -> None:
-        self._prompts = prompts
-        self._server = server
-        self._catalogue = catalogue
+    def __init__(self, server: ModelServerEntry, recorder: Recorder, prompts: PromptBuilder) -> None:
+        self._client = server.client
+        self._catalogue = server.catalogue
         self._recorder = recorder
+        self._prompts = prompts
 
-    def ask(self, question: PassthroughEndpoint, asked: RequestContext, upstream: str | None = None) -> Any:
-        """The decoded answer. ``upstream`` names the path for this once. Raises our exceptions."""
-        exchange = ExchangeRecord(self._recorder, None, question.path, asked)
-        with exchange.recorded():
-            answer = self._ask(question, asked, exchange, upstream or question.upstream or question.path)
+    def pass_through(self, endpoint: PassthroughEndpoint, request: RequestContext, upstream_path: str = "") -> Any:
+        """Return the decoded response. ``upstream_path`` is the path for this once. Raises our exceptions."""
+        exchange = RunningExchange(self._recorder, endpoint.path, request)
+        path = upstream_path or endpoint.upstream_path or endpoint.path
+        with exchange.failures_recorded():
+            response = self._pass_through(endpoint, request, exchange, path)
         exchange.succeed()
-        return answer
+        return response
 
-    def _ask(
-        self, question: PassthroughEndpoint, asked: RequestContext, exchange: ExchangeRecord, upstream: str
+    def _pass_through(
+        self, endpoint: PassthroughEndpoint, request: RequestContext, exchange: RunningExchange, path: str
     ) -> Any:
-        payload = question.read(asked.body)
+        payload = endpoint.read(request.body)
+        model = payload.get("model") if isinstance(payload, dict) else None
+        self._catalogue.check(model)
+        exchange.record.exchange.model = model or self._catalogue.default()
         if isinstance(payload, dict):
-            self._catalogue.check(payload.get("model"))
-            exchange.record.model = payload.get("model")
             payload = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
-        exchange.record.model = exchange.record.model or self._catalogue.default()
-        if question.fitted:
-            payload["messages"] = self._prompts.fitted(payload["messages"], asked.call)
+        if endpoint.fits_roles:
+            payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:
-            return self._server.ask(question.method, upstream, payload, asked.call).decoded()
+            return self._client.request(endpoint.method, path, payload, request.call).json()
         except ModelServerFailed as error:
-            if question.refusal is None:
+            if endpoint.refusal is None:
                 raise
-            refusal = question.refusal
+            refusal = endpoint.refusal
             raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from error

@@ -1,64 +1,178 @@
-"""Relaying a stream: the model server's bytes go out as they come, and are read for the record after."""
+"""The pipeline of one generation: it alone reads the stream, renders it, finishes, fails and closes it.
+
+Its steps (:meth:`GenerationPipeline.render`, :meth:`~GenerationPipeline.finish`, :meth:`~GenerationPipeline.fail`)
+never wait. Only the two drivers do, iterating for a response that streams and :meth:`GenerationPipeline.body` for one
+that does not.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from mistral_api.errors import ApiError, error_event, internal_error
-from mistral_api.generation.exchange_record import ExchangeRecord
+from mistral_api.errors import ApiError, ModelServerRefused, internal_error
+from mistral_api.generation.renderer import Renderer, ResponseBody
+from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import ClientClosedRequest
-from mistral_api.upstream.sse import DONE, SSEStream, event_data, split_events
+from mistral_api.upstream.sse import EventBatch, SSEStream
+from mistral_api.wire.payload_types import JsonObject
 
 log = logging.getLogger(__name__)
 
 
 class GenerationPipeline:
-    """The body of a streaming response. Closing it early frees the model server's slot."""
+    """One generation, from the first bytes of the model server to the recorded end. Iterate it, or ask for its body.
 
-    def __init__(self, stream: SSEStream, exchange: ExchangeRecord, *, show_usage: bool) -> None:
-        self._stream = stream
-        self._exchange = exchange
-        self._show_usage = show_usage
+    As an iterable it is the body of a streaming HTTP response: closing it early frees the model server's slot.
+    """
 
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._relay()
-        except ApiError as error:
-            self._exchange.fail(error)
-            yield error_event(error)
-        except Exception:
-            log.exception("unforeseen failure while relaying a stream")
-            self._exchange.fail(internal_error())
-            yield error_event(internal_error())
-        finally:
-            self._stream.close()
+    def __init__(
+        self,
+        exchange: RunningExchange,
+        renderer: Renderer,
+        open_stream: Callable[[], SSEStream],
+        locate_refusal: Callable[[ModelServerRefused], None],
+    ) -> None:
+        """``open_stream`` sends the request to the model server; ``locate_refusal`` completes a refusal with the field
+        of the client's request that is at fault."""
+        self.exchange = exchange
+        self.renderer = renderer
+        self._open_stream = open_stream
+        self._locate_refusal = locate_refusal
+        self._stream: SSEStream | None = None
+        self._opening_rendered = False
+        # The batch that is being sent, and has not been decoded yet.
+        self._relayed: EventBatch | None = None
 
-    def _relay(self) -> Iterator[bytes]:
-        """What is sent is read for the record while the next bytes are on their way.
+    def open(self) -> SSEStream:
+        """Send the request and wait for the first events. A failure before them is not part of the response.
 
-        Only the closing ``[DONE]`` waits for the record: whoever has seen it finds the exchange recorded.
+        Raises our exceptions.
         """
-        for events in self._stream:
-            self._exchange.first_bytes()
-            if events.startswith(DONE):
-                self._exchange.succeed()
-                yield events
-            elif b'"usage"' in events and not self._show_usage:
-                yield from self._without_usage(events)
-            else:
-                yield events
-                self._exchange.read(events)
+        if self._stream is None:
+            with self._refusals_located():
+                stream = self._open_stream()
+                self._stream = stream
+                stream.wait_for_first()
+        return self._stream
 
-    def _without_usage(self, events: bytes) -> Iterator[bytes]:
-        """A chunk that carries nothing but the usage is not for a client that did not ask for it."""
-        self._exchange.read(events)
-        for event in split_events(events):
-            data = event_data(event)
-            if not (isinstance(data, dict) and data.get("choices") == []):
-                yield event + b"\n\n"
+    def opening(self) -> bytes:
+        """Return the events that come before all others, once."""
+        if self._opening_rendered:
+            return b""
+        self._opening_rendered = True
+        return self.renderer.opening()
+
+    def render(self, batch: EventBatch) -> Iterator[bytes]:
+        """Yield what the client reads of a batch, and take the batch into the transcript.
+
+        What is relayed untouched goes out first: it is decoded while the next bytes are on their way.
+        """
+        self.exchange.first_token()
+        relayed = self.renderer.relay(batch)
+        if relayed is not None:
+            self._relayed = batch
+            yield relayed
+            self._read_relayed()
+            return
+        rendered = b"".join(self._render_events(batch))
+        if rendered:
+            yield rendered
+
+    def _read_relayed(self) -> None:
+        batch, self._relayed = self._relayed, None
+        if batch is not None:
+            self.exchange.read(batch)
+
+    def _render_events(self, batch: EventBatch) -> Iterator[bytes]:
+        self.exchange.read_progress(batch)
+        for event in batch.events:
+            self.exchange.read_event(event)
+            yield self.renderer.event(event)
+
+    def finish(self) -> bytes:
+        """End a complete response. Return its last events: whoever has seen them finds the exchange recorded."""
+        self._complete()
+        return self.renderer.closing()
+
+    def _complete(self) -> None:
+        self.renderer.complete()
+        self.exchange.succeed()
+
+    def fail(self, error: ApiError) -> bytes:
+        """End a response that has failed, unless it has ended. Return its last events."""
+        if self.exchange.ended:
+            return b""
+        self._read_relayed()
+        failure = self.renderer.failure(error)
+        self.exchange.fail(error)
+        return failure
 
     def close(self) -> None:
-        """Called by the WSGI server, whatever happened: before the end it means that the client left."""
-        self._exchange.fail(ClientClosedRequest("The client closed the connection."))
-        self._stream.close()
+        """End the request. The WSGI server calls this whatever happened: before the end the client has left."""
+        self.fail(ClientClosedRequest("The client closed the connection."))
+        self._close_stream()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the bytes of the response as they come, a failure among them."""
+        try:
+            opening = self.opening()
+            if opening:
+                yield opening
+            stream = self.open()
+            for batch in stream:
+                yield from self.render(batch)
+            yield self.finish()
+            stream.drain()
+        except ApiError as error:
+            yield self.fail(error)
+        except Exception:
+            log.exception("unforeseen failure while a response was streamed")
+            yield self.fail(internal_error())
+        finally:
+            self._close_stream()
+
+    def body(self) -> ResponseBody:
+        """Read the stream to its end and return the whole response, once it is recorded. Raises our exceptions."""
+        try:
+            stream = self.open()
+            with self._refusals_located():
+                for batch in stream:
+                    self._gather(batch)
+            stream.drain()
+        finally:
+            self._close_stream()
+        self._complete()
+        return self.renderer.body()
+
+    def _gather(self, batch: EventBatch) -> None:
+        self.exchange.first_token()
+        self.exchange.read_progress(batch)
+        for event in batch.events:
+            self.exchange.read_event(event)
+            self.renderer.gather(event)
+
+    def relay_whole(self, open_response: Callable[[], UpstreamResponse]) -> JsonObject:
+        """Return the response of an engine that is not asked for a stream, once it is recorded.
+
+        Raises our exceptions.
+        """
+        with self._refusals_located():
+            body = open_response().json_object()
+        self.exchange.read_body(body)
+        self.exchange.succeed()
+        return self.renderer.convert(body)
+
+    @contextlib.contextmanager
+    def _refusals_located(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelServerRefused as error:
+            self._locate_refusal(error)
+            raise
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()

@@ -1,4 +1,4 @@
-"""What the model server is asked, and what becomes of its answer on the way to the client."""
+"""The plan of a generation: which requests the model server gets, and which stages its responses go through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.deprecated_functions import FunctionCallStage, functions_to_tools
-from mistral_api.generation.endpoint import COMPLETION, Endpoint, upstream_payload
+from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
 from mistral_api.generation.forced_tool_calls import (
     ForcedToolChoice,
     ToolCallStage,
@@ -17,26 +17,29 @@ from mistral_api.generation.forced_tool_calls import (
 )
 from mistral_api.generation.logprobs import LegacyCompletionStage, LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
+from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
-Ask = Callable[[str, dict[str, Any]], Any]
+
+# Sends a request to a path of the model server, and returns the JSON object it is answered with.
+Query = Callable[[str, JsonObject], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTraits:
-    """The model server: whether it is supervised by us, whether it is llama.cpp, and its slots, where known."""
+    """The model server: whether we supervise it, whether it is llama.cpp, and its slots, where known."""
 
-    ours: bool
+    supervised: bool
     llama_cpp: Callable[[], bool]
     slots: int | None
 
 
 @dataclass(slots=True)
 class GenerationPlan:
-    """The requests, made one after the other, and the stages that their answers go through; most have none."""
+    """The requests, sent one after the other, and the stages that their responses go through; most have none."""
 
-    requests: list[dict[str, Any]]
+    requests: list[ChatPayload]
     stages: list[ChunkStage] = field(default_factory=list)
     forced: ForcedToolChoice | None = None
 
@@ -45,100 +48,121 @@ class GenerationPlan:
         """Whether the model server is asked for a stream."""
         return bool(self.requests[0].get("stream"))
 
+    def ask_for_stream(self) -> None:
+        """Ask the model server for a stream, whatever the client asked for."""
+        self.requests = [
+            request | {"stream": True, "stream_options": {"include_usage": True}} for request in self.requests
+        ]
+
 
 def make_plan(
-    endpoint: Endpoint, payload: dict[str, Any], engine: UpstreamTraits, seed: int | None, ask: Ask
+    endpoint: Endpoint, payload: ChatPayload, traits: UpstreamTraits, seed: int | None, query: Query
 ) -> GenerationPlan:
-    """The plan for a valid request. ``ask`` puts a question to the model server, and decodes its answer."""
-    asked = functions_to_tools(filter_allowed_tools(payload)) if endpoint.chat else payload
-    ours = engine.ours or endpoint.dialect.llama_cpp
-    plan = GenerationPlan([upstream_payload(asked, ours=ours, seed=seed)])
+    """Return the plan for a valid request. ``seed``: for a request that brings none."""
+    request = functions_to_tools(filter_allowed_tools(payload)) if endpoint.chat else payload
+    llama_cpp = traits.supervised or endpoint.dialect.llama_cpp
+    plan = GenerationPlan([upstream_payload(request, llama_cpp=llama_cpp, seed=seed)])
     if endpoint.chat:
-        _plan_chat(plan, engine)
+        _plan_chat(plan, traits)
         if payload.get("functions"):
             plan.stages.append(FunctionCallStage())
-            plan.requests = list(map(_streamed, plan.requests))
-    elif endpoint is COMPLETION and engine.llama_cpp():
-        _plan_completion(plan, engine, ask)
+            plan.ask_for_stream()
+    elif endpoint is COMPLETION and traits.llama_cpp():
+        _plan_completion(plan, traits, query)
     return plan
 
 
-def _plan_chat(plan: GenerationPlan, engine: UpstreamTraits) -> None:
-    sent = plan.requests[0]
-    several, logprobs, forced = (sent.get("n") or 1) > 1, sent.get("logprobs"), forced_tool_choice(sent)
-    alternatives = sent.get("top_logprobs") or 0
-    if not (several or logprobs or forced) or not engine.llama_cpp():
+def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None = None) -> ChatPayload:
+    """Return the request as the model server gets it: without our own fields, and a stream always with its usage.
+
+    ``llama_cpp``: the model server is known to be llama.cpp. It is asked for a stream whatever the client asked for,
+    with reports of progress: see ``upstream.transcript`` and ``upstream.sse`` for the reasons.
+    """
+    request = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
+    if llama_cpp:
+        request |= {"stream": True, "return_progress": True}
+    if seed is not None:
+        request["seed"] = seed
+    if request.get("stream"):
+        request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
+    return request
+
+
+def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits) -> None:
+    request = plan.requests[0]
+    several, logprobs, forced = (request.get("n") or 1) > 1, request.get("logprobs"), forced_tool_choice(request)
+    alternatives = request.get("top_logprobs") or 0
+    if not (several or logprobs or forced) or not traits.llama_cpp():
         return
     if forced:
-        sent = forced.constrain(sent)
+        request = forced.constrain(request)
     if logprobs:
-        sent = _with_probabilities(sent, alternatives)
-    counts = _counts(sent, engine)
+        request = _with_probabilities(request, alternatives)
+    counts = _choice_counts(request, traits)
     if several:
         plan.stages.append(ChoiceIndexStage(counts))
     if forced:
         plan.forced = forced
-        plan.stages.append(ToolCallStage(forced.only, forced.finish_reason))
+        plan.stages.append(ToolCallStage(forced.only_function, forced.finish_reason))
     elif logprobs:
         plan.stages.append(LogprobsStage(alternatives))
-    plan.requests = _divided(_streamed(sent), counts)
+    plan.requests = _divided(request, counts)
+    plan.ask_for_stream()
 
 
-def _plan_completion(plan: GenerationPlan, engine: UpstreamTraits, ask: Ask) -> None:
-    sent = plan.requests[0]
-    logprobs, silent = sent.get("logprobs"), sent.get("max_tokens") == 0 and "n_predict" not in sent
-    echo = _prompts(sent["prompt"], ask) if sent.pop("echo", False) else []
-    for name in ("best_of", "suffix"):  # llama.cpp refuses both, whatever they say
-        sent.pop(name, None)
+def _plan_completion(plan: GenerationPlan, traits: UpstreamTraits, query: Query) -> None:
+    request = plan.requests[0]
+    logprobs, silent = request.get("logprobs"), request.get("max_tokens") == 0 and "n_predict" not in request
+    echo = _prompt_texts(request["prompt"], query) if request.pop("echo", False) else []
+    for name in ("best_of", "suffix"):  # llama.cpp refuses both, whatever their value
+        request.pop(name, None)
     if logprobs is not None:
-        sent = _with_probabilities(sent, logprobs)
-    counts = _counts(sent, engine)
+        request = _with_probabilities(request, logprobs)
+    counts = _choice_counts(request, traits)
     stage = LegacyCompletionStage(logprobs=logprobs, silent=silent, echo=echo, per_prompt=sum(counts))
     plan.stages = [ChoiceIndexStage(counts), stage]
-    plan.requests = _divided(_streamed(sent), counts)
+    plan.requests = _divided(request, counts)
+    plan.ask_for_stream()
 
 
-def _streamed(sent: dict[str, Any]) -> dict[str, Any]:
-    return sent | {"stream": True, "stream_options": {"include_usage": True}}
+def _with_probabilities(request: ChatPayload, alternatives: int) -> ChatPayload:
+    """llama.cpp's own field does what ``logprobs`` does, and also with tools. With 0 it would give none at all."""
+    others = {name: value for name, value in request.items() if name not in _LOGPROBS}
+    return others | {"n_probs": max(1, alternatives)}
 
 
-def _with_probabilities(sent: dict[str, Any], alternatives: int) -> dict[str, Any]:
-    """llama.cpp's own field does what ``logprobs`` does, and also with tools; with 0 it would give none at all."""
-    kept = {name: value for name, value in sent.items() if name not in _LOGPROBS}
-    return kept | {"n_probs": max(1, alternatives)}
-
-
-def _counts(sent: dict[str, Any], engine: UpstreamTraits) -> list[int]:
-    """How many choices each request asks for: llama.cpp gives no more at once than it has slots."""
-    wanted = sent.get("n") or 1
-    most = engine.slots or wanted
+def _choice_counts(request: ChatPayload, traits: UpstreamTraits) -> list[int]:
+    """Return how many choices each request asks for: llama.cpp gives no more at once than it has slots."""
+    wanted = request.get("n") or 1
+    most = traits.slots or wanted
     return [most] * (wanted // most) + [wanted % most] * (wanted % most > 0)
 
 
-def _divided(sent: dict[str, Any], counts: list[int]) -> list[dict[str, Any]]:
-    """A request for each count. llama.cpp seeds the choices of a request one after the other: so do we go on."""
+def _divided(request: ChatPayload, counts: list[int]) -> list[ChatPayload]:
+    """Return a request for each count. llama.cpp gives the choices of a request consecutive seeds, and the seeds of the
+    next request follow on."""
     if len(counts) == 1:
-        return [sent]
+        return [request]
     requests, before = [], 0
     for count in counts:
-        seed = {"seed": (sent["seed"] + before) % _UINT32} if sent.get("seed", -1) >= 0 else {}
-        requests.append(sent | {"n": count} | seed)
+        seed = {"seed": (request["seed"] + before) % _UINT32} if request.get("seed", -1) >= 0 else {}
+        requests.append(request | {"n": count} | seed)
         before += count
     return requests
 
 
-def _prompts(prompt: Any, ask: Ask) -> list[str]:
-    """The prompts as text; tokens are put into words by the model server."""
+def _prompt_texts(prompt: Any, query: Query) -> list[str]:
+    """Return the prompts as text. The model server turns tokens into text."""
     if isinstance(prompt, str):
         return [prompt]
-    listed = [prompt] if isinstance(prompt[0], int) else prompt
-    return [each if isinstance(each, str) else _in_words(each, ask) for each in listed]
+    prompts = [prompt] if isinstance(prompt[0], int) else prompt
+    return [each if isinstance(each, str) else _detokenized(each, query) for each in prompts]
 
 
-def _in_words(tokens: list[int], ask: Ask) -> str:
-    """What tokens say. llama.cpp answers 500 to one that it does not know (seen on its server)."""
+def _detokenized(tokens: list[int], query: Query) -> str:
+    """Return the text of tokens. llama.cpp answers 500 to one that it does not know (seen on its server)."""
     try:
-        return str(ask("/detokenize", {"tokens": tokens})["content"])
+        return str(query("/detokenize", {"tokens": tokens})["content"])
     except ModelServerFailed as error:
         text = "Invalid 'prompt': not all of these are tokens of the model served."
         raise InvalidRequest(text, code="invalid_value", param="prompt") from error

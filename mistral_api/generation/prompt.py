@@ -1,21 +1,17 @@
-"""The messages as the model gets them, cut to the context window.
+"""The messages of a chat as the model server gets them: with history, cut to the context window, in roles it takes.
 
-Leaving out the oldest turns of a chat that do not fit into the model's context.
-
-A turn is a message of the user with everything up to the user's next one: the answer, tool calls, tool results.
-
-The messages of a chat as the model server gets them: with history, no longer than fits, in roles it takes.
+The oldest turns are left out of a chat that does not fit. A turn is a message of the user with everything up to the
+user's next one: the answer, tool calls, tool results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from mistral_api.conversations.history import ContinuedSession, SessionHistory, restore_attachments
+from mistral_api.conversations.history import ContinuedSession, restore_attachments
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -23,18 +19,77 @@ from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
 from mistral_api.wire.payload_types import ChatMessage
 
-# What is left for an answer of unknown length: this part of the context, but no more tokens than that.
+_NOT_OPTIONS = ("messages", *OWN_FIELDS)
+# Room for an answer of unknown length: this part of the context (a quarter), but no more tokens than that.
 ANSWER_PART, ANSWER_TOKENS = 4, 1024
-# Guesses are nearly always right; where texts are very uneven, halving is better.
+# So many guesses before the search halves: guesses are nearly always right, halving is better for uneven texts.
 GUESSES = 4
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 
 
-def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
-    """The tokens that a prompt may take: the context but for the answer.
+class PromptBuilder:
+    """Fits messages to the model that is loaded. Safe to use from many threads."""
 
-    ``options``: the request; without a limit of its own an answer gets a quarter of the context, at most 1024 tokens.
-    No limit takes more than half of the context: history that would fit is not given up for an answer that long.
+    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str) -> None:
+        """``normalize_roles``: ``auto`` or ``off``, as the setting says."""
+        self._loaded = loaded
+        self._counter = counter
+        self._normalizes = normalize_roles == "auto"
+
+    def prompt(
+        self, request: Mapping[str, Any], continued: ContinuedSession | None, truncation: str | None, call: UpstreamCall
+    ) -> list[ChatMessage]:
+        """Return the messages to send for a chat request. ``continued``: the session that it continues, if it does.
+
+        Raises InvalidRequest where the model server cannot count and ``truncation`` is ``auto``, and the model
+        server's failures.
+        """
+        if truncation == "auto":
+            chat = continued or restore_attachments(request["messages"])
+            return self.truncated(chat.leading, chat.stored, chat.said, request, call)
+        if continued is None:
+            return self.fit_roles(request["messages"], call)
+        return self.fit_roles([*continued.leading, *continued.stored, *continued.said], call)
+
+    def truncated(
+        self,
+        leading: Sequence[ChatMessage],
+        stored: Sequence[ChatMessage],
+        new: Sequence[ChatMessage],
+        request: Mapping[str, Any],
+        call: UpstreamCall,
+    ) -> list[ChatMessage]:
+        """Return these messages without the oldest turns that do not fit, in roles that the template takes.
+
+        ``request``: what else changes the prompt, and the limit of the answer. Raises as :meth:`prompt` does.
+        """
+        options = {name: value for name, value in request.items() if name not in _NOT_OPTIONS}
+
+        def count(messages: list[ChatMessage]) -> int:
+            return self._counter.count_tokens(self.fit_roles(messages, call), options=options, call=call)
+
+        def bound(messages: list[ChatMessage]) -> int | None:
+            return self._counter.most_tokens(messages, options, call)
+
+        room = room_for_prompt(self._counter.context(call), options)
+        return self.fit_roles(truncate_turns(leading, [*stored, *new], room=room, count=count, bound=bound), call)
+
+    def fit_roles(self, messages: Sequence[ChatMessage], call: UpstreamCall) -> list[ChatMessage]:
+        """Return the messages in roles that the template takes: the same ones where it takes them as they are.
+
+        The template is not looked up for messages that no template refuses. Raises ModelUnavailable, and what ends the
+        call.
+        """
+        if not self._normalizes or not needs_normalizing(messages):
+            return list(messages)
+        return normalize_roles(messages, self._loaded.current(call).rules)
+
+
+def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
+    """Return how many tokens a prompt may have: the context without the room for the answer.
+
+    ``options``: the request. An answer without a limit gets a quarter of the context, at most 1024 tokens. A limit
+    takes no more than half of the context: history that would fit is not given up for an answer that long.
     """
     limits = [options[name] for name in _LIMITS if isinstance(options.get(name), int) and options[name] > 0]
     answer = limits[0] if limits else min(context // ANSWER_PART, ANSWER_TOKENS)
@@ -42,7 +97,7 @@ def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> list[list[ChatMessage]]:
-    """The messages as turns. What stands before the first message of the user is a turn of its own."""
+    """Split messages into turns. What stands before the first message of the user is a turn of its own."""
     turns: list[list[ChatMessage]] = []
     for message in messages:
         if message["role"] == "user" or not turns:
@@ -58,18 +113,18 @@ def truncate_turns(
     *,
     room: int,
     count: Callable[[list[ChatMessage]], int],
-    most: Callable[[list[ChatMessage]], int | None],
+    bound: Callable[[list[ChatMessage]], int | None],
 ) -> list[ChatMessage]:
-    """``leading``, and as many of the newest turns of ``others`` as fit with it into ``room`` tokens.
+    """Return ``leading`` and as many of the newest turns of ``others`` as fit with it into ``room`` tokens.
 
-    The last turn always stays, and what leads: where these alone are too many, the model server says so with
-    its 400. ``count`` asks for the exact number of tokens of a list, ``most`` knows a number that they surely do not
-    exceed, or None: a chat that fits by far is not counted.
+    ``leading`` and the last turn always stay: where they alone are too long, the model server says so with its 400.
+    ``count`` returns the exact number of tokens of a list. ``bound`` returns a number that they surely do not exceed,
+    or None: a chat that fits by far is not counted.
     """
     chat = [*leading, *others]
-    bound = most(chat)
+    most = bound(chat)
     turns = turns_of(others)
-    if len(turns) < 2 or (bound is not None and bound <= room):
+    if len(turns) < 2 or (most is not None and most <= room):
         return chat
     search = _Search([_size(turn) for turn in turns], _size(leading), room)
     tokens = count(chat)
@@ -87,106 +142,38 @@ def _size(messages: Sequence[ChatMessage]) -> int:
 
 
 class _Search:
-    """Looks for the fewest turns to leave out: guesses by the tokens that a byte was, then halves what is open.
+    """Searches the fewest turns to leave out: guesses by the tokens per byte so far, then halves the open range.
 
-    ``fewest`` is the answer once :meth:`next` has nothing more to ask.
+    ``fewest`` is the result once :meth:`next` returns None.
     """
 
     def __init__(self, sizes: Sequence[int], leading: int, room: int) -> None:
         self._sizes, self._room = sizes, room
         self._bytes = leading + sum(sizes)
-        self._asked, self._guesses = 0, GUESSES
+        self._tried, self._guesses = 0, GUESSES
         self._too_few, self.fewest = -1, max(0, len(sizes) - 1)
 
     def next(self, tokens: int) -> int | None:
-        """Take the tokens without the turns asked about last, at first none; the next number to ask about."""
+        """Take the count of tokens without as many turns as were tried last, at first none. Return the next to try."""
         if tokens <= self._room:
-            self.fewest = self._asked
+            self.fewest = self._tried
         else:
-            self._too_few = self._asked
+            self._too_few = self._tried
         if self.fewest - self._too_few <= 1:
             return None
         if self._guesses:
             self._guesses -= 1
-            left = self._bytes - sum(self._sizes[: self._asked])
-            self._asked = self._guess(tokens, tokens / left)
+            left = self._bytes - sum(self._sizes[: self._tried])
+            self._tried = self._guess(tokens, tokens / left)
         else:
-            self._asked = (self._too_few + self.fewest) // 2
-        return self._asked
+            self._tried = (self._too_few + self.fewest) // 2
+        return self._tried
 
     def _guess(self, tokens: int, per_byte: float) -> int:
-        """The first number of turns without which the chat should fit, within what is still open."""
-        expected = tokens + per_byte * sum(self._sizes[: self._asked])
+        """Return the first number of turns, in the open range, without which the chat should fit."""
+        expected = tokens + per_byte * sum(self._sizes[: self._tried])
         dropped = 0
         while dropped < self.fewest - 1 and (expected > self._room or dropped <= self._too_few):
             expected -= per_byte * self._sizes[dropped]
             dropped += 1
         return min(max(dropped, self._too_few + 1), self.fewest - 1)
-
-
-_APART = ("messages", *OWN_FIELDS)
-
-
-class PromptBuilder:
-    """Fits lists of messages to the model that is loaded. Safe to use from many threads."""
-
-    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str) -> None:
-        """``normalize_roles``: ``auto`` or ``off``, as the setting says."""
-        self._loaded = loaded
-        self._counter = counter
-        self._normalizes = normalize_roles == "auto"
-
-    def prompt(
-        self, request: Mapping[str, Any], recalled: ContinuedSession | None, truncation: str | None, call: UpstreamCall
-    ) -> list[ChatMessage]:
-        """The messages to send for a chat request.
-
-        Raises InvalidRequest where the model server cannot count and ``truncation`` is ``auto``, and the model
-        server's failures.
-        """
-        if truncation == "auto":
-            chat = recalled or restore_attachments(request["messages"])
-            return self.truncated(chat.leading, chat.stored, chat.said, request, call)
-        if recalled is None:
-            return self.fitted(request["messages"], call)
-        return self.fitted([*recalled.leading, *recalled.stored, *recalled.said], call)
-
-    def truncated(
-        self,
-        leading: Sequence[ChatMessage],
-        stored: Sequence[ChatMessage],
-        new: Sequence[ChatMessage],
-        request: Mapping[str, Any],
-        call: UpstreamCall,
-    ) -> list[ChatMessage]:
-        """These messages without the oldest turns that do not fit, in roles that the template takes.
-
-        ``request``: what else changes the prompt, and the limit of the answer. Raises as :meth:`prompt` does.
-        """
-        options = {name: value for name, value in request.items() if name not in _APART}
-
-        def count(messages: list[ChatMessage]) -> int:
-            return self._counter.count_tokens(self.fitted(messages, call), options=options, call=call)
-
-        def most(messages: list[ChatMessage]) -> int | None:
-            return self._counter.most_tokens(messages, options, call)
-
-        room = room_for_prompt(self._counter.context(call), options)
-        return self.fitted(truncate_turns(leading, [*stored, *new], room=room, count=count, most=most), call)
-
-    def fitted(self, messages: Sequence[ChatMessage], call: UpstreamCall) -> list[ChatMessage]:
-        """The messages with roles that the template takes; the same ones where it takes them as they are.
-
-        A list that no template refuses is not looked at any further. Raises ModelUnavailable, and what ends the call.
-        """
-        if not self._normalizes or not needs_normalizing(messages):
-            return list(messages)
-        return normalize_roles(messages, self._loaded.current(call).rules)
-
-
-@dataclass(frozen=True, slots=True)
-class Chats:
-    """What happens to the messages of a chat before the model server gets them."""
-
-    memory: SessionHistory
-    prompts: PromptBuilder

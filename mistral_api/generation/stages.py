@@ -1,110 +1,114 @@
-"""Stages that change a stream chunk by chunk; numbered choices.
+"""Stages: what llama.cpp does not give in OpenAI's form is changed chunk by chunk on its way to the client.
 
-Answers that the model server does not give in OpenAI's form: mended chunk by chunk, between it and the client.
-
-Only requests that need it come through here; every other stream is relayed as the bytes it came in.
-
-One stream made of what the model server streams, each chunk changed on its way.
-
-Several choices, from one answer of the model server or from several: numbered through, with one usage.
-
-llama.cpp gives no more choices at once than it has slots, and reports the usage of each choice apart, with each the
-prompt that they share (tools/server/README.md, ``n``; seen on its server).
+Only requests that need it come through here. Every other stream is relayed as the bytes that arrived.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import orjson
-
-from mistral_api.upstream.sse import DONE, ChunkStream, SSEStream, event_data, split_events
-from mistral_api.wire.payload_types import Chunk
+from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
+from mistral_api.wire.payload_types import Chunk, JsonObject
 
 
-class ChunkStage(Protocol):
-    """One change. Stages are of one answer: they may remember what came before."""
+class ChunkStage(ABC):
+    """One change of the chunks. A stage serves one request, and may remember earlier chunks."""
 
-    def answer_begins(self) -> None:
-        """The model server's first, or next, answer to the request begins."""
+    def next_response(self) -> None:
+        """The next response of the model server to the request begins, at first the first one."""
+        return
 
-    def chunk(self, chunk: Chunk) -> list[Chunk]:
-        """What stands in this chunk's place; the chunk may be changed."""
+    @abstractmethod
+    def apply(self, chunk: Chunk) -> list[Chunk]:
+        """Return the chunks that take this chunk's place; the chunk may be changed."""
 
     def end(self) -> list[Chunk]:
-        """What comes after the last chunk."""
+        """Return the chunks that follow the last one."""
+        return []
 
 
 class StagedStream(SSEStream):
-    """Those of one or several answers, one after the other, changed."""
+    """The chunks of one or several responses, one response after the other, changed by stages."""
 
     def __init__(self, streams: Iterable[ChunkStream], stages: Sequence[ChunkStage]) -> None:
-        """``streams`` are taken when the one before has ended: the next request is sent no sooner."""
+        """The next of ``streams`` is taken when the one before has ended: its request is sent no sooner."""
         self._streams = iter(streams)
         self._stages = stages
-        self._open: ChunkStream | None = None
+        self._current: ChunkStream | None = None
         super().__init__()
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[EventBatch]:
+        progress: JsonObject | None = None
         for stream in self._streams:
-            self._open = stream
+            self._current = stream
             for stage in self._stages:
-                stage.answer_begins()
-            for events in stream:
-                run = b"".join(self._changed(event) for event in split_events(events))
-                if run:
-                    yield run
+                stage.next_response()
+            for batch in stream:
+                progress = batch.progress or progress
+                changed = [each for event in batch.events for each in self._apply(event)]
+                if changed:
+                    yield _batch(changed, progress)
+                    progress = None
+            stream.drain()
             stream.close()
-        rest = b"".join(_encoded(chunk) for chunk in self._ended())
-        if rest:
-            yield rest
-        yield DONE + b"\n\n"
+        closing = [StreamEvent(encode_event(chunk), chunk) for chunk in self._end()]
+        if closing:
+            yield _batch(closing, progress)
 
-    def _changed(self, event: bytes) -> bytes:
-        chunk = event_data(event)
-        if not isinstance(chunk, dict):  # [DONE], and comments that keep a line open
-            return b"" if event.startswith(b"data:") else event + b"\n\n"
-        chunks = [chunk]
+    def _apply(self, event: StreamEvent) -> Iterator[StreamEvent]:
+        if event.data is None:
+            if not event.raw.startswith(b"data:"):  # a comment that keeps the line open
+                yield event
+            return
+        chunks = [event.data]
         for stage in self._stages:
-            chunks = [changed for each in chunks for changed in stage.chunk(each)]
-        return b"".join(_encoded(each) for each in chunks)
+            chunks = [changed for chunk in chunks for changed in stage.apply(chunk)]
+        yield from (StreamEvent(encode_event(chunk), chunk) for chunk in chunks)
 
-    def _ended(self) -> list[Chunk]:
+    def _end(self) -> list[Chunk]:
         chunks: list[Chunk] = []
         for stage in self._stages:
-            chunks = [changed for each in chunks for changed in stage.chunk(each)] + stage.end()
+            chunks = [changed for chunk in chunks for changed in stage.apply(chunk)] + stage.end()
         return chunks
 
+    def drain(self) -> None:
+        """Each response has been read to its end before the next one began."""
+
     def close(self) -> None:
-        """End the request, whether or not all of it has been read."""
-        if self._open is not None:
-            self._open.close()
+        """End the current request, whether or not its response has been read."""
+        if self._current is not None:
+            self._current.close()
 
 
-def _encoded(chunk: Chunk) -> bytes:
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+def _batch(events: list[StreamEvent], progress: JsonObject | None) -> EventBatch:
+    return EventBatch(b"".join(event.raw for event in events), events, progress=progress)
 
 
 _HEAD = ("id", "object", "created", "model", "system_fingerprint")
 
 
-class ChoiceIndexStage:
-    """The stage that numbers the choices and sums their usage."""
+class ChoiceIndexStage(ChunkStage):
+    """Numbers the choices of one or several responses through, and sums up their usage.
+
+    llama.cpp gives no more choices at once than it has slots. It reports the usage of each choice apart, and with each
+    the prompt that the choices share (tools/server/README.md, ``n``; seen on its server).
+    """
 
     def __init__(self, counts: Sequence[int] = (1,)) -> None:
-        """``counts``: how many choices for each prompt every answer of the model server brings."""
+        """``counts``: for each response of the model server, how many choices it brings for each prompt."""
         self._counts = counts
-        self._answer = -1
+        self._response = -1
         self._head: Chunk = {}
         self._prompts: dict[int, tuple[int, int]] = {}
         self._completion = 0
         self._timings: Any = None
 
-    def answer_begins(self) -> None:
-        self._answer += 1
+    def next_response(self) -> None:
+        self._response += 1
 
-    def chunk(self, chunk: Chunk) -> list[Chunk]:
+    def apply(self, chunk: Chunk) -> list[Chunk]:
         if not self._head:
             self._head = {name: chunk[name] for name in _HEAD if name in chunk}
         chunk["id"] = self._head.get("id")
@@ -117,13 +121,14 @@ class ChoiceIndexStage:
         return [chunk] if choices else []
 
     def _renumbered(self, index: int) -> int:
-        """All choices of the first prompt, then all of the next one (OpenAI's ``CreateCompletionRequest``)."""
-        prompt, which = divmod(index, self._counts[self._answer])
-        return prompt * sum(self._counts) + sum(self._counts[: self._answer]) + which
+        """Return the index in all: the choices of the first prompt, then those of the next (OpenAI's
+        ``CreateCompletionRequest``)."""
+        prompt, choice = divmod(index, self._counts[self._response])
+        return prompt * sum(self._counts) + sum(self._counts[: self._response]) + choice
 
-    def _add(self, usage: dict[str, Any], prompt: int) -> None:
+    def _add(self, usage: JsonObject, prompt: int) -> None:
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-        # The first to read a prompt tells what it cost: the others find it in the cache.
+        # The first choice to read a prompt tells what it cost: the others find it in the cache.
         self._prompts.setdefault(prompt, (int(usage.get("prompt_tokens") or 0), cached))
         self._completion += int(usage.get("completion_tokens") or 0)
 

@@ -7,18 +7,19 @@ Stored chat completions: finding, listing, changing and deleting them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from mistral_api.database.tables.stored import StoredCompletion
 from mistral_api.errors import NotFound
-from mistral_api.generation.exchange_record import ExchangeOutcome, ExchangeRecord
+from mistral_api.generation.exchange_record import COMPLETE, ExchangeOutcome, ExchangeRecord
+from mistral_api.generation.renderer import ResponseBody
 from mistral_api.recording.exchange import COMPLETION
-from mistral_api.upstream.transcript import assemble_body
 from mistral_api.wire.pagination import list_body, page_of
+from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
 _TOLD = {
@@ -34,21 +35,22 @@ _TOLD = {
 }
 
 
-def store_completion(exchange: ExchangeRecord, payload: dict[str, Any], session_id: str) -> None:
-    """Have a chat completion kept, to be retrieved by the id it is answered with."""
+def store_completion(record: ExchangeRecord, payload: ChatPayload, body: Callable[[], ResponseBody]) -> None:
+    """Have a chat completion stored as the client gets it, to be retrieved by its id.
 
-    def finish(ending: ExchangeOutcome) -> dict[str, Any] | None:
-        if ending.status != "complete":
-            return None
-        return assemble_body(ending.transcript, chat=True) | {"session_id": session_id}
+    ``body`` makes the complete response. Call this before the record begins.
+    """
+
+    def make(outcome: ExchangeOutcome) -> JsonObject | None:
+        return cast(JsonObject, body()) if outcome.status == COMPLETE else None
 
     storing = {
         "object": COMPLETION,
         "metadata": payload.get("metadata") or {},
-        "request": {"request_id": exchange.record.shown_request_id}
-        | {shown: payload[name] for name, shown in _TOLD.items() if name in payload},
+        "request": {"request_id": record.exchange.shown_request_id}
+        | {stored: payload[name] for name, stored in _TOLD.items() if name in payload},
     }
-    exchange.store_as(storing, finish)
+    record.store_as(storing, make)
 
 
 _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)

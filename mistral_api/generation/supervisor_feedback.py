@@ -1,13 +1,12 @@
-"""What the supervisor is told of a generation: whether the model server made it, and whose text its slot holds.
+"""What the supervisor is told of a generation: whether the model server made it, and whose prompt its slot holds.
 
-llama.cpp shows the seed of its last request with each slot (``/slots``), and never which conversation it was.
-A request that leaves its seed to the model server is given a random one by us, so that it can be recognised there.
+llama.cpp shows the seed of its last request with each slot (``/slots``), and never which conversation it belonged to.
+So a request that leaves its seed to the model server gets a random one from us, by which the slot can be recognised.
 """
 
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.errors import ApiError, ModelServerFailed
@@ -17,16 +16,26 @@ from mistral_api.recording.exchange import Exchange
 RANDOM_SEED = -1
 
 
-def new_slot_seed(payload: dict[str, Any]) -> int | None:
-    """A seed that no other request has, or None where the client wants one of its own: others may use that too."""
-    return secrets.randbits(31) if payload.get("seed") in (None, RANDOM_SEED) else None
+def new_slot_seed(requested: object) -> int | None:
+    """Return a seed that no other request has, or None where the client asks for a seed of its own: others may use
+    that one too."""
+    return secrets.randbits(31) if requested in (None, RANDOM_SEED) else None
 
 
-def report_generation(reports: FeedbackWriter, seed: int | None, record: Exchange, error: ApiError | None) -> None:
-    """Note how a generation ended. A server that died is none of this: its supervisor sees that itself."""
-    if error is None:
-        reports.succeeded()
-    elif isinstance(error, ModelServerFailed):
-        reports.failed(error.summary)
-    if seed is not None and record.session_id is not None:
-        reports.ended(seed, record.owner, record.session_id, may_be_stored=record.messages is not None)
+class SupervisorFeedback:
+    """The feedback on one generation."""
+
+    def __init__(self, writer: FeedbackWriter, seed: int | None = None) -> None:
+        """``seed``: from :func:`new_slot_seed`; None where the slot need not be recognised."""
+        self._writer = writer
+        self._seed = seed
+
+    def ended(self, exchange: Exchange, error: ApiError | None) -> None:
+        """Note how the generation ended. That a model server died is not noted: its supervisor sees that itself."""
+        if error is None:
+            self._writer.succeeded()
+        elif isinstance(error, ModelServerFailed):
+            self._writer.failed(error.summary)
+        if self._seed is not None and exchange.session_id is not None:
+            stored = exchange.messages is not None
+            self._writer.ended(self._seed, exchange.owner, exchange.session_id, may_be_stored=stored)

@@ -1,4 +1,4 @@
-"""Responses that are generated while nobody waits: a few at a time, to be polled, followed or cancelled."""
+"""Responses in the background: generated a few at a time, while their clients poll, follow or cancel them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
+from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_run import ResponseRun
-from mistral_api.responses.response_store import Asked
-from mistral_api.responses.stream_events import encoded
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest
+from mistral_api.upstream.sse import split_events
+from mistral_api.wire.payload_types import ChatMessage
 
 log = logging.getLogger(__name__)
 
-# Waiting responses beyond this many are refused, and beyond so many bytes of what they have the model read.
+# More waiting responses than this are refused, and more bytes of the prompts that wait with them.
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 256 << 20
-# The events of so many responses that have ended can still be followed, those of late while they take no more bytes.
+# The events of so many ended responses can still be followed: the newest ones, while they take no more bytes.
 FOLLOWED_AFTER_END = 100
 MOST_EVENT_BYTES = 32 << 20
-# A comment this often shows whether whoever follows is still there (HTML standard, section 9.2.7).
+# A comment is sent this often, which shows whether a follower is still there (HTML standard, section 9.2.7).
 PING_SECONDS = 5.0
 _PING = b": ping\n\n"
 
 
 class LiveResponse:
-    """A response in the background: its events so far, for as many as want to follow them."""
+    """A response in the background: its events so far, for any number of followers."""
 
     def __init__(self, owner: str, run: ResponseRun, call: UpstreamCall, size: int) -> None:
-        """``size``: the bytes of what the model is to read."""
+        """``size``: the bytes of the prompt."""
         self.owner, self.size = owner, size
-        # Let go of at the end: it holds all that the model has read.
+        # Released at the end: it holds the whole prompt.
         self._run: ResponseRun | None = run
         self._response = run.response
         self._call = call
@@ -53,54 +54,54 @@ class LiveResponse:
         return self._response if run is None else run.response
 
     @property
-    def asked(self) -> Asked | None:
-        """The messages it was asked with, and their ids; None when it has ended and they can be asked for elsewhere."""
+    def input(self) -> list[tuple[UUID, ChatMessage]] | None:
+        """The messages of its input, and their ids; None when it has ended: the store has them then."""
         run = self._run
-        return None if run is None else run.asked
+        return None if run is None else run.input
 
     def announce(self) -> None:
         """Make the response's first events."""
         if self._run is not None:
-            self._tell([encoded(event) for event in self._run.events.begin()])
+            self._add(self._run.pipeline.opening())
 
     def generate(self) -> None:
         """Generate the response, on the thread that calls this."""
-        run = self._starts()
+        run = self._claim()
         if run is None:
             return
         try:
-            self._tell([encoded(event) for event in run.events.start()])
-            for event in run.told():
-                self._tell([encoded(event)])
+            self._add(run.renderer.start())
+            for events in run.pipeline:
+                self._add(events)
         finally:
             self._end(run)
 
     def cancel(self) -> None:
-        """Have the response end; one that has not begun ends at once."""
+        """End the response; one that has not begun ends at once."""
         self.stop("client", ClientClosedRequest("The response was cancelled."))
 
     def stop(self, reason: str, error: ApiError) -> None:
-        """End the response for a reason that :class:`Call` knows."""
+        """End the response for a reason that :class:`UpstreamCall` knows."""
         self._call.cancel(reason)
         self.stop_waiting(error)
 
     def stop_waiting(self, error: ApiError) -> None:
         """End the response if its generation has not begun."""
-        run = self._starts()
+        run = self._claim()
         if run is None:
             return
         try:
-            self._tell([encoded(event) for event in run.fail(error)])
+            self._add(run.pipeline.fail(error))
         finally:
             self._end(run)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the response has ended, at most so long."""
+        """Wait until the response has ended, for at most ``seconds``. Return whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self.ended, timeout=seconds)
 
     def follow(self, after: int = -1) -> Iterator[bytes]:
-        """The events after that sequence number, as they come, to the last one."""
+        """Yield the events after that sequence number, as they come, to the last one."""
         sent, ended = after + 1, False
         while not ended:
             events, ended = self._since(sent)
@@ -108,21 +109,21 @@ class LiveResponse:
             yield from events or ([] if ended else [_PING])
 
     def _since(self, number: int) -> tuple[list[bytes], bool]:
-        """The events from that number on, waited for a while, and whether they are the last ones."""
+        """Wait a while for the events from that number on. Return them, and whether they are the last ones."""
         with self._changed:
             self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
             return self._events[number:], self.ended
 
-    def _starts(self) -> ResponseRun | None:
-        """The run, for whoever is the first to ask: it is theirs to bring to its end."""
+    def _claim(self) -> ResponseRun | None:
+        """Return the run to the first caller, who must bring it to its end; None to all others."""
         with self._changed:
             first, self._started = not self._started, True
         return self._run if first else None
 
-    def _tell(self, events: list[bytes]) -> None:
+    def _add(self, events: bytes) -> None:
         with self._changed:
-            self._events += events
-            self.event_bytes += sum(map(len, events))
+            self._events += [event + b"\n\n" for event in split_events(events)]
+            self.event_bytes += len(events)
             self._changed.notify_all()
 
     def _end(self, run: ResponseRun) -> None:
@@ -133,22 +134,22 @@ class LiveResponse:
 
 
 class BackgroundRunner:
-    """Owns the threads that generate, until :meth:`close`. They are daemons: a process ends without waiting for all."""
+    """Owns the threads that generate, until :meth:`close`. They are daemons: no process waits for them at its end."""
 
-    def __init__(self, at_a_time: int) -> None:
-        """``at_a_time``: how many responses are generated together."""
+    def __init__(self, most_threads: int) -> None:
+        """``most_threads``: how many responses are generated at the same time."""
         self._lock = threading.Lock()
-        self._at_a_time = at_a_time
+        self._most_threads = most_threads
         self._threads: list[threading.Thread] = []
         self._waiting: SimpleQueue[LiveResponse] = SimpleQueue()
         self._live: OrderedDict[str, LiveResponse] = OrderedDict()
         self._closing = False
 
     def require_room(self, size: int) -> None:
-        """Raise Unavailable (``overloaded``) while too much waits for one of so many bytes."""
+        """Raise Unavailable (``overloaded``) where too much waits already to add a prompt of ``size`` bytes."""
         if self._closing:
             raise _shutting_down()
-        waiting = [live.size for live in self._open_ones()]
+        waiting = [live.size for live in self._unended()]
         if waiting and (len(waiting) >= MOST_WAITING or sum(waiting) + size > MOST_WAITING_BYTES):
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
@@ -160,12 +161,12 @@ class BackgroundRunner:
             self._forget_ended()
             if not self._closing:
                 self._waiting.put(live)
-                self._have_a_thread()
+                self._start_thread()
                 return
         live.stop("shutdown", _shutting_down())
 
-    def _have_a_thread(self) -> None:
-        if len(self._threads) < self._at_a_time:
+    def _start_thread(self) -> None:
+        if len(self._threads) < self._most_threads:
             name = f"background-response-{len(self._threads)}"
             self._threads.append(threading.Thread(target=self._generate, name=name, daemon=True))
             self._threads[-1].start()
@@ -186,48 +187,48 @@ class BackgroundRunner:
             size -= freed
             del self._live[name]
 
-    def _open_ones(self) -> list[LiveResponse]:
+    def _unended(self) -> list[LiveResponse]:
         with self._lock:
             return [live for live in self._live.values() if not live.ended]
 
     def find(self, owner: str, response_id: str) -> LiveResponse | None:
-        """An owner's response that is being generated, or has been of late."""
+        """Return an owner's response that is being generated, or whose events can still be followed."""
         live = self._live.get(response_id)
         return live if live is not None and live.owner == owner else None
 
     def forget(self, response_id: str) -> None:
-        """A response was deleted."""
+        """Forget a response that was deleted."""
         with self._lock:
             self._live.pop(response_id, None)
 
     def forget_session(self, owner: str, session_id: str) -> None:
-        """A conversation was deleted, or changed; what of it is still being generated stays."""
+        """Forget the ended responses of a conversation that was deleted or changed."""
         self._forget(lambda live: (live.owner, live.response["session_id"]) == (owner, session_id))
 
     def forget_before(self, moment: float) -> None:
-        """Forget what was made before, in Unix seconds."""
+        """Forget the ended responses that were made before a moment in Unix seconds."""
         self._forget(lambda live: live.response["created_at"] < moment)
 
-    def _forget(self, concerned: Callable[[LiveResponse], bool]) -> None:
+    def _forget(self, matches: Callable[[LiveResponse], bool]) -> None:
         with self._lock:
-            for name in [name for name, live in self._live.items() if live.ended and concerned(live)]:
+            for name in [name for name, live in self._live.items() if live.ended and matches(live)]:
                 del self._live[name]
 
     def close_queue(self) -> None:
-        """Take no more responses; those whose generation has not begun end now, and are recorded as failed."""
+        """Take no more responses. Those whose generation has not begun end now, and are recorded as failed."""
         with self._lock:
             self._closing = True
-        for live in self._open_ones():
+        for live in self._unended():
             live.stop_waiting(_shutting_down())
 
     def close(self, seconds: float = 5.0) -> None:
-        """End what is being generated, too."""
+        """Take no more responses, and end all. Wait for at most ``seconds``."""
         self.close_queue()
-        open_ones = self._open_ones()
-        for live in open_ones:
+        unended = self._unended()
+        for live in unended:
             live.stop("shutdown", _shutting_down())
         deadline = time.monotonic() + seconds
-        for live in open_ones:
+        for live in unended:
             live.wait(max(0.0, deadline - time.monotonic()))
 
 

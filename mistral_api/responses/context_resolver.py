@@ -1,4 +1,4 @@
-"""What responses go on from, and how much of it the model gets."""
+"""What responses continue, and how much of it the model gets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mistral_api.wire.payload_types import ChatMessage
 
 
 class ContextResolver:
-    """Finds what requests name. Safe to use from many threads."""
+    """Finds what requests continue. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class ContextResolver:
         self._history = history
         self._counter = counter
 
-    def of(self, request: dict[str, Any], owner: str) -> StoredContext:
-        """What a request goes on from: a response, a conversation, or nothing.
+    def resolve(self, request: dict[str, Any], owner: str) -> StoredContext:
+        """Return what a request continues: a response, a conversation, or nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
         """
@@ -59,39 +59,43 @@ class ContextResolver:
         return context
 
     def _session(self, owner: str, session_id: str) -> StoredContext:
-        """A session with all that was said in it; it need not be there yet."""
+        """Return a session with all its messages; it need not exist yet."""
         branch = self._history.branch(owner, session_id)
         return StoredContext(session_id, branch.head_id, branch.messages)
 
-    def items(self, items: list[dict[str, Any]], owner: str) -> list[dict[str, Any]]:
-        """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
+    def resolve_references(self, items: list[dict[str, Any]], owner: str) -> list[dict[str, Any]]:
+        """Return input items, the referenced ones in place of their references.
+
+        Raises InvalidRequest, NotFound and Unavailable.
+        """
         if not any(item_type(item) == "item_reference" for item in items):
             return items
         return self._history.with_references(owner, items, "input")
 
-    def fitted(self, ready: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
-        """What the model gets; with ``truncation: auto`` the oldest turns are left out that do not fit.
+    def fit(self, prepared: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
+        """Return the messages that the model gets. With ``truncation: auto`` the oldest turns that do not fit are left
+        out.
 
         Raises InvalidRequest where the model server does not count tokens, and our exceptions.
         """
-        messages = ready.messages
-        if ready.request.get("truncation") != "auto":
+        messages = prepared.messages
+        if prepared.request.get("truncation") != "auto":
             return messages
-        leading, others = _apart(messages)
-        return self._prompts.truncated(leading, others, [], ready.payload([]), call)
+        leading, others = _split_system(messages)
+        return self._prompts.truncated(leading, others, [], prepared.payload([]), call)
 
-    def count(self, ready: PreparedResponse, call: UpstreamCall) -> int:
-        """The tokens that the model would have to read. Raises our exceptions."""
-        messages = self._prompts.fitted(ready.messages, call)
-        return self._counter.count_tokens(messages, options=_options(ready), call=call)
+    def count_tokens(self, prepared: PreparedResponse, call: UpstreamCall) -> int:
+        """Return how many tokens the prompt has. Raises our exceptions."""
+        messages = self._prompts.fit_roles(prepared.messages, call)
+        return self._counter.count_tokens(messages, options=_options(prepared), call=call)
 
 
-def _apart(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
-    """The system messages, which always stay, and the others."""
+def _split_system(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
+    """Return the system messages, which always stay, and the others."""
     leading = [message for message in messages if is_system(message)]
     return leading, [message for message in messages if not is_system(message)]
 
 
-def _options(ready: PreparedResponse) -> dict[str, Any]:
-    """What of the request changes its prompt."""
-    return {name: value for name, value in ready.payload([]).items() if name != "messages"}
+def _options(prepared: PreparedResponse) -> dict[str, Any]:
+    """Return the fields of the request that change its prompt."""
+    return {name: value for name, value in prepared.payload([]).items() if name != "messages"}

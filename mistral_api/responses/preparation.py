@@ -1,16 +1,10 @@
-"""The chat request that answers a Responses request; ids.
-
-From a Responses request to the chat completion request that answers it.
-
-A response before anything is generated: what it goes on from, what the model is to read, its ids.
-"""
+"""A response before anything is generated: what it continues, the chat request that answers it, its ids."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from mistral_api.conversations.history import without_open_calls
@@ -20,13 +14,13 @@ from mistral_api.recording.exchange import RESPONSE
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.fields import without_nulls
-from mistral_api.wire.payload_types import ChatMessage
-from mistral_api.wire.response_fields import UNSUPPORTED, response_tool_names
+from mistral_api.wire.payload_types import ChatMessage, JsonObject
+from mistral_api.wire.responses import UNSUPPORTED, response_tool_names
 
-# What only the Responses API knows, and what is kept of an answer: none of it is the model's business.
-_NOT_ASKED = frozenset(
+# Fields of the Responses API that the chat request does not take over as they are.
+_NOT_PASSED_ON = frozenset(
     (
         "input", "instructions", "previous_response_id", "conversation", "background", "background_options",
         "include", "max_output_tokens", "max_tool_calls", "text", "reasoning", "truncation", "top_logprobs",
@@ -40,12 +34,13 @@ _FORMAT_FIELDS = ("name", "description", "schema", "strict")
 _LOGPROBS = "message.output_text.logprobs"
 
 
-def chat_payload(request: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """The chat completion payload of a valid request; fields of llama.cpp's own, and unknown ones, pass on.
+def chat_payload(request: JsonObject, messages: list[JsonObject]) -> JsonObject:
+    """Return the chat completion payload of a valid request.
 
-    ``messages``: all that the model is to read: instructions, history and input.
+    ``messages``: the whole prompt: instructions, history and input. Fields of llama.cpp's own, and unknown ones, are
+    passed on.
     """
-    payload = {name: value for name, value in request.items() if name not in _NOT_ASKED}
+    payload = {name: value for name, value in request.items() if name not in _NOT_PASSED_ON}
     payload["messages"] = messages
     if "max_output_tokens" in request:
         payload["max_completion_tokens"] = request["max_output_tokens"]
@@ -57,8 +52,8 @@ def chat_payload(request: dict[str, Any], messages: list[dict[str, Any]]) -> dic
     return payload | _tools(request) | _response_format(request) | _logprobs(request)
 
 
-def _tools(request: dict[str, Any]) -> dict[str, Any]:
-    """Tools and the choice among them; of ``allowed_tools`` only those allowed are shown to the model."""
+def _tools(request: JsonObject) -> JsonObject:
+    """Return the tools and the choice among them. Of ``allowed_tools`` the model gets only those allowed."""
     tools, choice = request.get("tools") or [], request.get("tool_choice")
     names = response_tool_names(choice)
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
@@ -71,11 +66,11 @@ def _tools(request: dict[str, Any]) -> dict[str, Any]:
     return {"tools": nested} if choice is None else {"tools": nested, "tool_choice": choice}
 
 
-def _function(tool: dict[str, Any]) -> dict[str, Any]:
+def _function(tool: JsonObject) -> JsonObject:
     return without_nulls({name: tool[name] for name in _TOOL_FIELDS if name in tool})
 
 
-def _response_format(request: dict[str, Any]) -> dict[str, Any]:
+def _response_format(request: JsonObject) -> JsonObject:
     wanted = request.get("text", {}).get("format") or {"type": "text"}
     if wanted["type"] == "text":
         return {}
@@ -85,8 +80,8 @@ def _response_format(request: dict[str, Any]) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _logprobs(request: dict[str, Any]) -> dict[str, Any]:
-    """llama.cpp gives 20 alternatives where none are asked for, and no log probabilities at all for 0 of them."""
+def _logprobs(request: JsonObject) -> JsonObject:
+    """Ask for at least one alternative: llama.cpp gives 20 where none are asked for, and no log probabilities for 0."""
     most = request.get("top_logprobs") or 0
     if not most and _LOGPROBS not in request.get("include", ()):
         return {}
@@ -95,68 +90,72 @@ def _logprobs(request: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PreparedResponse:
-    """A response that can be generated. ``input`` is what was sent now, in chat form.
+    """A response that can be generated.
 
-    ``input_ids`` and ``answer_id`` are the ids that its messages get in their conversation.
+    ``context``: what it continues. ``input``: the messages of this request. ``response``: the new Response object.
+    ``input_ids`` and ``answer_id``: the ids that its messages get in their conversation.
     """
 
-    request: dict[str, Any]
+    request: JsonObject
     context: StoredContext
     input: list[ChatMessage]
-    opened: Response
+    response: Response
     input_ids: list[UUID]
     answer_id: UUID
 
     @property
     def messages(self) -> list[ChatMessage]:
-        """All that the model is to read. Instructions hold for this response alone, open calls for none."""
+        """The whole prompt. Instructions hold for this response alone; calls without a result are left out."""
         instructions = self.request.get("instructions")
         leading = [{"role": "system", "content": instructions}] if instructions else []
         return [*leading, *without_open_calls(self.context.messages, self.input), *self.input]
 
-    def payload(self, messages: list[ChatMessage]) -> dict[str, Any]:
-        """The chat completion that answers it."""
+    def payload(self, messages: list[ChatMessage]) -> JsonObject:
+        """Return the chat completion request that answers it."""
         return chat_payload(self.request, messages)
 
-    def storing(self) -> dict[str, Any]:
-        """What is journaled of it. A conversation that others add to takes nothing that was not answered.
+    def storing(self) -> JsonObject:
+        """Return what is journaled of it.
 
-        A session that is not there yet does: without it the response could not be found again.
+        A conversation that others add to takes no input that was not answered. A session that does not exist yet does:
+        without it the response could not be found again.
         """
-        there = "conversation" in self.request or self.context.continues is not None
-        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation and there}
+        exists = "conversation" in self.request or self.context.continues is not None
+        return {"object": RESPONSE, "body": self.response, "only_answered": self.in_conversation and exists}
 
     @property
     def in_conversation(self) -> bool:
         """Whether it belongs to a conversation that the client named."""
-        return self.opened["conversation"] is not None
+        return self.response["conversation"] is not None
 
 
 def prepare_response(
-    request: dict[str, Any], input_items: list[dict[str, Any]], context: StoredContext, model: str
+    request: JsonObject, input_items: list[JsonObject], context: StoredContext, model: str
 ) -> PreparedResponse:
-    """Prepare a valid request. Raises InvalidRequest where the input answers a call that nobody made."""
+    """Prepare a valid request. Raises InvalidRequest where the input has the output of a call that was not made."""
     messages = items_to_messages(input_items)
     _require_calls(context.messages, messages)
-    body = new_response(request, f"resp_{new_id().hex}", int(time.time()), model, conversation_id=_named(request))
+    body = new_response(
+        request, f"resp_{new_id().hex}", int(time.time()), model, conversation_id=_conversation_id(request)
+    )
     body["session_id"] = context.session_id
     return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id())
 
 
-def parse_input_items(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """The input as items: a string is what the user says."""
-    given = request.get("input", [])
-    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else list(given)
+def parse_input_items(request: JsonObject) -> list[JsonObject]:
+    """Return the input as items: a string is a message of the user."""
+    items = request.get("input", [])
+    return [{"type": "message", "role": "user", "content": items}] if isinstance(items, str) else list(items)
 
 
-def _named(request: dict[str, Any]) -> str | None:
-    """The conversation that the client named; a session is one."""
-    named: str | None = request.get("conversation") or request.get("session_id")
-    return named
+def _conversation_id(request: JsonObject) -> str | None:
+    """Return the conversation that the client named; a session is one."""
+    conversation_id: str | None = request.get("conversation") or request.get("session_id")
+    return conversation_id
 
 
 def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage]) -> None:
-    """Every output of a function must answer a call."""
+    """Refuse an output of a function whose call was not made. Raises InvalidRequest."""
     known = {call.get("id") for message in before for call in message.get("tool_calls") or []}
     for message in messages:
         known |= {call.get("id") for call in message.get("tool_calls") or []}

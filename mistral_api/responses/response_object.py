@@ -1,27 +1,21 @@
-"""The Response object from opening to end.
-
-The Response object from its opening to its end (OpenAI's ``Response``).
-
-What a response was asked with, as items (``GET /v1/responses/{id}/input_items``).
-"""
+"""The Response object from its first state to its last (OpenAI's ``Response``), and its input as items."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from mistral_api.conversations.item_renderer import items_of
 from mistral_api.errors import ApiError
 from mistral_api.upstream.transcript import TokenCounts
-from mistral_api.wire.payload_types import Item
+from mistral_api.wire.payload_types import Item, JsonObject
 
-Response = dict[str, Any]
+Response = JsonObject
 
-# Fields that show what was asked for, and what they show where nothing was (OpenAI's defaults).
-_ECHOED: dict[str, Any] = {
+# Fields that repeat those of the request, and their values where the request has none (OpenAI's defaults).
+_ECHOED: JsonObject = {
     "background": False,
     "instructions": None,
     "max_output_tokens": None,
@@ -38,31 +32,31 @@ _ECHOED: dict[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
-_CUT_OFF = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseOutput:
-    """What the model answered.
+    """The answer of the model.
 
-    ``id``: of the message in the conversation, from which those of the items are made. ``message``: in chat form.
+    ``id``: of the message in the conversation; the ids of the items are made from it. ``message``: in chat form.
     ``logprobs``: of the tokens of its text, as the model server gave them.
     """
 
     id: UUID
-    message: dict[str, Any]
+    message: JsonObject
     finish_reason: str | None
     tokens: TokenCounts
-    logprobs: list[dict[str, Any]] | None = None
+    logprobs: list[JsonObject] | None = None
 
 
 def new_response(
-    request: dict[str, Any], response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
+    request: JsonObject, response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
 ) -> Response:
-    """The response before anything is generated: ``in_progress``, or ``queued`` in the background.
+    """Return a response before anything is generated: ``in_progress``, or ``queued`` in the background.
 
-    ``request``: a valid one. ``created_at``: Unix seconds. ``conversation_id``: the conversation the client
-    named, shown as such.
+    ``request``: a valid one. ``created_at``: Unix seconds. ``conversation_id``: the conversation that the client
+    named.
     """
     return {
         "id": response_id,
@@ -85,27 +79,27 @@ def new_response(
     }
 
 
-def _text(text: dict[str, Any]) -> dict[str, Any]:
+def _text(text: JsonObject) -> JsonObject:
     return {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"}
 
 
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """A function as published: ``strict`` holds where nothing else was said."""
+def _tool(tool: JsonObject) -> JsonObject:
+    """Return a function tool as OpenAI shows it: ``strict`` is true where the request does not say."""
     strict = True if tool.get("strict") is None else tool["strict"]
     return {"description": None, "parameters": None} | tool | {"strict": strict}
 
 
 def in_progress(response: Response) -> Response:
-    """A queued response whose generation has begun."""
+    """Return a queued response whose generation has begun."""
     return response | {"status": "in_progress"}
 
 
 def complete_response(response: Response, answer: ResponseOutput, *, completed_at: int | None = None) -> Response:
-    """The response with its answer: ``completed``, or ``incomplete`` where it was cut off.
+    """Return the response with its answer: ``completed``, or ``incomplete`` where the answer was cut off.
 
-    ``completed_at``: Unix seconds, now where not given; shown only of what is complete.
+    ``completed_at``: Unix seconds, now where not given; only a completed response has it.
     """
-    reason = _CUT_OFF.get(answer.finish_reason or "")
+    reason = _INCOMPLETE_REASONS.get(answer.finish_reason or "")
     logprobs = published_logprobs(answer.logprobs or [], response["top_logprobs"])
     output = output_items(answer.id, answer.message, logprobs)
     if reason is not None:
@@ -119,8 +113,8 @@ def complete_response(response: Response, answer: ResponseOutput, *, completed_a
     }
 
 
-def output_items(answer_id: UUID, message: dict[str, Any], logprobs: list[dict[str, Any]]) -> list[Item]:
-    """The items of an answer. ``logprobs``: in published form, of its text."""
+def output_items(answer_id: UUID, message: JsonObject, logprobs: list[JsonObject]) -> list[Item]:
+    """Return the items of an answer. ``logprobs``: of its text, in published form."""
     items = items_of(answer_id, {"role": "assistant", "content": None} | message)
     for item in items if logprobs else ():
         if item["type"] == "message":
@@ -130,36 +124,37 @@ def output_items(answer_id: UUID, message: dict[str, Any], logprobs: list[dict[s
     return items
 
 
-def published_logprobs(logprobs: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Log probabilities as the Responses API has them: no ids of tokens, bytes never null.
+def published_logprobs(logprobs: list[JsonObject], most: int) -> list[JsonObject]:
+    """Return log probabilities as the Responses API has them: without token ids, bytes never null.
 
-    ``most``: how many alternatives were asked for; the model server may have been asked for more.
+    ``most``: how many alternatives the client asked for; the model server may have been asked for more.
     """
     return [_logprob(each) | {"top_logprobs": [_logprob(top) for top in _top(each)[:most]]} for each in logprobs]
 
 
-def _logprob(token: dict[str, Any]) -> dict[str, Any]:
+def _logprob(token: JsonObject) -> JsonObject:
     return {"token": token["token"], "bytes": token.get("bytes") or [], "logprob": token["logprob"]}
 
 
-def _top(token: dict[str, Any]) -> list[dict[str, Any]]:
+def _top(token: JsonObject) -> list[JsonObject]:
     return token.get("top_logprobs") or []
 
 
-def usage(tokens: TokenCounts) -> dict[str, Any]:
-    """The token counts. llama.cpp tells neither what it writes to its cache nor what of an answer is reasoning."""
-    read, written = tokens.prompt or 0, tokens.completion or 0
+def usage(tokens: TokenCounts) -> JsonObject:
+    """Return the token counts. llama.cpp tells neither what it writes to its cache nor what part of an answer is
+    reasoning."""
+    prompt, completion = tokens.prompt or 0, tokens.completion or 0
     return {
-        "input_tokens": read,
+        "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": tokens.cached or 0, "cache_write_tokens": 0},
-        "output_tokens": written,
+        "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": read + written,
+        "total_tokens": prompt + completion,
     }
 
 
 def failed(response: Response, error: ApiError) -> Response:
-    """The response that could not be answered. OpenAI's codes there are few: ours are in the ``error`` event."""
+    """Return the response that has failed. OpenAI has few codes for it: ours are in the ``error`` event."""
     code = "server_error"
     if error.status == 429:
         code = "rate_limit_exceeded"
@@ -169,12 +164,12 @@ def failed(response: Response, error: ApiError) -> Response:
 
 
 def cancelled(response: Response) -> Response:
-    """The response that its client gave up."""
+    """Return the response that its client has given up."""
     return response | {"status": "cancelled"}
 
 
-def input_items(messages: Sequence[dict[str, Any]], message_ids: Sequence[UUID]) -> list[Item]:
-    """The items of chat messages in their order; ``message_ids`` are those of the messages, one for each."""
+def input_items(messages: Sequence[JsonObject], message_ids: Sequence[UUID]) -> list[Item]:
+    """Return the items of chat messages, in their order. ``message_ids``: the ids of the messages."""
     return [
         item
         for message_id, message in zip(message_ids, messages, strict=True)

@@ -23,7 +23,7 @@ from mistral_api.responses.stored_responses import (
     read_input,
 )
 from mistral_api.system.identifiers import MADE_SESSION
-from mistral_api.wire.response_fields import RESPONSE_ID
+from mistral_api.wire.responses import RESPONSE_ID
 
 T = TypeVar("T")
 

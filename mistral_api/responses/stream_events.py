@@ -1,21 +1,14 @@
-"""The typed events of a streamed response.
+"""The typed events of a streamed response (OpenAI's ``ResponseStreamEvent``), made from chat completion chunks.
 
-The output item that is being generated, and the events that tell of it.
-
-The typed events of a streamed response, made from the chunks of a chat completion.
-
-The order is OpenAI's: reasoning, message and function calls one after the other, each item closed when the next
-begins. A model that comes back to an item it had left (some think again between their calls) makes that item go
-on and be closed again, with all that it holds by then.
+The order is OpenAI's: reasoning, message and function calls one after the other, each item closed when the next begins.
+A model may come back to an item that it had left (some think again between their calls). That item then goes on, and is
+closed again with all that it holds by then.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
-
-import orjson
 
 from mistral_api.conversations.item_renderer import item_ids
 from mistral_api.errors import ApiError
@@ -30,13 +23,13 @@ from mistral_api.responses.response_object import (
     published_logprobs,
 )
 from mistral_api.upstream.transcript import ChoiceTranscript, Transcript
-from mistral_api.wire.payload_types import Item
+from mistral_api.wire.payload_types import Chunk, Item, JsonObject
 
-Event = dict[str, Any]
+Event = JsonObject
 
 
-class ContentPartStream(StrEnum):
-    """The kinds of parts; each is also the name of its events."""
+class ContentPartKind(StrEnum):
+    """The kinds of content parts; each is also the name of its events."""
 
     TEXT = "output_text"
     REFUSAL = "refusal"
@@ -44,136 +37,128 @@ class ContentPartStream(StrEnum):
 
     @property
     def field(self) -> str:
-        """The field of a part that holds its words."""
-        return "refusal" if self is ContentPartStream.REFUSAL else "text"
+        """The field of a part that holds its text."""
+        return "refusal" if self is ContentPartKind.REFUSAL else "text"
 
-    def holding(self, words: str) -> dict[str, Any]:
-        """A part of this kind."""
-        return {"type": str(self), self.field: words} | (
-            {"annotations": [], "logprobs": []} if self is ContentPartStream.TEXT else {}
+    def part(self, text: str) -> JsonObject:
+        """Return a part of this kind with a text."""
+        return {"type": str(self), self.field: text} | (
+            {"annotations": [], "logprobs": []} if self is ContentPartKind.TEXT else {}
         )
 
 
 class OutputItemStream:
-    """One item, from its announcement to its end; it may go on after that, and end again."""
+    """The events of one output item, from its announcement to its end; it may go on after that, and end again."""
 
     def __init__(self, item_id: str, output_index: int) -> None:
         self.id = item_id
         self._output_index = output_index
-        self._where = {"item_id": item_id, "output_index": output_index}
-        self._parts: list[ContentPartStream] = []
+        self._location = {"item_id": item_id, "output_index": output_index}
+        self._parts: list[ContentPartKind] = []
 
     def added(self, item: Item) -> list[Event]:
-        """The item is announced, with nothing in it yet."""
+        """Announce the item, with nothing in it yet."""
         empty: Item = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
         announced = item | empty | {"status": "in_progress"}
         return [{"type": "response.output_item.added", "output_index": self._output_index, "item": announced}]
 
-    def part_added(self, part: ContentPartStream) -> list[Event]:
-        """A part is announced, unless it has been."""
-        if part in self._parts:
+    def part_added(self, kind: ContentPartKind) -> list[Event]:
+        """Announce a part, unless it has been announced."""
+        if kind in self._parts:
             return []
-        self._parts.append(part)
-        return [{"type": "response.content_part.added", **self._within(part), "part": part.holding("")}]
+        self._parts.append(kind)
+        return [{"type": "response.content_part.added", **self._part_location(kind), "part": kind.part("")}]
 
-    def text_delta(
-        self, part: ContentPartStream, text: str, logprobs: list[dict[str, Any]] | None = None
-    ) -> list[Event]:
-        """Words of a part. ``logprobs``: of their tokens, in published form."""
-        announced = self.part_added(part)
-        delta = {"type": f"response.{part}.delta", **self._within(part), "delta": text}
-        return [*announced, delta | ({"logprobs": logprobs or []} if part is ContentPartStream.TEXT else {})]
+    def text_delta(self, kind: ContentPartKind, text: str, logprobs: list[JsonObject] | None = None) -> list[Event]:
+        """Add text to a part. ``logprobs``: of its tokens, in published form."""
+        announced = self.part_added(kind)
+        delta = {"type": f"response.{kind}.delta", **self._part_location(kind), "delta": text}
+        return [*announced, delta | ({"logprobs": logprobs or []} if kind is ContentPartKind.TEXT else {})]
 
     def arguments_delta(self, arguments: str | None) -> list[Event]:
-        """A piece of a function's arguments, if there is one."""
-        delta = {"type": "response.function_call_arguments.delta", **self._where, "delta": arguments}
+        """Add to a function's arguments, where there is anything to add."""
+        delta = {"type": "response.function_call_arguments.delta", **self._location, "delta": arguments}
         return [delta] if arguments else []
 
     def closed(self, item: Item) -> list[Event]:
-        """The item has ended; ``item`` is all of it."""
+        """Close the item; ``item`` is all of it."""
         events: list[Event] = []
         if item["type"] == "function_call":
             done = {"name": item["name"], "arguments": item["arguments"]}
-            events.append({"type": "response.function_call_arguments.done", **self._where, **done})
-        for part in self._parts:
-            events += self._part_done(part, next(each for each in item["content"] if each["type"] == part))
+            events.append({"type": "response.function_call_arguments.done", **self._location, **done})
+        for kind in self._parts:
+            events += self._part_done(kind, next(each for each in item["content"] if each["type"] == kind))
         return [*events, {"type": "response.output_item.done", "output_index": self._output_index, "item": item}]
 
-    def _part_done(self, part: ContentPartStream, content: dict[str, Any]) -> list[Event]:
-        where, words = self._within(part), {part.field: content[part.field]}
-        logprobs = {"logprobs": content["logprobs"]} if part is ContentPartStream.TEXT else {}
+    def _part_done(self, kind: ContentPartKind, part: JsonObject) -> list[Event]:
+        location, text = self._part_location(kind), {kind.field: part[kind.field]}
+        logprobs = {"logprobs": part["logprobs"]} if kind is ContentPartKind.TEXT else {}
         return [
-            {"type": f"response.{part}.done", **where, **words, **logprobs},
-            {"type": "response.content_part.done", **where, "part": content},
+            {"type": f"response.{kind}.done", **location, **text, **logprobs},
+            {"type": "response.content_part.done", **location, "part": part},
         ]
 
-    def _within(self, part: ContentPartStream) -> dict[str, Any]:
-        return self._where | {"content_index": self._parts.index(part)}
+    def _part_location(self, kind: ContentPartKind) -> JsonObject:
+        return self._location | {"content_index": self._parts.index(kind)}
 
 
 _TERMINAL = {"completed": "response.completed", "incomplete": "response.incomplete"}
 
 
-def encoded(event: Event) -> bytes:
-    """An event as server-sent events have it."""
-    kind: str = event["type"]
-    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
-
-
 class ResponseEvents:
-    """One response while it streams; each method answers the events that are due, numbered from 0.
+    """The events of one response while it streams. Each method returns the events that are due, numbered from 0.
 
-    ``response`` is the Response object as it is now, after :meth:`complete`, :meth:`fail` or :meth:`cancel` the
+    ``response`` is the Response object as it is now; after :meth:`complete`, :meth:`fail` or :meth:`cancel` it is the
     final one. Not safe to use from several threads at once.
     """
 
-    def __init__(self, opened: Response, answer_id: UUID) -> None:
-        """``opened``: from :func:`mistral_api.responses.body.opened`. ``answer_id``: of the assistant's message."""
-        self.response = opened
-        self.transcript = Transcript()
-        # Those of the answer's text; llama.cpp also gives those of its reasoning.
-        self.logprobs: list[dict[str, Any]] = []
+    def __init__(self, response: Response, answer_id: UUID, transcript: Transcript) -> None:
+        """``response``: a new one, from ``new_response``; ``answer_id``: of the assistant's message; ``transcript``:
+        has every chunk before :meth:`chunk` gets it."""
+        self.response = response
+        self.transcript = transcript
+        # The log probabilities of the answer's text alone; llama.cpp also gives those of its reasoning.
+        self.logprobs: list[JsonObject] = []
         self._answer_id = answer_id
         self._ids = item_ids(answer_id)
         self._numbered = 0
-        # In the order of their announcement, which is that of their indexes.
+        # The items in the order of their announcement, which is that of their indexes.
         self._opened: dict[str, OutputItemStream] = {}
         self._current: OutputItemStream | None = None
 
     def begin(self) -> list[Event]:
-        """The response exists; unless it is queued, its generation has begun."""
+        """Announce the response: queued, or in progress."""
         created = self._about_response("response.created")
         follows = "response.queued" if self.response["status"] == "queued" else "response.in_progress"
         return [created, self._about_response(follows)]
 
     def start(self) -> list[Event]:
-        """The generation of a queued response has begun."""
+        """Announce that the generation of a queued response has begun."""
         self.response = in_progress(self.response)
         return [self._about_response("response.in_progress")]
 
-    def chunk(self, chunk: dict[str, Any]) -> list[Event]:
-        """Take a chunk of the chat completion, decoded."""
-        self.transcript.add_chunk(chunk)
+    def chunk(self, chunk: Chunk) -> list[Event]:
+        """Take a chunk of the chat completion."""
         events: list[Event] = []
         for choice in chunk.get("choices") or ():
             events += self._of_delta(choice.get("delta") or {}, choice.get("logprobs") or {})
         return self._numbering(events)
 
     def complete(self, completed_at: int | None = None) -> list[Event]:
-        """The chunks are all there: close what is open; ``completed_at`` is now where not given."""
-        choice, tokens = self._choice, self.transcript.settle()
+        """Close what is open, since all chunks are there. ``completed_at``: in Unix seconds, now where not given."""
+        choice, tokens = self._choice, self.transcript.count_tokens()
         answer = ResponseOutput(self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs)
         self.response = complete_response(self.response, answer, completed_at=completed_at)
         return [*self._numbering(self._closing()), self._about_response(_TERMINAL[self.response["status"]])]
 
     def fail(self, error: ApiError) -> list[Event]:
-        """The generation failed: the error in our words, and the response that failed."""
+        """Announce that the generation failed: the error, and the response that failed."""
         self.response = failed(self.response, error)
-        told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return [*self._numbering([told]), self._about_response("response.failed")]
+        failure = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return [*self._numbering([failure]), self._about_response("response.failed")]
 
     def cancel(self) -> list[Event]:
-        """The response was cancelled. OpenAI publishes no event of that name: ``status`` says it."""
+        """Announce that the response was cancelled. OpenAI publishes no event of that name: ``status`` says it."""
         self.response = cancelled(self.response)
         return [self._about_response("response.incomplete")]
 
@@ -181,26 +166,26 @@ class ResponseEvents:
     def _choice(self) -> ChoiceTranscript:
         return self.transcript.choices.get(0) or ChoiceTranscript()
 
-    def _of_delta(self, delta: dict[str, Any], logprobs: dict[str, Any]) -> list[Event]:
+    def _of_delta(self, delta: JsonObject, logprobs: JsonObject) -> list[Event]:
         events: list[Event] = []
         if delta.get("reasoning_content"):
             item = self._go_to(self._ids.reasoning, events)
-            events += item.text_delta(ContentPartStream.REASONING, delta["reasoning_content"])
+            events += item.text_delta(ContentPartKind.REASONING, delta["reasoning_content"])
         if delta.get("content"):
             tokens = logprobs.get("content") or []
             self.logprobs += tokens
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(ContentPartStream.TEXT, delta["content"], self._published(tokens))
+            events += item.text_delta(ContentPartKind.TEXT, delta["content"], self._published(tokens))
         if delta.get("refusal"):
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(ContentPartStream.REFUSAL, delta["refusal"])
+            events += item.text_delta(ContentPartKind.REFUSAL, delta["refusal"])
         for call in delta.get("tool_calls") or ():
             item = self._go_to(self._ids.call(int(call.get("index") or 0)), events)
             events += item.arguments_delta((call.get("function") or {}).get("arguments"))
         return events
 
     def _go_to(self, item_id: str, events: list[Event]) -> OutputItemStream:
-        """Make an item the one that is being generated; what that tells the client is added to ``events``."""
+        """Make an item the current one. The events that this takes are added to ``events``."""
         current = self._current
         if current is not None and current.id == item_id:
             return current
@@ -213,21 +198,21 @@ class ResponseEvents:
         self._current = self._opened[item_id]
         return self._current
 
-    def _items(self) -> dict[str, dict[str, Any]]:
-        """The items as they are now, by id."""
+    def _items(self) -> dict[str, JsonObject]:
+        """Return the items as they are now, by id."""
         items = output_items(self._answer_id, self._choice.answer, self._published(self.logprobs))
         return {item["id"]: item for item in items}
 
-    def _published(self, logprobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _published(self, logprobs: list[JsonObject]) -> list[JsonObject]:
         return published_logprobs(logprobs, self.response["top_logprobs"])
 
     def _closing(self) -> list[Event]:
-        """Close the items of the finished response; an answer without a word has a message without one."""
+        """Close the items of the complete response; an empty answer has a message with an empty text."""
         final, events = {item["id"]: item for item in self.response["output"]}, list[Event]()
         for item_id in final:
             if item_id not in self._opened:
                 item = self._go_to(item_id, events)
-                events += item.part_added(ContentPartStream.TEXT) if item_id == self._ids.message else []
+                events += item.part_added(ContentPartKind.TEXT) if item_id == self._ids.message else []
         if self._current is not None:
             events += self._current.closed(final[self._current.id])
         return events

@@ -109,12 +109,12 @@ class Stack:
         self._manager.stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
         if self._web is not None and self._app is not None:
-            responder = services_of(self._app.extensions).responder
+            responses = services_of(self._app.extensions).response_service
             self._web.stop_accepting()
-            responder.close_queue()
+            responses.close_queue()
             self._let_requests_finish()
             # Who follows a response in the background sees its end before the connection closes.
-            responder.close()
+            responses.close()
             self._web.close()
         self._report_last_requests()
         if self._supervisor is not None:
@@ -124,18 +124,18 @@ class Stack:
 
     def _report_last_requests(self) -> None:
         """The supervisor saves the caches of conversations: it must know which were continued just now."""
-        reports = services_of(self._app.extensions).reports if self._app else None
-        if reports is not None:
-            reports.flush()
+        feedback = services_of(self._app.extensions).model_servers.main.feedback if self._app else None
+        if feedback is not None:
+            feedback.flush()
 
     def _let_requests_finish(self) -> None:
         """Bounded by SHUTDOWN_SECONDS; a second request to stop ends the wait."""
-        watch = services_of(self._app.extensions).model_server.watch if self._app else None
+        watcher = services_of(self._app.extensions).model_servers.watcher if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
-        while watch is not None and not watch.wait_until_idle(0.1):
+        while watcher is not None and not watcher.wait_until_idle(0.1):
             self._manager.alive()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
-                watch.cancel_all("shutdown")
-                watch.wait_until_idle(2.0)
+                watcher.cancel_all("shutdown")
+                watcher.wait_until_idle(2.0)
                 return

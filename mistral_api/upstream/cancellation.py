@@ -1,13 +1,9 @@
-"""Calls that another thread can end; pooled connections that know their call.
+"""Cancelling an upstream request from another thread, while its own thread is blocked waiting for bytes.
 
-Ending an upstream request from outside, while its own thread is blocked waiting for bytes.
-
-A :class:`Call` is one request to the model server. The connection it runs on hands it its socket;
-cancelling shuts that socket down, so that the blocked read returns at once and the model server,
-which sees its client leave, frees the slot. :class:`CallWatch` is the one thread that asks, for
-all calls in flight, whether their client is still there.
-
-Keep-alive connections to the model server, each of which knows the call it is working for.
+An :class:`UpstreamCall` is one request to the model server. The pooled connection that the request is sent on gives
+the call its socket. Cancelling shuts the socket down: the blocked read returns at once, and the model server, which
+sees its client leave, frees the slot. :class:`DisconnectWatcher` is the one thread that asks, for all calls in flight,
+whether their client is still there.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-# How often the clients are looked at: the most that an abandoned request keeps its slot.
+# How often the clients are checked: an abandoned request keeps its slot no longer than this.
 WATCH_SECONDS = 0.1
 
 _current = threading.local()
@@ -50,14 +46,14 @@ class UpstreamCall:
         return self._client_gone is not None and self._client_gone()
 
     def attach(self, connection: socket.socket) -> None:
-        """Take the socket the call now runs on; one that comes too late is shut down at once."""
+        """Take the socket that the call now uses; one that comes too late is shut down at once."""
         with self._lock:
             self._socket = connection
             if self.cancelled:
                 _shut_down(connection)
 
     def cancel(self, reason: str) -> None:
-        """End the call: ``"client"`` when the client left, ``"shutdown"`` when we stop."""
+        """End the call. ``reason``: ``"client"`` when the client left, ``"shutdown"`` when this server stops."""
         with self._lock:
             if self.cancelled:
                 return
@@ -66,7 +62,7 @@ class UpstreamCall:
                 _shut_down(self._socket)
 
     def finished(self) -> None:
-        """Let go of the socket: it goes back to the pool, where it is not ours to shut down."""
+        """Release the socket: it goes back to the pool, and must not be shut down there."""
         with self._lock:
             self._socket = None
 
@@ -81,18 +77,18 @@ class UpstreamCall:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # already closed by the peer: nothing left to end
+    with contextlib.suppress(OSError):  # the peer has closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def current_call() -> UpstreamCall | None:
-    """The call this thread is sending, if any; connections ask for it."""
+    """Return the call that this thread is sending, if any; connections ask for it."""
     call: UpstreamCall | None = getattr(_current, "call", None)
     return call
 
 
 class DisconnectWatcher:
-    """The calls in flight, and the thread that cancels those whose client has left."""
+    """Owns the calls in flight, and the thread that cancels those whose client has left."""
 
     def __init__(self) -> None:
         self._calls: set[UpstreamCall] = set()
@@ -117,7 +113,7 @@ class DisconnectWatcher:
             self._changed.notify_all()
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until no call is in flight, at most so long; True when none is."""
+        """Wait until no call is in flight, for at most ``seconds``. Return whether none is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._calls, timeout=seconds)
 
@@ -129,7 +125,7 @@ class DisconnectWatcher:
             call.cancel(reason)
 
     def close(self) -> None:
-        """Cancel what is left and end the thread."""
+        """Cancel all calls and end the thread."""
         self.cancel_all("shutdown")
         with self._changed:
             self._closed = True
@@ -151,32 +147,32 @@ class DisconnectWatcher:
                 self._changed.wait_for(lambda: self._closed, timeout=WATCH_SECONDS)
 
 
-# llama.cpp (cpp-httplib) and uvicorn close a connection after 5 s of idleness. One that has idled
-# for longer than this is not used again, so that no request meets the server's closing.
+# llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
+# longer than this is not used again, so that no request meets the closing.
 MAX_IDLE_SECONDS = 3.0
 
 
 class _CallConnection(HTTPConnection):
-    """A connection that hands its socket to the current call and retires early when idle."""
+    """A connection that gives its socket to the current call, and that is not reused after a long idle time."""
 
     _call: UpstreamCall | None = None
     _last_used = 0.0
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may be used again: connected, and not idle for too long."""
+        """Whether it may be used again: it is connected, and has not been idle for too long."""
         idle = time.monotonic() - self._last_used
         return idle < MAX_IDLE_SECONDS and super().is_connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send the request; from here on the call can shut the socket down."""
+        """Send the request. From here on the call can shut the socket down."""
         super().request(*args, **kwargs)
         self._call = current_call()
         if self._call is not None and self.sock is not None:
             self._call.attach(self.sock)
 
     def became_idle(self) -> None:
-        """Forget the call before the pool hands the connection to another one."""
+        """Forget the call before the pool gives the connection to another one."""
         if self._call is not None:
             self._call.finished()
             self._call = None
@@ -201,7 +197,7 @@ class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
 
 
 class _CallAdapter(HTTPAdapter):
-    """Makes the pools out of our connections; never retries: a generation is not idempotent."""
+    """Makes pools of our connections. It never retries: a generation is not idempotent."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -209,7 +205,7 @@ class _CallAdapter(HTTPAdapter):
 
 
 def model_server_session(pool_size: int) -> requests.Session:
-    """A session for the model server: as many connections as requests, no proxies of the environment."""
+    """Return a session for the model server. It pools as many connections, and ignores proxies of the environment."""
     session = requests.Session()
     session.trust_env = False
     adapter = _CallAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=0)

@@ -1,4 +1,4 @@
-"""Which models are served: ours by name from the settings, another engine's as it says itself."""
+"""The models that are served: ours by the names in the settings, another engine's as it lists them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
 from mistral_api.upstream.client import ModelServerClient
 
-# How long an answer of GET /v1/models is believed.
+# How long a list of the engine (GET /v1/models) is reused.
 FRESH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """One model that clients may name; ``context_window`` in tokens for one request, if known."""
+    """One model that clients may name. ``context_window``: in tokens for one request, if known."""
 
     id: str
     created: int
@@ -27,10 +27,10 @@ class CatalogueModel:
 class Catalogue:
     """The models served now."""
 
-    def __init__(self, server: ModelServerClient, own_names: Sequence[str], beside: Sequence[str] = ()) -> None:
-        """``own_names``: the names of the supervised model; empty when someone else runs the engine.
-        ``beside``: those of the model for embeddings or ranking that is served beside it."""
-        self._beside = tuple(beside)
+    def __init__(self, server: ModelServerClient, own_names: Sequence[str], other_names: Sequence[str] = ()) -> None:
+        """``own_names``: the names of the supervised model; empty when someone else runs the engine. ``other_names``:
+        the names of an embedding model or a reranker that another server of ours serves."""
+        self._other_names = tuple(other_names)
         self._server = server
         self._own_names = tuple(own_names)
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Catalogue:
         self._started = int(time.time())
 
     def models(self) -> list[CatalogueModel]:
-        """Every model served. Raises ModelUnavailable only where nobody but the engine knows."""
+        """Return every model served. Raises ModelUnavailable only where nobody but the engine knows."""
         listed = self._list()
         if not self._own_names:
             return listed
@@ -47,11 +47,11 @@ class Catalogue:
         return [CatalogueModel(name, self._started, "mistral-local-api", window) for name in self._own_names]
 
     def known_names(self) -> list[str]:
-        """The names that are known without asking anyone."""
+        """Return the names that are known without asking the engine."""
         return list(self._own_names) or [model.id for model in self._listed]
 
     def default(self) -> str | None:
-        """The model that a request without a name gets, if that is known without asking."""
+        """Return the model that a request without a name gets, if that is known without asking."""
         names = self.known_names()
         return names[0] if names else None
 
@@ -60,17 +60,19 @@ class Catalogue:
         return any(model.owned_by == "llamacpp" for model in self._list())
 
     def check(self, name: str | None) -> None:
-        """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing; no name
-        means whichever is served."""
+        """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing.
+
+        Without a name, whichever model is served answers.
+        """
         if name is None or name in self._own_names:
             return
         served = self._own_names or tuple(model.id for model in self._list())
         if name in served:
             return
-        if name in self._beside:
+        if name in self._other_names:
             text = f"The model '{name}' generates no text: it serves /v1/embeddings or /v1/rerank."
             raise InvalidRequest(text, code="not_supported", param="model")
-        raise model_not_found(name, [*served, *self._beside])
+        raise model_not_found(name, [*served, *self._other_names])
 
     def _list(self) -> list[CatalogueModel]:
         with self._lock:
@@ -87,7 +89,7 @@ class Catalogue:
         return listed
 
     def _ask(self) -> list[CatalogueModel]:
-        """``GET /v1/models`` of the engine; llama.cpp's ``aliases`` are models of their own to a client."""
+        """Return the models of the engine's ``GET /v1/models``. Each of llama.cpp's ``aliases`` is a model too."""
         answer = self._server.get("/v1/models")
         models = []
         for entry in answer.get("data") or []:
@@ -102,7 +104,7 @@ class Catalogue:
 
 
 def model_not_found(name: str, served: Sequence[str]) -> NotFound:
-    """The 404 of an unknown model; it names those that are served."""
+    """Return the 404 of an unknown model; it names the models that are served."""
     known = ", ".join(f"'{each}'" for each in served)
     return NotFound(
         f"The model '{name[:100]}' does not exist or is not served here. Served: {known}.",

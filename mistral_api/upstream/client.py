@@ -1,9 +1,4 @@
-"""One request to the model server, its deadlines, retries while it restarts.
-
-How long a request waits for a model server that is loading, restarting or dying.
-
-The client of the model server: one request, its deadlines, and the wait for a server that restarts.
-"""
+"""The client of the model server: one request with its deadlines, and retries while the server restarts."""
 
 from __future__ import annotations
 
@@ -18,173 +13,81 @@ from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
+from mistral_api.wire.payload_types import JsonObject
 
-# How often a request that waits tries again.
+# Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
+QUICK = (1.0, 2.0)
+# The longest silence, in seconds, of requests that take no slot: applying the template, counting tokens.
+NO_SLOT_SECONDS = 30.0
+# How often a waiting request tries again.
 RETRY_SECONDS = 0.1
-# A killed server takes connections, and drops them, until the system has released its memory.
+# A killed server accepts connections, and drops them, until the system has released its memory.
 DYING_SECONDS = 3.0
 
 
-class RetryPolicy:
-    """The tries of one request: each method sleeps a moment before the next one, or raises."""
-
-    def __init__(self, wait_seconds: float, hang_seconds: float, given_up: Callable[[], str | None]) -> None:
-        """``given_up`` says why nobody will start the model server again, or None while it may come;
-        ``hang_seconds``: after so long a supervisor may have ended the server because of this very request."""
-        self._hang_seconds = hang_seconds
-        self._tried_at = time.monotonic()
-        self._deadline = time.monotonic() + wait_seconds
-        self._given_up = given_up
-        self._lost_until: float | None = None
-        self._death_seen = False
-
-    def after_unavailable(self, error: ModelUnavailable) -> None:
-        """Nobody listens, or the model is being loaded. Raises ``error`` when it has taken too long."""
-        self._death_seen = self._lost_until is not None
-        reason = self._given_up()
-        if reason is not None:
-            raise ModelUnavailable(reason, retry_after=30) from error
-        self._pause(error, self._deadline)
-
-    def after_lost(self, error: ModelServerLost) -> None:
-        """It hung up before it answered anything: its end, unless the request itself is what kills it.
-
-        Raises ``error`` when a server that came back was lost too, when one hangs up for longer than dying, or
-        waiting, may take, and when it has had the request for so long that it may have hung because of it.
-        """
-        if self._death_seen or time.monotonic() - self._tried_at >= self._hang_seconds:
-            raise error
-        if self._lost_until is None:
-            self._lost_until = min(time.monotonic() + DYING_SECONDS, self._deadline)
-        self._pause(error, self._lost_until)
-
-    def _pause(self, error: Exception, deadline: float) -> None:
-        if time.monotonic() >= deadline:
-            raise error
-        time.sleep(RETRY_SECONDS)
-        self._tried_at = time.monotonic()
-
-
-# Deadlines (connect, read) of questions that are answered from memory: /health, /slots, /v1/models.
-QUICK = (1.0, 2.0)
-
-
-class UpstreamResponse:
-    """The answer to one request, open until :meth:`close`."""
-
-    def __init__(self, response: requests.Response, call: UpstreamCall, watch: DisconnectWatcher) -> None:
-        self._response = response
-        self._call = call
-        self._watch = watch
-
-    def read(self) -> bytes:
-        """The whole body, which ends the request. Raises our exceptions for whatever goes wrong."""
-        try:
-            return b"".join(self.chunks())
-        finally:
-            self.close()
-
-    def decoded(self) -> Any:
-        """The whole body, decoded. Raises our exceptions."""
-        try:
-            return orjson.loads(self.read())
-        except orjson.JSONDecodeError as error:
-            raise ModelServerFailed(
-                "The model server answered something that is not JSON.", summary="no JSON"
-            ) from error
-
-    def decoded_object(self) -> dict[str, Any]:
-        """The whole body, which is to be a JSON object. Raises our exceptions."""
-        body = self.decoded()
-        if not isinstance(body, dict):
-            raise ModelServerFailed(
-                "The model server answered something that is not a JSON object.", summary="no object"
-            )
-        return body
-
-    def chunks(self) -> Iterator[bytes]:
-        """The body as it arrives, one piece for every piece the model server sends."""
-        raw = self._response.raw
-        try:
-            with translate_errors():
-                if raw.chunked:
-                    yield from raw.stream(65536)
-                else:
-                    yield from iter(lambda: raw.read1(65536), b"")
-        except ModelServerError as error:
-            self._raise_if_cancelled(error)
-            raise
-        self._raise_if_cancelled(None)
-
-    def _raise_if_cancelled(self, cause: Exception | None) -> None:
-        if self._call.cancelled:
-            raise cancelled_error(self._call.reason) from cause
-
-    def close(self) -> None:
-        """End the request; a connection with an unread rest is closed, which frees the slot."""
-        self._watch.remove(self._call)
-        self._response.close()
-
-
 class ModelServerClient:
-    """The model server as the API sees it, supervised by us or run by someone else."""
+    """The model server as the API sees it, supervised by us or run by someone else. Safe to use from many threads."""
 
     def __init__(
         self,
         settings: Settings,
         given_up: Callable[[], str | None],
         being_started: Callable[[], bool],
-        watch: DisconnectWatcher | None = None,
+        watcher: DisconnectWatcher | None = None,
     ) -> None:
-        """``given_up`` says why nobody will start the model server again, or None while it may come;
-        ``being_started``: whether requests are to wait, although it may answer already; ``watch``: whose calls ours
-        are to be counted among."""
-        self._being_started = being_started
+        """``given_up`` returns why nobody will start the model server again, or None while it may come;
+        ``being_started``: whether requests must wait, although the server may answer already; ``watcher``: the watcher
+        that our calls are added to, where it is not one of our own."""
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
-        # What another engine has nobody tells.
+        # How many slots another engine has is not known.
         self.slots = settings.parallel if settings.supervised else None
-        self.watch = watch or DisconnectWatcher()
+        self.watcher = watcher or DisconnectWatcher()
         self._given_up = given_up
+        self._being_started = being_started
         self._wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
-    def generate(
-        self, path: str, payload: dict[str, Any], call: UpstreamCall, *, silence: float | None = None
-    ) -> UpstreamResponse:
-        """Send a generation request; as :meth:`ask`."""
-        return self.ask("POST", path, payload, call, silence=silence)
+    def post(self, path: str, payload: JsonObject, call: UpstreamCall) -> UpstreamResponse:
+        """Send a JSON object; as :meth:`request`."""
+        return self.request("POST", path, payload, call)
 
-    def ask(
+    def query(self, path: str, payload: JsonObject, call: UpstreamCall) -> JsonObject:
+        """Send a request that takes no slot, and return the JSON object it is answered with.
+
+        Waits for a server that is loading. Raises as :meth:`request` does.
+        """
+        return self.request("POST", path, payload, call, silence=NO_SLOT_SECONDS).json_object()
+
+    def request(
         self, method: str, path: str, payload: Any, call: UpstreamCall, *, silence: float | None = None
     ) -> UpstreamResponse:
-        """Send a request, without a body where ``payload`` is None; returns once the model server begins to answer.
+        """Send a request, without a body where ``payload`` is None. Return once the model server begins to answer.
 
-        ``silence``: the longest one, in seconds, where it is not that of a generation. A model server that is loading
-        or restarting is waited for. Raises ModelLoading or ModelUnavailable (503) when it does not come in time,
-        ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
+        ``silence``: the longest silence in seconds, where it is not that of a generation. A model server that is
+        loading or restarting is waited for. Raises ModelLoading or ModelUnavailable (503) when it does not come in
+        time, ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
         """
         body = None if payload is None else orjson.dumps(payload)
-        patience = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
-        self.watch.add(call)
+        retries = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
+        self.watcher.add(call)
         try:
             while True:
                 try:
-                    return UpstreamResponse(self._send((method, path, body), call, silence), call, self.watch)
+                    return UpstreamResponse(self._send(method, path, body, call, silence), call, self.watcher)
                 except ModelUnavailable as error:
-                    patience.after_unavailable(error)
+                    retries.after_unavailable(error)
                 except ModelServerLost as error:
-                    patience.after_lost(error)
+                    retries.after_lost(error)
         except BaseException:
-            self.watch.remove(call)
+            self.watcher.remove(call)
             raise
 
     def _send(
-        self, asked: tuple[str, str, bytes | None], call: UpstreamCall, silence: float | None
+        self, method: str, path: str, body: bytes | None, call: UpstreamCall, silence: float | None
     ) -> requests.Response:
-        method, path, body = asked
         connect, read = self._deadlines
         try:
             if self._being_started():
@@ -208,7 +111,7 @@ class ModelServerClient:
             raise
 
     def get(self, path: str) -> Any:
-        """A quick question to the model server, decoded. Raises our exceptions."""
+        """Return the decoded answer to a ``GET`` that the model server answers from memory. Raises our exceptions."""
         with translate_errors():
             response = self._session.get(self.base_url + path, timeout=QUICK, allow_redirects=False)
         if response.status_code != 200:
@@ -219,11 +122,11 @@ class ModelServerClient:
             raise ModelServerError("The model server answered something that is not JSON.") from error
 
     def probe(self) -> str:
-        """``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
+        """Return ``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
         try:
             try:
                 self.get("/health")
-            except ModelServerLost:  # an idle connection that it was just closing: another one tells
+            except ModelServerLost:  # the server was just closing this idle connection: try another one
                 self.get("/health")
         except ModelLoading:
             return "loading"
@@ -233,5 +136,105 @@ class ModelServerClient:
 
     def close(self) -> None:
         """Cancel what is in flight and close every connection."""
-        self.watch.close()
+        self.watcher.close()
         self._session.close()
+
+
+class UpstreamResponse:
+    """The response to one request, open until :meth:`close`."""
+
+    def __init__(self, response: requests.Response, call: UpstreamCall, watcher: DisconnectWatcher) -> None:
+        self._response = response
+        self._call = call
+        self._watcher = watcher
+
+    def content(self) -> bytes:
+        """Return the whole body, which ends the request. Raises our exceptions for whatever goes wrong."""
+        try:
+            return b"".join(self.iter_bytes())
+        finally:
+            self.close()
+
+    def json(self) -> Any:
+        """Return the whole body, decoded. Raises our exceptions."""
+        try:
+            return orjson.loads(self.content())
+        except orjson.JSONDecodeError as error:
+            raise ModelServerFailed(
+                "The model server answered something that is not JSON.", summary="no JSON"
+            ) from error
+
+    def json_object(self) -> JsonObject:
+        """Return the whole body, which must be a JSON object. Raises our exceptions."""
+        body = self.json()
+        if not isinstance(body, dict):
+            raise ModelServerFailed(
+                "The model server answered something that is not a JSON object.", summary="no object"
+            )
+        return body
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, one piece for every piece that the model server sends."""
+        raw = self._response.raw
+        try:
+            with translate_errors():
+                if raw.chunked:
+                    yield from raw.stream(65536)
+                else:
+                    yield from iter(lambda: raw.read1(65536), b"")
+        except ModelServerError as error:
+            self._raise_if_cancelled(error)
+            raise
+        self._raise_if_cancelled(None)
+
+    def _raise_if_cancelled(self, cause: Exception | None) -> None:
+        if self._call.cancelled:
+            raise cancelled_error(self._call.reason) from cause
+
+    def close(self) -> None:
+        """End the request. A connection with unread bytes is closed, which frees the slot."""
+        self._watcher.remove(self._call)
+        self._response.close()
+
+
+class RetryPolicy:
+    """Decides whether one request is tried again while the model server is loading, restarting or dying.
+
+    Each method sleeps a moment before the next try, or raises.
+    """
+
+    def __init__(self, wait_seconds: float, hang_seconds: float, given_up: Callable[[], str | None]) -> None:
+        """``given_up`` returns why nobody will start the model server again, or None while it may come;
+        ``hang_seconds``: after so long a supervisor may have ended the server because of this very request."""
+        self._hang_seconds = hang_seconds
+        self._tried_at = time.monotonic()
+        self._deadline = time.monotonic() + wait_seconds
+        self._given_up = given_up
+        self._lost_until: float | None = None
+        self._death_seen = False
+
+    def after_unavailable(self, error: ModelUnavailable) -> None:
+        """Nobody listens, or the model is being loaded. Raises ``error`` when it has taken too long."""
+        self._death_seen = self._lost_until is not None
+        reason = self._given_up()
+        if reason is not None:
+            raise ModelUnavailable(reason, retry_after=30) from error
+        self._pause(error, self._deadline)
+
+    def after_lost(self, error: ModelServerLost) -> None:
+        """The server hung up before it answered anything: it died, unless this request is what kills it.
+
+        Raises ``error`` in three cases: a server that had come back was lost too; a server hangs up for longer than
+        dying, or waiting, may take; it had the request for so long that it may have hung because of it.
+        """
+        if self._death_seen or time.monotonic() - self._tried_at >= self._hang_seconds:
+            raise error
+        if self._lost_until is None:
+            self._lost_until = min(time.monotonic() + DYING_SECONDS, self._deadline)
+        self._pause(error, self._lost_until)
+
+    def _pause(self, error: Exception, deadline: float) -> None:
+        if time.monotonic() >= deadline:
+            raise error
+        time.sleep(RETRY_SECONDS)
+        self._tried_at = time.monotonic()

@@ -1,18 +1,13 @@
-"""The model servers an API process knows, and the health of each.
-
-The model servers as a request sees them: the main one, and the one of EMBEDDING_MODEL_PATH beside it.
-
-The model server's part of ``/health``: what its supervisor says, checked against what it answers.
-"""
+"""The model servers that an API process knows: the main one, the one of EMBEDDING_MODEL_PATH, and their health."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from mistral_api.control.feedback import FeedbackWriter
-from mistral_api.control.server_spec import MAIN, ServerSpec, embedding_server_spec
+from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
@@ -24,69 +19,82 @@ from mistral_api.upstream.client import ModelServerClient
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
-    """One model server. ``reports``: what its supervisor is told, where it is ours; ``served``: the same of what it is.
+    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it."""
 
-    Whether a server that someone else runs makes embeddings is for it to say.
-    """
-
-    server: ModelServerClient
+    client: ModelServerClient
     catalogue: Catalogue
-    reports: FeedbackWriter | None
-    served: ServerSpec | None
+    spec: ServerSpec | None = None
+    status: StatusReader | None = None
+    feedback: FeedbackWriter | None = None
 
     def serves(self, name: str) -> bool:
-        """Whether a model of this name is its own. Raises ModelServerError where only a server that is away knows."""
+        """Whether it serves a model of this name. Raises ModelServerError where only a server that is away knows."""
         if name in self.catalogue.known_names():
             return True
-        return self.served is None and any(model.id == name for model in self.catalogue.models())
+        return self.spec is None and any(model.id == name for model in self.catalogue.models())
 
     def suits(self, *, ranks: bool) -> bool:
-        """Whether it may be asked for scores (``ranks``) or vectors: it can, or its file does not tell."""
-        return self.served is None or self.served.ranks in (None, ranks)
+        """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
+        return self.spec is None or self.spec.ranks in (None, ranks)
+
+    def process(self) -> object | None:
+        """Return what tells one process of the server from the next; None where nobody knows."""
+        return None if self.status is None else self.status.server()
 
     def start(self) -> None:
-        """Begin to report."""
-        if self.reports is not None:
-            self.reports.start()
+        """Begin to write feedback."""
+        if self.feedback is not None:
+            self.feedback.start()
 
     def close(self) -> None:
-        """End its connections, and write the last report."""
-        self.server.close()
-        if self.reports is not None:
-            self.reports.close()
+        """End its connections, and write the last feedback."""
+        self.client.close()
+        if self.feedback is not None:
+            self.feedback.close()
 
 
-def embedding_server(settings: Settings, watch: DisconnectWatcher) -> ModelServerEntry | None:
-    """The server of EMBEDDING_MODEL_PATH, with the calls of ``watch``; None where that is not set."""
-    served = embedding_server_spec(settings)
-    if served is None:
-        return None
-    status = StatusReader(settings.data_dir, served.server)
+def supervised_server(
+    spec: ServerSpec, watcher: DisconnectWatcher, other_models: Sequence[str] = ()
+) -> ModelServerEntry:
+    """Return a model server that a supervisor of ours looks after.
+
+    ``watcher`` watches its calls. ``other_models``: the names of models that another server of ours serves.
+    """
+    data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.server)
 
     def given_up() -> str | None:
-        gone = "The embedding server is not running and will not be restarted; see its status in /health."
-        return gone if status.given_up() else None
+        reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
+        return reason if status.given_up() else None
 
-    server = ModelServerClient(served.settings, given_up, status.being_started, watch)
-    catalogue = Catalogue(server, served_model_names(served.settings))
-    return ModelServerEntry(server, catalogue, FeedbackWriter(settings.data_dir, served.server), served)
+    client = ModelServerClient(spec.settings, given_up, status.being_started, watcher)
+    catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
+    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.server))
+
+
+def external_server(
+    settings: Settings, watcher: DisconnectWatcher, other_models: Sequence[str] = ()
+) -> ModelServerEntry:
+    """Return the model server of MODEL_SERVER_URL, which somebody else runs; as :func:`supervised_server`."""
+    client = ModelServerClient(settings, lambda: None, lambda: False, watcher)
+    return ModelServerEntry(client, Catalogue(client, [], other_models))
 
 
 class ModelServers:
-    """Which server answers what."""
+    """The model servers by what they serve; owns them until :meth:`close`."""
 
-    def __init__(self, main: ModelServerEntry, beside: ModelServerEntry | None) -> None:
-        # The main one first; whoever does not say which is served by the other one, if that can do it.
-        self.all: Sequence[ModelServerEntry] = (main,) if beside is None else (main, beside)
-        self._main, self._beside = main, beside
-
-    @property
-    def beside(self) -> ModelServerEntry | None:
-        """The server of EMBEDDING_MODEL_PATH, if there is one."""
-        return self._beside
+    def __init__(self, settings: Settings) -> None:
+        self.watcher = DisconnectWatcher()
+        embedding = embedding_server_spec(settings)
+        self.embedding = None if embedding is None else supervised_server(embedding, self.watcher)
+        names = self.embedding.catalogue.known_names() if self.embedding else ()
+        if settings.supervised:
+            self.main = supervised_server(main_server(settings), self.watcher, names)
+        else:
+            self.main = external_server(settings, self.watcher, names)
+        self.all = [self.main] if self.embedding is None else [self.main, self.embedding]
 
     def start(self) -> None:
-        """Begin to report to every supervisor."""
+        """Begin to write feedback to every supervisor."""
         for entry in self.all:
             entry.start()
 
@@ -96,7 +104,7 @@ class ModelServers:
             entry.close()
 
     def named(self, model: str | None) -> list[ModelServerEntry]:
-        """Return the servers of a model, the secondary one first; all servers where no model is named.
+        """Return the servers of a model, the embedding server first; all servers where no model is named.
 
         Raises NotFound (``model_not_found``).
         """
@@ -107,42 +115,57 @@ class ModelServers:
         return named
 
     def default_model(self) -> str | None:
-        """The model that the main server serves, if that is known without asking."""
-        return self._main.catalogue.default()
+        """Return the model that the main server serves, if that is known without asking."""
+        return self.main.catalogue.default()
 
 
-# What an answer (or none) of the model server means where nobody supervises it.
+class ModelServerHealth(TypedDict):
+    """The ``model_server`` object of ``/health``."""
+
+    state: str
+    model: str | None
+    engine: str | None
+    pid: int | None
+    restarts: int
+    gpu_layers: str | None
+    context_size: int | None
+    slots: dict[str, int] | None
+    last_error: str | None
+
+
+# The state of a model server by its answer to a probe, where nobody supervises it.
 _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.STOPPED}
 
 
-def model_server_health(
-    settings: Settings, server: ModelServerClient, names: list[str], which: str = MAIN
-) -> dict[str, Any]:
-    """The ``model_server`` object of the contract; ``settings`` are those of that server, ``which`` its name."""
-    probe = server.probe()
-    status = read_status(settings.data_dir, which) if settings.supervised else None
+def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
+    """Return what the supervisor of a model server says, checked against what the server answers."""
+    probe, spec = entry.client.probe(), entry.spec
+    status = None if spec is None else read_status(spec.settings.data_dir, spec.server)
+    names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),
         "model": names[0] if names else None,
-        "engine": _engine(settings, status),
+        "engine": _engine(entry, status),
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
         "context_size": status.context_size if status else None,
-        "slots": _slots(server) if probe == "ready" else None,
+        "slots": _slots(entry.client) if probe == "ready" else None,
         "last_error": status.last_error if status else None,
     }
 
 
-def _engine(settings: Settings, status: ModelServerStatus | None) -> str | None:
-    if not settings.supervised:
+def _engine(entry: ModelServerEntry, status: ModelServerStatus | None) -> str | None:
+    if entry.spec is None:
         return "external"
     return status.engine if status else None
 
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:
-    """The answer of the model server counts for more than the file: it is newer. But one that is ready for
-    ``/health`` may be caught in a loop, or be given its caches, all the same, and its supervisor knows."""
+    """Return the state. The answer of the model server counts for more than the status file: it is newer.
+
+    But a server that says it is ready may be caught in a loop, or be restoring its caches. Its supervisor knows.
+    """
     if status is not None and status.state in (State.UNRESPONSIVE, State.STARTING, State.LOADING):
         return status.state.value
     if probe != "unreachable" or status is None:
@@ -150,10 +173,10 @@ def _state(probe: str, status: ModelServerStatus | None) -> str:
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value
 
 
-def _slots(server: ModelServerClient) -> dict[str, int] | None:
-    """Slots in all and busy ones; None for engines that do not tell."""
+def _slots(client: ModelServerClient) -> dict[str, int] | None:
+    """Return the number of slots and of busy ones; None for engines that do not tell."""
     try:
-        slots = server.get("/slots")
+        slots = client.get("/slots")
     except ModelServerError:
         return None
     if not isinstance(slots, list):

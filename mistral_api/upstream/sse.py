@@ -1,41 +1,40 @@
-"""Server-sent events: split, decoded, read as a stream.
+"""Server-sent events of the model server: cut into whole events, each decoded at most once.
 
-Server-sent events as bytes: cut into whole events, recognised without decoding where that does.
+The format is WHATWG's (HTML standard, section 9.2). OpenAI and llama.cpp send ``data: JSON`` events and close with
+``data: [DONE]``.
 
-The format is WHATWG's (HTML standard, section 9.2); OpenAI and llama.cpp send ``data: JSON`` events
-and close with ``data: [DONE]``.
-
-The model server's events, run by run: without its reports of progress, and with its errors raised.
-
-Our model server is asked to report its progress through a prompt (``return_progress``): only because it
-then writes something with every batch does it notice a client that has left before the first token.
-Clients that did not ask for these reports do not get them.
+Our model server is asked to report its progress through a prompt (``return_progress``). It writes these reports with
+every batch of the prompt, and only a write shows it that a client has left before the first token. Clients that did
+not ask for the reports do not get them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
-from mistral_api.errors import ModelServerFailed
+from mistral_api.errors import ApiError, ModelServerFailed
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
+from mistral_api.wire.payload_types import Chunk, JsonObject
 
 DONE = b"data: [DONE]"
+_PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
 
 
 class EventSplitter:
-    """Cuts a byte stream into runs of whole events; the unfinished rest waits for more bytes."""
+    """Cuts a byte stream into runs of whole events. An unfinished event waits for more bytes."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take what has arrived; answer all the whole events that are complete now, as they came."""
+        """Take the bytes that have arrived. Return all events that are complete now, as they came."""
         if self._rest:
             data = self._rest + data
         last = data.rfind(b"\n\n")
@@ -44,13 +43,13 @@ class EventSplitter:
         return data if end == len(data) else data[:end]
 
 
-def split_events(whole: bytes) -> list[bytes]:
-    """The single events of a run of whole events, without their closing empty line."""
-    return [event for event in whole.split(b"\n\n") if event]
+def split_events(run: bytes) -> list[bytes]:
+    """Return the single events of a run of whole events, without their closing empty lines."""
+    return [event for event in run.split(b"\n\n") if event]
 
 
 def event_data(event: bytes) -> Any:
-    """The decoded JSON of one ``data:`` event; None for comments, ``[DONE]`` and what is not JSON."""
+    """Decode the JSON of one ``data:`` event. Return None for comments, ``[DONE]`` and what is not JSON."""
     if not event.startswith(b"data:") or event.startswith(DONE):
         return None
     try:
@@ -59,111 +58,178 @@ def event_data(event: bytes) -> Any:
         return None
 
 
-def event_error(event: bytes) -> dict[str, Any] | None:
-    """The error object of an event that reports a failure: ``data: {"error": …}``, or ``error: {…}``."""
-    if event.startswith(b"error:"):
-        decoded: Any = {"error": event_data(b"data:" + event[6:])}
-    elif b'"error"' in event:
-        decoded = event_data(event)
+def encode_event(data: object) -> bytes:
+    """Return a ``data:`` event with its closing empty line."""
+    return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+class StreamEvent:
+    """One event: its bytes with the closing empty line, and its JSON object, decoded when it is first needed."""
+
+    __slots__ = ("_data", "_decoded", "raw")
+
+    def __init__(self, raw: bytes, data: Chunk | None = None) -> None:
+        """``data``: the decoded object, where it is known already."""
+        self.raw = raw
+        self._data = data
+        self._decoded = data is not None
+
+    @property
+    def data(self) -> Chunk | None:
+        """The decoded object; None for comments, ``[DONE]`` and any other data."""
+        if not self._decoded:
+            data = event_data(self.raw)
+            self._data, self._decoded = (cast(Chunk, data) if isinstance(data, dict) else None), True
+        return self._data
+
+    @property
+    def done(self) -> bool:
+        """Whether this is the closing ``[DONE]``."""
+        return self.raw.startswith(DONE)
+
+    def raise_error(self) -> None:
+        """Raise one of our exceptions if the event reports a failure: ``data: {"error": …}`` or ``error: {…}``."""
+        error = event_error(self)
+        if error is not None:
+            code = error.get("code")
+            raise error_from(code if isinstance(code, int) and 400 <= code < 600 else 500, error)
+
+
+def event_error(event: StreamEvent) -> JsonObject | None:
+    """Return the error object of an event that reports a failure, None for any other event."""
+    error: Any
+    if event.raw.startswith(b"error:"):
+        error = event_data(b"data:" + event.raw[6:])
+    elif b'"error"' in event.raw:
+        error = (event.data or {}).get("error")
     else:
         return None
-    error = decoded.get("error") if isinstance(decoded, dict) else None
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     return error if isinstance(error, dict) else None
 
 
-_PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
+class EventBatch:
+    """Whole events that arrived together.
+
+    ``raw``: their bytes, to be sent on untouched. ``events``: one by one. ``progress``: the model server's last report
+    on the prompt before these events (``{"total", "cache", "processed", "time_ms"}``), where there was one.
+    """
+
+    __slots__ = ("_events", "progress", "raw")
+
+    def __init__(
+        self, raw: bytes, events: list[StreamEvent] | None = None, *, progress: JsonObject | None = None
+    ) -> None:
+        self.raw = raw
+        self.progress = progress
+        self._events = events
+
+    @property
+    def events(self) -> list[StreamEvent]:
+        """The events, split when they are first needed."""
+        if self._events is None:
+            self._events = [StreamEvent(event + b"\n\n") for event in split_events(self.raw)]
+        return self._events
 
 
 class SSEStream(ABC):
-    """Runs of whole events. Iterate once; raises our exceptions, also where they end too early."""
+    """The batches of one response, up to its end and without its ``[DONE]``.
+
+    Iterate once. Iterating raises our exceptions, also where the response ends too early.
+    """
 
     def __init__(self) -> None:
-        self._runs = self._read()
+        self._batches = self._read()
 
     def wait_for_first(self) -> None:
-        """Wait for the first events; a failure before them ends the request."""
+        """Wait for the first batch. A failure before it closes the stream."""
         try:
-            self._runs = chain([next(self._runs)], self._runs)
+            self._batches = chain([next(self._batches)], self._batches)
+        except StopIteration:  # a complete response without an event
+            return
         except BaseException:
             self.close()
             raise
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._runs)
+    def __iter__(self) -> Iterator[EventBatch]:
+        return iter(self._batches)
 
     @abstractmethod
-    def _read(self) -> Iterator[bytes]:
-        """The runs as they come."""
+    def _read(self) -> Iterator[EventBatch]:
+        """Yield the batches as they arrive."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Read what follows the end, so that the connection can be used again. Never raises."""
 
     @abstractmethod
     def close(self) -> None:
-        """End the request, whether or not all of it has been read."""
+        """End the request, whether or not the response has been read."""
 
 
 class ChunkStream(SSEStream):
-    """Those of one answer of the model server."""
+    """The chunks of one response of the model server: without its reports of progress, its errors raised."""
 
-    def __init__(self, answer: UpstreamResponse, *, show_progress: bool) -> None:
-        self._answer = answer
+    def __init__(self, response: UpstreamResponse, *, show_progress: bool) -> None:
+        self._response = response
+        self._pieces = response.iter_bytes()
         self._show_progress = show_progress
         self._opening: bytes | None = None
+        self._progress: JsonObject | None = None
         super().__init__()
 
-    def _read(self) -> Iterator[bytes]:
-        """A run has one event only where that event is the closing ``[DONE]``, or follows progress.
-
-        Read on after ``[DONE]``: a connection whose answer has been read to its end is used again.
-        """
-        splitter, done = EventSplitter(), False
-        for piece in self._answer.chunks():
-            events = splitter.feed(piece)
-            if not events:
+    def _read(self) -> Iterator[EventBatch]:
+        """A batch has one event only where that event reports progress, follows such a report, or mentions an error."""
+        splitter = EventSplitter()
+        for piece in self._pieces:
+            raw = splitter.feed(piece)
+            if not raw:
                 continue
-            if _PROGRESS in events or DONE in events or b"error" in events:
-                for event in split_events(events):
-                    raise_error(event)
-                    done = done or event.startswith(DONE)
-                    yield from self._visible(event + b"\n\n")
-            else:
-                yield from self._opened(events)
-        if not done:
-            raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
+            batch = EventBatch(raw)
+            if not (_PROGRESS in raw or DONE in raw or b"error" in raw):
+                yield from self._opened(batch)
+                continue
+            for event in batch.events:
+                event.raise_error()
+                if event.done:
+                    return
+                yield from self._visible(event)
+        raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
 
-    def _visible(self, event: bytes) -> Iterator[bytes]:
-        if _PROGRESS not in event:
-            yield from self._opened(event)
-        elif self._show_progress:
-            yield event
+    def _visible(self, event: StreamEvent) -> Iterator[EventBatch]:
+        if _PROGRESS not in event.raw:
+            yield from self._opened(EventBatch(event.raw, [event]))
+            return
+        self._progress = (event.data or {}).get("prompt_progress")
+        if self._show_progress:
+            yield EventBatch(event.raw, [event], progress=self._progress)
         elif self._opening is None:
             self._opening = _without_progress(event)
 
-    def _opened(self, events: bytes) -> Iterator[bytes]:
-        """A chat's stream opens with a chunk that names the role. llama.cpp leaves it out where its first token
-        was held back (half a character), but its reports of progress name the role too."""
+    def _opened(self, batch: EventBatch) -> Iterator[EventBatch]:
+        """A chat's stream opens with a chunk that names the role. llama.cpp leaves it out where its first token was
+        held back (half a character), but its reports of progress name the role too."""
         opening, self._opening = self._opening, b""
-        if opening and _ROLE not in events:
-            yield opening
-        yield events
+        if opening and _ROLE not in batch.raw:
+            yield EventBatch(opening, progress=self._progress)
+            self._progress = None
+        batch.progress, self._progress = self._progress, None
+        yield batch
+
+    def drain(self) -> None:
+        """Read what follows ``[DONE]``, so that the connection can be used again. Never raises."""
+        with suppress(ApiError):  # the response is complete: a failure now costs the connection alone
+            for _ in self._pieces:
+                pass
 
     def close(self) -> None:
-        """End the request, whether or not all of it has been read."""
-        self._answer.close()
+        """End the request, whether or not the response has been read."""
+        self._response.close()
 
 
-def _without_progress(event: bytes) -> bytes:
-    """The chunk a report of progress rides on, if that chunk says anything without it."""
-    chunk = event_data(event)
-    if not isinstance(chunk, dict) or _ROLE not in event:
+def _without_progress(event: StreamEvent) -> bytes:
+    """Return the chunk that carries a report of progress, without the report; nothing where little else is in it."""
+    if event.data is None or _ROLE not in event.raw:
         return b""
-    chunk.pop("prompt_progress", None)
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-
-def raise_error(event: bytes) -> None:
-    """Raise one of our exceptions for an event that reports a failure."""
-    error = event_error(event)
-    if error is not None:
-        code = error.get("code")
-        raise error_from(code if isinstance(code, int) and 400 <= code < 600 else 500, error)
+    return encode_event({name: value for name, value in event.data.items() if name != "prompt_progress"})

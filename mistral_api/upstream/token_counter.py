@@ -1,4 +1,4 @@
-"""How many tokens a chat takes, counted by the model server with the model's own template and tokenizer."""
+"""How many tokens a chat has, counted by the model server with the model's own template and tokenizer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import orjson
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
-from mistral_api.upstream.loaded_model import LoadedModels, read_props
+from mistral_api.upstream.loaded_model import LoadedModels
+from mistral_api.wire.payload_types import JsonObject
 
-# What a template may put around a message, beyond its own length around all of them.
+# How many bytes a template may put around a message, beyond the length of the template itself.
 MARKUP = 64
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 
@@ -20,13 +21,15 @@ _NO_SUCH_ENDPOINT = (404, 405, 501)
 class TokenCounter:
     """Counts the tokens of chats. Safe to use from many threads."""
 
-    def __init__(self, server: ModelServerClient, loaded: LoadedModels) -> None:
-        self._server = server
+    def __init__(self, client: ModelServerClient, loaded: LoadedModels) -> None:
+        self._client = client
         self._loaded = loaded
 
     def context(self, call: UpstreamCall | None = None) -> int:
-        """The tokens of one request with its answer. Raises InvalidRequest where the model server does not say,
-        and our exceptions where it cannot be asked."""
+        """Return how many tokens one request may have with its answer.
+
+        Raises InvalidRequest where the model server does not say, and our exceptions where it cannot be asked.
+        """
         size = self._loaded.current(call or UpstreamCall()).context
         if size is None:
             raise _cannot_count()
@@ -35,7 +38,7 @@ class TokenCounter:
     def most_tokens(
         self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], call: UpstreamCall
     ) -> int | None:
-        """More tokens than the chat takes, without asking anyone; None where that cannot be told.
+        """Return a number of tokens that the chat does not exceed, without asking the model server; None: not known.
 
         A token stands for at least a byte of text, or for something that the template writes.
         """
@@ -55,31 +58,31 @@ class TokenCounter:
         options: Mapping[str, Any] | None = None,
         call: UpstreamCall | None = None,
     ) -> int:
-        """The tokens of a chat as a prompt, in one round trip.
+        """Return how many tokens a chat has as a prompt, in one round trip.
 
-        ``options``: whatever else of a chat request changes its prompt (``chat_template_kwargs`` …). Raises
+        ``options``: the other fields of a chat request that change its prompt (``chat_template_kwargs`` …). Raises
         InvalidRequest where the model server cannot count, ModelServerRefused for messages that it does not take, and
         our exceptions for the rest.
         """
-        asked = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
-        asked = {name: value for name, value in asked.items() if not name.startswith("stream")}
-        return self._count(asked, call or UpstreamCall())
+        request = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
+        request = {name: value for name, value in request.items() if not name.startswith("stream")}
+        return self._count(request, call or UpstreamCall())
 
-    def _count(self, asked: dict[str, Any], call: UpstreamCall) -> int:
+    def _count(self, request: JsonObject, call: UpstreamCall) -> int:
         try:
-            answer = read_props(self._server, "/v1/chat/completions/input_tokens", asked, call)
+            counted = self._client.query("/v1/chat/completions/input_tokens", request, call)
         except ModelServerRefused as error:
             if error.status not in _NO_SUCH_ENDPOINT:
                 raise
-            return self._count_in_two_steps(asked, call)
-        return _whole_number(answer.get("input_tokens"))
+            return self._count_in_two_steps(request, call)
+        return _whole_number(counted.get("input_tokens"))
 
-    def _count_in_two_steps(self, asked: dict[str, Any], call: UpstreamCall) -> int:
-        """An older llama.cpp applies the template and cuts text into tokens, each apart."""
+    def _count_in_two_steps(self, request: JsonObject, call: UpstreamCall) -> int:
+        """Apply the template, then count the tokens of its text: an older llama.cpp cannot do both at once."""
         try:
-            prompt = read_props(self._server, "/apply-template", asked, call).get("prompt")
+            prompt = self._client.query("/apply-template", request, call).get("prompt")
             text = {"content": prompt, "add_special": True, "parse_special": True}
-            tokens = read_props(self._server, "/tokenize", text, call).get("tokens")
+            tokens = self._client.query("/tokenize", text, call).get("tokens")
         except ModelServerRefused as error:
             if error.status in _NO_SUCH_ENDPOINT:
                 raise _cannot_count() from error

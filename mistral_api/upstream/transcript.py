@@ -1,16 +1,12 @@
-"""Text, tool calls, tokens gathered from a response; a whole response from a stream.
+"""The transcript of one response: text, tool calls and token counts, gathered chunk by chunk or from a whole body.
 
-What the model said and what it cost, gathered from an answer: whole, or piece by piece.
+Field names are those of OpenAI's chat completion and completion objects and their stream chunks. ``timings`` is
+llama.cpp's (tools/server/README.md), and the only count that an interrupted stream has.
 
-Field names are those of OpenAI's chat completion and completion objects and their stream chunks;
-``timings`` is llama.cpp's (tools/server/README.md), and the only count an interrupted stream has.
-
-A whole answer put together from a stream.
-
-llama.cpp notices that a client has left when it writes to it, or when it has had nothing at all to
-send to anybody for a second (``HTTP_POLLING_SECONDS`` in tools/server/server-context.cpp): on a busy
-server an abandoned request that does not stream runs to its end. So our model server is always asked
-for a stream, and what it sends becomes one object here, in the form it would have had.
+A response that does not stream is put together from a stream too. llama.cpp notices that a client has left when it
+writes to it, or when it has had nothing at all to send to anybody for a second (``HTTP_POLLING_SECONDS`` in
+tools/server/server-context.cpp): on a busy server an abandoned request that does not stream runs to its end. So our
+model server is always asked for a stream, and :func:`assemble_body` makes the one object that it would have sent.
 """
 
 from __future__ import annotations
@@ -18,8 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mistral_api.wire.payload_types import Chunk, JsonObject
+
 _JOINED = ("content", "reasoning_content", "refusal")
 _HEAD = ("id", "created", "model", "system_fingerprint")
+# What llama.cpp says beside OpenAI's fields (tools/server/server-task.cpp); it holds the stop sequence that was met.
+_VERBOSE = "__verbose"
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class ChoiceTranscript:
-    """One answer of the model: the fields of its message, why it ended, the log probabilities of its tokens."""
+    """One choice: the fields of its message, why it ended, the log probabilities of its tokens."""
 
     message: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
@@ -42,41 +42,45 @@ class ChoiceTranscript:
     @property
     def answer(self) -> dict[str, Any]:
         """The message; its content is null only where tool calls stand in its place (OpenAI's ``Message``)."""
-        content, calls = (
-            self.message.get("content"),
-            self.message.get("tool_calls") or self.message.get("function_call"),
-        )
+        content = self.message.get("content")
+        calls = self.message.get("tool_calls") or self.message.get("function_call")
         return self.message | {"content": "" if content is None and not calls else content}
 
 
 class Transcript:
-    """The growing record of one answer."""
+    """The growing transcript of one response.
+
+    ``choices_per_prompt``: how many choices share a prompt. ``progress``: the model
+    server's last report on the prompt. ``verbose``: llama.cpp's own fields of the last chunk that had them.
+    """
 
     def __init__(self, choices_per_prompt: int = 1) -> None:
         self.choices: dict[int, ChoiceTranscript] = {}
+        self.choices_per_prompt = choices_per_prompt
         self.tokens = TokenCounts()
         self.head: dict[str, Any] = {}
         self.timings: dict[str, Any] | None = None
-        self._choices_per_prompt = choices_per_prompt
-        self._pieces = 0
+        self.progress: JsonObject | None = None
+        self.verbose: JsonObject = {}
+        self._deltas = 0
         self._usages: list[dict[str, Any]] = []
 
     def add_body(self, body: dict[str, Any]) -> None:
-        """Take a whole answer (``chat.completion`` or ``text_completion``)."""
-        for choice in _dicts(body.get("choices")):
+        """Take a whole response (``chat.completion`` or ``text_completion``)."""
+        for choice in _objects(body.get("choices")):
             message = choice.get("message") or {"content": choice.get("text")}
             entry = self._choice(choice)
             entry.message = {name: value for name, value in message.items() if name != "role"}
         self._add_counts(body)
 
-    def add_chunk(self, chunk: dict[str, Any]) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Take one chunk of a stream."""
-        for choice in _dicts(chunk.get("choices")):
+        for choice in _objects(chunk.get("choices")):
             delta = choice.get("delta") or {"content": choice.get("text")}
             entry = self._choice(choice)
-            self._pieces += _extend(entry.message, delta)
+            self._deltas += _extend_message(entry.message, delta)
             if choice.get("logprobs"):
-                entry.logprobs = _joined(entry.logprobs or {}, choice["logprobs"])
+                entry.logprobs = _extended_logprobs(entry.logprobs or {}, choice["logprobs"])
         self._add_counts(chunk)
 
     def _choice(self, choice: dict[str, Any]) -> ChoiceTranscript:
@@ -91,20 +95,23 @@ class Transcript:
             self._usages.append(body["usage"])
         if isinstance(body.get("timings"), dict):
             self.timings = body["timings"]
+        if isinstance(body.get(_VERBOSE), dict):
+            self.verbose = body[_VERBOSE]
 
-    def settle(self) -> TokenCounts:
-        """The counts as far as known. A stream cut short has one token a piece, as llama.cpp sends it.
+    def count_tokens(self) -> TokenCounts:
+        """Return the counts as far as they are known. In a stream cut short each delta counts as one token, since
+        llama.cpp sends one at a time.
 
-        llama.cpp reports the usage of each choice apart, and with each the prompt that they share.
+        llama.cpp reports the usage of each choice apart, and with each the prompt that the choices share.
         """
         if self._usages:
-            shared = self._choices_per_prompt if len(self._usages) > 1 else 1
+            sharing = self.choices_per_prompt if len(self._usages) > 1 else 1
             details = [usage.get("prompt_tokens_details") or {} for usage in self._usages]
-            self.tokens.prompt = _sum(self._usages, "prompt_tokens") // shared
-            self.tokens.cached = _sum(details, "cached_tokens") // shared
+            self.tokens.prompt = _sum(self._usages, "prompt_tokens") // sharing
+            self.tokens.cached = _sum(details, "cached_tokens") // sharing
             self.tokens.completion = _sum(self._usages, "completion_tokens")
-        elif self._pieces:
-            self.tokens.completion = self._pieces
+        elif self._deltas:
+            self.tokens.completion = self._deltas
         return self.tokens
 
     @property
@@ -118,12 +125,17 @@ class Transcript:
         return self.choices[0].finish_reason if 0 in self.choices else None
 
     @property
-    def said_anything(self) -> bool:
-        """Whether there is an answer to keep."""
+    def has_content(self) -> bool:
+        """Whether the model has generated anything that can be stored."""
         return any(any(choice.message.values()) for choice in self.choices.values())
 
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The message of each choice, in the order of their indexes."""
+        return [self.choices[index].answer for index in sorted(self.choices)]
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
+
+def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -131,19 +143,19 @@ def _sum(counts: list[dict[str, Any]], name: str) -> int:
     return sum(int(count.get(name) or 0) for count in counts)
 
 
-def _joined(known: dict[str, list[Any] | None], piece: dict[str, Any]) -> dict[str, list[Any] | None]:
-    """The lists of a ``logprobs`` object, chat's or that of legacy completions, with those of the next chunk."""
+def _extended_logprobs(known: dict[str, list[Any] | None], piece: dict[str, Any]) -> dict[str, list[Any] | None]:
+    """Return the lists of a ``logprobs`` object, a chat's or a legacy completion's, with those of the next chunk."""
     return {name: (known.get(name) or []) + each if each else known.get(name) for name, each in piece.items()}
 
 
-def _extend(message: dict[str, Any], delta: dict[str, Any]) -> int:
-    """Add a delta to a message; answer 1 if it carried something the model generated."""
+def _extend_message(message: dict[str, Any], delta: dict[str, Any]) -> int:
+    """Add a delta to a message. Return 1 if it carries something that the model generated, else 0."""
     generated = 0
     for name in _JOINED:
         if delta.get(name):
             message[name] = (message.get(name) or "") + delta[name]
             generated = 1
-    for call in _dicts(delta.get("tool_calls")):
+    for call in _objects(delta.get("tool_calls")):
         _extend_tool_call(message.setdefault("tool_calls", []), call)
         generated = 1
     if isinstance(delta.get("function_call"), dict):  # the deprecated form of a tool call
@@ -153,7 +165,7 @@ def _extend(message: dict[str, Any], delta: dict[str, Any]) -> int:
 
 
 def _extend_tool_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
-    """Join the pieces of a tool call by its index: the first brings id and name, all bring arguments."""
+    """Add a delta to the tool call of its index. The first delta of a call brings id and name, all bring arguments."""
     index = int(delta.get("index") or 0)
     while len(calls) <= index:
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
@@ -168,9 +180,9 @@ def _extend_function(function: dict[str, str], delta: dict[str, Any]) -> None:
 
 
 def assemble_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
-    """The ``chat.completion`` or ``text_completion`` object of a complete transcript."""
-    shape = _chat_choice if chat else _text_choice
-    tokens = transcript.settle()
+    """Return the ``chat.completion`` or ``text_completion`` object of a complete transcript."""
+    render_choice = _chat_choice if chat else _text_choice
+    tokens = transcript.count_tokens()
     usage = {
         "prompt_tokens": tokens.prompt or 0,
         "completion_tokens": tokens.completion or 0,
@@ -179,7 +191,7 @@ def assemble_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
     }
     body = transcript.head | {
         "object": "chat.completion" if chat else "text_completion",
-        "choices": [shape(index, transcript.choices[index]) for index in sorted(transcript.choices)],
+        "choices": [render_choice(index, transcript.choices[index]) for index in sorted(transcript.choices)],
         "usage": usage,
     }
     return body if transcript.timings is None else body | {"timings": transcript.timings}

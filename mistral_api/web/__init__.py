@@ -1,4 +1,4 @@
-"""The views, one module per URL family: each parses, calls one service and answers."""
+"""HTTP by Flask. A view reads the request, calls one service, and renders what it returns; one module a URL family."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from mistral_api.web import (
     responses,
     stored_completions,
 )
-from mistral_api.web import conversations as conversation_items
-from mistral_api.web import llama_cpp as model_server
 from mistral_api.web.request import services
 
-# The probes that orchestrators call need no key and must answer whatever the state of the rest.
+# All but /health: orchestrators call it without a key, and it must answer whatever the state of the rest.
 API_BLUEPRINTS = (
     generation.chat_blueprint,
     generation.completions_blueprint,
     conversations.blueprint,
-    conversation_items.items_blueprint,
+    conversations.items_blueprint,
     generation.embeddings_blueprint,
     models.blueprint,
     responses.blueprint,
@@ -32,7 +30,7 @@ API_BLUEPRINTS = (
     stored_completions.blueprint,
     anthropic.blueprint,
     llama_cpp.blueprint,
-    model_server.model_server_blueprint,
+    llama_cpp.model_server_blueprint,
     documentation.blueprint,
 )
 
@@ -42,7 +40,7 @@ def _start_services() -> None:
 
 
 def register_blueprints(app: Flask) -> None:
-    """Attach every URL family to the application."""
+    """Register every blueprint with the application. The first request starts the services."""
     app.before_request(_start_services)
     app.register_blueprint(monitoring.blueprint)
     for blueprint in API_BLUEPRINTS:

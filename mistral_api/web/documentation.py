@@ -1,4 +1,4 @@
-"""``/openapi.json`` and ``/docs``: what the API says of itself, and a page to read and try it, without a network."""
+"""``/openapi.json`` and ``/docs``: the description of the API, and a page to read and try it, without a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import orjson
 from flask import Blueprint, Response, current_app, request, send_from_directory
 
 from mistral_api.errors import NotFound
-from mistral_api.web.openapi_document import describe
+from mistral_api.web.openapi_document import build_document
 from mistral_api.web.request import guard
 
 blueprint = guard(Blueprint("documentation", __name__))
 
 _PAGE = Path(str(files("mistral_api.web") / "page"))
-# Swagger UI as flask-swagger-ui ships it; its own view makes a page with a script in it, which our policy forbids.
+# Swagger UI as flask-swagger-ui ships it. Its own view makes a page with an inline script, which our policy forbids.
 _SWAGGER_UI = Path(str(files("flask_swagger_ui") / "dist"))
 _ASSETS = {
     "start.js": _PAGE,
@@ -23,8 +23,8 @@ _ASSETS = {
     "swagger-ui-bundle.js": _SWAGGER_UI,
     "favicon-32x32.png": _SWAGGER_UI,
 }
-# Nothing from elsewhere is loaded or asked, and no other site shows the page in a frame. Swagger UI sets styles and
-# has its pictures in the style sheet.
+# The page loads nothing from elsewhere, sends nothing elsewhere, and no other site can show it in a frame. Swagger UI
+# sets inline styles, and has its pictures in the style sheet.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -43,11 +43,11 @@ def show_description() -> Response:
 
 
 def _description() -> bytes:
-    """Made once, when it is first asked for: it takes longer than a request should, and nothing in it changes."""
-    made: bytes | None = current_app.extensions.get("openapi")
-    if made is None:
-        made = current_app.extensions["openapi"] = orjson.dumps(describe(current_app))
-    return made
+    """Return the document. It is made once, when it is first asked for: that takes longer than a request should."""
+    document: bytes | None = current_app.extensions.get("openapi")
+    if document is None:
+        document = current_app.extensions["openapi"] = orjson.dumps(build_document(current_app))
+    return document
 
 
 @blueprint.get("/docs")

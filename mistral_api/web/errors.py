@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RoutingNotFound
 
@@ -33,21 +34,21 @@ def _from_http_exception(error: HTTPException) -> ApiError:
     return failure
 
 
-def register_error_handlers(app: Flask) -> None:
-    """Make every failure of the application leave in the one shape."""
+def handle_errors(target: Flask | Blueprint, render: Callable[[ApiError], Response] = error_response) -> None:
+    """Make every failure of an application, or within one blueprint, leave in one shape."""
 
-    @app.errorhandler(ApiError)
+    @target.errorhandler(ApiError)
     def _ours(error: ApiError) -> Response:
-        return error_response(error)
+        return render(error)
 
-    @app.errorhandler(HTTPException)
+    @target.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
-        response = error_response(_from_http_exception(error))
+        response = render(_from_http_exception(error))
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
-    @app.errorhandler(Exception)
+    @target.errorhandler(Exception)
     def _unforeseen(error: Exception) -> Response:
         log.error("unforeseen failure in %s %s", request.method, request.path, exc_info=error)
-        return error_response(internal_error())
+        return render(internal_error())

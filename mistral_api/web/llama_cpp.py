@@ -1,9 +1,5 @@
-"""Llama.cpp's own endpoints, for clients and for the administrator.
-
-llama.cpp's own endpoints: raw prompts, tokens, the template and the properties.
-
-What shows the model server's inside, or changes it for everybody: for the scope ``admin`` alone.
-"""
+"""llama.cpp's own endpoints: raw prompts, tokens, the template and the properties for clients; what shows the model
+server's inside, or changes it for everybody, for the administrator (scope ``admin``) alone."""
 
 from __future__ import annotations
 
@@ -13,13 +9,10 @@ from flask import Blueprint, Response, request
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation import llama_cpp_endpoint
-from mistral_api.generation.endpoint import Endpoint
-from mistral_api.generation.llama_cpp_renderer import NativeEvents, selected
-from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.security.access import ADMIN
-from mistral_api.web.generation import generate, json_response, pass_through, stream_response
+from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import caller, guard, guard_admin
-from mistral_api.wire.field_errors import quote_name, quote_value
+from mistral_api.wire.field_errors import quote_value, quote_words
 
 blueprint = guard(Blueprint("llama_cpp", __name__))
 
@@ -27,28 +20,19 @@ blueprint = guard(Blueprint("llama_cpp", __name__))
 @blueprint.post("/completion")
 def complete() -> Response:
     """Continue a raw prompt."""
-    return _answer(llama_cpp_endpoint.COMPLETION)
+    return generate(llama_cpp_endpoint.NATIVE_COMPLETION)
 
 
 @blueprint.post("/completions")
 def completion_alias() -> Response:
     """The same under its other name."""
-    return _answer(llama_cpp_endpoint.COMPLETIONS)
+    return generate(llama_cpp_endpoint.NATIVE_COMPLETION_ALIAS)
 
 
 @blueprint.post("/infill")
 def infill() -> Response:
     """Fill a gap in code."""
-    return _answer(llama_cpp_endpoint.INFILL)
-
-
-def _answer(endpoint: Endpoint) -> Response:
-    body, given = generate(endpoint)
-    fields = body.get("response_fields")
-    if isinstance(given.body, GenerationPipeline):
-        return stream_response(NativeEvents(given.body, fields), given.session_id)
-    answers = [selected(answer, fields) for answer in given.body["answers"]]
-    return json_response(answers[0] if len(answers) == 1 else answers, given.session_id)
+    return generate(llama_cpp_endpoint.INFILL)
 
 
 @blueprint.post("/tokenize")
@@ -72,11 +56,11 @@ def apply_template() -> Response:
 @blueprint.get("/props")
 def show_props() -> Response:
     """The model server's properties; paths are for the operator only."""
-    return pass_through(llama_cpp_endpoint.PROPS, shown=_shown)
+    return pass_through(llama_cpp_endpoint.PROPS, select=_visible_props)
 
 
-def _shown(props: Any) -> Any:
-    return props if ADMIN in caller().scopes else llama_cpp_endpoint.shown_props(props)
+def _visible_props(props: Any) -> Any:
+    return props if ADMIN in caller().scopes else llama_cpp_endpoint.public_props(props)
 
 
 model_server_blueprint = guard_admin(Blueprint("model_server", __name__))
@@ -93,12 +77,12 @@ def list_slots() -> Response:
 def act_on_slot(slot: int) -> Response:
     """Save, restore or erase a slot's cache."""
     action = request.args.get("action", "")
-    question = llama_cpp_endpoint.SLOT_ACTIONS.get(action)
-    if question is None:
-        allowed = quote_name(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
+    endpoint = llama_cpp_endpoint.SLOT_ACTIONS.get(action)
+    if endpoint is None:
+        allowed = quote_words(tuple(llama_cpp_endpoint.SLOT_ACTIONS))
         text = f"Invalid value: '{quote_value(action)}'. Supported values for 'action': {allowed}."
         raise InvalidRequest(text, code="invalid_value", param="action")
-    return pass_through(question, f"/slots/{slot}?action={action}")
+    return pass_through(endpoint, f"/slots/{slot}?action={action}")
 
 
 @model_server_blueprint.post("/props")

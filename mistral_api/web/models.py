@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from flask import Blueprint
 
@@ -12,28 +12,39 @@ from mistral_api.web.request import guard, services
 blueprint = guard(Blueprint("models", __name__, url_prefix="/v1/models"))
 
 
+class ModelBody(TypedDict):
+    """One model, in OpenAI's shape (``Model``) and with two fields of ours."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    context_window: int | None
+    state: str
+
+
 @blueprint.get("")
-def list_models() -> dict[str, Any]:
+def list_models() -> dict[str, object]:
     """Every model served."""
-    shown: dict[str, dict[str, Any]] = {}
-    for host in services().hosts.all:
-        state = host.server.probe()
-        for model in host.catalogue.models():
-            shown.setdefault(model.id, _shown(model, state))
-    return {"object": "list", "data": list(shown.values())}
+    models: dict[str, ModelBody] = {}
+    for server in services().model_servers.all:
+        state = server.client.probe()
+        for model in server.catalogue.models():
+            models.setdefault(model.id, _model_body(model, state))
+    return {"object": "list", "data": list(models.values())}
 
 
 @blueprint.get("/<path:model_id>")
-def retrieve_model(model_id: str) -> dict[str, Any]:
+def retrieve_model(model_id: str) -> ModelBody:
     """One model. Ids may hold slashes, which SDKs send percent-encoded."""
-    served = [(model, host) for host in services().hosts.all for model in host.catalogue.models()]
-    for model, host in served:
+    served = [(model, server) for server in services().model_servers.all for model in server.catalogue.models()]
+    for model, server in served:
         if model.id == model_id:
-            return _shown(model, host.server.probe())
+            return _model_body(model, server.client.probe())
     raise model_not_found(model_id, [model.id for model, _ in served])
 
 
-def _shown(model: CatalogueModel, state: str) -> dict[str, Any]:
+def _model_body(model: CatalogueModel, state: str) -> ModelBody:
     return {
         "id": model.id,
         "object": "model",

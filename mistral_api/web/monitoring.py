@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from flask import Blueprint, request
 
@@ -26,20 +25,21 @@ from mistral_api.version import VERSION
 from mistral_api.web.database_session import database_session
 from mistral_api.web.request import guard, identify_caller, services
 from mistral_api.wire import StatsQuery, load
+from mistral_api.wire.payload_types import JsonObject
 
 stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
 _QUERY = StatsQuery()
 
 
 @stats_blueprint.get("")
-def show_stats() -> dict[str, Any]:
+def show_stats() -> JsonObject:
     """The usage of the last hours. Every caller is the one local owner, who may see it all."""
     query = load(_QUERY, request.args.to_dict())
     with database_session() as session:
         return usage_stats(session, TimeWindow.last(query["hours"]))
 
 
-# What helps an attacker more than a stranger who asks how we are.
+# Details that help an attacker more than a stranger who wants to know whether the server works.
 _PRIVATE = ("pid", "last_error")
 
 
@@ -48,20 +48,20 @@ class HealthReport:
     """The state of every part; ``serving`` is what the HTTP status says."""
 
     serving: bool
-    body: dict[str, Any]
+    body: JsonObject
 
 
 def health_of(services: Services, *, details: bool) -> HealthReport:
-    """Look at every part now. ``details`` false leaves out process ids and error texts."""
-    names = services.catalogue.known_names()
-    model_server = _shown(model_server_health(services.settings, services.model_server, names), details=details)
-    beside = _beside(services.hosts.beside, details=details)
+    """Return the state of every part now. ``details`` false leaves out process ids and error texts."""
+    servers = services.model_servers
+    model_server = _server_health(servers.main, details=details)
+    embedding_server = None if servers.embedding is None else _server_health(servers.embedding, details=details)
     database = services.database_probe.report()
     recording = services.recorder.state()
     serving = model_server["state"] == "ready"
-    embeds = beside is None or beside["state"] == "ready"
-    whole = database["status"] == "ok" and database["schema"] == "current" and recording.healthy and embeds
-    status = "unavailable" if not serving else ("ok" if whole else "degraded")
+    embeds = embedding_server is None or embedding_server["state"] == "ready"
+    complete = database["status"] == "ok" and database["schema"] == "current" and recording.healthy and embeds
+    status = "unavailable" if not serving else ("ok" if complete else "degraded")
     return HealthReport(
         serving,
         {
@@ -69,7 +69,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
             "version": VERSION,
             "uptime_seconds": round(time.monotonic() - services.started_at, 3),
             "model_server": model_server,
-            "embedding_server": beside,
+            "embedding_server": embedding_server,
             "database": database,
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
@@ -82,24 +82,16 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     )
 
 
-def _beside(host: ModelServerEntry | None, *, details: bool) -> dict[str, Any] | None:
-    """The server of EMBEDDING_MODEL_PATH; None where there is none."""
-    if host is None or host.served is None:
-        return None
-    names = host.catalogue.known_names()
-    report = model_server_health(host.served.settings, host.server, names, host.served.server)
-    return _shown(report, details=details)
-
-
-def _shown(report: dict[str, Any], *, details: bool) -> dict[str, Any]:
-    return report if details else {name: value for name, value in report.items() if name not in _PRIVATE}
+def _server_health(server: ModelServerEntry, *, details: bool) -> JsonObject:
+    health: JsonObject = dict(model_server_health(server))
+    return health if details else {name: value for name, value in health.items() if name not in _PRIVATE}
 
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 @blueprint.get("")
-def show_health() -> tuple[dict[str, Any], int]:
+def show_health() -> tuple[JsonObject, int]:
     """The state of every part: 200 when a generation request would be served now, else 503."""
     health = health_of(services(), details=identify_caller().local)
     return health.body, 200 if health.serving else 503
@@ -112,7 +104,7 @@ def show_liveness() -> dict[str, str]:
 
 
 @blueprint.get("/ready")
-def show_readiness() -> tuple[dict[str, Any], int]:
+def show_readiness() -> tuple[JsonObject, int]:
     """As /health, in one word."""
     health = health_of(services(), details=False)
     return {"status": health.body["status"]}, 200 if health.serving else 503

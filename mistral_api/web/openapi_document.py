@@ -1,15 +1,7 @@
-"""The document, put together from the routes.
+"""The OpenAPI 3.1 document of the API, put together from three sources.
 
-What the API says of itself: an OpenAPI 3.1 document made from its routes and the schemas its views load with.
-
-``shapes`` builds JSON schemas, ``fields`` says what each field of the request schemas allows, ``answers`` what the
-answers hold, ``operations`` ties both to the routes, and ``document`` puts the whole together.
-
-Request bodies and query arguments, from the marshmallow schemas that the views load with.
-
-What answers hold: the fields that are always there, and those that may be null or missing.
-
-The whole OpenAPI document, put together from the routes of an application.
+Paths, methods and summaries are those of the application's routes, ``operations`` says what each route takes and
+responds with, and the shapes of requests and response bodies are declared in :mod:`mistral_api.wire`.
 """
 
 from __future__ import annotations
@@ -22,151 +14,100 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
-from marshmallow import Schema
-from marshmallow.fields import Field
 from werkzeug.routing import Rule
 
 from mistral_api.version import VERSION
-from mistral_api.web.operations import EVENTS, JSON, OPERATIONS, TAGS, Operation
-from mistral_api.wire import anthropic, chat, conversations, embeddings, llama_cpp, responses
-from mistral_api.wire import chat as completions
-from mistral_api.wire import embeddings as rerank
-from mistral_api.wire.fields import Boolean
-from mistral_api.wire.generation_bodies import ANTHROPIC_COMPONENTS, GENERATION_COMPONENTS, LLAMA_CPP_COMPONENTS
-from mistral_api.wire.json_schema import COUNT, FILLED, TEXT, Shape, either, nullable, only, record, ref
-from mistral_api.wire.monitoring_bodies import MONITORING_COMPONENTS
-from mistral_api.wire.openapi_fields import shape_of
+from mistral_api.web.operations import OPERATIONS, TAGS, Operation
+from mistral_api.wire import anthropic, generation_bodies, llama_cpp, monitoring_bodies, stored_bodies
+from mistral_api.wire.container_shapes import Object, optional, required
 from mistral_api.wire.queries import Query
-from mistral_api.wire.response_fields import UNSUPPORTED
-from mistral_api.wire.stored_bodies import CONVERSATION_COMPONENTS, RESPONSE_COMPONENTS
-
-_HELLO = [{"role": "user", "content": "Hello, how are you?"}]
-# What a reader tries first.
-EXAMPLES: dict[type[Schema], dict[str, Any]] = {
-    chat.ChatCompletionRequest: {"messages": _HELLO, "max_tokens": 60, "session_id": "first-steps"},
-    completions.CompletionRequest: {"prompt": "Once upon a time", "max_tokens": 20},
-    responses.ResponseRequest: {"input": "Hello, how are you?", "max_output_tokens": 60},
-    responses.InputTokensRequest: {"input": "Hello, how are you?"},
-    anthropic.MessagesRequest: {"messages": _HELLO, "max_tokens": 60},
-    anthropic.CountTokensRequest: {"messages": _HELLO},
-    embeddings.EmbeddingsRequest: {"input": ["What is a panda?", "A bear."]},
-    rerank.RerankRequest: {"query": "What is a panda?", "documents": ["A bear.", "A kind of bread."]},
-    conversations.ConversationCreation: {"metadata": {"topic": "pandas"}},
-    conversations.ConversationChanges: {"title": "First steps"},
-    conversations.ConversationUpdate: {"metadata": {"topic": "pandas"}},
-    conversations.ItemsCreation: {"items": [{"role": "user", "content": "Hello, how are you?"}]},
-    llama_cpp.NativeCompletionRequest: {"prompt": "Once upon a time", "n_predict": 20},
-    llama_cpp.InfillRequest: {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20},
-    llama_cpp.TokenizeRequest: {"content": "Hello, how are you?"},
-    llama_cpp.DetokenizeRequest: {"tokens": [1, 2, 3]},
-    llama_cpp.AnyObject: {},
-}
-
-
-def _says_nothing(name: str) -> list[Any]:
-    """The values of a field that is not supported which harm nobody, as far as its own check lets them."""
-    field = responses.ResponseRequest().fields.get(name)
-    if field is None:
-        return [None, False, []]
-    return [None, False] if isinstance(field, Boolean) else [None]
-
-
-_RESPONSES: Shape = {
-    "properties": {
-        name: {"enum": _says_nothing(name), "description": f"Not supported. {instead}"}
-        for name, instead in UNSUPPORTED.items()
-    },
-    "anyOf": [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in ("input", "previous_response_id", "conversation")
-    ],
-}
-# What the loaders demand beyond single fields, as far as JSON schemas say it simply.
-_RULES: dict[type[Schema], Shape] = {
-    responses.ResponseRequest: _RESPONSES,
-    responses.InputTokensRequest: _RESPONSES,
-    conversations.ConversationChanges: {"minProperties": 1},
-    conversations.ConversationUpdate: {"required": ["metadata"]},
-}
-
-
-class RequestSchemas(MarshmallowPlugin):
-    """apispec's reader of marshmallow schemas, which asks ``fields`` what each field allows."""
-
-    def init_spec(self, spec: Any) -> None:
-        """Begin a document."""
-        super().init_spec(spec)
-        self.converter: Any  # apispec has none before this
-        self.converter.add_attribute_function(_described)
-
-    def body(self, kind: type[Schema]) -> Shape:
-        """The JSON schema of a body."""
-        shape: Shape = self.converter.schema2jsonschema(kind())
-        rules = dict(_RULES.get(kind, {}))
-        shape["properties"] = dict(shape["properties"]) | rules.pop("properties", {})
-        described = {"description": (kind.__doc__ or "").partition("\n")[0].replace("``", "`")}
-        example = {"example": EXAMPLES[kind]} if kind in EXAMPLES else {}
-        return {"type": "object"} | shape | rules | described | example
-
-    def arguments(self, kind: type[Schema]) -> list[dict[str, Any]]:
-        """The arguments of a query; objects come as ``name[key]=value``."""
-        found: list[dict[str, Any]] = self.converter.schema2parameters(kind(), location="query")
-        for argument in found:
-            if argument["schema"].get("type") == "object":
-                argument |= {"style": "deepObject", "explode": True}
-        return found
-
-
-def _described(_converter: Any, field: Field[Any], **_options: Any) -> Shape:
-    """A field of a query is text; in a body null counts as absent."""
-    shape = shape_of(field)
-    return shape if field.required or isinstance(field.parent, Query) else nullable(shape)
-
-
-COMPONENTS: dict[str, Shape] = (
-    GENERATION_COMPONENTS
-    | CONVERSATION_COMPONENTS
-    | RESPONSE_COMPONENTS
-    | ANTHROPIC_COMPONENTS
-    | LLAMA_CPP_COMPONENTS
-    | MONITORING_COMPONENTS
+from mistral_api.wire.request_schema import Field, RequestSchema
+from mistral_api.wire.shapes import (
+    COUNT,
+    AnyOf,
+    Component,
+    Constant,
+    JsonObject,
+    JsonSchema,
+    Shape,
+    Text,
+    nullable_schema,
 )
 
-__all__ = ["COMPONENTS"]
-
-
-_ABOUT = (
+_JSON, _EVENTS = "application/json", "text/event-stream"
+_DESCRIPTION = (
     "OpenAI's and Anthropic's requests, answered by a local model and recorded in PostgreSQL. Every answer carries "
     "`X-Request-Id`: the one of the request (1-128 printable ASCII characters), or one of ours. Fields that are not "
     "named here pass on to the model server. Some fields exclude or need each other: then the answer is a 400 that "
     "names one."
 )
-_ARGUMENT = re.compile(r"<(?:(?P<kind>[^:<>]+):)?(?P<name>[^<>]+)>")
-_HEADERS: dict[str, Shape] = {
-    "X-Request-Id": {"description": "The id of the request.", "required": True, "schema": FILLED},
-    "X-Session-Id": {"description": "The conversation that the exchange is on.", "required": True, "schema": FILLED},
+_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, llama_cpp, monitoring_bodies)
+_HEADERS: dict[str, JsonSchema] = {
+    "X-Request-Id": {"description": "The id of the request.", "required": True, "schema": Text(1).json_schema},
+    "X-Session-Id": {
+        "description": "The conversation that the exchange is on.",
+        "required": True,
+        "schema": Text(1).json_schema,
+    },
     "X-Error-Source": {"description": "Who failed.", "required": True, "schema": {"enum": ["api", "model-server"]}},
-    "Retry-After": {"description": "Seconds after which it is worth trying again.", "schema": COUNT},
+    "Retry-After": {"description": "Seconds after which it is worth trying again.", "schema": COUNT.json_schema},
 }
-_MEANINGS = {"4XX": "The model server refused the request.", "504": "The model server kept silent for too long."}
+_STATUS_MEANINGS = {
+    "4XX": "The model server refused the request.",
+    "504": "The model server kept silent for too long.",
+}
+_PATH_ARGUMENT = re.compile(r"<(?:(?P<kind>[^:<>]+):)?(?P<name>[^<>]+)>")
+
+
+class RequestSchemas(MarshmallowPlugin):
+    """apispec's reader of marshmallow schemas, which takes the JSON schema of each field from its shape."""
+
+    def init_spec(self, spec: APISpec) -> None:
+        """Begin a document."""
+        super().init_spec(spec)
+        self.converter: Any  # apispec has none before this
+        self.converter.add_attribute_function(_field_schema)
+
+    def body(self, schema: type[RequestSchema]) -> JsonSchema:
+        """Return the JSON schema of a body."""
+        json_schema: JsonSchema = self.converter.schema2jsonschema(schema())
+        rules = dict(schema.RULES)
+        json_schema["properties"] = dict(json_schema["properties"]) | rules.pop("properties", {})
+        description = {"description": _first_line(schema.__doc__)}
+        example = {} if schema.EXAMPLE is None else {"example": schema.EXAMPLE}
+        return {"type": "object"} | json_schema | rules | description | example
+
+    def arguments(self, schema: type[RequestSchema]) -> list[JsonSchema]:
+        """Return the arguments of a query; objects come as ``name[key]=value``."""
+        arguments: list[JsonSchema] = self.converter.schema2parameters(schema(), location="query")
+        for argument in arguments:
+            if argument["schema"].get("type") == "object":
+                argument |= {"style": "deepObject", "explode": True}
+        return arguments
+
+
+def _field_schema(_converter: object, field: Field, **_options: object) -> JsonSchema:
+    """Return the JSON schema of a field: in a body null counts as absent, in a query there is no null."""
+    json_schema = field.shape.json_schema
+    return json_schema if field.required or isinstance(field.parent, Query) else nullable_schema(json_schema)
 
 
 def described_routes(app: Flask) -> Iterator[tuple[Rule, str]]:
-    """Every rule of the application with each method that it answers; HEAD and OPTIONS go without saying."""
+    """Yield every rule of the application with each method that it answers, but for HEAD and OPTIONS."""
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             yield rule, method.lower()
 
 
-def describe(app: Flask) -> dict[str, Any]:
-    """The document. Raises KeyError for a route that is in no table, TypeError for a field that nobody described."""
+def build_document(app: Flask) -> JsonObject:
+    """Return the document. Raises KeyError for a route that ``operations`` does not have."""
     reader = RequestSchemas()
     spec = APISpec(
         "Mistral Local API",
         VERSION,
         "3.1.0",
         plugins=[reader],
-        info={"description": _ABOUT},
+        info={"description": _DESCRIPTION},
         servers=[{"url": "/"}],
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         # No key exists yet; clients of OpenAI send one all the same.
@@ -175,104 +116,112 @@ def describe(app: Flask) -> dict[str, Any]:
     _add_components(spec)
     for rule, method in described_routes(app):
         operation = OPERATIONS[rule.endpoint]
-        said = {"operationId": _id(rule.endpoint), "summary": _summary(app, rule), "tags": [_family(rule)]}
-        said |= _asked(spec, reader, rule, operation) | {"responses": _answered(rule, operation)}
-        spec.path(_ARGUMENT.sub(r"{\g<name>}", rule.rule), operations={method: said})
-    document: dict[str, Any] = spec.to_dict()
+        described = {
+            "operationId": _operation_id(rule.endpoint),
+            "summary": _first_line(app.view_functions[rule.endpoint].__doc__).rstrip("."),
+            "tags": [str(rule.endpoint).partition(".")[0]],
+            **_request(spec, reader, rule, operation),
+            "responses": _responses(rule, operation),
+        }
+        spec.path(_PATH_ARGUMENT.sub(r"{\g<name>}", rule.rule), operations={method: described})
+    document: JsonObject = spec.to_dict()
     return document
 
 
 def _add_components(spec: APISpec) -> None:
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
-    for name, shape in COMPONENTS.items():
-        spec.components.schema(name, shape)
+    for module in _BODY_MODULES:
+        for value in vars(module).values():
+            if isinstance(value, Component):
+                spec.components.schema(value.name, value.definition)
     for name, header in _HEADERS.items():
         spec.components.header(name, header)
 
 
-def _id(endpoint: str) -> str:
-    """The name of an operation, such that generators of clients can make it one of a function."""
+def _operation_id(endpoint: str) -> str:
+    """Return the name of an operation, such that generators of clients can make it the name of a function."""
     return endpoint.replace(".", "_")
 
 
-def _family(rule: Rule) -> str:
-    return str(rule.endpoint).partition(".")[0]
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").partition("\n")[0].replace("``", "`")
 
 
-def _summary(app: Flask, rule: Rule) -> str:
-    said: str = app.view_functions[rule.endpoint].__doc__ or ""
-    return said.partition("\n")[0].replace("``", "`").rstrip(".")
-
-
-def _asked(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operation) -> dict[str, Any]:
-    arguments = [_path_argument(found) for found in _ARGUMENT.finditer(rule.rule)]
+def _request(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Operation) -> JsonObject:
+    arguments = [_path_argument(found) for found in _PATH_ARGUMENT.finditer(rule.rule)]
     if operation.query is not None:
         arguments += reader.arguments(operation.query)
-    for needed, shapes in ((True, operation.needed), (False, operation.arguments)):
-        arguments += [{"name": name, "in": "query", "required": needed, "schema": shapes[name]} for name in shapes]
-    said: dict[str, Any] = {"parameters": arguments} if arguments else {}
+    for needed, shapes in ((True, operation.required_arguments), (False, operation.optional_arguments)):
+        arguments += [_query_argument(name, shape, needed) for name, shape in shapes.items()]
+    described: JsonObject = {"parameters": arguments} if arguments else {}
     if operation.has_body:
-        content = {JSON: {"schema": _body(spec, reader, operation)}}
-        said["requestBody"] = {"required": operation.body_required, "content": content}
-    return said if operation.guarded else said | {"security": []}
+        content = {_JSON: {"schema": _body(spec, reader, operation)}}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
+    return described if operation.guarded else described | {"security": []}
 
 
-def _path_argument(found: re.Match[str]) -> dict[str, Any]:
-    shape = COUNT if found["kind"] == "int" else FILLED
-    return {"name": found["name"], "in": "path", "required": True, "schema": shape}
+def _path_argument(found: re.Match[str]) -> JsonObject:
+    shape = COUNT if found["kind"] == "int" else Text(1)
+    return {"name": found["name"], "in": "path", "required": True, "schema": shape.json_schema}
 
 
-def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> Shape:
+def _query_argument(name: str, shape: Shape, needed: bool) -> JsonObject:
+    return {"name": name, "in": "query", "required": needed, "schema": shape.json_schema}
+
+
+def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSchema:
     if operation.request is None:
-        return operation.body or {}
+        return {} if operation.body is None else operation.body.json_schema
     name = operation.request.__name__
     if name not in spec.components.schemas:
         spec.components.schema(name, reader.body(operation.request))
-    return ref(name)
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _answered(rule: Rule, operation: Operation) -> dict[str, Any]:
+def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"500"}
     statuses |= {"401"} if operation.guarded else set()
     statuses |= {"400", "413"} if operation.has_body else set()
-    statuses |= {"400"} if operation.query or operation.needed else set()
+    statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
-    answers = {status: _error(status, operation) for status in statuses - set(operation.also)}
-    for status, component in operation.also.items():
-        answers[status] = _answer("Not now", {JSON: {"schema": ref(component)}})
-    answers["200"] = _answer("Done", _content(operation), *(["X-Session-Id"] if operation.of_session else []))
-    name, others = operation.names
-    if others:
-        links = {
-            _id(other): {"operationId": _id(other), "parameters": {name: "$response.body#/id"}} for other in others
+    responses = {status: _error(status, operation) for status in statuses - set(operation.other_responses)}
+    for status, component in operation.other_responses.items():
+        responses[status] = _response("Not now", {_JSON: {"schema": component.json_schema}})
+    responses["200"] = _response("Done", _content(operation), *(["X-Session-Id"] if operation.of_session else []))
+    argument, endpoints = operation.links
+    if endpoints:
+        responses["200"]["links"] = {
+            _operation_id(endpoint): {
+                "operationId": _operation_id(endpoint),
+                "parameters": {argument: "$response.body#/id"},
+            }
+            for endpoint in endpoints
         }
-        answers["200"]["links"] = links
-    return dict(sorted(answers.items()))
+    return dict(sorted(responses.items()))
 
 
-def _content(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {media: {"schema": TEXT} for media in operation.media}
-    if operation.answer is not None:
-        content[JSON] = {"schema": ref(operation.answer)}
+def _content(operation: Operation) -> JsonObject:
+    content: JsonObject = {media: {"schema": Text().json_schema} for media in operation.media}
+    if operation.response is not None:
+        content[_JSON] = {"schema": operation.response.json_schema}
     if operation.event is not None:
-        content[EVENTS] = {"schema": _event(operation)}
+        content[_EVENTS] = {"schema": _event(operation.event, operation.error)}
     return content
 
 
-def _event(operation: Operation) -> Shape:
-    """One server-sent event: OpenAPI before 3.2 has no word for the stream that they make."""
-    sent = either(ref(operation.event or ""), ref(operation.error))
-    decoded = TEXT | {"contentMediaType": JSON, "contentSchema": sent}
-    about = {"description": "One event of the stream; after a failure there is no `[DONE]`."}
-    return about | record({"data": either(only("[DONE]"), decoded)}, {"event": TEXT})
+def _event(event: Component, error: Component) -> JsonSchema:
+    """Describe one server-sent event: OpenAPI before 3.2 has no keyword for the stream that they make."""
+    data = Text().with_keywords(contentMediaType=_JSON, contentSchema=AnyOf(event, error).json_schema)
+    shape = Object(required(data=AnyOf(Constant("[DONE]"), data)), optional(event=Text()))
+    return {"description": "One event of the stream; after a failure there is no `[DONE]`."} | shape.json_schema
 
 
-def _error(status: str, operation: Operation) -> dict[str, Any]:
-    meaning = _MEANINGS.get(status) or HTTPStatus(int(status)).phrase
+def _error(status: str, operation: Operation) -> JsonObject:
+    meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
     headers = ["X-Error-Source", *(["Retry-After"] if status == "503" else [])]
-    return _answer(meaning, {JSON: {"schema": ref(operation.error)}}, *headers)
+    return _response(meaning, {_JSON: {"schema": operation.error.json_schema}}, *headers)
 
 
-def _answer(meaning: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
+def _response(description: str, content: JsonObject, *headers: str) -> JsonObject:
     named = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
-    return {"description": meaning, "headers": named, "content": content}
+    return {"description": description, "headers": named, "content": content}

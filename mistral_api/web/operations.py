@@ -1,8 +1,6 @@
-"""Each operation: summary, request shape, response shape, errors.
+"""What each operation of the API takes and responds with, by the name of its Flask endpoint.
 
-One operation: what a route takes and answers, beside what its URL and its view say themselves.
-
-Every operation of the API, by the name of its Flask endpoint.
+The OpenAPI document is made from this table and from the routes: paths, methods and summaries are theirs.
 """
 
 from __future__ import annotations
@@ -10,162 +8,197 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from marshmallow import Schema
-
-from mistral_api.wire import anthropic, chat, embeddings, queries, responses
-from mistral_api.wire import chat as completions
-from mistral_api.wire import conversations as changes
-from mistral_api.wire import embeddings as rerank
-from mistral_api.wire import llama_cpp as native
-from mistral_api.wire.json_schema import TEXT, Shape, nullable, record, words
-from mistral_api.wire.openapi_fields.llama_cpp import ADAPTERS
-from mistral_api.wire.queries import CompletionListQuery, InputItemsQuery, PageQuery, ResponseQuery
-
-JSON, EVENTS = "application/json", "text/event-stream"
+from mistral_api.wire import (
+    anthropic,
+    chat,
+    completions,
+    conversations,
+    embeddings,
+    generation_bodies,
+    llama_cpp,
+    monitoring_bodies,
+    queries,
+    responses,
+    stored_bodies,
+)
+from mistral_api.wire.container_shapes import Object, optional
+from mistral_api.wire.request_schema import RequestSchema
+from mistral_api.wire.shapes import Component, Nullable, Shape, Text, Word
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``request`` and ``query``: the schemas that the view loads with; where it has none ``body``, and of the query
-    the arguments that are ``needed`` and the others.
+    """One operation.
 
-    ``answer``: the component of the JSON that is answered with 200, ``event`` that of every event of a stream.
-    ``statuses``: what else is answered, in the error shape ``error``; ``also``: with a component of its own.
-    ``names``: the path parameter of other operations that the ``id`` of the answer is for, and these operations.
+    ``request`` and ``query`` are the schemas that the view loads with. Where the view has none, ``body`` is the shape
+    of the body, and ``required_arguments`` and ``optional_arguments`` are those of the query.
+
+    ``response`` is the body of a 200, ``event`` each event of a stream, ``media`` other media types of the response.
+    The other ``statuses`` have ``error`` as their body, those in ``other_responses`` a body of their own.
+
+    ``links``: the name of a path parameter that the ``id`` in the response fits, and the operations that have it.
     """
 
-    answer: str | None = None
-    request: type[Schema] | None = None
-    query: type[Schema] | None = None
+    response: Component | None = None
+    request: type[RequestSchema] | None = None
+    query: type[RequestSchema] | None = None
     body: Shape | None = None
-    needed: dict[str, Shape] = field(default_factory=dict)
-    arguments: dict[str, Shape] = field(default_factory=dict)
-    event: str | None = None
+    required_arguments: dict[str, Shape] = field(default_factory=dict)
+    optional_arguments: dict[str, Shape] = field(default_factory=dict)
+    event: Component | None = None
     body_required: bool = True
     of_session: bool = False
     guarded: bool = True
     statuses: frozenset[str] = frozenset()
-    also: dict[str, str] = field(default_factory=dict)
+    other_responses: dict[str, Component] = field(default_factory=dict)
     media: tuple[str, ...] = ()
-    error: str = "Error"
-    names: tuple[str, tuple[str, ...]] = ("", ())
+    error: Component = generation_bodies.ERROR
+    links: tuple[str, tuple[str, ...]] = ("", ())
 
     @property
     def has_body(self) -> bool:
         """Whether it takes a body."""
         return self.request is not None or self.body is not None
 
-    def answers(self, *statuses: str) -> Operation:
-        """The same with more statuses."""
+    def with_statuses(self, *statuses: str) -> Operation:
+        """Return the same operation with more statuses."""
         return replace(self, statuses=self.statuses | set(statuses))
 
 
-# The model server: away, silent or failing; what it refuses keeps the status it gave.
-_ASKING = ("400", "404", "4XX", "502", "503", "504")
+# The model server is away, silent or failing; what it refuses keeps the status that it gave.
+_MODEL_SERVER_STATUSES = ("400", "404", "4XX", "502", "503", "504")
 
 
-def passthrough_operation(answer: str, **options: Any) -> Operation:
-    """A question that the model server answers."""
-    return Operation(answer, **options).answers(*_ASKING)
+def passthrough_operation(response: Component, **options: Any) -> Operation:
+    """Describe a question that the model server answers."""
+    return Operation(response, **options).with_statuses(*_MODEL_SERVER_STATUSES)
 
 
-def generating(answer: str, event: str, **options: Any) -> Operation:
-    """A generation: a whole body, or events."""
-    return passthrough_operation(answer, event=event, of_session=True, **options)
+def generation_operation(response: Component, event: Component, **options: Any) -> Operation:
+    """Describe a generation: its response is a whole body, or events."""
+    return passthrough_operation(response, event=event, of_session=True, **options)
 
 
-def reading(answer: str, **options: Any) -> Operation:
-    """Something that PostgreSQL answers."""
-    return Operation(answer, **options).answers("503")
+def database_operation(response: Component, **options: Any) -> Operation:
+    """Describe a question that PostgreSQL answers."""
+    return Operation(response, **options).with_statuses("503")
 
 
-def administering(answer: str, **options: Any) -> Operation:
-    """What only an administrator may ask of the model server."""
-    operation = passthrough_operation(answer, **options).answers("403")
-    return operation.answers("415") if operation.has_body else operation
+def admin_operation(response: Component, **options: Any) -> Operation:
+    """Describe a question to the model server that only an administrator may ask."""
+    operation = passthrough_operation(response, **options).with_statuses("403")
+    return operation.with_statuses("415") if operation.has_body else operation
 
 
-def _family(blueprint: str, *views: str) -> tuple[str, ...]:
+def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
     return tuple(f"{blueprint}.{view}" for view in views)
 
 
-_ANTHROPIC = {"error": "AnthropicError"}
-_NATIVE = generating("NativeCompletions", "NativeCompletion", request=native.NativeCompletionRequest)
+_NATIVE_COMPLETION = generation_operation(
+    llama_cpp.NATIVE_COMPLETIONS, llama_cpp.NATIVE_COMPLETION, request=llama_cpp.NativeCompletionRequest
+)
 
 OPERATIONS: dict[str, Operation] = {
-    "chat.create_chat_completion": generating(
-        "ChatCompletion",
-        "ChatCompletionChunk",
+    "chat.create_chat_completion": generation_operation(
+        generation_bodies.CHAT_COMPLETION,
+        generation_bodies.CHAT_COMPLETION_CHUNK,
         request=chat.ChatCompletionRequest,
-        names=("completion_id", _family("stored_completions", "retrieve", "change", "list_messages", "remove")),
+        links=("completion_id", _endpoints("stored_completions", "retrieve", "change", "list_messages", "remove")),
     ),
-    "completions.create_completion": generating("Completion", "CompletionChunk", request=completions.CompletionRequest),
-    "stored_completions.list_all": reading("ChatCompletionPage", query=CompletionListQuery).answers("404"),
-    "stored_completions.retrieve": reading("ChatCompletion"),
-    "stored_completions.change": reading("ChatCompletion", request=changes.ConversationUpdate),
-    "stored_completions.remove": reading("ChatCompletionDeleted"),
-    "stored_completions.list_messages": reading("ChatCompletionMessagePage", query=PageQuery),
-    "responses.create": generating(
-        "Response",
-        "ResponseEvent",
+    "completions.create_completion": generation_operation(
+        generation_bodies.COMPLETION, generation_bodies.COMPLETION_CHUNK, request=completions.CompletionRequest
+    ),
+    "stored_completions.list_all": database_operation(
+        generation_bodies.CHAT_COMPLETION_PAGE, query=queries.CompletionListQuery
+    ).with_statuses("404"),
+    "stored_completions.retrieve": database_operation(generation_bodies.CHAT_COMPLETION),
+    "stored_completions.change": database_operation(
+        generation_bodies.CHAT_COMPLETION, request=conversations.ConversationUpdate
+    ),
+    "stored_completions.remove": database_operation(generation_bodies.CHAT_COMPLETION_DELETED),
+    "stored_completions.list_messages": database_operation(
+        generation_bodies.CHAT_COMPLETION_MESSAGE_PAGE, query=queries.PageQuery
+    ),
+    "responses.create": generation_operation(
+        stored_bodies.RESPONSE,
+        stored_bodies.RESPONSE_EVENT,
         request=responses.ResponseRequest,
-        names=("response_id", _family("responses", "retrieve", "list_input_items", "cancel", "remove")),
+        links=("response_id", _endpoints("responses", "retrieve", "list_input_items", "cancel", "remove")),
     ),
-    "responses.count_input_tokens": passthrough_operation("InputTokens", request=responses.InputTokensRequest),
-    "responses.retrieve": reading("Response", query=ResponseQuery, event="ResponseEvent"),
-    "responses.remove": reading("ResponseDeleted"),
-    "responses.cancel": reading("Response").answers("400"),
-    "responses.list_input_items": reading("ItemPage", query=InputItemsQuery),
-    "conversations.list_all": reading("ConversationPage", query=queries.ConversationListQuery).answers("404"),
-    "conversations.create": reading("Conversation", request=changes.ConversationCreation, body_required=False).answers(
-        "404"
+    "responses.count_input_tokens": passthrough_operation(
+        stored_bodies.INPUT_TOKENS, request=responses.InputTokensRequest
     ),
-    "conversations.retrieve": reading("ConversationWithMessages", query=queries.ConversationQuery),
-    "conversations.change": reading("Conversation", request=changes.ConversationChanges),
-    "conversations.update": reading("Conversation", request=changes.ConversationUpdate),
-    "conversations.remove": reading("ConversationDeleted"),
-    "conversation_items.create": reading("ItemPage", request=changes.ItemsCreation),
-    "conversation_items.list_all": reading("ItemPage", query=queries.ItemListQuery),
-    "conversation_items.retrieve": reading("Item").answers("400"),
-    "conversation_items.remove": reading("Conversation").answers("400"),
-    "embeddings.create_embeddings": passthrough_operation("Embeddings", request=embeddings.EmbeddingsRequest),
-    "embeddings.rerank": passthrough_operation("Ranking", request=rerank.RerankRequest),
-    "models.list_models": passthrough_operation("ModelList"),
-    "models.retrieve_model": passthrough_operation("Model"),
-    "anthropic.create_message": generating(
-        "AnthropicMessage", "AnthropicEvent", request=anthropic.MessagesRequest, **_ANTHROPIC
+    "responses.retrieve": database_operation(
+        stored_bodies.RESPONSE, query=queries.ResponseQuery, event=stored_bodies.RESPONSE_EVENT
+    ),
+    "responses.remove": database_operation(stored_bodies.RESPONSE_DELETED),
+    "responses.cancel": database_operation(stored_bodies.RESPONSE).with_statuses("400"),
+    "responses.list_input_items": database_operation(stored_bodies.ITEM_PAGE, query=queries.InputItemsQuery),
+    "conversations.list_all": database_operation(
+        stored_bodies.CONVERSATION_PAGE, query=queries.ConversationListQuery
+    ).with_statuses("404"),
+    "conversations.create": database_operation(
+        stored_bodies.CONVERSATION, request=conversations.ConversationCreation, body_required=False
+    ).with_statuses("404"),
+    "conversations.retrieve": database_operation(
+        stored_bodies.CONVERSATION_WITH_MESSAGES, query=queries.ConversationQuery
+    ),
+    "conversations.change": database_operation(stored_bodies.CONVERSATION, request=conversations.ConversationChanges),
+    "conversations.update": database_operation(stored_bodies.CONVERSATION, request=conversations.ConversationUpdate),
+    "conversations.remove": database_operation(stored_bodies.CONVERSATION_DELETED),
+    "conversation_items.create": database_operation(stored_bodies.ITEM_PAGE, request=conversations.ItemsCreation),
+    "conversation_items.list_all": database_operation(stored_bodies.ITEM_PAGE, query=queries.ItemListQuery),
+    "conversation_items.retrieve": database_operation(stored_bodies.ITEM).with_statuses("400"),
+    "conversation_items.remove": database_operation(stored_bodies.CONVERSATION).with_statuses("400"),
+    "embeddings.create_embeddings": passthrough_operation(
+        generation_bodies.EMBEDDINGS, request=embeddings.EmbeddingsRequest
+    ),
+    "embeddings.rerank": passthrough_operation(generation_bodies.RANKING, request=embeddings.RerankRequest),
+    "models.list_models": passthrough_operation(generation_bodies.MODEL_LIST),
+    "models.retrieve_model": passthrough_operation(generation_bodies.MODEL),
+    "anthropic.create_message": generation_operation(
+        anthropic.ANTHROPIC_MESSAGE,
+        anthropic.ANTHROPIC_EVENT,
+        request=anthropic.MessagesRequest,
+        error=anthropic.ANTHROPIC_ERROR,
     ),
     "anthropic.count_tokens": passthrough_operation(
-        "AnthropicTokenCount", request=anthropic.CountTokensRequest, **_ANTHROPIC
+        anthropic.ANTHROPIC_TOKEN_COUNT, request=anthropic.CountTokensRequest, error=anthropic.ANTHROPIC_ERROR
     ),
-    "llama_cpp.complete": _NATIVE,
-    "llama_cpp.completion_alias": _NATIVE,
-    "llama_cpp.infill": generating("NativeCompletions", "NativeCompletion", request=native.InfillRequest),
-    "llama_cpp.tokenize": passthrough_operation("Tokens", request=native.TokenizeRequest),
-    "llama_cpp.detokenize": passthrough_operation("Detokenized", request=native.DetokenizeRequest),
-    "llama_cpp.apply_template": passthrough_operation("Prompt", request=chat.ChatCompletionRequest),
-    "llama_cpp.show_props": passthrough_operation("Properties"),
-    "model_server.list_slots": administering("Slots", arguments={"fail_on_no_slot": TEXT}),
-    "model_server.act_on_slot": administering(
-        "SlotAction",
-        body=record({}, {"model": nullable(TEXT), "filename": TEXT}),
-        needed={"action": words("save", "restore", "erase")},
+    "llama_cpp.complete": _NATIVE_COMPLETION,
+    "llama_cpp.completion_alias": _NATIVE_COMPLETION,
+    "llama_cpp.infill": generation_operation(
+        llama_cpp.NATIVE_COMPLETIONS, llama_cpp.NATIVE_COMPLETION, request=llama_cpp.InfillRequest
     ),
-    "model_server.change_props": administering("Done", request=native.AnyObject),
-    "model_server.list_adapters": administering("Adapters"),
-    "model_server.change_adapters": administering("Done", body=ADAPTERS),
-    "model_server.load_model": administering("Done", request=native.AnyObject),
-    "model_server.unload_model": administering("Done", request=native.AnyObject),
-    "stats.show_stats": reading("Statistics", query=queries.StatsQuery),
-    "health.show_health": Operation("Health", guarded=False, also={"503": "Health"}),
-    "health.show_liveness": Operation("Liveness", guarded=False),
-    "health.show_readiness": Operation("Readiness", guarded=False, also={"503": "Readiness"}),
-    "documentation.show_description": Operation("Description"),
+    "llama_cpp.tokenize": passthrough_operation(llama_cpp.TOKENS, request=llama_cpp.TokenizeRequest),
+    "llama_cpp.detokenize": passthrough_operation(llama_cpp.DETOKENIZED, request=llama_cpp.DetokenizeRequest),
+    "llama_cpp.apply_template": passthrough_operation(llama_cpp.FORMATTED_PROMPT, request=chat.ChatCompletionRequest),
+    "llama_cpp.show_props": passthrough_operation(llama_cpp.PROPERTIES),
+    "model_server.list_slots": admin_operation(llama_cpp.SLOTS, optional_arguments={"fail_on_no_slot": Text()}),
+    "model_server.act_on_slot": admin_operation(
+        llama_cpp.SLOT_ACTION,
+        body=Object(optional(model=Nullable(Text()), filename=Text())),
+        required_arguments={"action": Word("save", "restore", "erase")},
+    ),
+    "model_server.change_props": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
+    "model_server.list_adapters": admin_operation(llama_cpp.ADAPTER_LIST),
+    "model_server.change_adapters": admin_operation(llama_cpp.DONE, body=llama_cpp.ADAPTERS),
+    "model_server.load_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
+    "model_server.unload_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
+    "stats.show_stats": database_operation(monitoring_bodies.STATISTICS, query=queries.StatsQuery),
+    "health.show_health": Operation(
+        monitoring_bodies.HEALTH, guarded=False, other_responses={"503": monitoring_bodies.HEALTH}
+    ),
+    "health.show_liveness": Operation(monitoring_bodies.LIVENESS, guarded=False),
+    "health.show_readiness": Operation(
+        monitoring_bodies.READINESS, guarded=False, other_responses={"503": monitoring_bodies.READINESS}
+    ),
+    "documentation.show_description": Operation(monitoring_bodies.OPENAPI_DOCUMENT),
     "documentation.show_page": Operation(media=("text/html",)),
     "documentation.show_asset": Operation(media=("text/css", "text/javascript", "image/png")),
 }
 
-# What each family is for, by the name of its blueprint.
+# What each blueprint is for; this is in the document.
 TAGS = {
     "chat": "Chat completions",
     "completions": "Legacy completions",

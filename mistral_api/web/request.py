@@ -1,12 +1,6 @@
-"""What a view knows of its request: caller, request id, decoded body, services.
+"""What a view knows of its request: services, caller, decoded body, request id; JSON by orjson.
 
-The guard of the API's blueprints: who calls is found out before a view runs.
-
-Reading request bodies.
-
-The request id: taken from ``X-Request-Id`` or made, answered on every response, written to the log.
-
-JSON by orjson, for everything that Flask encodes or decodes.
+The request id is taken from ``X-Request-Id`` or made. Every response carries it, and the access log names it.
 """
 
 from __future__ import annotations
@@ -43,7 +37,7 @@ def _identify() -> None:
 
 
 def guard(blueprint: Blueprint) -> Blueprint:
-    """Let only those through whom ``security`` lets through; their views can ask for :func:`caller`."""
+    """Refuse callers who may not use the API, before any view of the blueprint runs. Views can call :func:`caller`."""
     blueprint.before_request(_identify)
     return blueprint
 
@@ -53,19 +47,19 @@ def _require_admin() -> None:
 
 
 def guard_admin(blueprint: Blueprint) -> Blueprint:
-    """Let only those through who may change the model server."""
+    """Refuse callers who may not change the model server, before any view of the blueprint runs."""
     guard(blueprint).before_request(_require_admin)
     return blueprint
 
 
 def caller() -> Caller:
-    """The caller of the current request."""
-    found: Caller = g.caller
-    return found
+    """Return the caller of the current request."""
+    caller: Caller = g.caller
+    return caller
 
 
 def json_body() -> object:
-    """The decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
+    """Return the decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
     try:
         return orjson.loads(request.get_data(cache=False))
     except orjson.JSONDecodeError as error:
@@ -81,48 +75,48 @@ _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
 
 def request_id() -> UUID:
-    """Our own id of the current request; it names the usage row."""
-    made: UUID = g.request_id
-    return made
+    """Return our own id of the current request; its usage row has it."""
+    own_id: UUID = g.request_id
+    return own_id
 
 
 def client_request_id() -> str | None:
-    """The id that the client gave the current request, if it gave an acceptable one."""
-    given: str | None = g.client_request_id
-    return given
+    """Return the id that the client gave the current request, if it is acceptable."""
+    client_id: str | None = g.client_request_id
+    return client_id
 
 
 def shown_request_id() -> str:
-    """The id of the current request as its client sees it."""
+    """Return the id of the current request as its client sees it."""
     return client_request_id() or str(request_id())
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-Id", "")
+    client_id = request.headers.get("X-Request-Id", "")
     g.request_id = new_id()
-    g.client_request_id = given if _ACCEPTABLE.fullmatch(given) else None
-    g.began = time.monotonic()
+    g.client_request_id = client_id if _ACCEPTABLE.fullmatch(client_id) else None
+    g.started = time.monotonic()
 
 
 def _end(response: Response) -> Response:
-    shown = shown_request_id()
-    response.headers["X-Request-Id"] = shown
+    shown_id = shown_request_id()
+    response.headers["X-Request-Id"] = shown_id
     if access_log.isEnabledFor(logging.INFO):
-        spent = (time.monotonic() - g.began) * 1000
+        spent_ms = (time.monotonic() - g.started) * 1000
         # A path may hold a line break, which must not begin a line of the log.
         path = ascii(request.path)[1:-1]
-        access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent, shown)
+        access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent_ms, shown_id)
     return response
 
 
 def register_request_ids(app: Flask) -> None:
-    """Give every request of the application its id."""
+    """Give every request of the application an id, and every response a line in the access log."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 class OrjsonProvider(JSONProvider):
-    """Flask's JSON in orjson: strict UTF-8, times in RFC 3339, no NaN."""
+    """Flask's JSON by orjson: strict UTF-8, times in RFC 3339, no NaN."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         """Encode to text; options of the standard library's encoder do not apply."""

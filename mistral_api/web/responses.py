@@ -21,14 +21,17 @@ _QUERY, _ITEMS_QUERY = ResponseQuery(), InputItemsQuery()
 @blueprint.post("")
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
-    responded = services().responder.respond(request_context(json_body()))
-    return json_or_stream(responded.body, responded.session_id)
+    result = services().response_service.respond(request_context(json_body()))
+    return json_or_stream(result.body, result.session_id)
 
 
 @blueprint.post("/input_tokens")
 def count_input_tokens() -> dict[str, Any]:
     """How many tokens the model would have to read."""
-    return {"object": "response.input_tokens", "input_tokens": services().responder.count(request_context(json_body()))}
+    return {
+        "object": "response.input_tokens",
+        "input_tokens": services().response_service.count_input_tokens(request_context(json_body())),
+    }
 
 
 @blueprint.get("/<response_id>")
@@ -37,14 +40,14 @@ def retrieve(response_id: str) -> Response:
     query = load(_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     if query["stream"]:
         after = query.get("starting_after", -1)
-        return stream_response(services().responder.follow(caller().owner, response_id, after))
-    return json_response(services().responder.find(caller().owner, response_id))
+        return stream_response(services().response_service.follow(caller().owner, response_id, after))
+    return json_response(services().response_service.find(caller().owner, response_id))
 
 
 @blueprint.delete("/<response_id>")
 def remove(response_id: str) -> dict[str, Any]:
     """Delete a response; with the last one of a conversation that no client named, that goes too."""
-    gone = services().responder.delete(caller().owner, response_id)
+    gone = services().response_service.delete(caller().owner, response_id)
     if gone is not None:
         services().forget_session(caller().owner, gone)
     return {"id": response_id, "object": "response", "deleted": True}
@@ -53,13 +56,13 @@ def remove(response_id: str) -> dict[str, Any]:
 @blueprint.post("/<response_id>/cancel")
 def cancel(response_id: str) -> Response:
     """End a response in the background."""
-    return json_response(services().responder.cancel(caller().owner, response_id))
+    return json_response(services().response_service.cancel(caller().owner, response_id))
 
 
 @blueprint.get("/<response_id>/input_items")
 def list_input_items(response_id: str) -> dict[str, Any]:
     """What a response was asked with, as items, the newest first unless asked otherwise."""
     query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
-    asked = services().responder.input(caller().owner, response_id)
-    items = input_items([message for _, message in asked], [message_id for message_id, _ in asked])
+    messages = services().response_service.input(caller().owner, response_id)
+    items = input_items([message for _, message in messages], [message_id for message_id, _ in messages])
     return item_list(*page_of(items, query, "Item with id '{}' not found."))

@@ -1,212 +1,156 @@
-"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: what tells Anthropic's requests from OpenAI's.
+"""Requests and response bodies of ``POST /v1/messages`` and ``/v1/messages/count_tokens``.
 
-Shapes are those of the ``anthropic`` package's ``MessageCreateParams``. What the two have in common is checked when
-the request has become a chat completion request.
+Requests are those of the ``anthropic`` package's ``MessageCreateParams``. Only what differs from OpenAI's requests is
+declared here; the rest is checked when the request has become a chat completion request.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import ClassVar
 
-from marshmallow import INCLUDE, Schema, validates_schema
+from marshmallow import INCLUDE, validates_schema
 
-from mistral_api.wire.anthropic_blocks import BLOCKS, check_blocks
-from mistral_api.wire.constraints import check_schema
-from mistral_api.wire.field_errors import refuse, refuse_missing, refuse_type
-from mistral_api.wire.fields import (
-    CheckedField,
-    Integer,
-    Text,
-    check_array,
-    check_boolean,
-    check_bounds,
-    check_choice,
-    check_object,
-    check_text,
-)
+from mistral_api.wire.anthropic_blocks import ASSISTANT_BLOCKS, SYSTEM_BLOCKS, USER_BLOCKS
+from mistral_api.wire.constraints import JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
+from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MOST_MESSAGES
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema
 from mistral_api.wire.sampling import STOPS
-from mistral_api.wire.tools import MOST_TOOLS
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    COUNT,
+    INT32_MAX,
+    AnyOf,
+    Boolean,
+    Component,
+    Constant,
+    Integer,
+    Nullable,
+    Text,
+    Word,
+)
+from mistral_api.wire.tools import MOST_TOOLS, name_of
 
-_ROLES = ("user", "assistant", "system")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SYSTEM = AnyOf(Text(), SYSTEM_BLOCKS)
+_MESSAGE = Tagged(
+    "role",
+    {
+        "user": Object(required(content=AnyOf(Text(), USER_BLOCKS))),
+        "assistant": Object(required(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
+        "system": Object(required(content=_SYSTEM)),
+    },
+    required(role=Word("user", "assistant", "system"), content=ANYTHING),
+)
 
+_NAME = name_of("a tool")
+# The client runs these tools itself; there are no others here.
+_TOOL = Object(
+    nullable(
+        type=Constant(
+            "custom",
+            "not_supported",
+            "Unsupported value for '{param}': this server has no tools of its own, only those of type 'custom'.",
+        )
+    ),
+    required(name=_NAME, input_schema=JSON_SCHEMA),
+    nullable(description=Text(), strict=Boolean()),
+)
+_PARALLEL = nullable(disable_parallel_tool_use=Boolean())
+_ANY_TOOL = Object(_PARALLEL)
+_TOOL_CHOICE = Tagged(
+    "type",
+    {"auto": _ANY_TOOL, "any": _ANY_TOOL, "tool": Object(required(name=_NAME), _PARALLEL), "none": _ANY_TOOL},
+)
 
-class AnthropicMessages(CheckedField):
-    """The messages, at least one."""
-
-    def check(self, value: Any) -> None:
-        """Refuse the first that is wrong."""
-        check_array(value, 1, MOST_MESSAGES)
-        for index, message in enumerate(value):
-            _check_message(message, f"[{index}]")
-
-
-def _check_message(message: Any, path: str) -> None:
-    check_object(message, path)
-    for name in ("role", "content"):
-        if name not in message:
-            refuse_missing(f"{path}.{name}")
-    check_choice(message["role"], _ROLES, f"{path}.role")
-    if not isinstance(message["content"], str):
-        check_blocks(message["content"], BLOCKS[message["role"]], f"{path}.content")
-
-
-class System(CheckedField):
-    """A string, or blocks of text."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is neither."""
-        if not isinstance(value, str):
-            check_blocks(value, BLOCKS["system"], "")
-
-
-class AnthropicTools(CheckedField):
-    """The tools that the client runs itself; there are no others here."""
-
-    def check(self, value: Any) -> None:
-        """Refuse the first that is wrong, or hosted by Anthropic."""
-        check_array(value, 0, MOST_TOOLS)
-        for index, tool in enumerate(value):
-            path = f"[{index}]"
-            check_object(tool, path)
-            if tool.get("type") not in (None, "custom"):
-                text = (
-                    "Unsupported value for '{param}': this server has no tools of its own, only those of type 'custom'."
-                )
-                refuse("not_supported", text, f"{path}.type")
-            _check_tool(tool, path)
-
-
-def _check_tool(tool: dict[str, Any], path: str) -> None:
-    for name in ("name", "input_schema"):
-        if name not in tool:
-            refuse_missing(f"{path}.{name}")
-    _check_name(tool["name"], f"{path}.name")
-    check_schema(tool["input_schema"], f"{path}.input_schema")
-    if tool.get("description") is not None:
-        check_text(tool["description"], path=f"{path}.description")
-    if tool.get("strict") is not None:
-        check_boolean(tool["strict"], f"{path}.strict")
-
-
-def _check_name(name: Any, path: str) -> None:
-    check_text(name, 1, 64, path)
-    if not _NAME.fullmatch(name):
-        refuse("invalid_value", "Invalid '{param}': a tool's name has letters, digits, '_' and '-' only.", path)
+_WITHOUT_BUDGET = Object()
+_THINKING = Tagged(
+    "type",
+    {
+        "disabled": _WITHOUT_BUDGET,
+        "adaptive": _WITHOUT_BUDGET,
+        "between_tools": _WITHOUT_BUDGET,
+        "enabled": Object(required(budget_tokens=Integer(0, INT32_MAX))),
+    },
+    absent_as("", type=Word("enabled", "disabled", "adaptive", "between_tools")),
+)
+_OUTPUT_CONFIG = Object(
+    nullable(
+        effort=Word("low", "medium", "high", "xhigh", "max"),
+        format=Object(absent_as("", type=Word("json_schema")), required(schema=JSON_SCHEMA)),
+    )
+)
 
 
-class AnthropicToolChoice(CheckedField):
-    """``{"type": "auto" | "any" | "tool" | "none", "name", "disable_parallel_tool_use"}``."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        check_object(value)
-        if "type" not in value:
-            refuse_missing(".type")
-        check_choice(value["type"], ("auto", "any", "tool", "none"), ".type")
-        if value["type"] == "tool":
-            if "name" not in value:
-                refuse_missing(".name")
-            _check_name(value["name"], ".name")
-        if value.get("disable_parallel_tool_use") is not None:
-            check_boolean(value["disable_parallel_tool_use"], ".disable_parallel_tool_use")
+def _refuse_servers(servers: list[object]) -> None:
+    if servers:
+        refuse("not_supported", "'{param}' is not supported: this server calls no MCP servers.")
 
 
-class StopSequences(CheckedField):
-    """Strings, none empty: llama.cpp would stop at once."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none."""
-        check_array(value, 0, STOPS)
-        for index, item in enumerate(value):
-            check_text(item, 1, path=f"[{index}]")
+# MCP servers are for Anthropic to call.
+_NO_SERVERS = Array().refined(_refuse_servers).with_keywords(maxItems=0)
 
 
-class Thinking(CheckedField):
-    """``enabled`` with a budget, ``disabled``, or left to the model."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        check_object(value)
-        check_choice(value.get("type", ""), ("enabled", "disabled", "adaptive", "between_tools"), ".type")
-        if value["type"] != "enabled":
-            return
-        if "budget_tokens" not in value:
-            refuse_missing(".budget_tokens")
-        budget = value["budget_tokens"]
-        if isinstance(budget, bool) or not isinstance(budget, int):
-            refuse_type("an integer", budget, ".budget_tokens")
-        check_bounds(budget, 0, 2**31 - 1, "integer", ".budget_tokens")
-
-
-class OutputConfig(CheckedField):
-    """``{"effort", "format": {"type": "json_schema", "schema"}}``."""
-
-    def check(self, value: Any) -> None:
-        """Refuse a format that is no schema."""
-        check_object(value)
-        if value.get("effort") is not None:
-            check_choice(value["effort"], ("low", "medium", "high", "xhigh", "max"), ".effort")
-        wanted = value.get("format")
-        if wanted is None:
-            return
-        check_object(wanted, ".format")
-        check_choice(wanted.get("type", ""), ("json_schema",), ".format.type")
-        if "schema" not in wanted:
-            refuse_missing(".format.schema")
-        check_schema(wanted["schema"], ".format.schema")
-
-
-class UserMetadata(CheckedField):
-    """``{"user_id"}``."""
-
-    def check(self, value: Any) -> None:
-        """Refuse an id that is no string."""
-        check_object(value)
-        if value.get("user_id") is not None:
-            check_text(value["user_id"], 0, 512, ".user_id")
-
-
-class NoServers(CheckedField):
-    """MCP servers are for Anthropic to call; nobody does that here."""
-
-    def check(self, value: Any) -> None:
-        """Refuse any."""
-        check_array(value)
-        if value:
-            refuse("not_supported", "'{param}' is not supported: this server calls no MCP servers.")
-
-
-class CountTokensRequest(Schema):
+class CountTokensRequest(RequestSchema):
     """What both requests have."""
+
+    EXAMPLE: ClassVar[Payload] = {"messages": [{"role": "user", "content": "Hello, how are you?"}]}
 
     class Meta:
         unknown = INCLUDE
 
-    model = Text(1, 256)
-    messages = AnthropicMessages(required=True)
-    system = System()
-    tools = AnthropicTools()
-    tool_choice = AnthropicToolChoice()
-    thinking = Thinking()
-    output_config = OutputConfig()
-    mcp_servers = NoServers()
+    model = Field(Text(1, 256))
+    messages = Field(Array(_MESSAGE, 1, MOST_MESSAGES), required=True)
+    system = Field(_SYSTEM)
+    tools = Field(Array(_TOOL, 0, MOST_TOOLS))
+    tool_choice = Field(_TOOL_CHOICE)
+    thinking = Field(_THINKING)
+    output_config = Field(_OUTPUT_CONFIG)
+    mcp_servers = Field(_NO_SERVERS)
 
 
 class MessagesRequest(CountTokensRequest):
     """A message request."""
 
-    max_tokens = Integer(1, 2**31 - 1, required=True)
-    stop_sequences = StopSequences()
-    metadata = UserMetadata()
-    n = Integer(1, 1)
+    EXAMPLE: ClassVar[Payload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
+
+    max_tokens = Field(Integer(1, INT32_MAX), required=True)
+    stop_sequences = Field(Array(Text(1), 0, STOPS))
+    metadata = Field(Object(nullable(user_id=Text(0, 512))))
+    n = Field(Integer(1, 1))
 
     @validates_schema
-    def _choice_is_a_tool(self, data: dict[str, Any], **_options: Any) -> None:
+    def _choice_is_a_tool(self, data: Payload, **_options: object) -> None:
         choice, tools = data.get("tool_choice") or {}, data.get("tools") or []
         if choice.get("type") == "any" and not tools:
             refuse("invalid_value", "'{param}' of type 'any' is only allowed with 'tools'.", field="tool_choice")
         if choice.get("type") == "tool" and choice["name"] not in [tool["name"] for tool in tools]:
             refuse("invalid_value", "'{param}' names a tool that is not in 'tools'.", field="tool_choice")
+
+
+_TEXT_BLOCK = Object(required(type=Constant("text"), text=Text()))
+_THINKING_BLOCK = Object(required(type=Constant("thinking"), thinking=Text(), signature=Text()))
+_TOOL_USE_BLOCK = Object(required(type=Constant("tool_use"), id=Text(), name=Text(), input=Object()))
+_USAGE = Object(
+    required(input_tokens=COUNT, cache_creation_input_tokens=COUNT, cache_read_input_tokens=COUNT, output_tokens=COUNT)
+)
+ANTHROPIC_MESSAGE = Component(
+    "AnthropicMessage",
+    Object(
+        required(
+            id=Text(),
+            type=Constant("message"),
+            role=Constant("assistant"),
+            model=Text(),
+            content=Array(AnyOf(_TEXT_BLOCK, _THINKING_BLOCK, _TOOL_USE_BLOCK)),
+            stop_reason=Text(),
+            stop_sequence=Nullable(Text()),
+            usage=_USAGE,
+            session_id=Text(),
+        )
+    ),
+)
+ANTHROPIC_EVENT = Component("AnthropicEvent", Object(required(type=Text())))
+ANTHROPIC_TOKEN_COUNT = Component("AnthropicTokenCount", Object(required(input_tokens=COUNT)))
+_ERROR = Object(required(type=Text(1), message=Text(1), param=Nullable(Text()), code=Nullable(Text())))
+ANTHROPIC_ERROR = Component("AnthropicError", Object(required(type=Constant("error"), error=_ERROR, request_id=Text())))

@@ -1,88 +1,91 @@
-"""Making and changing conversations."""
+"""Requests that create and change conversations."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import ClassVar
 
-from marshmallow import EXCLUDE, Schema
+from marshmallow import EXCLUDE
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.wire.container_shapes import Map
 from mistral_api.wire.field_errors import quote_value, refuse
-from mistral_api.wire.fields import Text
-from mistral_api.wire.items import MOST_ITEMS_ADDED, Items
-from mistral_api.wire.loading import load
-from mistral_api.wire.sampling import Metadata
+from mistral_api.wire.items import ADDED_ITEMS
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
+from mistral_api.wire.sampling import METADATA
+from mistral_api.wire.shapes import JsonSchema, Text
 
 LONGEST_TITLE = 256
+# PostgreSQL stores no NUL character.
+WITHOUT_NUL = re.compile(r"[^\0]*", re.DOTALL)
 
 
 def _refuse_nul(*texts: str) -> None:
-    """PostgreSQL keeps no NUL character."""
     if any("\0" in text for text in texts):
         refuse("invalid_value", "Invalid '{param}': it has a NUL character.")
 
 
-class Title(Text):
-    """The title of a conversation."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(1, LONGEST_TITLE, **options)
-
-    def check(self, value: Any) -> None:
-        """Refuse what cannot be kept."""
-        super().check(value)
-        _refuse_nul(value)
+def _check_metadata(metadata: dict[str, str]) -> None:
+    _refuse_nul(*metadata.keys(), *metadata.values())
 
 
-class StoredMetadata(Metadata):
-    """Metadata that are kept as they are."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what cannot be kept."""
-        super().check(value)
-        _refuse_nul(*value.keys(), *value.values())
+_TITLE = Text(1, LONGEST_TITLE).refined(_refuse_nul).with_schema(Text(1, LONGEST_TITLE, WITHOUT_NUL))
+# Metadata that are stored as they are.
+STORED_METADATA = METADATA.refined(_check_metadata).with_schema(
+    Map(Text(1, 64, WITHOUT_NUL), Text(0, 512, WITHOUT_NUL), most=16)
+)
 
 
-class ConversationChanges(Schema):
+class ConversationChanges(RequestSchema):
     """``PATCH /v1/conversations/{session_id}``: what of a conversation can be changed; both are optional."""
 
-    title = Title()
-    metadata = StoredMetadata()
+    EXAMPLE: ClassVar[Payload] = {"title": "First steps"}
+    RULES: ClassVar[JsonSchema] = {"minProperties": 1}
+
+    title = Field(_TITLE)
+    metadata = Field(STORED_METADATA)
 
 
-class ConversationCreation(Schema):
+class ConversationCreation(RequestSchema):
     """``POST /v1/conversations``."""
 
+    EXAMPLE: ClassVar[Payload] = {"metadata": {"topic": "pandas"}}
+
     class Meta:
         unknown = EXCLUDE
 
-    items = Items(0, MOST_ITEMS_ADDED)
-    metadata = StoredMetadata()
+    items = Field(ADDED_ITEMS)
+    metadata = Field(STORED_METADATA)
 
 
-class ConversationUpdate(Schema):
+class ConversationUpdate(RequestSchema):
     """``POST /v1/conversations/{id}``, OpenAI's way to replace the metadata."""
 
+    EXAMPLE: ClassVar[Payload] = {"metadata": {"topic": "pandas"}}
+    RULES: ClassVar[JsonSchema] = {"required": ["metadata"]}
+
     class Meta:
         unknown = EXCLUDE
 
-    metadata = StoredMetadata()
+    metadata = Field(STORED_METADATA)
 
 
-class ItemsCreation(Schema):
+class ItemsCreation(RequestSchema):
     """``POST /v1/conversations/{id}/items``."""
 
+    EXAMPLE: ClassVar[Payload] = {"items": [{"role": "user", "content": "Hello, how are you?"}]}
+
     class Meta:
         unknown = EXCLUDE
 
-    items = Items(0, MOST_ITEMS_ADDED, required=True)
+    items = Field(ADDED_ITEMS, required=True)
 
 
 _CHANGES, _CREATION, _UPDATE = ConversationChanges(), ConversationCreation(), ConversationUpdate()
 
 
-def load_changes(body: object) -> dict[str, Any]:
-    """The changes asked for; ``"title": null`` takes the title away, ``"metadata": null`` all pairs.
+def load_changes(body: object) -> Payload:
+    """Load the changes of a conversation. ``"title": null`` removes the title, ``"metadata": null`` all pairs.
 
     Raises InvalidRequest, also where nothing is to change.
     """
@@ -96,21 +99,21 @@ def load_changes(body: object) -> dict[str, Any]:
                 "Nothing to change: give 'title', 'metadata' or both.", code="missing_required_parameter"
             )
     changes = load(_CHANGES, body)
-    given: dict[str, Any] = body if isinstance(body, dict) else {}
-    if "title" in given and given["title"] is None:
+    sent: Payload = body if isinstance(body, dict) else {}
+    if "title" in sent and sent["title"] is None:
         changes["title"] = None
-    if "metadata" in given and given["metadata"] is None:
+    if "metadata" in sent and sent["metadata"] is None:
         changes["metadata"] = {}
     return changes
 
 
-def load_creation(body: object) -> dict[str, Any]:
-    """``items`` and ``metadata`` of a new conversation, both there. Raises InvalidRequest."""
+def load_creation(body: object) -> Payload:
+    """Load ``items`` and ``metadata`` of a new conversation, both empty by default. Raises InvalidRequest."""
     return {"items": [], "metadata": {}} | load(_CREATION, body)
 
 
 def load_metadata(body: object) -> dict[str, str]:
-    """The metadata that replace those before; null is none. Raises InvalidRequest, also where they are missing."""
+    """Load metadata that replace the present ones; null is none. Raises InvalidRequest, also where they are missing."""
     metadata: dict[str, str] = load(_UPDATE, body).get("metadata", {})
     if isinstance(body, dict) and "metadata" not in body:
         raise InvalidRequest(

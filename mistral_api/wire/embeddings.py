@@ -1,81 +1,46 @@
-"""Requests of /v1/embeddings and /v1/rerank.
-
-``POST /v1/embeddings``.
-
-``POST /v1/rerank``, in the form that Jina and Cohere gave it and llama.cpp took over.
-"""
+"""Requests of ``POST /v1/embeddings`` and ``POST /v1/rerank``; the latter in the form of Jina, Cohere and llama.cpp."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
-from marshmallow import INCLUDE, Schema
+from marshmallow import INCLUDE
 
-from mistral_api.wire.field_errors import refuse_missing, refuse_type
-from mistral_api.wire.fields import (
-    Boolean,
-    CheckedField,
-    Integer,
-    OneOf,
-    Text,
-    check_array,
-    check_text,
-    check_texts_or_tokens,
-)
+from mistral_api.wire.container_shapes import Array, Object, TextsOrTokens, required
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, Text, Word
 
 MOST_INPUTS = 2048
-
-
-class EmbeddingsInput(CheckedField):
-    """A string, an array of strings, tokens, or an array of arrays of tokens; never a mixture, nothing empty."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        check_texts_or_tokens(value, MOST_INPUTS, shortest=1)
-
-
-class EmbeddingsRequest(Schema):
-    """A request for embeddings; unknown fields pass on to the model server."""
-
-    class Meta:
-        unknown = INCLUDE
-
-    model = Text(1, 256)
-    input = EmbeddingsInput(required=True)
-    encoding_format = OneOf("float", "base64")
-    dimensions = Integer(1, 2**31 - 1)
-    user = Text()
-
-
 MOST_DOCUMENTS = 2048
 
-
-class Documents(CheckedField):
-    """An array of strings, or of objects with a ``text``; none empty."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        check_array(value, 1, MOST_DOCUMENTS)
-        for index, document in enumerate(value):
-            path = f"[{index}]"
-            if isinstance(document, str):
-                check_text(document, 1, path=path)
-            elif not isinstance(document, dict):
-                refuse_type("a string or an object", document, path)
-            elif "text" not in document:
-                refuse_missing(f"{path}.text")
-            else:
-                check_text(document["text"], 1, path=f"{path}.text")
+_DOCUMENT = AnyOf(Text(1), Object(required(text=Text(1))), expected="a string or an object")
 
 
-class RerankRequest(Schema):
-    """A request to order documents by what they have to do with a query."""
+class EmbeddingsRequest(RequestSchema):
+    """A request for embeddings; unknown fields pass on to the model server."""
+
+    EXAMPLE: ClassVar[Payload] = {"input": ["What is a panda?", "A bear."]}
 
     class Meta:
         unknown = INCLUDE
 
-    model = Text(1, 256)
-    query = Text(1, required=True)
-    documents = Documents(required=True)
-    top_n = Integer(1, 2**31 - 1)
-    return_documents = Boolean()
+    model = Field(Text(1, 256))
+    input = Field(TextsOrTokens(MOST_INPUTS, low=1), required=True)
+    encoding_format = Field(Word("float", "base64"))
+    dimensions = Field(Integer(1, INT32_MAX))
+    user = Field(Text())
+
+
+class RerankRequest(RequestSchema):
+    """A request to order documents by what they have to do with a query."""
+
+    EXAMPLE: ClassVar[Payload] = {"query": "What is a panda?", "documents": ["A bear.", "A kind of bread."]}
+
+    class Meta:
+        unknown = INCLUDE
+
+    model = Field(Text(1, 256))
+    query = Field(Text(1), required=True)
+    documents = Field(Array(_DOCUMENT, 1, MOST_DOCUMENTS), required=True)
+    top_n = Field(Integer(1, INT32_MAX))
+    return_documents = Field(Boolean())

@@ -1,191 +1,146 @@
-"""Response shapes of generating endpoints.
-
-Errors, chat and text completions, stored ones, embeddings, rankings and models.
-
-Anthropic's messages, events, counts and errors.
-
-The answers of llama.cpp's own endpoints, as far as they are the same in all its versions.
-"""
+"""Shapes of OpenAI's response bodies: errors, completions and their chunks, embeddings, rankings and models."""
 
 from __future__ import annotations
 
-from mistral_api.wire.json_schema import (
+from mistral_api.wire.container_shapes import Array, Object, optional, required
+from mistral_api.wire.pagination import deleted, page, whole_list
+from mistral_api.wire.shapes import (
     ANYTHING,
-    BOOLEAN,
     COUNT,
-    FILLED,
-    INTEGER,
-    NUMBER,
-    OBJECT,
-    TEXT,
     UNIX_SECONDS,
+    AnyOf,
+    Component,
+    Constant,
+    Integer,
+    Nullable,
+    Number,
     Shape,
-    array,
-    either,
-    nullable,
-    only,
-    record,
-    ref,
+    Text,
 )
-from mistral_api.wire.pagination import deleted, page, whole
 
-_ERROR = {"message": FILLED, "type": FILLED, "param": nullable(TEXT), "code": nullable(TEXT)}
-_USAGE = record(
-    {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
-    {"prompt_tokens_details": nullable(record({}, {"cached_tokens": nullable(COUNT)}))},
+_ERROR = Object(required(message=Text(1), type=Text(1), param=Nullable(Text()), code=Nullable(Text())))
+ERROR = Component(
+    "Error",
+    Object(required(error=_ERROR.with_keywords(additionalProperties=False))).with_keywords(additionalProperties=False),
 )
-_CALL = record(
-    {"id": TEXT, "type": only("function"), "function": record({"name": TEXT, "arguments": TEXT})},
+USAGE = Component(
+    "Usage",
+    Object(
+        required(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT),
+        optional(prompt_tokens_details=Nullable(Object(optional(cached_tokens=Nullable(COUNT))))),
+    ),
 )
-_TOKEN_LOGPROB = record(
-    {"token": TEXT, "logprob": NUMBER, "bytes": nullable(array(INTEGER)), "top_logprobs": array(OBJECT)}
+
+_CALL = Object(required(id=Text(), type=Constant("function"), function=Object(required(name=Text(), arguments=Text()))))
+_TOKEN_LOGPROB = Object(
+    required(token=Text(), logprob=Number(), bytes=Nullable(Array(Integer())), top_logprobs=Array(Object()))
 )
-_LOGPROBS = nullable(record({"content": nullable(array(_TOKEN_LOGPROB))}, {"refusal": nullable(array(ANYTHING))}))
-_MESSAGE = record(
-    {"role": only("assistant"), "content": nullable(TEXT), "refusal": nullable(TEXT)},
-    {"tool_calls": array(_CALL), "reasoning_content": nullable(TEXT)},
+_LOGPROBS = Nullable(
+    Object(required(content=Nullable(Array(_TOKEN_LOGPROB))), optional(refusal=Nullable(Array(ANYTHING))))
 )
-_HEAD: dict[str, Shape] = {"id": TEXT, "created": UNIX_SECONDS, "model": TEXT}
-# What llama.cpp and this server add.
-_MORE: dict[str, Shape] = {"timings": OBJECT, "session_id": TEXT, "metadata": nullable(OBJECT)}
+_MESSAGE = Object(
+    required(role=Constant("assistant"), content=Nullable(Text()), refusal=Nullable(Text())),
+    optional(tool_calls=Array(_CALL), reasoning_content=Nullable(Text())),
+)
+_CALL_DELTA = Object(required(index=COUNT), optional(id=Text(), type=Constant("function"), function=Object()))
+_DELTA = Object(
+    optional(
+        role=Constant("assistant"),
+        content=Nullable(Text()),
+        reasoning_content=Nullable(Text()),
+        tool_calls=Array(_CALL_DELTA),
+    )
+)
+_FINISH_REASON = Nullable(Text())
 
 
 def _completion(kind: str, choice: Shape) -> Shape:
-    return record({**_HEAD, "object": only(kind), "choices": array(choice), "usage": ref("Usage")}, _MORE)
+    return Object(
+        required(
+            id=Text(),
+            created=UNIX_SECONDS,
+            model=Text(),
+            object=Constant(kind),
+            choices=Array(choice),
+            usage=USAGE,
+        ),
+        # What llama.cpp and this server add.
+        optional(timings=Object(), session_id=Text(), metadata=Nullable(Object())),
+    )
 
 
 def _chunk(kind: str, choice: Shape) -> Shape:
-    return record({**_HEAD, "object": only(kind), "choices": array(choice)}, {"usage": nullable(ref("Usage"))})
+    return Object(
+        required(id=Text(), created=UNIX_SECONDS, model=Text(), object=Constant(kind), choices=Array(choice)),
+        optional(usage=Nullable(USAGE)),
+    )
 
 
-_DELTA = record(
-    {},
-    {
-        "role": only("assistant"),
-        "content": nullable(TEXT),
-        "reasoning_content": nullable(TEXT),
-        "tool_calls": array(record({"index": COUNT}, {"id": TEXT, "type": only("function"), "function": OBJECT})),
-    },
-)
-_FINISH = nullable(TEXT)
-
-GENERATION_COMPONENTS: dict[str, Shape] = {
-    "Error": record({"error": record(_ERROR) | {"additionalProperties": False}}) | {"additionalProperties": False},
-    "Usage": _USAGE,
-    "ChatCompletion": _completion(
+CHAT_COMPLETION = Component(
+    "ChatCompletion",
+    _completion(
         "chat.completion",
-        record({"index": COUNT, "message": _MESSAGE, "finish_reason": _FINISH, "logprobs": _LOGPROBS}),
+        Object(required(index=COUNT, message=_MESSAGE, finish_reason=_FINISH_REASON, logprobs=_LOGPROBS)),
     ),
-    "ChatCompletionChunk": _chunk(
+)
+CHAT_COMPLETION_CHUNK = Component(
+    "ChatCompletionChunk",
+    _chunk(
         "chat.completion.chunk",
-        record({"index": COUNT, "delta": _DELTA, "finish_reason": _FINISH}, {"logprobs": _LOGPROBS}),
+        Object(required(index=COUNT, delta=_DELTA, finish_reason=_FINISH_REASON), optional(logprobs=_LOGPROBS)),
     ),
-    "Completion": _completion(
+)
+COMPLETION = Component(
+    "Completion",
+    _completion(
         "text_completion",
-        record({"index": COUNT, "text": TEXT, "finish_reason": _FINISH, "logprobs": nullable(OBJECT)}),
+        Object(required(index=COUNT, text=Text(), finish_reason=_FINISH_REASON, logprobs=Nullable(Object()))),
     ),
-    "CompletionChunk": _chunk("text_completion", record({"index": COUNT, "text": TEXT, "finish_reason": _FINISH})),
-    "ChatCompletionPage": page(ref("ChatCompletion")),
-    "ChatCompletionDeleted": deleted("chat.completion.deleted"),
-    "ChatCompletionMessagePage": page(
-        record(
-            {
-                "id": TEXT,
-                "role": TEXT,
-                "content": nullable(TEXT),
-                "content_parts": nullable(array(OBJECT)),
-                "refusal": nullable(TEXT),
-                "name": nullable(TEXT),
-            }
+)
+COMPLETION_CHUNK = Component(
+    "CompletionChunk",
+    _chunk("text_completion", Object(required(index=COUNT, text=Text(), finish_reason=_FINISH_REASON))),
+)
+CHAT_COMPLETION_PAGE = Component("ChatCompletionPage", page(CHAT_COMPLETION))
+CHAT_COMPLETION_DELETED = Component("ChatCompletionDeleted", deleted("chat.completion.deleted"))
+CHAT_COMPLETION_MESSAGE_PAGE = Component(
+    "ChatCompletionMessagePage",
+    page(
+        Object(
+            required(
+                id=Text(),
+                role=Text(),
+                content=Nullable(Text()),
+                content_parts=Nullable(Array(Object())),
+                refusal=Nullable(Text()),
+                name=Nullable(Text()),
+            )
         )
     ),
-    "Embeddings": record(
-        {
-            "object": only("list"),
-            "model": TEXT,
-            "data": array(
-                record(
-                    {"object": only("embedding"), "index": COUNT, "embedding": either(array(NUMBER), TEXT)},
-                )
-            ),
-            "usage": record({"prompt_tokens": COUNT, "total_tokens": COUNT}),
-        }
-    ),
-    "Ranking": record(
-        {
-            "object": only("list"),
-            "model": TEXT,
-            "results": array(
-                record({"index": COUNT, "relevance_score": NUMBER}, {"document": record({"text": TEXT})}),
-            ),
-            "usage": record({"prompt_tokens": COUNT, "total_tokens": COUNT}),
-        }
-    ),
-    "Model": record(
-        {
-            "id": TEXT,
-            "object": only("model"),
-            "created": UNIX_SECONDS,
-            "owned_by": TEXT,
-            "context_window": nullable(COUNT),
-            "state": TEXT,
-        }
-    ),
-    "ModelList": whole(ref("Model")),
-}
-
-
-_BLOCK = either(
-    record({"type": only("text"), "text": TEXT}),
-    record({"type": only("thinking"), "thinking": TEXT, "signature": TEXT}),
-    record({"type": only("tool_use"), "id": TEXT, "name": TEXT, "input": OBJECT}),
 )
 
-ANTHROPIC_COMPONENTS: dict[str, Shape] = {
-    "AnthropicMessage": record(
-        {
-            "id": TEXT,
-            "type": only("message"),
-            "role": only("assistant"),
-            "model": TEXT,
-            "content": array(_BLOCK),
-            "stop_reason": TEXT,
-            "stop_sequence": nullable(TEXT),
-            "usage": record(
-                {
-                    "input_tokens": COUNT,
-                    "cache_creation_input_tokens": COUNT,
-                    "cache_read_input_tokens": COUNT,
-                    "output_tokens": COUNT,
-                }
-            ),
-            "session_id": TEXT,
-        }
+_INPUT_USAGE = Object(required(prompt_tokens=COUNT, total_tokens=COUNT))
+_EMBEDDING = Object(required(object=Constant("embedding"), index=COUNT, embedding=AnyOf(Array(Number()), Text())))
+EMBEDDINGS = Component(
+    "Embeddings",
+    Object(required(object=Constant("list"), model=Text(), data=Array(_EMBEDDING), usage=_INPUT_USAGE)),
+)
+_RANK = Object(required(index=COUNT, relevance_score=Number()), optional(document=Object(required(text=Text()))))
+RANKING = Component(
+    "Ranking",
+    Object(required(object=Constant("list"), model=Text(), results=Array(_RANK), usage=_INPUT_USAGE)),
+)
+MODEL = Component(
+    "Model",
+    Object(
+        required(
+            id=Text(),
+            object=Constant("model"),
+            created=UNIX_SECONDS,
+            owned_by=Text(),
+            context_window=Nullable(COUNT),
+            state=Text(),
+        )
     ),
-    "AnthropicEvent": record({"type": TEXT}),
-    "AnthropicTokenCount": record({"input_tokens": COUNT}),
-    "AnthropicError": record(
-        {
-            "type": only("error"),
-            "error": record({"type": FILLED, "message": FILLED, "param": nullable(TEXT), "code": nullable(TEXT)}),
-            "request_id": TEXT,
-        }
-    ),
-}
-
-
-LLAMA_CPP_COMPONENTS: dict[str, Shape] = {
-    # With response_fields an answer has the fields asked for alone.
-    "NativeCompletion": record(
-        {}, {"index": INTEGER, "content": TEXT, "tokens": array(INTEGER), "stop": BOOLEAN, "model": TEXT}
-    ),
-    "NativeCompletions": either(ref("NativeCompletion"), array(ref("NativeCompletion"))),
-    "Tokens": record({"tokens": array(either(INTEGER, record({"id": INTEGER, "piece": ANYTHING})))}),
-    "Detokenized": record({"content": TEXT}),
-    "Prompt": record({"prompt": TEXT}),
-    "Properties": OBJECT,
-    "Slots": array(OBJECT),
-    "SlotAction": record({"id_slot": INTEGER}),
-    "Adapters": array(OBJECT),
-    "Done": OBJECT,
-}
+)
+MODEL_LIST = Component("ModelList", whole_list(MODEL))

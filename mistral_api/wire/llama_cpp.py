@@ -1,225 +1,168 @@
-"""llama.cpp's own endpoints: ``/completion``, ``/infill``, ``/tokenize``, ``/detokenize``, and what its operator asks.
+"""Requests and response bodies of llama.cpp's own endpoints, for clients and for the administrator.
 
-The fields are those of tools/server/README.md.
+The fields of requests are those of tools/server/README.md. Bodies are described as far as they are the same in all its
+versions.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import ClassVar
 
-from marshmallow import INCLUDE, Schema, validates_schema
+from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.wire.field_errors import refuse, refuse_missing, refuse_type
-from mistral_api.wire.fields import (
-    Boolean,
-    CheckedField,
-    Integer,
-    Text,
-    check_array,
-    check_number,
-    check_object,
-    check_text,
-    check_token,
-    check_tokens,
-)
-from mistral_api.wire.loading import load
-from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_nothing
+from mistral_api.wire.container_shapes import Array, Object, optional, required
+from mistral_api.wire.field_errors import refuse
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
+from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_empty_prompt
+from mistral_api.wire.shapes import ANYTHING, TOKEN, AnyOf, Boolean, Component, Integer, Number, Shape, Text
 
 MOST_TOKENS = 2**20
 MOST_PROMPTS = 2048
 MOST_EXTRAS = 1024
 MOST_FIELDS = 256
 MOST_ADAPTERS = 1000
-# Names that nobody can mistake for a path; the supervisor's own files in the same folder are told by their endings.
+# Names that nobody can mistake for a path; the supervisor's own files in the same folder are known by their endings.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SUPERVISORS = (".kv", ".json", ".forgotten")
 
+_TEXT_OR_TOKEN = AnyOf(Text(), TOKEN)
+# A string, or an array of strings and tokens.
+_TEXT_OR_TOKENS = AnyOf(Text(), Array(_TEXT_OR_TOKEN, 0, MOST_TOKENS), expected="a string or an array")
+_WITH_MEDIA = Object(required(prompt_string=Text()), optional(multimodal_data=Array(Text(), 0, MOST_PROMPTS)))
+_PROMPT = AnyOf(Text(), _WITH_MEDIA, Array(_TEXT_OR_TOKEN, 0, MOST_TOKENS), expected="a string or an array")
+_TOKENS_WITH_NUMBER = Array(_TEXT_OR_TOKEN, 1, MOST_TOKENS).with_keywords(contains={"type": "integer"})
+_PROMPTS = Array(_PROMPT, 1, MOST_PROMPTS)
+_NOT_EMPTY = Array(low=1, high=MOST_TOKENS)
 
-def _check_mixed(value: Any, path: str = "") -> None:
-    """A string, or an array of strings and tokens."""
-    if isinstance(value, str):
-        return
+
+def _check_prompts(value: object) -> None:
     if not isinstance(value, list):
-        refuse_type("a string or an array", value, path)
-    check_array(value, 0, MOST_TOKENS, path)
-    for index, each in enumerate(value):
-        if not isinstance(each, str):
-            check_token(each, f"{path}[{index}]")
+        _PROMPT.check(value)
+        return
+    _NOT_EMPTY.check(value)
+    (_TEXT_OR_TOKENS if any(isinstance(each, int) for each in value) else _PROMPTS).check(value)
 
 
-def _check_with_media(value: dict[str, Any], path: str) -> None:
-    if "prompt_string" not in value:
-        refuse_missing(f"{path}.prompt_string")
-    check_text(value["prompt_string"], path=f"{path}.prompt_string")
-    media = value.get("multimodal_data", [])
-    check_array(media, 0, MOST_PROMPTS, f"{path}.multimodal_data")
-    for index, each in enumerate(media):
-        check_text(each, path=f"{path}.multimodal_data[{index}]")
+# A prompt, or an array of prompts. An array with a number in it is one prompt.
+_PROMPT_OR_PROMPTS = Shape(
+    _check_prompts, AnyOf(Text(), _WITH_MEDIA, _TOKENS_WITH_NUMBER, _PROMPTS).json_schema, str, dict, list
+)
+# Another file of the project.
+_EXTRA_FILE = Object(required(text=Text()), optional(filename=Text()))
 
 
-def _check_prompt(value: Any, path: str = "") -> None:
-    if isinstance(value, dict):
-        _check_with_media(value, path)
-    else:
-        _check_mixed(value, path)
+def _check_file_name(name: str) -> None:
+    if not FILE_NAME.fullmatch(name) or name.endswith((".", *_SUPERVISORS)):
+        text = f"Invalid '{{param}}': expected letters, digits, '_', '-' and '.', not ending in {_SUPERVISORS}."
+        refuse("invalid_value", text)
 
 
-class TextOrTokens(CheckedField):
-    """A string, or an array of strings and tokens."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is neither."""
-        _check_mixed(value)
-
-
-class NativePrompt(CheckedField):
-    """A prompt (a string, strings and tokens, or ``{"prompt_string", "multimodal_data"}``), or an array of prompts.
-
-    An array with a number in it is one prompt.
-    """
-
-    def check(self, value: Any) -> None:
-        """Refuse what is none of these."""
-        if not isinstance(value, list):
-            _check_prompt(value)
-            return
-        check_array(value, 1, MOST_TOKENS)
-        if any(isinstance(each, int) for each in value):
-            _check_mixed(value)
-            return
-        check_array(value, 1, MOST_PROMPTS)
-        for index, each in enumerate(value):
-            _check_prompt(each, f"[{index}]")
-
-
-class FieldPaths(CheckedField):
-    """The fields of the answer that are wanted."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is no array of strings."""
-        check_array(value, 0, MOST_FIELDS)
-        for index, each in enumerate(value):
-            check_text(each, 1, 256, f"[{index}]")
-
-
-class InputExtra(CheckedField):
-    """Other files of the project: ``[{"filename", "text"}]``."""
-
-    def check(self, value: Any) -> None:
-        """Refuse the first that is wrong."""
-        check_array(value, 0, MOST_EXTRAS)
-        for index, each in enumerate(value):
-            check_object(each, f"[{index}]")
-            if "text" not in each:
-                refuse_missing(f"[{index}].text")
-            for name in ("text", "filename"):
-                if name in each:
-                    check_text(each[name], path=f"[{index}].{name}")
+# A file in the folder of saved caches, and none of the supervisor's: to restore a damaged one ends the model server.
+_SLOT_FILE = (
+    Text(1, 128)
+    .refined(_check_file_name)
+    .with_schema(Text(pattern=FILE_NAME))
+    .with_keywords(**{"not": {"pattern": r"\.(?:|kv|json|forgotten)$"}})
+)
+ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
 
 
 class NativeRequest(GenerationRequest):
-    """What both have; ``logprobs`` is another name of ``n_probs`` there."""
+    """The fields of both generation requests; ``logprobs`` is another name of ``n_probs`` there."""
 
-    logprobs = Integer(0, MOST_PROBABILITIES)
-    response_fields = FieldPaths()
+    logprobs = Field(Integer(0, MOST_PROBABILITIES))
+    response_fields = Field(Array(Text(1, 256), 0, MOST_FIELDS))
 
 
 class NativeCompletionRequest(NativeRequest):
     """``POST /completion``."""
 
-    prompt = NativePrompt(required=True)
+    EXAMPLE: ClassVar[Payload] = {"prompt": "Once upon a time", "n_predict": 20}
+
+    prompt = Field(_PROMPT_OR_PROMPTS, required=True)
 
     @validates_schema
-    def _something_to_choose_from(self, data: dict[str, Any], **_options: Any) -> None:
-        refuse_choices_of_nothing(data)
+    def _choices_need_a_prompt(self, data: Payload, **_options: object) -> None:
+        refuse_choices_of_empty_prompt(data)
 
 
 class InfillRequest(NativeRequest):
     """``POST /infill``."""
 
-    input_prefix = TextOrTokens(required=True)
-    input_suffix = TextOrTokens(required=True)
-    input_extra = InputExtra()
-    prompt = Text()
+    EXAMPLE: ClassVar[Payload] = {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20}
+
+    input_prefix = Field(_TEXT_OR_TOKENS, required=True)
+    input_suffix = Field(_TEXT_OR_TOKENS, required=True)
+    input_extra = Field(Array(_EXTRA_FILE, 0, MOST_EXTRAS))
+    prompt = Field(Text())
 
 
-class PassthroughRequest(Schema):
-    """The base of questions: unknown fields pass on."""
+class PassthroughRequest(RequestSchema):
+    """The base of questions that the model server answers: unknown fields pass on."""
 
     class Meta:
         unknown = INCLUDE
 
-    model = Text(1, 256)
+    model = Field(Text(1, 256))
 
 
 class TokenizeRequest(PassthroughRequest):
     """``POST /tokenize``."""
 
-    content = TextOrTokens(required=True)
-    add_special = Boolean()
-    parse_special = Boolean()
-    with_pieces = Boolean()
+    EXAMPLE: ClassVar[Payload] = {"content": "Hello, how are you?"}
 
-
-class TokenArray(CheckedField):
-    """An array of tokens."""
-
-    def check(self, value: Any) -> None:
-        """Refuse the first that is none."""
-        check_tokens(value, 0, MOST_TOKENS)
+    content = Field(_TEXT_OR_TOKENS, required=True)
+    add_special = Field(Boolean())
+    parse_special = Field(Boolean())
+    with_pieces = Field(Boolean())
 
 
 class DetokenizeRequest(PassthroughRequest):
     """``POST /detokenize``."""
 
-    tokens = TokenArray(required=True)
+    EXAMPLE: ClassVar[Payload] = {"tokens": [1, 2, 3]}
 
-
-class SlotFile(Text):
-    """The name of a file in the folder of saved caches, and none of the supervisor's."""
-
-    def check(self, value: Any) -> None:
-        """Refuse paths, and the names of the supervisor's files: to restore a damaged one ends the model server."""
-        check_text(value, 1, 128)
-        if not FILE_NAME.fullmatch(value) or value.endswith((".", *_SUPERVISORS)):
-            text = f"Invalid '{{param}}': expected letters, digits, '_', '-' and '.', not ending in {_SUPERVISORS}."
-            refuse("invalid_value", text)
+    tokens = Field(Array(TOKEN, 0, MOST_TOKENS), required=True)
 
 
 class SlotFileRequest(PassthroughRequest):
     """``POST /slots/{id}?action=save`` and ``restore``."""
 
-    filename = SlotFile(required=True)
+    filename = Field(_SLOT_FILE, required=True)
 
 
 class AnyObject(PassthroughRequest):
     """An object of which nothing is known."""
 
+    EXAMPLE: ClassVar[Payload] = {}
 
-def load_adapters(body: object) -> list[dict[str, Any]]:
-    """``POST /lora-adapters``: ``[{"id", "scale"}]``. Raises InvalidRequest."""
+
+class _Adapters(RequestSchema):
+    adapters = Field(ADAPTERS, required=True)
+
+
+def load_adapters(body: object) -> list[Payload]:
+    """Load the array of ``POST /lora-adapters``, ``[{"id", "scale"}]``. Raises InvalidRequest."""
     if not isinstance(body, list):
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
-    loaded: list[dict[str, Any]] = load(_Adapters(), {"adapters": body})["adapters"]
+    loaded: list[Payload] = load(_Adapters(), {"adapters": body})["adapters"]
     return loaded
 
 
-class AdapterScales(CheckedField):
-    """``[{"id", "scale"}]``."""
-
-    def check(self, value: Any) -> None:
-        """Refuse the first that is wrong."""
-        check_array(value, 0, MOST_ADAPTERS)
-        for index, each in enumerate(value):
-            check_object(each, f"[{index}]")
-            for name in ("id", "scale"):
-                if name not in each:
-                    refuse_missing(f"[{index}].{name}")
-            check_token(each["id"], f"[{index}].id")
-            check_number(each["scale"], path=f"[{index}].scale")
-
-
-class _Adapters(Schema):
-    adapters = AdapterScales(required=True)
+# With ``response_fields`` a completion has only the fields that were asked for.
+NATIVE_COMPLETION = Component(
+    "NativeCompletion",
+    Object(optional(index=Integer(), content=Text(), tokens=Array(Integer()), stop=Boolean(), model=Text())),
+)
+NATIVE_COMPLETIONS = Component("NativeCompletions", AnyOf(NATIVE_COMPLETION, Array(NATIVE_COMPLETION)))
+_TOKEN_WITH_PIECE = Object(required(id=Integer(), piece=ANYTHING))
+TOKENS = Component("Tokens", Object(required(tokens=Array(AnyOf(Integer(), _TOKEN_WITH_PIECE)))))
+DETOKENIZED = Component("Detokenized", Object(required(content=Text())))
+FORMATTED_PROMPT = Component("Prompt", Object(required(prompt=Text())))
+PROPERTIES = Component("Properties", Object())
+SLOTS = Component("Slots", Array(Object()))
+SLOT_ACTION = Component("SlotAction", Object(required(id_slot=Integer())))
+ADAPTER_LIST = Component("Adapters", Array(Object()))
+DONE = Component("Done", Object())

@@ -1,102 +1,122 @@
-"""Health, statistics, and the description itself."""
+"""Shapes of the response bodies of health and statistics, and of the OpenAPI document itself."""
 
 from __future__ import annotations
 
-from mistral_api.wire.json_schema import (
+from mistral_api.wire.container_shapes import Array, Map, Object, optional, required
+from mistral_api.wire.shapes import (
+    ANYTHING,
     COUNT,
-    NUMBER,
-    OBJECT,
-    TEXT,
     UNIX_SECONDS,
+    AnyOf,
+    Component,
+    Constant,
+    Integer,
+    Nullable,
+    Number,
     Shape,
-    array,
-    nullable,
-    only,
-    record,
-    ref,
-    words,
+    Text,
+    Word,
 )
 
-_FIGURE = nullable(NUMBER)
-_STATUS = words("ok", "degraded", "unavailable")
-_CARD: dict[str, Shape] = {"index": COUNT, "name": nullable(TEXT), "memory_total_bytes": nullable(COUNT)}
-_MEASURED = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
-_REQUESTS: dict[str, Shape] = {"total": COUNT, "succeeded": COUNT, "failed": COUNT}
-_TOKENS = record({"prompt": COUNT, "cached": COUNT, "completion": COUNT, "total": COUNT})
-_SPREAD = record(dict.fromkeys(("mean", "p50", "p95", "p99"), _FIGURE))
+_FIGURE = Nullable(Number())
+_STATUS = Word("ok", "degraded", "unavailable")
+_CARD = required(index=COUNT, name=Nullable(Text()), memory_total_bytes=Nullable(COUNT))
+_CARD_FIGURES = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
+
+MODEL_SERVER_HEALTH = Component(
+    "ModelServerHealth",
+    Object(
+        required(
+            state=Text(),
+            model=Nullable(Text()),
+            engine=Nullable(Text()),
+            restarts=COUNT,
+            gpu_layers=Nullable(AnyOf(Integer(), Text()).with_schema({"type": ["integer", "string"]})),
+            context_size=Nullable(COUNT),
+            slots=Nullable(Object(required(total=COUNT, busy=COUNT))),
+        ),
+        optional(pid=Nullable(COUNT), last_error=Nullable(Text())),
+    ),
+)
+HEALTH = Component(
+    "Health",
+    Object(
+        required(
+            status=_STATUS,
+            version=Text(),
+            uptime_seconds=Number(),
+            model_server=MODEL_SERVER_HEALTH,
+            embedding_server=Nullable(MODEL_SERVER_HEALTH),
+            database=Object(required(status=Word("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text()))),
+            recording=Object(
+                required(
+                    status=Word("ok", "failing"),
+                    pending=Nullable(COUNT),
+                    oldest_pending_seconds=_FIGURE,
+                    rejected=Nullable(COUNT),
+                )
+            ),
+            gpu=Array(Object(_CARD, required(**dict.fromkeys(_CARD_FIGURES, _FIGURE)))),
+        )
+    ),
+)
+OPENAPI_DOCUMENT = Component(
+    "Description", Object(required(openapi=Text(), info=Object(), paths=Object(), components=Object()))
+)
+LIVENESS = Component("Liveness", Object(required(status=Constant("ok"))))
+READINESS = Component("Readiness", Object(required(status=_STATUS)))
+
+_REQUESTS = required(total=COUNT, succeeded=COUNT, failed=COUNT)
+_TOKENS = Object(required(prompt=COUNT, cached=COUNT, completion=COUNT, total=COUNT))
+_SPREAD = Object(required(mean=_FIGURE, p50=_FIGURE, p95=_FIGURE, p99=_FIGURE))
+_MEAN_AND_PEAK = Object(required(mean=_FIGURE, peak=_FIGURE))
 
 
 def _group(name: str) -> Shape:
-    mean = record({"mean": _FIGURE})
-    return array(record({name: nullable(TEXT), "requests": record(_REQUESTS), "tokens": _TOKENS, "latency_ms": mean}))
+    """An array of the sums of requests that have something in common."""
+    return Array(
+        Object(
+            required(**{name: Nullable(Text())}),
+            required(requests=Object(_REQUESTS), tokens=_TOKENS, latency_ms=Object(required(mean=_FIGURE))),
+        )
+    )
 
 
-MONITORING_COMPONENTS: dict[str, Shape] = {
-    "ModelServerHealth": record(
-        {
-            "state": TEXT,
-            "model": nullable(TEXT),
-            "engine": nullable(TEXT),
-            "restarts": COUNT,
-            "gpu_layers": nullable({"type": ["integer", "string"]}),
-            "context_size": nullable(COUNT),
-            "slots": nullable(record({"total": COUNT, "busy": COUNT})),
-        },
-        {"pid": nullable(COUNT), "last_error": nullable(TEXT)},
+CARD_STATISTICS = Component(
+    "CardStatistics",
+    Object(
+        _CARD,
+        required(series=Array(Object(required(start=UNIX_SECONDS, **dict.fromkeys(_CARD_FIGURES, _MEAN_AND_PEAK))))),
     ),
-    "Health": record(
-        {
-            "status": _STATUS,
-            "version": TEXT,
-            "uptime_seconds": NUMBER,
-            "model_server": ref("ModelServerHealth"),
-            "embedding_server": nullable(ref("ModelServerHealth")),
-            "database": record({"status": words("ok", "unavailable"), "latency_ms": _FIGURE, "schema": nullable(TEXT)}),
-            "recording": record(
-                {
-                    "status": words("ok", "failing"),
-                    "pending": nullable(COUNT),
-                    "oldest_pending_seconds": _FIGURE,
-                    "rejected": nullable(COUNT),
-                }
-            ),
-            "gpu": array(record(_CARD | dict.fromkeys(_MEASURED, _FIGURE))),
-        }
-    ),
-    "Description": record({"openapi": TEXT, "info": OBJECT, "paths": OBJECT, "components": OBJECT}),
-    "Liveness": record({"status": only("ok")}),
-    "Readiness": record({"status": _STATUS}),
-    "CardStatistics": record(
-        {
-            **_CARD,
-            "series": array(
-                record({"start": UNIX_SECONDS, **dict.fromkeys(_MEASURED, record({"mean": _FIGURE, "peak": _FIGURE}))})
-            ),
-        }
-    ),
-    "Statistics": record(
-        {
-            "object": only("usage.stats"),
-            "window": record({"hours": COUNT, "start": UNIX_SECONDS, "end": UNIX_SECONDS}),
-            "requests": record({**_REQUESTS, "by_status": {"type": "object", "additionalProperties": COUNT}}),
-            "tokens": _TOKENS,
-            "latency_ms": _SPREAD,
-            "time_to_first_token_ms": _SPREAD,
-            "tokens_per_second": record({"mean": _FIGURE, "p50": _FIGURE}),
-            "sessions": COUNT,
-            "by_endpoint": _group("endpoint"),
-            "by_model": _group("model"),
-            "by_key": _group("key"),
-            "series": array(
-                record(
-                    {
-                        "start": UNIX_SECONDS,
-                        **dict.fromkeys(("requests", "failed", "prompt_tokens", "completion_tokens"), COUNT),
-                        "p95_latency_ms": _FIGURE,
-                    }
+)
+STATISTICS = Component(
+    "Statistics",
+    Object(
+        required(
+            object=Constant("usage.stats"),
+            window=Object(required(hours=COUNT, start=UNIX_SECONDS, end=UNIX_SECONDS)),
+            requests=Object(_REQUESTS, required(by_status=Map(ANYTHING, COUNT))),
+            tokens=_TOKENS,
+            latency_ms=_SPREAD,
+            time_to_first_token_ms=_SPREAD,
+            tokens_per_second=Object(required(mean=_FIGURE, p50=_FIGURE)),
+            sessions=COUNT,
+            by_endpoint=_group("endpoint"),
+            by_model=_group("model"),
+            by_key=_group("key"),
+            series=Array(
+                Object(
+                    required(
+                        start=UNIX_SECONDS,
+                        requests=COUNT,
+                        failed=COUNT,
+                        prompt_tokens=COUNT,
+                        completion_tokens=COUNT,
+                        p95_latency_ms=_FIGURE,
+                    )
                 )
             ),
-            "gpu": array(ref("CardStatistics")),
-        }
+            gpu=Array(CARD_STATISTICS),
+        )
     ),
-}
+)

@@ -1,26 +1,19 @@
-"""Pages of lists and deletions, as OpenAI has them.
-
-Pages of lists, as OpenAI's lists have them.
-
-Lists and deletions, whatever they are of.
-"""
+"""Pages of lists and deletions as OpenAI has them: how a page is cut, its body, and the shapes of such bodies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mistral_api.errors import NotFound
-from mistral_api.wire.json_schema import BOOLEAN, TEXT, Shape, array, nullable, only, record
+from mistral_api.wire.container_shapes import Array, Object, required
+from mistral_api.wire.shapes import Boolean, Constant, JsonObject, Nullable, Shape, Text
 
-Entry = dict[str, Any]
 
+def page_of(entries: Sequence[JsonObject], query: JsonObject, missing: str) -> tuple[list[JsonObject], bool]:
+    """Return a page of ``entries``, which are all of a list, oldest first, and whether more follow.
 
-def page_of(entries: Sequence[Entry], query: dict[str, Any], missing: str) -> tuple[list[Entry], bool]:
-    """A page of entries that are all there, oldest first, and whether more follow.
-
-    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc``) and maybe ``after`` (an entry's id). Raises NotFound
-    for an unknown one, in the words of ``missing`` with the id in the place of ``{}``.
+    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc``) and maybe ``after``, the id of an entry. Raises NotFound
+    for an unknown id, with the text ``missing`` in which the id replaces ``{}``.
     """
     ordered = list(entries) if query["order"] == "asc" else list(reversed(entries))
     if query.get("after") is not None:
@@ -31,8 +24,11 @@ def page_of(entries: Sequence[Entry], query: dict[str, Any], missing: str) -> tu
     return ordered[: query["limit"]], len(ordered) > query["limit"]
 
 
-def list_body(data: list[Entry], has_more: bool, *, key: str = "id", none: str | None = None) -> Entry:
-    """The list object of a page; ``key`` is what an entry is named by, ``none`` stands for the ids of an empty page."""
+def list_body(data: list[JsonObject], has_more: bool, *, key: str = "id", none: str | None = None) -> JsonObject:
+    """Return the list object of a page.
+
+    ``key`` is the field of an entry that holds its id; ``none`` stands for the ids of an empty page.
+    """
     return {
         "object": "list",
         "data": data,
@@ -42,24 +38,24 @@ def list_body(data: list[Entry], has_more: bool, *, key: str = "id", none: str |
     }
 
 
-def page(of: Shape) -> Shape:
-    """A page of a list, with the ids of its ends."""
-    return record(
-        {
-            "object": only("list"),
-            "data": array(of),
-            "first_id": nullable(TEXT),
-            "last_id": nullable(TEXT),
-            "has_more": BOOLEAN,
-        }
+def page(entry: Shape) -> Shape:
+    """Return the shape of a page of a list, with the ids of its ends."""
+    return Object(
+        required(
+            object=Constant("list"),
+            data=Array(entry),
+            first_id=Nullable(Text()),
+            last_id=Nullable(Text()),
+            has_more=Boolean(),
+        )
     )
 
 
-def whole(of: Shape) -> Shape:
-    """A list that has no pages."""
-    return record({"object": only("list"), "data": array(of)})
+def whole_list(entry: Shape) -> Shape:
+    """Return the shape of a list that has no pages."""
+    return Object(required(object=Constant("list"), data=Array(entry)))
 
 
 def deleted(name: str) -> Shape:
-    """What is answered of something that was deleted."""
-    return record({"id": TEXT, "object": only(name), "deleted": only(True)})
+    """Return the shape of the response to a deletion."""
+    return Object(required(id=Text(), object=Constant(name), deleted=Constant(True)))

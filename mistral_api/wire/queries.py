@@ -1,91 +1,81 @@
-"""Query arguments.
-
-The arguments of queries: they arrive as text, and unknown ones do not matter.
-
-The arguments of ``GET /v1/responses/{id}`` and of its list of input items.
-
-The queries of lists of stored chat completions and their messages.
-"""
+"""The arguments of queries. They arrive as text; unknown ones do not matter."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
-from marshmallow import EXCLUDE, Schema, fields, pre_load
+from marshmallow import EXCLUDE, pre_load
 
-from mistral_api.wire.conversations import StoredMetadata
+from mistral_api.wire.conversations import STORED_METADATA, WITHOUT_NUL
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.fields import OneOf, Text, check_bounds, check_text
-from mistral_api.wire.response_fields import Includes
-from mistral_api.wire.sampling import valid_session_id
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.responses import INCLUDE
+from mistral_api.wire.sampling import SESSION_ID, SESSION_ID_LENGTH, valid_session_id
+from mistral_api.wire.shapes import INT32_MAX, Boolean, Integer, Number, Parsed, Shape, Text, Word, pass_anything
+
+# The years that PostgreSQL and Python can both represent.
+LAST_SECOND = 253_402_300_799
+LONGEST_NAME = 256
 
 # int() would also take spaces, underscores and the digits of other scripts.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
-# The years that PostgreSQL and Python can both tell.
-LAST_SECOND = 253_402_300_799
+_METADATA_PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
-class IntegerText(fields.Field[int]):
-    """A whole number within bounds, from text."""
-
-    def __init__(self, low: int, high: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.low, self.high = low, high
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if not _INTEGER.fullmatch(value):
-            refuse("invalid_type", "Invalid type for '{param}': expected an integer.")
-        number = int(value)
-        check_bounds(number, self.low, self.high, "integer")
-        return number
+def _integer(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        refuse("invalid_type", "Invalid type for '{param}': expected an integer.")
+    return int(text)
 
 
-class SecondsText(fields.Field[float]):
-    """A moment in Unix seconds, from text."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        try:
-            moment = float(value)
-        except ValueError:
-            moment = math.nan
-        if not math.isfinite(moment):
-            refuse("invalid_type", "Invalid type for '{param}': expected Unix seconds.")
-        check_bounds(moment, 0, LAST_SECOND, "decimal")
-        return moment
+def _seconds(text: str) -> float:
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if not math.isfinite(moment):
+        refuse("invalid_type", "Invalid type for '{param}': expected Unix seconds.")
+    return moment
 
 
-class MessageId(fields.Field[UUID]):
-    """The id of a message, from text."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
-        try:
-            return UUID(value)
-        except ValueError:
-            refuse("invalid_value", "Invalid '{param}': expected the id of a message.")
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        refuse("invalid_type", "Invalid type for '{param}': expected a boolean.")
+    return text == "true"
 
 
-class SessionId(fields.Field[str]):
-    """A session id, from text."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not valid_session_id(value):
-            refuse("invalid_value", "Invalid '{param}': expected the id of a session.")
-        return str(value)
+def _message_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        refuse("invalid_value", "Invalid '{param}': expected the id of a message.")
 
 
-class SearchText(fields.Field[str]):
-    """Words to look for."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        check_text(value, 1, 200)
-        return str(value).replace("\0", "")
+def _check_session_id(text: str) -> None:
+    if not valid_session_id(text):
+        refuse("invalid_value", "Invalid '{param}': expected the id of a session.")
 
 
-class Query(Schema):
+def _integer_text(low: int, high: int) -> Shape:
+    return Parsed(_integer, Integer(low, high))
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")
+
+
+_SECONDS = Parsed(_seconds, Number(0, LAST_SECOND)).with_keywords(description="Unix seconds")
+_MESSAGE_ID = Parsed(_message_id, Shape(pass_anything, {"type": "string", "format": "uuid"}, UUID))
+_SESSION_ID = Shape(_check_session_id, Text(1, SESSION_ID_LENGTH, SESSION_ID).json_schema, str)
+_SEARCH = Text(1, 200).converted(_without_nul)
+# An id or a name; PostgreSQL knows none with a NUL character.
+_NAME = Text(1, LONGEST_NAME, WITHOUT_NUL)
+
+
+class Query(RequestSchema):
     """The base of all queries."""
 
     class Meta:
@@ -95,100 +85,77 @@ class Query(Schema):
 class ConversationQuery(Query):
     """``GET /v1/conversations/{session_id}``."""
 
-    limit = IntegerText(1, 500, load_default=50)
-    before = MessageId()
-    after = MessageId()
+    limit = Field(_integer_text(1, 500), load_default=50)
+    before = Field(_MESSAGE_ID)
+    after = Field(_MESSAGE_ID)
 
 
 class ConversationListQuery(Query):
     """``GET /v1/conversations``."""
 
-    limit = IntegerText(1, 100, load_default=20)
-    after = SessionId()
-    q = SearchText()
-    since = SecondsText()
+    limit = Field(_integer_text(1, 100), load_default=20)
+    after = Field(_SESSION_ID)
+    q = Field(_SEARCH)
+    since = Field(_SECONDS)
 
 
 class ItemListQuery(Query):
     """Lists of items: ``GET /v1/conversations/{id}/items`` and its like."""
 
-    limit = IntegerText(1, 100, load_default=20)
-    order = OneOf("asc", "desc", load_default="desc")
-    after = Text(1)
-
-
-class StatsQuery(Query):
-    """``GET /v1/stats``."""
-
-    hours = IntegerText(1, 8760, load_default=24)
-
-
-class BooleanText(fields.Field[bool]):
-    """``true`` or ``false``, from text."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if value not in ("true", "false"):
-            refuse("invalid_type", "Invalid type for '{param}': expected a boolean.")
-        return bool(value == "true")
+    limit = Field(_integer_text(1, 100), load_default=20)
+    order = Field(Word("asc", "desc"), load_default="desc")
+    after = Field(Text(1))
 
 
 class InputItemsQuery(ItemListQuery):
     """``GET /v1/responses/{id}/input_items``, newest first unless asked otherwise."""
 
-    include = Includes()
+    include = Field(INCLUDE)
 
 
 class ResponseQuery(Query):
     """``GET /v1/responses/{id}``; ``starting_after`` is a ``sequence_number``."""
 
-    stream = BooleanText(load_default=False)
-    starting_after = IntegerText(0, 2**31 - 1)
-    include = Includes()
+    stream = Field(Parsed(_boolean, Boolean()), load_default=False)
+    starting_after = Field(_integer_text(0, INT32_MAX))
+    include = Field(INCLUDE)
 
 
-def joined_arguments(arguments: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The arguments of a query, ``include`` as a list: clients repeat ``include`` or ``include[]``.
+class StatsQuery(Query):
+    """``GET /v1/stats``."""
 
-    ``arguments``: all values of each name, as werkzeug's ``request.args.to_dict(flat=False)`` gives them.
-    """
-    joined: dict[str, Any] = {name: values[0] for name, values in arguments.items()}
-    joined.pop("include[]", None)
-    include = [*arguments.get("include", ()), *arguments.get("include[]", ())]
-    return joined | ({"include": include} if include else {})
-
-
-_PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
-LONGEST_NAME = 256
-
-
-_WITHOUT_NUL = re.compile(r"[^\0]*", re.DOTALL)
-
-
-class Name(Text):
-    """An id or a name; PostgreSQL knows none with a NUL character."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(1, LONGEST_NAME, _WITHOUT_NUL, **options)
+    hours = Field(_integer_text(1, 8760), load_default=24)
 
 
 class PageQuery(Query):
     """A page of a list, oldest first unless asked otherwise."""
 
-    limit = IntegerText(1, 100, load_default=20)
-    order = OneOf("asc", "desc", load_default="asc")
-    after = Name()
+    limit = Field(_integer_text(1, 100), load_default=20)
+    order = Field(Word("asc", "desc"), load_default="asc")
+    after = Field(_NAME)
 
 
 class CompletionListQuery(PageQuery):
     """``GET /v1/chat/completions``; pairs of metadata come as ``metadata[key]=value``."""
 
-    model = Name()
-    metadata = StoredMetadata()
+    model = Field(_NAME)
+    metadata = Field(STORED_METADATA)
 
     @pre_load
-    def _gather(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def _gather(self, data: Payload, **_options: object) -> Payload:
         """Make one object of the pairs."""
-        found = {name: _PAIR.fullmatch(name) for name in data}
+        found = {name: _METADATA_PAIR.fullmatch(name) for name in data}
         pairs = {match.group(1): data[name] for name, match in found.items() if match}
         rest = {name: value for name, value in data.items() if not found[name]}
         return rest | {"metadata": pairs} if pairs else rest
+
+
+def joined_arguments(arguments: Mapping[str, Sequence[str]]) -> Payload:
+    """Return the arguments of a query, ``include`` as a list: clients repeat ``include`` or ``include[]``.
+
+    ``arguments``: all values of each name, as werkzeug's ``request.args.to_dict(flat=False)`` gives them.
+    """
+    joined: Payload = {name: values[0] for name, values in arguments.items()}
+    joined.pop("include[]", None)
+    include = [*arguments.get("include", ()), *arguments.get("include[]", ())]
+    return joined | ({"include": include} if include else {})

@@ -1,64 +1,178 @@
-"""``POST /v1/responses`` and ``POST /v1/responses/input_tokens``."""
+"""Requests of ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from operator import itemgetter
+from typing import ClassVar, NoReturn
 
 from marshmallow import validates_schema
 
-from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.fields import Boolean, Integer, Object, OneOf, Text
-from mistral_api.wire.response_fields import (
-    UNSUPPORTED,
-    ConversationName,
-    FunctionTools,
-    Includes,
-    ReasoningOptions,
-    ResponseId,
-    ResponseInput,
-    ResponseToolChoice,
-    TextOptions,
-    response_forces_call,
-    response_tool_names,
+from mistral_api.wire.constraints import JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
+from mistral_api.wire.field_errors import quote_value, quote_words, refuse
+from mistral_api.wire.items import ITEMS
+from mistral_api.wire.request_schema import Field, Payload
+from mistral_api.wire.sampling import (
+    SESSION_ID,
+    SESSION_ID_LENGTH,
+    GenerationRequest,
+    refuse_ignore_eos,
+    valid_session_id,
 )
-from mistral_api.wire.sampling import GenerationRequest, refuse_endless
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonObject, JsonSchema, Text, Word
+from mistral_api.wire.tools import FUNCTION_FIELDS, FUNCTION_NAME, MOST_TOOLS, TOOL_CHOICES, allowed_tools
+
+RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
+_INCLUDABLE = (
+    "message.output_text.logprobs",
+    "message.input_image.image_url",
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+)
+# Fields that are refused, since to ignore them would change the response unseen, and what to do instead.
+UNSUPPORTED = {
+    "prompt": "This server keeps no prompt templates: send 'instructions' and 'input'.",
+    "context_management": "This server does not compact; 'truncation' may be 'auto'.",
+    "use_history": "Continue with 'previous_response_id' or 'conversation'.",
+    "messages": "In the Responses API it is 'input'.",
+    "max_tokens": "In the Responses API it is 'max_output_tokens'.",
+    "max_completion_tokens": "In the Responses API it is 'max_output_tokens'.",
+    "response_format": "In the Responses API it is 'text.format'.",
+    "reasoning_effort": "In the Responses API it is 'reasoning.effort'.",
+    "verbosity": "In the Responses API it is 'text.verbosity'.",
+    "functions": "In the Responses API they are 'tools'.",
+    "function_call": "In the Responses API it is 'tool_choice'.",
+    "logprobs": "In the Responses API 'include' names 'message.output_text.logprobs'.",
+}
+# Unsupported fields may have values that ask for nothing; where the field has a shape of its own, fewer of them.
+_HARMLESS: dict[str, list[object]] = {"use_history": [None, False], "max_tokens": [None]}
+
+
+def _check_response_id(text: str) -> None:
+    if not RESPONSE_ID.fullmatch(text):
+        problem = f"Invalid '{{param}}': '{quote_value(text)}'. Expected an ID that begins with 'resp'."
+        refuse("invalid_value", problem)
+
+
+def _check_conversation_id(text: str) -> None:
+    if not text or not valid_session_id(text):
+        refuse("invalid_value", f"Invalid '{{param}}': '{quote_value(text)}' is not the id of a conversation.")
+
+
+_RESPONSE_ID = Text().refined(_check_response_id).with_schema(Text(pattern=RESPONSE_ID))
+_CONVERSATION_ID = Text().refined(_check_conversation_id).with_schema(Text(1, SESSION_ID_LENGTH, SESSION_ID))
+# The id of a conversation, or an object with it; either is loaded as the id.
+_CONVERSATION = AnyOf(
+    _CONVERSATION_ID,
+    Object(required(id=_CONVERSATION_ID)).converted(itemgetter("id")),
+    expected="a string or an object",
+)
+_INPUT = AnyOf(Text(), ITEMS, expected="a string or an array of items")
+
+
+def _refuse_hosted(kind: str) -> NoReturn:
+    text = f"Unsupported value for '{{param}}': '{quote_value(kind)}'. This server has function tools only."
+    refuse("unsupported_value", text)
+
+
+# Tools are flat, unlike a chat's: ``{"type": "function", "name": …, "parameters": …, "strict": …}``.
+_FUNCTION_TYPE = Word("function", refuse_other=_refuse_hosted)
+_TOOLS = Array(Object(required(type=_FUNCTION_TYPE), *FUNCTION_FIELDS), 0, MOST_TOOLS)
+_NAMED_TOOL = Object(absent_as(None, type=_FUNCTION_TYPE), required(name=FUNCTION_NAME))
+# A word, one function, or ``{"type": "allowed_tools", "mode": …, "tools": […]}``.
+_TOOL_CHOICE = AnyOf(
+    Word(*TOOL_CHOICES),
+    Tagged(
+        "type",
+        {"function": Object(required(name=FUNCTION_NAME)), "allowed_tools": Object(allowed_tools(_NAMED_TOOL))},
+        required(type=Word("function", "allowed_tools", refuse_other=_refuse_hosted)),
+    ),
+    expected=f"one of {quote_words(TOOL_CHOICES)} or an object",
+)
+# The format is flat, unlike a chat's ``response_format``.
+_WITHOUT_SCHEMA = Object()
+_WITH_SCHEMA = Object(required(name=FUNCTION_NAME, schema=JSON_SCHEMA), nullable(description=Text(), strict=Boolean()))
+_TEXT_OPTIONS = Object(
+    nullable(
+        verbosity=Word("low", "medium", "high"),
+        format=Tagged("type", {"text": _WITHOUT_SCHEMA, "json_object": _WITHOUT_SCHEMA, "json_schema": _WITH_SCHEMA}),
+    )
+)
+_SUMMARY = Word("auto", "concise", "detailed")
+_REASONING = Object(
+    nullable(
+        effort=Word("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        summary=_SUMMARY,
+        generate_summary=_SUMMARY,
+    )
+)
+# OpenAI knows these; those that only its hosted tools have are never there.
+INCLUDE = Array(Word(*_INCLUDABLE))
+
+
+def response_tool_names(choice: str | JsonObject | None) -> list[str]:
+    """Return the names of the functions that a valid tool choice names."""
+    if not isinstance(choice, dict):
+        return []
+    return [tool["name"] for tool in choice.get("tools", [choice])]
+
+
+def response_forces_call(choice: str | JsonObject | None) -> bool:
+    """Return whether a valid tool choice demands a call."""
+    if isinstance(choice, dict):
+        return bool(choice["type"] == "function" or choice["mode"] == "required")
+    return choice == "required"
 
 
 class ResponseRequest(GenerationRequest):
-    """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was.
+    """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was."""
 
-    Raises, through :func:`mistral_api.schemas.load`, InvalidRequest with OpenAI's codes.
-    """
+    EXAMPLE: ClassVar[Payload] = {"input": "Hello, how are you?", "max_output_tokens": 60}
+    RULES: ClassVar[JsonSchema] = {
+        "properties": {
+            name: {"enum": _HARMLESS.get(name, [None, False, []]), "description": f"Not supported. {instead}"}
+            for name, instead in UNSUPPORTED.items()
+        },
+        "anyOf": [
+            {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+            for name in ("input", "previous_response_id", "conversation")
+        ],
+    }
 
-    input = ResponseInput()
-    instructions = Text()
-    previous_response_id = ResponseId()
-    conversation = ConversationName()
-    background = Boolean()
-    include = Includes()
-    tools = FunctionTools()
-    tool_choice = ResponseToolChoice()
-    parallel_tool_calls = Boolean()
-    max_tool_calls = Integer(1, 2**31 - 1)
-    max_output_tokens = Integer(16, 2**31 - 1)
-    top_logprobs = Integer(0, 20)
-    text = TextOptions()
-    reasoning = ReasoningOptions()
-    truncation = OneOf("auto", "disabled")
-    prompt_cache_key = Text()
-    safety_identifier = Text(0, 64)
-    service_tier = OneOf("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
-    n = Integer(1, 1)
-    chat_template_kwargs = Object()
+    input = Field(_INPUT)
+    instructions = Field(Text())
+    previous_response_id = Field(_RESPONSE_ID)
+    conversation = Field(_CONVERSATION)
+    background = Field(Boolean())
+    include = Field(INCLUDE)
+    tools = Field(_TOOLS)
+    tool_choice = Field(_TOOL_CHOICE)
+    parallel_tool_calls = Field(Boolean())
+    max_tool_calls = Field(Integer(1, INT32_MAX))
+    max_output_tokens = Field(Integer(16, INT32_MAX))
+    top_logprobs = Field(Integer(0, 20))
+    text = Field(_TEXT_OPTIONS)
+    reasoning = Field(_REASONING)
+    truncation = Field(Word("auto", "disabled"))
+    prompt_cache_key = Field(Text())
+    safety_identifier = Field(Text(0, 64))
+    service_tier = Field(Word("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
+    n = Field(Integer(1, 1))
+    chat_template_kwargs = Field(Object())
 
     @validates_schema
-    def _nothing_unsupported(self, data: dict[str, Any], **_options: Any) -> None:
+    def _nothing_unsupported(self, data: Payload, **_options: object) -> None:
         for name, instead in UNSUPPORTED.items():
             if data.get(name) not in (None, False, []):
                 refuse("unsupported_parameter", f"Unsupported parameter: '{{param}}'. {instead}", field=name)
 
     @validates_schema
-    def _has_something_to_answer(self, data: dict[str, Any], **_options: Any) -> None:
+    def _has_something_to_answer(self, data: Payload, **_options: object) -> None:
         if not any(data.get(name) is not None for name in ("input", "previous_response_id", "conversation")):
             text = "Missing required parameter: '{param}', 'previous_response_id' or 'conversation' must be given."
             refuse("missing_required_parameter", text, field="input")
@@ -66,7 +180,7 @@ class ResponseRequest(GenerationRequest):
             refuse("empty_array", "Invalid '{param}': there is nothing to answer.", field="input")
 
     @validates_schema
-    def _one_past(self, data: dict[str, Any], **_options: Any) -> None:
+    def _continues_one_thing(self, data: Payload, **_options: object) -> None:
         """A response continues one thing only."""
         given = [name for name in ("previous_response_id", "conversation", "session_id") if name in data]
         if len(given) > 1:
@@ -74,26 +188,28 @@ class ResponseRequest(GenerationRequest):
             refuse("mutually_exclusive_parameters", text, field=given[1])
 
     @validates_schema
-    def _background_is_stored(self, data: dict[str, Any], **_options: Any) -> None:
+    def _background_is_stored(self, data: Payload, **_options: object) -> None:
         if data.get("background") and data.get("store") is False:
             refuse("invalid_value", "'{param}' is only allowed when 'store' is true.", field="background")
 
     @validates_schema
-    def _choice_is_among_tools(self, data: dict[str, Any], **_options: Any) -> None:
+    def _choice_is_among_tools(self, data: Payload, **_options: object) -> None:
         choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
         if response_forces_call(choice):
-            refuse_endless(data, "tool_choice")
+            refuse_ignore_eos(data, "tool_choice")
         if choice == "required" and not names:
             refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
         if not set(response_tool_names(choice)) <= set(names):
             refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
 
     @validates_schema
-    def _format_can_end(self, data: dict[str, Any], **_options: Any) -> None:
+    def _format_can_end(self, data: Payload, **_options: object) -> None:
         text_format = data.get("text", {}).get("format") or {"type": "text"}
         if text_format["type"] != "text":
-            refuse_endless(data, "text.format")
+            refuse_ignore_eos(data, "text.format")
 
 
 class InputTokensRequest(ResponseRequest):
     """What is to be counted: a request as it would be made, but that nothing is generated."""
+
+    EXAMPLE: ClassVar[Payload] = {"input": "Hello, how are you?"}

@@ -1,171 +1,131 @@
-"""Sampling fields shared by all generation requests.
+"""The sampling fields that all generation requests share: OpenAI's, and llama.cpp's own.
 
-llama.cpp's samplers, and the fields of its own that end or stall it where a client sets them.
+A new sampling field is one more line in :class:`GenerationRequest`.
 
-Seen on its server: a parser (``chat_parser``) that names itself, or a trigger (``grammar_triggers``) of a type that
-does not exist, ends the process, ``chat_format`` of an unknown number is a 500, and the sampler ``infill``, which
-compares every two tokens it is given, takes minutes for a whole vocabulary while nobody else is answered.
-
-The fields that chat and legacy completions share: OpenAI's sampling fields, and llama.cpp's own.
-
-OpenAI's ranges are those of its OpenAPI description; llama.cpp's fields are in tools/server/README.md.
+OpenAI's ranges are those of its OpenAPI description; llama.cpp's fields are in tools/server/README.md. Some fields are
+refused or bounded because of what was seen on llama.cpp's server. A parser (``chat_parser``) that names itself, or a
+trigger (``grammar_triggers``) of a type that does not exist, ends the process. ``chat_format`` of an unknown number is
+a 500. The sampler ``infill`` compares every two tokens it is given: for a whole vocabulary that takes minutes, and no
+other request is answered meanwhile.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from marshmallow import INCLUDE, Schema, fields, validates_schema
+from marshmallow import INCLUDE, validates_schema
 
-from mistral_api.wire.constraints import Grammar, JsonSchema
-from mistral_api.wire.field_errors import refuse, refuse_type
-from mistral_api.wire.fields import (
-    Array,
+from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
+from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable
+from mistral_api.wire.field_errors import refuse
+from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.shapes import (
+    INT32_MAX,
+    AnyOf,
     Boolean,
-    CheckedField,
+    Constant,
     Integer,
     Number,
-    OneOf,
+    Shape,
     Text,
-    TextOrTexts,
-    check_array,
-    check_boolean,
-    check_number,
-    check_object,
-    check_text,
+    Word,
+    check_at,
 )
-
-MOST_SAMPLERS = 100
-MOST_INFILL_TOKENS = 2000
-
-
-class Samplers(CheckedField):
-    """The names of the samplers, in their order."""
-
-    def check(self, value: Any) -> None:
-        """Refuse what is no array of strings, and ``infill`` before anything has left it fewer tokens."""
-        check_array(value, 0, MOST_SAMPLERS)
-        for index, name in enumerate(value):
-            check_text(name, path=f"[{index}]")
-            if name == "infill" and "top_k" not in value[:index]:
-                refuse("invalid_value", "Invalid '{param}': 'infill' is only allowed after 'top_k'.", f"[{index}]")
-
-
-def refuse_slow_infill(data: dict[str, Any]) -> None:
-    """Refuse the sampler ``infill`` with a ``top_k`` that leaves it too many tokens."""
-    if "infill" in data.get("samplers", ()) and not 0 < data.get("top_k", 1) <= MOST_INFILL_TOKENS:
-        text = f"Invalid '{{param}}': expected 1 to {MOST_INFILL_TOKENS} together with the sampler 'infill'."
-        refuse("invalid_value", text, field="top_k")
-
-
-class ServerOwnedField(CheckedField):
-    """A field that llama.cpp fills in itself, between its chat part and the rest."""
-
-    def check(self, value: Any) -> None:
-        """Refuse any value."""
-        refuse("unsupported_value", "Unsupported parameter: '{param}' is for the model server's own use.")
-
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
 INT64 = (-(2**63), 2**63 - 1)
 STOPS = 64
-# llama.cpp allocates four bytes for each token it is to look back at, whatever the context holds.
+MOST_SAMPLERS = 100
+MOST_INFILL_TOKENS = 2000
+# llama.cpp allocates four bytes for each token that it may look back at, whatever the context holds.
 LONGEST_LOOK_BACK = 2**20
-
-# For each token: with the whole vocabulary an answer of 60 tokens is 280 MB, and two gigabytes of memory.
+# For each token: with the whole vocabulary a response of 60 tokens is 280 MB, and takes two gigabytes of memory.
 MOST_PROBABILITIES = 100
 
 
 def valid_session_id(text: str) -> bool:
-    """1-128 letters, digits, ``.``, ``_``, ``:`` or ``-``."""
+    """Return whether a text is 1-128 letters, digits, ``.``, ``_``, ``:`` or ``-``."""
     return len(text) <= SESSION_ID_LENGTH and SESSION_ID.fullmatch(text) is not None
 
 
-class LogitBias(CheckedField):
-    """OpenAI's object from token to bias, or llama.cpp's array of [token, bias]."""
-
-    def check(self, value: Any) -> None:
-        if isinstance(value, dict):
-            for token, bias in value.items():
-                _check_bias(token, bias)
-        elif isinstance(value, list):
-            for index, pair in enumerate(value):
-                _check_pair(index, pair)
-        else:
-            refuse_type("an object", value)
+def _check_token_id(text: str) -> None:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        refuse("invalid_value", "Invalid key in '{param}': expected a token id.")
 
 
-def _check_bias(token: str, bias: Any) -> None:
-    path = f".{token[:40]}"
-    if not re.fullmatch(r"[0-9]{1,9}", token):
-        refuse("invalid_value", "Invalid key in '{param}': expected a token id.", path)
-    check_number(bias, -100, 100, path)
+_TOKEN_OR_TEXT = AnyOf(Integer(), Text(), expected="a token id or a string")
+# ``false`` is llama.cpp's way to say never.
+_BIAS_OR_FALSE = AnyOf(
+    Number(),
+    Constant(False, "invalid_type", "Invalid type for '{param}': expected a decimal, but got a boolean instead."),
+    expected="a decimal",
+)
+# OpenAI's object from token to bias, or llama.cpp's array of [token, bias].
+_LOGIT_BIAS = AnyOf(
+    Map(Shape(_check_token_id, {"pattern": "^[0-9]{1,9}$"}, str), Number(-100, 100)),
+    Array(Tuple(_TOKEN_OR_TEXT, _BIAS_OR_FALSE, expected="an array of a token and a bias")),
+    expected="an object",
+)
+
+_STREAM_OPTIONS = Object(nullable(include_usage=Boolean(), include_obfuscation=Boolean()))
+METADATA = Map(Text(1, 64), Text(0, 512), most=16)
 
 
-def _check_pair(index: int, pair: Any) -> None:
-    path = f"[{index}]"
-    if not isinstance(pair, list) or len(pair) != 2:
-        refuse_type("an array of a token and a bias", pair, path)
-    token, bias = pair
-    if isinstance(token, bool) or not isinstance(token, int | str):
-        refuse_type("a token id or a string", token, f"{path}[0]")
-    if bias is not False:  # llama.cpp's way to say never
-        check_number(bias, path=f"{path}[1]")
+def _check_samplers(names: list[object]) -> None:
+    for index, name in enumerate(names):
+        check_at(f"[{index}]", _NAME.check, name)
+        if name == "infill" and "top_k" not in names[:index]:
+            refuse("invalid_value", "Invalid '{param}': 'infill' is only allowed after 'top_k'.", f"[{index}]")
 
 
-class StreamOptions(CheckedField):
-    """``{"include_usage": bool, "include_obfuscation": bool}``."""
-
-    def check(self, value: Any) -> None:
-        check_object(value)
-        for name in ("include_usage", "include_obfuscation"):
-            if value.get(name) is not None:
-                check_boolean(value[name], f".{name}")
-
-
-class Metadata(CheckedField):
-    """At most 16 pairs of strings; keys up to 64, values up to 512 characters."""
-
-    def check(self, value: Any) -> None:
-        check_object(value)
-        if len(value) > 16:
-            refuse("invalid_value", f"Invalid '{{param}}': too many pairs. Expected at most 16, but got {len(value)}.")
-        for name, text in value.items():
-            check_text(name, 1, 64, f".{name[:40]}")
-            check_text(text, 0, 512, f".{name[:40]}")
+_NAME = Text()
+_NAMES = Array(_NAME, 0, MOST_SAMPLERS)
+# A JSON schema can say that ``infill`` comes after ``top_k`` only where that is the first.
+_SAMPLERS = (
+    Array(high=MOST_SAMPLERS)
+    .refined(_check_samplers)
+    .with_schema(
+        AnyOf(
+            _NAMES.with_keywords(items={"type": "string", "not": {"const": "infill"}}),
+            _NAMES.with_keywords(prefixItems=[{"const": "top_k"}], minItems=1),
+        )
+    )
+)
 
 
-class UseHistory(Boolean):
-    """Only messages have a history."""
-
-    def check(self, value: Any) -> None:
-        """Refuse ``true``."""
-        super().check(value)
-        if value:
-            refuse("not_supported", "'{param}' is for chat completions: nothing goes before this prompt.")
+def _refuse_any(_value: object) -> None:
+    refuse("unsupported_value", "Unsupported parameter: '{param}' is for the model server's own use.")
 
 
-class Truncation(OneOf):
-    """Only messages can be left out."""
-
-    def check(self, value: Any) -> None:
-        """Refuse ``auto``."""
-        super().check(value)
-        if value == "auto":
-            refuse("not_supported", "'{param}' auto is for chat completions: this prompt is taken as it is.")
+# A field that llama.cpp fills in itself, between its chat part and the rest.
+SERVER_OWNED = Shape(_refuse_any, {"not": {}, "description": "For the model server's own use."})
 
 
-def refuse_endless(data: dict[str, Any], constraint: str) -> None:
+def _refuse_history(use_history: bool) -> None:
+    if use_history:
+        refuse("not_supported", "'{param}' is for chat completions: nothing goes before this prompt.")
+
+
+def _refuse_truncation(truncation: str) -> None:
+    if truncation == "auto":
+        refuse("not_supported", "'{param}' auto is for chat completions: this prompt is taken as it is.")
+
+
+# For requests without messages: only messages have a history, and only messages can be left out.
+_NO_HISTORY = Boolean().refined(_refuse_history).with_schema({"const": False})
+_NO_TRUNCATION = Word("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
+
+
+def refuse_ignore_eos(data: Payload, constraint: str) -> None:
     """Refuse ``ignore_eos`` with a constraint: past the end of its grammar llama.cpp answers 500."""
     if data.get("ignore_eos"):
         text = f"'{{param}}' cannot be true together with '{constraint}'."
         refuse("mutually_exclusive_parameters", text, field="ignore_eos")
 
 
-def refuse_choices_of_nothing(data: dict[str, Any]) -> None:
-    """Refuse several answers to an empty prompt: the second one waits in llama.cpp's slot for ever, seen on its server.
+def refuse_choices_of_empty_prompt(data: Payload) -> None:
+    """Refuse several choices for an empty prompt: the second waits in llama.cpp's slot for ever, seen on its server.
 
     ``prompt``: a string, tokens, an object with ``prompt_string``, or an array of these.
     """
@@ -176,88 +136,90 @@ def refuse_choices_of_nothing(data: dict[str, Any]) -> None:
         refuse("invalid_value", "'{param}' above 1 is only allowed with a prompt that is not empty.", field="n")
 
 
-class GenerationRequest(Schema):
-    """What every generation request may hold; unknown fields pass on to the model server."""
+class GenerationRequest(RequestSchema):
+    """The fields of every generation request; unknown fields pass on to the model server."""
 
     class Meta:
         unknown = INCLUDE
 
-    model = Text(1, 256)
-    session_id = Text(1, SESSION_ID_LENGTH, SESSION_ID)
-    use_history: fields.Field[Any] = UseHistory()
-    truncation: fields.Field[Any] = Truncation("auto", "disabled")
-    max_tokens = Integer(-1, 2**31 - 1)
-    temperature = Number(0, 2)
-    top_p = Number(0, 1)
-    n = Integer(1, 128)
-    stop = TextOrTexts(STOPS)
-    seed = Integer(*INT64)
-    presence_penalty = Number(-2, 2)
-    frequency_penalty = Number(-2, 2)
-    logit_bias = LogitBias()
-    stream = Boolean()
-    stream_options = StreamOptions()
-    user = Text()
-    metadata = Metadata()
-    store = Boolean()
+    model = Field(Text(1, 256))
+    session_id = Field(Text(1, SESSION_ID_LENGTH, SESSION_ID))
+    use_history = Field(_NO_HISTORY)
+    truncation = Field(_NO_TRUNCATION)
+    max_tokens = Field(Integer(-1, INT32_MAX))
+    temperature = Field(Number(0, 2))
+    top_p = Field(Number(0, 1))
+    n = Field(Integer(1, 128))
+    stop = Field(AnyOf(Text(1), Array(Text(1), 0, STOPS), expected="a string or an array of strings"))
+    seed = Field(Integer(*INT64))
+    presence_penalty = Field(Number(-2, 2))
+    frequency_penalty = Field(Number(-2, 2))
+    logit_bias = Field(_LOGIT_BIAS)
+    stream = Field(Boolean())
+    stream_options = Field(_STREAM_OPTIONS)
+    user = Field(Text())
+    metadata = Field(METADATA)
+    store = Field(Boolean())
 
     # llama.cpp's own
-    top_k = Integer(-1, 2**31 - 1)
-    min_p = Number(0, 1)
-    typical_p = Number(0, 1)
-    top_n_sigma = Number()
-    repeat_penalty = Number(0)
-    repeat_last_n = Integer(-1, LONGEST_LOOK_BACK)
-    mirostat = Integer(0, 2)
-    mirostat_tau = Number(0)
-    mirostat_eta = Number(0)
-    dynatemp_range = Number(0)
-    dynatemp_exponent = Number()
-    xtc_probability = Number(0, 1)
-    xtc_threshold = Number(0, 1)
-    dry_multiplier = Number(0)
-    dry_base = Number()
-    dry_allowed_length = Integer(0, 2**31 - 1)
-    dry_penalty_last_n = Integer(-1, LONGEST_LOOK_BACK)
-    dry_sequence_breakers = Array(1, 64)
-    n_predict = Integer(-1, 2**31 - 1)
-    n_keep = Integer(-1, 2**31 - 1)
-    n_probs = Integer(0, MOST_PROBABILITIES)
-    min_keep = Integer(0, 2**31 - 1)
-    n_indent = Integer(0, 2**31 - 1)
-    t_max_predict_ms = Integer(-1, 2**31 - 1)
-    id_slot = Integer(-1, 2**31 - 1)
-    grammar = Grammar()
-    json_schema = JsonSchema()
-    reasoning_format = OneOf("none", "auto", "deepseek", "deepseek-legacy")
-    ignore_eos = Boolean()
-    cache_prompt = Boolean()
-    return_tokens = Boolean()
-    return_progress = Boolean()
-    timings_per_token = Boolean()
-    post_sampling_probs = Boolean()
-    samplers = Samplers()
-    lora = Array(0, 1000)
-    chat_format = ServerOwnedField()
-    chat_parser = ServerOwnedField()
-    grammar_lazy = ServerOwnedField()
-    grammar_triggers = ServerOwnedField()
+    top_k = Field(Integer(-1, INT32_MAX))
+    min_p = Field(Number(0, 1))
+    typical_p = Field(Number(0, 1))
+    top_n_sigma = Field(Number())
+    repeat_penalty = Field(Number(0))
+    repeat_last_n = Field(Integer(-1, LONGEST_LOOK_BACK))
+    mirostat = Field(Integer(0, 2))
+    mirostat_tau = Field(Number(0))
+    mirostat_eta = Field(Number(0))
+    dynatemp_range = Field(Number(0))
+    dynatemp_exponent = Field(Number())
+    xtc_probability = Field(Number(0, 1))
+    xtc_threshold = Field(Number(0, 1))
+    dry_multiplier = Field(Number(0))
+    dry_base = Field(Number())
+    dry_allowed_length = Field(Integer(0, INT32_MAX))
+    dry_penalty_last_n = Field(Integer(-1, LONGEST_LOOK_BACK))
+    dry_sequence_breakers = Field(Array(low=1, high=64))
+    n_predict = Field(Integer(-1, INT32_MAX))
+    n_keep = Field(Integer(-1, INT32_MAX))
+    n_probs = Field(Integer(0, MOST_PROBABILITIES))
+    min_keep = Field(Integer(0, INT32_MAX))
+    n_indent = Field(Integer(0, INT32_MAX))
+    t_max_predict_ms = Field(Integer(-1, INT32_MAX))
+    id_slot = Field(Integer(-1, INT32_MAX))
+    grammar = Field(GRAMMAR)
+    json_schema = Field(JSON_SCHEMA.with_keywords(description="A JSON schema that some value can satisfy."))
+    reasoning_format = Field(Word("none", "auto", "deepseek", "deepseek-legacy"))
+    ignore_eos = Field(Boolean())
+    cache_prompt = Field(Boolean())
+    return_tokens = Field(Boolean())
+    return_progress = Field(Boolean())
+    timings_per_token = Field(Boolean())
+    post_sampling_probs = Field(Boolean())
+    samplers = Field(_SAMPLERS)
+    lora = Field(Array(high=1000))
+    chat_format = Field(SERVER_OWNED)
+    chat_parser = Field(SERVER_OWNED)
+    grammar_lazy = Field(SERVER_OWNED)
+    grammar_triggers = Field(SERVER_OWNED)
 
     @validates_schema
-    def _only_with_stream(self, data: dict[str, Any], **_options: Any) -> None:
+    def _only_with_stream(self, data: Payload, **_options: object) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
 
     @validates_schema
-    def _infill_is_quick(self, data: dict[str, Any], **_options: Any) -> None:
-        refuse_slow_infill(data)
+    def _infill_is_quick(self, data: Payload, **_options: object) -> None:
+        """Refuse the sampler ``infill`` with a ``top_k`` that leaves it too many tokens."""
+        if "infill" in data.get("samplers", ()) and not 0 < data.get("top_k", 1) <= MOST_INFILL_TOKENS:
+            text = f"Invalid '{{param}}': expected 1 to {MOST_INFILL_TOKENS} together with the sampler 'infill'."
+            refuse("invalid_value", text, field="top_k")
 
     @validates_schema
-    def _one_constraint(self, data: dict[str, Any], **_options: Any) -> None:
+    def _one_constraint(self, data: Payload, **_options: object) -> None:
         grammar, schema = bool(data.get("grammar")), "json_schema" in data
         if grammar and schema:
-            refuse(
-                "mutually_exclusive_parameters", "'{param}' and 'grammar' cannot both be given.", field="json_schema"
-            )
+            text = "'{param}' and 'grammar' cannot both be given."
+            refuse("mutually_exclusive_parameters", text, field="json_schema")
         if grammar or schema:
-            refuse_endless(data, "grammar" if grammar else "json_schema")
+            refuse_ignore_eos(data, "grammar" if grammar else "json_schema")

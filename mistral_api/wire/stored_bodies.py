@@ -1,144 +1,153 @@
-"""Response shapes of conversations, items, responses and their events.
-
-Conversations, their messages and their items.
-
-Responses and the events of their streams.
-"""
+"""Shapes of the response bodies of conversations, items and responses, and of the events of a response's stream."""
 
 from __future__ import annotations
 
-from mistral_api.wire.json_schema import (
-    ANYTHING,
-    BOOLEAN,
-    COUNT,
-    INTEGER,
-    NUMBER,
-    OBJECT,
-    TEXT,
-    UNIX_SECONDS,
-    Shape,
-    array,
-    either,
-    nullable,
-    only,
-    record,
-    ref,
-    words,
-)
+from mistral_api.wire.container_shapes import Array, Map, Object, optional, required
 from mistral_api.wire.pagination import deleted, page
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    COUNT,
+    UNIX_SECONDS,
+    AnyOf,
+    Boolean,
+    Component,
+    Constant,
+    Integer,
+    Null,
+    Nullable,
+    Number,
+    Text,
+    Word,
+)
 
-_METADATA = {"type": "object", "additionalProperties": TEXT}
-_HEAD: dict[str, Shape] = {
-    "id": TEXT,
-    "object": only("conversation"),
-    "session_id": TEXT,
-    "title": nullable(TEXT),
-    "metadata": _METADATA,
-    "created_at": UNIX_SECONDS,
-    "updated_at": UNIX_SECONDS,
-}
-_STATUS = words("in_progress", "completed", "incomplete")
-_ITEM: dict[str, Shape] = {"id": TEXT, "status": _STATUS}
+_METADATA = Map(ANYTHING, Text())
 
-CONVERSATION_COMPONENTS: dict[str, Shape] = {
-    "ConversationMessage": record(
-        {
-            "id": TEXT,
-            "role": TEXT,
-            "content": either(TEXT, array(ANYTHING), {"type": "null"}),
-            "tool_calls": nullable(array(OBJECT)),
-            "created_at": UNIX_SECONDS,
-            "model": nullable(TEXT),
-            "request_id": nullable(TEXT),
-            "status": words("complete", "interrupted", "failed"),
-            "usage": nullable(
-                record(
-                    {
-                        "prompt_tokens": nullable(COUNT),
-                        "completion_tokens": nullable(COUNT),
-                        "total_tokens": COUNT,
-                    }
+CONVERSATION_MESSAGE = Component(
+    "ConversationMessage",
+    Object(
+        required(
+            id=Text(),
+            role=Text(),
+            content=AnyOf(Text(), Array(), Null()),
+            tool_calls=Nullable(Array(Object())),
+            created_at=UNIX_SECONDS,
+            model=Nullable(Text()),
+            request_id=Nullable(Text()),
+            status=Word("complete", "interrupted", "failed"),
+            usage=Nullable(
+                Object(
+                    required(
+                        prompt_tokens=Nullable(COUNT),
+                        completion_tokens=Nullable(COUNT),
+                        total_tokens=COUNT,
+                    )
                 )
             ),
-        }
+        )
     ),
-    "Conversation": record(_HEAD | {"message_count": COUNT}),
-    "ConversationWithMessages": record(
-        {
-            **_HEAD,
-            "messages": array(ref("ConversationMessage")),
-            "has_more": BOOLEAN,
-            "first_id": nullable(TEXT),
-            "last_id": nullable(TEXT),
-        }
-    ),
-    "ConversationPage": page(ref("Conversation")),
-    "ConversationDeleted": deleted("conversation.deleted"),
-    "Item": either(
-        record({**_ITEM, "type": only("message"), "role": TEXT, "content": array(record({"type": TEXT}))}),
-        record(
-            {
-                **_ITEM,
-                "type": only("reasoning"),
-                "summary": array(OBJECT),
-                "content": array(record({"type": only("reasoning_text"), "text": TEXT})),
-            }
+)
+_HEAD = required(
+    id=Text(),
+    object=Constant("conversation"),
+    session_id=Text(),
+    title=Nullable(Text()),
+    metadata=_METADATA,
+    created_at=UNIX_SECONDS,
+    updated_at=UNIX_SECONDS,
+)
+CONVERSATION = Component("Conversation", Object(_HEAD, required(message_count=COUNT)))
+CONVERSATION_WITH_MESSAGES = Component(
+    "ConversationWithMessages",
+    Object(
+        _HEAD,
+        required(
+            messages=Array(CONVERSATION_MESSAGE),
+            has_more=Boolean(),
+            first_id=Nullable(Text()),
+            last_id=Nullable(Text()),
         ),
-        record({**_ITEM, "type": only("function_call"), "call_id": TEXT, "name": TEXT, "arguments": TEXT}),
-        record({**_ITEM, "type": only("function_call_output"), "call_id": TEXT, "output": either(TEXT, array(OBJECT))}),
     ),
-    "ItemPage": page(ref("Item")),
-}
+)
+CONVERSATION_PAGE = Component("ConversationPage", page(CONVERSATION))
+CONVERSATION_DELETED = Component("ConversationDeleted", deleted("conversation.deleted"))
 
-
-RESPONSE_COMPONENTS: dict[str, Shape] = {
-    "Response": record(
-        {
-            "id": TEXT,
-            "object": only("response"),
-            "created_at": UNIX_SECONDS,
-            "completed_at": nullable(UNIX_SECONDS),
-            "status": words("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
-            "error": nullable(record({"code": TEXT, "message": TEXT})),
-            "incomplete_details": nullable(record({"reason": TEXT})),
-            "model": TEXT,
-            "output": array(ref("Item")),
-            "conversation": nullable(record({"id": TEXT})),
-            "background": BOOLEAN,
-            "instructions": nullable(TEXT),
-            "max_output_tokens": nullable(INTEGER),
-            "max_tool_calls": nullable(INTEGER),
-            "metadata": {"type": "object", "additionalProperties": TEXT},
-            "parallel_tool_calls": BOOLEAN,
-            "previous_response_id": nullable(TEXT),
-            "prompt_cache_key": nullable(TEXT),
-            "reasoning": OBJECT,
-            "safety_identifier": nullable(TEXT),
-            "service_tier": TEXT,
-            "store": BOOLEAN,
-            "temperature": NUMBER,
-            "text": OBJECT,
-            "tool_choice": either(TEXT, OBJECT),
-            "tools": array(OBJECT),
-            "top_logprobs": INTEGER,
-            "top_p": NUMBER,
-            "truncation": TEXT,
-            "usage": nullable(
-                record(
-                    {
-                        "input_tokens": COUNT,
-                        "input_tokens_details": record({"cached_tokens": COUNT, "cache_write_tokens": COUNT}),
-                        "output_tokens": COUNT,
-                        "output_tokens_details": record({"reasoning_tokens": COUNT}),
-                        "total_tokens": COUNT,
-                    }
-                )
+_COMMON = required(id=Text(), status=Word("in_progress", "completed", "incomplete"))
+_REASONING_TEXT = Object(required(type=Constant("reasoning_text"), text=Text()))
+ITEM = Component(
+    "Item",
+    AnyOf(
+        Object(
+            _COMMON,
+            required(type=Constant("message"), role=Text(), content=Array(Object(required(type=Text())))),
+        ),
+        Object(
+            _COMMON,
+            required(type=Constant("reasoning"), summary=Array(Object()), content=Array(_REASONING_TEXT)),
+        ),
+        Object(
+            _COMMON,
+            required(type=Constant("function_call"), call_id=Text(), name=Text(), arguments=Text()),
+        ),
+        Object(
+            _COMMON,
+            required(
+                type=Constant("function_call_output"),
+                call_id=Text(),
+                output=AnyOf(Text(), Array(Object())),
             ),
-            "user": nullable(TEXT),
-        },
-        {"session_id": TEXT},
+        ),
     ),
-    "ResponseEvent": record({"type": TEXT, "sequence_number": COUNT}),
-    "ResponseDeleted": deleted("response"),
-    "InputTokens": record({"object": only("response.input_tokens"), "input_tokens": COUNT}),
-}
+)
+ITEM_PAGE = Component("ItemPage", page(ITEM))
+
+_USAGE = Object(
+    required(
+        input_tokens=COUNT,
+        input_tokens_details=Object(required(cached_tokens=COUNT, cache_write_tokens=COUNT)),
+        output_tokens=COUNT,
+        output_tokens_details=Object(required(reasoning_tokens=COUNT)),
+        total_tokens=COUNT,
+    )
+)
+RESPONSE = Component(
+    "Response",
+    Object(
+        required(
+            id=Text(),
+            object=Constant("response"),
+            created_at=UNIX_SECONDS,
+            completed_at=Nullable(UNIX_SECONDS),
+            status=Word("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
+            error=Nullable(Object(required(code=Text(), message=Text()))),
+            incomplete_details=Nullable(Object(required(reason=Text()))),
+            model=Text(),
+            output=Array(ITEM),
+            conversation=Nullable(Object(required(id=Text()))),
+            background=Boolean(),
+            instructions=Nullable(Text()),
+            max_output_tokens=Nullable(Integer()),
+            max_tool_calls=Nullable(Integer()),
+            metadata=_METADATA,
+            parallel_tool_calls=Boolean(),
+            previous_response_id=Nullable(Text()),
+            prompt_cache_key=Nullable(Text()),
+            reasoning=Object(),
+            safety_identifier=Nullable(Text()),
+            service_tier=Text(),
+            store=Boolean(),
+            temperature=Number(),
+            text=Object(),
+            tool_choice=AnyOf(Text(), Object()),
+            tools=Array(Object()),
+            top_logprobs=Integer(),
+            top_p=Number(),
+            truncation=Text(),
+            usage=Nullable(_USAGE),
+            user=Nullable(Text()),
+        ),
+        optional(session_id=Text()),
+    ),
+)
+RESPONSE_EVENT = Component("ResponseEvent", Object(required(type=Text(), sequence_number=COUNT)))
+RESPONSE_DELETED = Component("ResponseDeleted", deleted("response"))
+INPUT_TOKENS = Component("InputTokens", Object(required(object=Constant("response.input_tokens"), input_tokens=COUNT)))

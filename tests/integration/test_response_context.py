@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.editing import delete_conversation
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.generation.endpoint import RequestContext
-from mistral_api.generation.exchange_record import ExchangeRecord
+from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.preparation import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
@@ -22,6 +22,7 @@ from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
+from mistral_api.upstream.sse import EventBatch, SSEStream, split_events
 from tests.support.chat_chunks import CALL_DELTAS, REASONING_DELTAS, TEXT_DELTAS, Chunk, chunk_stream
 
 Deltas = list[dict[str, Any]]
@@ -33,17 +34,18 @@ def _do_nothing() -> None:
     """Do nothing during the generation."""
 
 
-class FakeStream:
+class FakeStream(SSEStream):
     """A stream of the model server with these chunks."""
 
     def __init__(self, chunks: list[Chunk]) -> None:
         self._chunks = chunks
+        super().__init__()
 
-    def wait_for_first(self) -> None:
-        """Return at once: all chunks are there."""
+    def _read(self) -> Iterator[EventBatch]:
+        return (EventBatch(b"data: " + orjson.dumps(chunk) + b"\n\n") for chunk in self._chunks)
 
-    def __iter__(self) -> Iterator[bytes]:
-        return (b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in self._chunks)
+    def drain(self) -> None:
+        """Nothing follows."""
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -64,11 +66,12 @@ class ResponseChain:
         request = before | ({} if given is None else {"input": given})
         ready = prepare_response(request, parse_input_items(request), context, "m")
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
-        exchange = ExchangeRecord(self._recorder, None, "/v1/responses", asked)
-        run = ResponseRun(ready, exchange, lambda: FakeStream(chunk_stream(deltas, finish)))  # type: ignore[arg-type, return-value]
-        run.begin(ready.payload(ready.messages), self.store.recent)
+        exchange = RunningExchange(self._recorder, "/v1/responses", asked)
+        run = ResponseRun(ready, exchange, lambda: FakeStream(chunk_stream(deltas, finish)))
+        run.begin(self.store.recent)
         meanwhile()
-        assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
+        last = split_events(b"".join(run.pipeline))[-1]
+        assert last.startswith((b"event: response.completed", b"event: response.incomplete"))
         self.last = str(run.response["id"])
 
     def contexts(self) -> tuple[StoredContext, StoredContext]:

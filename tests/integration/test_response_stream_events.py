@@ -9,14 +9,16 @@ import pytest
 import requests
 from openai.types.responses import ResponseStreamEvent
 
-from mistral_api.generation.endpoint import upstream_payload
+from mistral_api.generation.plan import upstream_payload
 from mistral_api.responses.preparation import chat_payload
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import event_data, split_events
+from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
+from tests.support.chat_chunks import take_chunks
 from tests.support.openai_schemas import validate
 from tests.support.processes import Server
 
@@ -29,13 +31,11 @@ def _response_events(server: Server, http: requests.Session, **asked: Any) -> li
     request = load(ResponseRequest(), {"temperature": 0, "max_output_tokens": 16, "input": "Say hi."} | asked)
     payload = chat_payload(request, [{"role": "user", "content": request["input"]}])
     address = f"{server.model_url}/v1/chat/completions"
-    answer = http.post(address, json=upstream_payload(payload, ours=True), timeout=60)
+    answer = http.post(address, json=upstream_payload(payload, llama_cpp=True), timeout=60)
     assert answer.status_code == 200, answer.text
-    events = ResponseEvents(new_response(request, "resp_1", 1795572458, "smol"), new_id())
-    told = events.begin()
-    for chunk in filter(None, map(event_data, split_events(answer.content))):
-        told += events.chunk(chunk)
-    told += events.complete()
+    events = ResponseEvents(new_response(request, "resp_1", 1795572458, "smol"), new_id(), Transcript())
+    chunks = filter(None, map(event_data, split_events(answer.content)))
+    told = events.begin() + take_chunks(events, chunks) + events.complete()
     validate(list[ResponseStreamEvent], told)
     return told
 

@@ -11,10 +11,10 @@ from mistral_api.conversations.history import restore_attachments
 from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.settings import Settings
-from mistral_api.upstream import loaded_model, token_counter
+from mistral_api.upstream import loaded_model
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
-from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels, read_props
+from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
 from tests.support.processes import Server
 
@@ -132,7 +132,7 @@ def test_truncation_keeps_the_last_turn_even_if_it_does_not_fit(
     fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, UpstreamCall())
     assert fitted == [SYSTEM, *last]
     with pytest.raises(ModelServerRefused) as refused:
-        model_server.generate("/v1/chat/completions", {"messages": fitted}, UpstreamCall())
+        model_server.post("/v1/chat/completions", {"messages": fitted}, UpstreamCall())
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -142,12 +142,14 @@ def test_token_count_of_an_older_llama_cpp_uses_template_and_tokenizer(
     chat = [SYSTEM, *_turns(2, 3)]
     expected = counter.count_tokens(chat, tools=[TOOL])
 
-    def without_counting(
-        server: ModelServerClient, path: str, payload: dict[str, Any], call: UpstreamCall
-    ) -> dict[str, Any]:
-        return read_props(server, path.replace("chat/completions/input_tokens", "nowhere"), payload, call)
+    query = ModelServerClient.query
 
-    monkeypatch.setattr(token_counter, "ask", without_counting)
+    def without_counting(
+        client: ModelServerClient, path: str, payload: dict[str, Any], call: UpstreamCall
+    ) -> dict[str, Any]:
+        return query(client, path.replace("chat/completions/input_tokens", "nowhere"), payload, call)
+
+    monkeypatch.setattr(ModelServerClient, "query", without_counting)
     assert counter.count_tokens(chat, tools=[TOOL]) == expected
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
+
+from mistral_api.responses.stream_events import ResponseEvents
 
 Chunk = dict[str, Any]
 
@@ -95,3 +98,12 @@ ANSWER_DELTAS: dict[str, list[dict[str, Any]]] = {
     "coming-back": REASONING_DELTAS + TEXT_DELTAS + REASONING_DELTAS + CALL_DELTAS + TEXT_DELTAS,
     "call-without-arguments": [call_delta(0, "now")],
 }
+
+
+def take_chunks(events: ResponseEvents, chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+    """Give the chunks to the events of a response as the pipeline does: each is in the transcript first."""
+    taken = []
+    for chunk in chunks:
+        events.transcript.add_chunk(chunk)
+        taken += events.chunk(chunk)
+    return taken

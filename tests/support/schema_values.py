@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from mistral_api.wire.json_schema import Shape
+from mistral_api.wire.shapes import JsonSchema
 
 _LETTERS = "abz09_-.: é\0"
 _ODD_VALUES: list[Any] = [
@@ -27,51 +27,51 @@ _PATTERN_EXAMPLES = {
 }
 
 
-def random_value(shape: Shape, chance: random.Random) -> Any:
+def random_value(schema: JsonSchema, chance: random.Random) -> Any:
     """Return a random value for a schema, most likely an allowed one."""
-    if "anyOf" in shape:
-        return random_value(chance.choice(shape["anyOf"]), chance)
-    if "const" in shape or "enum" in shape:
-        return copy.deepcopy(chance.choice(shape.get("enum", [shape.get("const")])))
-    kind = shape.get("type")
+    if "anyOf" in schema:
+        return random_value(chance.choice(schema["anyOf"]), chance)
+    if "const" in schema or "enum" in schema:
+        return copy.deepcopy(chance.choice(schema.get("enum", [schema.get("const")])))
+    kind = schema.get("type")
     kind = chance.choice(kind) if isinstance(kind, list) else kind
     made = _MAKERS.get(str(kind))
-    return copy.deepcopy(chance.choice(_ODD_VALUES)) if made is None else made(shape, chance)
+    return copy.deepcopy(chance.choice(_ODD_VALUES)) if made is None else made(schema, chance)
 
 
-def _text(shape: Shape, chance: random.Random) -> str:
-    form = str(shape.get("pattern", "")).removeprefix("^(?:").removeprefix("^").removesuffix("$").removesuffix(")")
+def _text(schema: JsonSchema, chance: random.Random) -> str:
+    form = str(schema.get("pattern", "")).removeprefix("^(?:").removeprefix("^").removesuffix("$").removesuffix(")")
     if form in _PATTERN_EXAMPLES:
         return _PATTERN_EXAMPLES[form]
-    if shape.get("format") == "uuid":
+    if schema.get("format") == "uuid":
         return "0199f0a2-7c3e-7abc-8def-0123456789ab"
-    low, high = shape.get("minLength", 0), shape.get("maxLength", 9)
+    low, high = schema.get("minLength", 0), schema.get("maxLength", 9)
     length = chance.choice([low, low + 1, *([high, high + 1] if high < 1000 else [])])
     return "".join(chance.choice(_LETTERS) for _ in range(length))
 
 
-def _number(shape: Shape, chance: random.Random) -> float:
-    low, high = shape.get("minimum", -1000), shape.get("maximum", 10**6)
+def _number(schema: JsonSchema, chance: random.Random) -> float:
+    low, high = schema.get("minimum", -1000), schema.get("maximum", 10**6)
     inside = chance.randint(int(low), int(high))
     found: float = chance.choice([low, high, inside, inside, low - 1, high + 1])
-    return found + 0.5 if shape["type"] == "number" and chance.random() < 0.3 else found
+    return found + 0.5 if schema["type"] == "number" and chance.random() < 0.3 else found
 
 
-def _array(shape: Shape, chance: random.Random) -> list[Any]:
-    first = [random_value(each, chance) for each in shape.get("prefixItems", [])]
-    low = shape.get("minItems", 0)
-    high = shape.get("maxItems", low + 3)
+def _array(schema: JsonSchema, chance: random.Random) -> list[Any]:
+    first = [random_value(each, chance) for each in schema.get("prefixItems", [])]
+    low = schema.get("minItems", 0)
+    high = schema.get("maxItems", low + 3)
     length = chance.choice([low, low + 1, *([high, high + 1] if high < 100 else [low + 3])])
-    return first + [random_value(shape.get("items", {}), chance) for _ in range(length - len(first))]
+    return first + [random_value(schema.get("items", {}), chance) for _ in range(length - len(first))]
 
 
-def _object(shape: Shape, chance: random.Random) -> dict[str, Any]:
-    named = shape.get("properties", {})
-    wanted = [name for name in named if name in shape.get("required", ()) or chance.random() < 0.4]
+def _object(schema: JsonSchema, chance: random.Random) -> dict[str, Any]:
+    named = schema.get("properties", {})
+    wanted = [name for name in named if name in schema.get("required", ()) or chance.random() < 0.4]
     made = {name: random_value(named[name], chance) for name in wanted}
-    more = shape.get("additionalProperties", {})
-    for _ in range(chance.choice([0, 0, 1, 2, min(17, 1 + shape.get("maxProperties", 2))])):
-        name = random_value({"type": "string"} | shape.get("propertyNames", {"minLength": 1}), chance)
+    more = schema.get("additionalProperties", {})
+    for _ in range(chance.choice([0, 0, 1, 2, min(17, 1 + schema.get("maxProperties", 2))])):
+        name = random_value({"type": "string"} | schema.get("propertyNames", {"minLength": 1}), chance)
         made.setdefault(name, random_value(more if isinstance(more, dict) else {}, chance))
     return made
 

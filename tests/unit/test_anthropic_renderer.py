@@ -10,16 +10,18 @@ from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound, error_event
-from mistral_api.generation.anthropic_renderer import MessageEvents, anthropic_error, anthropic_message
+from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound
+from mistral_api.generation.anthropic_renderer import AnthropicRenderer, anthropic_error, anthropic_message
+from mistral_api.upstream.sse import StreamEvent, encode_event
+from mistral_api.upstream.transcript import Transcript
 from tests.support.openai_schemas import validate
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
 
 
-def _body(finish: str, verbose: Any = None, **message: Any) -> dict[str, Any]:
+def _body(finish: str, **message: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
-    return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE, "__verbose": verbose}
+    return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE}
 
 
 def test_anthropic_message_has_thinking_text_and_tool_use_blocks() -> None:
@@ -60,16 +62,16 @@ def test_completion_without_choices_is_an_empty_anthropic_message() -> None:
 def test_finish_reason_becomes_the_anthropic_stop_reason(
     finish: str, word: str | None, reason: str, sequence: str | None
 ) -> None:
-    verbose = None if word is None else {"stopping_word": word}
-    message = validate(Message, anthropic_message(_body(finish, verbose, content="a"), None))
+    message = validate(Message, anthropic_message(_body(finish, content="a"), None, stop_sequence=word))
     assert (message.stop_reason, message.stop_sequence, message.model) == (reason, sequence, "m")
 
 
-def _events(*deltas: dict[str, Any], finish: str | None = None, end: bytes = b"data: [DONE]\n\n") -> list[Any]:
+def _events(*deltas: dict[str, Any], finish: str | None = None, error: ApiError | None = None) -> list[Any]:
     choices = [{"index": 0, "delta": delta, "finish_reason": finish} for delta in deltas]
     chunks = [{"id": "chatcmpl-1", "choices": [choice]} for choice in choices]
-    runs = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]
-    content = b"".join(MessageEvents([b"".join(runs), end], "m"))
+    renderer = AnthropicRenderer(Transcript(), {"model": "m"}, "sess_1")
+    content = b"".join(renderer.event(StreamEvent(encode_event(chunk))) for chunk in chunks)
+    content += renderer.closing() if error is None else renderer.failure(error)
     found = []
     for event in content.strip().split(b"\n\n"):
         name, data = event.split(b"\n")
@@ -104,7 +106,7 @@ def test_anthropic_stream_without_content_is_still_a_message() -> None:
 
 
 def test_failed_anthropic_stream_ends_with_an_error_event() -> None:
-    events = _events({"content": "One"}, end=error_event(ModelTimeout("Too slow.")))
+    events = _events({"content": "One"}, error=ModelTimeout("Too slow."))
     assert [event["type"] for event in events] == [
         "message_start",
         "content_block_start",
@@ -128,6 +130,6 @@ def test_failed_anthropic_stream_ends_with_an_error_event() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, ApiError) else value,
 )
 def test_anthropic_error_has_its_type_and_all_four_keys(error: ApiError, kind: str) -> None:
-    body = anthropic_error(error.body(), error.status)
+    body = anthropic_error(error, error.status)
     assert validate(ErrorResponse, body).error.type == kind
     assert sorted(body["error"]) == ["code", "message", "param", "type"]

@@ -10,7 +10,7 @@ import pytest
 from mistral_api.delivery.writer import delivery_to
 from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
-from mistral_api.generation.exchange_record import ExchangeRecord
+from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner, LiveResponse
 from mistral_api.responses.preparation import parse_input_items, prepare_response
@@ -40,7 +40,7 @@ def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
         asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
         return LiveResponse(
             "me",
-            ResponseRun(ready, ExchangeRecord(recorder, None, "/v1/responses", asked), _fail_to_generate),
+            ResponseRun(ready, RunningExchange(recorder, "/v1/responses", asked), _fail_to_generate),
             UpstreamCall(),
             size,
         )

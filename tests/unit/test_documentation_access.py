@@ -11,13 +11,13 @@ from flask import Flask
 from mistral_api.services import EXTENSION
 from mistral_api.settings import Settings
 from mistral_api.web import documentation
-from mistral_api.web.errors import register_error_handlers
+from mistral_api.web.errors import handle_errors
 from tests.support.error_shape import assert_error_shape
 
 
 def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
     app = Flask("mistral_api", static_folder=None)
-    register_error_handlers(app)
+    handle_errors(app)
     app.register_blueprint(documentation.blueprint)
     app.extensions[EXTENSION] = SimpleNamespace(settings=settings)  # the guard reads only this
     with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:

@@ -14,11 +14,11 @@ from mistral_api.embeddings.tasks import (
     MOST_ITEMS,
     RERANK,
     Batches,
-    in_base64,
-    numbers,
     pack_floats,
-    shortened,
+    shorten,
     text_size,
+    to_base64,
+    unpack_floats,
 )
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import EmbeddingsRequest, RerankRequest, load
@@ -83,7 +83,7 @@ def test_batch_size_follows_the_measured_speed() -> None:
 
 
 def test_rerank_batch_size_counts_the_query_with_each_document() -> None:
-    lone = [len(portion) for _, portion in Batches(["doc"] * 8, beside=300)]
+    lone = [len(portion) for _, portion in Batches(["doc"] * 8, extra_bytes=300)]
     assert lone == [1] * 8
     assert text_size([1, 2, 3]) == 12
 
@@ -91,8 +91,8 @@ def test_rerank_batch_size_counts_the_query_with_each_document() -> None:
 def test_vectors_are_equal_from_numbers_and_from_base64() -> None:
     raw = struct.pack("<3f", 0.5, -0.25, 1.0)
     assert pack_floats([0.5, -0.25, 1]) == pack_floats(base64.b64encode(raw).decode()) == raw
-    assert numbers(raw) == (0.5, -0.25, 1.0)
-    assert base64.b64decode(in_base64(raw)) == raw
+    assert unpack_floats(raw) == (0.5, -0.25, 1.0)
+    assert base64.b64decode(to_base64(raw)) == raw
 
 
 @pytest.mark.parametrize("nonsense", ["", "AAA", "AAAA", "no base64!", [], ["a"], [None], None, {}, [1e300]])
@@ -103,20 +103,20 @@ def test_invalid_embedding_vector_is_refused(nonsense: Any) -> None:
 
 def test_embedding_vector_with_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="not a number"):
-        numbers(struct.pack("<2f", 1.0, math.nan))
+        unpack_floats(struct.pack("<2f", 1.0, math.nan))
 
 
 def test_shortened_vector_has_length_1_and_a_zero_vector_stays_zero() -> None:
-    assert numbers(shortened(struct.pack("<3f", 3.0, 4.0, 9.0), 2)) == pytest.approx((0.6, 0.8))
-    assert numbers(shortened(struct.pack("<3f", 0.0, 0.0, 9.0), 2)) == (0.0, 0.0)
+    assert unpack_floats(shorten(struct.pack("<3f", 3.0, 4.0, 9.0), 2)) == pytest.approx((0.6, 0.8))
+    assert unpack_floats(shorten(struct.pack("<3f", 0.0, 0.0, 9.0), 2)) == (0.0, 0.0)
 
 
 def test_embedding_payload_omits_fields_that_the_api_handles() -> None:
     payload = {"model": "m", "input": "x", "dimensions": 2, "user": "u", "embd_normalize": 2}
-    sent = EMBEDDINGS.sent(payload, ["x"])
+    sent = EMBEDDINGS.upstream_payload(payload, ["x"])
     assert sent == {"model": "m", "input": ["x"], "embd_normalize": 2, "encoding_format": "base64"}
     payload = {"query": "q", "documents": ["d"], "top_n": 1, "texts": ["another form"], "return_documents": True}
-    assert RERANK.sent(payload, ["d"]) == {"query": "q", "documents": ["d"]}
+    assert RERANK.upstream_payload(payload, ["d"]) == {"query": "q", "documents": ["d"]}
 
 
 def test_equal_rerank_scores_keep_the_document_order() -> None:

@@ -25,7 +25,7 @@ def _run_stage(pieces: list[str], only: str | None, reason: str = "stop") -> tup
     """Return all chunks, the call that a reader assembles from them, and the finish reason."""
     stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]
-    chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.chunk(chunk)]
+    chunks = [orjson.loads(orjson.dumps(out)) for chunk in sent for out in stage.apply(chunk)]
     for chunk in chunks:
         transcript.add_chunk(chunk)
     answer = transcript.choices[0].answer
@@ -65,18 +65,18 @@ def test_truncated_tool_call_keeps_the_arguments_written_so_far(end: int) -> Non
 
 def test_reasoning_and_usage_beside_a_forced_call_pass_through() -> None:
     stage = ToolCallStage("look", "stop")
-    thought = stage.chunk(_chunk(None, reasoning_content="Hm."))
+    thought = stage.apply(_chunk(None, reasoning_content="Hm."))
     assert [chunk["choices"][0]["delta"] for chunk in thought] == [{"reasoning_content": "Hm."}]
-    assert stage.chunk({"choices": [], "usage": {"prompt_tokens": 1}}) == [
+    assert stage.apply({"choices": [], "usage": {"prompt_tokens": 1}}) == [
         {"choices": [], "usage": {"prompt_tokens": 1}}
     ]
-    assert stage.chunk(_chunk("")) == []
+    assert stage.apply(_chunk("")) == []
 
 
 def test_forced_calls_of_several_choices_are_kept_apart() -> None:
     stage, transcript = ToolCallStage("look", "tool_calls"), Transcript(2)
     for index, text in ((0, '{"a"'), (1, "{"), (0, ":1}"), (1, "}")):
-        for chunk in stage.chunk({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
+        for chunk in stage.apply({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": None}]}):
             transcript.add_chunk(chunk)
     written = [transcript.choices[index].answer["tool_calls"][0]["function"]["arguments"] for index in (0, 1)]
     assert written == ['{"a":1}', "{}"]

@@ -9,7 +9,7 @@ import pytest
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
 
-OURS = UpstreamTraits(ours=True, llama_cpp=lambda: True, slots=4)
+OURS = UpstreamTraits(supervised=True, llama_cpp=lambda: True, slots=4)
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
 
@@ -39,7 +39,7 @@ def test_plain_chat_needs_no_stages(fields: dict[str, Any], stream: bool) -> Non
 @pytest.mark.parametrize("choice", ["required", TOOLS[1]])
 @pytest.mark.parametrize("n", [1, 3])
 def test_external_engine_gets_the_request_unchanged(choice: Any, n: int) -> None:
-    engine = UpstreamTraits(ours=False, llama_cpp=lambda: False, slots=None)
+    engine = UpstreamTraits(supervised=False, llama_cpp=lambda: False, slots=None)
     payload = {"messages": HELLO, "tools": TOOLS, "tool_choice": choice, "n": n, "logprobs": True}
     for endpoint, body in ((CHAT, payload), (COMPLETION, {"prompt": "x", "echo": True, "logprobs": 1, "suffix": ""})):
         plan = _plan(body, engine, endpoint, seed=None)
@@ -49,7 +49,7 @@ def test_external_engine_gets_the_request_unchanged(choice: Any, n: int) -> None
 @pytest.mark.parametrize("mode", ["auto", "required"])
 def test_only_allowed_tools_are_sent_to_any_engine(mode: str) -> None:
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": TOOLS[1:]}}
-    engine = UpstreamTraits(ours=False, llama_cpp=lambda: False, slots=None)
+    engine = UpstreamTraits(supervised=False, llama_cpp=lambda: False, slots=None)
     (sent,) = _plan({"messages": HELLO, "tools": TOOLS, "tool_choice": choice}, engine).requests
     assert (sent["tools"], sent["tool_choice"]) == (TOOLS[1:], mode)
 
@@ -84,7 +84,7 @@ def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls()
     called = {"role": "assistant", "content": None, "function_call": {"name": "one", "arguments": "{}"}}
     result = {"role": "function", "name": "one", "content": "1"}
     payload = {"messages": [*HELLO, called, result], "functions": [{"name": "one"}], "function_call": "auto"}
-    plan = _plan(payload, UpstreamTraits(ours=False, llama_cpp=lambda: False, slots=None))
+    plan = _plan(payload, UpstreamTraits(supervised=False, llama_cpp=lambda: False, slots=None))
     (sent,) = plan.requests
     assert (sent["tools"], sent["tool_choice"], plan.streamed) == (TOOLS[:1], "auto", True)
     call, answer = sent["messages"][1:]
@@ -92,7 +92,7 @@ def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls()
     assert (answer["role"], answer["tool_call_id"]) == ("tool", call["tool_calls"][0]["id"])
     (stage,) = plan.stages
     delta: dict[str, Any] = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "one", "arguments": ""}}]}
-    (chunk,) = stage.chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
+    (chunk,) = stage.apply({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
     assert chunk["choices"][0] == {
         "index": 0,
         "delta": {"function_call": {"name": "one", "arguments": ""}},

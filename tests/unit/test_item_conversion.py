@@ -12,7 +12,7 @@ from openai.types.responses import ResponseItem
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list, items_of
 from mistral_api.recording.exchange import without_large_attachments
-from mistral_api.wire.items import check_items
+from mistral_api.wire.items import ITEMS
 from tests.support.openai_schemas import validate
 
 MESSAGE = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -193,7 +193,7 @@ def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict
         validate(ConversationItem, item)  # type: ignore[arg-type]
         validate(ResponseItem, item)  # type: ignore[arg-type]
     if message["content"] != STORED["file"]["content"]:
-        check_items(items)
+        ITEMS.check(items)
         again = items_of(MESSAGE, items_to_messages(items)[0])
         assert again == items
 

@@ -9,7 +9,9 @@ from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import load
-from mistral_api.wire.items import Items
+from mistral_api.wire.container_shapes import Array
+from mistral_api.wire.items import ITEM
+from mistral_api.wire.request_schema import Field
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": "{}"}
 TEXT = {"type": "input_text", "text": "a"}
@@ -17,7 +19,7 @@ OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "3"}
 
 
 class _Request(Schema):
-    input = Items(1, 20)
+    input = Field(Array(ITEM, 1, 20))
 
 
 REQUEST = _Request()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from mistral_api.generation.llama_cpp_endpoint import COMPLETION, INFILL, shown_props
-from mistral_api.generation.llama_cpp_renderer import NativeEvents, NativeTranscript, selected
+from mistral_api.generation.llama_cpp_endpoint import INFILL, NATIVE_COMPLETION, public_props
+from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeTranscript, select_fields
+from mistral_api.upstream.sse import EventBatch, StreamEvent, encode_event
 
 LAST = {"content": "", "tokens": [], "stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2}
 
@@ -24,38 +22,34 @@ def test_interleaved_native_chunks_are_joined_by_index() -> None:
         transcript.add_chunk(_piece(index, text, token))
     for index in (1, 0):
         transcript.add_chunk(LAST | {"index": index, "timings": {"cache_n": 3}})
-    assert [(each["content"], each["tokens"]) for each in transcript.answers()] == [("ab", [1, 2]), ("xy", [7, 8])]
-    tokens = transcript.settle()
+    assert [(each["content"], each["tokens"]) for each in transcript.native_bodies()] == [
+        ("ab", [1, 2]),
+        ("xy", [7, 8]),
+    ]
+    tokens = transcript.count_tokens()
     assert (tokens.prompt, tokens.cached, tokens.completion) == (5, 3, 4)
     assert transcript.finish_reason == "stop"
 
 
 def test_last_native_event_is_sent_after_recording() -> None:
-    passed: list[str] = []
-
-    def relay() -> Iterator[bytes]:
-        yield b"data: " + orjson.dumps(_piece(0, "a", 1)) + b"\n\n"
-        yield b"data: " + orjson.dumps(LAST) + b"\n\n"
-        passed.append("recorded")
-        yield b"data: [DONE]\n\n"
-
-    events = iter(NativeEvents(relay(), ["stop_type"]))
-    assert b'"a"' in next(events)
-    assert not passed
-    assert next(events) == b'data: {"stop_type":"eos"}\n\n'
-    assert passed == ["recorded"]
-    assert list(events) == []
+    renderer = NativeRenderer(NativeTranscript(), {"response_fields": ["stop_type"]}, "sess_1")
+    first, last = (StreamEvent(encode_event(each)) for each in (_piece(0, "a", 1), LAST))
+    assert renderer.relay(EventBatch(first.raw)) == first.raw
+    assert renderer.relay(EventBatch(last.raw)) is None
+    assert renderer.event(last) == b""
+    # The pipeline asks for the closing events once the exchange is recorded.
+    assert renderer.closing() == b'data: {"stop_type":"eos"}\n\n'
 
 
 def test_response_fields_are_selected_by_path() -> None:
     answer = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
-    assert selected(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
-    assert selected(answer, None) is answer
+    assert select_fields(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
+    assert select_fields(answer, None) is answer
 
 
 def test_native_prompts_are_recorded_as_user_messages() -> None:
     def content(payload: dict[str, Any]) -> Any:
-        return COMPLETION.messages(payload)[0]["content"]
+        return NATIVE_COMPLETION.messages(payload)[0]["content"]
 
     assert content({"prompt": "a"}) == "a"
     assert content({"prompt": ["a", [1, 2], {"prompt_string": "b", "multimodal_data": ["x" * 99]}]}) == [
@@ -70,4 +64,4 @@ def test_native_prompts_are_recorded_as_user_messages() -> None:
 
 def test_props_for_remote_callers_omit_prompt_and_path() -> None:
     props = {"default_generation_settings": {"prompt": "secret", "n_ctx": 9}, "model_path": "/x", "total_slots": 1}
-    assert shown_props(props) == {"default_generation_settings": {"n_ctx": 9}, "total_slots": 1}
+    assert public_props(props) == {"default_generation_settings": {"n_ctx": 9}, "total_slots": 1}

@@ -14,7 +14,7 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from mistral_api.web import API_BLUEPRINTS, monitoring
-from mistral_api.web.openapi_document import describe, described_routes
+from mistral_api.web.openapi_document import build_document, described_routes
 from mistral_api.web.operations import OPERATIONS
 from tests.support.processes import ROOT
 
@@ -30,7 +30,7 @@ def _application() -> Flask:
 
 
 APP = _application()
-DOCUMENT = describe(APP)
+DOCUMENT = build_document(APP)
 COMPONENTS = DOCUMENT["components"]["schemas"]
 
 

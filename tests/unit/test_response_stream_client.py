@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from openai import OpenAI
 from openai.lib.streaming.responses import ResponseStreamEvent
@@ -17,13 +18,15 @@ from pydantic import BaseModel
 
 from mistral_api.errors import ModelTimeout
 from mistral_api.responses.response_object import new_response
-from mistral_api.responses.stream_events import Event, ResponseEvents, encoded
+from mistral_api.responses.stream_events import Event, ResponseEvents
+from mistral_api.upstream.transcript import Transcript
 from tests.support.chat_chunks import (
     ANSWER_DELTAS,
     CALL_DELTAS,
     REASONING_DELTAS,
     TEXT_DELTAS,
     chunk_stream,
+    take_chunks,
     text_delta,
 )
 
@@ -48,7 +51,7 @@ def _client_of(told: list[Event]) -> Iterator[OpenAI]:
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             for event in told:
-                self.wfile.write(encoded(event))
+                self.wfile.write(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event)))
 
         def log_message(self, *_arguments: Any) -> None:
             """Print nothing."""
@@ -65,11 +68,10 @@ def _client_of(told: list[Event]) -> Iterator[OpenAI]:
 
 
 def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request: Any) -> list[Event]:
-    events = ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
-    told = events.begin()
-    for each in chunk_stream(deltas, finish_reason):
-        told += events.chunk(each)
-    return told + events.complete()
+    events = ResponseEvents(
+        new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID, Transcript()
+    )
+    return events.begin() + take_chunks(events, chunk_stream(deltas, finish_reason)) + events.complete()
 
 
 def _read_stream(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
@@ -128,7 +130,7 @@ def test_openai_client_gets_a_truncated_answer_as_an_incomplete_response() -> No
 
 
 def test_openai_client_gets_a_failure_as_an_error_event_and_a_failed_response() -> None:
-    events = ResponseEvents(new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+    events = ResponseEvents(new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), ANSWER_ID, Transcript())
     told = events.begin() + events.fail(ModelTimeout("Too slow."))
     with _client_of(told) as client:
         error, last = list(client.responses.create(model="smol", input="Hello", stream=True))[-2:]

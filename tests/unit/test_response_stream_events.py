@@ -8,8 +8,11 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 
 from mistral_api.errors import ModelTimeout
+from mistral_api.responses.preparation import PreparedResponse
 from mistral_api.responses.response_object import ResponseOutput, complete_response, new_response
-from mistral_api.responses.stream_events import ResponseEvents, encoded
+from mistral_api.responses.response_renderer import ResponseRenderer
+from mistral_api.responses.stored_responses import StoredContext
+from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.upstream.sse import event_data
 from mistral_api.upstream.transcript import Transcript
 from tests.support import chat_chunks
@@ -21,6 +24,7 @@ from tests.support.chat_chunks import (
     chunk,
     chunk_stream,
     split_deltas,
+    take_chunks,
     token_logprob,
 )
 from tests.support.openai_schemas import validate
@@ -47,15 +51,14 @@ CALLS = [
 
 
 def _new_events(**request: Any) -> ResponseEvents:
-    return ResponseEvents(new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID)
+    return ResponseEvents(
+        new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID, Transcript()
+    )
 
 
 def _all_events(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
     events = _new_events(**request)
-    told = events.begin()
-    for each in chunks:
-        told += events.chunk(each)
-    return told + events.complete(completed_at=1795572460)
+    return events.begin() + take_chunks(events, chunks) + events.complete(completed_at=1795572460)
 
 
 def _types(told: list[Event]) -> list[str]:
@@ -68,7 +71,7 @@ def _final_response(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     for each in chunks:
         transcript.add_chunk(each)
     choice = transcript.choices[0]
-    answer = ResponseOutput(ANSWER_ID, choice.answer, choice.finish_reason, transcript.settle())
+    answer = ResponseOutput(ANSWER_ID, choice.answer, choice.finish_reason, transcript.count_tokens())
     return complete_response(
         new_response({"input": "Hello"}, "resp_1", 1795572458, "smol"), answer, completed_at=1795572460
     )
@@ -196,7 +199,9 @@ def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
 
 
 def test_response_event_is_encoded_under_its_type() -> None:
-    event = _new_events().begin()[0]
-    head, data, *rest = encoded(event).split(b"\n")
-    assert (head, rest) == (b"event: response.created", [b"", b""])
-    assert event_data(data) == event
+    response = new_response({"input": "Hello"}, "resp_1", 1795572458, "smol")
+    prepared = PreparedResponse({}, StoredContext("sess_1"), [], response, [], ANSWER_ID)
+    created, _ = ResponseRenderer(Transcript(), prepared).opening().removesuffix(b"\n\n").split(b"\n\n")
+    head, data = created.split(b"\n")
+    assert head == b"event: response.created"
+    assert event_data(data) == _new_events().begin()[0]

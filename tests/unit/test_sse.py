@@ -2,7 +2,7 @@
 
 import pytest
 
-from mistral_api.upstream.sse import EventSplitter, event_data, event_error, split_events
+from mistral_api.upstream.sse import EventSplitter, StreamEvent, event_data, event_error, split_events
 
 
 def test_complete_events_pass_unchanged() -> None:
@@ -36,11 +36,11 @@ def test_event_without_json_has_no_data(event: bytes) -> None:
     ],
 )
 def test_error_event_is_recognised_in_every_form_of_llama_cpp(event: bytes) -> None:
-    error = event_error(event)
+    error = event_error(StreamEvent(event))
     assert error is not None
     assert (error["message"], error["code"]) == ("boom", 500)
 
 
 def test_text_that_contains_the_word_error_is_no_error_event() -> None:
-    assert event_error(b'data: {"choices":[{"delta":{"content":"\\"error\\": no"}}]}') is None
-    assert event_error(b'data: {"choices":[],"error":null}') is None
+    assert event_error(StreamEvent(b'data: {"choices":[{"delta":{"content":"\\"error\\": no"}}]}')) is None
+    assert event_error(StreamEvent(b'data: {"choices":[],"error":null}')) is None

@@ -34,7 +34,7 @@ def test_tool_call_deltas_are_joined_by_index() -> None:
         {"id": "call_a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}},
         {"id": "call_b", "type": "function", "function": {"name": "sub", "arguments": "{}"}},
     ]
-    assert transcript.said_anything
+    assert transcript.has_content
 
 
 def test_interleaved_choices_are_kept_apart() -> None:
@@ -50,7 +50,7 @@ def test_usage_chunk_gives_the_token_counts() -> None:
     usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
     timings = {"predicted_ms": 30.0, "predicted_per_second": 99.5}
     transcript.add_chunk({"choices": [], "usage": usage, "timings": timings})
-    tokens = transcript.settle()
+    tokens = transcript.count_tokens()
     assert (tokens.prompt, tokens.cached, tokens.completion) == (31, 30, 3)
     assert transcript.timings == timings
 
@@ -59,7 +59,7 @@ def test_prompt_shared_by_choices_is_counted_once() -> None:
     transcript = Transcript(choices_per_prompt=2)
     for _ in range(2):
         transcript.add_chunk({"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 5}})
-    tokens = transcript.settle()
+    tokens = transcript.count_tokens()
     assert (tokens.prompt, tokens.completion) == (31, 10)
 
 
@@ -67,7 +67,7 @@ def test_interrupted_stream_counts_its_deltas_as_tokens() -> None:
     transcript = Transcript()
     for text in ("one", " two", " three"):
         transcript.add_chunk(_chunk({"content": text}))
-    tokens = transcript.settle()
+    tokens = transcript.count_tokens()
     assert (tokens.prompt, tokens.completion) == (None, 3)
 
 
@@ -81,4 +81,4 @@ def test_whole_completion_body_is_read_like_a_chat() -> None:
 def test_stream_with_only_a_role_has_no_content() -> None:
     transcript = Transcript()
     transcript.add_chunk(_chunk({"role": "assistant", "content": None}))
-    assert not transcript.said_anything
+    assert not transcript.has_content

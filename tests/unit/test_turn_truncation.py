@@ -31,16 +31,16 @@ def _truncate(leading: Messages, others: Messages, room: int) -> tuple[Messages,
         asked += 1
         return _tokens(messages)
 
-    return truncate_turns(leading, others, room=room, count=count, most=lambda _: None), asked
+    return truncate_turns(leading, others, room=room, count=count, bound=lambda _: None), asked
 
 
 def test_chat_within_the_upper_bound_is_not_counted() -> None:
     chat = [SYSTEM, *_turn(3, "assistant"), *_turn(3)]
     assert (
-        truncate_turns(chat[:1], chat[1:], room=20, count=lambda _: pytest.fail("counted"), most=lambda _: 20) == chat
+        truncate_turns(chat[:1], chat[1:], room=20, count=lambda _: pytest.fail("counted"), bound=lambda _: 20) == chat
     )
     only = _turn(99, "assistant", "tool")
-    assert truncate_turns([], only, room=1, count=lambda _: pytest.fail("counted"), most=lambda _: None) == only
+    assert truncate_turns([], only, room=1, count=lambda _: pytest.fail("counted"), bound=lambda _: None) == only
 
 
 @pytest.mark.parametrize(("room", "turns"), [(35, 3), (34, 2), (25, 2), (24, 1), (15, 1), (1, 1)])

@@ -1,0 +1,104 @@
+"""Renderers: what the client of a dialect reads, made from the chat completion chunks of the model server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+from mistral_api.errors import ApiError, error_event
+from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
+from mistral_api.upstream.transcript import Transcript, assemble_body
+from mistral_api.wire.payload_types import ChatPayload, JsonObject
+
+# The body of a response that does not stream; llama.cpp's own may be an array.
+ResponseBody = JsonObject | list[JsonObject]
+
+
+class Renderer(ABC):
+    """Renders one response, as a stream of events or as one body. It never waits, and records nothing.
+
+    The pipeline calls :meth:`opening`, then :meth:`relay` or :meth:`event` for all that arrives, at the end
+    :meth:`complete` and, once the exchange is recorded, :meth:`closing`; or :meth:`failure`. Every event is in the
+    transcript before :meth:`event` gets it. For a response that does not stream the pipeline calls :meth:`gather` in
+    the place of :meth:`event`, and :meth:`body` in the place of :meth:`closing`.
+    """
+
+    def __init__(self, transcript: Transcript, payload: ChatPayload, session_id: str) -> None:
+        """``transcript`` is the one that the pipeline fills; ``payload`` the valid request."""
+        self.transcript = transcript
+        self.session_id = session_id
+        self.payload = payload
+
+    def opening(self) -> bytes:
+        """Return the events that come before all others."""
+        return b""
+
+    def relay(self, batch: EventBatch) -> bytes | None:
+        """Return the bytes that go out untouched, before anybody decodes them; None: render the single events."""
+        return None
+
+    @abstractmethod
+    def event(self, event: StreamEvent) -> bytes:
+        """Return what the client sees of an event; nothing, if it does not see it."""
+
+    def gather(self, event: StreamEvent) -> None:
+        """Take note of an event of a response that does not stream."""
+        return
+
+    def complete(self) -> None:
+        """Take note that the response is complete."""
+        return
+
+    @abstractmethod
+    def closing(self) -> bytes:
+        """Return the last events of a complete response."""
+
+    @abstractmethod
+    def failure(self, error: ApiError) -> bytes:
+        """Return the last events of a response that has failed, or that its client has given up."""
+
+    @abstractmethod
+    def body(self) -> ResponseBody:
+        """Return the whole of a complete response."""
+
+    def convert(self, body: JsonObject) -> JsonObject:
+        """Return the response of an engine that was not asked for a stream, in this dialect."""
+        return body | {"session_id": self.session_id}
+
+
+class CompletionRenderer(Renderer):
+    """OpenAI's chat and legacy completions: the chunks of the model server, untouched."""
+
+    chat = False
+
+    def relay(self, batch: EventBatch) -> bytes | None:
+        """A chunk that carries nothing but the usage is not for a client that did not ask for it."""
+        return batch.raw if self._show_usage or b'"usage"' not in batch.raw else None
+
+    def event(self, event: StreamEvent) -> bytes:
+        only_usage = event.data is not None and event.data.get("choices") == []
+        return b"" if only_usage else event.raw
+
+    def closing(self) -> bytes:
+        return DONE + b"\n\n"
+
+    def failure(self, error: ApiError) -> bytes:
+        return error_event(error)
+
+    def body(self) -> JsonObject:
+        """The completion is put together once: it is sent, and it may be stored."""
+        return self._body
+
+    @cached_property
+    def _body(self) -> JsonObject:
+        return self.convert(assemble_body(self.transcript, chat=self.chat))
+
+    @cached_property
+    def _show_usage(self) -> bool:
+        return bool((self.payload.get("stream_options") or {}).get("include_usage"))
+
+
+class ChatRenderer(CompletionRenderer):
+    """OpenAI's chat completions."""
+
+    chat = True

@@ -1,0 +1,132 @@
+"""An exchange while it runs: its record, its measurements, its feedback to the supervisor, and its one end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from mistral_api.errors import ApiError, internal_error
+from mistral_api.generation.endpoint import RequestContext
+from mistral_api.generation.exchange_record import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    ExchangeOpening,
+    ExchangeOutcome,
+    ExchangeRecord,
+)
+from mistral_api.generation.supervisor_feedback import SupervisorFeedback
+from mistral_api.generation.usage_meter import UsageMeter
+from mistral_api.recording.recorder import Recorder
+from mistral_api.upstream.sse import EventBatch, StreamEvent
+from mistral_api.upstream.transcript import Transcript
+from mistral_api.wire.payload_types import JsonObject
+
+
+class RunningExchange:
+    """One request from its arrival to its end. The first end is recorded; later ones change nothing.
+
+    The thread that answers the request calls it. The checkpoint thread asks for the progress meanwhile.
+    ``record`` is the journal's side, ``transcript`` what the model has generated so far, ``feedback`` what the
+    supervisor is told at the end, if anything.
+    """
+
+    def __init__(
+        self, recorder: Recorder, endpoint: str, request: RequestContext, transcript: Transcript | None = None
+    ) -> None:
+        """``endpoint``: the path under which the exchange is recorded; ``transcript``: an empty one of the dialect."""
+        self.record = ExchangeRecord(recorder, endpoint, request)
+        self.transcript = Transcript() if transcript is None else transcript
+        self.feedback: SupervisorFeedback | None = None
+        self._meter = UsageMeter()
+        # Guards the transcript, the end, and the record until then.
+        self._lock = threading.Lock()
+        self._ended = False
+        # Whether the transcript has grown since the last checkpoint.
+        self._grown = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the exchange has ended."""
+        return self._ended
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every response to a valid request, also to one that fails: the session that keeps it."""
+        session_id = self.record.exchange.session_id
+        return {"X-Session-Id": session_id} if session_id else {}
+
+    def begin(self, opening: ExchangeOpening) -> None:
+        """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
+        self.record.begin(opening, self._progress)
+
+    def first_token(self) -> None:
+        """Note that the model server has begun to generate."""
+        self._meter.first_token()
+
+    def read(self, batch: EventBatch) -> None:
+        """Take a batch of events into the transcript."""
+        chunks = [data for event in batch.events if (data := event.data) is not None]
+        self.read_progress(batch)
+        with self._lock:
+            for chunk in chunks:
+                self.transcript.add_chunk(chunk)
+            self._grown = True
+
+    def read_progress(self, batch: EventBatch) -> None:
+        """Take the report on the prompt that came before a batch, if there was one, into the transcript."""
+        if batch.progress is not None:
+            self.transcript.progress = batch.progress
+
+    def read_event(self, event: StreamEvent) -> None:
+        """Take one event into the transcript."""
+        if event.data is not None:
+            with self._lock:
+                self.transcript.add_chunk(event.data)
+                self._grown = True
+
+    def read_body(self, body: JsonObject) -> None:
+        """Take a whole response, of an engine that was not asked for a stream, into the transcript."""
+        with self._lock:
+            self.transcript.add_body(body)
+
+    def succeed(self) -> None:
+        """End the exchange: the response is complete."""
+        self._end(COMPLETE, None)
+
+    def fail(self, error: ApiError) -> None:
+        """End the exchange: the request failed, or its client left. What was generated until then is stored."""
+        self._end(INTERRUPTED if self.transcript.has_content else FAILED, error)
+
+    @contextlib.contextmanager
+    def failures_recorded(self) -> Iterator[None]:
+        """Let whatever fails within end the exchange; the error then names the session that keeps it."""
+        try:
+            yield
+        except ApiError as error:
+            error.headers |= self.headers
+            self.fail(error)
+            raise
+        except Exception:
+            self.fail(internal_error())
+            raise
+
+    def _end(self, status: str, error: ApiError | None) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            figures = self._meter.measure(self.transcript)
+        # Outside the lock: a slow disk must not hold up the checkpoints of others.
+        self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
+        if self.feedback is not None:
+            self.feedback.ended(self.record.exchange, error)
+
+    def _progress(self) -> bytes | None:
+        """Return the outcome if this process died now; None where it is the same as last time."""
+        with self._lock:
+            if self._ended or not self._grown:
+                return None
+            self._grown = False
+            return self.record.interrupted(self.transcript, self._meter.measure(self.transcript))

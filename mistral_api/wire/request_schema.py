@@ -1,0 +1,74 @@
+"""Request schemas, marshmallow schemas whose fields hold shapes, and how a decoded body is loaded with one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from marshmallow import Schema, ValidationError, fields, missing
+
+from mistral_api.errors import InvalidRequest
+from mistral_api.wire.constraints import levels
+from mistral_api.wire.field_errors import Issue, quote_value
+from mistral_api.wire.shapes import JsonObject, JsonSchema, Shape
+
+Payload = JsonObject
+# orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
+MOST_LEVELS = 100
+
+
+class Field(fields.Field[Any]):
+    """A field of a request, with the shape of its values."""
+
+    def __init__(self, shape: Shape, *, required: bool = False, load_default: object = missing) -> None:
+        super().__init__(required=required, load_default=load_default)
+        self.shape = shape
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        self.shape.check(value)
+        return value if self.shape.convert is None else self.shape.convert(value)
+
+
+class RequestSchema(Schema):
+    """The base of request schemas.
+
+    For the OpenAPI document, ``EXAMPLE`` is a body that a reader can try first, and ``RULES`` are keywords of the JSON
+    schema of the whole body: what is demanded beyond single fields, as far as JSON schemas say it simply.
+    """
+
+    EXAMPLE: ClassVar[Payload | None] = None
+    RULES: ClassVar[JsonSchema] = {}
+
+
+def load(schema: Schema, payload: object) -> Payload:
+    """Return the fields of a decoded body, or of the arguments of a query. Nulls of known fields count as absent.
+
+    Raises InvalidRequest for the first field that is wrong, in the order in which the schema declares them. Rules
+    between fields are looked at only when every single field is right.
+    """
+    if not isinstance(payload, dict):
+        raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
+    for name, value in payload.items():
+        _check_depth(name, value)
+    present = {name: value for name, value in payload.items() if value is not None or name not in schema.fields}
+    try:
+        loaded: Payload = schema.load(present)
+    except ValidationError as error:
+        raise _refusal(schema, error) from error
+    return loaded
+
+
+def _check_depth(name: str, value: object) -> None:
+    if any(depth >= MOST_LEVELS for depth, _ in enumerate(levels(value))):
+        text = f"Invalid '{quote_value(name)}': nested too deeply. Expected at most {MOST_LEVELS} levels."
+        raise InvalidRequest(text, code="invalid_value", param=quote_value(name))
+
+
+def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:
+    """Return the error for the first issue."""
+    issues = error.messages_dict
+    name = next((declared for declared in schema.fields if declared in issues), next(iter(issues)))
+    issue = issues[name][0]
+    if not isinstance(issue, Issue):  # marshmallow's own words: the field is required and missing
+        issue = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
+    param = name + issue.path
+    return InvalidRequest(issue.text.replace("{param}", param), code=issue.code, param=param)

@@ -1,0 +1,125 @@
+"""The pipeline of a generation ends once: later ends change nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from mistral_api.delivery.writer import delivery_to
+from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
+from mistral_api.generation.endpoint import RequestContext
+from mistral_api.generation.exchange_record import ExchangeOpening
+from mistral_api.generation.pipeline import GenerationPipeline
+from mistral_api.generation.renderer import ChatRenderer
+from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.recording.backlog import Backlog
+from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.journal import Journal
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.security.access import Caller
+from mistral_api.system.identifiers import new_id
+from mistral_api.upstream.sse import EventBatch, SSEStream
+from tests.support.chat_chunks import TEXT_DELTAS, chunk_stream
+from tests.support.exchanges import unreachable_engine
+
+
+class Chunks(SSEStream):
+    """A stream of these batches, which may break off with an error."""
+
+    def __init__(self, batches: list[bytes], error: ApiError | None = None) -> None:
+        self._raw, self._error = batches, error
+        self.closed = False
+        super().__init__()
+
+    def _read(self) -> Iterator[EventBatch]:
+        yield from map(EventBatch, self._raw)
+        if self._error is not None:
+            raise self._error
+
+    def drain(self) -> None:
+        """Nothing follows."""
+
+    def close(self) -> None:
+        """Note that the request has ended."""
+        self.closed = True
+
+
+HELLO = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunk_stream(TEXT_DELTAS, "stop")]
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    """A recorder without a database."""
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
+    recorder.start()
+    yield recorder
+    recorder.close(seconds=0)
+
+
+def _pipeline(recorder: Recorder, chunks: Chunks) -> GenerationPipeline:
+    context = RequestContext(Caller("local", None, local=True), new_id(), None, {})
+    exchange = RunningExchange(recorder, "/v1/chat/completions", context)
+    messages = [{"role": "user", "content": "Hello"}]
+    exchange.begin(ExchangeOpening(messages=messages, session_id="sess_1", model="m", stream=True))
+    renderer = ChatRenderer(exchange.transcript, {}, "sess_1")
+
+    def locate_refusal(_error: ModelServerRefused) -> None:
+        """Nothing is refused here."""
+
+    return GenerationPipeline(exchange, renderer, lambda: chunks, locate_refusal)
+
+
+def _recorded(tmp_path: Path) -> list[Exchange]:
+    backlog = Backlog(tmp_path / "journal" / "journal.sqlite3")
+    try:
+        return [entry.exchange() for entry in backlog.oldest(10, 1 << 20)]
+    finally:
+        backlog.close()
+
+
+def test_successful_stream_is_recorded_as_200_when_the_journal_is_written_after_its_close(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    pipeline = _pipeline(recorder, Chunks(HELLO))
+    with monkeypatch.context() as disk:
+        disk.setattr(Journal, "end", full)
+        assert b"".join(pipeline).endswith(b"data: [DONE]\n\n")
+        pipeline.close()  # as the WSGI server does at the end of every stream
+    recorder.end(
+        None, Exchange(id=new_id(), created_at=pipeline.exchange.record.exchange.created_at, endpoint="/", owner="o")
+    )
+    (exchange,) = [each for each in _recorded(tmp_path) if each.id == pipeline.exchange.record.exchange.id]
+    assert (exchange.status, exchange.error_code, exchange.answer_status) == (200, None, "complete")
+
+
+def test_first_end_of_a_generation_wins_over_later_ones(recorder: Recorder, tmp_path: Path) -> None:
+    chunks = Chunks(HELLO[:3], ModelServerFailed("The model server failed: out of paper"))
+    pipeline = _pipeline(recorder, chunks)
+    content = b"".join(pipeline)
+    assert orjson.loads(content.rsplit(b"data: ", 1)[1])["error"]["code"] == "model_server_error"
+    pipeline.close()
+    pipeline.exchange.succeed()
+    assert pipeline.fail(ModelServerFailed("once more")) == b""
+    assert chunks.closed
+    (exchange,) = _recorded(tmp_path)
+    assert (exchange.status, exchange.error_code, exchange.answer_status) == (502, "model_server_error", "interrupted")
+    assert exchange.answers == [{"content": "Hello"}]
+
+
+def test_stream_of_a_disconnected_client_is_recorded_as_499_with_its_text(recorder: Recorder, tmp_path: Path) -> None:
+    chunks = Chunks(HELLO)
+    pipeline = _pipeline(recorder, chunks)
+    events = iter(pipeline)
+    assert [next(events), next(events), next(events)] == HELLO[:3]
+    pipeline.close()
+    assert chunks.closed
+    (exchange,) = _recorded(tmp_path)
+    assert (exchange.status, exchange.answer_status) == (499, "interrupted")
+    assert exchange.answers == [{"content": "Hello"}]
