@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, request
-from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import (
     conversation_body,
@@ -33,7 +32,7 @@ from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemQuery, delete_item, find_item, list_items, resolve_references
 from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
-from mistral_api.web.database_session import database_session, found_once_recorded, require_recorded
+from mistral_api.web.database_session import database_session, find_recorded, require_recorded
 from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
 from mistral_api.wire import (
     ConversationListQuery,
@@ -47,15 +46,16 @@ from mistral_api.wire import (
 )
 
 
-def parse_new_messages(session: Session, items: list[dict[str, Any]]) -> NewMessages:
+def parse_new_messages(items: list[dict[str, Any]]) -> NewMessages:
     """Valid items as messages to add. Raises InvalidRequest where no text is to be kept, and NotFound."""
     settings = services().settings
     if items and not settings.store_content:
         text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
         raise InvalidRequest(text, code="not_supported", param="items")
-    named = found_once_recorded(lambda: resolve_references(session, caller().owner, items, "items"))
+    owner = caller().owner
+    named = find_recorded(lambda session: resolve_references(session, owner, items, "items"))
     shown_request_id = client_request_id() or str(request_id())
-    return NewMessages(caller().owner, shown_request_id, items_to_messages(named), settings.store_attachment_bytes)
+    return NewMessages(owner, shown_request_id, items_to_messages(named), settings.store_attachment_bytes)
 
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
@@ -74,8 +74,8 @@ def list_all() -> dict[str, Any]:
 def create() -> dict[str, Any]:
     """Make a conversation, with items or without; the body may be left out."""
     creation = load_creation(json_body() if request.get_data() else {})
+    addition = parse_new_messages(creation["items"])
     with database_session() as session:
-        addition = parse_new_messages(session, creation["items"])
         return head_body(create_conversation(session, addition, creation["metadata"]))
 
 
@@ -127,8 +127,9 @@ def create_items(session_id: str) -> dict[str, Any]:
     """Put items at the end of a conversation; answers them."""
     creation = load(_CREATION, json_body())
     require_recorded(caller().owner, session_id)
+    addition = parse_new_messages(creation["items"])
     with database_session() as session:
-        stored = add_messages(session, session_id, parse_new_messages(session, creation["items"]))
+        stored = add_messages(session, session_id, addition)
     return item_list([item for each in stored for item in each.items], has_more=False)
 
 
