@@ -16,11 +16,11 @@ from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.control.server_spec import main_server
 from mistral_api.control.status import StatusReader
 from mistral_api.conversations.history import HistoryReader, SessionHistory
-from mistral_api.database.engine import MIGRATIONS, writer_engine
+from mistral_api.database.engine import MIGRATIONS, create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
@@ -58,9 +58,9 @@ class Services:
         names = served_model_names(settings) if settings.supervised else []
         beside = embedding_server(settings, self.model_server.watch)
         self.catalogue = Catalogue(self.model_server, names, beside.catalogue.known_names() if beside else ())
-        self.writer_engine = writer_engine(engine, settings)
+        self.writer_engine = create_writer_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, delivery_to(self.writer_engine))
+        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
@@ -71,7 +71,7 @@ class Services:
         self.embedder = Embedder(self.hosts, self.recorder)
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
         self.history = HistoryReader(engine, self.recorder)
-        self.memory = SessionHistory(self.history, self.recorder.kept, always=settings.session_history)
+        self.memory = SessionHistory(self.history, self.recorder.recordable_messages, always=settings.session_history)
         self.token_counter = TokenCounter(self.model_server, self.loaded_models)
         self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
         chats = Chats(self.memory, self.prompts)

@@ -20,9 +20,9 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.periods import POINTS, TimeWindow, start_of
-from mistral_api.database.tables.base import column_names, recordset, written
-from mistral_api.database.tables.usage import FIGURES, GpuSeries
+from mistral_api.analytics.periods import SERIES_POINTS, TimeWindow, start_of
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
+from mistral_api.database.tables.usage import GPU_METRICS, GpuSeries
 from mistral_api.hardware.nvml import Card, GpuReading
 
 # What a point shows, the columns it comes from, and by what those are divided.
@@ -38,7 +38,9 @@ def gpu_series(session: Session, window: TimeWindow) -> list[dict[str, Any]]:
     """Every card that was sampled in the window, with a point an hour or a day, as the other series have them."""
     bounds = {"unit": window.unit, "start": window.start}
     cards: defaultdict[str, dict[datetime, Any]] = defaultdict(dict)
-    for row in session.execute(select(GpuSeries.__table__).where(text(POINTS)).order_by(GpuSeries.start), bounds):
+    for row in session.execute(
+        select(GpuSeries.__table__).where(text(SERIES_POINTS)).order_by(GpuSeries.start), bounds
+    ):
         cards[row.card][row.start] = row
     shown = [_card(points, window) for _, points in sorted(cards.items())]
     return sorted(shown, key=lambda card: card["index"])
@@ -91,14 +93,14 @@ _ADD = text(
 
 
 @dataclass(slots=True)
-class FigureSum:
+class MetricSums:
     """The samples of one figure: how many, their sum, the highest."""
 
     samples: int = 0
     sum: int = 0
     peak: int | None = None
 
-    def add(self, other: FigureSum) -> None:
+    def add(self, other: MetricSums) -> None:
         """Add what others were summed up to."""
         self.samples += other.samples
         self.sum += other.sum
@@ -111,9 +113,9 @@ class CardSums:
     """The samples of one card in one hour."""
 
     reading: GpuReading
-    figures: dict[str, FigureSum] = field(default_factory=lambda: {name: FigureSum() for name in FIGURES})
+    figures: dict[str, MetricSums] = field(default_factory=lambda: {name: MetricSums() for name in GPU_METRICS})
 
-    def add(self, figures: dict[str, FigureSum]) -> None:
+    def add(self, figures: dict[str, MetricSums]) -> None:
         """Add the sums of every figure."""
         for name, total in figures.items():
             self.figures[name].add(total)
@@ -149,7 +151,7 @@ class GpuSums:
         for key, card in others._hours.items():
             self._merge(key, card.reading, card.figures)
 
-    def forget_oldest(self, kept: int) -> int:
+    def drop_oldest(self, kept: int) -> int:
         """Keep the newest so many hours; answer how many have gone."""
         surplus = sorted(self._hours, key=lambda key: key[0])[: max(0, len(self) - kept)]
         for key in surplus:
@@ -158,9 +160,9 @@ class GpuSums:
 
     def write(self, connection: Connection) -> None:
         """Add the sums to those in the database, in the connection's transaction."""
-        connection.execute(_ADD, {"rows": written(self._rows())})
+        connection.execute(_ADD, {"rows": rows_as_json(self._rows())})
 
-    def _merge(self, key: tuple[datetime, str], reading: GpuReading, figures: dict[str, FigureSum]) -> None:
+    def _merge(self, key: tuple[datetime, str], reading: GpuReading, figures: dict[str, MetricSums]) -> None:
         sums = self._hours.setdefault(key, CardSums(reading))
         sums.reading = reading
         sums.add(figures)
@@ -173,8 +175,10 @@ class GpuSums:
         return [dict(zip(_KEYS, key, strict=True)) | sums.columns() for key, sums in found.items()]
 
 
-def _sampled(reading: GpuReading) -> dict[str, FigureSum]:
+def _sampled(reading: GpuReading) -> dict[str, MetricSums]:
     """One sample of each figure that the card tells."""
     power = None if reading.power_watts is None else round(reading.power_watts * 1000)
     values = (reading.utilization_percent, reading.memory_used_bytes, reading.temperature_celsius, power)
-    return {name: FigureSum(1, value, value) for name, value in zip(FIGURES, values, strict=True) if value is not None}
+    return {
+        name: MetricSums(1, value, value) for name, value in zip(GPU_METRICS, values, strict=True) if value is not None
+    }

@@ -17,20 +17,20 @@ LAST_BUCKET = math.ceil(math.log(HIGHEST / LOWEST) / math.log(RATIO))
 _BOUNDS = [LOWEST * RATIO**bucket for bucket in range(LAST_BUCKET)]
 
 
-def bucket_of(value: float) -> int:
+def bucket_index(value: float) -> int:
     """The bucket that counts a value; what lies beyond the bounds counts in the first or the last one."""
     return bisect_right(_BOUNDS, value)
 
 
-def count(histogram: list[int], value: float) -> None:
+def count_value(histogram: list[int], value: float) -> None:
     """Count a value."""
-    bucket = bucket_of(value)
+    bucket = bucket_index(value)
     if bucket >= len(histogram):
         histogram.extend([0] * (bucket + 1 - len(histogram)))
     histogram[bucket] += 1
 
 
-def added(histograms: Iterable[Sequence[int]]) -> list[int]:
+def sum_histograms(histograms: Iterable[Sequence[int]]) -> list[int]:
     """The sum of histograms."""
     return [sum(counts) for counts in zip_longest(*histograms, fillvalue=0)]
 
@@ -44,10 +44,10 @@ def percentile(histogram: Sequence[int], share: float) -> float | None:
     for bucket in range(len(histogram) - 1, -1, -1):
         below -= histogram[bucket]
         if below < rank <= total:
-            return middle_of(bucket)
+            return bucket_middle(bucket)
     return None
 
 
-def middle_of(bucket: int) -> float:
+def bucket_middle(bucket: int) -> float:
     """The value that is off by the same share from both ends of a bucket."""
     return LOWEST if bucket == 0 else LOWEST * math.pow(RATIO, bucket - 0.5)

@@ -70,13 +70,13 @@ class TimeWindow:
 
 # The sums that together hold the window: hours up to midnight, days up to the end of a month, months. Nothing is
 # later than now, so the current month counts as a whole.
-COVER = (
+WINDOW_COVER = (
     "(period = 'hour' AND start >= :start AND start < :midnight"
     " OR period = 'day' AND start >= :midnight AND start < :month"
     " OR period = 'month' AND start >= :month)"
 )
 # The sums that are the points of the series.
-POINTS = "(period = :unit AND start >= :start)"
+SERIES_POINTS = "(period = :unit AND start >= :start)"
 
 
 def _unit_of(hours: int) -> str:

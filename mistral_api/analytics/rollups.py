@@ -19,20 +19,27 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, text
 
-from mistral_api.analytics.histogram import added, count
+from mistral_api.analytics.histogram import count_value, sum_histograms
 from mistral_api.analytics.periods import PERIODS, start_of
-from mistral_api.database.tables.base import column_names, recordset, written
-from mistral_api.database.tables.usage import COUNTED, EVERYBODY, HISTOGRAMS, SUMS, UsageRollup, UsageSeries
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
+from mistral_api.database.tables.usage import (
+    EVERYBODY,
+    ROLLUP_SUMS,
+    SERIES_COUNTS,
+    SERIES_HISTOGRAMS,
+    UsageRollup,
+    UsageSeries,
+)
 
 
 def upsert_sums(connection: Connection, rollups: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]) -> None:
     """Add rows to ``usage_rollups`` and ``usage_series``, in the connection's transaction."""
-    connection.execute(_ADD, {"rollups": written(rollups), "points": written(points)})
+    connection.execute(_ADD, {"rollups": rows_as_json(rollups), "points": rows_as_json(points)})
 
 
 def _both(name: str) -> str:
     """A number or a histogram that is there already, with the new one added."""
-    if name in HISTOGRAMS:
+    if name in SERIES_HISTOGRAMS:
         return (
             f"ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0) FROM "
             f"unnest(present.{name}, excluded.{name}) WITH ORDINALITY AS pair(a, b, bucket) ORDER BY bucket)"
@@ -71,7 +78,7 @@ _P95 = (_p95_bucket("latency", "requests"), _p95_bucket(_both("latency"), _both(
 _ADD = text(f"{_add_up(UsageRollup, 'rollups', {})}; {_add_up(UsageSeries, 'points', {'p95_latency_bucket': _P95})}")
 
 
-class UsageSample(Protocol):
+class RequestUsage(Protocol):
     """What is summed up of a request: an exchange, or a row of ``api_usage``."""
 
     created_at: datetime
@@ -88,7 +95,7 @@ class UsageSample(Protocol):
 
 
 @dataclass(slots=True)
-class RollupSums:
+class SeriesSums:
     """The sums of one key, or everybody, in one hour, day or month."""
 
     requests: int = 0
@@ -100,27 +107,27 @@ class RollupSums:
     first_token: list[int] = field(default_factory=list)
     rate: list[int] = field(default_factory=list)
 
-    def add(self, usage: UsageSample) -> None:
+    def add(self, usage: RequestUsage) -> None:
         """Count a request."""
         self.requests += 1
         self.failed += usage.status >= 400
         self.prompt_tokens += usage.prompt_tokens or 0
         self.completion_tokens += usage.completion_tokens or 0
-        count(self.latency, usage.latency_ms)
+        count_value(self.latency, usage.latency_ms)
         if (first_token := usage.time_to_first_token_ms) is not None:
-            count(self.first_token, first_token)
+            count_value(self.first_token, first_token)
         if (rate := usage.tokens_per_second) is not None:
-            count(self.rate, rate)
+            count_value(self.rate, rate)
 
     @classmethod
-    def total(cls, points: Sequence[RollupSums]) -> RollupSums:
+    def total(cls, points: Sequence[SeriesSums]) -> SeriesSums:
         """The sums of several points."""
-        counted = [sum(getattr(point, name) for point in points) for name in COUNTED]
-        return cls(*counted, *(added(getattr(point, name) for point in points) for name in HISTOGRAMS))
+        counted = [sum(getattr(point, name) for point in points) for name in SERIES_COUNTS]
+        return cls(*counted, *(sum_histograms(getattr(point, name) for point in points) for name in SERIES_HISTOGRAMS))
 
     def sums(self) -> dict[str, Any]:
         """The sums by name."""
-        return {name: getattr(self, name) for name in COUNTED + HISTOGRAMS}
+        return {name: getattr(self, name) for name in SERIES_COUNTS + SERIES_HISTOGRAMS}
 
 
 class Rollups:
@@ -128,9 +135,9 @@ class Rollups:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[datetime, str, str, str, int], list[int]] = {}
-        self._points: dict[tuple[datetime, str], RollupSums] = {}
+        self._points: dict[tuple[datetime, str], SeriesSums] = {}
 
-    def add(self, usage: UsageSample) -> None:
+    def add(self, usage: RequestUsage) -> None:
         """Count a request in its hour."""
         hour, owner = start_of("hour", usage.created_at), usage.owner
         group = (hour, usage.endpoint, usage.model or "", owner, usage.status)
@@ -148,16 +155,16 @@ class Rollups:
         """Take over the sums of whole hours: rows of ``usage_rollups`` and of ``usage_series``."""
         for row in rollups:
             group = (row.start, row.endpoint, row.model, row.owner, row.status)
-            self._groups[group] = [getattr(row, name) for name in SUMS]
+            self._groups[group] = [getattr(row, name) for name in ROLLUP_SUMS]
         for row in points:
             if row.owner != EVERYBODY:
-                sums = {name: getattr(row, name) for name in COUNTED + HISTOGRAMS}
-                self._points[row.start, row.owner] = RollupSums(**sums)
+                sums = {name: getattr(row, name) for name in SERIES_COUNTS + SERIES_HISTOGRAMS}
+                self._points[row.start, row.owner] = SeriesSums(**sums)
 
-    def _point(self, hour: datetime, owner: str) -> RollupSums:
+    def _point(self, hour: datetime, owner: str) -> SeriesSums:
         point = self._points.get((hour, owner))
         if point is None:
-            point = self._points[hour, owner] = RollupSums()
+            point = self._points[hour, owner] = SeriesSums()
         return point
 
     def write(self, connection: Connection, periods: Sequence[str] = PERIODS) -> None:
@@ -170,24 +177,24 @@ class Rollups:
         for (hour, *group), sums in self._groups.items():
             for period in periods:
                 found[period, start_of(period, hour), *group].append(sums)
-        names = ("period", "start", "endpoint", "model", "owner", "status", *SUMS)
+        names = ("period", "start", "endpoint", "model", "owner", "status", *ROLLUP_SUMS)
         return [
             dict(zip(names, (*key, *map(sum, zip(*sums, strict=True))), strict=True)) for key, sums in found.items()
         ]
 
     def _point_rows(self, periods: Sequence[str]) -> list[dict[str, Any]]:
-        found: defaultdict[tuple[str, str, datetime], list[RollupSums]] = defaultdict(list)
+        found: defaultdict[tuple[str, str, datetime], list[SeriesSums]] = defaultdict(list)
         for (hour, owner), point in self._points.items():
             for period in periods:
                 for whose in (owner, EVERYBODY):
                     found[period, whose, start_of(period, hour)].append(point)
         return [
-            {"period": period, "owner": owner, "start": start} | RollupSums.total(points).sums()
+            {"period": period, "owner": owner, "start": start} | SeriesSums.total(points).sums()
             for (period, owner, start), points in found.items()
         ]
 
 
-def _sums(usage: UsageSample) -> list[int]:
+def _sums(usage: RequestUsage) -> list[int]:
     """In the order of ``SUMS``."""
     first_token, rate = usage.time_to_first_token_ms, usage.tokens_per_second
     return [

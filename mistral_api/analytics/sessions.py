@@ -13,11 +13,11 @@ from typing import Protocol
 from sqlalchemy import Connection, text
 
 from mistral_api.analytics.periods import start_of
-from mistral_api.database.tables.base import column_names, recordset, written
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import UsageSession
 
 # By hour and key: how many sessions more, or fewer, were last used then.
-Changes = Counter[tuple[datetime, str]]
+SessionChanges = Counter[tuple[datetime, str]]
 
 _GIVEN = recordset(UsageSession, column_names(UsageSession))
 _MOVE = text(
@@ -49,25 +49,25 @@ class SessionUse(Protocol):
     session_id: str | None
 
 
-def move_sessions(connection: Connection, requests: Iterable[SessionUse]) -> Changes:
+def record_session_use(connection: Connection, requests: Iterable[SessionUse]) -> SessionChanges:
     """Note the sessions of some requests as used; answer what that changes."""
     used: dict[tuple[str, str], datetime] = {}
     for request in requests:
         if request.session_id:
             session, hour = (request.owner, request.session_id), start_of("hour", request.created_at)
             used[session] = max(hour, used.get(session, hour))
-    changes: Changes = Counter()
+    changes: SessionChanges = Counter()
     if not used:
         return changes
     rows = [{"owner": owner, "session_id": name, "last_hour": hour} for (owner, name), hour in sorted(used.items())]
-    for row in connection.execute(_MOVE, {"rows": written(rows)}):
+    for row in connection.execute(_MOVE, {"rows": rows_as_json(rows)}):
         changes[row.last_hour, row.owner] += 1
         if row.former is not None:
             changes[row.former, row.owner] -= 1
     return changes
 
 
-def recount_sessions(connection: Connection, since: datetime) -> Changes:
+def recount_sessions(connection: Connection, since: datetime) -> SessionChanges:
     """Find the sessions used since a moment anew, from the usage rows; nothing is noted of them any more."""
     connection.execute(_RECOUNT, {"since": since})
     return Counter({(row.last_hour, row.owner): row.number for row in connection.execute(_COUNT, {"since": since})})

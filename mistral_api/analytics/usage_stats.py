@@ -12,24 +12,24 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from mistral_api.analytics.gpu_stats import gpu_series
-from mistral_api.analytics.histogram import added, middle_of, percentile
-from mistral_api.analytics.periods import COVER, POINTS, TimeWindow
-from mistral_api.database.tables.usage import EVERYBODY, HISTOGRAMS, SUMS
+from mistral_api.analytics.histogram import bucket_middle, percentile, sum_histograms
+from mistral_api.analytics.periods import SERIES_POINTS, WINDOW_COVER, TimeWindow
+from mistral_api.database.tables.usage import EVERYBODY, ROLLUP_SUMS, SERIES_HISTOGRAMS
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-Sums = Counter[str]
+UsageSums = Counter[str]
 
 _READ_GROUPS = text(
-    f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in SUMS)} "
-    f"FROM usage_rollups WHERE {COVER} AND (:owner = '{EVERYBODY}' OR owner = :owner) "
+    f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in ROLLUP_SUMS)} "
+    f"FROM usage_rollups WHERE {WINDOW_COVER} AND (:owner = '{EVERYBODY}' OR owner = :owner) "
     "GROUP BY endpoint, model, owner, status"
 )
 # Points of the series carry no histogram: the bucket of their 95th percentile stands beside it.
 _READ_POINTS = text(
     "SELECT period, CAST(extract(epoch FROM start) AS bigint) AS start, requests, failed, prompt_tokens, "
-    f"completion_tokens, sessions, p95_latency_bucket, {COVER} AS covers, "
-    f"{', '.join(f'CASE WHEN {COVER} THEN CAST({name} AS text) END AS {name}' for name in HISTOGRAMS)} "
-    f"FROM usage_series WHERE owner = :owner AND ({COVER} OR {POINTS})"
+    f"completion_tokens, sessions, p95_latency_bucket, {WINDOW_COVER} AS covers, "
+    f"{', '.join(f'CASE WHEN {WINDOW_COVER} THEN CAST({name} AS text) END AS {name}' for name in SERIES_HISTOGRAMS)} "
+    f"FROM usage_series WHERE owner = :owner AND ({WINDOW_COVER} OR {SERIES_POINTS})"
 )
 
 
@@ -38,7 +38,7 @@ def usage_stats(session: Session, window: TimeWindow) -> dict[str, Any]:
     groups = _groups(session, window)
     points, covering = _points(session, window)
     total = _total(sums for _, sums in groups)
-    spreads = {name: added(_histogram(getattr(row, name)) for row in covering) for name in HISTOGRAMS}
+    spreads = {name: sum_histograms(_histogram(getattr(row, name)) for row in covering) for name in SERIES_HISTOGRAMS}
     return {
         "object": "usage.stats",
         "window": {"hours": window.hours, "start": _unix(window.start), "end": _unix(window.end)},
@@ -64,11 +64,11 @@ def _unix(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-def _groups(session: Session, window: TimeWindow) -> list[tuple[Any, Sums]]:
+def _groups(session: Session, window: TimeWindow) -> list[tuple[Any, UsageSums]]:
     """The sums of the window by endpoint, model, key and status."""
     groups = []
     for row in session.execute(_READ_GROUPS, window.bounds()):
-        sums = Counter({name: int(getattr(row, name)) for name in SUMS})
+        sums = Counter({name: int(getattr(row, name)) for name in ROLLUP_SUMS})
         sums["failed"] = sums["requests"] if row.status >= 400 else 0
         groups.append((row, sums))
     return groups
@@ -87,18 +87,18 @@ def _histogram(written: str) -> list[int]:
     return counts
 
 
-def _total(sums: Iterable[Sums]) -> Sums:
-    total: Sums = Counter()
+def _total(sums: Iterable[UsageSums]) -> UsageSums:
+    total: UsageSums = Counter()
     for each in sums:
         total.update(each)
     return total
 
 
-def _requests(sums: Sums) -> dict[str, Any]:
+def _requests(sums: UsageSums) -> dict[str, Any]:
     return {"total": sums["requests"], "succeeded": sums["requests"] - sums["failed"], "failed": sums["failed"]}
 
 
-def _tokens(sums: Sums) -> dict[str, int]:
+def _tokens(sums: UsageSums) -> dict[str, int]:
     return {
         "prompt": sums["prompt_tokens"],
         "cached": sums["cached_tokens"],
@@ -107,7 +107,7 @@ def _tokens(sums: Sums) -> dict[str, int]:
     }
 
 
-def _mean(sums: Sums, name: str, number: str) -> float | None:
+def _mean(sums: UsageSums, name: str, number: str) -> float | None:
     """From thousandths."""
     return sums[name] / sums[number] / 1000 if sums[number] else None
 
@@ -116,16 +116,16 @@ def _percentiles(histogram: Sequence[int]) -> dict[str, float | None]:
     return {name: percentile(histogram, share) for name, share in _PERCENTILES.items()}
 
 
-def _by_status(groups: Iterable[tuple[Any, Sums]]) -> dict[str, int]:
+def _by_status(groups: Iterable[tuple[Any, UsageSums]]) -> dict[str, int]:
     counts: Counter[int] = Counter()
     for row, sums in groups:
         counts[row.status] += sums["requests"]
     return {str(status): counts[status] for status in sorted(counts)}
 
 
-def _grouped(groups: Iterable[tuple[Any, Sums]], column: str, shown: str | None = None) -> list[dict[str, Any]]:
+def _grouped(groups: Iterable[tuple[Any, UsageSums]], column: str, shown: str | None = None) -> list[dict[str, Any]]:
     """One entry for each value of a column, the most used first."""
-    values: defaultdict[str, Sums] = defaultdict(Counter)
+    values: defaultdict[str, UsageSums] = defaultdict(Counter)
     for row, sums in groups:
         values[getattr(row, column)].update(sums)
     return [
@@ -146,5 +146,5 @@ def _point(start: int, row: Any) -> dict[str, Any]:
         "failed": row.failed if row else 0,
         "prompt_tokens": row.prompt_tokens if row else 0,
         "completion_tokens": row.completion_tokens if row else 0,
-        "p95_latency_ms": middle_of(row.p95_latency_bucket) if row and row.requests else None,
+        "p95_latency_ms": bucket_middle(row.p95_latency_bucket) if row and row.requests else None,
     }

@@ -56,7 +56,7 @@ _AFTER = branch_messages(branch_upwards(_START, stop_before=bindparam("after", t
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MessagePage:
     """Some messages of a branch, oldest first; ``has_more`` says that the direction asked for goes on."""
 
     messages: list[Message]
@@ -68,7 +68,7 @@ def find_conversation(session: Session, owner: str, session_id: str, param: str 
     return _found(session, _named(owner, session_id), session_id, param)
 
 
-def locked_conversation(session: Session, owner: str, session_id: str) -> Conversation:
+def lock_conversation(session: Session, owner: str, session_id: str) -> Conversation:
     """An owner's conversation, for this transaction alone to change. Raises NotFound."""
     return _found(session, _named(owner, session_id).with_for_update(), session_id)
 
@@ -88,7 +88,7 @@ def _found(session: Session, query: Select[Conversation], session_id: str, param
 
 def read_page(
     session: Session, conversation: Conversation, limit: int, before: UUID | None, after: UUID | None
-) -> Page:
+) -> MessagePage:
     """The newest ``limit`` messages of the current branch, or those next to a message of it.
 
     Raises NotFound for a message id that is not in the conversation.
@@ -97,13 +97,13 @@ def read_page(
     if before is not None:
         start = _message(session, conversation, before, "before").parent_id
     if start is None:
-        return Page([], has_more=False)
+        return MessagePage([], has_more=False)
     if after is not None:
         _message(session, conversation, after, "after")
         rows = list(session.scalars(_AFTER, {"start": start, "after": after}))
-        return Page(rows[:limit], has_more=len(rows) > limit)
+        return MessagePage(rows[:limit], has_more=len(rows) > limit)
     rows = list(session.scalars(_NEWEST, {"start": start, "number": limit + 1}))
-    return Page(rows[-limit:], has_more=len(rows) > limit)
+    return MessagePage(rows[-limit:], has_more=len(rows) > limit)
 
 
 def _message(session: Session, conversation: Conversation, message_id: UUID, param: str) -> Message:
@@ -113,7 +113,7 @@ def _message(session: Session, conversation: Conversation, message_id: UUID, par
     return message
 
 
-def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
+def conversation_body(conversation: Conversation, page: MessagePage) -> dict[str, Any]:
     """A conversation with a page of its messages."""
     shown = [message_body(message) for message in page.messages]
     return _head(conversation) | {
@@ -126,7 +126,7 @@ def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
 
 def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
     """A list of conversations without their messages."""
-    return pagination.list_body([head_body(each) for each in conversations], has_more, key="session_id")
+    return pagination.list_body([conversation_summary(each) for each in conversations], has_more, key="session_id")
 
 
 def _head(conversation: Conversation) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _head(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def head_body(conversation: Conversation) -> dict[str, Any]:
+def conversation_summary(conversation: Conversation) -> dict[str, Any]:
     """A conversation without its messages."""
     return _head(conversation) | {"message_count": conversation.message_count}
 

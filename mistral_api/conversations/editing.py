@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import find_conversation, locked_conversation
+from mistral_api.conversations.conversation import find_conversation, lock_conversation
 from mistral_api.conversations.items import StoredMessage
-from mistral_api.conversations.message_matching import chains_of
-from mistral_api.conversations.message_tree import Node, Tree, title_of, write_trees
-from mistral_api.conversations.search import title_words
+from mistral_api.conversations.message_matching import message_chains
+from mistral_api.conversations.message_tree import MessageTree, TreeNode, conversation_title, write_trees
+from mistral_api.conversations.search import title_vector
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.recording.exchange import Exchange, without_large_attachments, without_nul
 from mistral_api.system.identifiers import new_conversation_id, new_id
@@ -37,7 +37,7 @@ class NewMessages:
     owner: str
     request_id: str
     messages: Sequence[dict[str, Any]]
-    most_bytes: int
+    max_attachment_bytes: int
 
 
 def create_conversation(session: Session, addition: NewMessages, metadata: dict[str, Any]) -> Conversation:
@@ -60,17 +60,17 @@ def create_conversation(session: Session, addition: NewMessages, metadata: dict[
 
 def add_messages(session: Session, session_id: str, addition: NewMessages) -> list[StoredMessage]:
     """Put messages below the newest one of a conversation's current branch. Raises NotFound."""
-    conversation = locked_conversation(session, addition.owner, session_id)
+    conversation = lock_conversation(session, addition.owner, session_id)
     stored = _add(session, conversation, addition)
     session.commit()
     return stored
 
 
 def _add(session: Session, conversation: Conversation, addition: NewMessages) -> list[StoredMessage]:
-    messages = without_nul(without_large_attachments(list(addition.messages), addition.most_bytes))
+    messages = without_nul(without_large_attachments(list(addition.messages), addition.max_attachment_bytes))
     if conversation.title is None and conversation.head_id is None:
-        conversation.title = title_of(messages)
-        conversation.search = title_words(conversation.title)
+        conversation.title = conversation_title(messages)
+        conversation.search = title_vector(conversation.title)
     session.flush()
     if not messages:
         return []
@@ -83,15 +83,15 @@ def _add(session: Session, conversation: Conversation, addition: NewMessages) ->
         client_request_id=addition.request_id,
         messages=messages,
     )
-    tree = Tree(conversation.id, conversation.updated_at, _head(session, conversation), conversation.head_id)
-    tree.append(exchange, chains_of(messages))
+    tree = MessageTree(conversation.id, conversation.updated_at, _head(session, conversation), conversation.head_id)
+    tree.append(exchange, message_chains(messages))
     write_trees(session.connection(), [tree])
     return [StoredMessage(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
 
 
-def _head(session: Session, conversation: Conversation) -> Node | None:
+def _head(session: Session, conversation: Conversation) -> TreeNode | None:
     row = session.execute(select(Message.id, Message.chain).where(Message.id == conversation.head_id)).one_or_none()
-    return None if row is None else Node(row.id, row.chain.hex)
+    return None if row is None else TreeNode(row.id, row.chain.hex)
 
 
 def change_conversation(session: Session, owner: str, session_id: str, changes: dict[str, Any]) -> Conversation:
@@ -99,7 +99,7 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
     conversation = find_conversation(session, owner, session_id)
     if "title" in changes:
         conversation.title = changes["title"]
-        conversation.search = title_words(changes["title"])
+        conversation.search = title_vector(changes["title"])
     if "metadata" in changes:
         conversation.attributes = changes["metadata"]
     session.commit()

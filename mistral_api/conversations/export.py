@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import head_body, message_body
+from mistral_api.conversations.conversation import conversation_summary, message_body
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
 
@@ -22,7 +22,7 @@ _TRAINED = ("name", "tool_call_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ConversationSelection:
     """Which conversations: those used since a moment, that of a session id, or all."""
 
     since: datetime | None = None
@@ -38,13 +38,15 @@ class Selection:
         return found
 
 
-def count_conversations(engine: Engine, selection: Selection) -> int:
+def count_conversations(engine: Engine, selection: ConversationSelection) -> int:
     """How many conversations are chosen. Raises sqlalchemy.exc.SQLAlchemyError."""
     with Session(engine) as session:
         return session.scalar(select(func.count(Conversation.id)).where(*selection.conditions())) or 0
 
 
-def conversations(engine: Engine, selection: Selection) -> Iterator[tuple[Conversation, list[Message]]]:
+def read_conversations(
+    engine: Engine, selection: ConversationSelection
+) -> Iterator[tuple[Conversation, list[Message]]]:
     """Each chosen conversation with all its messages in the order of arrival, the oldest conversation first.
 
     Raises sqlalchemy.exc.SQLAlchemyError.
@@ -64,9 +66,9 @@ def conversations(engine: Engine, selection: Selection) -> Iterator[tuple[Conver
                 session.expunge(message)
 
 
-def whole_line(conversation: Conversation, messages: Iterable[Message]) -> bytes:
+def archive_line(conversation: Conversation, messages: Iterable[Message]) -> bytes:
     """Everything: every branch (``parent_id`` makes the tree), and the head of the current one."""
-    line = head_body(conversation) | {
+    line = conversation_summary(conversation) | {
         "owner": conversation.owner,
         "head_id": conversation.head_id,
         "messages": [message_body(message) | {"parent_id": message.parent_id} for message in messages],

@@ -23,11 +23,11 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.conversation import branch_upwards
 from mistral_api.conversations.item_parser import prompt_texts
 from mistral_api.conversations.items import resolve_references
-from mistral_api.conversations.message_matching import chains_of, digest, shared_prefix
+from mistral_api.conversations.message_matching import message_chains, message_digest, shared_prefix_length
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import InvalidRequest
-from mistral_api.recording.exchange import placeholders_as_text
+from mistral_api.recording.exchange import describe_omitted_attachments
 from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
 from mistral_api.wire.payload_types import ChatMessage
 
@@ -80,7 +80,7 @@ class HistoryReader:
             return SessionBranch()
         return SessionBranch(rows[-1].id, [chat_message(row) for row in rows], [row.chain.hex for row in rows])
 
-    def with_references(self, owner: str, items: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    def resolve_references(self, owner: str, items: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
         """Items of a request, with stored ones in the place of those that are only named.
 
         Raises as :func:`resolve_references` does, and Unavailable.
@@ -92,7 +92,7 @@ class HistoryReader:
 
         return retry_until_recorded(self._recorder, find)
 
-    def holds(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
+    def has_any_chain(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
         """Whether any branch of a session has a message with one of these chains. Raises as :meth:`branch` does."""
         wanted = [UUID(chain) for chain in chains]
         with translate_database_errors(), self._engine.connect() as connection:
@@ -103,13 +103,13 @@ class HistoryReader:
 def chat_message(row: Row[Any]) -> dict[str, Any]:
     """A stored message as a client would send it."""
     own = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
-    return prompt_messages((row.extra or {}) | own)
+    return prompt_message((row.extra or {}) | own)
 
 
-def prompt_messages(message: dict[str, Any]) -> dict[str, Any]:
+def prompt_message(message: dict[str, Any]) -> dict[str, Any]:
     """A recorded message as the model gets it again, wherever it was read: nothing in it but content is null."""
     calls = [_without_nulls(call) for call in message.get("tool_calls") or []]
-    said = _without_nulls(message) | {"content": _sendable(placeholders_as_text(message.get("content")))}
+    said = _without_nulls(message) | {"content": _sendable(describe_omitted_attachments(message.get("content")))}
     said.pop("tool_calls", None)
     return said | ({"tool_calls": calls} if calls else {})
 
@@ -134,15 +134,15 @@ class ContinuedSession:
     """
 
     leading: list[ChatMessage]
-    said: list[ChatMessage]
+    sent: list[ChatMessage]
     new: list[ChatMessage]
-    stored: list[ChatMessage] = field(default_factory=list)
+    history: list[ChatMessage] = field(default_factory=list)
     continues: UUID | None = None
 
 
-def restore_attachments(sent: Sequence[ChatMessage]) -> ContinuedSession:
+def without_history(sent: Sequence[ChatMessage]) -> ContinuedSession:
     """A request that brings all that the model is to get."""
-    leading = leading_systems(sent)
+    leading = count_leading_system_messages(sent)
     return ContinuedSession(list(sent[:leading]), list(sent[leading:]), list(sent))
 
 
@@ -154,43 +154,43 @@ def continue_session(
     ``recorded`` are the sent messages as they will be stored: what is not kept of them is not kept of the stored
     ones either. A sent system message replaces the stored one, else the newest stored one leads.
     """
-    if shared_prefix(chains_of(recorded), [message["role"] for message in sent], set(branch.chains)):
-        return restore_attachments(sent)
-    leading = leading_systems(sent)
-    before = [message for message in branch.messages if not is_system(message)]
+    if shared_prefix_length(message_chains(recorded), [message["role"] for message in sent], set(branch.chains)):
+        return without_history(sent)
+    leading = count_leading_system_messages(sent)
+    before = [message for message in branch.messages if not is_system_message(message)]
     said = list(sent[leading + _repeated(before, recorded[leading:]) :])
     stored, systems = _newest_systems(branch.messages), list(sent[:leading])
     changed = [] if _digests(systems) == _digests(stored) else systems
-    history = without_open_calls(before, said)
+    history = drop_unanswered_calls(before, said)
     return ContinuedSession(systems or stored, said, changed + said, history, branch.head_id)
 
 
 def has_no_known_prefix(resumption: ContinuedSession, sent: Sequence[ChatMessage]) -> bool:
     """Whether a list with an answer in it has nothing in common with the branch: it may belong to another one."""
-    all_new = len(resumption.said) == len(sent) - leading_systems(sent)
+    all_new = len(resumption.sent) == len(sent) - count_leading_system_messages(sent)
     return resumption.continues is not None and all_new and any(message["role"] == "assistant" for message in sent)
 
 
-def is_system(message: ChatMessage) -> bool:
+def is_system_message(message: ChatMessage) -> bool:
     """Whether a message instructs the model (OpenAI's newer name of the role is ``developer``)."""
     return message["role"] in ("system", "developer")
 
 
-def leading_systems(messages: Sequence[ChatMessage]) -> int:
+def count_leading_system_messages(messages: Sequence[ChatMessage]) -> int:
     """How many system messages a list begins with."""
-    return sum(1 for _ in takewhile(is_system, messages))
+    return sum(1 for _ in takewhile(is_system_message, messages))
 
 
 def _newest_systems(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The last system messages that stand together."""
     newest: list[ChatMessage] = []
     for message, above in zip(messages, [None, *messages], strict=False):
-        if is_system(message):
-            newest = [*newest, message] if above is not None and is_system(above) else [message]
+        if is_system_message(message):
+            newest = [*newest, message] if above is not None and is_system_message(above) else [message]
     return newest
 
 
-def without_open_calls(stored: Sequence[ChatMessage], said: Sequence[ChatMessage]) -> list[ChatMessage]:
+def drop_unanswered_calls(stored: Sequence[ChatMessage], said: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The stored messages without calls of tools that never got a result: given up, or cut off in the middle.
 
     Models are not made for a chat that goes on without one, and half a call is no JSON to the model server.
@@ -220,7 +220,10 @@ def _repeated(stored: Sequence[ChatMessage], sent: Sequence[ChatMessage]) -> int
 
 
 def _digests(messages: Sequence[ChatMessage]) -> list[str]:
-    return [digest(message | {"content": placeholders_as_text(message.get("content"))}) for message in messages]
+    return [
+        message_digest(message | {"content": describe_omitted_attachments(message.get("content"))})
+        for message in messages
+    ]
 
 
 class SessionHistory:
@@ -252,7 +255,7 @@ class SessionHistory:
             )
         session_id = payload.get("session_id")
         if session_id is None:
-            return restore_attachments(sent)
+            return without_history(sent)
         return self._resumed(owner, session_id, sent, recorded)
 
     def _resumed(
@@ -263,6 +266,6 @@ class SessionHistory:
         # Rarely asked: a client that takes up an older branch sends all of it.
         if has_no_known_prefix(resumption, sent):
             first_answer = [message["role"] for message in sent].index("assistant")
-            if self._history.holds(owner, session_id, chains_of(recorded)[first_answer:]):
-                return restore_attachments(sent)
+            if self._history.has_any_chain(owner, session_id, message_chains(recorded)[first_answer:]):
+                return without_history(sent)
         return resumption

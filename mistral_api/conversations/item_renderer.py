@@ -60,7 +60,7 @@ class ItemId:
 
     type: str
     message_id: UUID
-    number: int = 0
+    call_number: int = 0
 
 
 def item_ids(message_id: UUID) -> ItemIds:
@@ -81,7 +81,7 @@ def parse_item_id(text: str, param: str = "item_id") -> ItemId:
     return ItemId(_KINDS[form["kind"]], UUID(hex=form["message"]), int(form["number"] or 0))
 
 
-def items_of(message_id: UUID, message: dict[str, Any], status: str = "completed") -> list[Item]:
+def message_to_items(message_id: UUID, message: dict[str, Any], status: str = "completed") -> list[Item]:
     """The items of a chat message, at least one: its reasoning, what was said, its function calls.
 
     ``message`` holds ``role``, ``content`` and maybe ``tool_calls``, ``tool_call_id``, ``reasoning_content``

@@ -22,11 +22,11 @@ from uuid import UUID
 from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import branch_messages, branch_upwards, locked_conversation
-from mistral_api.conversations.item_renderer import ItemId, call_numbers, items_of, parse_item_id
-from mistral_api.conversations.message_matching import chain_of, digest
-from mistral_api.conversations.search import CONFIGURATION, searchable_text
-from mistral_api.database.tables.base import recordset, written
+from mistral_api.conversations.conversation import branch_messages, branch_upwards, lock_conversation
+from mistral_api.conversations.item_renderer import ItemId, call_numbers, message_to_items, parse_item_id
+from mistral_api.conversations.message_matching import extend_chain, message_digest
+from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
+from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
@@ -45,11 +45,11 @@ class StoredMessage:
     @property
     def items(self) -> list[Item]:
         """Its items."""
-        return items_of(self.id, self.message, self.status)
+        return message_to_items(self.id, self.message, self.status)
 
 
 @dataclass(frozen=True, slots=True)
-class ItemQuery:
+class ItemPageQuery:
     """A page asked for: at most ``limit`` items, newest or oldest first, those after the item ``after``."""
 
     limit: int
@@ -82,7 +82,7 @@ def to_stored_message(message: Message) -> StoredMessage:
     return StoredMessage(message.id, row_to_chat_message(message), "incomplete" if cut_off else "completed")
 
 
-def list_items(session: Session, conversation: Conversation, query: ItemQuery) -> tuple[list[Item], bool]:
+def list_items(session: Session, conversation: Conversation, query: ItemPageQuery) -> tuple[list[Item], bool]:
     """A page of the current branch, and whether there are more. Raises InvalidRequest, NotFound for ``after``."""
     if conversation.head_id is None and query.after is None:
         return [], False
@@ -100,14 +100,14 @@ def list_items(session: Session, conversation: Conversation, query: ItemQuery) -
 
 def find_item(session: Session, conversation: Conversation, item_id: str) -> Item:
     """One item of any branch. Raises InvalidRequest for an ill-formed id, and NotFound."""
-    items = to_stored_message(message_of_item(session, conversation, item_id)).items
+    items = to_stored_message(find_item_message(session, conversation, item_id)).items
     found = next((item for item in items if item["id"] == item_id), None)
     if found is None:
         raise _not_found(item_id, "item_id")
     return found
 
 
-def message_of_item(session: Session, conversation: Conversation, item_id: str, param: str = "item_id") -> Message:
+def find_item_message(session: Session, conversation: Conversation, item_id: str, param: str = "item_id") -> Message:
     """The message that an item is a view of. Raises InvalidRequest for an ill-formed id, and NotFound."""
     message = session.get(Message, parse_item_id(item_id, param).message_id)
     if message is None or message.conversation_id != conversation.id:
@@ -115,20 +115,20 @@ def message_of_item(session: Session, conversation: Conversation, item_id: str, 
     return message
 
 
-def _newest_first(session: Session, conversation: Conversation, query: ItemQuery) -> Sequence[Message]:
+def _newest_first(session: Session, conversation: Conversation, query: ItemPageQuery) -> Sequence[Message]:
     # Every message has an item at least; the one that holds ``after`` may have none left.
     if query.after is None:
         start, number = conversation.head_id, query.limit + 1
     else:
-        start, number = message_of_item(session, conversation, query.after, "after").id, query.limit + 2
+        start, number = find_item_message(session, conversation, query.after, "after").id, query.limit + 2
     return list(session.scalars(_NEWEST, {"start": start, "number": number}))[::-1]
 
 
-def _in_order(session: Session, conversation: Conversation, query: ItemQuery) -> Sequence[Message]:
+def _in_order(session: Session, conversation: Conversation, query: ItemPageQuery) -> Sequence[Message]:
     start, number = conversation.head_id, query.limit + 1
     if query.after is None:
         return list(session.scalars(_FIRST, {"start": start, "number": number}))
-    last = message_of_item(session, conversation, query.after, "after")
+    last = find_item_message(session, conversation, query.after, "after")
     rows = list(session.scalars(_NEXT, {"start": start, "number": number, "after": last.id}))
     if (rows[0].parent_id if rows else start) != last.id:
         # The conversation has gone on from elsewhere since.
@@ -136,7 +136,7 @@ def _in_order(session: Session, conversation: Conversation, query: ItemQuery) ->
     return [last, *rows]
 
 
-def _ordered(items: list[Item], query: ItemQuery) -> list[Item]:
+def _ordered(items: list[Item], query: ItemPageQuery) -> list[Item]:
     return items[::-1] if query.newest_first else items
 
 
@@ -175,9 +175,9 @@ _RECHAIN = text(
 
 def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> Conversation:
     """Delete an item. Raises InvalidRequest for an ill-formed id, and NotFound."""
-    conversation = locked_conversation(session, owner, session_id)
+    conversation = lock_conversation(session, owner, session_id)
     find_item(session, conversation, item_id)
-    message = message_of_item(session, conversation, item_id)
+    message = find_item_message(session, conversation, item_id)
     left = _without(row_to_chat_message(message), parse_item_id(item_id))
     above = _chain(session, message.parent_id)
     if left is None:
@@ -185,11 +185,11 @@ def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> 
         _remove(session, conversation, message)
     else:
         _rewrite(message, left)
-        own = chain_of(above, digest(left))
+        own = extend_chain(above, message_digest(left))
         chains = {message.id: own} | _chains_below(session, message, own)
     session.flush()
     rows = [{"id": each, "chain": chain} for each, chain in chains.items()]
-    session.execute(_RECHAIN, {"rows": written(rows)})
+    session.execute(_RECHAIN, {"rows": rows_as_json(rows)})
     session.commit()
     return conversation
 
@@ -199,7 +199,7 @@ def _without(message: dict[str, Any], item: ItemId) -> dict[str, Any] | None:
     left = {name: value for name, value in message.items() if value is not None}
     if item.type == "function_call":
         left.pop("function_call", None)
-        left["tool_calls"] = _other_calls(message.get("tool_calls") or [], item.number)
+        left["tool_calls"] = _other_calls(message.get("tool_calls") or [], item.call_number)
     elif item.type == "reasoning":
         left.pop("reasoning_content", None)
     else:
@@ -218,7 +218,7 @@ def _rewrite(message: Message, left: dict[str, Any]) -> None:
     message.content, message.tool_calls = left.get("content"), left.get("tool_calls")
     message.extra = {name: value for name, value in left.items() if name not in _OWN_COLUMNS} or None
     words = searchable_text(message.content)
-    message.search = None if words is None else func.to_tsvector(CONFIGURATION, words)
+    message.search = None if words is None else func.to_tsvector(TEXT_SEARCH_CONFIGURATION, words)
 
 
 def _remove(session: Session, conversation: Conversation, message: Message) -> None:
@@ -251,6 +251,6 @@ def _chains_below(session: Session, message: Message, own: str) -> dict[UUID, st
     for row in session.execute(later, execution_options={"yield_per": _FETCHED_TOGETHER}):
         if row.parent_id in found:
             said = {"role": row.role, "content": row.content, "tool_calls": row.tool_calls}
-            found[row.id] = chain_of(found[row.parent_id], digest((row.extra or {}) | said))
+            found[row.id] = extend_chain(found[row.parent_id], message_digest((row.extra or {}) | said))
     del found[message.id]
     return found

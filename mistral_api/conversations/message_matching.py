@@ -15,7 +15,7 @@ import orjson
 _OPTIONS = orjson.OPT_SORT_KEYS
 
 
-def digest(message: dict[str, Any]) -> str:
+def message_digest(message: dict[str, Any]) -> str:
     """What makes two messages the same: role, text, tool calls and the call a tool answers."""
     essence = [
         message.get("role"),
@@ -48,7 +48,7 @@ def _arguments(written: Any) -> Any:
         return written
 
 
-def chain_of(above: str, own: str) -> str:
+def extend_chain(above: str, own: str) -> str:
     """What makes two messages the same, all that was said before them included: 32 hexadecimal digits.
 
     ``above`` is the chain of the message before (empty for the first), ``own`` the message's digest.
@@ -56,15 +56,15 @@ def chain_of(above: str, own: str) -> str:
     return hashlib.blake2b(f"{above}{own}".encode(), digest_size=16).hexdigest()
 
 
-def chains_of(sent: Sequence[dict[str, Any]]) -> list[str]:
+def message_chains(sent: Sequence[dict[str, Any]]) -> list[str]:
     """The chain of each message of a list that begins a conversation."""
     chains: list[str] = []
     for message in sent:
-        chains.append(chain_of(chains[-1] if chains else "", digest(message)))
+        chains.append(extend_chain(chains[-1] if chains else "", message_digest(message)))
     return chains
 
 
-def shared_prefix(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
+def shared_prefix_length(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
     """How many messages at the start of a sent list are a stored branch, or its beginning.
 
     ``known`` has the chains of the stored messages. Only a list that repeats an answer of the assistant
@@ -74,7 +74,7 @@ def shared_prefix(chains: Sequence[str], roles: Sequence[Any], known: Container[
     return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in known), 0)
 
 
-def repeated_system(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
+def repeated_system_length(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
     """How many leading system messages a client without history sends again each turn."""
     length = 0
     while length < len(roles) and roles[length] in ("system", "developer") and chains[length] in known:

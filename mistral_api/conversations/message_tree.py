@@ -17,9 +17,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from mistral_api.conversations.message_matching import chain_of, chains_of, digest, repeated_system, shared_prefix
-from mistral_api.conversations.search import CONFIGURATION, searchable_text
-from mistral_api.database.tables.base import column_names, recordset, written
+from mistral_api.conversations.message_matching import (
+    extend_chain,
+    message_chains,
+    message_digest,
+    repeated_system_length,
+    shared_prefix_length,
+)
+from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
@@ -29,7 +35,7 @@ Row = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Node:
+class TreeNode:
     """A message of the tree: enough to hang others below it."""
 
     id: UUID
@@ -38,7 +44,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Tree:
+class MessageTree:
     """One conversation while exchanges are appended to it.
 
     ``known`` has the stored messages that the exchanges may repeat, by chain; ``resume`` is the last message
@@ -48,12 +54,12 @@ class Tree:
 
     conversation_id: UUID
     updated_at: datetime
-    resume: Node | None = None
+    last_answered: TreeNode | None = None
     head_id: UUID | None = None
-    known: dict[str, Node] = field(default_factory=dict)
-    named: dict[UUID, Node] = field(default_factory=dict)
+    by_chain: dict[str, TreeNode] = field(default_factory=dict)
+    by_id: dict[UUID, TreeNode] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    answered: list[UUID] = field(default_factory=list)
+    newly_answered: list[UUID] = field(default_factory=list)
 
     def append(self, exchange: Exchange, chains: Sequence[str]) -> None:
         """Add what is new of an exchange, on the branch it belongs to; ``chains`` are those of its messages."""
@@ -71,48 +77,50 @@ class Tree:
             # The first of several choices is the one the conversation goes on from; the tokens stand with it.
             first = self.rows[-len(answers)]
             first["prompt_tokens"], first["completion_tokens"] = exchange.prompt_tokens, exchange.completion_tokens
-            self.head_id, self.resume = answers[0].id, answers[0]
+            self.head_id, self.last_answered = answers[0].id, answers[0]
         elif status == "complete":
-            self.resume = parent
-        self.updated_at = max(self.updated_at, ended_at(exchange))
+            self.last_answered = parent
+        self.updated_at = max(self.updated_at, exchange_end(exchange))
 
-    def _place(self, exchange: Exchange, chains: Sequence[str]) -> tuple[Node | None, Sequence[Row]]:
+    def _place(self, exchange: Exchange, chains: Sequence[str]) -> tuple[TreeNode | None, Sequence[Row]]:
         """The message to append to, and the sent messages that are new: all of them, where it is known what they
         continue, or where they have ids already."""
         sent = exchange.messages or []
-        continued = self.named.get(exchange.continues) if exchange.continues else None
+        continued = self.by_id.get(exchange.continues) if exchange.continues else None
         if continued is not None or exchange.message_ids:
-            return continued or self.resume, sent
+            return continued or self.last_answered, sent
         roles = [message.get("role") for message in sent]
-        shared = shared_prefix(chains, roles, self.known)
+        shared = shared_prefix_length(chains, roles, self.by_chain)
         if shared:
             return self._after_shared(chains[:shared]), sent[shared:]
-        return self.resume, sent[repeated_system(chains, roles, self.known) :]
+        return self.last_answered, sent[repeated_system_length(chains, roles, self.by_chain) :]
 
-    def _after_shared(self, chains: Sequence[str]) -> Node:
+    def _after_shared(self, chains: Sequence[str]) -> TreeNode:
         """The end of what a client has sent again: only a list that repeats an answer proves that it resends history.
 
         Others go on from the last answer: messages that were never answered are left as a side branch.
         """
-        again = (self.known.get(chain) for chain in chains)
-        self.answered += [node.id for node in again if node is not None and node.unanswered]
-        return self.known[chains[-1]]
+        again = (self.by_chain.get(chain) for chain in chains)
+        self.newly_answered += [node.id for node in again if node is not None and node.unanswered]
+        return self.by_chain[chains[-1]]
 
-    def _answer(self, exchange: Exchange, parent: Node | None, answer: Row, given: UUID | None) -> Node:
+    def _answer(self, exchange: Exchange, parent: TreeNode | None, answer: Row, given: UUID | None) -> TreeNode:
         """One of the model's choices."""
         said = {"role": "assistant"} | answer
         node = self._add(exchange, parent, said, exchange.answer_status, given or new_id())
-        self.rows[-1] |= {"created_at": ended_at(exchange), "model": exchange.model}
+        self.rows[-1] |= {"created_at": exchange_end(exchange), "model": exchange.model}
         return node
 
-    def _add(self, exchange: Exchange, parent: Node | None, message: Row, status: str, message_id: UUID) -> Node:
-        chain = chain_of(parent.chain if parent else "", digest(message))
+    def _add(
+        self, exchange: Exchange, parent: TreeNode | None, message: Row, status: str, message_id: UUID
+    ) -> TreeNode:
+        chain = extend_chain(parent.chain if parent else "", message_digest(message))
         unanswered = status == "failed" or (status == "interrupted" and message.get("role") != "assistant")
-        node = self.known[chain] = self.named[message_id] = Node(message_id, chain, unanswered)
+        node = self.by_chain[chain] = self.by_id[message_id] = TreeNode(message_id, chain, unanswered)
         self.rows.append(self._row(exchange, node, parent, message, status))
         return node
 
-    def _row(self, exchange: Exchange, node: Node, parent: Node | None, message: Row, status: str) -> Row:
+    def _row(self, exchange: Exchange, node: TreeNode, parent: TreeNode | None, message: Row, status: str) -> Row:
         extra = {name: value for name, value in message.items() if name not in _OWN_COLUMNS and value is not None}
         return {
             "id": node.id,
@@ -130,7 +138,7 @@ class Tree:
         }
 
 
-def ended_at(exchange: Exchange) -> datetime:
+def exchange_end(exchange: Exchange) -> datetime:
     """When an exchange ended."""
     return exchange.created_at + timedelta(milliseconds=exchange.latency_ms)
 
@@ -145,7 +153,7 @@ _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
 # In one order always, so that two transactions never wait for each other's rows.
 _OPEN = text(
     "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    f"SELECT id, owner, session_id, title, to_tsvector('{CONFIGURATION}', title), created_at, updated_at "
+    f"SELECT id, owner, session_id, title, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
     f"FROM {recordset(Conversation, _NEW)} ORDER BY owner, session_id "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
@@ -178,7 +186,7 @@ _NAMES = ", ".join(_WRITTEN)
 _VALUES = _NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE = text(
     f"INSERT INTO messages ({_NAMES}, search) "
-    f"SELECT {_VALUES}, to_tsvector('{CONFIGURATION}', words) "
+    f"SELECT {_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
     f"FROM {recordset(Message, _WRITTEN, more=['words text'])}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
     "UPDATE conversations AS c SET head_id = given.head_id, updated_at = given.updated_at, "
@@ -194,7 +202,7 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
     """
     if not exchanges:
         return
-    chains = {exchange.id: chains_of(exchange.messages or []) for exchange in exchanges}
+    chains = {exchange.id: message_chains(exchange.messages or []) for exchange in exchanges}
     trees = _open(connection, exchanges)
     _read(connection, trees, exchanges, chains)
     for exchange in exchanges:
@@ -206,7 +214,7 @@ def _key(exchange: Exchange) -> _Key:
     return exchange.owner, exchange.session_id or ""
 
 
-def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, Tree]:
+def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, MessageTree]:
     """Every conversation, made if need be, and locked until the transaction ends."""
     new: dict[_Key, dict[str, Any]] = {}
     for exchange in exchanges:
@@ -214,18 +222,18 @@ def _open(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_Key, T
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": title_of(exchange.messages or []),
+            "title": conversation_title(exchange.messages or []),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
         new.setdefault(_key(exchange), row)
-    rows = connection.execute(_OPEN, {"rows": written(list(new.values()))})
-    return {(row.owner, row.session_id): Tree(row.id, row.updated_at, head_id=row.head_id) for row in rows}
+    rows = connection.execute(_OPEN, {"rows": rows_as_json(list(new.values()))})
+    return {(row.owner, row.session_id): MessageTree(row.id, row.updated_at, head_id=row.head_id) for row in rows}
 
 
 def _read(
     connection: Connection,
-    trees: dict[_Key, Tree],
+    trees: dict[_Key, MessageTree],
     exchanges: Sequence[Exchange],
     chains: dict[UUID, list[str]],
 ) -> None:
@@ -241,22 +249,22 @@ def _read(
         return
     continued = [str(exchange.continues) for exchange in exchanges if exchange.continues]
     by_id = {tree.conversation_id: tree for tree in trees.values()}
-    for row in connection.execute(_READ, {"rows": written(wanted), "heads": heads, "continued": continued}):
+    for row in connection.execute(_READ, {"rows": rows_as_json(wanted), "heads": heads, "continued": continued}):
         # What an exchange says it continues may lie in a conversation that is not its own.
         if row.conversation_id in by_id:
-            _take(by_id[row.conversation_id], row.found, Node(row.id, row.chain.hex, row.unanswered))
+            _take(by_id[row.conversation_id], row.found, TreeNode(row.id, row.chain.hex, row.unanswered))
 
 
-def _take(tree: Tree, found: str, node: Node) -> None:
+def _take(tree: MessageTree, found: str, node: TreeNode) -> None:
     if found == "resume":
-        tree.resume = node
+        tree.last_answered = node
     elif found == "continued":
-        tree.named[node.id] = node
+        tree.by_id[node.id] = node
     else:
-        tree.known[node.chain] = node
+        tree.by_chain[node.chain] = node
 
 
-def write_trees(connection: Connection, trees: Iterable[Tree]) -> None:
+def write_trees(connection: Connection, trees: Iterable[MessageTree]) -> None:
     """Write what was appended to trees whose conversations are locked. Raises sqlalchemy.exc.SQLAlchemyError."""
     rows = [row for tree in trees for row in tree.rows]
     heads = [
@@ -264,11 +272,11 @@ def write_trees(connection: Connection, trees: Iterable[Tree]) -> None:
          "message_count": len(tree.rows)}
         for tree in trees
     ]  # fmt: skip
-    answered = [str(node) for tree in trees for node in tree.answered]
-    connection.execute(_WRITE, {"rows": written(rows), "answered": answered, "trees": written(heads)})
+    answered = [str(node) for tree in trees for node in tree.newly_answered]
+    connection.execute(_WRITE, {"rows": rows_as_json(rows), "answered": answered, "trees": rows_as_json(heads)})
 
 
-def title_of(sent: Sequence[dict[str, Any]]) -> str | None:
+def conversation_title(sent: Sequence[dict[str, Any]]) -> str | None:
     """The beginning of what the user said first."""
     for message in sent:
         said = searchable_text(message.get("content")) if message.get("role") == "user" else None

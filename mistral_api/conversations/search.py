@@ -18,11 +18,11 @@ from mistral_api.database.tables.conversations import Conversation, Message
 
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a
 # character takes up to four bytes.
-SEARCHED_CHARACTERS = 200_000
+MAX_SEARCHED_CHARACTERS = 200_000
 # PostgreSQL's text search configuration that knows no language: words are found as they are written, in any case.
-CONFIGURATION = "simple"
+TEXT_SEARCH_CONFIGURATION = "simple"
 # Not a parameter: PostgreSQL would take it for text.
-_CONFIGURATION: ColumnElement[Any] = literal_column(f"'{CONFIGURATION}'")
+_CONFIGURATION: ColumnElement[Any] = literal_column(f"'{TEXT_SEARCH_CONFIGURATION}'")
 
 
 def searchable_text(content: Any) -> str | None:
@@ -32,31 +32,31 @@ def searchable_text(content: Any) -> str | None:
         content = " ".join(part for part in parts if isinstance(part, str))
     if not isinstance(content, str) or not content:
         return None
-    return content[:SEARCHED_CHARACTERS]
+    return content[:MAX_SEARCHED_CHARACTERS]
 
 
-def words_of(search: str) -> ColumnElement[Any]:
+def search_query(search: str) -> ColumnElement[Any]:
     """What a user types into a search box: words, "phrases in quotes", OR, and -words that must not be there."""
     return func.websearch_to_tsquery(_CONFIGURATION, search)
 
 
-def title_words(title: str | None) -> ColumnElement[Any]:
+def title_vector(title: str | None) -> ColumnElement[Any]:
     """The words of a title, as ``conversations.search`` holds them."""
     return func.to_tsvector(_CONFIGURATION, title)
 
 
 def matches_query(search: str) -> ColumnElement[bool]:
     """Whether a conversation is found: by one of its messages, or by its title. For a few conversations at a time."""
-    words = words_of(search)
+    words = search_query(search)
     # The offset keeps the text index out: for a common word it would be walked once for every conversation.
     said = select(Message.search).where(Message.conversation_id == Conversation.id).correlate(Conversation).offset(0)
     in_message = exists().where(said.subquery().c.search.bool_op("@@")(words))
     return Conversation.search.bool_op("@@")(words) | in_message
 
 
-def any_message_matches(search: str) -> CTE:
+def matching_conversations(search: str) -> CTE:
     """The ids of all conversations that are found, straight from the text indexes."""
-    words = words_of(search)
+    words = search_query(search)
     ids = union(
         select(Message.conversation_id.label("id")).where(Message.search.bool_op("@@")(words)),
         select(Conversation.id).where(Conversation.search.bool_op("@@")(words)),
@@ -67,7 +67,7 @@ def any_message_matches(search: str) -> CTE:
 
 
 # So many conversations are searched one by one before the index is asked for all of them.
-LOOKED_AT_FIRST = 200
+SCANNED_FIRST = 200
 _NEWEST = (Conversation.updated_at.desc(), Conversation.id.desc())
 
 
@@ -96,11 +96,11 @@ def _newest(session: Session, found: Select[Conversation], wanted: int) -> list[
 
 def _search(session: Session, found: Select[Conversation], wanted: int, search: str) -> list[Conversation]:
     """A common word is soon found in enough of the newest conversations; for a rare one the index knows all places."""
-    newest = found.order_by(*_NEWEST).limit(LOOKED_AT_FIRST).subquery()
+    newest = found.order_by(*_NEWEST).limit(SCANNED_FIRST).subquery()
     first = _newest(
         session, select(Conversation).where(Conversation.id.in_(select(newest.c.id)), matches_query(search)), wanted
     )
     if len(first) == wanted:
         return first
-    everywhere = any_message_matches(search)
+    everywhere = matching_conversations(search)
     return _newest(session, found.join(everywhere, everywhere.c.id == Conversation.id), wanted)

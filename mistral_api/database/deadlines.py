@@ -43,11 +43,11 @@ def install_deadlines(connect_seconds: float = CONNECT_SECONDS) -> None:
 
 
 @contextlib.contextmanager
-def without_deadline(session: Connection | Session) -> Iterator[None]:
+def without_deadline(connection: Connection | Session) -> Iterator[None]:
     """Within a transaction, statements take as long as they take: for what an operator has asked for, and can end."""
     token = _answer_seconds.set(float("inf"))
     try:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         yield
     finally:
         _answer_seconds.reset(token)

@@ -39,7 +39,7 @@ class Database:
     release: Callable[[], None]
 
 
-def database_of(settings: Settings) -> Database:
+def open_database(settings: Settings) -> Database:
     """The database of DATABASE_URL, else the embedded one, started if need be.
 
     Raises EmbeddedPostgresError when the embedded one cannot be started.
@@ -77,7 +77,7 @@ def _connect_seconds(given: object) -> float:
     return float(given) or float("inf") if isinstance(given, str) and given.isdigit() else CONNECT_SECONDS
 
 
-def writer_engine(engine: Engine, settings: Settings) -> Engine:
+def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
     """A second way to the same database, with the one connection that the writer needs.
 
     Readers who wait for what it writes cannot take it away. It is not checked before use: a batch that
@@ -85,11 +85,11 @@ def writer_engine(engine: Engine, settings: Settings) -> Engine:
     """
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
     made = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
-    bound_statements(made)
+    limit_statements(made)
     return made
 
 
-def bound_statements(engine: Engine) -> None:
+def limit_statements(engine: Engine) -> None:
     """Give every new connection of the engine a statement timeout.
 
     Set by a statement, not by a start-up option: connection poolers refuse start-up options.

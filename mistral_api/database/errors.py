@@ -22,14 +22,14 @@ from mistral_api.errors import Unavailable
 log = logging.getLogger(__name__)
 
 
-def root_message(error: Exception) -> BaseException:
+def root_cause(error: Exception) -> BaseException:
     """psycopg2's own error in one of SQLAlchemy's, else the error itself."""
     return getattr(error, "orig", None) or error
 
 
-def first_line_of(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """The first line of what it says, without the statement and its parameters."""
-    return next(iter(str(root_message(error)).strip().splitlines()), "")
+    return next(iter(str(root_cause(error)).strip().splitlines()), "")
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def translate_database_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
-        log.warning("the database did not answer: %s", str(root_message(error)).strip())
+        log.warning("the database did not answer: %s", str(root_cause(error)).strip())
         raise Unavailable(
             "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
         ) from error
@@ -61,21 +61,21 @@ def is_row_error(error: Exception) -> bool:
     return not isinstance(error, sqlite3.Error | OSError | MemoryError)
 
 
-def took_too_long(error: Exception) -> bool:
+def is_statement_timeout(error: Exception) -> bool:
     """Whether the statement timeout ended it."""
     return _code(error) == _QUERY_CANCELED
 
 
-def kind_of(error: Exception) -> str:
+def error_type(error: Exception) -> str:
     """The name of an error, and its code in PostgreSQL; nothing that a user wrote."""
-    name, code = type(root_message(error)).__name__, _code(error)
+    name, code = type(root_cause(error)).__name__, _code(error)
     return f"{name} ({code})" if code else name
 
 
-def first_line(error: Exception) -> str:
+def error_summary(error: Exception) -> str:
     """One line, without the statement's parameters."""
-    return f"{type(root_message(error)).__name__}: {first_line_of(error)}"[:300]
+    return f"{type(root_cause(error)).__name__}: {error_message(error)}"[:300]
 
 
 def _code(error: Exception) -> str:
-    return getattr(root_message(error), "pgcode", None) or ""
+    return getattr(root_cause(error), "pgcode", None) or ""

@@ -16,9 +16,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 # A health check waits no longer than this for a database that does not answer.
-PATIENCE_SECONDS = 1.5
+CHECK_SECONDS = 1.5
 
-Report = dict[str, Any]
+DatabaseHealth = dict[str, Any]
 
 
 @functools.cache
@@ -37,20 +37,20 @@ class DatabaseProbe:
         self._migrations = migrations
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-probe")
         self._lock = threading.Lock()
-        self._asking: Future[Report] | None = None
+        self._asking: Future[DatabaseHealth] | None = None
 
-    def report(self) -> Report:
+    def check(self) -> DatabaseHealth:
         """``{"status": "ok" | "unavailable", "latency_ms", "schema": "current" | "behind" | None}``."""
         with self._lock:
             if self._asking is None or self._asking.done():
                 self._asking = self._executor.submit(self._ask)
             asking = self._asking
         try:
-            return asking.result(timeout=PATIENCE_SECONDS)
+            return asking.result(timeout=CHECK_SECONDS)
         except (NotYet, SQLAlchemyError):
             return {"status": "unavailable", "latency_ms": None, "schema": None}
 
-    def _ask(self) -> Report:
+    def _ask(self) -> DatabaseHealth:
         with self._engine.connect() as connection:
             began = time.monotonic()
             connection.execute(text("SELECT 1"))

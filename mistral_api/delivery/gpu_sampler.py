@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.gpu_stats import GpuSums
-from mistral_api.database.errors import first_line
+from mistral_api.database.errors import error_summary
 from mistral_api.hardware.nvml import Card
 from mistral_api.system.logs import ThrottledWarning
 
@@ -111,12 +111,12 @@ class GpuSampler:
                     taken.write(connection)
         except SQLAlchemyError as error:
             self._keep(taken)
-            self._complain("GPU samples wait for the database: %s", first_line(error))
+            self._complain("GPU samples wait for the database: %s", error_summary(error))
 
     def _keep(self, taken: GpuSums) -> None:
         with self._lock:
             taken.add_sums(self._sums)
-            forgotten = taken.forget_oldest(KEPT_HOURS)
+            forgotten = taken.drop_oldest(KEPT_HOURS)
             self._sums = taken
         if forgotten:
             log.warning("GPU samples of %d hours are lost: the database has been away for too long", forgotten)

@@ -21,11 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built
-from mistral_api.database.errors import first_line
-from mistral_api.delivery.partitions import coming_months, create_partitions, month_of_partition, partitions
+from mistral_api.database.errors import error_summary
+from mistral_api.delivery.partitions import coming_months, create_partitions, list_partitions, month_of_partition
 from mistral_api.system.logs import ThrottledWarning
 
-BATCH = 100
+DELETE_BATCH = 100
 # Dropping a partition locks the whole table for a moment: it gives up rather than hold everybody up.
 LOCK_SECONDS = 3
 
@@ -49,7 +49,7 @@ _REMEMBER = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneResult:
     """What was deleted: conversations with their messages, months of usage, and single usage rows."""
 
     conversations: int
@@ -63,7 +63,7 @@ class Pruned:
         )
 
 
-def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> Pruned:
+def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> PruneResult:
     """Delete conversations last used, and usage rows made, more than so many days ago (to the hour).
 
     ``stop`` is asked between two steps. Raises sqlalchemy.exc.SQLAlchemyError.
@@ -76,16 +76,16 @@ def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambd
     dropped = _drop_partitions(engine, before, stop)
     usage = _delete(engine, _DELETE_USAGE, before, stop)
     _delete(engine, _DELETE_SESSIONS, before, stop)
-    return Pruned(conversations, dropped, usage)
+    return PruneResult(conversations, dropped, usage)
 
 
 def _delete(engine: Engine, statement: TextClause, before: datetime, stop: Callable[[], bool]) -> int:
     deleted = 0
     while not stop():
         with engine.begin() as connection:
-            count = connection.execute(statement, {"before": before, "batch": BATCH}).rowcount
+            count = connection.execute(statement, {"before": before, "batch": DELETE_BATCH}).rowcount
         deleted += count
-        if count < BATCH:
+        if count < DELETE_BATCH:
             break
     return deleted
 
@@ -93,7 +93,7 @@ def _delete(engine: Engine, statement: TextClause, before: datetime, stop: Calla
 def _drop_partitions(engine: Engine, before: datetime, stop: Callable[[], bool]) -> int:
     """Drop every month that ended before."""
     with engine.connect() as connection:
-        months = {name: month_of_partition(name) for name in partitions(connection)}
+        months = {name: month_of_partition(name) for name in list_partitions(connection)}
     old = [name for name, month in months.items() if month is not None and next_month(month) <= before]
     dropped = 0
     for name in old:
@@ -140,7 +140,7 @@ class Housekeeping:
                 self._tidy()
                 wait = EVERY_SECONDS
             except SQLAlchemyError as error:
-                self._complain("housekeeping waits for the database: %s", first_line(error))
+                self._complain("housekeeping waits for the database: %s", error_summary(error))
                 wait = TRY_AGAIN_SECONDS
 
     def _tidy(self) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _LOCK = 9001
 _PREFIX = "api_usage_"
 # How many months that are still to come have their partition already.
-AHEAD = 2
+MONTHS_AHEAD = 2
 
 
 def partition_name(month: datetime) -> str:
@@ -36,12 +36,12 @@ def month_of_partition(name: str) -> datetime | None:
 def coming_months(now: datetime) -> list[datetime]:
     """The month of now and those for which partitions are made ahead."""
     months = [start_of("month", now)]
-    for _ in range(AHEAD):
+    for _ in range(MONTHS_AHEAD):
         months.append(next_month(months[-1]))
     return months
 
 
-def partitions(connection: Connection) -> list[str]:
+def list_partitions(connection: Connection) -> list[str]:
     """The names of all partitions."""
     query = (
         "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid "
@@ -53,7 +53,7 @@ def partitions(connection: Connection) -> list[str]:
 def create_partitions(connection: Connection, months: Iterable[datetime]) -> None:
     """Make the partitions of these months where they are missing, in the connection's transaction."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    there = set(partitions(connection))
+    there = set(list_partitions(connection))
     for month in months:
         if partition_name(month) in there:
             continue

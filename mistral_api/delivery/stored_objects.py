@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from mistral_api.database.tables.base import Base, column_names, recordset, written
+from mistral_api.database.tables.base import Base, column_names, recordset, rows_as_json
 from mistral_api.database.tables.stored import StoredCompletion, StoredResponse
-from mistral_api.recording.exchange import COMPLETION, INTERRUPTED, RESPONSE, Exchange
+from mistral_api.recording.exchange import COMPLETION_OBJECT, INTERRUPTED, RESPONSE_OBJECT, Exchange
 
 _KILLED = {
     "status": "failed",
@@ -39,14 +39,14 @@ def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None
     """Keep what exchanges are to be kept as; their conversations are there. Raises sqlalchemy.exc.SQLAlchemyError."""
     completions = [_completion_row(exchange) for exchange in exchanges if _is_completion(exchange)]
     if completions:
-        connection.execute(_INSERT_COMPLETIONS, {"rows": written(completions)})
+        connection.execute(_INSERT_COMPLETIONS, {"rows": rows_as_json(completions)})
     responses = [_response_row(exchange, body) for exchange in exchanges if (body := _response_of(exchange))]
     if responses:
-        connection.execute(_INSERT_RESPONSES, {"rows": written(responses)})
+        connection.execute(_INSERT_RESPONSES, {"rows": rows_as_json(responses)})
 
 
 def _is_completion(exchange: Exchange) -> bool:
-    return exchange.stored is not None and exchange.stored.get("object") == COMPLETION
+    return exchange.stored is not None and exchange.stored.get("object") == COMPLETION_OBJECT
 
 
 def _completion_row(exchange: Exchange) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _completion_row(exchange: Exchange) -> dict[str, Any]:
 def _response_of(exchange: Exchange) -> dict[str, Any] | None:
     """The response an exchange is kept as; of one whose process was killed, what it was opened with."""
     storing = exchange.storing or {}
-    if storing.get("object") != RESPONSE:
+    if storing.get("object") != RESPONSE_OBJECT:
         return None
     killed: dict[str, Any] | None = storing["body"] | _KILLED if exchange.error_code == INTERRUPTED else None
     return exchange.stored or killed

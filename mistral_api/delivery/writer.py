@@ -31,14 +31,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
-from mistral_api.analytics.sessions import move_sessions
+from mistral_api.analytics.sessions import record_session_use
 from mistral_api.conversations.message_tree import append_exchanges
-from mistral_api.database.errors import first_line, is_row_error, kind_of, took_too_long
-from mistral_api.database.tables.base import column_names, recordset, written
+from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
 from mistral_api.delivery.partitions import create_partitions
 from mistral_api.delivery.stored_objects import store_objects
-from mistral_api.recording.backlog import Backlog, Entry
+from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.exchange import Exchange, belongs_to_conversation
 from mistral_api.recording.recorder import StartDelivery
 from mistral_api.system.logs import ThrottledWarning
@@ -55,14 +55,14 @@ _INSERT = text(
 )
 
 
-class Delivery:
+class BatchInserter:
     """Delivers batches; remembers which partitions it has already seen to."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._months: set[datetime] = set()
 
-    def deliver(self, exchanges: Sequence[Exchange]) -> None:
+    def insert(self, exchanges: Sequence[Exchange]) -> None:
         """Insert the batch or nothing of it. Raises sqlalchemy.exc.SQLAlchemyError.
 
         An exchange that is already there (a commit whose acknowledgement was lost) is left alone.
@@ -87,14 +87,14 @@ def _sum_up(connection: Connection, exchanges: Sequence[Exchange]) -> None:
     rollups = Rollups()
     for exchange in exchanges:
         rollups.add(exchange)
-    rollups.add_sessions(move_sessions(connection, exchanges))
+    rollups.add_sessions(record_session_use(connection, exchanges))
     rollups.write(connection)
 
 
 def _insert_usage(connection: Connection, exchanges: Sequence[Exchange]) -> set[UUID]:
     """One statement for the whole batch; answers the ids that were not there before."""
     rows = [{column: getattr(exchange, name) for column, name in _FIELDS} for exchange in exchanges]
-    return set(connection.scalars(_INSERT, {"rows": written(rows)}))
+    return set(connection.scalars(_INSERT, {"rows": rows_as_json(rows)}))
 
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Writer:
     def __init__(self, path: Path, engine: Engine, lock: ProcessLock) -> None:
         """Open the journal at ``path`` for delivering. Raises sqlite3.Error."""
         self._backlog = Backlog(path)
-        self._delivery = Delivery(engine)
+        self._delivery = BatchInserter(engine)
         self._lock = lock
         self._turn = FileLock(path.with_name("writer.lock"), mode=0o600)
         self._batch = LARGEST_BATCH
@@ -131,7 +131,7 @@ class Writer:
         """Begin delivering, what an earlier life left in the journal first."""
         self._thread.start()
 
-    def hurry(self) -> None:
+    def deliver_now(self) -> None:
         """Say that somebody waits for what is in the journal."""
         self._hurry.set()
 
@@ -179,9 +179,9 @@ class Writer:
 
     def _wait_for_the_database(self, error: Exception) -> bool:
         """Wait, each time longer, with jitter: many writers must not come back together."""
-        self._complain("what is to be recorded waits in the journal: %s", first_line(error))
+        self._complain("what is to be recorded waits in the journal: %s", error_summary(error))
         self._delivery.disconnect()
-        if took_too_long(error):
+        if is_statement_timeout(error):
             self._batch = max(1, self._batch // 2)
         ended = self._closing.wait(timeout=self._retry * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         self._retry = min(self._retry * 2, LAST_RETRY_SECONDS)
@@ -192,7 +192,7 @@ class Writer:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + TAKE_OVER_SECONDS
-        count = self._backlog.interrupt(self._lock.has_ended)
+        count = self._backlog.end_interrupted(self._lock.has_ended)
         if count:
             log.warning("%d requests were interrupted by the end of their process", count)
 
@@ -208,10 +208,10 @@ class Writer:
         if delivered > LARGEST_BATCH:
             self._backlog.shrink()
 
-    def _deliver(self, entries: Sequence[Entry]) -> None:
+    def _deliver(self, entries: Sequence[JournalEntry]) -> None:
         """Deliver entries; those that PostgreSQL refuses are found by halves and do not block the others."""
         try:
-            self._delivery.deliver([entry.exchange() for entry in entries])
+            self._delivery.insert([entry.exchange() for entry in entries])
         except Exception as error:
             if not is_row_error(error):
                 raise
@@ -224,13 +224,13 @@ class Writer:
         else:
             self._backlog.remove(entries)
 
-    def _set_aside(self, entry: Entry, error: Exception) -> None:
+    def _set_aside(self, entry: JournalEntry, error: Exception) -> None:
         """Keep the entry with the reason. The log gets no more than its kind: the reason may quote a user."""
-        self._backlog.reject(entry, first_line(error))
-        log.error("an exchange was set aside in the journal's table 'rejected': %s", kind_of(error))
+        self._backlog.reject(entry, error_summary(error))
+        log.error("an exchange was set aside in the journal's table 'rejected': %s", error_type(error))
 
 
-def delivery_to(engine: Engine) -> StartDelivery:
+def writer_starter(engine: Engine) -> StartDelivery:
     """Return what the recorder calls to have its journal delivered through ``engine``, one connection at a time."""
     return partial(_start_writer, engine)
 

@@ -87,7 +87,7 @@ class ExchangeRecord:
         self.record.stream = bool(payload.get("stream"))
         self.seed = new_slot_seed(payload) if self._reports is not None else None
         # ``store: false`` (OpenAI's field) keeps the figures of a request and none of its text.
-        self.record.messages = None if payload.get("store") is False else self._recorder.kept(messages)
+        self.record.messages = None if payload.get("store") is False else self._recorder.recordable_messages(messages)
         if self.record.messages is None:
             self.record.storing = None
         try:
@@ -110,7 +110,7 @@ class ExchangeRecord:
     @property
     def may_keep_text(self) -> bool:
         """Whether this server keeps what is said, where the request does not forbid it."""
-        return self._recorder.kept([]) is not None
+        return self._recorder.recordable_messages([]) is not None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -151,7 +151,7 @@ class ExchangeRecord:
                 return None
             self._unwritten = False
             self._take_over("interrupted")
-            return self.record.interrupted().outcome()
+            return self.record.as_interrupted().outcome()
 
     def succeed(self) -> None:
         """The answer is complete."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.conversations.history import ContinuedSession, SessionHistory, restore_attachments
+from mistral_api.conversations.history import ContinuedSession, SessionHistory, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -145,11 +145,11 @@ class PromptBuilder:
         server's failures.
         """
         if truncation == "auto":
-            chat = recalled or restore_attachments(request["messages"])
-            return self.truncated(chat.leading, chat.stored, chat.said, request, call)
+            chat = recalled or without_history(request["messages"])
+            return self.truncated(chat.leading, chat.history, chat.sent, request, call)
         if recalled is None:
             return self.fitted(request["messages"], call)
-        return self.fitted([*recalled.leading, *recalled.stored, *recalled.said], call)
+        return self.fitted([*recalled.leading, *recalled.history, *recalled.sent], call)
 
     def truncated(
         self,

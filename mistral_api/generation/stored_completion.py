@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from mistral_api.database.tables.stored import StoredCompletion
 from mistral_api.errors import NotFound
 from mistral_api.generation.exchange_record import ExchangeOutcome, ExchangeRecord
-from mistral_api.recording.exchange import COMPLETION
+from mistral_api.recording.exchange import COMPLETION_OBJECT
 from mistral_api.upstream.transcript import assemble_body
 from mistral_api.wire.pagination import list_body, page_of
 
@@ -43,7 +43,7 @@ def store_completion(exchange: ExchangeRecord, payload: dict[str, Any], session_
         return assemble_body(ending.transcript, chat=True) | {"session_id": session_id}
 
     storing = {
-        "object": COMPLETION,
+        "object": COMPLETION_OBJECT,
         "metadata": payload.get("metadata") or {},
         "request": {"request_id": exchange.record.shown_request_id}
         | {shown: payload[name] for name, shown in _TOLD.items() if name in payload},

@@ -24,7 +24,7 @@ _INTERRUPT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One exchange that has ended and that PostgreSQL does not have yet."""
 
     position: int
@@ -47,26 +47,26 @@ class Backlog:
     def __init__(self, path: Path) -> None:
         self._connection = connect(path)
 
-    def oldest(self, limit: int, most_bytes: int) -> list[Entry]:
+    def oldest(self, limit: int, max_bytes: int) -> list[JournalEntry]:
         """The entries that have waited longest: at most so many, of at most so many bytes, but one at least."""
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         size = 0
         for entry in self._entries(limit):
             size += entry.size
-            if entries and size > most_bytes:
+            if entries and size > max_bytes:
                 break
             entries.append(entry)
         return entries
 
-    def _entries(self, limit: int) -> Iterator[Entry]:
+    def _entries(self, limit: int) -> Iterator[JournalEntry]:
         cursor = self._connection.execute(_OLDEST, (limit,))
         try:
             for row in cursor:
-                yield Entry(*row)
+                yield JournalEntry(*row)
         finally:
             cursor.close()
 
-    def remove(self, entries: Sequence[Entry]) -> None:
+    def remove(self, entries: Sequence[JournalEntry]) -> None:
         """Forget entries that PostgreSQL has committed."""
         for start in range(0, len(entries), _REMOVED_TOGETHER):
             with transaction(self._connection):
@@ -75,20 +75,20 @@ class Backlog:
                         statement, [(entry.position,) for entry in entries[start : start + _REMOVED_TOGETHER]]
                     )
 
-    def reject(self, entry: Entry, reason: str) -> None:
+    def reject(self, entry: JournalEntry, reason: str) -> None:
         """Set an entry aside that PostgreSQL will never take; it stays readable with the reason."""
         with transaction(self._connection):
             self._connection.execute(_REJECT, (reason, time.time(), entry.opening, entry.outcome))
             for statement in _FORGET:
                 self._connection.execute(statement, (entry.position,))
 
-    def interrupt(self, has_ended: Callable[[str], bool]) -> int:
+    def end_interrupted(self, is_dead: Callable[[str], bool]) -> int:
         """End every exchange that a dead process has left open, with its last checkpoint; answer how many.
 
         ``has_ended`` says of a process's name whether it is dead.
         """
         names = [name for (name,) in self._connection.execute(f"SELECT DISTINCT process {_UNENDED}")]
-        ended = [name for name in names if has_ended(name)]
+        ended = [name for name in names if is_dead(name)]
         return sum(
             self._connection.execute(_INTERRUPT, (time.time(), UNKNOWN_OUTCOME, name)).rowcount for name in ended
         )

@@ -21,8 +21,8 @@ from uuid import UUID
 import orjson
 
 # What ``Exchange.storing["object"]`` says: what else than messages an exchange is stored as.
-COMPLETION = "chat.completion"
-RESPONSE = "response"
+COMPLETION_OBJECT = "chat.completion"
+RESPONSE_OBJECT = "response"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Exchange:
     answer_status: str = "complete"
     stored: dict[str, Any] | None = None
 
-    def interrupted(self) -> Exchange:
+    def as_interrupted(self) -> Exchange:
         """The exchange as it is recorded if this process dies now."""
         return replace(self, **_INTERRUPTED)
 
@@ -142,9 +142,9 @@ _DATA = {"image_url": "url", "input_audio": "data", "file": "file_data"}
 _PLACEHOLDER = re.compile(r"data:([^;]*);omitted;length=(\d+);sha256=[0-9a-f]{64}")
 
 
-def without_large_attachments(messages: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
+def without_large_attachments(messages: list[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
     """The messages, with a placeholder for every attachment whose text is longer than that."""
-    return [_message(message, most_bytes) for message in messages]
+    return [_message(message, max_bytes) for message in messages]
 
 
 def _message(message: dict[str, Any], most_bytes: int) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _placeholder(data: str) -> str:
     return f"{media_type[:100]};omitted;length={len(data)};sha256={digest}"
 
 
-def placeholders_as_text(content: Any) -> Any:
+def describe_omitted_attachments(content: Any) -> Any:
     """The content of a message, with a short text in the place of every attachment that was not kept."""
     return [_readable(part) for part in content] if isinstance(content, list) else content
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal_repair import replace_damaged
 
-NAME = "journal.sqlite3"
+JOURNAL_FILE = "journal.sqlite3"
 BUSY_SECONDS = 5.0
 
 # exchanges: what was known at the start of a request; a position is never used twice, so that what is written
@@ -48,13 +48,13 @@ _FROM_FIRST_VERSION = (
 VERSION = 2
 
 
-def prepare(folder: Path, *, alone: bool) -> Path:
+def prepare_journal(folder: Path, *, alone: bool) -> Path:
     """Make the journal where it is missing; replace a damaged one by what can be read of it, if ``alone``.
 
     ``alone``: no other process has it open. Answers its path. Raises OSError or sqlite3.Error where the
     folder cannot be written.
     """
-    path = folder / NAME
+    path = folder / JOURNAL_FILE
     if alone and path.exists():
         replace_damaged(path, _make)
     _make(path)
@@ -146,13 +146,13 @@ class Journal:
 
         Raises sqlite3.Error.
         """
-        row = self._opening(exchange)
+        row = self._begin_parameters(exchange)
         with self._lock:
             position = self._connection.execute(_BEGIN, row).lastrowid
         assert position is not None  # noqa: S101 - an INSERT always has one
         return position
 
-    def _opening(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
+    def _begin_parameters(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
         """The parameters of ``_BEGIN``."""
         session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
         return self._process, session, exchange.opening()
@@ -165,7 +165,7 @@ class Journal:
 
     def add(self, exchange: Exchange) -> None:
         """Write down, all or nothing, a request that has ended already. Raises sqlite3.Error."""
-        opening, outcome = self._opening(exchange), exchange.outcome()
+        opening, outcome = self._begin_parameters(exchange), exchange.outcome()
         with self._lock, transaction(self._connection):
             position = self._connection.execute(_BEGIN, opening).lastrowid
             self._connection.execute(_END, (position, time.time(), outcome))
@@ -175,19 +175,19 @@ class Journal:
         with self._lock, transaction(self._connection):
             self._connection.executemany(_CHECKPOINT, [(outcome, position) for position, outcome in outcomes])
 
-    def has_session(self, owner: str, session_id: str) -> bool:
+    def has_pending_session(self, owner: str, session_id: str) -> bool:
         """Whether anything that was said in a session waits for PostgreSQL. Raises sqlite3.Error."""
         with self._lock:
             row = self._connection.execute(_WAITING, (session_key(owner, session_id),)).fetchone()
         return row is not None
 
-    def last_ended(self) -> int | None:
+    def last_pending_position(self) -> int | None:
         """The highest position among those that wait for PostgreSQL, if any does. Raises sqlite3.Error."""
         with self._lock:
             (position,) = self._connection.execute(_LAST).fetchone()
         return None if position is None else int(position)
 
-    def has_up_to(self, position: int) -> bool:
+    def has_pending_up_to(self, position: int) -> bool:
         """Whether anything up to a position waits for PostgreSQL. Raises sqlite3.Error."""
         with self._lock:
             return self._connection.execute(_UP_TO, (position,)).fetchone() is not None

@@ -33,7 +33,7 @@ _SPAN = 256
 # page of the tree leads to.
 _REACH = 10_000
 
-Row = tuple[Any, ...]
+JournalRow = tuple[Any, ...]
 
 
 def replace_damaged(path: Path, make: Callable[[Path], None]) -> None:
@@ -42,7 +42,7 @@ def replace_damaged(path: Path, make: Callable[[Path], None]) -> None:
     ``make`` makes an empty journal. A whole one is left alone. Nobody else may have it open. Raises OSError
     or sqlite3.Error.
     """
-    reason = damage(path)
+    reason = find_damage(path)
     if reason is None:
         return
     log.error("the journal %s is damaged (%s); what can be read of it is being saved", path, reason)
@@ -59,7 +59,7 @@ def replace_damaged(path: Path, make: Callable[[Path], None]) -> None:
     log.error("saved of the damaged journal: %s; at least %d rows are lost, the file is kept as %s", saved, lost, kept)
 
 
-def damage(path: Path) -> str | None:
+def find_damage(path: Path) -> str | None:
     """What is wrong with a journal, or None. Raises sqlite3.OperationalError where it cannot be looked at."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         try:
@@ -98,13 +98,13 @@ def _open_damaged(source: sqlite3.Connection) -> bool:
         return False
 
 
-def _lost(rows: list[Row | None]) -> int:
+def _lost(rows: list[JournalRow | None]) -> int:
     """The unreadable keys before the last readable one; behind it nobody knows whether there was anything."""
     behind = sum(1 for _ in takewhile(lambda row: row is None, reversed(rows)))
     return rows.count(None) - behind
 
 
-def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Row | None]:
+def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[JournalRow | None]:
     """The rows of a table by key; None for each key whose row cannot be read."""
     select = f"SELECT {', '.join(columns)} FROM {table} NOT INDEXED WHERE {columns[0]} BETWEEN ? AND ?"
     low, high = _bounds(source, table, columns[0])
@@ -128,7 +128,7 @@ def _bounds(source: sqlite3.Connection, table: str, key: str) -> tuple[int, int 
     return bounds[0] or 1, bounds[1]
 
 
-def _span(source: sqlite3.Connection, select: str, low: int, high: int) -> Iterator[Row | None]:
+def _span(source: sqlite3.Connection, select: str, low: int, high: int) -> Iterator[JournalRow | None]:
     """The rows of some keys; where reading fails, each key by itself."""
     try:
         rows = source.execute(select, (low, high)).fetchall()
@@ -142,7 +142,7 @@ def _span(source: sqlite3.Connection, select: str, low: int, high: int) -> Itera
         yield from (row if _is_whole(row) else None for row in rows)
 
 
-def _is_whole(row: Row) -> bool:
+def _is_whole(row: JournalRow) -> bool:
     """Where a page was cut in two, SQLite reads zeros: that is no JSON."""
     try:
         for value in row:

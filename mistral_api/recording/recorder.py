@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from mistral_api.errors import NotFound, Unavailable
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
-from mistral_api.recording.journal import Journal, prepare
+from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
@@ -31,7 +31,7 @@ from mistral_api.system.process_lock import ProcessLock
 class DeliveryHandle(Protocol):
     """A thread that moves journal rows to PostgreSQL, as far as recording knows it."""
 
-    def hurry(self) -> None:
+    def deliver_now(self) -> None:
         """Deliver now: a reader waits for rows that are still in the journal."""
 
     def close(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class JournalSession:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
             self.lock = undo.enter_context(closing(ProcessLock(folder)))
-            path = prepare(folder, alone=self.lock.alone())
+            path = prepare_journal(folder, alone=self.lock.alone())
             self.journal = undo.enter_context(closing(Journal(path, self.lock.name)))
             self.delivery = start_delivery(path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open
@@ -69,9 +69,9 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.01
 # A journal that could not be opened or written is tried again no more often than this.
-TRY_AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 # Exchanges that the disk did not take, kept until it does: this many, the newest.
-KEPT_IN_MEMORY = 200
+MAX_UNWRITTEN = 200
 # How long closing may take to deliver what waits.
 DRAIN_SECONDS = 5.0
 
@@ -85,7 +85,7 @@ class RecordingPolicy:
     """What is recorded: any text at all, attachments of how many bytes; and whether requests depend on it."""
 
     store_content: bool = True
-    attachment_bytes: int = 1 << 20
+    max_attachment_bytes: int = 1 << 20
     required: bool = False
 
 
@@ -114,26 +114,26 @@ class Recorder:
         self._lock = threading.Lock()
         self._session: JournalSession | None = None
         self._healthy = True
-        self._late: deque[tuple[int | None, Exchange]] = deque(maxlen=KEPT_IN_MEMORY)
-        self._try_at = float("-inf")
-        self._complain = ThrottledWarning(log)
+        self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
+        self._retry_at = float("-inf")
+        self._warn = ThrottledWarning(log)
 
     def start(self) -> None:
         """Open the journal and begin delivering. A disk that does not take it is tried again later."""
         with self._lock:
-            if self._session is not None or time.monotonic() < self._try_at:
+            if self._session is not None or time.monotonic() < self._retry_at:
                 return
             try:
                 self._session = JournalSession(self._folder, self._start_delivery)
             except (OSError, sqlite3.Error) as error:
-                self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
-                self._failed(error)
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+                self._note_failure(error)
 
-    def kept(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    def recordable_messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         """What is to be recorded of the messages of a request."""
         if not self._policy.store_content:
             return None
-        return without_large_attachments(messages, self._policy.attachment_bytes)
+        return without_large_attachments(messages, self._policy.max_attachment_bytes)
 
     def begin(self, exchange: Exchange, progress: Progress) -> int | None:
         """Journal what a request asks for; answer its position, or None where the disk did not take it.
@@ -142,65 +142,65 @@ class Recorder:
         recording is required.
         """
         try:
-            session = self._required()
+            session = self._require_session()
             position = session.journal.begin(exchange)
         except sqlite3.Error as error:
-            self._failed(error)
+            self._note_failure(error)
             if self._policy.required:
                 raise RecordingFailed("the journal cannot be written") from error
             return None
-        self._succeeded(session.journal)
+        self._note_success(session.journal)
         session.checkpoints.add(position, progress)
         return position
 
     def end(self, position: int | None, exchange: Exchange) -> None:
         """Journal how an exchange ended. A disk that fails costs the record, never the answer."""
         try:
-            session = self._required()
+            session = self._require_session()
             if position is not None:
                 session.checkpoints.discard(position)
             _write(session.journal, position, exchange)
         except sqlite3.Error as error:
-            self._late.append((position, exchange))
-            self._failed(error)
+            self._unwritten.append((position, exchange))
+            self._note_failure(error)
         else:
-            self._succeeded(session.journal)
+            self._note_success(session.journal)
 
-    def _opened(self) -> JournalSession | None:
+    def _open_session(self) -> JournalSession | None:
         if self._session is None:
             self.start()
         return self._session
 
-    def _required(self) -> JournalSession:
+    def _require_session(self) -> JournalSession:
         """Raises sqlite3.OperationalError where the journal cannot be opened."""
-        session = self._opened()
+        session = self._open_session()
         if session is None:
             raise sqlite3.OperationalError("the journal is not open")
         return session
 
-    def _succeeded(self, journal: Journal) -> None:
+    def _note_success(self, journal: Journal) -> None:
         """The disk takes writes: write what it did not take before."""
         self._healthy = True
-        while self._late:
+        while self._unwritten:
             try:
-                position, exchange = self._late.popleft()
+                position, exchange = self._unwritten.popleft()
             except IndexError:  # another thread took the last one
                 return
             try:
                 _write(journal, position, exchange)
             except sqlite3.Error as error:
-                self._late.appendleft((position, exchange))
-                self._failed(error)
+                self._unwritten.appendleft((position, exchange))
+                self._note_failure(error)
                 return
 
-    def _failed(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self._healthy = False
-        self._complain("requests are not being recorded: the journal in %s cannot be written: %s", self._folder, error)
+        self._warn("requests are not being recorded: the journal in %s cannot be written: %s", self._folder, error)
 
     def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
         """Wait until PostgreSQL has all that was said in a session; False when it takes longer."""
-        return self._wait(
-            lambda journal: journal.has_session(owner, session_id),
+        return self._wait_until_delivered(
+            lambda journal: journal.has_pending_session(owner, session_id),
             lambda late: (late.owner, late.session_id) == (owner, session_id),
             seconds,
         )
@@ -211,51 +211,51 @@ class Recorder:
 
         def waits(journal: Journal) -> bool:
             if not last:
-                last.append(journal.last_ended())
-            return last[0] is not None and journal.has_up_to(last[0])
+                last.append(journal.last_pending_position())
+            return last[0] is not None and journal.has_pending_up_to(last[0])
 
-        return self._wait(waits, lambda _late: True, seconds)
+        return self._wait_until_delivered(waits, lambda _late: True, seconds)
 
-    def _wait(
+    def _wait_until_delivered(
         self, in_journal: Callable[[Journal], bool], concerned: Callable[[Exchange], bool], seconds: float
     ) -> bool:
         """Wait until neither the journal has what is asked for, nor any of it has not even got there."""
         deadline = time.monotonic() + seconds
-        while any(concerned(exchange) for _, exchange in self._late.copy()) or self._waits(in_journal):
+        while any(concerned(exchange) for _, exchange in self._unwritten.copy()) or self._is_pending(in_journal):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
         return True
 
-    def _waits(self, in_journal: Callable[[Journal], bool]) -> bool:
+    def _is_pending(self, in_journal: Callable[[Journal], bool]) -> bool:
         """Whether the journal has what is asked for; whoever asks is in a hurry."""
-        session = self._opened()
+        session = self._open_session()
         if session is None:
             return False
         try:
             waits = in_journal(session.journal)
         except sqlite3.Error as error:
-            self._failed(error)
+            self._note_failure(error)
             return True
         if waits:
-            session.delivery.hurry()
+            session.delivery.deliver_now()
         return waits
 
     def state(self) -> RecordingState:
         """How recording goes. A journal that could not be written is tried again."""
-        session = self._opened()
+        session = self._open_session()
         if session is None:
             return RecordingState(healthy=False)
         try:
-            if not self._healthy and time.monotonic() >= self._try_at:
-                self._try_at = time.monotonic() + TRY_AGAIN_SECONDS
+            if not self._healthy and time.monotonic() >= self._retry_at:
+                self._retry_at = time.monotonic() + RETRY_SECONDS
                 session.journal.require_writable()
-                self._succeeded(session.journal)
+                self._note_success(session.journal)
             count, oldest = session.journal.pending()
             age = None if oldest is None else max(0.0, time.time() - oldest)
             return RecordingState(self._healthy, count, age, session.journal.rejected())
         except sqlite3.Error as error:
-            self._failed(error)
+            self._note_failure(error)
             return RecordingState(healthy=False)
 
     def close(self, seconds: float = DRAIN_SECONDS) -> None:
@@ -265,7 +265,7 @@ class Recorder:
                 self._session.close(seconds)
             self._session = None
             # Nothing opens it again.
-            self._try_at = float("inf")
+            self._retry_at = float("inf")
 
 
 def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
@@ -277,12 +277,12 @@ def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 2.0
+READ_WAIT_SECONDS = 2.0
 
 
 def require_session_recorded(recorder: Recorder, owner: str, session_id: str) -> None:
     """Wait until all that was said in a session can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_session(owner, session_id, DEADLINE_SECONDS):
+    if not recorder.wait_for_session(owner, session_id, READ_WAIT_SECONDS):
         raise Unavailable(
             "The newest messages of this conversation are recorded but not readable yet.", code="recording_delayed"
         )
@@ -290,7 +290,7 @@ def require_session_recorded(recorder: Recorder, owner: str, session_id: str) ->
 
 def require_all_recorded(recorder: Recorder) -> None:
     """Wait until every exchange that has ended can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_all(DEADLINE_SECONDS):
+    if not recorder.wait_for_all(READ_WAIT_SECONDS):
         raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
 
 

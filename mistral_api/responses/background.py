@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_run import ResponseRun
-from mistral_api.responses.response_store import Asked
+from mistral_api.responses.response_store import InputMessages
 from mistral_api.responses.stream_events import encoded
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest
@@ -53,7 +53,7 @@ class LiveResponse:
         return self._response if run is None else run.response
 
     @property
-    def asked(self) -> Asked | None:
+    def asked(self) -> InputMessages | None:
         """The messages it was asked with, and their ids; None when it has ended and they can be asked for elsewhere."""
         run = self._run
         return None if run is None else run.asked

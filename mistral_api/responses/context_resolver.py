@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.history import HistoryReader, is_system
+from mistral_api.conversations.history import HistoryReader, is_system_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.responses.preparation import PreparedResponse
@@ -67,7 +67,7 @@ class ContextResolver:
         """Input items, with those that are only named. Raises InvalidRequest, NotFound and Unavailable."""
         if not any(item_type(item) == "item_reference" for item in items):
             return items
-        return self._history.with_references(owner, items, "input")
+        return self._history.resolve_references(owner, items, "input")
 
     def fitted(self, ready: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
         """What the model gets; with ``truncation: auto`` the oldest turns are left out that do not fit.
@@ -88,8 +88,8 @@ class ContextResolver:
 
 def _apart(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
     """The system messages, which always stay, and the others."""
-    leading = [message for message in messages if is_system(message)]
-    return leading, [message for message in messages if not is_system(message)]
+    leading = [message for message in messages if is_system_message(message)]
+    return leading, [message for message in messages if not is_system_message(message)]
 
 
 def _options(ready: PreparedResponse) -> dict[str, Any]:

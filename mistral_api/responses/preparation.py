@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from mistral_api.conversations.history import without_open_calls
+from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
-from mistral_api.recording.exchange import RESPONSE
+from mistral_api.recording.exchange import RESPONSE_OBJECT
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
@@ -112,7 +112,7 @@ class PreparedResponse:
         """All that the model is to read. Instructions hold for this response alone, open calls for none."""
         instructions = self.request.get("instructions")
         leading = [{"role": "system", "content": instructions}] if instructions else []
-        return [*leading, *without_open_calls(self.context.messages, self.input), *self.input]
+        return [*leading, *drop_unanswered_calls(self.context.messages, self.input), *self.input]
 
     def payload(self, messages: list[ChatMessage]) -> dict[str, Any]:
         """The chat completion that answers it."""
@@ -124,7 +124,7 @@ class PreparedResponse:
         A session that is not there yet does: without it the response could not be found again.
         """
         there = "conversation" in self.request or self.context.continues is not None
-        return {"object": RESPONSE, "body": self.opened, "only_answered": self.in_conversation and there}
+        return {"object": RESPONSE_OBJECT, "body": self.opened, "only_answered": self.in_conversation and there}
 
     @property
     def in_conversation(self) -> bool:

@@ -18,7 +18,7 @@ from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.preparation import PreparedResponse, parse_input_items, prepare_response
 from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_run import ResponseRun
-from mistral_api.responses.response_store import Asked as Input
+from mistral_api.responses.response_store import InputMessages as Input
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stream_events import encoded
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -105,7 +105,7 @@ class ResponseService:
     ) -> ResponseRun:
         """The run of a response that is journaled."""
         run = ResponseRun(ready, exchange, partial(self._generator.stream, payload, exchange, call))
-        run.begin(payload | {"store": ready.opened["store"]}, self._store.recent)
+        run.begin(payload | {"store": ready.opened["store"]}, self._store.cache)
         return run
 
     def _prepare(self, request: dict[str, Any], asked: RequestContext) -> PreparedResponse:
@@ -139,7 +139,7 @@ class ResponseService:
         """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
         live = self._background.find(owner, response_id)
         asked = live.asked if live is not None else None
-        return self._store.asked(owner, response_id) if asked is None else asked
+        return self._store.input_messages(owner, response_id) if asked is None else asked
 
     def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
         """The events of a response in the background, after a sequence number. Raises NotFound and InvalidRequest."""
@@ -184,12 +184,12 @@ class ResponseService:
     def forget_session(self, owner: str, session_id: str) -> None:
         """Have what is in memory of a conversation go: it was changed or deleted."""
         self._background.forget_session(owner, session_id)
-        self._store.recent.forget_session(owner, session_id)
+        self._store.cache.remove_session(owner, session_id)
 
     def forget_before(self, moment: float) -> None:
         """Have what was answered before, in Unix seconds, go from memory."""
         self._background.forget_before(moment)
-        self._store.recent.forget_before(moment)
+        self._store.cache.remove_before(moment)
 
     def close_queue(self) -> None:
         """Responses in the background that have not begun never will: each is recorded as failed."""

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # A response that ended otherwise has no answer to go on from.
 _CONTINUABLE = ("completed", "incomplete")
 
-Asked = list[tuple[UUID, dict[str, Any]]]
+InputMessages = list[tuple[UUID, dict[str, Any]]]
 
 
 class ResponseStore:
@@ -39,14 +39,14 @@ class ResponseStore:
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self._engine = engine
         self._recorder = recorder
-        self.recent = ResponseCache()
+        self.cache = ResponseCache()
 
     def context(self, owner: str, response_id: str) -> StoredContext:
         """What a response that continues this one goes on from.
 
         Raises InvalidRequest (``previous_response_not_found``), and Unavailable where the database must be asked.
         """
-        found = self.recent.context(owner, response_id)
+        found = self.cache.context(owner, response_id)
         context: StoredContext | None
         if found is None:
             context = self._once_recorded(lambda session: read_context(session, owner, response_id))
@@ -63,7 +63,7 @@ class ResponseStore:
 
     def find(self, owner: str, response_id: str) -> dict[str, Any]:
         """The Response object. Raises NotFound and Unavailable."""
-        kept = self.recent.get(owner, response_id)
+        kept = self.cache.get(owner, response_id)
         if kept is not None:
             return kept.body
         found = self._once_recorded(lambda session: find_response(session, owner, _named(response_id)))
@@ -71,9 +71,9 @@ class ResponseStore:
             raise _not_found(response_id)
         return found.body
 
-    def asked(self, owner: str, response_id: str) -> Asked:
+    def input_messages(self, owner: str, response_id: str) -> InputMessages:
         """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
-        kept = self.recent.get(owner, response_id)
+        kept = self.cache.get(owner, response_id)
         if kept is not None:
             return list(zip(kept.input_ids, kept.input, strict=True))
         found = self._once_recorded(lambda session: _read_asked(session, owner, _named(response_id)))
@@ -88,7 +88,7 @@ class ResponseStore:
         gone = self._read(lambda session: _delete(session, owner, _named(response_id)))
         if gone is None:
             raise _not_found(response_id)
-        self.recent.forget(response_id)
+        self.cache.remove(response_id)
         return gone[0]
 
     def _once_recorded(self, find: Callable[[Session], T | None]) -> T | None:
@@ -104,7 +104,7 @@ class ResponseStore:
             return find(session)
 
 
-def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
+def _read_asked(session: Session, owner: str, response_id: str) -> InputMessages | None:
     found = find_response(session, owner, response_id)
     if found is None:
         return None

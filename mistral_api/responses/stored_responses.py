@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.history import chat_message, prompt_messages
+from mistral_api.conversations.history import chat_message, prompt_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.recording.exchange import without_nul
@@ -104,7 +104,7 @@ def delete_response(session: Session, owner: str, response_id: str, made_prefix:
 
 
 # So many bytes of JSON are kept; the objects they are read from take a few times as much.
-MOST_BYTES = 32 << 20
+MAX_CACHED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class CachedChain:
 class ResponseCache:
     """The last responses by id, as many as fit. Safe to use from many threads."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_CACHED_BYTES) -> None:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[CachedResponse, int]] = OrderedDict()
@@ -177,17 +177,17 @@ class ResponseCache:
         messages = [message for turn in reversed(turns) for message in _said(turn)]
         return CachedChain(StoredContext(last.session_id, last.answer_id, messages, last.body["status"]), before)
 
-    def forget(self, response_id: str) -> None:
+    def remove(self, response_id: str) -> None:
         """A response was deleted."""
         with self._lock:
             _, freed = self._kept.pop(response_id, (None, 0))
             self._bytes -= freed
 
-    def forget_session(self, owner: str, session_id: str) -> None:
+    def remove_session(self, owner: str, session_id: str) -> None:
         """A conversation was deleted, or changed: what is here of it may not be true any more."""
         self._forget(lambda kept: (kept.owner, kept.session_id) == (owner, session_id))
 
-    def forget_before(self, moment: float) -> None:
+    def remove_before(self, moment: float) -> None:
         """Forget what was made before, in Unix seconds: PostgreSQL may have forgotten it too."""
         self._forget(lambda kept: kept.body["created_at"] < moment)
 
@@ -195,10 +195,10 @@ class ResponseCache:
         with self._lock:
             gone = [name for name, (kept, _) in self._kept.items() if concerned(kept)]
         for response_id in gone:
-            self.forget(response_id)
+            self.remove(response_id)
 
 
 def _said(turn: CachedResponse) -> list[dict[str, Any]]:
     """A turn as PostgreSQL has it, to the byte: the model server has read the beginning of the prompt already."""
     answer = [] if turn.answer is None else [{"role": "assistant"} | turn.answer]
-    return [prompt_messages(message) for message in [*turn.input, *answer]]
+    return [prompt_message(message) for message in [*turn.input, *answer]]

@@ -16,8 +16,8 @@ from flask import Blueprint, request
 from mistral_api.conversations.conversation import (
     conversation_body,
     conversation_list_body,
+    conversation_summary,
     find_conversation,
-    head_body,
     read_page,
 )
 from mistral_api.conversations.editing import (
@@ -29,7 +29,7 @@ from mistral_api.conversations.editing import (
 )
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
-from mistral_api.conversations.items import ItemQuery, delete_item, find_item, list_items, resolve_references
+from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
 from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
 from mistral_api.web.database_session import database_session, find_recorded, require_recorded
@@ -76,7 +76,7 @@ def create() -> dict[str, Any]:
     creation = load_creation(json_body() if request.get_data() else {})
     addition = parse_new_messages(creation["items"])
     with database_session() as session:
-        return head_body(create_conversation(session, addition, creation["metadata"]))
+        return conversation_summary(create_conversation(session, addition, creation["metadata"]))
 
 
 @blueprint.get("/<session_id>")
@@ -96,7 +96,7 @@ def change(session_id: str) -> dict[str, Any]:
     changes = load_changes(json_body())
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        return head_body(change_conversation(session, caller().owner, session_id, changes))
+        return conversation_summary(change_conversation(session, caller().owner, session_id, changes))
 
 
 @blueprint.post("/<session_id>")
@@ -105,7 +105,7 @@ def update(session_id: str) -> dict[str, Any]:
     metadata = load_metadata(json_body())
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        return head_body(change_conversation(session, caller().owner, session_id, {"metadata": metadata}))
+        return conversation_summary(change_conversation(session, caller().owner, session_id, {"metadata": metadata}))
 
 
 @blueprint.delete("/<session_id>")
@@ -137,7 +137,7 @@ def create_items(session_id: str) -> dict[str, Any]:
 def list_conversation_items(session_id: str) -> dict[str, Any]:
     """A page of a conversation's items."""
     query = load(_ITEM_LIST_QUERY, request.args.to_dict())
-    wanted = ItemQuery(query["limit"], query["order"] == "desc", query.get("after"))
+    wanted = ItemPageQuery(query["limit"], query["order"] == "desc", query.get("after"))
     require_recorded(caller().owner, session_id)
     with database_session() as session:
         return item_list(*list_items(session, find_conversation(session, caller().owner, session_id), wanted))
@@ -156,7 +156,7 @@ def remove_item(session_id: str, item_id: str) -> dict[str, Any]:
     """Delete one item; answers the conversation."""
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        body = head_body(delete_item(session, caller().owner, session_id, item_id))
+        body = conversation_summary(delete_item(session, caller().owner, session_id, item_id))
     # It holds the words that were deleted.
     services().forget_session(caller().owner, session_id)
     return body

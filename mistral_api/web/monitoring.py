@@ -56,7 +56,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     names = services.catalogue.known_names()
     model_server = _shown(model_server_health(services.settings, services.model_server, names), details=details)
     beside = _beside(services.hosts.beside, details=details)
-    database = services.database_probe.report()
+    database = services.database_probe.check()
     recording = services.recorder.state()
     serving = model_server["state"] == "ready"
     embeds = beside is None or beside["state"] == "ready"

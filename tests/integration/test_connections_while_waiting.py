@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from mistral_api import create_app
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder
 from mistral_api.services import services_of
@@ -36,13 +36,13 @@ def client(engine: Engine, tmp_path: Path) -> Iterator[FlaskClient]:
 def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Holds delivery to PostgreSQL back until it is set."""
     released = threading.Event()
-    deliver = Delivery.deliver
+    deliver = BatchInserter.insert
 
-    def held_back(self: Delivery, exchanges: Sequence[Exchange]) -> None:
+    def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
         released.wait(10)
         deliver(self, exchanges)
 
-    monkeypatch.setattr(Delivery, "deliver", held_back)
+    monkeypatch.setattr(BatchInserter, "deliver", held_back)
     yield released
     released.set()
 

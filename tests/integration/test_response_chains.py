@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.editing import delete_conversation
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -66,7 +66,7 @@ class Chain:
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
         exchange = ExchangeRecord(self._recorder, None, "/v1/responses", asked)
         run = ResponseRun(ready, exchange, lambda: Answer(stream(deltas, finish)))  # type: ignore[arg-type, return-value]
-        run.begin(ready.payload(ready.messages), self.store.recent)
+        run.begin(ready.payload(ready.messages), self.store.cache)
         meanwhile()
         assert [event["type"] for event in run.told()][-1] in ("response.completed", "response.incomplete")
         self.last = str(run.response["id"])
@@ -80,7 +80,7 @@ class Chain:
 @pytest.fixture
 def chain(engine: Engine, tmp_path: Path) -> Iterator[Chain]:
     """An empty one; attachments of more than 100 bytes are not kept."""
-    recorder = Recorder(tmp_path, RecordingPolicy(attachment_bytes=100), delivery_to(engine))
+    recorder = Recorder(tmp_path, RecordingPolicy(max_attachment_bytes=100), writer_starter(engine))
     recorder.start()
     yield Chain(engine, recorder)
     recorder.close()
@@ -116,7 +116,7 @@ def test_a_response_whose_conversation_is_deleted_meanwhile_is_continued_without
     def delete() -> None:
         with Session(chain.engine) as session:
             delete_conversation(session, "local", "sess_1")
-        chain.store.recent.forget_session("local", "sess_1")
+        chain.store.cache.remove_session("local", "sess_1")
 
     chain.respond("one", TALKING)
     chain.contexts()

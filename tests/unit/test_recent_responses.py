@@ -35,7 +35,7 @@ def test_the_oldest_go_where_there_is_no_room(recent: ResponseCache) -> None:
     for name in "abcde":
         recent.add(_kept(name))
     assert _those(recent) == ["c", "d", "e"]
-    recent.forget("d")
+    recent.remove("d")
     recent.add(_kept("a"))
     assert _those(recent) == ["a", "c", "e"]
 
@@ -44,12 +44,12 @@ def test_those_of_a_session_go_together_and_of_its_owner_alone(recent: ResponseC
     recent.add(_kept("a"))
     recent.add(_kept("b", session_id="two"))
     recent.add(_kept("c", owner="you"))
-    recent.forget_session("me", "one")
+    recent.remove_session("me", "one")
     assert (_those(recent), _those(recent, "you")) == (["b"], ["c"])
 
 
 def test_what_is_too_old_goes_as_it_does_from_postgresql(recent: ResponseCache) -> None:
     recent.add(_kept("a", created_at=99))
     recent.add(_kept("b", created_at=100))
-    recent.forget_before(100)
+    recent.remove_before(100)
     assert _those(recent) == ["b"]

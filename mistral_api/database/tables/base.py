@@ -42,7 +42,7 @@ def column_names(table: type[Base]) -> list[str]:
     return [column.name for column in table.__table__.columns]
 
 
-def written(rows: Sequence[Mapping[str, Any]]) -> str:
+def rows_as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as the value of such a parameter."""
     return orjson.dumps(rows).decode()
 

@@ -58,12 +58,12 @@ class ApiUsage(Base):
 EVERYBODY = ""
 
 # The columns that are added up: those of usage_rollups, and the numbers and the histograms of usage_series.
-SUMS = (
+ROLLUP_SUMS = (
     "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_us",
     "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
 )  # fmt: skip
-COUNTED = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
-HISTOGRAMS = ("latency", "first_token", "rate")
+SERIES_COUNTS = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
+SERIES_HISTOGRAMS = ("latency", "first_token", "rate")
 
 
 class UsageRollup(Base):
@@ -136,7 +136,7 @@ class UsagePruned(Base):
 
 
 # Of each of these a row has the number of samples in which the card told it, their sum and their peak.
-FIGURES = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_milliwatts")
+GPU_METRICS = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_milliwatts")
 
 
 class GpuSeries(Base):
