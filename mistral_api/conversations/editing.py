@@ -23,7 +23,7 @@ from mistral_api.conversations.message_matching import message_chains
 from mistral_api.conversations.message_tree import MessageTree, TreeNode, conversation_title, write_trees
 from mistral_api.conversations.search import title_vector
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.recording.exchange import Exchange, without_large_attachments, without_nul
+from mistral_api.recording.exchange import Exchange, without_large_attachments, replace_nul
 from mistral_api.system.identifiers import new_conversation_id, new_id
 
 
@@ -67,7 +67,7 @@ def add_messages(session: Session, session_id: str, addition: NewMessages) -> li
 
 
 def _add(session: Session, conversation: Conversation, addition: NewMessages) -> list[StoredMessage]:
-    messages = without_nul(without_large_attachments(list(addition.messages), addition.max_attachment_bytes))
+    messages = replace_nul(without_large_attachments(list(addition.messages), addition.max_attachment_bytes))
     if conversation.title is None and conversation.head_id is None:
         conversation.title = conversation_title(messages)
         conversation.search = title_vector(conversation.title)

@@ -169,7 +169,7 @@ _FETCHED_TOGETHER = 500
 _SAID = ("content", "refusal", "reasoning_content", "tool_calls", "function_call")
 _OWN_COLUMNS = ("role", "content", "tool_calls")
 _RECHAIN = text(
-    f"UPDATE messages SET chain = given.chain FROM {recordset(Message, ['id', 'chain'])} WHERE messages.id = given.id"
+    f"UPDATE messages SET chain = new_rows.chain FROM {recordset(Message, ['id', 'chain'])} WHERE messages.id = new_rows.id"
 )
 
 

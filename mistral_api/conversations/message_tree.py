@@ -133,7 +133,7 @@ class MessageTree:
             "chain": node.chain,
             "words": searchable_text(message.get("content")),
             "status": status,
-            "request_id": exchange.shown_request_id,
+            "request_id": exchange.public_request_id,
             "created_at": exchange.created_at,
         }
 
@@ -175,7 +175,7 @@ _READ = text(
     "UNION ALL "
     f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'repeated', m.sequence "
     f"FROM {recordset(Message, ['conversation_id', 'chain'])} "
-    "JOIN messages AS m ON m.conversation_id = given.conversation_id AND m.chain = given.chain "
+    "JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.chain = new_rows.chain "
     "UNION ALL "
     f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'continued', m.sequence FROM messages AS m "
     "WHERE m.id = ANY(CAST(:continued AS uuid[])) ORDER BY sequence"
@@ -189,9 +189,9 @@ _WRITE = text(
     f"SELECT {_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
     f"FROM {recordset(Message, _WRITTEN, more=['words text'])}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
-    "UPDATE conversations AS c SET head_id = given.head_id, updated_at = given.updated_at, "
-    "message_count = c.message_count + given.message_count "
-    f"FROM {recordset(Conversation, ['id', *_HEAD], 'trees')} WHERE c.id = given.id"
+    "UPDATE conversations AS c SET head_id = new_rows.head_id, updated_at = new_rows.updated_at, "
+    "message_count = c.message_count + new_rows.message_count "
+    f"FROM {recordset(Conversation, ['id', *_HEAD], 'trees')} WHERE c.id = new_rows.id"
 )
 
 

@@ -19,11 +19,11 @@ _KILLED = {
 
 def _insert(table: type[Base], columns: Sequence[str]) -> TextClause:
     """Rows that know their conversation by its owner and session id; what is there already stays."""
-    given = ", ".join(f"given.{name}" for name in columns)
+    given = ", ".join(f"new_rows.{name}" for name in columns)
     return text(
         f"INSERT INTO {table.__tablename__} (conversation_id, {', '.join(columns)}) SELECT c.id, {given} "
         f"FROM {recordset(table, columns, more=['session_id text'])} "
-        "JOIN conversations AS c ON c.owner = given.owner AND c.session_id = given.session_id ON CONFLICT DO NOTHING"
+        "JOIN conversations AS c ON c.owner = new_rows.owner AND c.session_id = new_rows.session_id ON CONFLICT DO NOTHING"
     )
 
 

@@ -199,7 +199,7 @@ class Writer:
     def _drain(self) -> None:
         delivered = 0
         while time.monotonic() < self._drain_until:
-            entries = self._backlog.oldest(self._batch, MOST_BYTES)
+            entries = self._backlog.oldest_entries(self._batch, MOST_BYTES)
             if not entries:
                 break
             self._deliver(entries)

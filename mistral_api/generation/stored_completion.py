@@ -45,7 +45,7 @@ def store_completion(exchange: ExchangeRecord, payload: dict[str, Any], session_
     storing = {
         "object": COMPLETION_OBJECT,
         "metadata": payload.get("metadata") or {},
-        "request": {"request_id": exchange.record.shown_request_id}
+        "request": {"request_id": exchange.record.public_request_id}
         | {shown: payload[name] for name, shown in _TOLD.items() if name in payload},
     }
     exchange.store_as(storing, finish)

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.history import chat_message, prompt_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
-from mistral_api.recording.exchange import without_nul
+from mistral_api.recording.exchange import replace_nul
 
 # One query, however long the chain: the branch of the conversation that ends with the response's answer.
 _CONTEXT = text(
@@ -151,7 +151,7 @@ class ResponseCache:
         written = orjson.dumps([kept.body, kept.input, kept.answer])
         size = len(written)
         if rb"\u0000" in written:
-            body, asked, answer = without_nul([kept.body, kept.input, kept.answer])
+            body, asked, answer = replace_nul([kept.body, kept.input, kept.answer])
             kept = replace(kept, body=body, input=asked, answer=answer)
         with self._lock:
             self._kept[kept.id] = kept, size

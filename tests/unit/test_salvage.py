@@ -47,7 +47,7 @@ def _cut(path: Path, share: float) -> None:
 
 def _recovered(path: Path) -> list[Exchange]:
     with closing(Backlog(path)) as backlog:
-        return [entry.exchange() for entry in backlog.oldest(NUMBER, 1 << 30)]
+        return [entry.exchange() for entry in backlog.oldest_entries(NUMBER, 1 << 30)]
 
 
 @pytest.mark.parametrize("share", [0.95, 0.7, 0.3])
