@@ -122,7 +122,7 @@ class ResponseRun:
         kept = CachedResponse(
             record.owner, prepared.context.session_id, self.response, prepared.input_ids, record.messages or [],
             prepared.answer_id if answer else None, answer.answer if answer else None,
-            chained=not prepared.in_conversation,
+            in_chain=not prepared.in_conversation,
         )  # fmt: skip
         recent.add(kept)
         return self.response

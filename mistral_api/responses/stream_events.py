@@ -17,7 +17,7 @@ from uuid import UUID
 
 import orjson
 
-from mistral_api.conversations.item_renderer import item_ids
+from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.errors import ApiError
 from mistral_api.responses.response_object import (
     Response,
@@ -134,7 +134,7 @@ class ResponseEvents:
         # Those of the answer's text; llama.cpp also gives those of its reasoning.
         self.logprobs: list[dict[str, Any]] = []
         self._answer_id = answer_id
-        self._ids = item_ids(answer_id)
+        self._ids = ItemIds(answer_id)
         self._numbered = 0
         # In the order of their announcement, which is that of their indexes.
         self._opened: dict[str, OutputItemStream] = {}

@@ -1,4 +1,7 @@
-"""``/v1/chat/completions``, as far as it is about completions that were stored (``store: true``)."""
+"""``/v1/chat/completions``, as far as it concerns stored completions (``store: true``).
+
+The docstring of a view is its summary in ``/openapi.json``.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def list_all() -> dict[str, Any]:
 
 @blueprint.get("/<completion_id>")
 def retrieve(completion_id: str) -> dict[str, Any]:
-    """Return a stored completion as its client received it."""
+    """A stored completion as it was answered."""
     owner = caller().owner
     return find_recorded(lambda session: completion_body(find_completion(session, owner, completion_id)))
 
@@ -57,6 +60,6 @@ def remove(completion_id: str) -> dict[str, Any]:
 
 @blueprint.get("/<completion_id>/messages")
 def list_messages(completion_id: str) -> dict[str, Any]:
-    """Return a page of the messages that a stored completion was generated from."""
+    """The messages a stored completion was made from."""
     query, owner = load(_PAGE_QUERY, request.args.to_dict()), caller().owner
     return find_recorded(lambda session: messages_body(find_completion(session, owner, completion_id), query))

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.item_renderer import item_ids
+from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.conversations.items import ItemPageQuery, find_item, list_items
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
@@ -85,4 +85,4 @@ def test_an_item_is_found_by_its_id(engine: Engine) -> None:
         conversation = find_conversation(session, "local", one)
         assert [find_item(session, conversation, item["id"]) for item in items] == items
         with pytest.raises(NotFound):
-            find_item(session, conversation, item_ids(conversation.id).message)
+            find_item(session, conversation, ItemIds(conversation.id).message)

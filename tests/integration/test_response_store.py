@@ -61,8 +61,8 @@ def _kept(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
     return CachedResponse(
-        "local", exchange.session_id or "", exchange.stored, exchange.message_ids or [], exchange.messages or [],
-        exchange.answer_id, exchange.answers[0], chained=True,
+        "local", exchange.session_id or "", dict(exchange.stored), exchange.message_ids or [], exchange.messages or [],
+        exchange.answer_id, exchange.answers[0], in_chain=True,
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_a_response_whose_process_died_has_failed(engine: Engine, store: Respons
 
 
 def test_memory_is_bounded_and_the_oldest_go_first(store: ResponseStore) -> None:
-    store.cache._most_bytes = 2000
+    store.cache._max_bytes = 2000
     chain = _chain(30)
     for exchange in chain:
         store.cache.add(_kept(exchange))

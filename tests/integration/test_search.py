@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -41,7 +41,8 @@ def filled(engine: Engine) -> Engine:
 
 def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     with Session(engine) as session:
-        rows, _ = list_conversations(session, owner, {"limit": 20, "q": search} | query)
+        wanted = cast("listing.ConversationFilter", {"limit": 20, "q": search} | query)
+        rows, _ = list_conversations(session, owner, wanted)
         return [row.session_id for row in rows]
 
 

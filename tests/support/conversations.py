@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
-from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items, row_to_chat_message
+from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items
 from mistral_api.conversations.message_matching import extend_chain, message_digest
+from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange

@@ -11,13 +11,13 @@ from mistral_api.system.identifiers import new_id
 def _kept(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
     body = {"id": name, "created_at": created_at, "status": "completed"}
     asked = [{"role": "user", "content": "x" * 1000}]
-    return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, chained=True)
+    return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, in_chain=True)
 
 
 @pytest.fixture
 def recent() -> ResponseCache:
     """Room for three of them."""
-    return ResponseCache(most_bytes=3500)
+    return ResponseCache(max_bytes=3500)
 
 
 def _those(recent: ResponseCache, owner: str = "me") -> list[str]:
@@ -27,7 +27,7 @@ def _those(recent: ResponseCache, owner: str = "me") -> list[str]:
 def test_nobody_gets_what_somebody_else_was_answered(recent: ResponseCache) -> None:
     recent.add(_kept("a", owner="you"))
     assert _those(recent) == []
-    assert recent.context("me", "a") is None
+    assert recent.chain("me", "a") is None
     assert _those(recent, "you") == ["a"]
 
 
