@@ -19,7 +19,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
-from mistral_api.analytics.usage_stats import usage_stats
+from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, model_server_health
 from mistral_api.version import VERSION
@@ -32,7 +32,7 @@ _QUERY = StatsQuery()
 
 
 @stats_blueprint.get("")
-def show_stats() -> dict[str, Any]:
+def show_stats() -> UsageStats:
     """The usage of the last hours. Every caller is the one local owner, who may see it all."""
     query = load(_QUERY, request.args.to_dict())
     with database_session() as session:

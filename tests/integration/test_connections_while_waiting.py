@@ -36,13 +36,13 @@ def client(engine: Engine, tmp_path: Path) -> Iterator[FlaskClient]:
 def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Holds delivery to PostgreSQL back until it is set."""
     released = threading.Event()
-    deliver = BatchInserter.insert
+    insert = BatchInserter.insert
 
     def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
         released.wait(10)
-        deliver(self, exchanges)
+        insert(self, exchanges)
 
-    monkeypatch.setattr(BatchInserter, "deliver", held_back)
+    monkeypatch.setattr(BatchInserter, "insert", held_back)
     yield released
     released.set()
 

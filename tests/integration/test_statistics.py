@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -57,7 +57,7 @@ def _deliver(engine: Engine, exchanges: Sequence[Exchange], batch: int = 50) -> 
         delivery.insert(exchanges[start : start + batch])
 
 
-def _stats(engine: Engine, hours: int, owner: str = "") -> dict[str, Any]:
+def _stats(engine: Engine, hours: int, owner: str = "") -> Mapping[str, Any]:
     with Session(engine) as session:
         return usage_stats(session, TimeWindow.last(hours, owner))
 
