@@ -2,7 +2,7 @@
 
 :class:`SessionHistory` reads the current branch of the session and matches the sent messages with it
 (:func:`continue_session`): a client that sends its own history again, all of it or only the last turns, does not
-double it. The branch has the answered messages only, as ``message_tree`` continues it.
+double it. Messages that never got an answer are left out, as ``message_tree`` leaves them aside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mistral_api.wire.payload_types import ChatMessage, Item
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
 _IN_SESSION = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
 _WALK = branch_upwards(select(Conversation.head_id).where(*_IN_SESSION).scalar_subquery())
-# A message without an answer is left out. What an answer said before it was cut off is not.
+# Leaves out messages that never got an answer, but not the text of an answer that was cut off.
 _ANSWERED = (Message.status == "complete") | ((Message.status == "interrupted") & (Message.role == "assistant"))
 _BRANCH = (
     select(Message.id, Message.role, Message.content, Message.tool_calls, Message.extra, Message.chain)
@@ -56,10 +56,8 @@ class SessionHistory:
         *,
         always: bool,
     ) -> None:
-        """``recordable_messages`` is the recorder's. ``always`` says what holds for requests without ``use_history``.
-
-        It is the setting SESSION_HISTORY.
-        """
+        """``recordable_messages`` is the recorder's method. ``always`` (the setting SESSION_HISTORY) is for requests
+        without ``use_history``."""
         self._reader = reader
         self._recordable_messages = recordable_messages
         self._always = always

@@ -126,7 +126,7 @@ class MessageTree:
         return self.last_answered, sent[repeated_system_length(chains, roles, self.by_chain) :]
 
     def _mark_answered(self, chains: Sequence[str]) -> None:
-        """Note that stored messages are part of a history with an answer after them: its client had got one."""
+        """Note that unanswered messages did get an answer: the client sends them again, with the answer behind them."""
         nodes = (self.by_chain.get(chain) for chain in chains)
         self.newly_answered += [node.id for node in nodes if node is not None and node.unanswered]
 

@@ -21,7 +21,7 @@ from mistral_api.settings import Settings
 MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
-_LIBPQ_DEADLINES: dict[str, Any] = {
+_LIBPQ_DEADLINES: dict[str, int | str] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 5,

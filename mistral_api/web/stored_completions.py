@@ -5,11 +5,14 @@ The docstring of a view is its summary in ``/openapi.json``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, request
 
 from mistral_api.generation.stored_completion import (
+    CompletionBody,
+    CompletionFilter,
+    PageFilter,
     change_completion,
     completion_body,
     completions_body,
@@ -30,21 +33,21 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 @blueprint.get("")
 def list_all() -> dict[str, Any]:
     """The caller's stored completions."""
-    query = load(_LIST_QUERY, request.args.to_dict())
+    query = cast("CompletionFilter", load(_LIST_QUERY, request.args.to_dict()))
     require_all_recorded(services().recorder)
     with database_session() as session:
         return completions_body(*list_completions(session, caller().owner, query))
 
 
 @blueprint.get("/<completion_id>")
-def retrieve(completion_id: str) -> dict[str, Any]:
+def retrieve(completion_id: str) -> CompletionBody:
     """A stored completion as it was answered."""
     owner = caller().owner
     return find_recorded(lambda session: completion_body(find_completion(session, owner, completion_id)))
 
 
 @blueprint.post("/<completion_id>")
-def change(completion_id: str) -> dict[str, Any]:
+def change(completion_id: str) -> CompletionBody:
     """Replace the metadata of a stored completion."""
     metadata, owner = load_metadata(json_body()), caller().owner
     return find_recorded(lambda session: completion_body(change_completion(session, owner, completion_id, metadata)))
@@ -61,5 +64,5 @@ def remove(completion_id: str) -> dict[str, Any]:
 @blueprint.get("/<completion_id>/messages")
 def list_messages(completion_id: str) -> dict[str, Any]:
     """The messages a stored completion was made from."""
-    query, owner = load(_PAGE_QUERY, request.args.to_dict()), caller().owner
+    query, owner = cast("PageFilter", load(_PAGE_QUERY, request.args.to_dict())), caller().owner
     return find_recorded(lambda session: messages_body(find_completion(session, owner, completion_id), query))
