@@ -19,7 +19,7 @@ from bench.delay import delayed
 from bench.latency import Side, compare, whole_ms
 from bench.running import Running
 from mistral_api import create_app
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -54,7 +54,7 @@ def measure_writer() -> None:
 def measure_outage() -> None:
     """An hour of 50 exchanges a second for a database that is away."""
     with _silence(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
-        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
+        recorder = Recorder(Path(folder), RecordingPolicy(), writer_starter(create_engine(AWAY)))
         recorder.start()
         process, sizes = psutil.Process(), []
         for number in range(OUTAGE_EXCHANGES + 1):
@@ -97,12 +97,12 @@ def _deliver(where: str, engine: Engine, number: int) -> None:
     """Fill a journal while nobody delivers, then let the writer have it."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         with _silence():
-            filling = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(AWAY)))
+            filling = Recorder(Path(folder), RecordingPolicy(), writer_starter(create_engine(AWAY)))
             filling.start()
             for count in range(number):
                 _record(filling, count)
             filling.close(seconds=0)
-        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(engine))
+        recorder = Recorder(Path(folder), RecordingPolicy(), writer_starter(engine))
         began = time.perf_counter()
         recorder.start()
         while recorder.state().pending:

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from tests.support.databases import count_of, rows_of
 from tests.support.exchanges import an_exchange, answered, said
 from tests.support.graphics_cards import a_card
@@ -34,7 +34,7 @@ HISTORY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content
 def filled(engine: Engine) -> Engine:
     """Some conversations and their usage."""
     hello = {"role": "assistant", "content": "Hello"}
-    Delivery(engine).deliver(
+    BatchInserter(engine).insert(
         [
             an_exchange("old", created_at=LONG_AGO, messages=said("Old"), answers=answered("Very old"), model="a"),
             an_exchange("new", messages=HISTORY, answers=answered("Hello"), model="b", prompt_tokens=7),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.delivery.writer import Delivery, delivery_to
+from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_of, rows_of
@@ -19,7 +19,7 @@ from tests.support.processes import wait_for
 
 
 def _recorder(folder: Path, engine: Engine) -> Recorder:
-    made = Recorder(folder, RecordingPolicy(), delivery_to(engine))
+    made = Recorder(folder, RecordingPolicy(), writer_starter(engine))
     made.start()
     return made
 
@@ -27,7 +27,7 @@ def _recorder(folder: Path, engine: Engine) -> Recorder:
 def test_an_exchange_that_is_delivered_twice_is_there_once(engine: Engine) -> None:
     exchange = an_exchange(messages=said("Hello"), answers=answered("Hi"))
     for _ in range(2):
-        Delivery(engine).deliver([exchange])
+        BatchInserter(engine).insert([exchange])
     assert count_of(engine, "api_usage") == 1
     assert rows_of(engine, "SELECT role, content FROM messages ORDER BY sequence") == [
         ("user", "Hello"),
@@ -39,7 +39,7 @@ def test_an_exchange_that_is_delivered_twice_is_there_once(engine: Engine) -> No
 def test_a_batch_is_delivered_whole_or_not_at_all(engine: Engine) -> None:
     good, bad = an_exchange(messages=said("Hello")), an_exchange(status=1_000_000)
     with pytest.raises(Exception, match="out of range for type smallint"):
-        Delivery(engine).deliver([good, bad])
+        BatchInserter(engine).insert([good, bad])
     assert count_of(engine, "api_usage") + count_of(engine, "messages") == 0
 
 
@@ -68,7 +68,7 @@ def test_what_postgresql_refuses_is_set_aside_and_holds_nobody_up(engine: Engine
 
 
 def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
+    earlier = Recorder(tmp_path, RecordingPolicy(), writer_starter(engine_that_is_away()))
     record(earlier, an_exchange("left", messages=said("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)
@@ -79,7 +79,7 @@ def test_what_an_earlier_life_left_is_delivered_after_the_start(engine: Engine, 
 
 @pytest.mark.parametrize("year", [2019, 2031])
 def test_a_row_of_any_month_finds_a_home_of_its_own(engine: Engine, year: int) -> None:
-    Delivery(engine).deliver([an_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
+    BatchInserter(engine).insert([an_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
     homes = rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage")
     assert homes == [(f"api_usage_{year}_12",)]
 
@@ -94,5 +94,5 @@ def test_a_month_that_has_rows_without_a_home_still_takes_more(engine: Engine) -
             ),
             {"moment": moment},
         )
-    Delivery(engine).deliver([an_exchange(created_at=moment)])
+    BatchInserter(engine).insert([an_exchange(created_at=moment)])
     assert rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage") == [("api_usage_default",)] * 2

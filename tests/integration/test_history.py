@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
-from mistral_api.conversations.message_matching import chains_of
-from mistral_api.delivery.writer import Delivery, delivery_to
+from mistral_api.conversations.message_matching import message_chains
+from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -25,19 +25,19 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose PostgreSQL is away: what it has is on the way for ever."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(engine_that_is_away()))
     yield made
     made.close(0)
 
 
 def _history(engine: Engine) -> HistoryReader:
     """With a recorder that has nothing, since it never started."""
-    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
+    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), writer_starter(engine)))
 
 
 def _deliver(engine: Engine, *exchanges: Any) -> None:
     for exchange in exchanges:
-        Delivery(engine).deliver([exchange])
+        BatchInserter(engine).insert([exchange])
 
 
 def _texts(branch: SessionBranch) -> list[Any]:
@@ -59,13 +59,13 @@ def test_it_is_the_current_branch_of_the_callers_own_session(engine: Engine) -> 
     history = _history(engine)
     branch = history.branch("local", "one")
     assert _texts(branch) == ["hi", "hello", "new", "new answer"]
-    assert branch.chains == chains_of(branch.messages)
+    assert branch.chains == message_chains(branch.messages)
     assert [(branch.head_id,)] == rows_of(engine, "SELECT head_id FROM conversations")
     assert history.branch("somebody else", "one") == SessionBranch()
-    old = chains_of([*start, *said("old")])
-    assert history.holds("local", "one", old[2:])
-    assert not history.holds("local", "one", chains_of(said("never said")))
-    assert not history.holds("somebody else", "one", old)
+    old = message_chains([*start, *said("old")])
+    assert history.has_any_chain("local", "one", old[2:])
+    assert not history.has_any_chain("local", "one", message_chains(said("never said")))
+    assert not history.has_any_chain("somebody else", "one", old)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])

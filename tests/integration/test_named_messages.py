@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
 from tests.support.exchanges import an_exchange, answered, said
@@ -19,9 +19,9 @@ together = pytest.mark.parametrize("together", [True, False], ids=["in one batch
 
 
 def _deliver(engine: Engine, exchanges: list[Exchange], together: bool) -> None:
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for batch in [exchanges] if together else [[exchange] for exchange in exchanges]:
-        delivery.deliver(batch)
+        delivery.insert(batch)
 
 
 def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, str]]:

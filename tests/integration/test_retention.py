@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.delivery.housekeeping import BATCH, Housekeeping, Pruned, prune_older_than
-from mistral_api.delivery.partitions import coming_months, month_of_partition, partition_name, partitions
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.housekeeping import DELETE_BATCH, Housekeeping, PruneResult, prune_older_than
+from mistral_api.delivery.partitions import coming_months, list_partitions, month_of_partition, partition_name
+from mistral_api.delivery.writer import BatchInserter
 from tests.support.databases import count_of, rows_of
 from tests.support.exchanges import an_exchange, answered, said
 from tests.support.processes import wait_for
@@ -24,7 +24,7 @@ def _days_ago(days: float) -> datetime:
 def test_what_is_older_than_the_retention_goes_and_the_rest_stays(engine: Engine) -> None:
     old = an_exchange("old", created_at=_days_ago(31), messages=said("old"))
     new = an_exchange("new", created_at=_days_ago(29), messages=said("new"))
-    Delivery(engine).deliver([old, new])
+    BatchInserter(engine).insert([old, new])
     pruned = prune_older_than(engine, days=30)
     assert pruned.conversations == 1
     assert rows_of(engine, "SELECT session_id FROM conversations") == [("new",)]
@@ -36,17 +36,17 @@ def test_what_is_older_than_the_retention_goes_and_the_rest_stays(engine: Engine
 
 def test_months_that_are_over_are_dropped_whole(engine: Engine) -> None:
     with engine.begin() as connection:
-        for name in partitions(connection):
+        for name in list_partitions(connection):
             if month_of_partition(name) is not None:
                 connection.execute(text(f"DROP TABLE {name}"))
     exchanges = [an_exchange(None, created_at=_days_ago(days)) for days in (400, 330, 100, 1)]
-    Delivery(engine).deliver(exchanges)
-    assert prune_older_than(engine, days=200) == Pruned(conversations=0, partitions=2, usage_rows=0)
+    BatchInserter(engine).insert(exchanges)
+    assert prune_older_than(engine, days=200) == PruneResult(conversations=0, partitions=2, usage_rows=0)
     with engine.connect() as connection:
-        left = [name for name in partitions(connection) if month_of_partition(name)]
+        left = [name for name in list_partitions(connection) if month_of_partition(name)]
     assert left == sorted({partition_name(exchange.created_at) for exchange in exchanges[2:]})
     assert count_of(engine, "api_usage") == 2
-    assert prune_older_than(engine, days=200) == Pruned(0, 0, 0)
+    assert prune_older_than(engine, days=200) == PruneResult(0, 0, 0)
 
 
 def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine) -> None:
@@ -56,23 +56,23 @@ def test_rows_without_a_month_of_their_own_are_deleted_in_batches(engine: Engine
     )
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS api_usage_2016_05"))
-        connection.execute(text(insert), {"moment": datetime(2016, 5, 5, tzinfo=UTC), "number": 2 * BATCH + 1})
-    assert prune_older_than(engine, days=30).usage_rows == 2 * BATCH + 1
+        connection.execute(text(insert), {"moment": datetime(2016, 5, 5, tzinfo=UTC), "number": 2 * DELETE_BATCH + 1})
+    assert prune_older_than(engine, days=30).usage_rows == 2 * DELETE_BATCH + 1
     assert count_of(engine, "api_usage") == 0
 
 
 def test_an_old_conversation_that_goes_on_stays(engine: Engine) -> None:
     first = an_exchange("long", created_at=_days_ago(31), messages=said("1"), answers=answered("a"))
     last = an_exchange("long", created_at=NOW, messages=said("2"), answers=answered("b"))
-    Delivery(engine).deliver([first, last])
+    BatchInserter(engine).insert([first, last])
     prune_older_than(engine, days=30)
     assert rows_of(engine, "SELECT content FROM messages ORDER BY sequence") == [("1",), ("a",), ("2",), ("b",)]
 
 
 def test_a_row_older_than_the_oldest_month_finds_a_home(engine: Engine) -> None:
-    Delivery(engine).deliver([an_exchange(created_at=NOW)])
+    BatchInserter(engine).insert([an_exchange(created_at=NOW)])
     prune_older_than(engine, days=30)
-    Delivery(engine).deliver([an_exchange(created_at=_days_ago(1000))])
+    BatchInserter(engine).insert([an_exchange(created_at=_days_ago(1000))])
     assert count_of(engine, "api_usage") == 2
 
 
@@ -81,14 +81,14 @@ def test_housekeeping_makes_the_months_to_come_and_forgets_old_ones(engine: Engi
     with engine.begin() as connection:
         for month in coming_months(NOW)[1:]:
             connection.execute(text(f"DROP TABLE IF EXISTS {partition_name(month)}"))
-    Delivery(engine).deliver([an_exchange("old", created_at=_days_ago(90), messages=said("old"))])
+    BatchInserter(engine).insert([an_exchange("old", created_at=_days_ago(90), messages=said("old"))])
     housekeeping = Housekeeping(engine, days, lambda _: None)
     housekeeping.start()
     wanted = {partition_name(month) for month in coming_months(NOW)}
 
     def done() -> bool:
         with engine.connect() as connection:
-            ready = wanted <= set(partitions(connection))
+            ready = wanted <= set(list_partitions(connection))
         return ready and count_of(engine, "conversations") == (0 if days else 1)
 
     wait_for(done, "the partitions of the coming months")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -14,9 +14,9 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import any_message_matches, list_conversations, matches_query
+from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
 from mistral_api.database.tables.conversations import Conversation
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from tests.support.exchanges import an_exchange, answered, said
 
 TEXTS = {
@@ -30,18 +30,19 @@ TEXTS = {
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     """Four conversations, the last of them used last, and one of somebody else."""
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for name, words in TEXTS.items():
-        delivery.deliver([an_exchange(name, messages=said(f"About {name}?"), answers=answered(words))])
+        delivery.insert([an_exchange(name, messages=said(f"About {name}?"), answers=answered(words))])
     parts = [{"type": "text", "text": "A picture of a giraffe"}, {"type": "image_url", "image_url": {"url": "zebra"}}]
-    delivery.deliver([an_exchange("picture", messages=[{"role": "user", "content": parts}])])
-    delivery.deliver([an_exchange("theirs", owner="team", messages=said("Our zebra"))])
+    delivery.insert([an_exchange("picture", messages=[{"role": "user", "content": parts}])])
+    delivery.insert([an_exchange("theirs", owner="team", messages=said("Our zebra"))])
     return engine
 
 
 def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     with Session(engine) as session:
-        rows, _ = list_conversations(session, owner, {"limit": 20, "q": search} | query)
+        wanted = cast("listing.ConversationFilter", {"limit": 20, "q": search} | query)
+        rows, _ = list_conversations(session, owner, wanted)
         return [row.session_id for row in rows]
 
 
@@ -67,7 +68,7 @@ def _found(engine: Engine, search: str, owner: str = "local", **query: Any) -> l
 def test_words_find_conversations(
     filled: Engine, search: str, sessions: list[str], looked_at_first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "LOOKED_AT_FIRST", looked_at_first)
+    monkeypatch.setattr(listing, "SCANNED_FIRST", looked_at_first)
     assert _found(filled, search) == sessions
 
 
@@ -100,9 +101,9 @@ def _plan(engine: Engine, query: str, parameters: Any) -> str:
 @pytest.fixture
 def many(engine: Engine) -> Engine:
     """Enough conversations that reading all of them would be slow."""
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for lot in range(4):
-        delivery.deliver(
+        delivery.insert(
             [
                 an_exchange(f"many-{lot}-{n}", messages=said(f"word{n} common"), answers=answered(f"answer{n} common"))
                 for n in range(500)
@@ -114,7 +115,7 @@ def many(engine: Engine) -> Engine:
 
 
 def test_every_read_goes_through_an_index(many: Engine) -> None:
-    statement = any_message_matches("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = matching_conversations("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
     assert "ix_messages_search" in plan
     assert "ix_conversations_search" in plan
@@ -127,7 +128,7 @@ def test_every_read_goes_through_an_index(many: Engine) -> None:
 def test_a_few_conversations_are_searched_without_the_text_index(engine: Engine) -> None:
     """It names the messages of all conversations, and would be asked once for each of the few."""
     long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
-    Delivery(engine).deliver([an_exchange(f"long-{number}", messages=long) for number in range(5)])
+    BatchInserter(engine).insert([an_exchange(f"long-{number}", messages=long) for number in range(5)])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):

@@ -10,7 +10,7 @@ from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion
 from sqlalchemy import create_engine
 
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.exchanges import an_exchange, answered, said
 from tests.support.openai_schemas import valid
@@ -46,7 +46,7 @@ def _tokens(server: Server, messages: Messages) -> int:
 def _store(server: Server, session_id: str, text: str) -> None:
     """A turn that was answered, without the time that reading it takes a model."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
-    Delivery(engine).deliver([an_exchange(session_id, messages=said(text), answers=answered("Yes."))])
+    BatchInserter(engine).insert([an_exchange(session_id, messages=said(text), answers=answered("Yes."))])
     engine.dispose()
 
 

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
-from mistral_api.conversations.items import ItemQuery, delete_item, list_items, row_to_chat_message
-from mistral_api.conversations.message_matching import chain_of, digest
+from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items
+from mistral_api.conversations.message_matching import extend_chain, message_digest
+from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Message
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import rows_of
 
@@ -49,7 +50,7 @@ def add(engine: Engine, session_id: str, messages: Messages) -> list[str]:
 
 def deliver(engine: Engine, *exchanges: Exchange) -> None:
     for exchange in exchanges:
-        Delivery(engine).deliver([exchange])
+        BatchInserter(engine).insert([exchange])
 
 
 def texts_of(engine: Engine, session_id: str) -> list[Any]:
@@ -60,7 +61,7 @@ def texts_of(engine: Engine, session_id: str) -> list[Any]:
 
 def items_of(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
     with Session(engine) as session:
-        wanted = ItemQuery(**{"limit": 100, "newest_first": False} | query)
+        wanted = ItemPageQuery(**{"limit": 100, "newest_first": False} | query)
         return list_items(session, find_conversation(session, "local", session_id), wanted)
 
 
@@ -80,6 +81,6 @@ def assert_chained(engine: Engine) -> None:
         messages = {message.id: message for message in session.query(Message)}
         for message in messages.values():
             above = messages[message.parent_id].chain.hex if message.parent_id else ""
-            assert message.chain.hex == chain_of(above, digest(row_to_chat_message(message)))
+            assert message.chain.hex == extend_chain(above, message_digest(row_to_chat_message(message)))
         counted = rows_of(engine, "SELECT message_count FROM conversations WHERE message_count > 0")
         assert sum(count for (count,) in counted) == len(messages)

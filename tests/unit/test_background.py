@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
@@ -32,7 +32,7 @@ def _never() -> SSEStream:
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Makes responses that were asked for just now."""
-    recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(engine_that_is_away()))
+    recorder = Recorder(tmp_path, RecordingPolicy(), writer_starter(engine_that_is_away()))
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
         request = {"input": "Hi.", "background": True, "instructions": instructions}

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.message_matching import chains_of, digest, repeated_system, shared_prefix
+from mistral_api.conversations.message_matching import (
+    message_chains,
+    message_digest,
+    repeated_system_length,
+    shared_prefix_length,
+)
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
@@ -22,7 +27,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
     ],
 )
 def test_the_same_words_are_the_same_message(same: dict[str, Any]) -> None:
-    assert digest(same) == digest(USER)
+    assert message_digest(same) == message_digest(USER)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +41,13 @@ def test_the_same_words_are_the_same_message(same: dict[str, Any]) -> None:
     ],
 )
 def test_other_words_are_another_message(other: dict[str, Any]) -> None:
-    assert digest(other) != digest(USER)
+    assert message_digest(other) != message_digest(USER)
 
 
 def test_an_answer_without_text_is_the_same_as_null_or_empty() -> None:
-    assert digest({"role": "assistant", "content": None}) == digest({"role": "assistant", "content": ""})
+    assert message_digest({"role": "assistant", "content": None}) == message_digest(
+        {"role": "assistant", "content": ""}
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_arguments_are_the_same_however_they_are_written(other: Any) -> None:
         call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
 
-    same = digest(with_arguments(other)) == digest(with_arguments('{"a": 1, "b": [2]}'))
+    same = message_digest(with_arguments(other)) == message_digest(with_arguments('{"a": 1, "b": [2]}'))
     assert same is (other == '{"b":[2],"a":1}')
 
 
@@ -65,8 +72,8 @@ def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
         "content": "",
         "tool_calls": [CALL | {"function": {"name": "sub", "arguments": "{}"}}],
     }
-    assert digest(stored) == digest(resent)
-    assert digest(stored) != digest(changed)
+    assert message_digest(stored) == message_digest(resent)
+    assert message_digest(stored) != message_digest(changed)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +89,9 @@ def test_tool_calls_are_the_same_by_name_and_arguments() -> None:
     ],
 )
 def test_only_a_repeated_answer_proves_that_history_is_resent(stored: list[str], sent: list[str], shared: int) -> None:
-    known = set(chains_of(_messages(stored)))
+    known = set(message_chains(_messages(stored)))
     roles = [message["role"] for message in _messages(sent)]
-    assert shared_prefix(chains_of(_messages(sent)), roles, known) == shared
+    assert shared_prefix_length(message_chains(_messages(sent)), roles, known) == shared
 
 
 def _messages(written: list[str]) -> list[dict[str, Any]]:
@@ -93,13 +100,13 @@ def _messages(written: list[str]) -> list[dict[str, Any]]:
 
 
 def test_the_same_words_after_other_words_are_another_message() -> None:
-    first, second = chains_of(_messages(["uHi", "aYes"])), chains_of(_messages(["uHo", "aYes"]))
+    first, second = message_chains(_messages(["uHi", "aYes"])), message_chains(_messages(["uHo", "aYes"]))
     assert first[1] != second[1]
     assert len({*first, *second}) == 4
 
 
 @pytest.mark.parametrize(("sent", "repeated"), [(["sBe", "uNew"], 1), (["sDo", "uNew"], 0), (["uHi", "uNew"], 0)])
 def test_a_system_message_sent_each_turn_is_stored_once(sent: list[str], repeated: int) -> None:
-    known = set(chains_of(_messages(["sBe", "uHi", "aYes"]))) | set(chains_of(_messages(["uHi"])))
+    known = set(message_chains(_messages(["sBe", "uHi", "aYes"]))) | set(message_chains(_messages(["uHi"])))
     roles = [message["role"] for message in _messages(sent)]
-    assert repeated_system(chains_of(_messages(sent)), roles, known) == repeated
+    assert repeated_system_length(message_chains(_messages(sent)), roles, known) == repeated

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from tests.support.exchanges import an_exchange, engine_that_is_away, record, said
@@ -19,7 +19,7 @@ from tests.support.processes import wait_for
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder whose database is away."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine_that_is_away()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(engine_that_is_away()))
     made.start()
     yield made
     made.close(seconds=0)
@@ -63,7 +63,7 @@ def test_a_journal_that_takes_writes_again_is_noticed_without_a_request(
 
 def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(engine_that_is_away()))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), writer_starter(engine_that_is_away()))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
@@ -74,10 +74,10 @@ def test_where_recording_is_required_nothing_begins_without_it(tmp_path: Path) -
 def test_a_journal_that_could_not_be_opened_is_opened_when_it_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("mistral_api.recording.recorder.RETRY_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, RecordingPolicy(), delivery_to(engine_that_is_away()))
+    recorder = Recorder(folder, RecordingPolicy(), writer_starter(engine_that_is_away()))
     recorder.start()
     exchange = an_exchange()
     record(recorder, exchange)
@@ -96,7 +96,7 @@ def test_how_far_an_answer_is_is_written_while_it_is_open(recorder: Recorder, tm
 
     def progress() -> bytes | None:
         asked.append(True)
-        return exchange.interrupted().outcome() if len(asked) == 1 else None
+        return exchange.as_interrupted().outcome() if len(asked) == 1 else None
 
     recorder.begin(exchange, progress)
     with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:
