@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
-from mistral_api.control.server_spec import main_server
+from mistral_api.control.server_spec import main_server_spec
 from mistral_api.control.status import StatusReader
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.database.engine import MIGRATIONS, writer_engine
@@ -66,7 +66,7 @@ class Services:
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.reports = FeedbackWriter(settings.data_dir) if settings.supervised else None
-        served = main_server(settings) if settings.supervised else None
+        served = main_server_spec(settings) if settings.supervised else None
         self.hosts = ModelServers(ModelServerEntry(self.model_server, self.catalogue, self.reports, served), beside)
         self.embedder = Embedder(self.hosts, self.recorder)
         self.loaded_models = LoadedModels(self.model_server, self._model_server_life)
@@ -86,15 +86,15 @@ class Services:
 
     def _given_up(self) -> str | None:
         """Why the supervisor will not bring the model server back, if it has said so."""
-        if self._status is None or not self._status.given_up():
+        if self._status is None or not self._status.is_given_up():
             return None
         return "The model server is not running and will not be restarted; see its status in /health."
 
     def _being_started(self) -> bool:
-        return self._status is not None and self._status.being_started()
+        return self._status is not None and self._status.is_starting()
 
     def _model_server_life(self) -> object | None:
-        return None if self._status is None else self._status.server()
+        return None if self._status is None else self._status.server_process()
 
     def start(self) -> None:
         """Begin recording. Called by the first request, so that ``flask db …`` starts no threads."""

@@ -27,17 +27,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistral_api.control.saved_caches import conversation_key
-from mistral_api.control.server_spec import MAIN, server_file_name
+from mistral_api.control.server_spec import MAIN_SERVER, server_file_name
 from mistral_api.system.files import replace_file
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 log = logging.getLogger(__name__)
 
 # How many generations, the newest, the supervisor remembers; those of processes that have ended too.
-REMEMBERED = 512
+REMEMBERED_GENERATIONS = 512
 
 
-class Generation(NamedTuple):
+class FinishedGeneration(NamedTuple):
     """One generation that has ended, however: the seed that marks its slot, and whose text the slot holds."""
 
     seed: int
@@ -46,7 +46,7 @@ class Generation(NamedTuple):
     ended_at: float
 
 
-class Failure(NamedTuple):
+class GenerationFailure(NamedTuple):
     """One generation that the model server failed, and how it put it."""
 
     at: float
@@ -54,13 +54,13 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackFile:
+class ProcessFeedback:
     """What one process says. ``failures`` are those since its last generation that succeeded."""
 
     process: ProcessIdentity
     succeeded_at: float | None = None
-    failures: tuple[Failure, ...] = ()
-    generations: tuple[Generation, ...] = ()
+    failures: tuple[GenerationFailure, ...] = ()
+    generations: tuple[FinishedGeneration, ...] = ()
 
     def to_json(self) -> str:
         """The form in the file."""
@@ -68,37 +68,37 @@ class FeedbackFile:
         return json.dumps(fields)
 
     @classmethod
-    def from_json(cls, text: str) -> FeedbackFile:
+    def from_json(cls, text: str) -> ProcessFeedback:
         """Read the form in the file. Raises ValueError, TypeError or KeyError for anything else."""
         fields: dict[str, Any] = json.loads(text)
         succeeded_at = fields["succeeded_at"]
         return cls(
             ProcessIdentity(*fields["process"]),
             None if succeeded_at is None else float(succeeded_at),
-            tuple(Failure(float(at), str(said)) for at, said in fields["failures"]),
+            tuple(GenerationFailure(float(at), str(said)) for at, said in fields["failures"]),
             tuple(_generation(*each) for each in fields["generations"]),
         )
 
 
-def _generation(seed: object, conversation: object, may_be_stored: object, ended_at: Any) -> Generation:
+def _generation(seed: object, conversation: object, may_be_stored: object, ended_at: Any) -> FinishedGeneration:
     if not (isinstance(seed, int) and isinstance(conversation, str) and isinstance(may_be_stored, bool)):
         raise TypeError("not a generation")
-    return Generation(seed, conversation, may_be_stored, float(ended_at))
+    return FinishedGeneration(seed, conversation, may_be_stored, float(ended_at))
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """What all processes say together. ``generations`` go by their seed."""
 
-    failures: tuple[Failure, ...]
-    generations: dict[int, Generation]
+    failures: tuple[GenerationFailure, ...]
+    generations: dict[int, FinishedGeneration]
 
-    def failures_since(self, moment: float) -> tuple[Failure, ...]:
+    def failures_since(self, moment: float) -> tuple[GenerationFailure, ...]:
         """The failures in a row after that moment (monotonic), oldest first: no generation succeeded since."""
         return tuple(failure for failure in self.failures if failure.at > moment)
 
 
-def reports_folder(data_dir: Path, server: str = MAIN) -> Path:
+def feedback_folder(data_dir: Path, server: str = MAIN_SERVER) -> Path:
     """Where the reports about a model server are."""
     return data_dir / "run" / server_file_name(server, "reports")
 
@@ -106,10 +106,10 @@ def reports_folder(data_dir: Path, server: str = MAIN) -> Path:
 class FeedbackReader:
     """The supervisor's side: cheap enough to be asked every second, since only files that changed are read."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self._folder = reports_folder(data_dir, server)
-        self._known: dict[Path, tuple[tuple[int, int], FeedbackFile]] = {}
-        self._generations: dict[int, Generation] = {}
+    def __init__(self, data_dir: Path, server: str = MAIN_SERVER) -> None:
+        self._folder = feedback_folder(data_dir, server)
+        self._known: dict[Path, tuple[tuple[int, int], ProcessFeedback]] = {}
+        self._generations: dict[int, FinishedGeneration] = {}
 
     def read(self) -> Feedback:
         """What is known now. The file of a process that has ended is read once more, and removed."""
@@ -128,7 +128,7 @@ class FeedbackReader:
             log.debug("no reports: %s", error)
             return []
 
-    def _report(self, path: Path) -> FeedbackFile | None:
+    def _report(self, path: Path) -> ProcessFeedback | None:
         """What is in a file, or None where that makes no sense, or where it cannot be read: gone, or not ours."""
         try:
             status = path.stat()
@@ -136,7 +136,7 @@ class FeedbackReader:
             known = self._known.get(path)
             if known is not None and known[0] == version:
                 return known[1]
-            report = FeedbackFile.from_json(path.read_text(encoding="utf-8"))
+            report = ProcessFeedback.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             log.debug("the report %s cannot be read: %s", path, error)
             return None
@@ -147,16 +147,16 @@ class FeedbackReader:
         self._known[path] = version, report
         return report
 
-    def _remember(self, reports: Iterable[FeedbackFile]) -> None:
+    def _remember(self, reports: Iterable[ProcessFeedback]) -> None:
         """Times after now are those of another boot, whose clock went on for longer: nothing is known of them."""
         now = time.monotonic()
         found = {each.seed: each for report in reports for each in report.generations if each.ended_at <= now}
         if found.items() <= self._generations.items():
             return
-        newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED:]
+        newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED_GENERATIONS:]
         self._generations = {each.seed: each for each in newest}
 
-    def _ended(self, path: Path, report: FeedbackFile) -> bool:
+    def _ended(self, path: Path, report: ProcessFeedback) -> bool:
         if is_alive(report.process):
             return False
         _remove(path)
@@ -171,8 +171,8 @@ def _remove(path: Path) -> None:
 
 
 GATHER_SECONDS = 0.25
-TRY_AGAIN_SECONDS = 1.0
-GENERATIONS, FAILURES = 64, 16
+RETRY_SECONDS = 1.0
+MAX_GENERATIONS, MAX_FAILURES = 64, 16
 CLOSE_SECONDS = 5.0
 
 
@@ -182,10 +182,10 @@ class FeedbackWriter:
     The file stays behind: the supervisor reads it a last time and removes it once this process has ended.
     """
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self._folder = reports_folder(data_dir, server)
-        self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=GENERATIONS)
-        self._failures: deque[Failure] = deque(maxlen=FAILURES)
+    def __init__(self, data_dir: Path, server: str = MAIN_SERVER) -> None:
+        self._folder = feedback_folder(data_dir, server)
+        self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=MAX_GENERATIONS)
+        self._failures: deque[GenerationFailure] = deque(maxlen=MAX_FAILURES)
         self._succeeded_at: float | None = None
         self._changed, self._urgent, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._writing = threading.Lock()
@@ -196,19 +196,19 @@ class FeedbackWriter:
         """Begin to write."""
         self._thread.start()
 
-    def ended(self, seed: int, owner: str, session_id: str, *, may_be_stored: bool) -> None:
+    def add_generation(self, seed: int, owner: str, session_id: str, *, may_be_stored: bool) -> None:
         """Note that the generation with this seed has ended, however it did."""
         self._generations.append((seed, owner, session_id, may_be_stored, time.monotonic()))
         self._note_change()
 
-    def succeeded(self) -> None:
+    def add_success(self) -> None:
         """Note that the model server has answered a request."""
         self._succeeded_at = time.monotonic()
         self._note_change()
 
-    def failed(self, text: str) -> None:
+    def add_failure(self, text: str) -> None:
         """Note that the model server failed a generation that it should have made."""
-        self._failures.append(Failure(time.monotonic(), text))
+        self._failures.append(GenerationFailure(time.monotonic(), text))
         self._urgent.set()
         self._note_change()
 
@@ -235,7 +235,7 @@ class FeedbackWriter:
             self._urgent.wait(GATHER_SECONDS)
             self._urgent.clear()
             if not self._write():
-                self._closing.wait(TRY_AGAIN_SECONDS)
+                self._closing.wait(RETRY_SECONDS)
         self._write()
 
     def _write(self) -> bool:
@@ -251,14 +251,14 @@ class FeedbackWriter:
         self._warned = False
         return True
 
-    def _report(self) -> FeedbackFile:
+    def _report(self) -> ProcessFeedback:
         succeeded_at = self._succeeded_at
         failures = [each for each in self._failures.copy() if succeeded_at is None or each.at > succeeded_at]
         generations = [
-            Generation(seed, conversation_key(owner, session_id), may_be_stored, at)
+            FinishedGeneration(seed, conversation_key(owner, session_id), may_be_stored, at)
             for seed, owner, session_id, may_be_stored, at in self._generations.copy()
         ]
-        return FeedbackFile(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
+        return ProcessFeedback(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
 
     def _complain(self, error: OSError) -> None:
         if not self._warned:

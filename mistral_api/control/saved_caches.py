@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mistral_api.control.server_spec import MAIN, server_file_name
+from mistral_api.control.server_spec import MAIN_SERVER, server_file_name
 from mistral_api.system.files import replace_file
 
 
@@ -38,7 +38,7 @@ def conversation_key(owner: str, session_id: str) -> str:
 
 log = logging.getLogger(__name__)
 
-LIST, FORGOTTEN = "caches.json", ".forgotten"
+LIST_FILE, FORGOTTEN = "caches.json", ".forgotten"
 _PIECE = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}\.kv")
 
@@ -59,7 +59,7 @@ class SavedCache:
     used_at: float
 
 
-def slots_folder(data_dir: Path, server: str = MAIN) -> Path:
+def slots_folder(data_dir: Path, server: str = MAIN_SERVER) -> Path:
     """Where the caches are; what llama.cpp is given as ``--slot-save-path``."""
     return data_dir / server_file_name(server, "slots")
 
@@ -95,19 +95,19 @@ def _forget(folder: Path, key: str) -> None:
 class CacheFolder:
     """The supervisor's hold on the folder; no other process writes the list."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+    def __init__(self, data_dir: Path, server: str = MAIN_SERVER) -> None:
         self.path = slots_folder(data_dir, server)
 
     @property
-    def for_llama_cpp(self) -> str:
+    def slot_save_path(self) -> str:
         """With the separator at its end: llama.cpp puts a file's name right behind."""
         return f"{self.path}{os.sep}"
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Make the folder. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def listed(self, fingerprint: str) -> dict[str, SavedCache]:
+    def read_list(self, fingerprint: str) -> dict[str, SavedCache]:
         """The caches that were saved under this fingerprint, by conversation. Raises OSError."""
         saved_under, caches = _read_list(self.path)
         if caches and saved_under != fingerprint:
@@ -118,7 +118,7 @@ class CacheFolder:
     def write_list(self, fingerprint: str, caches: Iterable[SavedCache]) -> None:
         """Replace the list. Raises OSError."""
         content = {"fingerprint": fingerprint, "caches": [dataclasses.asdict(each) for each in caches]}
-        replace_file(self.path / LIST, json.dumps(content, indent=1))
+        replace_file(self.path / LIST_FILE, json.dumps(content, indent=1))
 
     def new_name(self, conversation: str) -> str:
         """A file name that has not been used."""
@@ -128,14 +128,14 @@ class CacheFolder:
         """Remove one cache's file, if it is there."""
         _remove(self.path / name)
 
-    def remove_strangers(self, caches: Iterable[SavedCache]) -> None:
+    def remove_unlisted(self, caches: Iterable[SavedCache]) -> None:
         """Remove every cache but these, and lists that were never finished."""
         known = {each.file for each in caches}
-        for path in (*self.path.glob("*.kv"), *self.path.glob(f"{LIST}.*")):
+        for path in (*self.path.glob("*.kv"), *self.path.glob(f"{LIST_FILE}.*")):
             if path.name not in known:
                 _remove(path)
 
-    def take_forgotten(self) -> dict[str, float]:
+    def take_deletions(self) -> dict[str, float]:
         """The conversations that were deleted since it was asked last, and when (monotonic)."""
         found = {}
         for path in self.path.glob(f"*{FORGOTTEN}"):
@@ -170,7 +170,7 @@ class CacheFolder:
 def _read_list(folder: Path) -> tuple[str, list[SavedCache]]:
     """The fingerprint and the caches; none where there is no list, or one that makes no sense. Raises OSError."""
     try:
-        content = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        content = json.loads((folder / LIST_FILE).read_text(encoding="utf-8"))
         return str(content["fingerprint"]), [_saved_cache(fields) for fields in content["caches"]]
     except FileNotFoundError:
         return "", []

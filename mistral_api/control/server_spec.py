@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from mistral_api.model_files.gguf import pooling_of, ranking_requested
+from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
 
-MAIN, EMBEDDING = "model-server", "embedding-server"
+MAIN_SERVER, EMBEDDING_SERVER = "model-server", "embedding-server"
 
 
-def server_file_name(server: str, name: str) -> str:
+def server_file_name(server_name: str, file_name: str) -> str:
     """The name of a server's own copy of what the main server calls ``name``."""
-    return name if server == MAIN else f"{server}-{name}"
+    return file_name if server_name == MAIN_SERVER else f"{server_name}-{file_name}"
 
 
 _VARIABLE = "LLAMA_ARG_"
 # For an embedding model whose file does not say how much it takes, where the setting leaves it to the model.
-USUAL_CONTEXT = 2048
+DEFAULT_EMBEDDING_CONTEXT = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,24 +37,24 @@ class ServerSpec:
     ``taken_port``: another server's of ours.
     """
 
-    server: str
+    name: str
     settings: Settings
     path_setting: str
     port_setting: str
     flags: tuple[str, ...] = ()
-    whole_inputs: bool = False
-    ranks: bool | None = False
-    variables: str = _VARIABLE
+    whole_input_batches: bool = False
+    is_reranker: bool | None = False
+    variable_prefix: str = _VARIABLE
     taken_port: int | None = None
 
     @property
     def label(self) -> str:
         """What it is called in a log."""
-        return self.server.replace("-", " ")
+        return self.name.replace("-", " ")
 
     def environment(self) -> dict[str, str]:
         """The environment of its process: of llama.cpp's variables those that are meant for it."""
-        return _environment(self.variables)
+        return _environment(self.variable_prefix)
 
 
 def _environment(prefix: str) -> dict[str, str]:
@@ -65,14 +65,14 @@ def _environment(prefix: str) -> dict[str, str]:
     return others | own
 
 
-def main_server(settings: Settings) -> ServerSpec:
+def main_server_spec(settings: Settings) -> ServerSpec:
     """The server of MODEL_PATH."""
     return ServerSpec(
-        server=MAIN,
+        name=MAIN_SERVER,
         settings=settings,
         path_setting="MODEL_PATH",
         port_setting="MODEL_SERVER_PORT",
-        ranks=ranking_requested(os.environ),
+        is_reranker=ranking_requested(os.environ),
     )
 
 
@@ -86,8 +86,8 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
     if path is None:
         return None
     variables = f"EMBEDDING_{_VARIABLE}"
-    pooling = pooling_of(path, _environment(variables))
-    context = _context(settings.embedding_context_size, pooling.context)
+    pooling = read_pooling(path, _environment(variables))
+    context = _context(settings.embedding_context_size, pooling.context_size)
     own = replace(
         settings,
         model_path=path,
@@ -100,25 +100,25 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         slot_save_seconds=0.0,  # it has no conversations
     )
     return ServerSpec(
-        server=EMBEDDING,
+        name=EMBEDDING_SERVER,
         settings=own,
         path_setting="EMBEDDING_MODEL_PATH",
         port_setting="EMBEDDING_SERVER_PORT",
         flags=("--embeddings", *pooling.flags, "-ub", str(context)),
-        whole_inputs=True,
-        ranks=pooling.ranks,
-        variables=variables,
+        whole_input_batches=True,
+        is_reranker=pooling.is_reranker,
+        variable_prefix=variables,
         taken_port=settings.model_server_port if settings.supervised else None,
     )
 
 
-def served_models(settings: Settings) -> list[ServerSpec]:
+def server_specs(settings: Settings) -> list[ServerSpec]:
     """Every model server that is ours to run, the main one first."""
-    main = main_server(settings) if settings.supervised else None
+    main = main_server_spec(settings) if settings.supervised else None
     return [each for each in (main, embedding_server_spec(settings)) if each is not None]
 
 
 def _context(asked: int, own: int | None) -> int:
     if not own:
-        return asked or USUAL_CONTEXT
+        return asked or DEFAULT_EMBEDDING_CONTEXT
     return min(asked or own, own)

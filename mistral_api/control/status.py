@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mistral_api.control.server_spec import MAIN
+from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.system.files import replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
@@ -50,7 +50,7 @@ class IllegalTransition(AssertionError):
     """A state was to follow that may not."""
 
 
-def require_legal(current: State, following: State) -> None:
+def require_legal_transition(current: State, following: State) -> None:
     """Raise IllegalTransition unless ``following`` may come after ``current``."""
     if following not in SUCCESSORS[current]:
         raise IllegalTransition(f"{following} does not follow {current}")
@@ -102,12 +102,12 @@ class ModelServerStatus:
     log_path: str
 
     @property
-    def supervisor(self) -> ProcessIdentity:
+    def supervisor_process(self) -> ProcessIdentity:
         """The supervisor that wrote this."""
         return ProcessIdentity(self.supervisor_pid, self.supervisor_started)
 
     @property
-    def server(self) -> ProcessIdentity | None:
+    def server_process(self) -> ProcessIdentity | None:
         """The model server's process, if there was one."""
         if self.pid is None or self.pid_started is None:
             return None
@@ -117,20 +117,20 @@ class ModelServerStatus:
 _COMING = (State.STARTING, State.LOADING)
 
 
-def status_file(data_dir: Path, server: str = MAIN) -> Path:
+def status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
     """Where the status of one of our model servers is."""
-    return data_dir / "run" / f"{server}.json"
+    return data_dir / "run" / f"{server_name}.json"
 
 
-def write_status(data_dir: Path, status: ModelServerStatus, server: str = MAIN) -> None:
+def write_status(data_dir: Path, status: ModelServerStatus, server_name: str = MAIN_SERVER) -> None:
     """Replace the status file. Raises OSError."""
-    replace_file(status_file(data_dir, server), json.dumps(dataclasses.asdict(status), indent=1))
+    replace_file(status_file(data_dir, server_name), json.dumps(dataclasses.asdict(status), indent=1))
 
 
-def read_recorded(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
+def read_status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
     """The status as it was written, or None where there is none that can be read."""
     try:
-        return _from_fields(json.loads(status_file(data_dir, server).read_text(encoding="utf-8")))
+        return _from_fields(json.loads(status_file(data_dir, server_name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -140,10 +140,10 @@ def _from_fields(fields: dict[str, Any]) -> ModelServerStatus:
     return ModelServerStatus(**(fields | {"state": State(fields["state"]), "last_restarts": restarts}))
 
 
-def read_status(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
+def read_status(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
     """The status as it is now: what a supervisor wrote that has died since says ``stopped``."""
-    status = read_recorded(data_dir, server)
-    if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor):
+    status = read_status_file(data_dir, server_name)
+    if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor_process):
         return status
     return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None)
 
@@ -151,28 +151,28 @@ def read_status(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
 class StatusReader:
     """Reads the status again only when the file is another one: cheap enough to be asked with each request."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
+    def __init__(self, data_dir: Path, server: str = MAIN_SERVER) -> None:
         self._path = status_file(data_dir, server)
         self._data_dir, self._server = data_dir, server
         self._read: tuple[tuple[int, int] | None, ModelServerStatus | None] = (None, None)
 
-    def given_up(self) -> bool:
+    def is_given_up(self) -> bool:
         """Whether the supervisor says that it will not bring the model server back."""
         status = self._recorded()
         return status is not None and status.state is State.FATAL
 
-    def being_started(self) -> bool:
+    def is_starting(self) -> bool:
         """Whether a supervisor that lives is about to have the model server ready.
 
         The server itself may answer already: it gets the caches of its conversations back first.
         """
         status = self._recorded()
-        return status is not None and status.state in _COMING and is_alive(status.supervisor)
+        return status is not None and status.state in _COMING and is_alive(status.supervisor_process)
 
-    def server(self) -> ProcessIdentity | None:
+    def server_process(self) -> ProcessIdentity | None:
         """The process of the model server, as the supervisor wrote it last: another one after each restart."""
         status = self._recorded()
-        return None if status is None else status.server
+        return None if status is None else status.server_process
 
     def _recorded(self) -> ModelServerStatus | None:
         try:
@@ -181,5 +181,5 @@ class StatusReader:
             return None
         version = found.st_mtime_ns, found.st_ino
         if self._read[0] != version:
-            self._read = version, read_recorded(self._data_dir, self._server)
+            self._read = version, read_status_file(self._data_dir, self._server)
         return self._read[1]

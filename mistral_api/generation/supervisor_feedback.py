@@ -25,8 +25,8 @@ def new_slot_seed(payload: dict[str, Any]) -> int | None:
 def report_generation(reports: FeedbackWriter, seed: int | None, record: Exchange, error: ApiError | None) -> None:
     """Note how a generation ended. A server that died is none of this: its supervisor sees that itself."""
     if error is None:
-        reports.succeeded()
+        reports.add_success()
     elif isinstance(error, ModelServerFailed):
-        reports.failed(error.summary)
+        reports.add_failure(error.summary)
     if seed is not None and record.session_id is not None:
-        reports.ended(seed, record.owner, record.session_id, may_be_stored=record.messages is not None)
+        reports.add_generation(seed, record.owner, record.session_id, may_be_stored=record.messages is not None)

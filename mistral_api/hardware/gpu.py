@@ -54,9 +54,9 @@ class GpuMonitor:
     Only one in a process: NVML finds a lost card again when the last one who has it open closes it.
     """
 
-    def __init__(self, patience: float = PATIENCE_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, read_seconds: float = PATIENCE_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
         """Nobody waits longer than ``patience`` seconds; a driver that is missing is looked for every so many."""
-        self._patience = patience
+        self._patience = read_seconds
         self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
@@ -120,7 +120,7 @@ class GpuMonitor:
             log.info("the NVIDIA driver answers again")
 
 
-def memory_of(cards: Iterable[Card]) -> DeviceMemory | None:
+def total_memory(cards: Iterable[Card]) -> DeviceMemory | None:
     """The memory of cards together; None where none tells (there is none, or it shares that of the machine)."""
     told = [
         DeviceMemory(card.reading.memory_total_bytes, card.memory_free_bytes)
@@ -132,10 +132,10 @@ def memory_of(cards: Iterable[Card]) -> DeviceMemory | None:
     return DeviceMemory(sum(each.total_bytes for each in told), sum(each.free_bytes for each in told))
 
 
-def device_memory() -> DeviceMemory | None:
+def read_device_memory() -> DeviceMemory | None:
     """Look at the memory of all cards once, and let go of the driver again.
 
     Takes at most ``DECISION_SECONDS`` and ``CLOSE_SECONDS``.
     """
-    with closing(GpuMonitor(patience=DECISION_SECONDS)) as monitor:
-        return memory_of(monitor.cards())
+    with closing(GpuMonitor(read_seconds=DECISION_SECONDS)) as monitor:
+        return total_memory(monitor.cards())

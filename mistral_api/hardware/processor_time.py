@@ -27,7 +27,7 @@ class ProcessorTime:
         self._looked_at = float("-inf")
         self._seconds: dict[int, float] = {}
 
-    def patience_factor(self) -> float:
+    def hang_seconds_factor(self) -> float:
         """How much longer than HANG_SECONDS a server that shows no progress may take, by what its threads do.
 
         Sampling, and any loop of its main thread, keeps one busy; a batch on the CPU keeps all of them as busy as

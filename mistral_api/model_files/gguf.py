@@ -48,7 +48,7 @@ class GgufError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class GgufHeader:
     """``metadata`` has numbers and strings only: of arrays, a tokenizer's above all, nothing is kept.
 
     ``parameters``: weights in this file. ``needed_bytes``: how large the file must be to hold all its tensors,
@@ -62,7 +62,7 @@ class Header:
     tensors: frozenset[str]
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> GgufHeader:
     """Read a file's header. Raises OSError where it cannot be opened, GgufError for what is no whole model."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -107,7 +107,7 @@ class _Reader:
         self._data = data
         self._at = len(MAGIC)
 
-    def header(self) -> Header:
+    def header(self) -> GgufHeader:
         version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
         metadata: dict[str, Any] = {}
         for _ in range(pairs):
@@ -123,7 +123,7 @@ class _Reader:
         if not isinstance(alignment, int) or alignment <= 0:
             alignment = DEFAULT_ALIGNMENT
         start = -(-self._at // alignment) * alignment
-        return Header(version, metadata, parameters, start + end, frozenset(names))
+        return GgufHeader(version, metadata, parameters, start + end, frozenset(names))
 
     def _tensor(self) -> tuple[str, int, int]:
         """Its name, how many values it has, and where in the data it ends."""
@@ -177,7 +177,7 @@ _NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", 
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitName:
     """What a part's name says: the model's own name, and how many parts there are."""
 
     stem: str
@@ -188,10 +188,10 @@ class Split:
         return [f"{self.stem}-{number:05}-of-{self.count:05}.gguf" for number in range(1, self.count + 1)]
 
 
-def split_of(name: str) -> Split | None:
+def parse_split_name(name: str) -> SplitName | None:
     """Read the name of a part, folders before it included; None for that of a model in one file."""
     found = _NAME.fullmatch(name)
-    return Split(found["stem"], int(found["count"])) if found else None
+    return SplitName(found["stem"], int(found["count"])) if found else None
 
 
 NONE, RANK = 0, 4
@@ -205,8 +205,8 @@ class Pooling:
     the model's own."""
 
     flags: tuple[str, ...]
-    ranks: bool | None
-    context: int | None = None
+    is_reranker: bool | None
+    context_size: int | None = None
 
 
 def ranking_requested(environment: Mapping[str, str]) -> bool:
@@ -215,7 +215,7 @@ def ranking_requested(environment: Mapping[str, str]) -> bool:
     return asked or environment.get("LLAMA_ARG_POOLING") == "rank"
 
 
-def pooling_of(path: Path, environment: Mapping[str, str]) -> Pooling:
+def read_pooling(path: Path, environment: Mapping[str, str]) -> Pooling:
     """How the model in this file pools: llama.cpp's variables first, then the file, and the mean where both are silent.
 
     A file that cannot be read is left to ``require_model``, which says why.
@@ -232,7 +232,7 @@ def pooling_of(path: Path, environment: Mapping[str, str]) -> Pooling:
     return _of_header(header, header.metadata.get(f"{architecture}.pooling_type"), window)
 
 
-def _of_header(header: Header, kind: object, window: int | None) -> Pooling:
+def _of_header(header: GgufHeader, kind: object, window: int | None) -> Pooling:
     if kind == RANK or _HEAD in header.tensors:
         return Pooling(("--pooling", "rank"), True, window)
     # A chat model names none, and a vector for each token is no embedding of a text.

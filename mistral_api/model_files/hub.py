@@ -28,8 +28,8 @@ from huggingface_hub import close_session, constants, get_hf_file_metadata, get_
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from mistral_api.model_files.hub_errors import explain_errors, sentence_of
-from mistral_api.model_files.known_models import DamagedFile, PullError, Source
+from mistral_api.model_files.hub_errors import describe_error, explain_hub_errors
+from mistral_api.model_files.known_models import DamagedFile, ModelSource, PullError
 
 
 def require_usable(endpoint: str) -> None:
@@ -80,7 +80,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class RemoteFile:
     """A file on the hub. ``source`` is pinned to a commit; ``sha256`` is None where the server does not say it."""
 
-    source: Source
+    source: ModelSource
     size: int
     etag: str
 
@@ -114,19 +114,19 @@ class Hub:
         """The address in words, without a password that may be in it."""
         return urlsplit(self._endpoint).netloc.rpartition("@")[2]
 
-    def look_up(self, source: Source) -> RemoteFile:
+    def find_file(self, source: ModelSource) -> RemoteFile:
         """Size, checksum and commit of a file. Raises PullError."""
-        with explain_errors(self.host, source):
+        with explain_hub_errors(self.host, source):
             timeout = constants.HF_HUB_ETAG_TIMEOUT
             found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
         if found.commit_hash is None or found.etag is None or found.size is None:
             raise self._no_hub()
-        return RemoteFile(source.at(found.commit_hash), found.size, found.etag)
+        return RemoteFile(source.with_revision(found.commit_hash), found.size, found.etag)
 
-    def files_in(self, source: Source) -> list[str]:
+    def list_gguf_files(self, source: ModelSource) -> list[str]:
         """The names of the GGUF files in the repository. Raises PullError."""
         address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-        with explain_errors(self.host, source):
+        with explain_hub_errors(self.host, source):
             answer = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
             hf_raise_for_status(answer)
         try:
@@ -136,7 +136,7 @@ class Hub:
         return sorted(name for name in names if name.endswith(".gguf"))
 
     @contextlib.contextmanager
-    def opened(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
+    def open_body(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
         """Ask for the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the deadline.
 
         The address on the hub is asked each time, not the storage it once pointed to: those addresses expire.
@@ -156,7 +156,7 @@ class Hub:
     def _no_hub(self) -> PullError:
         return PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
 
-    def _url(self, source: Source) -> str:
+    def _url(self, source: ModelSource) -> str:
         return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
 
 
@@ -178,7 +178,7 @@ def _start(answer: httpx2.Response, asked: int, size: int) -> int:
 PAUSES = (1.0, 2.0, 4.0)
 
 
-class Transfer:
+class Download:
     """One file on its way into ``path``, which holds its first bytes already where it exists.
 
     ``received`` is told how many bytes the file has, whenever that changes.
@@ -203,7 +203,7 @@ class Transfer:
     def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
         """Write what comes from ``start`` on; answers why it ended too early, where that may pass."""
         try:
-            with self._hub.opened(self._remote, start) as body:
+            with self._hub.open_body(self._remote, start) as body:
                 if body.start < start:
                     file.truncate(body.start)
                 self._write(file, body.pieces)
@@ -234,4 +234,4 @@ class Transfer:
         time.sleep(PAUSES[max(fruitless, 1) - 1])
 
     def _given_up(self, error: Exception) -> PullError:
-        return PullError(sentence_of(error, self._hub.host, self._remote.source))
+        return PullError(describe_error(error, self._hub.host, self._remote.source))

@@ -18,13 +18,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mistral_api.model_files.known_models import NoSuchFile, PullError, Source
+from mistral_api.model_files.known_models import ModelSource, NoSuchFile, PullError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def explain_errors(host: str, source: Source) -> Iterator[None]:
+def explain_hub_errors(host: str, source: ModelSource) -> Iterator[None]:
     """Turn what the hub answers, or that it does not, into PullError."""
     try:
         yield
@@ -32,10 +32,10 @@ def explain_errors(host: str, source: Source) -> Iterator[None]:
         text = f"{source.repo} on {host} has no file {source.file} in revision {source.revision}."
         raise NoSuchFile(text) from error
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise PullError(sentence_of(error, host, source)) from error
+        raise PullError(describe_error(error, host, source)) from error
 
 
-def sentence_of(error: Exception, host: str, source: Source) -> str:
+def describe_error(error: Exception, host: str, source: ModelSource) -> str:
     """One sentence. Of the error's own text only what cannot hold a token is taken over."""
     match error:
         case HfHubHTTPError():
@@ -52,7 +52,7 @@ def sentence_of(error: Exception, host: str, source: Source) -> str:
             return f"The connection to {host} broke off ({type(error).__name__}); run the command again to go on."
 
 
-def _refusal(error: HfHubHTTPError, host: str, source: Source) -> str:
+def _refusal(error: HfHubHTTPError, host: str, source: ModelSource) -> str:
     match error:
         case GatedRepoError():
             return (
@@ -67,7 +67,7 @@ def _refusal(error: HfHubHTTPError, host: str, source: Source) -> str:
             return _by_status(error.response.status_code, host, source)
 
 
-def _by_status(status: int, host: str, source: Source) -> str:
+def _by_status(status: int, host: str, source: ModelSource) -> str:
     if status in (401, 403):
         return f"{host} refuses access to {source.repo} ({status}): set HF_TOKEN to a token that may read it."
     if status == 404:
@@ -78,7 +78,7 @@ def _by_status(status: int, host: str, source: Source) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors_as_sentences(path: Path) -> Iterator[None]:
+def explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn an OSError of the disk into PullError; what the disk has taken already stays and is gone on with."""
     try:
         yield

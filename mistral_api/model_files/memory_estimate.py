@@ -24,19 +24,19 @@ GIB = 1 << 30
 MIB = 1 << 20
 
 
-def size_text(count: int) -> str:
+def format_size(count: int) -> str:
     """Such as ``4.07 GiB``; below one GiB in MiB."""
     return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"
 
 
-CONTEXT = 8192
+ESTIMATE_CONTEXT = 8192
 CARDS_GIB = (4, 6, 8)
 RESERVE_BYTES = GIB
 _F16_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class ModelDimensions:
     """A transformer's measures; in a GGUF ``block_count``, ``attention.head_count_kv``, ``attention.key_length``."""
 
     blocks: int
@@ -48,12 +48,12 @@ class Architecture:
         return 2 * context * self.kv_heads * self.head_size * _F16_BYTES
 
 
-def bytes_for_all_layers(architecture: Architecture, file_bytes: int, context: int = CONTEXT) -> int:
+def bytes_for_all_layers(architecture: ModelDimensions, file_bytes: int, context: int = ESTIMATE_CONTEXT) -> int:
     """What a card must have for the whole model with a context of so many tokens."""
     return file_bytes + architecture.blocks * architecture.kv_bytes(context) + RESERVE_BYTES
 
 
-def gpu_layers(architecture: Architecture, file_bytes: int, card_bytes: int, context: int = CONTEXT) -> str:
+def gpu_layers(architecture: ModelDimensions, file_bytes: int, card_bytes: int, context: int = ESTIMATE_CONTEXT) -> str:
     """What to give as GPU_LAYERS for a card: a number of layers, or ``all``."""
     if bytes_for_all_layers(architecture, file_bytes, context) <= card_bytes:
         return "all"
@@ -62,6 +62,6 @@ def gpu_layers(architecture: Architecture, file_bytes: int, card_bytes: int, con
     return str(min(architecture.blocks, int(room / block)))
 
 
-def layers_by_card(architecture: Architecture, file_bytes: int, context: int = CONTEXT) -> dict[int, str]:
+def layers_by_card(architecture: ModelDimensions, file_bytes: int, context: int = ESTIMATE_CONTEXT) -> dict[int, str]:
     """GPU_LAYERS for cards of 4, 6 and 8 GiB."""
     return {card: gpu_layers(architecture, file_bytes, card * GIB, context) for card in CARDS_GIB}

@@ -26,19 +26,19 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from mistral_api.model_files.gguf import MAGIC
-from mistral_api.model_files.hub import Hub, RemoteFile, Transfer
-from mistral_api.model_files.hub_errors import disk_errors_as_sentences
-from mistral_api.model_files.known_models import DamagedFile, NoSuchFile, PullError, Source
-from mistral_api.model_files.memory_estimate import CONTEXT, layers_by_card, size_text
+from mistral_api.model_files.hub import Download, Hub, RemoteFile
+from mistral_api.model_files.hub_errors import explain_disk_errors
+from mistral_api.model_files.known_models import DamagedFile, ModelSource, NoSuchFile, PullError
+from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size, layers_by_card
 
-UNFINISHED = ".pull"
+UNFINISHED_FOLDER = ".pull"
 SPARE_BYTES = 256 << 20  # left free on the disk, for whatever else writes there meanwhile
 
 
 class ProgressDisplay(Protocol):
     """Whoever shows what goes on."""
 
-    def say(self, sentence: str) -> None:
+    def show(self, sentence: str) -> None:
         """One line."""
 
     def progress(self, name: str, size: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -59,13 +59,13 @@ class Puller:
     def __init__(self, hub: Hub, folder: Path, display: ProgressDisplay) -> None:
         self._hub = hub
         self._folder = folder
-        self._unfinished = folder / UNFINISHED
+        self._unfinished = folder / UNFINISHED_FOLDER
         self._display = display
 
-    def pull(self, source: Source) -> PullResult:
+    def pull(self, source: ModelSource) -> PullResult:
         """Fetch what is missing of a model and check it. Raises PullError."""
         parts = self._look_up(source)
-        with disk_errors_as_sentences(self._folder):
+        with explain_disk_errors(self._folder):
             self._unfinished.mkdir(parents=True, exist_ok=True)
             with self._alone():
                 missing = [part for part in parts if not self._is_there(part)]
@@ -74,15 +74,15 @@ class Puller:
                     self._fetch(part)
         return PullResult(self._final(parts[0]), sum(part.size for part in parts))
 
-    def _look_up(self, source: Source) -> list[RemoteFile]:
+    def _look_up(self, source: ModelSource) -> list[RemoteFile]:
         first, *others = source.parts()
         try:
-            found = self._hub.look_up(first)
+            found = self._hub.find_file(first)
         except NoSuchFile as error:
-            has = ", ".join(self._hub.files_in(source)) or "no GGUF file at all"
+            has = ", ".join(self._hub.list_gguf_files(source)) or "no GGUF file at all"
             raise NoSuchFile(f"{error} It has: {has}.") from error
         # All parts from the same commit.
-        return [found, *(self._hub.look_up(other.at(found.source.revision)) for other in others)]
+        return [found, *(self._hub.find_file(other.with_revision(found.source.revision)) for other in others)]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -97,9 +97,9 @@ class Puller:
         if not path.exists():
             return False
         if path.stat().st_size == part.size and self._has_checksum(path, part):
-            self._display.say(f"{path} is there already and whole.")
+            self._display.show(f"{path} is there already and whole.")
             return True
-        self._display.say(f"{path} is not what {self._hub.host} has; it is replaced once the new file is whole.")
+        self._display.show(f"{path} is not what {self._hub.host} has; it is replaced once the new file is whole.")
         return False
 
     def _require_space(self, missing: Sequence[RemoteFile]) -> None:
@@ -108,8 +108,8 @@ class Puller:
         free = shutil.disk_usage(self._folder).free
         if needed and needed + SPARE_BYTES > free:
             raise PullError(
-                f"{size_text(needed)} are still to come, but the disk of {self._folder} has {size_text(free)} free "
-                f"({size_text(SPARE_BYTES)} of it are left alone): make room, or give --dir."
+                f"{format_size(needed)} are still to come, but the disk of {self._folder} has {format_size(free)} free "
+                f"({format_size(SPARE_BYTES)} of it are left alone): make room, or give --dir."
             )
 
     def _fetch(self, part: RemoteFile) -> None:
@@ -118,10 +118,10 @@ class Puller:
             if stale != partial or stale.stat().st_size > part.size:
                 stale.unlink()
         if begun := self._received(part):
-            self._display.say(f"Going on with {name} at {size_text(begun)} of {size_text(part.size)}.")
+            self._display.show(f"Going on with {name} at {format_size(begun)} of {format_size(part.size)}.")
         with self._display.progress(name, part.size) as received:
             received(begun)
-            Transfer(self._hub, part, partial, received).run()
+            Download(self._hub, part, partial, received).run()
         try:
             self._require_sound(partial, part)
         except DamagedFile:
@@ -143,9 +143,9 @@ class Puller:
 
     def _has_checksum(self, path: Path, part: RemoteFile) -> bool:
         if part.sha256 is None:
-            self._display.say(f"{self._hub.host} gives no SHA-256 for {part.source.name}: its size alone is checked.")
+            self._display.show(f"{self._hub.host} gives no SHA-256 for {part.source.name}: its size alone is checked.")
             return True
-        self._display.say(f"Checking the SHA-256 of {part.source.name} ...")
+        self._display.show(f"Checking the SHA-256 of {part.source.name} ...")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == part.sha256
 
@@ -171,17 +171,17 @@ def _write_through(path: Path) -> None:
 _PLAIN = re.compile(r"[\w./:\\+@-]+")
 
 
-def env_lines(source: Source, pulled: PullResult) -> list[str]:
+def env_lines(source: ModelSource, pulled: PullResult) -> list[str]:
     """MODEL_PATH and MODEL_ALIAS, and what is known of the layers that fit a card."""
     lines = [f"MODEL_PATH={_quoted(str(pulled.path.resolve()))}", f"MODEL_ALIAS={_quoted(source.alias)}"]
-    if source.architecture is None:
+    if source.dimensions is None:
         return lines
-    layers = layers_by_card(source.architecture, pulled.size)
+    layers = layers_by_card(source.dimensions, pulled.size)
     cards = ", ".join(f"{number} on a card of {card} GB" for card, number in layers.items())
     return [
         *lines,
         "# PARALLEL requests share the context: one at a time has all of it.",
-        f"CONTEXT_SIZE={CONTEXT}",
+        f"CONTEXT_SIZE={ESTIMATE_CONTEXT}",
         "PARALLEL=1",
         f"# GPU_LAYERS that fit: {cards}",
         "GPU_LAYERS=auto",

@@ -8,7 +8,7 @@ from typing import Any
 
 from mistral_api.embedded.demo_model import DemoModelMissing, demo_model_path
 from mistral_api.errors import StartError
-from mistral_api.model_files.gguf import GgufError, Header, read_header, split_of
+from mistral_api.model_files.gguf import GgufError, GgufHeader, parse_split_name, read_header
 from mistral_api.settings import Settings
 
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers put them into file names.
@@ -37,7 +37,7 @@ class ModelInfo:
     layers: int | None
 
 
-def model_file(settings: Settings) -> Path:
+def served_model_path(settings: Settings) -> Path:
     """MODEL_PATH, or the demo model. Raises DemoModelMissing where there is neither."""
     return settings.model_path or demo_model_path()
 
@@ -47,7 +47,7 @@ def served_model_names(settings: Settings) -> list[str]:
     if settings.model_alias:
         return settings.model_alias.split(",")
     try:
-        return [model_file(settings).stem]
+        return [served_model_path(settings).stem]
     except DemoModelMissing:
         return []
 
@@ -58,7 +58,7 @@ def read_model(settings: Settings, path_setting: str) -> ModelInfo:
     Raises StartError, whose sentence begins with ``path_setting``.
     """
     try:
-        path = model_file(settings).absolute()
+        path = served_model_path(settings).absolute()
     except DemoModelMissing as error:
         raise StartError(str(error)) from error
     try:
@@ -74,7 +74,7 @@ class _Unusable(ValueError):
     """A file of the model cannot be used; the message is a sentence that lacks the name of the setting."""
 
 
-def _header(path: Path) -> Header:
+def _header(path: Path) -> GgufHeader:
     try:
         return read_header(path)
     except OSError as error:
@@ -83,12 +83,12 @@ def _header(path: Path) -> Header:
         raise _Unusable(f"'{path}' {error}.") from error
 
 
-def _shards(path: Path, first: Header) -> tuple[Path, ...]:
+def _shards(path: Path, first: GgufHeader) -> tuple[Path, ...]:
     """All files of a model that is split (``gguf-split``); they are named NAME-00001-of-00003.gguf."""
     count = _number(first.metadata.get("split.count")) or 1
     if count <= 1:
         return (path,)
-    named = split_of(path.name)
+    named = parse_split_name(path.name)
     if named is None or named.count != count:
         raise _Unusable(
             f"'{path}' is one of {count} parts and must be named NAME-00001-of-{count:05}.gguf, as it came."
@@ -102,7 +102,7 @@ def _shards(path: Path, first: Header) -> tuple[Path, ...]:
     return files
 
 
-def _model(path: Path, files: tuple[Path, ...], headers: list[Header]) -> ModelInfo:
+def _model(path: Path, files: tuple[Path, ...], headers: list[GgufHeader]) -> ModelInfo:
     known = headers[0].metadata
     architecture = known.get("general.architecture")
     return ModelInfo(

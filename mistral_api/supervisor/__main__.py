@@ -12,13 +12,13 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from mistral_api.control.server_spec import served_models
+from mistral_api.control.server_spec import server_specs
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.backoff import GivenUp
+from mistral_api.supervisor.backoff import TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
-from mistral_api.supervisor.secondary_servers import SecondarySupervisor, run_secondaries
+from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
         return CANNOT_START
-    except GivenUp as error:
+    except TooManyRestarts as error:
         print(error, file=sys.stderr)
         return GIVEN_UP
 
@@ -65,7 +65,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _supervise(settings: Settings, options: argparse.Namespace) -> int:
-    servers = served_models(settings)
+    servers = server_specs(settings)
     if not servers:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
@@ -74,7 +74,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(servers[0], manager)
-    companions = [SecondarySupervisor(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
+    companions = [SupervisorThread(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
     _enqueue_stop_signals([events, *(each.events for each in companions)])
     run_folder = settings.data_dir / "run"
     try:
@@ -87,7 +87,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     except OSError as error:
         raise StartError(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
     # The first server's end is ours, and its reason our exit code; the others run beside it.
-    with lock, run_secondaries(companions, manager):
+    with lock, run_secondary_servers(companions, manager):
         Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()
     return 0
 

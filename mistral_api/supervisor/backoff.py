@@ -31,7 +31,7 @@ class Backoff:
         self._restarts: deque[float] = deque()
         self._crashes_in_a_row = 0
 
-    def crashed(self, healthy_seconds: float) -> float | None:
+    def next_delay(self, healthy_seconds: float) -> float | None:
         """Seconds to wait before the next start, or None when there have been too many.
 
         ``healthy_seconds``: how long the server had been ready, and got on, when it crashed.
@@ -53,5 +53,5 @@ class StopRequested(RuntimeError):
     """We were asked to stop before there was anything to stop."""
 
 
-class GivenUp(RuntimeError):
+class TooManyRestarts(RuntimeError):
     """The model server has crashed too often; the message says how often, and its last words."""

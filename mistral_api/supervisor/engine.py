@@ -105,7 +105,7 @@ def server_command(served: ServerSpec, engine: Engine, model: Path, fit: MemoryS
     """The whole command line; the port is always named, since an environment variable may name another."""
     settings = served.settings
     # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
-    small = not fit.on_device and not served.whole_inputs
+    small = not fit.uses_device and not served.whole_input_batches
     options = {
         "-m": str(model),
         "--host": settings.model_server_host,

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from mistral_api.system.service_manager import ServiceManager
 
 # The longest single wait: the service manager wants to hear of us, and Windows delivers signals between waits only.
-LOOK_SECONDS = 0.5
+MAX_WAIT_SECONDS = 0.5
 
 Event: TypeAlias = Literal["stop", "exited"]
 
@@ -23,7 +23,7 @@ class Events:
     def __init__(self, manager: ServiceManager | None = None) -> None:
         self._manager = manager or ServiceManager()
         self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.stopping = False
+        self.stop_requested = False
 
     def wait(self, seconds: float) -> None:
         """Wait for one event, at most so long."""
@@ -32,10 +32,10 @@ class Events:
             event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
         except queue.Empty:
             return
-        self.stopping = self.stopping or event == "stop"
+        self.stop_requested = self.stop_requested or event == "stop"
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Wait so long; only a request to stop ends it early."""
         deadline = time.monotonic() + seconds
-        while not self.stopping and (left := deadline - time.monotonic()) > 0:
-            self.wait(min(left, LOOK_SECONDS))
+        while not self.stop_requested and (left := deadline - time.monotonic()) > 0:
+            self.wait(min(left, MAX_WAIT_SECONDS))

@@ -38,8 +38,8 @@ class HealthResult(Enum):
 class SlotActivity:
     """What the server is at. Two that are equal, with busy slots, are a server that stands still."""
 
-    busy: int
-    position: Hashable
+    busy_slots: int
+    progress: Hashable
 
 
 class Probe:
@@ -50,12 +50,12 @@ class Probe:
         self._offers_slots = True
         self._offers_metrics = True
 
-    def health(self) -> HealthResult:
+    def check_health(self) -> HealthResult:
         """Ask whether it is ready."""
         status, _ = self._get("/health")
         return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
 
-    def work(self) -> SlotActivity | None:
+    def read_activity(self) -> SlotActivity | None:
         """What it is at; None where it does not answer in time, or nonsense.
 
         A build without ``/slots`` is asked for ``/metrics``, and one without either how its health is.
@@ -63,24 +63,24 @@ class Probe:
         if self._offers_slots:
             status, body = self._get("/slots")
             if status not in NOT_OFFERED:
-                return _work_of_slots(body) if status == 200 else None
+                return _activity_from_slots(body) if status == 200 else None
             self._offers_slots = False
         if self._offers_metrics:
             status, body = self._get("/metrics")
             if status not in NOT_OFFERED:
-                return _work_of_metrics(body) if status == 200 else None
+                return _activity_from_metrics(body) if status == 200 else None
             self._offers_metrics = False
-        return SlotActivity(0, None) if self.health() is HealthResult.READY else None
+        return SlotActivity(0, None) if self.check_health() is HealthResult.READY else None
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Status and body; status 0 where there is no answer."""
         try:
-            return self._asking.ask("GET", path, seconds=PROBE_SECONDS)
+            return self._asking.request("GET", path, seconds=PROBE_SECONDS)
         except NoHttpResponse:
             return 0, b""
 
 
-def _work_of_slots(body: bytes) -> SlotActivity | None:
+def _activity_from_slots(body: bytes) -> SlotActivity | None:
     """Prompt tokens processed and tokens decoded of each busy slot (``server_slot::to_json``, server-context.cpp)."""
     try:
         slots = json.loads(body)
@@ -103,7 +103,7 @@ def _position(slot: dict[str, Any]) -> Hashable:
 _METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
 
 
-def _work_of_metrics(body: bytes) -> SlotActivity | None:
+def _activity_from_metrics(body: bytes) -> SlotActivity | None:
     """Requests in work, and how often anything has been computed (``server_task_result_metrics``, server-task.cpp)."""
     try:
         found = {name: float(value) for name, value in _METRIC.findall(body)}
@@ -125,13 +125,13 @@ class HangDetector:
         self._last_work: SlotActivity | None = None
         self._advanced_at = self._answered_at = clock()
 
-    def saw(self, work: SlotActivity | None) -> None:
+    def observe(self, work: SlotActivity | None) -> None:
         """Take in what a probe found; None: no answer."""
         now = self._clock()
         if work is None:
             return
         self._answered_at = now
-        if not work.busy or work != self._last_work:
+        if not work.busy_slots or work != self._last_work:
             self._advanced_at = now
         self._last_work = work
 
@@ -141,21 +141,21 @@ class HangDetector:
         return self._clock() - self._answered_at
 
     @property
-    def advancing(self) -> bool:
+    def is_advancing(self) -> bool:
         """Whether the last probe found busy slots that had advanced since the one before."""
-        return self._last_work is not None and self._last_work.busy > 0 and self._advanced_at == self._answered_at
+        return self._last_work is not None and self._last_work.busy_slots > 0 and self._advanced_at == self._answered_at
 
     @property
-    def last_sign_at(self) -> float:
+    def last_progress_at(self) -> float:
         """When the server was last seen to get on, or to be idle (on the clock of this watch)."""
         return min(self._advanced_at, self._answered_at)
 
-    def hang(self, *, factor: float = 1.0) -> str | None:
+    def hang_reason(self, *, factor: float = 1.0) -> str | None:
         """Why the server is to be ended, or None; ``factor``: how much longer than HANG_SECONDS it may take."""
         patience = self._hang_seconds * factor
         if self.unanswered_seconds >= patience:
             return f"it has not answered for {self.unanswered_seconds:.0f} s"
         still = self._clock() - self._advanced_at
-        if self._last_work is not None and self._last_work.busy and still >= patience:
-            return f"none of its {self._last_work.busy} busy slots has advanced for {still:.0f} s"
+        if self._last_work is not None and self._last_work.busy_slots and still >= patience:
+            return f"none of its {self._last_work.busy_slots} busy slots has advanced for {still:.0f} s"
         return None

@@ -34,7 +34,7 @@ class HttpClient:
     def __init__(self, settings: Settings) -> None:
         self._address = reachable_host(settings.model_server_host), settings.model_server_port
 
-    def ask(self, method: str, path: str, body: str | None = None, *, seconds: float) -> tuple[int, bytes]:
+    def request(self, method: str, path: str, body: str | None = None, *, seconds: float) -> tuple[int, bytes]:
         """Status and body. Raises NoAnswer, also where the body comes drop by drop for longer than that."""
         connection = http.client.HTTPConnection(*self._address, timeout=seconds)
         try:
@@ -57,7 +57,7 @@ def _whole(response: http.client.HTTPResponse, seconds: float) -> bytes:
     return b"".join(pieces)
 
 
-LOOK_SECONDS = 2.0
+SLOTS_SECONDS = 2.0
 OK = 200
 
 
@@ -79,20 +79,20 @@ class Slot:
     tokens: int = 0
 
     @property
-    def untouched(self) -> bool:
+    def is_unused(self) -> bool:
         """Whether no request has used it yet."""
         return self.seed is None and not self.busy
 
 
-class SlotServer:
+class SlotClient:
     """Asks the model server about its slots."""
 
     def __init__(self, settings: Settings) -> None:
         self._asking = HttpClient(settings)
 
-    def slots(self) -> list[Slot]:
+    def list_slots(self) -> list[Slot]:
         """Every slot. Raises SlotFailure."""
-        answer = self._ask("GET", "/slots", None, LOOK_SECONDS)
+        answer = self._ask("GET", "/slots", None, SLOTS_SECONDS)
         try:
             return [_slot(fields) for fields in answer]
         except (KeyError, TypeError, ValueError) as error:
@@ -120,7 +120,7 @@ class SlotServer:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Any:
         sent = None if body is None else json.dumps(body)
         try:
-            status, content = self._asking.ask(method, path, sent, seconds=max(0.1, seconds))
+            status, content = self._asking.request(method, path, sent, seconds=max(0.1, seconds))
         except NoHttpResponse as error:
             raise SlotServerLost(str(error)) from error
         if status != OK:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from mistral_api.control.feedback import FeedbackReader
-from mistral_api.supervisor.memory_fit import MemoryFit
-from mistral_api.supervisor.slot_cache import SavedCaches
+from mistral_api.supervisor.memory_fit import MemoryFitter
+from mistral_api.supervisor.slot_cache import SlotCacheManager
 
 # So many generations in a row that failed on the server's side are no coincidence, whatever /health says.
 FAILED_GENERATIONS = 3
@@ -17,7 +17,7 @@ class LifecycleHooks:
     """Attends one life of the server; see ``life.Attendant``."""
 
     def __init__(
-        self, fitting: MemoryFit, reports: FeedbackReader, caches: SavedCaches, stopping: Callable[[], bool]
+        self, fitting: MemoryFitter, reports: FeedbackReader, caches: SlotCacheManager, stopping: Callable[[], bool]
     ) -> None:
         """``stopping``: whether we have been asked to stop, which ends a restore early."""
         self._stopping = stopping
@@ -29,18 +29,18 @@ class LifecycleHooks:
     @property
     def saving(self) -> bool:
         """Whether caches are being written."""
-        return self._caches.saving
+        return self._caches.is_saving
 
     def became_ready(self) -> None:
         """Keep the setting that fitted, and give the conversations their caches back."""
         self._ready_at = time.monotonic()
-        self._fitting.worked()
+        self._fitting.remember_step()
         self._caches.restore(self._stopping)
 
     def while_ready(self) -> str | None:
         """Save caches when it is time; answers when generations fail one after the other."""
         reports = self._reports.read()
-        self._caches.save_due(time.monotonic(), reports)
+        self._caches.save_if_due(time.monotonic(), reports)
         failures = reports.failures_since(self._ready_at)
         if len(failures) < FAILED_GENERATIONS:
             return None

@@ -22,7 +22,7 @@ from mistral_api.model_files.served_model import ModelInfo
 from mistral_api.settings import Settings
 
 
-class Shortage(Enum):
+class MemoryShortage(Enum):
     """Which memory was too small: the graphics card's, or the machine's."""
 
     DEVICE = "device memory"
@@ -51,19 +51,19 @@ _GOT_OVER = re.compile(r"mlock|warning:|WARNING:|^[\d.]+ W ")
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-def shortage_in(lines: Iterable[str], *, on_device: bool) -> Shortage | None:
+def find_shortage(lines: Iterable[str], *, uses_device: bool) -> MemoryShortage | None:
     """The shortage that a server's output speaks of; ``on_device``: where it says only that there was one."""
     text = "\n".join(line for line in lines if not _GOT_OVER.search(line))
     if _DEVICE.search(text):
-        return Shortage.DEVICE
+        return MemoryShortage.DEVICE
     if _HOST.search(text):
-        return Shortage.HOST
+        return MemoryShortage.HOST
     if _EITHER.search(text):
-        return Shortage.DEVICE if on_device else Shortage.HOST
+        return MemoryShortage.DEVICE if uses_device else MemoryShortage.HOST
     return None
 
 
-def oom_kills() -> int | None:
+def count_oom_kills() -> int | None:
     """How many processes this kernel has killed for want of memory (Linux, proc_vmstat(5)); None elsewhere."""
     try:
         found = _OOM_KILLS.search(Path("/proc/vmstat").read_text(encoding="ascii"))
@@ -74,7 +74,7 @@ def oom_kills() -> int | None:
 
 def killed_for_memory(exit_code: int | None, kills_before: int | None) -> bool:
     """Whether it was the kernel that killed a process for want of memory, rather than a person."""
-    kills = oom_kills()
+    kills = count_oom_kills()
     if exit_code != -getattr(signal, "SIGKILL", 0) or kills is None or kills_before is None:
         return False
     return kills > kills_before
@@ -98,12 +98,12 @@ class MemoryStep:
     cache_type: str | None = None
 
     @property
-    def on_device(self) -> bool:
+    def uses_device(self) -> bool:
         """Whether a graphics card may hold a part of it."""
         return self.gpu_layers != "0"
 
     def __str__(self) -> str:
-        layers = f"{self.gpu_layers} GPU layers" if self.on_device else "CPU only"
+        layers = f"{self.gpu_layers} GPU layers" if self.uses_device else "CPU only"
         context = f"context {self.context_size or 'of the model'}"
         return f"{layers}, {self.cache_type or 'default'} KV cache, {context}"
 
@@ -113,7 +113,7 @@ def requested_step(settings: Settings) -> MemoryStep:
     return MemoryStep(settings.gpu_layers, settings.context_size)
 
 
-class Ladder:
+class MemoryLadder:
     """The steps for one model under one set of settings."""
 
     def __init__(self, settings: Settings, model: ModelInfo, environment: Mapping[str, str]) -> None:
@@ -125,9 +125,9 @@ class Ladder:
         # What the context of 0 comes to: every slot gets the model's own.
         self._context = settings.context_size or (model.context or 0) * settings.parallel
 
-    def below(self, fit: MemoryStep, shortage: Shortage) -> MemoryStep | None:
+    def next_step(self, fit: MemoryStep, shortage: MemoryShortage) -> MemoryStep | None:
         """The next step after one that did not fit; None at the end of the ladder."""
-        if shortage is Shortage.DEVICE and fit.on_device:
+        if shortage is MemoryShortage.DEVICE and fit.uses_device:
             return self._fewer_layers(fit) or self._smaller_cache(fit, DEVICE_HALVINGS) or self._cpu_only()
         return self._smaller_cache(fit, HOST_HALVINGS)
 

@@ -11,7 +11,7 @@ import psutil
 
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.errors import StartError
-from mistral_api.hardware.gpu import device_memory
+from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
@@ -30,7 +30,7 @@ class PreflightResult:
     model: ModelInfo
 
 
-def check(served: ServerSpec, stopping: Callable[[], bool]) -> PreflightResult:
+def run_preflight(served: ServerSpec, stopping: Callable[[], bool]) -> PreflightResult:
     """Look at everything the model server needs. Raises StartError, and StopAsked when ``stopping`` says so."""
     settings = served.settings
     model = read_model(served.settings, served.path_setting)
@@ -74,7 +74,7 @@ def _require_memory(served: ServerSpec, engine: Engine, model: ModelInfo) -> Non
     if model.file_bytes <= memory:
         return
     if engine.name != BUNDLED and served.settings.gpu_layers != "0":
-        device = device_memory()
+        device = read_device_memory()
         if device is None:  # a card that does not tell; llama.cpp will
             return
         memory += device.total_bytes

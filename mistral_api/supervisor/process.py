@@ -26,8 +26,8 @@ from typing import IO
 
 import psutil
 
-from mistral_api.control.server_spec import MAIN
-from mistral_api.control.status import ModelServerStatus, read_recorded
+from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.control.status import ModelServerStatus, read_status_file
 from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
@@ -45,7 +45,7 @@ LONGEST_LINE = 8 << 10
 _STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
 
 
-def log_file(data_dir: Path, server: str = MAIN) -> Path:
+def output_log_path(data_dir: Path, server: str = MAIN_SERVER) -> Path:
     """The file that holds a model server's output."""
     return data_dir / "logs" / f"{server}.log"
 
@@ -93,7 +93,7 @@ class OutputLog:
         """The last lines of the server that runs, or ran last, without the empty ones."""
         return [line.strip() for line in list(self._lines) if line.strip()]
 
-    def last_words(self) -> str:
+    def failure_summary(self) -> str:
         """Why a load failed, in one line: the first lines that speak of an error, since what follows comes of
         them, or else simply the last ones."""
         lines = list(dict.fromkeys(_STAMP.sub("", line) for line in self.lines()))
@@ -188,12 +188,12 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> sub
 log = logging.getLogger(__name__)
 
 
-def stop_leftover(data_dir: Path, server: str = MAIN) -> None:
+def stop_leftover_server(data_dir: Path, server: str = MAIN_SERVER) -> None:
     """End the server that the status file names, with all it has started. Raises StartError where we may not."""
-    recorded = read_recorded(data_dir, server)
-    if recorded is None or recorded.server is None:
+    recorded = read_status_file(data_dir, server)
+    if recorded is None or recorded.server_process is None:
         return
-    left = _left(recorded, recorded.server)
+    left = _left(recorded, recorded.server_process)
     if not left:
         return
     pids = ", ".join(str(process.pid) for process in left)

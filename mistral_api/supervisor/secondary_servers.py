@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import SUCCESSORS, State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import GivenUp
-from mistral_api.supervisor.events import LOOK_SECONDS, Events
+from mistral_api.supervisor.backoff import TooManyRestarts
+from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
 from mistral_api.system.service_manager import ServiceManager
@@ -24,7 +24,7 @@ _COMING = (State.STOPPED, State.STARTING, State.LOADING)
 CLOSE_SECONDS = 30.0
 
 
-class SecondarySupervisor:
+class SupervisorThread:
     """Owns a supervisor and its thread, from :meth:`start` to :meth:`close`.
 
     The thread starts the server's process, and the system ends that process with it (prctl(2) means the thread by
@@ -37,8 +37,8 @@ class SecondarySupervisor:
         self._served = served
         self._reporter = StatusReporter(served)
         self._supervisor = Supervisor(served, self.events, self._reporter, retry_gpu=retry_gpu)
-        self._supervisor.start_after(lambda: first.state not in _COMING)
-        self._thread = threading.Thread(target=self._run, name=served.server, daemon=True)
+        self._supervisor.delay_start_until(lambda: first.state not in _COMING)
+        self._thread = threading.Thread(target=self._run, name=served.name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -47,12 +47,12 @@ class SecondarySupervisor:
     def _run(self) -> None:
         try:
             self._supervisor.run()
-        except (StartError, GivenUp) as error:
+        except (StartError, TooManyRestarts) as error:
             log.error("there is no %s: %s", self._served.label, error)
         except Exception:
             log.exception("the %s is looked after no longer", self._served.label)
             if State.FATAL in SUCCESSORS[self._reporter.state]:
-                self._reporter.fatal("Its supervisor failed; the log has the details.", [])
+                self._reporter.enter_fatal("Its supervisor failed; the log has the details.", [])
 
     def close(self, manager: ServiceManager) -> None:
         """Have the server stopped, and wait for it; bounded. ``manager`` hears of us meanwhile."""
@@ -60,13 +60,13 @@ class SecondarySupervisor:
         deadline = time.monotonic() + CLOSE_SECONDS
         while self._thread.is_alive() and time.monotonic() < deadline:
             manager.alive()
-            self._thread.join(timeout=LOOK_SECONDS)
+            self._thread.join(timeout=MAX_WAIT_SECONDS)
         if self._thread.is_alive():
             log.error("the %s has not stopped in %.0f s", self._served.label, CLOSE_SECONDS)
 
 
 @contextlib.contextmanager
-def run_secondaries(companions: Sequence[SecondarySupervisor], manager: ServiceManager) -> Iterator[None]:
+def run_secondary_servers(companions: Sequence[SupervisorThread], manager: ServiceManager) -> Iterator[None]:
     """Run them until the end of the block."""
     for each in companions:
         each.start()

@@ -13,7 +13,7 @@ from mistral_api.control.status import State
 from mistral_api.hardware.processor_time import COMPUTING_FACTOR, ProcessorTime
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.hang_detection import HangDetector, HealthResult, Probe, SlotActivity
-from mistral_api.supervisor.memory_ladder import killed_for_memory, oom_kills
+from mistral_api.supervisor.memory_ladder import count_oom_kills, killed_for_memory
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, OutputLog, ServerProcess
 from mistral_api.supervisor.status_reporter import StatusReporter
 
@@ -41,16 +41,16 @@ class RunResult:
     """``ready_seconds``: how long it had been ready and got on, None where it never was ready;
     ``killed_for_memory``: whether it was the kernel that killed it, for want of memory."""
 
-    how: RunEndReason
+    end_reason: RunEndReason
     exit_code: int | None
     ready_seconds: float | None
-    reason: str
+    problem: str
     killed_for_memory: bool = False
 
     @property
-    def killed(self) -> bool:
+    def was_killed(self) -> bool:
         """Whether the process was killed from outside (SIGKILL), which says nothing of what it would have done."""
-        return self.how is RunEndReason.EXITED and self.exit_code == -9
+        return self.end_reason is RunEndReason.EXITED and self.exit_code == -9
 
 
 class RunHooks(Protocol):
@@ -86,7 +86,7 @@ class ServerRun:
         self._began = time.monotonic()
         self._ready_at: float | None = None
         self._last_sign_at = self._began
-        self._oom_kills = oom_kills()
+        self._oom_kills = count_oom_kills()
 
     def run(self, attendant: RunHooks) -> RunResult:
         """Watch the process until it has ended, or is to be, and end it."""
@@ -111,15 +111,15 @@ class ServerRun:
             problem = self._while_ready(attendant)
         if problem is not None:
             return RunEndReason.HUNG, f"the {self._label} hung: {problem}"
-        return (RunEndReason.STOPPED if self._events.stopping else RunEndReason.EXITED), ""
+        return (RunEndReason.STOPPED if self._events.stop_requested else RunEndReason.EXITED), ""
 
     def _running(self) -> bool:
-        return self._process.exit_code is None and not self._events.stopping
+        return self._process.exit_code is None and not self._events.stop_requested
 
     def _until_ready(self) -> str | None:
         """Wait for the model; answers what is wrong where it takes too long."""
         while self._running():
-            if self._probe.health() is HealthResult.READY:
+            if self._probe.check_health() is HealthResult.READY:
                 return None
             if self._overdue():
                 return f"the model was not loaded after {time.monotonic() - self._began:.0f} s"
@@ -143,18 +143,18 @@ class ServerRun:
         progress = HangDetector(self._settings.hang_seconds)
         processor = ProcessorTime(self._process.identity.pid, self._settings.threads)
         while self._running():
-            self._oom_kills = oom_kills()
+            self._oom_kills = count_oom_kills()
             next_at = time.monotonic() + READY_PROBE_SECONDS
-            work = self._probe.work()
-            progress.saw(work)
-            self._last_sign_at = progress.last_sign_at
+            work = self._probe.read_activity()
+            progress.observe(work)
+            self._last_sign_at = progress.last_progress_at
             factor = _patience_factor(work, processor, attendant)
             failing = attendant.while_ready()
-            problem = progress.hang(factor=factor) or (failing if not progress.advancing else None)
+            problem = progress.hang_reason(factor=factor) or (failing if not progress.is_advancing else None)
             if problem is not None and self._running():
                 return problem
             self._note(progress, computing=factor > 1)
-            self._reporter.catch_up()
+            self._reporter.retry_write()
             self._events.wait(next_at - time.monotonic())
         return None
 
@@ -170,19 +170,19 @@ class ServerRun:
 
     def _end(self, how: RunEndReason, attendant: RunHooks) -> None:
         """End the process where it has not ended by itself; one that hangs is not given long."""
-        if self._events.stopping:
+        if self._events.stop_requested:
             self._reporter.enter(State.STOPPING)
             if how is RunEndReason.STOPPED and self._ready_at is not None:
                 attendant.before_stop()
         self._process.stop(HUNG_STOP_SECONDS if how in (RunEndReason.HUNG, RunEndReason.LOAD_OVERDUE) else STOP_SECONDS)
-        self._reporter.process(None)
+        self._reporter.set_process(None)
 
 
 def _patience_factor(work: SlotActivity | None, processor: ProcessorTime, attendant: RunHooks) -> float:
     """How much longer than HANG_SECONDS it may show no progress: while it computes a batch or writes caches."""
     if attendant.saving:
         return COMPUTING_FACTOR
-    return 1.0 if work is not None and not work.busy else processor.patience_factor()
+    return 1.0 if work is not None and not work.busy_slots else processor.hang_seconds_factor()
 
 
 def _in_words(exit_code: int | None) -> str:

@@ -32,13 +32,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistral_api.control.feedback import Feedback
-from mistral_api.control.server_spec import MAIN, ServerSpec
-from mistral_api.model_files.gguf import split_of
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.http_client import SlotFailure, SlotServer
+from mistral_api.supervisor.http_client import SlotClient, SlotFailure
 from mistral_api.supervisor.slot_cache_store import CacheStore, cache_candidates, select_caches
-from mistral_api.supervisor.slot_cache_transfer import CacheRestore, CacheSave
+from mistral_api.supervisor.slot_cache_transfer import CacheRestorer, CacheSaver
 
 # Words on the command line that say how the server is reached and how fast it computes, not what.
 _INDIFFERENT = ("--host", "--port", "--alias", "--threads-http", "-t", "-tb", "--slot-save-path")
@@ -80,7 +80,7 @@ def _files(text: str) -> Iterable[tuple[str, int, int]]:
 
 
 def _with_shards(path: Path) -> Iterable[Path]:
-    split = split_of(path.name)
+    split = parse_split_name(path.name)
     return [path.with_name(name) for name in split.names()[:MOST_SHARDS]] if split else [path]
 
 
@@ -98,26 +98,26 @@ REPORT_SECONDS = 0.6
 
 
 @contextlib.contextmanager
-def saved_caches(served: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
+def open_slot_caches(served: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SlotCacheManager]:
     """The caches for the life of a server with this command line."""
     known_by = fingerprint(command, engine.version, served.environment())
-    caches = SavedCaches(served.settings, known_by, served.server)
+    caches = SlotCacheManager(served.settings, known_by, served.name)
     try:
         yield caches
     finally:
         caches.close()
 
 
-class SavedCaches:
+class SlotCacheManager:
     """Owns ``DATA_DIR/slots`` and the thread that saves, until :meth:`close`. One for a command line.
 
     Its methods are for the supervisor's loop alone. None raises: a cache that cannot be saved or restored costs a
     prompt that is read again.
     """
 
-    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN) -> None:
+    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN_SERVER) -> None:
         self._settings = settings
-        self._server = SlotServer(settings)
+        self._server = SlotClient(settings)
         self._store = CacheStore(settings, fingerprint, server)
         self._restored: dict[int, str] = {}
         self._restored_at = float("-inf")
@@ -128,10 +128,10 @@ class SavedCaches:
 
     def flags(self) -> list[str]:
         """What the server's command line needs besides; makes the folder, which llama.cpp asks for."""
-        return ["--slot-save-path", self._store.folder.for_llama_cpp] if self._store.prepare() else []
+        return ["--slot-save-path", self._store.folder.slot_save_path] if self._store.prepare() else []
 
     @property
-    def saving(self) -> bool:
+    def is_saving(self) -> bool:
         """Whether caches are being written now: the model server answers about its slots late then."""
         return self._worker is not None and self._worker.is_alive()
 
@@ -144,25 +144,25 @@ class SavedCaches:
         self._restored = {}
         if not (self._end_saving() and self._store.open()):
             return 0
-        self._restored = CacheRestore(self._server, self._store).restore(began + seconds, stopping)
+        self._restored = CacheRestorer(self._server, self._store).restore(began + seconds, stopping)
         self._restored_at = time.monotonic()
         self._wait_again()
         if self._restored:
             log.info("restored %d conversations in %.2f s", len(self._restored), self._restored_at - began)
         return len(self._restored)
 
-    def crashed(self, worked_seconds: float) -> None:
+    def distrust_restored(self, worked_seconds: float) -> None:
         """Note that the server died or hung after it had worked so long: caches that it was just given may be why."""
         if self._end_saving() and self._restored and worked_seconds < DISTRUST_SECONDS:
             log.warning("the restored conversations are deleted: the model server did not last with them")
-            self._store.discard(self._restored.values())
+            self._store.delete(self._restored.values())
         self._restored = {}
 
-    def save_due(self, now: float, reports: Feedback) -> None:
+    def save_if_due(self, now: float, reports: Feedback) -> None:
         """Begin to save when it is time and a conversation was continued; never waits. Call it each second."""
-        if self.saving:
+        if self.is_saving:
             return
-        self._store.take_forgotten(reports.generations)
+        self._store.delete_marked(reports.generations)
         if not self._store.enabled or now < self._try_at or not self._continued(reports):
             return
         patient = now < self._due_at + max(PATIENCE_SECONDS, self._settings.slot_save_seconds)
@@ -179,7 +179,7 @@ class SavedCaches:
         began = time.monotonic()
         try:
             reports = self._with_the_last(read)
-            self._store.take_forgotten(reports.generations)
+            self._store.delete_marked(reports.generations)
             count = self._save(reports, began + seconds)
         except SlotFailure as error:
             log.warning("conversations are not saved: %s", error)
@@ -191,7 +191,7 @@ class SavedCaches:
     def _with_the_last(self, read: Callable[[], Feedback]) -> Feedback:
         """The reports, once they name every slot's generation: that of a moment ago may be on its way."""
         deadline = time.monotonic() + REPORT_SECONDS
-        seeds = {slot.seed for slot in self._server.slots() if slot.tokens and not slot.busy}
+        seeds = {slot.seed for slot in self._server.list_slots() if slot.tokens and not slot.busy}
         while not seeds <= (reports := read()).generations.keys() and time.monotonic() < deadline:
             time.sleep(0.02)
         return reports
@@ -205,7 +205,7 @@ class SavedCaches:
         self._stop_saving.set()
         if self._worker is not None:
             self._worker.join(timeout=END_SECONDS)
-        return not self.saving
+        return not self.is_saving
 
     def _continued(self, reports: Feedback) -> bool:
         return max((each.ended_at for each in reports.generations.values()), default=self._newest) > self._newest
@@ -217,7 +217,7 @@ class SavedCaches:
         """In the thread."""
         began = time.monotonic()
         try:
-            if patient and any(slot.busy for slot in self._server.slots()):
+            if patient and any(slot.busy for slot in self._server.list_slots()):
                 self._try_at = began + TRY_AGAIN_SECONDS
                 return
             count = self._save(reports, began + PATIENCE_SECONDS)
@@ -229,9 +229,9 @@ class SavedCaches:
 
     def _save(self, reports: Feedback, deadline: float) -> int:
         """Raises SlotFailure where the model server does not say what is in its slots."""
-        self._store.tidy()
+        self._store.delete_expired()
         ranked = cache_candidates(
-            self._server.slots(),
+            self._server.list_slots(),
             reports.generations,
             self._store.caches,
             self._restored,
@@ -240,6 +240,6 @@ class SavedCaches:
         kept = select_caches(
             ranked, self._settings.parallel, self._settings.slot_save_bytes, self._store.bytes_per_token
         )
-        self._store.discard(set(self._store.caches) - {each.conversation for each in kept})
-        round_ = CacheSave(self._server, self._store, reports, self._stop_saving)
-        return sum(round_.save_each(kept, deadline))
+        self._store.delete(set(self._store.caches) - {each.conversation for each in kept})
+        round_ = CacheSaver(self._server, self._store, reports, self._stop_saving)
+        return sum(round_.save(kept, deadline))

@@ -12,18 +12,18 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from mistral_api.control.feedback import Generation
+from mistral_api.control.feedback import FinishedGeneration
 from mistral_api.control.saved_caches import CacheFolder, SavedCache
-from mistral_api.control.server_spec import MAIN
+from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import Slot
 
 # A shorter prompt is read again as fast as its cache is restored.
-SHORTEST_TOKENS = 256
+MIN_CACHE_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CacheCandidate:
     """One conversation that could be on the disk: as it is there already, or as the slot holds it."""
 
     conversation: str
@@ -42,11 +42,11 @@ class Candidate:
 
 def cache_candidates(
     slots: Iterable[Slot],
-    generations: Mapping[int, Generation],
+    generations: Mapping[int, FinishedGeneration],
     saved: Mapping[str, SavedCache],
     restored: Mapping[int, str],
     now: tuple[float, float],
-) -> list[Candidate]:
+) -> list[CacheCandidate]:
     """Every conversation once, the busiest first.
 
     ``restored``: what was restored into which slot. ``now``: the monotonic clock and Unix seconds. A slot counts only
@@ -56,34 +56,36 @@ def cache_candidates(
     found = {each.conversation: _as_saved(each, in_slot=False) for each in saved.values()}
     for slot in slots:
         generation = None if slot.seed is None else generations.get(slot.seed)
-        if slot.untouched and restored.get(slot.id) in saved:
+        if slot.is_unused and restored.get(slot.id) in saved:
             _put(found, _as_saved(saved[restored[slot.id]], in_slot=True))
-        elif generation is not None and generation.may_be_stored and not slot.busy and slot.tokens >= SHORTEST_TOKENS:
+        elif generation is not None and generation.may_be_stored and not slot.busy and slot.tokens >= MIN_CACHE_TOKENS:
             used_at = unix - (monotonic - generation.ended_at)
             _put(found, _as_held(slot, generation, used_at, saved.get(generation.conversation)))
     return sorted(found.values(), key=lambda each: each.rank, reverse=True)
 
 
-def _as_saved(cache: SavedCache, *, in_slot: bool) -> Candidate:
-    return Candidate(cache.conversation, cache.tokens, cache.used_at, in_slot, saved=cache)
+def _as_saved(cache: SavedCache, *, in_slot: bool) -> CacheCandidate:
+    return CacheCandidate(cache.conversation, cache.tokens, cache.used_at, in_slot, saved=cache)
 
 
-def _as_held(slot: Slot, generation: Generation, used_at: float, saved: SavedCache | None) -> Candidate:
+def _as_held(slot: Slot, generation: FinishedGeneration, used_at: float, saved: SavedCache | None) -> CacheCandidate:
     if saved is not None and saved.seed == generation.seed:
         return _as_saved(saved, in_slot=True)
-    return Candidate(generation.conversation, slot.tokens, used_at, True, saved, slot, generation.seed)
+    return CacheCandidate(generation.conversation, slot.tokens, used_at, True, saved, slot, generation.seed)
 
 
-def _put(found: dict[str, Candidate], candidate: Candidate) -> None:
+def _put(found: dict[str, CacheCandidate], candidate: CacheCandidate) -> None:
     """A conversation may be in several slots (branches of it, questions for a title): the longest counts."""
     known = found.get(candidate.conversation)
     if known is None or candidate.rank > known.rank:
         found[candidate.conversation] = candidate
 
 
-def select_caches(ranked: Iterable[Candidate], most: int, budget: int, bytes_per_token: float) -> list[Candidate]:
+def select_caches(
+    ranked: Iterable[CacheCandidate], most: int, budget: int, bytes_per_token: float
+) -> list[CacheCandidate]:
     """The busiest ones that fit: as many as there are slots, and into so many bytes."""
-    kept: list[Candidate] = []
+    kept: list[CacheCandidate] = []
     for candidate in ranked:
         size = cache_size(candidate, bytes_per_token)
         if len(kept) < most and size <= budget:
@@ -92,7 +94,7 @@ def select_caches(ranked: Iterable[Candidate], most: int, budget: int, bytes_per
     return kept
 
 
-def cache_size(candidate: Candidate, bytes_per_token: float) -> int:
+def cache_size(candidate: CacheCandidate, bytes_per_token: float) -> int:
     """The bytes it takes, or will take."""
     if candidate.slot is None and candidate.saved is not None:
         return candidate.saved.bytes
@@ -113,7 +115,7 @@ REMEMBER_SECONDS = 60.0
 class CacheStore:
     """What is in ``DATA_DIR/slots``, kept in step with its list. A disk that fails is said once a round."""
 
-    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN) -> None:
+    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN_SERVER) -> None:
         self.enabled = settings.slot_save_seconds > 0 and settings.store_content
         self.folder = CacheFolder(settings.data_dir, server)
         self.caches: dict[str, SavedCache] = {}
@@ -132,7 +134,7 @@ class CacheStore:
         """Make the folder, or empty it where no text may be kept; whether caches can be kept."""
         try:
             if self.enabled:
-                self.folder.make()
+                self.folder.create()
             else:
                 self.folder.clear()
         except OSError as error:
@@ -146,39 +148,39 @@ class CacheStore:
         if not self.prepare():
             return False
         try:
-            self.caches = self.folder.listed(self._fingerprint)
+            self.caches = self.folder.read_list(self._fingerprint)
             self._measured = max((each.bytes / each.tokens for each in self.caches.values()), default=None)
-            self.take_forgotten({})
-            self.tidy()
+            self.delete_marked({})
+            self.delete_expired()
         except OSError as error:
             log.warning("saved caches are not used: %s", error)
             return False
         return True
 
-    def tidy(self) -> None:
+    def delete_expired(self) -> None:
         """Delete what is older than RETENTION_DAYS, and files that nobody knows."""
         if self._kept_seconds:
             oldest = time.time() - self._kept_seconds
-            self.discard([each.conversation for each in self.caches.values() if each.used_at < oldest])
-        self.folder.remove_strangers(self.caches.values())
+            self.delete([each.conversation for each in self.caches.values() if each.used_at < oldest])
+        self.folder.remove_unlisted(self.caches.values())
 
-    def take_forgotten(self, generations: Mapping[int, Generation]) -> None:
+    def delete_marked(self, generations: Mapping[int, FinishedGeneration]) -> None:
         """Delete the caches of conversations that were deleted, and remember which were."""
-        found = self.folder.take_forgotten()
+        found = self.folder.take_deletions()
         if not found:
             return
-        self.discard(found)
+        self.delete(found)
         known, recently = {each.conversation for each in generations.values()}, time.monotonic() - REMEMBER_SECONDS
         kept = {key: at for key, at in self._forgotten.items() if key in known or at > recently}
         self._forgotten = kept | found
 
-    def allows(self, generation: Generation) -> bool:
+    def may_save(self, generation: FinishedGeneration) -> bool:
         """Whether what a generation has left may be on the disk."""
         forgotten_at = self._forgotten.get(generation.conversation, float("-inf"))
         too_old = self._kept_seconds and time.monotonic() - generation.ended_at > self._kept_seconds
         return generation.may_be_stored and generation.ended_at > forgotten_at and not too_old
 
-    def discard(self, conversations: Collection[str]) -> None:
+    def delete(self, conversations: Collection[str]) -> None:
         """Delete caches: from the list first, so that no list names a file that is not there."""
         gone = [self.caches.pop(key) for key in list(conversations) if key in self.caches]
         if gone:
@@ -186,13 +188,13 @@ class CacheStore:
             for each in gone:
                 self.folder.remove(each.file)
 
-    def make_room(self, candidate: Candidate) -> bool:
+    def make_room(self, candidate: CacheCandidate) -> bool:
         """Whether the disk takes it; its own former cache is given up for that where need be."""
         size = cache_size(candidate, self.bytes_per_token)
         per_token = self._measured or MOST_BYTES_PER_TOKEN
         needed = int(candidate.tokens * per_token) + LEFT_FREE_BYTES
         if not self._fits(size, needed):
-            self.discard([candidate.conversation])
+            self.delete([candidate.conversation])
         return self._fits(size, needed)
 
     def _fits(self, size: int, needed: int) -> bool:

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mistral_api.control.feedback import Feedback
 from mistral_api.control.saved_caches import SavedCache
-from mistral_api.supervisor.http_client import Slot, SlotFailure, SlotServer
-from mistral_api.supervisor.slot_cache_store import CacheStore, Candidate, by_size
+from mistral_api.supervisor.http_client import Slot, SlotClient, SlotFailure
+from mistral_api.supervisor.slot_cache_store import CacheCandidate, CacheStore, by_size
 
 log = logging.getLogger(__name__)
 
 
-class CacheRestore:
+class CacheRestorer:
     """One round, into slots that no request has used: what somebody works with is never replaced."""
 
-    def __init__(self, server: SlotServer, store: CacheStore) -> None:
+    def __init__(self, server: SlotClient, store: CacheStore) -> None:
         self._server = server
         self._store = store
 
@@ -45,8 +45,8 @@ class CacheRestore:
         return filled
 
     def _untouched(self, filled: dict[int, str]) -> Slot | None:
-        slots = sorted(self._server.slots(), key=lambda slot: slot.id)
-        return next((slot for slot in slots if slot.untouched and slot.id not in filled), None)
+        slots = sorted(self._server.list_slots(), key=lambda slot: slot.id)
+        return next((slot for slot in slots if slot.is_unused and slot.id not in filled), None)
 
     def _restored(self, cache: SavedCache, slot: Slot, deadline: float) -> bool:
         """Whether llama.cpp took it; a cache that it does not take is deleted: it may be what a server dies of."""
@@ -61,7 +61,7 @@ class CacheRestore:
             if tokens == cache.tokens:
                 return True
             log.warning("a conversation is not restored: %d tokens of %d", tokens, cache.tokens)
-        self._store.discard([cache.conversation])
+        self._store.delete([cache.conversation])
         return False
 
     def _intact(self, cache: SavedCache, deadline: float) -> bool:
@@ -76,7 +76,7 @@ class CacheRestore:
             if found == (cache.bytes, cache.digest):
                 return True
             log.warning("a saved cache is damaged and is deleted: %s", cache.file)
-        self._store.discard([cache.conversation])
+        self._store.delete([cache.conversation])
         return False
 
 
@@ -84,16 +84,16 @@ class CacheRestore:
 SAVE_SECONDS = 30.0
 
 
-class CacheSave:
+class CacheSaver:
     """One round. ``stop`` ends it between two conversations."""
 
-    def __init__(self, server: SlotServer, store: CacheStore, reports: Feedback, stop: threading.Event) -> None:
+    def __init__(self, server: SlotClient, store: CacheStore, reports: Feedback, stop: threading.Event) -> None:
         self._server = server
         self._store = store
         self._reports = reports
         self._stop = stop
 
-    def save_each(self, chosen: Iterable[Candidate], deadline: float) -> Iterator[bool]:
+    def save(self, chosen: Iterable[CacheCandidate], deadline: float) -> Iterator[bool]:
         """Whether each conversation that has to be was saved; ends at the deadline (monotonic)."""
         for candidate in chosen:
             if self._stop.is_set() or time.monotonic() >= deadline:
@@ -101,7 +101,7 @@ class CacheSave:
             if candidate.slot is not None:
                 yield self._save(candidate, candidate.slot, deadline)
 
-    def _save(self, candidate: Candidate, slot: Slot, deadline: float) -> bool:
+    def _save(self, candidate: CacheCandidate, slot: Slot, deadline: float) -> bool:
         folder, name = self._store.folder, self._store.folder.new_name(candidate.conversation)
         try:
             if not (self._allowed(candidate) and self._store.make_room(candidate)):
@@ -116,14 +116,16 @@ class CacheSave:
             return False
         return self._store.add(cache)
 
-    def _allowed(self, candidate: Candidate) -> bool:
-        return self._store.allows(self._reports.generations[candidate.seed])
+    def _allowed(self, candidate: CacheCandidate) -> bool:
+        return self._store.may_save(self._reports.generations[candidate.seed])
 
-    def _checked(self, candidate: Candidate, slot: Slot, name: str, tokens: int, deadline: float) -> SavedCache | None:
+    def _checked(
+        self, candidate: CacheCandidate, slot: Slot, name: str, tokens: int, deadline: float
+    ) -> SavedCache | None:
         """The cache as it is listed, or None where the slot has gone to another request, or the text been deleted."""
         size, digest = self._store.folder.measure(name, deadline)
-        self._store.take_forgotten(self._reports.generations)
-        if slot not in self._server.slots() or tokens != slot.tokens or not self._allowed(candidate):
+        self._store.delete_marked(self._reports.generations)
+        if slot not in self._server.list_slots() or tokens != slot.tokens or not self._allowed(candidate):
             return None
         conversation, used_at = candidate.conversation, candidate.used_at
         return SavedCache(conversation, name, candidate.seed, tokens, size, digest, used_at)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from mistral_api.control.server_spec import MAIN, served_models
+from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
 
@@ -28,7 +28,7 @@ SHOWN_RESTARTS = 5
 
 def show_status(settings: Settings, *, as_json: bool) -> int:
     """Print how the model server is; the exit code says it too. Another one of ours is shown beside it."""
-    first, *others = [each.server for each in served_models(settings)] or [MAIN]
+    first, *others = [each.name for each in server_specs(settings)] or [MAIN_SERVER]
     status = read_status(settings.data_dir, first)
     if status is None:
         print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")

@@ -10,11 +10,18 @@ import time
 from typing import Any
 
 from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import ModelServerStatus, Restart, State, require_legal, status_file, write_status
+from mistral_api.control.status import (
+    ModelServerStatus,
+    Restart,
+    State,
+    require_legal_transition,
+    status_file,
+    write_status,
+)
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.supervisor.memory_ladder import MemoryStep, requested_step
 from mistral_api.supervisor.preflight import PreflightResult
-from mistral_api.supervisor.process import log_file
+from mistral_api.supervisor.process import output_log_path
 from mistral_api.system.processes import ProcessIdentity, identity_of
 from mistral_api.system.service_manager import ServiceManager
 
@@ -22,7 +29,7 @@ log = logging.getLogger(__name__)
 
 LAST_RESTARTS, SHOWN_LINES = 20, 20
 # What the service manager is asked for: saving caches and ending the server are bounded well below it.
-STOP_SECONDS = 60.0
+SERVICE_STOP_SECONDS = 60.0
 
 
 class StatusReporter:
@@ -31,7 +38,7 @@ class StatusReporter:
     def __init__(self, served: ServerSpec, manager: ServiceManager | None = None) -> None:
         """``manager``: the service manager that started us, to be told as well."""
         settings = served.settings
-        self._server = served.server
+        self._server = served.name
         self._manager = manager or ServiceManager()
         own = identity_of(os.getpid())
         names = served_model_names(settings)
@@ -52,7 +59,7 @@ class StatusReporter:
             batch_size=settings.batch_size,
             threads=settings.threads,
             parallel=settings.parallel,
-            log_path=str(log_file(settings.data_dir, served.server)),
+            log_path=str(output_log_path(settings.data_dir, served.name)),
         )
 
     @property
@@ -65,18 +72,18 @@ class StatusReporter:
         """Restarts since the supervisor started."""
         return self._status.restarts
 
-    def begin(self) -> None:
+    def write_first_status(self) -> None:
         """Replace what an earlier supervisor left: its ``fatal`` is not ours."""
         self._write()
 
     def enter(self, state: State, **changes: Any) -> None:
         """Go to a state. Raises IllegalTransition for one that may not follow."""
-        require_legal(self._status.state, state)
+        require_legal_transition(self._status.state, state)
         self._status = dataclasses.replace(self._status, state=state, since=time.time(), **changes)
         self._write()
         self._tell_manager()
 
-    def checked(self, checked: PreflightResult) -> None:
+    def set_preflight(self, checked: PreflightResult) -> None:
         """Note what is going to be run."""
         engine, model = checked.engine, checked.model
         self._note(
@@ -89,7 +96,7 @@ class StatusReporter:
             model_context=model.context,
         )
 
-    def fit(self, fit: MemoryStep) -> None:
+    def set_memory_step(self, fit: MemoryStep) -> None:
         """Note the settings that are tried now."""
         self._note(
             gpu_layers=fit.gpu_layers,
@@ -98,7 +105,7 @@ class StatusReporter:
             memory_step=None if fit == self._asked else f"{fit} (asked for: {self._asked})",
         )
 
-    def restarting(self, reason: str, lines: list[str]) -> None:
+    def enter_backoff(self, reason: str, lines: list[str]) -> None:
         """Go to ``backoff`` after an end, and note why; ``lines``: the server's last ones."""
         restart = Restart(time.time(), reason)
         self.enter(
@@ -108,15 +115,15 @@ class StatusReporter:
             last_restarts=[*self._status.last_restarts, restart][-LAST_RESTARTS:],
         )
 
-    def fatal(self, reason: str, lines: list[str]) -> None:
+    def enter_fatal(self, reason: str, lines: list[str]) -> None:
         """Go to ``fatal``; ``lines``: the server's last ones, if it ran at all."""
         self.enter(State.FATAL, last_error=reason, last_lines=lines[-SHOWN_LINES:])
 
-    def restarted(self) -> None:
+    def count_restart(self) -> None:
         """Count a restart, once it is made."""
         self._note(restarts=self._status.restarts + 1)
 
-    def process(self, identity: ProcessIdentity | None) -> None:
+    def set_process(self, identity: ProcessIdentity | None) -> None:
         """Note the server's process, or that there is none."""
         self._note(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
 
@@ -131,11 +138,11 @@ class StatusReporter:
             self._manager.ready()
         elif self.state is State.STOPPING:
             self._manager.stopping()
-            self._manager.extend_timeout(STOP_SECONDS)
+            self._manager.extend_timeout(SERVICE_STOP_SECONDS)
         said = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
         self._manager.status(f"{self._status.model} {self.state}{said}")
 
-    def catch_up(self) -> None:
+    def retry_write(self) -> None:
         """Write what a disk without space did not take."""
         if not self._written:
             self._write()

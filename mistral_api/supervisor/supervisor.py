@@ -9,15 +9,15 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import Backoff, GivenUp, StopRequested
+from mistral_api.supervisor.backoff import Backoff, StopRequested, TooManyRestarts
 from mistral_api.supervisor.engine import server_command
-from mistral_api.supervisor.events import LOOK_SECONDS, Events
+from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
-from mistral_api.supervisor.memory_fit import MemoryFit
-from mistral_api.supervisor.preflight import PreflightResult, check
-from mistral_api.supervisor.process import OutputLog, ServerProcess, log_file, stop_leftover
+from mistral_api.supervisor.memory_fit import MemoryFitter
+from mistral_api.supervisor.preflight import PreflightResult, run_preflight
+from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
-from mistral_api.supervisor.slot_cache import saved_caches
+from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
 
 log = logging.getLogger(__name__)
@@ -48,19 +48,19 @@ class Supervisor:
         self._backoff = backoff or Backoff(served.settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
-        self._reports = FeedbackReader(self._data_dir, served.server)
+        self._reports = FeedbackReader(self._data_dir, served.name)
 
-    def start_after(self, may_start: Callable[[], bool]) -> None:
+    def delay_start_until(self, may_start: Callable[[], bool]) -> None:
         """Have the first start wait until this is true: another server is to have the first choice of the memory."""
         self._may_start = may_start
 
     def run(self) -> None:
         """Keep a model server running until asked to stop. Raises StartError or GivenUp."""
         try:
-            stop_leftover(self._data_dir, self._served.server)
-            self._reporter.begin()
-            checked = check(self._served, self._asked_to_stop)
-            output = OutputLog(log_file(self._data_dir, self._served.server))
+            stop_leftover_server(self._data_dir, self._served.name)
+            self._reporter.write_first_status()
+            checked = run_preflight(self._served, self._asked_to_stop)
+            output = OutputLog(output_log_path(self._data_dir, self._served.name))
         except StopRequested:
             return
         except StartError as error:
@@ -68,39 +68,39 @@ class Supervisor:
         except OSError as error:
             sentence = f"DATA_DIR: '{self._data_dir}' cannot be used: {error}."
             raise self._fatal(StartError(sentence)) from error
-        self._reporter.checked(checked)
-        fitting = MemoryFit(self._served, checked, start_over=self._retry_gpu)
-        while not (self._may_start() or self._events.stopping):
-            self._events.wait(LOOK_SECONDS)
+        self._reporter.set_preflight(checked)
+        fitting = MemoryFitter(self._served, checked, start_over=self._retry_gpu)
+        while not (self._may_start() or self._events.stop_requested):
+            self._events.wait(MAX_WAIT_SECONDS)
         try:
-            while not self._events.stopping:
+            while not self._events.stop_requested:
                 self._live_once(checked, fitting, output)
         finally:
             output.close()
 
     def _asked_to_stop(self) -> bool:
         self._events.wait(0.0)
-        return self._events.stopping
+        return self._events.stop_requested
 
-    def _live_once(self, checked: PreflightResult, fitting: MemoryFit, output: OutputLog) -> None:
+    def _live_once(self, checked: PreflightResult, fitting: MemoryFitter, output: OutputLog) -> None:
         """One life of the server: from its start to its end, and the wait before the next."""
-        self._reporter.fit(fitting.fit)
+        self._reporter.set_memory_step(fitting.step)
         self._reporter.enter(State.STARTING)
-        command = server_command(self._served, checked.engine, checked.model.path, fitting.fit)
-        with saved_caches(self._served, command, checked.engine) as caches:
+        command = server_command(self._served, checked.engine, checked.model.path, fitting.step)
+        with open_slot_caches(self._served, command, checked.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
             attendance = LifecycleHooks(fitting, self._reports, caches, self._asked_to_stop)
             ending = ServerRun(self._served, process, output, self._reporter, self._events).run(attendance)
-            if ending.how is not RunEndReason.STOPPED:
-                caches.crashed(ending.ready_seconds or 0.0)
-        if ending.how is RunEndReason.STOPPED:
+            if ending.end_reason is not RunEndReason.STOPPED:
+                caches.distrust_restored(ending.ready_seconds or 0.0)
+        if ending.end_reason is RunEndReason.STOPPED:
             self._stopped()
         elif self._step_down(fitting, ending, output):
-            self._go_on(f"{ending.reason} for want of memory; next try: {fitting.fit}", output, 0.0)
+            self._go_on(f"{ending.problem} for want of memory; next try: {fitting.step}", output, 0.0)
         else:
             self._after(ending, checked, output)
 
-    def _step_down(self, fitting: MemoryFit, ending: RunResult, output: OutputLog) -> bool:
+    def _step_down(self, fitting: MemoryFitter, ending: RunResult, output: OutputLog) -> bool:
         try:
             return fitting.step_down(ending, output.lines())
         except StartError as error:
@@ -111,46 +111,48 @@ class Supervisor:
             process = ServerProcess(command, output, self._events.queue, self._served.environment())
         except OSError as error:
             raise self._fatal(StartError(f"The model server cannot be started: {error}.")) from error
-        self._reporter.process(process.identity)
+        self._reporter.set_process(process.identity)
         self._reporter.enter(State.LOADING)
         log.info("%s started (pid %d)", self._served.label, process.identity.pid)
         return process
 
     def _after(self, ending: RunResult, checked: PreflightResult, output: OutputLog) -> None:
         """Wait before the next start. Raises StartError or GivenUp when there is to be none."""
-        problem = ending.reason
+        problem = ending.problem
         if ending.ready_seconds is None:
-            problem += f" while it was loading: {output.last_words()}"
+            problem += f" while it was loading: {output.failure_summary()}"
             self._require_loadable(ending, checked, problem, output)
         else:
             self._was_ready, self._failed_loads = True, 0
-        delay = self._backoff.crashed(ending.ready_seconds or 0.0)
+        delay = self._backoff.next_delay(ending.ready_seconds or 0.0)
         if delay is None:
             sentence = f"Given up after {self._reporter.restarts} restarts: {problem.rstrip('.')}."
-            raise self._fatal(GivenUp(sentence), output)
+            raise self._fatal(TooManyRestarts(sentence), output)
         self._go_on(problem, output, delay)
 
     def _require_loadable(self, ending: RunResult, checked: PreflightResult, problem: str, output: OutputLog) -> None:
         """Raises StartError for a model that has never been loaded and has failed too often."""
-        self._failed_loads += not ending.killed
+        self._failed_loads += not ending.was_killed
         if not self._was_ready and self._failed_loads >= FAILED_LOADS:
             sentence = f"{self._served.path_setting}: '{checked.model.path}' cannot be loaded: {problem.rstrip('.')}."
             raise self._fatal(StartError(sentence), output)
 
     def _go_on(self, reason: str, output: OutputLog, delay: float) -> None:
         log.warning("%s; starting it again in %.1f s", reason, delay)
-        self._reporter.restarting(reason, output.lines())
-        self._events.pause(delay)
-        if self._events.stopping:
+        self._reporter.enter_backoff(reason, output.lines())
+        self._events.sleep(delay)
+        if self._events.stop_requested:
             self._reporter.enter(State.STOPPING)
             self._stopped()
         else:
-            self._reporter.restarted()
+            self._reporter.count_restart()
 
     def _stopped(self) -> None:
         self._reporter.enter(State.STOPPED)
         log.info("%s stopped", self._served.label)
 
-    def _fatal(self, error: StartError | GivenUp, output: OutputLog | None = None) -> StartError | GivenUp:
-        self._reporter.fatal(str(error), output.lines() if output else [])
+    def _fatal(
+        self, error: StartError | TooManyRestarts, output: OutputLog | None = None
+    ) -> StartError | TooManyRestarts:
+        self._reporter.enter_fatal(str(error), output.lines() if output else [])
         return error

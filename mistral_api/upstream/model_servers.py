@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_api.control.feedback import FeedbackWriter
-from mistral_api.control.server_spec import MAIN, ServerSpec, embedding_server_spec
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
@@ -42,7 +42,7 @@ class ModelServerEntry:
 
     def suits(self, *, ranks: bool) -> bool:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or its file does not tell."""
-        return self.served is None or self.served.ranks in (None, ranks)
+        return self.served is None or self.served.is_reranker in (None, ranks)
 
     def start(self) -> None:
         """Begin to report."""
@@ -61,15 +61,15 @@ def embedding_server(settings: Settings, watch: DisconnectWatcher) -> ModelServe
     served = embedding_server_spec(settings)
     if served is None:
         return None
-    status = StatusReader(settings.data_dir, served.server)
+    status = StatusReader(settings.data_dir, served.name)
 
     def given_up() -> str | None:
         gone = "The embedding server is not running and will not be restarted; see its status in /health."
-        return gone if status.given_up() else None
+        return gone if status.is_given_up() else None
 
-    server = ModelServerClient(served.settings, given_up, status.being_started, watch)
+    server = ModelServerClient(served.settings, given_up, status.is_starting, watch)
     catalogue = Catalogue(server, served_model_names(served.settings))
-    return ModelServerEntry(server, catalogue, FeedbackWriter(settings.data_dir, served.server), served)
+    return ModelServerEntry(server, catalogue, FeedbackWriter(settings.data_dir, served.name), served)
 
 
 class ModelServers:
@@ -116,7 +116,7 @@ _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.
 
 
 def model_server_health(
-    settings: Settings, server: ModelServerClient, names: list[str], which: str = MAIN
+    settings: Settings, server: ModelServerClient, names: list[str], which: str = MAIN_SERVER
 ) -> dict[str, Any]:
     """The ``model_server`` object of the contract; ``settings`` are those of that server, ``which`` its name."""
     probe = server.probe()

@@ -87,7 +87,7 @@ def _beside(host: ModelServerEntry | None, *, details: bool) -> dict[str, Any] |
     if host is None or host.served is None:
         return None
     names = host.catalogue.known_names()
-    report = model_server_health(host.served.settings, host.server, names, host.served.server)
+    report = model_server_health(host.served.settings, host.server, names, host.served.name)
     return _shown(report, details=details)
 
 
