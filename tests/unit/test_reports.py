@@ -152,7 +152,7 @@ def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -
 def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_api.control.feedback.TRY_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mistral_api.control.feedback.RETRY_SECONDS", 0.01)
     blocked = tmp_path / "run"
     blocked.write_text("a file where the folder should be")
     writer = FeedbackWriter(tmp_path)
