@@ -1,14 +1,11 @@
-"""Known models; what is to be fetched.
+"""Models on the Hugging Face Hub: those known to work, and the source that ``mistral-api pull`` is given.
 
-What keeps a model from being fetched.
+The known models are Mistral models in their usual quantisation. Their repositories, file names and sizes are those
+that projects which download the same files publish, several projects for each. Their numbers of blocks and KV heads
+and their head sizes are the models' own configuration. Another quantisation has another size, which the hub says when
+the file is downloaded.
 
-Mistral models on the Hugging Face Hub that are known to work, in their usual quantisation.
-
-Repositories, file names and sizes are those that projects which download the same files publish, several for each;
-blocks, KV heads and head sizes are the models' own configuration. Another quantisation has another size, which the hub
-says when it is fetched.
-
-What is to be fetched: a repository on the hub, a revision of it, and the files there that make one model.
+The errors of a pull stand here too, since this module is read by commands that do without ``huggingface_hub``.
 """
 
 from __future__ import annotations
@@ -19,13 +16,17 @@ from dataclasses import dataclass, replace
 from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.model_files.memory_estimate import GIB, ModelDimensions, bytes_for_all_layers, layers_by_card
 
+DEFAULT_QUANT = "Q4_K_M"
+TABLE_HEADERS = ("model", "file", "all layers", "4 GiB card", "6 GiB card", "8 GiB card", "repository")
+_FILE_ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)", re.ASCII)
+
 
 class PullError(RuntimeError):
-    """The model cannot be had; the message is one sentence for the operator. It never holds a token."""
+    """The model cannot be downloaded. The message is one sentence for the operator, and never holds a token."""
 
 
 class UnknownModel(PullError):
-    """The name is neither that of a known model nor a file on the hub."""
+    """The name is neither a known model's nor that of a file on the hub."""
 
 
 class NoSuchFile(PullError):
@@ -33,16 +34,16 @@ class NoSuchFile(PullError):
 
 
 class DamagedFile(PullError):
-    """What was received is not what the hub announced; it has been removed."""
-
-
-DEFAULT_QUANT = "Q4_K_M"
-TABLE_HEADERS = ("model", "file", "all layers", "4 GiB card", "6 GiB card", "8 GiB card", "repository")
+    """The downloaded file is not what the hub announced. It has been removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """``file`` has ``{quant}`` where the quantisation stands; ``file_bytes`` is the size of the default one."""
+    """A model known to work.
+
+    ``file``: its file name, with ``{quant}`` where the quantisation stands. ``file_bytes``: its size with the default
+    quantisation.
+    """
 
     name: str
     repo: str
@@ -51,7 +52,7 @@ class KnownModel:
     dimensions: ModelDimensions
 
     def row(self) -> tuple[str, ...]:
-        """Name, GiB of the file, GiB for all layers, layers for each card, repository: as in ``HEADERS``."""
+        """Return the cells for ``TABLE_HEADERS``; file and memory for all layers are in GiB."""
         needed = bytes_for_all_layers(self.dimensions, self.file_bytes)
         layers = layers_by_card(self.dimensions, self.file_bytes)
         return (self.name, f"{self.file_bytes / GIB:.1f}", f"{needed / GIB:.1f}", *layers.values(), self.repo)
@@ -104,7 +105,7 @@ KNOWN_MODELS = (
 
 
 def find_known_model(name: str) -> KnownModel:
-    """The model of this name. Raises UnknownModel, which names those known."""
+    """Return the model of this name. Raises UnknownModel, whose message names those known."""
     for model in KNOWN_MODELS:
         if model.name == name.lower():
             return model
@@ -113,16 +114,13 @@ def find_known_model(name: str) -> KnownModel:
 
 
 def known_model_in(repo: str) -> KnownModel | None:
-    """The known model that this repository holds."""
+    """Return the known model that is in this repository, or None."""
     return next((model for model in KNOWN_MODELS if model.repo.lower() == repo.lower()), None)
-
-
-_GIVEN = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """One file on the hub. ``alias`` is how clients may call the model."""
+    """One file on the hub, in one revision of a repository. ``alias``: the model id for clients."""
 
     repo: str
     file: str
@@ -131,32 +129,32 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """The file's name without the folders that it lies in."""
+        """The file's name without its folders."""
         return self.file.rpartition("/")[2]
 
     @property
     def dimensions(self) -> ModelDimensions | None:
-        """The model's measures, where it is a known one."""
+        """The size of the model, or None where it is not a known model."""
         model = known_model_in(self.repo)
         return model.dimensions if model else None
 
     def with_revision(self, revision: str) -> ModelSource:
-        """The same file in another revision."""
+        """Return the same file in another revision."""
         return replace(self, revision=revision)
 
     def parts(self) -> list[ModelSource]:
-        """All files of the model, the one to give llama.cpp first; more than one where it was split."""
+        """Return all files of the model, first the one for llama.cpp; more than one where the model is split."""
         split = parse_split_name(self.file)
         return [replace(self, file=name) for name in split.names()] if split else [self]
 
 
 def parse_source(text: str, quant: str | None = None, revision: str = "main") -> ModelSource:
-    """Read a known model's name, or ``owner/repository:file.gguf``. Raises PullError for what is neither."""
+    """Read a known model's name, or ``owner/repository:file.gguf``. Raises PullError for anything else."""
     if "/" not in text and ":" not in text:
         model = find_known_model(text)
         return ModelSource(model.repo, model.file.format(quant=quant or DEFAULT_QUANT), revision, model.name)
-    parsed = _GIVEN.fullmatch(text)
-    # A backslash parts folders too on Windows; a control character has no business in a name.
+    parsed = _FILE_ON_HUB.fullmatch(text)
+    # On Windows a backslash separates folders too. No file name has a control character.
     if not parsed or ".." in parsed["file"].split("/") or "\\" in text or not text.isprintable():
         raise PullError(f"'{text}' names no file: give owner/repository:file.gguf.")
     if quant:
