@@ -200,7 +200,7 @@ def test_caches_that_a_server_dies_of_are_not_given_to_it_again(engine: Engine, 
     assert caches.save_all(engine.reports) == 1
     again = SlotCacheManager(engine.settings, "same")
     assert again.restore() == 1
-    again.distrust_restored(worked_seconds=1)
+    again.distrust_restored(healthy_seconds=1)
     assert _files(engine) == []
 
 

@@ -45,11 +45,11 @@ def _generation(seed: int, ended_at: float = 1.0) -> FinishedGeneration:
     return FinishedGeneration(seed, "key", True, ended_at)
 
 
-def _put(data_dir: Path, name: str, report: ProcessFeedback | str) -> Path:
-    """A report as a process of that name has left it."""
+def _put(data_dir: Path, name: str, feedback: ProcessFeedback | str) -> Path:
+    """Write the file of a process of that name."""
     path = feedback_folder(data_dir) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report if isinstance(report, str) else report.to_json())
+    path.write_text(feedback if isinstance(feedback, str) else feedback.to_json())
     return path
 
 
@@ -57,7 +57,7 @@ def test_a_generation_is_told_with_its_conversations_key_alone(writer: FeedbackW
     reader = FeedbackReader(tmp_path)
     writer.add_generation(7, "local", "secret-session", may_be_stored=True)
     writer.add_generation(8, "local", "other", may_be_stored=False)
-    wait_for(lambda: len(reader.read().generations) == 2, "the report", 5)
+    wait_for(lambda: len(reader.read().generations) == 2, "the feedback", 5)
     known = reader.read().generations
     assert (known[7].conversation, known[7].may_be_stored) == (conversation_key("local", "secret-session"), True)
     assert known[8].may_be_stored is False
@@ -92,9 +92,9 @@ def test_a_report_is_bounded(writer: FeedbackWriter, tmp_path: Path) -> None:
         writer.add_failure(f"failure {seed}")
     writer.flush()
     (path,) = feedback_folder(tmp_path).iterdir()
-    report = ProcessFeedback.from_json(path.read_text())
-    assert [each.seed for each in report.generations] == list(range(500 - MAX_GENERATIONS, 500))
-    assert len(report.failures) == MAX_FAILURES
+    feedback = ProcessFeedback.from_json(path.read_text())
+    assert [each.seed for each in feedback.generations] == list(range(500 - MAX_GENERATIONS, 500))
+    assert len(feedback.failures) == MAX_FAILURES
 
 
 def test_a_success_in_one_process_ends_the_failures_of_all(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp
     path = _put(tmp_path, "1", ProcessFeedback(GONE, None, (GenerationFailure(5.0, "old"),), (_generation(7),)))
     reader = FeedbackReader(tmp_path)
     for _ in range(2):
-        reports = reader.read()
-        assert (list(reports.generations), reports.failures) == ([7], ())
+        feedback = reader.read()
+        assert (list(feedback.generations), feedback.failures) == ([7], ())
     assert not path.exists()
 
 
@@ -164,13 +164,13 @@ def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     assert len(caplog.records) == 1
     blocked.unlink()
     reader = FeedbackReader(tmp_path)
-    wait_for(lambda: reader.read().failures, "the report", 5)
+    wait_for(lambda: reader.read().failures, "the feedback", 5)
     writer.close()
 
 
 def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
-    reports = FeedbackReader(tmp_path).read()
-    assert (reports.failures, reports.generations) == ((), {})
+    feedback = FeedbackReader(tmp_path).read()
+    assert (feedback.failures, feedback.generations) == ((), {})
 
 
 def test_a_report_that_cannot_be_read_is_left_and_nothing_else_is_lost(tmp_path: Path) -> None:
