@@ -214,7 +214,7 @@ def test_a_hundred_crashes_in_a_row_end_and_cost_no_memory(
     class Measured(Backoff):
         """Waits for nothing, and weighs the process at each crash."""
 
-        def crashed(self, healthy_seconds: float) -> float | None:
+        def next_delay(self, healthy_seconds: float) -> float | None:
             """As ever, without the wait."""
             sizes.append(process.memory_info().rss)
             return None if super().next_delay(healthy_seconds) is None else 0.0
