@@ -98,7 +98,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
 def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
     def enqueue_stop(_number: int, _frame: FrameType | None) -> None:
         for events in all_events:
-            events.queue.put("stop")
+            events.request_stop()
 
     stop_signals = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":

@@ -29,6 +29,10 @@ class Events:
         self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.stop_requested = False
 
+    def request_stop(self) -> None:
+        """Enqueue a request to stop. Signal handlers and other threads call this."""
+        self.queue.put("stop")
+
     def wait(self, seconds: float) -> None:
         """Wait for one event, for so many seconds at most."""
         self._manager.alive()

@@ -57,7 +57,7 @@ class SupervisorThread:
 
     def close(self, manager: ServiceManager) -> None:
         """Stop the server and wait for it, for CLOSE_SECONDS at most. ``manager`` gets signs of life meanwhile."""
-        self.events.queue.put("stop")
+        self.events.request_stop()
         deadline = time.monotonic() + CLOSE_SECONDS
         while self._thread.is_alive() and time.monotonic() < deadline:
             manager.alive()
