@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
@@ -79,20 +80,26 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
     _enqueue_stop_signals([events, *(thread.events for thread in threads)])
-    run_folder = settings.data_dir / "run"
-    try:
-        make_data_dir(settings.data_dir)
-        run_folder.mkdir(exist_ok=True, mode=0o700)
-        lock = FileLock(run_folder / "supervisor.lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise StartError(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
-    except OSError as error:
-        raise StartError(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
+    lock = _acquire_lock(settings.data_dir)
     # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
     with lock, run_secondary_servers(threads, manager):
         Supervisor(specs[0], events, reporter, retry_gpu=options.retry_gpu).run()
     return 0
+
+
+def _acquire_lock(data_dir: Path) -> FileLock:
+    """Return the lock that a data folder's one supervisor holds. Raises StartError where another one holds it."""
+    run_folder = data_dir / "run"
+    try:
+        make_data_dir(data_dir)
+        run_folder.mkdir(exist_ok=True, mode=0o700)
+        lock = FileLock(run_folder / "supervisor.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise StartError(f"DATA_DIR: another supervisor runs on '{data_dir}'; stop it first.") from error
+    except OSError as error:
+        raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
+    return lock
 
 
 def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
