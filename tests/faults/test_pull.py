@@ -13,7 +13,7 @@ from huggingface_hub import close_session, constants
 from mistral_api.model_files import hub as transfer
 from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import PullResult, env_lines
 from tests.support.model_hub import COMMIT, ModelHub, model_hub
 from tests.support.model_pulls import CONTENT, HALF, REPO, Interrupted, left_in, pull_from, refusal_of
@@ -132,7 +132,7 @@ def test_a_storage_that_does_not_heed_ranges_does_no_harm(hub: ModelHub, tmp_pat
 
 def test_a_partial_file_that_is_too_long_begins_anew(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt(hub, tmp_path)
-    partial = next((tmp_path / pull.UNFINISHED).glob("*.part"))
+    partial = next((tmp_path / pull.UNFINISHED_FOLDER).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
@@ -262,7 +262,7 @@ def test_the_token_opens_what_is_gated_and_goes_to_the_hub_alone(
 
 
 def test_two_pulls_into_one_folder_do_not_meet(hub: ModelHub, tmp_path: Path) -> None:
-    unfinished = tmp_path / pull.UNFINISHED
+    unfinished = tmp_path / pull.UNFINISHED_FOLDER
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
         assert "Another pull into" in refusal_of(hub, tmp_path)
@@ -278,7 +278,7 @@ def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> No
     folder.mkdir()
     pulled = PullResult(folder / "m.gguf", 4_372_812_000)
     env = tmp_path / ".env"
-    env.write_text("\n".join(env_lines(source_of("mistral-7b-instruct"), pulled)))
+    env.write_text("\n".join(env_lines(parse_source("mistral-7b-instruct"), pulled)))
     assert dotenv_values(env) == {
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
@@ -287,4 +287,4 @@ def test_the_lines_for_env_are_read_back_as_they_are_meant(tmp_path: Path) -> No
         "GPU_LAYERS": "auto",
     }
     assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
-    assert len(env_lines(source_of(f"{REPO}:m.gguf"), pulled)) == 2
+    assert len(env_lines(parse_source(f"{REPO}:m.gguf"), pulled)) == 2

@@ -97,7 +97,7 @@ def test_a_conversation_goes_on_after_kill_9_and_after_a_planned_restart_and_is_
 
 
 def _start_and_stop_supervisor(data_dir: Path, **settings: str) -> None:
-    """One life of a model server, up to its being ready."""
+    """Run a model server until it is ready."""
     environment = clean_environment(DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(free_port()), **settings)
     process = subprocess.Popen([sys.executable, "-m", "mistral_api.supervisor"], env=environment, cwd=data_dir.parent)
     try:

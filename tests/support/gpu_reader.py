@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from mistral_api.hardware import gpu
-from mistral_api.hardware.gpu import GpuMonitor, memory_of
+from mistral_api.hardware.gpu import GpuMonitor, total_memory
 
 
 class _Lines(logging.Handler):
@@ -31,7 +31,7 @@ def _answer(command: str, monitor: GpuMonitor, said: _Lines) -> Any:
     if command == "log":
         return said.lines
     if command == "memory":
-        memory = memory_of(monitor.cards())
+        memory = total_memory(monitor.cards())
         return memory and dataclasses.asdict(memory)
     began = time.monotonic()
     readings = [dataclasses.asdict(reading) for reading in monitor.read()]

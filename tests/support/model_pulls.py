@@ -11,7 +11,7 @@ import pytest
 
 from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import Puller, PullResult
 from tests.support.model_hub import ModelHub
 
@@ -27,7 +27,7 @@ class Shown:
         self.sentences: list[str] = []
         self.counts: list[int] = []
 
-    def say(self, sentence: str) -> None:
+    def show(self, sentence: str) -> None:
         self.sentences.append(sentence)
 
     @contextlib.contextmanager
@@ -55,7 +55,7 @@ def pull_from(
 ) -> tuple[PullResult, Shown]:
     shown, client = shown or Shown(), Hub(hub.url)
     try:
-        return Puller(client, folder, shown).pull(source_of(given, revision=revision)), shown
+        return Puller(client, folder, shown).pull(parse_source(given, revision=revision)), shown
     finally:
         client.close()
 
@@ -69,4 +69,4 @@ def refusal_of(hub: ModelHub, folder: Path, given: str = f"{REPO}:m.gguf", revis
 
 
 def left_in(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (folder / pull.UNFINISHED).glob("*.part")]
+    return [path.read_bytes() for path in (folder / pull.UNFINISHED_FOLDER).glob("*.part")]

@@ -17,7 +17,7 @@ def test_an_answer_that_makes_no_sense_does_not_end_the_others(
 ) -> None:
     answers: Iterator[Callable[[], list[Card]]] = iter([lambda: [a_card(0 // 0)], lambda: [a_card()]])
     monkeypatch.setattr(NvmlSession, "cards", lambda _session: next(answers)())
-    with closing(GpuMonitor(patience=20)) as monitor:
+    with closing(GpuMonitor(read_seconds=20)) as monitor:
         assert monitor.cards() == []
         assert monitor.cards() == [a_card()]
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from mistral_api.control.feedback import (
-    FAILURES,
-    GENERATIONS,
-    REMEMBERED,
-    Failure,
-    FeedbackFile,
+    MAX_FAILURES,
+    MAX_GENERATIONS,
+    REMEMBERED_GENERATIONS,
     FeedbackReader,
     FeedbackWriter,
-    Generation,
-    reports_folder,
+    FinishedGeneration,
+    GenerationFailure,
+    ProcessFeedback,
+    feedback_folder,
 )
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.system.processes import ProcessIdentity, identity_of
@@ -41,28 +41,28 @@ def writer(tmp_path: Path) -> Iterator[FeedbackWriter]:
     made.close()
 
 
-def _generation(seed: int, ended_at: float = 1.0) -> Generation:
-    return Generation(seed, "key", True, ended_at)
+def _generation(seed: int, ended_at: float = 1.0) -> FinishedGeneration:
+    return FinishedGeneration(seed, "key", True, ended_at)
 
 
-def _put(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
-    """A report as a process of that name has left it."""
-    path = reports_folder(data_dir) / f"{name}.json"
+def _put(data_dir: Path, name: str, feedback: ProcessFeedback | str) -> Path:
+    """Write the file of a process of that name."""
+    path = feedback_folder(data_dir) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report if isinstance(report, str) else report.to_json())
+    path.write_text(feedback if isinstance(feedback, str) else feedback.to_json())
     return path
 
 
 def test_a_generation_is_told_with_its_conversations_key_alone(writer: FeedbackWriter, tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
-    writer.ended(7, "local", "secret-session", may_be_stored=True)
-    writer.ended(8, "local", "other", may_be_stored=False)
-    wait_for(lambda: len(reader.read().generations) == 2, "the report", 5)
+    writer.add_generation(7, "local", "secret-session", may_be_stored=True)
+    writer.add_generation(8, "local", "other", may_be_stored=False)
+    wait_for(lambda: len(reader.read().generations) == 2, "the feedback", 5)
     known = reader.read().generations
     assert (known[7].conversation, known[7].may_be_stored) == (conversation_key("local", "secret-session"), True)
     assert known[8].may_be_stored is False
     assert abs(known[7].ended_at - time.monotonic()) < 10
-    (path,) = reports_folder(tmp_path).iterdir()
+    (path,) = feedback_folder(tmp_path).iterdir()
     assert "secret" not in path.read_text()
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -76,52 +76,56 @@ def test_failures_count_until_a_generation_succeeds(writer: FeedbackWriter, tmp_
     reader = FeedbackReader(tmp_path)
     began = time.monotonic()
     for _ in range(3):
-        writer.failed("Compute error.")
+        writer.add_failure("Compute error.")
     wait_for(lambda: len(reader.read().failures) == 3, "three failures", 5)
     assert [failure.text for failure in reader.read().failures_since(began)] == ["Compute error."] * 3
     assert reader.read().failures_since(time.monotonic()) == ()
-    writer.succeeded()
+    writer.add_success()
     wait_for(lambda: not reader.read().failures, "the end of the run", 5)
-    writer.failed("again")
+    writer.add_failure("again")
     wait_for(lambda: [each.text for each in reader.read().failures] == ["again"], "a new run", 5)
 
 
 def test_a_report_is_bounded(writer: FeedbackWriter, tmp_path: Path) -> None:
     for seed in range(500):
-        writer.ended(seed, "local", f"session {seed}", may_be_stored=True)
-        writer.failed(f"failure {seed}")
+        writer.add_generation(seed, "local", f"session {seed}", may_be_stored=True)
+        writer.add_failure(f"failure {seed}")
     writer.flush()
-    (path,) = reports_folder(tmp_path).iterdir()
-    report = FeedbackFile.from_json(path.read_text())
-    assert [each.seed for each in report.generations] == list(range(500 - GENERATIONS, 500))
-    assert len(report.failures) == FAILURES
+    (path,) = feedback_folder(tmp_path).iterdir()
+    feedback = ProcessFeedback.from_json(path.read_text())
+    assert [each.seed for each in feedback.generations] == list(range(500 - MAX_GENERATIONS, 500))
+    assert len(feedback.failures) == MAX_FAILURES
 
 
 def test_a_success_in_one_process_ends_the_failures_of_all(tmp_path: Path) -> None:
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
-    _put(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
+    _put(
+        tmp_path,
+        "1",
+        ProcessFeedback(OURS, None, (GenerationFailure(1.0, "early"), GenerationFailure(5.0, "late")), ()),
+    )
+    _put(tmp_path, "2", ProcessFeedback(OURS, 3.0, (GenerationFailure(4.0, "other"),), ()))
     assert [each.text for each in FeedbackReader(tmp_path).read().failures] == ["other", "late"]
 
 
 def test_of_a_process_that_has_ended_the_generations_count_and_its_file_goes(tmp_path: Path) -> None:
-    path = _put(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
+    path = _put(tmp_path, "1", ProcessFeedback(GONE, None, (GenerationFailure(5.0, "old"),), (_generation(7),)))
     reader = FeedbackReader(tmp_path)
     for _ in range(2):
-        reports = reader.read()
-        assert (list(reports.generations), reports.failures) == ([7], ())
+        feedback = reader.read()
+        assert (list(feedback.generations), feedback.failures) == ([7], ())
     assert not path.exists()
 
 
 def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
-    for start in range(0, 2 * REMEMBERED, 64):
+    for start in range(0, 2 * REMEMBERED_GENERATIONS, 64):
         _put(
             tmp_path,
             "1",
-            FeedbackFile(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))),
+            ProcessFeedback(OURS, None, (), tuple(_generation(n, float(n)) for n in range(start, start + 64))),
         )
         reader.read()
-    assert sorted(reader.read().generations) == list(range(REMEMBERED, 2 * REMEMBERED))
+    assert sorted(reader.read().generations) == list(range(REMEMBERED_GENERATIONS, 2 * REMEMBERED_GENERATIONS))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_the_newest_generations_are_remembered(tmp_path: Path) -> None:
 )
 def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -> None:
     path = _put(tmp_path, "1", content)
-    _put(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
+    _put(tmp_path, "2", ProcessFeedback(OURS, None, (), (_generation(7),)))
     assert list(FeedbackReader(tmp_path).read().generations) == [7]
     assert not path.exists()
 
@@ -148,35 +152,35 @@ def test_a_report_that_makes_no_sense_is_removed(tmp_path: Path, content: str) -
 def test_a_disk_that_takes_nothing_costs_one_warning_and_the_report_comes_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_api.control.feedback.TRY_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mistral_api.control.feedback.RETRY_SECONDS", 0.01)
     blocked = tmp_path / "run"
     blocked.write_text("a file where the folder should be")
     writer = FeedbackWriter(tmp_path)
     writer.start()
     with caplog.at_level(logging.WARNING):
-        writer.failed("Compute error.")
+        writer.add_failure("Compute error.")
         wait_for(lambda: caplog.records, "a warning", 5)
         writer.flush()
     assert len(caplog.records) == 1
     blocked.unlink()
     reader = FeedbackReader(tmp_path)
-    wait_for(lambda: reader.read().failures, "the report", 5)
+    wait_for(lambda: reader.read().failures, "the feedback", 5)
     writer.close()
 
 
 def test_where_nobody_has_reported_there_is_nothing(tmp_path: Path) -> None:
-    reports = FeedbackReader(tmp_path).read()
-    assert (reports.failures, reports.generations) == ((), {})
+    feedback = FeedbackReader(tmp_path).read()
+    assert (feedback.failures, feedback.generations) == ((), {})
 
 
 def test_a_report_that_cannot_be_read_is_left_and_nothing_else_is_lost(tmp_path: Path) -> None:
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
-    (reports_folder(tmp_path) / "2.json").mkdir()
+    _put(tmp_path, "1", ProcessFeedback(OURS, None, (), (_generation(1, 1.0),)))
+    (feedback_folder(tmp_path) / "2.json").mkdir()
     assert set(FeedbackReader(tmp_path).read().generations) == {1}
-    assert (reports_folder(tmp_path) / "2.json").exists()
+    assert (feedback_folder(tmp_path) / "2.json").exists()
 
 
 def test_times_of_another_boot_are_not_believed(tmp_path: Path) -> None:
     ahead = time.monotonic() + 1000
-    _put(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
+    _put(tmp_path, "1", ProcessFeedback(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
     assert set(FeedbackReader(tmp_path).read().generations) == {2}
