@@ -19,7 +19,7 @@ from bench.delay import delayed_proxy
 from bench.latency import Side, compare, time_response
 from bench.running import RunningStack
 from mistral_api import create_app
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -54,7 +54,7 @@ def measure_writer() -> None:
 def measure_outage() -> None:
     """Record an hour of 50 exchanges a second while the database is down, and print disk and memory use."""
     with _without_warnings(), tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
-        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(UNREACHABLE_URL)))
+        recorder = Recorder(Path(folder), RecordingPolicy(), writer_starter(create_engine(UNREACHABLE_URL)))
         recorder.start()
         process, sizes = psutil.Process(), []
         for number in range(OUTAGE_EXCHANGES + 1):
@@ -97,12 +97,12 @@ def _time_delivery(where: str, engine: Engine, number: int) -> None:
     """Fill a journal without delivery, then time the writer until the journal is empty."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         with _without_warnings():
-            filling = Recorder(Path(folder), RecordingPolicy(), delivery_to(create_engine(UNREACHABLE_URL)))
+            filling = Recorder(Path(folder), RecordingPolicy(), writer_starter(create_engine(UNREACHABLE_URL)))
             filling.start()
             for count in range(number):
                 _record(filling, count)
             filling.close(seconds=0)
-        recorder = Recorder(Path(folder), RecordingPolicy(), delivery_to(engine))
+        recorder = Recorder(Path(folder), RecordingPolicy(), writer_starter(engine))
         began = time.perf_counter()
         recorder.start()
         while recorder.state().pending:

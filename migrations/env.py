@@ -6,7 +6,7 @@ from alembic import context
 from flask import current_app
 
 from mistral_api.database.deadlines import without_deadline
-from mistral_api.database.tables import conversations, usage  # noqa: F401 - their tables join the metadata
+from mistral_api.database.tables import conversations, stored, usage  # noqa: F401 - their tables join the metadata
 from mistral_api.web.database_session import db
 
 

@@ -7,8 +7,8 @@ from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.database.engine import MIGRATIONS, bound_statements, database_of, engine_options
-from mistral_api.database.errors import first_line_of
+from mistral_api.database.engine import MIGRATIONS, engine_options, limit_statements, open_database
+from mistral_api.database.errors import error_message
 from mistral_api.errors import StartError
 from mistral_api.services import EXTENSION, Services
 from mistral_api.settings import Settings, load_settings
@@ -28,14 +28,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
-    database = database_of(settings)
+    database = open_database(settings)
     app.config["SQLALCHEMY_DATABASE_URI"] = database.url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         engine = db.engine
-    bound_statements(engine)
+    limit_statements(engine)
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
@@ -52,4 +52,4 @@ def upgrade_database(app: Flask) -> None:
     except CommandError as error:
         raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
     except SQLAlchemyError as error:
-        raise StartError(f"DATABASE_URL: the database cannot be used: {first_line_of(error)}.") from error
+        raise StartError(f"DATABASE_URL: the database cannot be used: {error_message(error)}.") from error

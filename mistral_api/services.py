@@ -13,11 +13,11 @@ from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.history import HistoryReader, SessionHistory
-from mistral_api.database.engine import MIGRATIONS, writer_engine
+from mistral_api.database.engine import MIGRATIONS, create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
@@ -49,16 +49,18 @@ class Services:
         self.started_at = time.monotonic()
         self.model_servers = ModelServers(settings)
         main = self.model_servers.main
-        self.writer_engine = writer_engine(engine, settings)
+        self.writer_engine = create_writer_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, delivery_to(self.writer_engine))
+        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine, MIGRATIONS)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.embedder = Embedder(self.model_servers, self.recorder)
         self.history_reader = HistoryReader(engine, self.recorder)
-        self.session_history = SessionHistory(self.history_reader, self.recorder.kept, always=settings.session_history)
+        self.session_history = SessionHistory(
+            self.history_reader, self.recorder.recordable_messages, always=settings.session_history
+        )
         self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
         self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)

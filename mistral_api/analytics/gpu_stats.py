@@ -1,105 +1,123 @@
-"""Sums of the cards' samples: written and read.
+"""The statistics of the graphics cards: their samples summed up by hour and day, and read for ``GET /v1/stats``.
 
-What the graphics cards did in a window of time: the part ``gpu`` of ``GET /v1/stats``.
-
-Summing up samples of the graphics cards by hour, and adding the sums to those in PostgreSQL by hour and day.
-
-Only means and peaks are read from them. So a sum that is added twice, because the acknowledgement of a commit
-was lost, shifts a mean a little and a peak not at all; and two programs that sample one card agree.
+The sums show means and peaks only. So a sum that is added twice, because the acknowledgement of a commit was lost,
+shifts a mean a little and a peak not at all; and two programs that sample one card agree.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Row, select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.periods import POINTS, TimeWindow, start_of
-from mistral_api.database.tables.base import column_names, recordset, written
-from mistral_api.database.tables.usage import FIGURES, GpuSeries
+from mistral_api.analytics.periods import SERIES_POINTS, TimeWindow, start_of
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
+from mistral_api.database.tables.usage import GPU_METRICS, GpuSeries
 from mistral_api.hardware.nvml import Card, GpuReading
 
-# What a point shows, the columns it comes from, and by what those are divided.
-_SHOWN = (
-    ("utilization_percent", "utilization_percent", 1),
-    ("memory_used_bytes", "memory_used_bytes", 1),
-    ("temperature_celsius", "temperature_celsius", 1),
-    ("power_watts", "power_milliwatts", 1000),
-)
+PERIODS = ("hour", "day")
 
 
-def gpu_series(session: Session, window: TimeWindow) -> list[dict[str, Any]]:
-    """Every card that was sampled in the window, with a point an hour or a day, as the other series have them."""
-    bounds = {"unit": window.unit, "start": window.start}
-    cards: defaultdict[str, dict[datetime, Any]] = defaultdict(dict)
-    for row in session.execute(select(GpuSeries.__table__).where(text(POINTS)).order_by(GpuSeries.start), bounds):
+class MeanAndPeak(TypedDict):
+    """One metric in one period; null where no sample has a value of it."""
+
+    mean: float | None
+    peak: float | None
+
+
+class CardPoint(TypedDict):
+    """The metrics of one card in one period, which begins at ``start`` (Unix seconds)."""
+
+    start: int
+    utilization_percent: MeanAndPeak
+    memory_used_bytes: MeanAndPeak
+    temperature_celsius: MeanAndPeak
+    power_watts: MeanAndPeak
+
+
+class CardStatistics(TypedDict):
+    """One card: an entry of the part ``gpu`` of ``GET /v1/stats``."""
+
+    index: int
+    name: str
+    memory_total_bytes: int | None
+    series: list[CardPoint]
+
+
+def gpu_series(session: Session, window: TimeWindow) -> list[CardStatistics]:
+    """Return every card that was sampled in the window, with a point for each of its hours or days."""
+    query = select(GpuSeries.__table__).where(text(SERIES_POINTS)).order_by(GpuSeries.start)
+    cards: defaultdict[str, dict[datetime, Row[Any]]] = defaultdict(dict)
+    for row in session.execute(query, {"unit": window.unit, "start": window.start}):
         cards[row.card][row.start] = row
-    shown = [_card(points, window) for _, points in sorted(cards.items())]
-    return sorted(shown, key=lambda card: card["index"])
+    statistics = [_card_statistics(points, window) for _, points in sorted(cards.items())]
+    return sorted(statistics, key=lambda card: card["index"])
 
 
-def _card(points: dict[datetime, Any], window: TimeWindow) -> dict[str, Any]:
+def _card_statistics(points: Mapping[datetime, Row[Any]], window: TimeWindow) -> CardStatistics:
     newest = points[max(points)]
     return {
         "index": newest.card_index,
         "name": newest.name,
         "memory_total_bytes": newest.memory_total_bytes,
-        "series": [_point(start, points.get(start)) for start in window.starts()],
+        "series": [_card_point(start, points.get(start)) for start in window.starts()],
     }
 
 
-def _point(start: datetime, row: Any) -> dict[str, Any]:
-    figures = {name: _figure(row, column, divisor) for name, column, divisor in _SHOWN}
-    return {"start": int(start.timestamp())} | figures
+def _card_point(start: datetime, row: Row[Any] | None) -> CardPoint:
+    return {
+        "start": int(start.timestamp()),
+        "utilization_percent": _mean_and_peak(row, "utilization_percent"),
+        "memory_used_bytes": _mean_and_peak(row, "memory_used_bytes"),
+        "temperature_celsius": _mean_and_peak(row, "temperature_celsius"),
+        "power_watts": _mean_and_peak(row, "power_milliwatts", 1000),
+    }
 
 
-def _figure(row: Any, column: str, divisor: int) -> dict[str, float | None]:
-    """Mean and peak; null in a period without samples of it."""
-    samples = getattr(row, f"{column}_samples") if row else 0
+def _mean_and_peak(row: Row[Any] | None, metric: str, divisor: int = 1) -> MeanAndPeak:
+    samples = getattr(row, f"{metric}_samples") if row else 0
     if not samples:
         return {"mean": None, "peak": None}
-    total, peak = int(getattr(row, f"{column}_sum")), getattr(row, f"{column}_peak")
+    total, peak = int(getattr(row, f"{metric}_sum")), getattr(row, f"{metric}_peak")
     return {"mean": total / samples / divisor, "peak": peak if divisor == 1 else peak / divisor}
 
 
-PERIODS = ("hour", "day")
 _KEYS = [column.name for column in GpuSeries.__table__.primary_key]
 _COLUMNS = column_names(GpuSeries)
 
 
-def _changed(name: str) -> str:
-    """What a column becomes when a row is added to one that is there already."""
+def _merged_value(name: str) -> str:
+    """Return the new value of a column where a row is added to one that is there already."""
     if name.endswith(("_samples", "_sum")):
         return f"present.{name} + excluded.{name}"
-    if name.endswith("_peak"):  # greatest() leaves out what is null
+    if name.endswith("_peak"):  # greatest() leaves nulls out
         return f"greatest(present.{name}, excluded.{name})"
     return f"coalesce(excluded.{name}, present.{name})"
 
 
-# Always in one order: two transactions never wait for each other's rows.
+# Always in the same order, so that two transactions never wait for each other's rows.
 _ADD = text(
     f"INSERT INTO gpu_series AS present ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} "
     f"FROM {recordset(GpuSeries, _COLUMNS)} ORDER BY {', '.join(_KEYS)} ON CONFLICT ({', '.join(_KEYS)}) "
-    f"DO UPDATE SET {', '.join(f'{name} = {_changed(name)}' for name in _COLUMNS if name not in _KEYS)}"
+    f"DO UPDATE SET {', '.join(f'{name} = {_merged_value(name)}' for name in _COLUMNS if name not in _KEYS)}"
 )
 
 
 @dataclass(slots=True)
-class FigureSum:
-    """The samples of one figure: how many, their sum, the highest."""
+class MetricSums:
+    """The samples of one metric: how many, their sum, the highest."""
 
     samples: int = 0
     sum: int = 0
     peak: int | None = None
 
-    def add(self, other: FigureSum) -> None:
-        """Add what others were summed up to."""
+    def add(self, other: MetricSums) -> None:
+        """Add other samples."""
         self.samples += other.samples
         self.sum += other.sum
         peaks = [peak for peak in (self.peak, other.peak) if peak is not None]
@@ -108,73 +126,76 @@ class FigureSum:
 
 @dataclass(slots=True)
 class CardSums:
-    """The samples of one card in one hour."""
+    """The samples of one card in one period; ``reading`` is the newest of them."""
 
     reading: GpuReading
-    figures: dict[str, FigureSum] = field(default_factory=lambda: {name: FigureSum() for name in FIGURES})
+    metrics: dict[str, MetricSums] = field(default_factory=lambda: {name: MetricSums() for name in GPU_METRICS})
 
-    def add(self, figures: dict[str, FigureSum]) -> None:
-        """Add the sums of every figure."""
-        for name, total in figures.items():
-            self.figures[name].add(total)
+    def add(self, metrics: Mapping[str, MetricSums]) -> None:
+        """Add the sums of each metric."""
+        for name, sums in metrics.items():
+            self.metrics[name].add(sums)
 
-    def columns(self) -> dict[str, Any]:
-        """What a row holds of them."""
-        sums = {
-            f"{name}_{part}": value
-            for name, total in self.figures.items()
-            for part, value in dataclasses.asdict(total).items()
+    def columns(self) -> dict[str, str | int | None]:
+        """Return the columns of a row of ``gpu_series``, without its key."""
+        columns: dict[str, str | int | None] = {
+            "card_index": self.reading.index,
+            "name": self.reading.name,
+            "memory_total_bytes": self.reading.memory_total_bytes,
         }
-        shown = self.reading
-        return {"card_index": shown.index, "name": shown.name, "memory_total_bytes": shown.memory_total_bytes} | sums
+        for name, sums in self.metrics.items():
+            columns |= {f"{name}_samples": sums.samples, f"{name}_sum": sums.sum, f"{name}_peak": sums.peak}
+        return columns
 
 
 class GpuSums:
-    """The samples of some cards, by hour and card."""
+    """The samples of some cards, summed up by hour and card."""
 
     def __init__(self) -> None:
         self._hours: dict[tuple[datetime, str], CardSums] = {}
 
     def __len__(self) -> int:
-        """How many hours of how many cards."""
+        """How many sums there are, one for each hour of each card."""
         return len(self._hours)
 
     def add(self, moment: datetime, cards: Sequence[Card]) -> None:
-        """Count a sample of every card."""
+        """Add a sample of every card."""
         for card in cards:
-            self._merge((start_of("hour", moment), card.uuid), card.reading, _sampled(card.reading))
+            self._merge((start_of("hour", moment), card.uuid), card.reading, _sample_metrics(card.reading))
 
     def add_sums(self, others: GpuSums) -> None:
-        """Count what others have gathered."""
+        """Add other sums."""
         for key, card in others._hours.items():
-            self._merge(key, card.reading, card.figures)
+            self._merge(key, card.reading, card.metrics)
 
-    def forget_oldest(self, kept: int) -> int:
-        """Keep the newest so many hours; answer how many have gone."""
-        surplus = sorted(self._hours, key=lambda key: key[0])[: max(0, len(self) - kept)]
+    def drop_oldest(self, keep: int) -> int:
+        """Drop all sums but the newest ``keep``. Return how many were dropped."""
+        surplus = sorted(self._hours, key=lambda key: key[0])[: max(0, len(self) - keep)]
         for key in surplus:
             del self._hours[key]
         return len(surplus)
 
     def write(self, connection: Connection) -> None:
         """Add the sums to those in the database, in the connection's transaction."""
-        connection.execute(_ADD, {"rows": written(self._rows())})
+        connection.execute(_ADD, {"rows": rows_as_json(self._rows())})
 
-    def _merge(self, key: tuple[datetime, str], reading: GpuReading, figures: dict[str, FigureSum]) -> None:
+    def _merge(self, key: tuple[datetime, str], reading: GpuReading, metrics: Mapping[str, MetricSums]) -> None:
         sums = self._hours.setdefault(key, CardSums(reading))
         sums.reading = reading
-        sums.add(figures)
+        sums.add(metrics)
 
-    def _rows(self) -> list[dict[str, Any]]:
-        found: dict[tuple[str, str, datetime], CardSums] = {}
+    def _rows(self) -> list[Mapping[str, object]]:
+        periods: dict[tuple[str, str, datetime], CardSums] = {}
         for (hour, uuid), card in self._hours.items():
             for period in PERIODS:
-                found.setdefault((period, uuid, start_of(period, hour)), CardSums(card.reading)).add(card.figures)
-        return [dict(zip(_KEYS, key, strict=True)) | sums.columns() for key, sums in found.items()]
+                key = (period, uuid, start_of(period, hour))
+                periods.setdefault(key, CardSums(card.reading)).add(card.metrics)
+        return [{**dict(zip(_KEYS, key, strict=True)), **sums.columns()} for key, sums in periods.items()]
 
 
-def _sampled(reading: GpuReading) -> dict[str, FigureSum]:
-    """One sample of each figure that the card tells."""
+def _sample_metrics(reading: GpuReading) -> dict[str, MetricSums]:
+    """Return one sample of each metric that has a value."""
     power = None if reading.power_watts is None else round(reading.power_watts * 1000)
     values = (reading.utilization_percent, reading.memory_used_bytes, reading.temperature_celsius, power)
-    return {name: FigureSum(1, value, value) for name, value in zip(FIGURES, values, strict=True) if value is not None}
+    metrics = zip(GPU_METRICS, values, strict=True)
+    return {name: MetricSums(1, value, value) for name, value in metrics if value is not None}

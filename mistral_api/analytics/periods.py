@@ -1,41 +1,45 @@
-"""Hours, days, months; the window of a query and the fewest sums that cover it.
+"""The periods by which usage is summed up, hours, days and months (UTC), and the window of time of a query.
 
-The hours, days and months (UTC) that usage is summed up by.
-
-The span of time that statistics are asked for, and the fewest sums that cover it.
+A window is read from the fewest sums that cover it (``WINDOW_COVER``), and shown as a series of hours or days
+(``SERIES_POINTS``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from mistral_api.database.tables.usage import EVERYBODY
 
 PERIODS = ("hour", "day", "month")
+# A longer window has a point for each day instead of one for each hour.
+MAX_HOURLY_POINTS = 168
+
+# The sums that together hold the window: hours up to midnight, days up to the end of a month, months. No row is later
+# than now, so the current month counts as a whole.
+WINDOW_COVER = (
+    "(period = 'hour' AND start >= :start AND start < :midnight"
+    " OR period = 'day' AND start >= :midnight AND start < :month"
+    " OR period = 'month' AND start >= :month)"
+)
+# The sums that are the points of the series.
+SERIES_POINTS = "(period = :unit AND start >= :start)"
 
 
-def start_of(period: str, moment: datetime) -> datetime:
-    """The first instant of the hour, day or month that holds a moment."""
-    hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    if period == "hour":
-        return hour
-    return hour.replace(hour=0) if period == "day" else hour.replace(hour=0, day=1)
+class WindowBounds(TypedDict):
+    """The parameters of ``WINDOW_COVER`` and ``SERIES_POINTS``, and the key."""
 
-
-def next_month(month: datetime) -> datetime:
-    """The first instant of the month after."""
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
-
-
-# Windows longer than this get a point a day instead of a point an hour.
-HOURLY_UP_TO = 168
+    start: datetime
+    midnight: datetime
+    month: datetime
+    unit: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """A span of time up to now that begins with an hour, or with a day where it is a long one.
+    """A span of time up to now. It begins with an hour, a long one with a day.
 
     ``owner`` limits it to the requests of one key.
     """
@@ -47,44 +51,46 @@ class TimeWindow:
 
     @classmethod
     def last(cls, hours: int, owner: str = EVERYBODY) -> TimeWindow:
-        """The last so many hours, with the whole of the hour or day in which they begin."""
+        """Return the window of the last ``hours``, with the whole of the hour or day in which it begins."""
         end = datetime.now(UTC)
-        return cls(hours, start_of(_unit_of(hours), end - timedelta(hours=hours)), end, owner)
+        return cls(hours, start_of(_unit(hours), end - timedelta(hours=hours)), end, owner)
 
     @property
     def unit(self) -> str:
-        """What one point of the series spans."""
-        return _unit_of(self.hours)
+        """The period of a point of the series: ``hour`` or ``day``."""
+        return _unit(self.hours)
 
     def starts(self) -> list[datetime]:
-        """The start of every point of the series."""
+        """Return the start of every point of the series."""
         step = timedelta(hours=1) if self.unit == "hour" else timedelta(days=1)
         return [self.start + step * number for number in range((self.end - self.start) // step + 1)]
 
-    def bounds(self) -> dict[str, Any]:
-        """The parameters of :data:`COVER` and :data:`POINTS`."""
-        midnight = _at_or_after("day", self.start)
-        month = _at_or_after("month", midnight)
+    def bounds(self) -> WindowBounds:
+        """Return the parameters of :data:`WINDOW_COVER` and :data:`SERIES_POINTS`."""
+        midnight = _first_start("day", self.start)
+        month = _first_start("month", midnight)
         return {"start": self.start, "midnight": midnight, "month": month, "unit": self.unit, "owner": self.owner}
 
 
-# The sums that together hold the window: hours up to midnight, days up to the end of a month, months. Nothing is
-# later than now, so the current month counts as a whole.
-COVER = (
-    "(period = 'hour' AND start >= :start AND start < :midnight"
-    " OR period = 'day' AND start >= :midnight AND start < :month"
-    " OR period = 'month' AND start >= :month)"
-)
-# The sums that are the points of the series.
-POINTS = "(period = :unit AND start >= :start)"
+def _unit(hours: int) -> str:
+    return "hour" if hours <= MAX_HOURLY_POINTS else "day"
 
 
-def _unit_of(hours: int) -> str:
-    return "hour" if hours <= HOURLY_UP_TO else "day"
+def start_of(period: str, moment: datetime) -> datetime:
+    """Return the first instant of the hour, day or month that holds a moment."""
+    hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if period == "hour":
+        return hour
+    return hour.replace(hour=0) if period == "day" else hour.replace(hour=0, day=1)
 
 
-def _at_or_after(period: str, moment: datetime) -> datetime:
-    """The first beginning of a day or month that is not before a moment."""
+def next_month(month: datetime) -> datetime:
+    """Return the first instant of the month after."""
+    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+
+
+def _first_start(period: str, moment: datetime) -> datetime:
+    """Return the first start of a day or month that is not before a moment."""
     start = start_of(period, moment)
     if start == moment:
         return start

@@ -1,4 +1,4 @@
-"""Summing up all usage rows once more: ``mistral-api stats rebuild``."""
+"""Computing all sums again from the usage rows: ``mistral-api stats rebuild``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mistral_api.database.tables.usage import ApiUsage, UsagePruned, UsageRollup
 
 log = logging.getLogger(__name__)
 
-FETCHED_TOGETHER = 5000
-_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+FETCH_BATCH = 5000
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
-_READ = [
+_USAGE_COLUMNS = [
     ApiUsage.created_at, ApiUsage.endpoint, ApiUsage.model, ApiUsage.owner, ApiUsage.status,
     ApiUsage.prompt_tokens, ApiUsage.cached_tokens, ApiUsage.completion_tokens, ApiUsage.latency_ms,
     ApiUsage.time_to_first_token_ms, ApiUsage.tokens_per_second,
@@ -27,27 +27,27 @@ _READ = [
 
 
 def rebuild_rollups(engine: Engine, progress: Callable[[int], None] = lambda _rows: None) -> int:
-    """Sum up the usage rows anew; answer how many there were. ``progress`` hears of each lot of rows read.
+    """Compute the sums again and return how many usage rows there are. ``progress`` takes the size of each batch.
 
-    All in one transaction: readers see the old sums until it is done, and writers wait. Sums of hours whose
-    rows have been pruned stay as they are. Raises sqlalchemy.exc.SQLAlchemyError.
+    It is one transaction: readers see the old sums until the end, and writers wait. Sums of hours whose rows have been
+    pruned stay as they are. Raises sqlalchemy.exc.SQLAlchemyError.
     """
     with engine.begin() as connection, without_deadline(connection):
         connection.execute(text("LOCK TABLE usage_rollups, usage_series, usage_sessions IN SHARE ROW EXCLUSIVE MODE"))
-        since = connection.scalar(select(func.max(UsagePruned.before))) or _FIRST
-        _forget(connection, since)
-        _keep_pruned_hours(connection, since)
-        return _sum_up(connection, since, progress)
+        since = connection.scalar(select(func.max(UsagePruned.before))) or _BEGINNING
+        _delete_sums(connection, since)
+        _add_pruned_hours(connection, since)
+        return _sum_up_rows(connection, since, progress)
 
 
 def count_rows(engine: Engine) -> int:
-    """How many usage rows there are. Raises sqlalchemy.exc.SQLAlchemyError."""
+    """Return how many usage rows there are. Raises sqlalchemy.exc.SQLAlchemyError."""
     with engine.begin() as connection, without_deadline(connection):
         return connection.scalar(select(func.count()).select_from(ApiUsage)) or 0
 
 
 def rebuild_if_never_built(engine: Engine) -> None:
-    """Sum up the rows of a database that is older than the sums. Raises sqlalchemy.exc.SQLAlchemyError."""
+    """Compute the sums of a database that is older than these tables. Raises sqlalchemy.exc.SQLAlchemyError."""
     with engine.connect() as connection:
         never_built = connection.scalar(
             select(exists(select(ApiUsage.request_id)) & ~exists(select(UsageRollup.start)))
@@ -56,40 +56,40 @@ def rebuild_if_never_built(engine: Engine) -> None:
         log.info("usage statistics: %d rows summed up", rebuild_rollups(engine))
 
 
-def _forget(connection: Connection, since: datetime) -> None:
-    """Delete the sums of every period that ends after ``since``, which is the beginning of an hour."""
+def _delete_sums(connection: Connection, since: datetime) -> None:
+    """Delete the sums of every period that ends after ``since``, the beginning of an hour."""
     for table in (UsageRollup, UsageSeries):
         for period in PERIODS:
             connection.execute(delete(table).where(table.period == period, table.start >= start_of(period, since)))
     connection.execute(delete(UsageSession).where(UsageSession.last_hour >= since))
 
 
-def _keep_pruned_hours(connection: Connection, since: datetime) -> None:
-    """The day and the month that ``since`` divides begin with hours whose rows are gone: add those hours' sums."""
-    if since == _FIRST:
+def _add_pruned_hours(connection: Connection, since: datetime) -> None:
+    """Add the hours whose rows are gone to the sums of the day and the month that ``since`` divides."""
+    if since == _BEGINNING:
         return
     day, month = start_of("day", since), start_of("month", since)
     for start, end, periods in ((month, day, ("month",)), (day, since, ("day", "month"))):
         hours = Rollups()
         hours.add_sums(
-            connection.execute(select(UsageRollup.__table__).where(*_hours(UsageRollup, start, end))),
-            connection.execute(select(UsageSeries.__table__).where(*_hours(UsageSeries, start, end))),
+            connection.execute(select(UsageRollup.__table__).where(*_hours_between(UsageRollup, start, end))),
+            connection.execute(select(UsageSeries.__table__).where(*_hours_between(UsageSeries, start, end))),
         )
         hours.write(connection, periods)
 
 
-def _hours(table: type[UsageRollup | UsageSeries], start: datetime, end: datetime) -> list[ColumnElement[bool]]:
+def _hours_between(table: type[UsageRollup | UsageSeries], start: datetime, end: datetime) -> list[ColumnElement[bool]]:
     return [table.period == "hour", table.start >= start, table.start < end]
 
 
-def _sum_up(connection: Connection, since: datetime, progress: Callable[[int], None]) -> int:
-    """Read the rows once, in their order, and write the sums of each month when it is over."""
-    found = connection.execute(
-        select(*_READ).where(ApiUsage.created_at >= since).order_by(ApiUsage.created_at),
-        execution_options={"yield_per": FETCHED_TOGETHER},
+def _sum_up_rows(connection: Connection, since: datetime, progress: Callable[[int], None]) -> int:
+    """Read the rows once, in order of time, and write the sums of each month after its last row."""
+    result = connection.execute(
+        select(*_USAGE_COLUMNS).where(ApiUsage.created_at >= since).order_by(ApiUsage.created_at),
+        execution_options={"yield_per": FETCH_BATCH},
     )
-    rollups, month, count = Rollups(), _FIRST, 0
-    for rows in found.partitions():
+    rollups, month, count = Rollups(), _BEGINNING, 0
+    for rows in result.partitions():
         if start_of("month", rows[0].created_at) != month:
             rollups.write(connection)
             rollups, month = Rollups(), start_of("month", rows[0].created_at)

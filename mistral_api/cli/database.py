@@ -21,8 +21,14 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from mistral_api import create_app
 from mistral_api.control.saved_caches import delete_unused
-from mistral_api.conversations.export import Selection, conversations, count_conversations, fine_tuning_line, whole_line
-from mistral_api.database.errors import first_line_of
+from mistral_api.conversations.export import (
+    ConversationSelection,
+    archive_line,
+    count_conversations,
+    fine_tuning_line,
+    read_conversations,
+)
+from mistral_api.database.errors import error_message
 from mistral_api.delivery.housekeeping import prune_older_than as prune_database
 from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.services import services_of
@@ -45,13 +51,13 @@ def command_engine() -> Iterator[Engine]:
 
 
 def _sentence(error: SQLAlchemyError) -> str:
-    first = first_line_of(error)
+    first = error_message(error)
     if isinstance(error, ProgrammingError):
         return f"The database's schema is not that of this version ({first}); run 'flask db upgrade'."
     return f"The database cannot be used: {first}."
 
 
-_LINES = {"jsonl": whole_line, "openai-finetune": fine_tuning_line}
+_LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}
 
 
 def _moment(_context: click.Context, _option: click.Parameter, given: str | None) -> datetime | None:
@@ -87,11 +93,11 @@ def _moment(_context: click.Context, _option: click.Parameter, given: str | None
 @click.option("--output", type=click.File("wb", lazy=False), default="-", help="A file instead of the standard output.")
 def export(since: datetime | None, session_id: str | None, line_format: str, output: BinaryIO) -> None:
     """Write conversations out, one line of JSON each."""
-    selection, line_of = Selection(since, session_id), _LINES[line_format]
+    selection, line_of = ConversationSelection(since, session_id), _LINES[line_format]
     with command_engine() as engine:
         total, written = count_conversations(engine, selection), 0
         with click.progressbar(length=total, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            for conversation, messages in conversations(engine, selection):
+            for conversation, messages in read_conversations(engine, selection):
                 line = line_of(conversation, messages)
                 if line is not None:
                     output.write(line)

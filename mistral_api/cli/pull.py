@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from mistral_api.model_files.known_models import DEFAULT_QUANT, HEADERS, KNOWN, PullError, source_of
-from mistral_api.model_files.memory_estimate import CONTEXT, size_text
+from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, PullError, parse_source
+from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size
 from mistral_api.settings import SettingError, read_dotenv
 
 _STEPS = 10
@@ -28,14 +28,14 @@ _STEPS = 10
 class DownloadDisplay:
     """Shows a download on the standard error."""
 
-    def say(self, sentence: str) -> None:
+    def show(self, sentence: str) -> None:
         """One line."""
         click.echo(sentence, err=True)
 
     @contextlib.contextmanager
     def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
         """For one file; what it gives takes the number of bytes that are there."""
-        label = f"{name} ({size_text(size)})"
+        label = f"{name} ({format_size(size)})"
         if not sys.stderr.isatty():
             yield _lines(label, size)
             return
@@ -83,13 +83,13 @@ def prepare_environment() -> None:
 def _print_list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    rows = [model.row() for model in KNOWN]
+    rows = [model.row() for model in KNOWN_MODELS]
     alignment = ("left", *["right"] * 5, "left")
-    click.echo(tabulate(rows, HEADERS, tablefmt="simple", disable_numparse=True, colalign=alignment))
+    click.echo(tabulate(rows, TABLE_HEADERS, tablefmt="simple", disable_numparse=True, colalign=alignment))
     click.echo(
-        f"\nFor {DEFAULT_QUANT} and a context of {CONTEXT} tokens: file and graphics memory for all layers in GiB, "
-        "and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. PARALLEL requests share "
-        "the context."
+        f"\nFor {DEFAULT_QUANT} and a context of {ESTIMATE_CONTEXT} tokens: file and graphics memory for all layers "
+        "in GiB, and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. PARALLEL requests "
+        "share the context."
     )
     context.exit()
 
@@ -131,7 +131,7 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
 
 
 def _pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
-    source = source_of(model, quant, revision)
+    source = parse_source(model, quant, revision)
     # Here and not above: huggingface_hub is slow to import, and the other commands do without.
     from mistral_api.model_files.hub import Hub  # noqa: PLC0415
     from mistral_api.model_files.pull import Puller, env_lines  # noqa: PLC0415

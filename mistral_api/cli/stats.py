@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ def stats(context: click.Context, hours: int, by: str | None) -> None:
     click.echo(_grouped(found, by) if by else _summary(found))
 
 
-def _summary(found: dict[str, Any]) -> str:
+def _summary(found: Mapping[str, Any]) -> str:
     rows: list[list[Any]] = [[f"requests {name}", found["requests"][name]] for name in ("total", "succeeded", "failed")]
     rows += [[f"status {status}", number] for status, number in found["requests"]["by_status"].items()]
     rows += [[f"{name} tokens", number] for name, number in found["tokens"].items()]
@@ -68,7 +69,7 @@ def _peaks(card: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _grouped(found: dict[str, Any], by: str) -> str:
+def _grouped(found: Mapping[str, Any], by: str) -> str:
     headers = [by, "requests", "failed", "prompt tokens", "cached", "completion tokens", "mean latency, ms"]
     rows = [
         [

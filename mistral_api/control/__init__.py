@@ -1,1 +1,1 @@
-"""The files between the supervisor and the API: which servers there are, their status, feedback, saved caches."""
+"""The file contract between the supervisor and the API: server descriptions, status, feedback, saved caches."""

@@ -1,20 +1,15 @@
-"""What API processes tell the supervisor: writer and reader.
+"""What API processes tell the supervisor about generations: the writer in the API, the reader in the supervisor.
 
-What API processes tell the supervisor: generations that failed, and which conversation each one continued.
-
-Every API process owns one small file, ``DATA_DIR/run/reports/<pid>.json``, written by
-:mod:`mistral_api.supervisor.report_writer` and read here. Times are those of the monotonic clock, which all
-processes of a machine share. No text and no session id is in it: a conversation goes by its key.
-
-The API's side of the reports: requests leave a note in memory, a thread of its own writes the file.
-
-A note costs a request about a microsecond. Successes are gathered and written a few times a second at most,
-failures at once. A disk that is full costs the report, never a request.
+Two facts pass this way: which generations the model server failed, and which conversation each generation continued.
+Every API process owns one small file, ``DATA_DIR/run/reports/<pid>.json``, and the supervisor reads them all. Times
+are those of the monotonic clock, which all processes of a machine share. The files hold no text of a conversation
+and no session id: a conversation is named by its key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -27,18 +22,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mistral_api.control.saved_caches import conversation_key
-from mistral_api.control.server_spec import MAIN, server_file_name
+from mistral_api.control.server_spec import MAIN_SERVER, server_file_name
 from mistral_api.system.files import replace_file
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 log = logging.getLogger(__name__)
 
-# How many generations, the newest, the supervisor remembers; those of processes that have ended too.
-REMEMBERED = 512
+# The newest of each that a process keeps in its file.
+MAX_GENERATIONS, MAX_FAILURES = 64, 16
+# The newest generations that the supervisor remembers, also those of processes that have ended.
+REMEMBERED_GENERATIONS = 512
+# Successes are gathered for so long before they are written; failures are written at once.
+GATHER_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
 
 
-class Generation(NamedTuple):
-    """One generation that has ended, however: the seed that marks its slot, and whose text the slot holds."""
+class FinishedGeneration(NamedTuple):
+    """A generation that has ended in whatever way.
+
+    ``seed``: the seed that its slot shows. ``conversation``: the key of the conversation whose text the slot holds.
+    """
 
     seed: int
     conversation: str
@@ -46,79 +50,88 @@ class Generation(NamedTuple):
     ended_at: float
 
 
-class Failure(NamedTuple):
-    """One generation that the model server failed, and how it put it."""
+class GenerationFailure(NamedTuple):
+    """A generation that the model server failed, and its error message."""
 
     at: float
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackFile:
-    """What one process says. ``failures`` are those since its last generation that succeeded."""
+class ProcessFeedback:
+    """The feedback of one API process. ``failures`` are those since its last generation that succeeded.
+
+    The field names are the keys of its file, in which each tuple is an array.
+    """
 
     process: ProcessIdentity
     succeeded_at: float | None = None
-    failures: tuple[Failure, ...] = ()
-    generations: tuple[Generation, ...] = ()
+    failures: tuple[GenerationFailure, ...] = ()
+    generations: tuple[FinishedGeneration, ...] = ()
 
     def to_json(self) -> str:
-        """The form in the file."""
-        fields = {name: getattr(self, name) for name in ("process", "succeeded_at", "failures", "generations")}
-        return json.dumps(fields)
+        """Return the content of the file."""
+        return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> FeedbackFile:
-        """Read the form in the file. Raises ValueError, TypeError or KeyError for anything else."""
-        fields: dict[str, Any] = json.loads(text)
+    def from_json(cls, text: str) -> ProcessFeedback:
+        """Read the content of a file. Raises ValueError, TypeError or KeyError for anything else."""
+        fields = json.loads(text)
         succeeded_at = fields["succeeded_at"]
         return cls(
             ProcessIdentity(*fields["process"]),
             None if succeeded_at is None else float(succeeded_at),
-            tuple(Failure(float(at), str(said)) for at, said in fields["failures"]),
-            tuple(_generation(*each) for each in fields["generations"]),
+            tuple(GenerationFailure(float(at), str(message)) for at, message in fields["failures"]),
+            tuple(_parse_generation(*each) for each in fields["generations"]),
         )
 
 
-def _generation(seed: object, conversation: object, may_be_stored: object, ended_at: Any) -> Generation:
+def _parse_generation(seed: object, conversation: object, may_be_stored: object, ended_at: Any) -> FinishedGeneration:
     if not (isinstance(seed, int) and isinstance(conversation, str) and isinstance(may_be_stored, bool)):
         raise TypeError("not a generation")
-    return Generation(seed, conversation, may_be_stored, float(ended_at))
+    return FinishedGeneration(seed, conversation, may_be_stored, float(ended_at))
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What all processes say together. ``generations`` go by their seed."""
+    """The feedback of all API processes together. ``generations`` are found by their seed."""
 
-    failures: tuple[Failure, ...]
-    generations: dict[int, Generation]
+    failures: tuple[GenerationFailure, ...]
+    generations: dict[int, FinishedGeneration]
 
-    def failures_since(self, moment: float) -> tuple[Failure, ...]:
-        """The failures in a row after that moment (monotonic), oldest first: no generation succeeded since."""
+    def failures_since(self, moment: float) -> tuple[GenerationFailure, ...]:
+        """Return the failures after that moment (monotonic), oldest first.
+
+        They are failures in a row: no generation has succeeded between them or since.
+        """
         return tuple(failure for failure in self.failures if failure.at > moment)
 
 
-def reports_folder(data_dir: Path, server: str = MAIN) -> Path:
-    """Where the reports about a model server are."""
-    return data_dir / "run" / server_file_name(server, "reports")
+def feedback_folder(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
+    """Return the folder of the feedback files about a model server."""
+    return data_dir / "run" / server_file_name(server_name, "reports")
 
 
 class FeedbackReader:
-    """The supervisor's side: cheap enough to be asked every second, since only files that changed are read."""
+    """The supervisor's side. It reads only files that have changed, so it may be called every second."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self._folder = reports_folder(data_dir, server)
-        self._known: dict[Path, tuple[tuple[int, int], FeedbackFile]] = {}
-        self._generations: dict[int, Generation] = {}
+    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+        self._folder = feedback_folder(data_dir, server_name)
+        self._read_files: dict[Path, tuple[tuple[int, int], ProcessFeedback]] = {}
+        self._generations: dict[int, FinishedGeneration] = {}
 
     def read(self) -> Feedback:
-        """What is known now. The file of a process that has ended is read once more, and removed."""
-        reports = {path: report for path in self._files() if (report := self._report(path)) is not None}
-        self._known = {path: self._known[path] for path in reports}
-        self._remember(reports.values())
-        living = [report for path, report in reports.items() if not self._ended(path, report)]
+        """Return the feedback of all processes now.
+
+        The file of a process that has ended is read once more and removed: its generations count, its failures do
+        not.
+        """
+        found = {path: feedback for path in self._files() if (feedback := self._read_file(path)) is not None}
+        self._read_files = {path: self._read_files[path] for path in found}
+        self._remember_generations(found.values())
+        living = [feedback for path, feedback in found.items() if not self._remove_if_ended(path, feedback)]
         succeeded_at = max((each.succeeded_at for each in living if each.succeeded_at is not None), default=0.0)
-        failures = sorted(each for report in living for each in report.failures if each.at > succeeded_at)
+        failures = sorted(each for feedback in living for each in feedback.failures if each.at > succeeded_at)
         return Feedback(tuple(failures), self._generations)
 
     def _files(self) -> list[Path]:
@@ -128,15 +141,15 @@ class FeedbackReader:
             log.debug("no reports: %s", error)
             return []
 
-    def _report(self, path: Path) -> FeedbackFile | None:
-        """What is in a file, or None where that makes no sense, or where it cannot be read: gone, or not ours."""
+    def _read_file(self, path: Path) -> ProcessFeedback | None:
+        """Return the content of a file, or None where it cannot be read (it is gone, or not ours) or makes no sense."""
         try:
             status = path.stat()
             version = status.st_mtime_ns, status.st_ino
-            known = self._known.get(path)
+            known = self._read_files.get(path)
             if known is not None and known[0] == version:
                 return known[1]
-            report = FeedbackFile.from_json(path.read_text(encoding="utf-8"))
+            feedback = ProcessFeedback.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             log.debug("the report %s cannot be read: %s", path, error)
             return None
@@ -144,76 +157,78 @@ class FeedbackReader:
             log.debug("the report %s makes no sense: %s", path, error)
             _remove(path)
             return None
-        self._known[path] = version, report
-        return report
+        self._read_files[path] = version, feedback
+        return feedback
 
-    def _remember(self, reports: Iterable[FeedbackFile]) -> None:
-        """Times after now are those of another boot, whose clock went on for longer: nothing is known of them."""
+    def _remember_generations(self, all_feedback: Iterable[ProcessFeedback]) -> None:
+        """Add the generations of all files to those remembered, and keep the newest.
+
+        A time in the future belongs to an earlier boot, whose clock had reached a higher value: it is ignored.
+        """
         now = time.monotonic()
-        found = {each.seed: each for report in reports for each in report.generations if each.ended_at <= now}
+        found = {each.seed: each for feedback in all_feedback for each in feedback.generations if each.ended_at <= now}
         if found.items() <= self._generations.items():
             return
-        newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED:]
+        newest = sorted((self._generations | found).values(), key=lambda each: each.ended_at)[-REMEMBERED_GENERATIONS:]
         self._generations = {each.seed: each for each in newest}
 
-    def _ended(self, path: Path, report: FeedbackFile) -> bool:
-        if is_alive(report.process):
+    def _remove_if_ended(self, path: Path, feedback: ProcessFeedback) -> bool:
+        """Remove the file where its process has ended, and return whether it has."""
+        if is_alive(feedback.process):
             return False
         _remove(path)
-        self._known.pop(path, None)
+        self._read_files.pop(path, None)
         return True
 
 
 def _remove(path: Path) -> None:
-    """Remove a report; where that fails (Windows keeps a file that somebody looks at) the next look tries again."""
+    """Remove a file. Windows keeps a file that somebody has open; the next read tries again."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
-GATHER_SECONDS = 0.25
-TRY_AGAIN_SECONDS = 1.0
-GENERATIONS, FAILURES = 64, 16
-CLOSE_SECONDS = 5.0
-
-
 class FeedbackWriter:
-    """Owns this process's report and the thread that writes it, from :meth:`start` to :meth:`close`.
+    """The API's side: owns this process's file and the thread that writes it, from :meth:`start` to :meth:`close`.
 
-    The file stays behind: the supervisor reads it a last time and removes it once this process has ended.
+    A request only adds a note in memory, which takes about a microsecond. The thread gathers successes and writes
+    them a few times a second at most; it writes failures at once. A full disk costs the feedback, never a request.
+    The file stays after :meth:`close`: the supervisor reads it a last time, and removes it once this process has
+    ended.
     """
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self._folder = reports_folder(data_dir, server)
-        self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=GENERATIONS)
-        self._failures: deque[Failure] = deque(maxlen=FAILURES)
+    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+        self._folder = feedback_folder(data_dir, server_name)
+        # Seed, owner, session id, may be stored, ended at: the key is computed in the writing thread.
+        self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=MAX_GENERATIONS)
+        self._failures: deque[GenerationFailure] = deque(maxlen=MAX_FAILURES)
         self._succeeded_at: float | None = None
         self._changed, self._urgent, self._closing = threading.Event(), threading.Event(), threading.Event()
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._warned = False
-        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writing thread."""
         self._thread.start()
 
-    def ended(self, seed: int, owner: str, session_id: str, *, may_be_stored: bool) -> None:
-        """Note that the generation with this seed has ended, however it did."""
+    def add_generation(self, seed: int, owner: str, session_id: str, *, may_be_stored: bool) -> None:
+        """Add a generation with this seed that has ended, with success or without."""
         self._generations.append((seed, owner, session_id, may_be_stored, time.monotonic()))
-        self._note_change()
+        self._mark_changed()
 
-    def succeeded(self) -> None:
-        """Note that the model server has answered a request."""
+    def add_success(self) -> None:
+        """Add that the model server has answered a request."""
         self._succeeded_at = time.monotonic()
-        self._note_change()
+        self._mark_changed()
 
-    def failed(self, text: str) -> None:
-        """Note that the model server failed a generation that it should have made."""
-        self._failures.append(Failure(time.monotonic(), text))
+    def add_failure(self, text: str) -> None:
+        """Add that the model server failed a generation that it should have made; ``text``: its error message."""
+        self._failures.append(GenerationFailure(time.monotonic(), text))
         self._urgent.set()
-        self._note_change()
+        self._mark_changed()
 
-    def _note_change(self) -> None:
-        if not self._changed.is_set():  # asking is cheaper than setting what is set
+    def _mark_changed(self) -> None:
+        if not self._changed.is_set():  # a look costs less than setting an event that is set
             self._changed.set()
 
     def flush(self) -> None:
@@ -235,32 +250,33 @@ class FeedbackWriter:
             self._urgent.wait(GATHER_SECONDS)
             self._urgent.clear()
             if not self._write():
-                self._closing.wait(TRY_AGAIN_SECONDS)
+                self._closing.wait(RETRY_SECONDS)
         self._write()
 
     def _write(self) -> bool:
-        with self._writing:
+        """Replace the file, and return whether the disk took it."""
+        with self._write_lock:
             self._changed.clear()
-            report = self._report()
+            feedback = self._snapshot()
             try:
-                replace_file(self._folder / f"{report.process.pid}.json", report.to_json())
+                replace_file(self._folder / f"{feedback.process.pid}.json", feedback.to_json())
             except OSError as error:
-                self._complain(error)
+                self._warn_once(error)
                 self._changed.set()
                 return False
         self._warned = False
         return True
 
-    def _report(self) -> FeedbackFile:
+    def _snapshot(self) -> ProcessFeedback:
         succeeded_at = self._succeeded_at
         failures = [each for each in self._failures.copy() if succeeded_at is None or each.at > succeeded_at]
         generations = [
-            Generation(seed, conversation_key(owner, session_id), may_be_stored, at)
-            for seed, owner, session_id, may_be_stored, at in self._generations.copy()
+            FinishedGeneration(seed, conversation_key(owner, session_id), may_be_stored, ended_at)
+            for seed, owner, session_id, may_be_stored, ended_at in self._generations.copy()
         ]
-        return FeedbackFile(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
+        return ProcessFeedback(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
 
-    def _complain(self, error: OSError) -> None:
+    def _warn_once(self, error: OSError) -> None:
         if not self._warned:
             log.warning("the supervisor is not told of generations: %s cannot be written: %s", self._folder, error)
         self._warned = True

@@ -1,12 +1,12 @@
-"""DATA_DIR/slots: saved caches, deleted conversations, conversation keys.
+"""``DATA_DIR/slots``: the saved KV caches of conversations, their list, and marks of deleted conversations.
 
-The name that a conversation goes by where its owner and its session id are not to be read.
+Supervisor and API share this folder. The supervisor has llama.cpp save the caches, and writes their list. An API
+process that deletes a conversation removes its caches and leaves a mark, so that the supervisor does not save it
+again.
 
-``DATA_DIR/slots``: the saved caches, a list of them, and notes of conversations that were deleted.
-
-A cache holds a conversation as tokens, so the folder is for its owner alone. A file counts only once the list
-names it, with its size and SHA-256: whatever a killed process leaves half done is removed as a stranger. A
-truncated file would not be refused by llama.cpp, it would end the process (seen with xllamacpp 2026.10).
+A cache holds a conversation as tokens, so only the owner of DATA_DIR may read the folder. A file counts only once the
+list names it with its size and SHA-256: a file that a killed process left unfinished is in no list, and is removed.
+llama.cpp would not refuse a truncated file, its process would end (seen with xllamacpp 2026.10).
 """
 
 from __future__ import annotations
@@ -21,33 +21,27 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mistral_api.control.server_spec import MAIN, server_file_name
+from mistral_api.control.server_spec import MAIN_SERVER, server_file_name
 from mistral_api.system.files import replace_file
-
-
-def conversation_key(owner: str, session_id: str) -> str:
-    """32 hexadecimal digits of SHA-256, the same in every process and in every life of the server."""
-    told_apart = f"{len(owner)}:{owner}{session_id}"
-    return hashlib.sha256(told_apart.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
 
 log = logging.getLogger(__name__)
 
-LIST, FORGOTTEN = "caches.json", ".forgotten"
-_PIECE = 1 << 20
-_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}\.kv")
+LIST_FILE, DELETED_SUFFIX = "caches.json", ".forgotten"
+_READ_BYTES = 1 << 20
+_CACHE_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}\.kv")
 
 
 @dataclass(frozen=True, slots=True)
 class SavedCache:
-    """One conversation's cache on the disk; ``seed`` marks the generation after which it was saved.
+    """The saved cache of one conversation. The field names are keys of the list.
 
-    ``used_at``: when the conversation was last continued (Unix seconds).
+    ``seed``: the seed of the generation after which it was saved. ``used_at``: when the conversation was last
+    continued (Unix seconds).
     """
 
     conversation: str
@@ -59,56 +53,65 @@ class SavedCache:
     used_at: float
 
 
-def slots_folder(data_dir: Path, server: str = MAIN) -> Path:
-    """Where the caches are; what llama.cpp is given as ``--slot-save-path``."""
-    return data_dir / server_file_name(server, "slots")
+def slots_folder(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
+    """Return the folder of the caches, which llama.cpp gets as ``--slot-save-path``."""
+    return data_dir / server_file_name(server_name, "slots")
+
+
+def conversation_key(owner: str, session_id: str) -> str:
+    """Return what a conversation is called where its owner and session id must not be readable.
+
+    It is 32 hexadecimal digits of SHA-256: the same in every process, and after every restart.
+    """
+    unambiguous = f"{len(owner)}:{owner}{session_id}"
+    return hashlib.sha256(unambiguous.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def mark_deleted(data_dir: Path, owner: str, session_id: str) -> None:
-    """Remove what is saved of a conversation, and see to it that what a slot still holds is not saved later.
+    """Remove the saved cache of a conversation, and prevent that its slot is saved later.
 
-    For any process. Raises OSError where the note for the supervisor cannot be left.
+    Any process may call this. Raises OSError where the mark for the supervisor cannot be written.
     """
     folder = slots_folder(data_dir)
     if folder.is_dir():
-        _forget(folder, conversation_key(owner, session_id))
+        _delete_conversation(folder, conversation_key(owner, session_id))
 
 
 def delete_unused(data_dir: Path, days: int) -> None:
-    """Remove what is saved of conversations that were not continued for so many days. Raises OSError."""
+    """Remove the saved caches of conversations that were not continued for so many days. Raises OSError."""
     folder, oldest = slots_folder(data_dir), time.time() - days * 86400
     for cache in _read_list(folder)[1]:
         if cache.used_at < oldest:
-            _forget(folder, cache.conversation)
+            _delete_conversation(folder, cache.conversation)
 
 
-def _forget(folder: Path, key: str) -> None:
+def _delete_conversation(folder: Path, key: str) -> None:
     try:
-        replace_file(folder / f"{key}{FORGOTTEN}", repr(time.monotonic()))
+        replace_file(folder / f"{key}{DELETED_SUFFIX}", repr(time.monotonic()))
     finally:
         for path in folder.glob(f"{key}-*.kv"):
-            # Windows keeps a file that llama.cpp has open: the note has the supervisor remove it.
+            # Windows keeps a file that llama.cpp has open: because of the mark, the supervisor removes it.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 path.unlink()
 
 
 class CacheFolder:
-    """The supervisor's hold on the folder; no other process writes the list."""
+    """The supervisor's access to the folder. No other process writes the list."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self.path = slots_folder(data_dir, server)
+    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+        self.path = slots_folder(data_dir, server_name)
 
     @property
-    def for_llama_cpp(self) -> str:
-        """With the separator at its end: llama.cpp puts a file's name right behind."""
+    def slot_save_path(self) -> str:
+        """The folder with a separator at its end, since llama.cpp appends a file's name as it is."""
         return f"{self.path}{os.sep}"
 
-    def make(self) -> None:
-        """Make the folder. Raises OSError."""
+    def create(self) -> None:
+        """Create the folder. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def listed(self, fingerprint: str) -> dict[str, SavedCache]:
-        """The caches that were saved under this fingerprint, by conversation. Raises OSError."""
+    def read_list(self, fingerprint: str) -> dict[str, SavedCache]:
+        """Return the caches that were saved under this fingerprint, by conversation. Raises OSError."""
         saved_under, caches = _read_list(self.path)
         if caches and saved_under != fingerprint:
             log.info("the saved caches are of another model or other settings, and are deleted")
@@ -118,27 +121,27 @@ class CacheFolder:
     def write_list(self, fingerprint: str, caches: Iterable[SavedCache]) -> None:
         """Replace the list. Raises OSError."""
         content = {"fingerprint": fingerprint, "caches": [dataclasses.asdict(each) for each in caches]}
-        replace_file(self.path / LIST, json.dumps(content, indent=1))
+        replace_file(self.path / LIST_FILE, json.dumps(content, indent=1))
 
     def new_name(self, conversation: str) -> str:
-        """A file name that has not been used."""
+        """Return a file name that has not been used."""
         return f"{conversation}-{secrets.token_hex(4)}.kv"
 
     def remove(self, name: str) -> None:
         """Remove one cache's file, if it is there."""
         _remove(self.path / name)
 
-    def remove_strangers(self, caches: Iterable[SavedCache]) -> None:
-        """Remove every cache but these, and lists that were never finished."""
+    def remove_unlisted(self, caches: Iterable[SavedCache]) -> None:
+        """Remove every cache's file but these, and lists that were left unfinished."""
         known = {each.file for each in caches}
-        for path in (*self.path.glob("*.kv"), *self.path.glob(f"{LIST}.*")):
+        for path in (*self.path.glob("*.kv"), *self.path.glob(f"{LIST_FILE}.*")):
             if path.name not in known:
                 _remove(path)
 
-    def take_forgotten(self) -> dict[str, float]:
-        """The conversations that were deleted since it was asked last, and when (monotonic)."""
+    def take_deletions(self) -> dict[str, float]:
+        """Remove the marks of deleted conversations; return each conversation and when it was deleted (monotonic)."""
         found = {}
-        for path in self.path.glob(f"*{FORGOTTEN}"):
+        for path in self.path.glob(f"*{DELETED_SUFFIX}"):
             try:
                 found[path.stem] = float(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
@@ -147,10 +150,10 @@ class CacheFolder:
         return found
 
     def measure(self, name: str, deadline: float) -> tuple[int, str]:
-        """A file's size and SHA-256. Raises OSError, TimeoutError (one of them) past the deadline (monotonic)."""
+        """Return a file's size and SHA-256. Raises OSError; past the deadline (monotonic) that is TimeoutError."""
         digest, size = hashlib.sha256(), 0
         with (self.path / name).open("rb") as file:
-            while piece := file.read(_PIECE):
+            while piece := file.read(_READ_BYTES):
                 digest.update(piece)
                 size += len(piece)
                 if time.monotonic() > deadline:
@@ -158,20 +161,20 @@ class CacheFolder:
         return size, digest.hexdigest()
 
     def free_bytes(self) -> int:
-        """What the disk still takes. Raises OSError."""
+        """Return the free space of the disk. Raises OSError."""
         return shutil.disk_usage(self.path).free
 
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove every file."""
         for path in self.path.glob("*"):
             _remove(path)
 
 
 def _read_list(folder: Path) -> tuple[str, list[SavedCache]]:
-    """The fingerprint and the caches; none where there is no list, or one that makes no sense. Raises OSError."""
+    """Return the fingerprint and the caches; no caches where the list is missing or makes no sense. Raises OSError."""
     try:
-        content = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return str(content["fingerprint"]), [_saved_cache(fields) for fields in content["caches"]]
+        content = json.loads((folder / LIST_FILE).read_text(encoding="utf-8"))
+        return str(content["fingerprint"]), [_parse_cache(fields) for fields in content["caches"]]
     except FileNotFoundError:
         return "", []
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -179,7 +182,8 @@ def _read_list(folder: Path) -> tuple[str, list[SavedCache]]:
         return "", []
 
 
-def _saved_cache(fields: dict[str, Any]) -> SavedCache:
+def _parse_cache(fields: Mapping[str, Any]) -> SavedCache:
+    """Read one entry of the list. Raises ValueError or TypeError for one that makes no sense."""
     cache = SavedCache(**fields)
     numbers = cache.seed, cache.tokens, cache.bytes
     sensible = (
@@ -187,13 +191,13 @@ def _saved_cache(fields: dict[str, Any]) -> SavedCache:
         and cache.tokens > 0
         and float(cache.used_at) >= 0
     )
-    if not (sensible and _NAME.fullmatch(cache.file) and cache.file.startswith(f"{cache.conversation}-")):
+    if not (sensible and _CACHE_NAME.fullmatch(cache.file) and cache.file.startswith(f"{cache.conversation}-")):
         raise ValueError(f"not a saved cache: {cache}")
     return cache
 
 
 def _remove(path: Path) -> None:
-    """A file that cannot be removed now (Windows keeps one that is open) is a stranger, and removed later."""
+    """Remove a file. Windows keeps one that is open: it is in no list then, and is removed later."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

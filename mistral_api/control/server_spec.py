@@ -1,8 +1,7 @@
-"""Which model servers are ours: model, address, flags, file names.
+"""The model servers that we run ourselves: which model each one serves, where, with which flags.
 
-What the files of our model servers are called: the main one's have plain names, another's begin with its own.
-
-The model servers of our own: which model each serves, where, with which flags, and what its files are called.
+There are at most two: the main server of MODEL_PATH, and the embedding server of EMBEDDING_MODEL_PATH. The name of a
+server also names its files: the main server's files have plain names, another server's begin with its name.
 """
 
 from __future__ import annotations
@@ -10,84 +9,78 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from mistral_api.model_files.gguf import pooling_of, ranking_requested
+from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
 
-MAIN, EMBEDDING = "model-server", "embedding-server"
-
-
-def server_file_name(server: str, name: str) -> str:
-    """The name of a server's own copy of what the main server calls ``name``."""
-    return name if server == MAIN else f"{server}-{name}"
-
-
-_VARIABLE = "LLAMA_ARG_"
-# For an embedding model whose file does not say how much it takes, where the setting leaves it to the model.
-USUAL_CONTEXT = 2048
+MAIN_SERVER, EMBEDDING_SERVER = "model-server", "embedding-server"
+# The longest input of an embedding model whose file names no context, where the setting leaves it to the model.
+DEFAULT_EMBEDDING_CONTEXT = 2048
+_LLAMA_PREFIX = "LLAMA_ARG_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
-    """One model server that we start and keep; everything in this package works on one of these.
+    """One model server that we start and keep running. The whole supervisor works on one of these at a time.
 
-    ``settings``: those of this server: the model, address, context and batch in them are its own. ``path_setting``
-    and ``port_setting``: what the operator calls two of them. ``flags``: what its command line says besides.
-    ``whole_inputs``: an input is computed at once, however long. ``ranks``: it gives scores, no vectors or text; None
-    where its file cannot be read. ``variables``: llama.cpp's variables that reach it begin with this.
-    ``taken_port``: another server's of ours.
+    ``settings``: the settings of this server; their model, address, context and batch are its own.
+    ``path_setting``, ``port_setting``: the names of the settings that an error message tells the operator to change.
+    ``flags``: command line flags beyond those that the settings give.
+    ``whole_input_batches``: whether one batch must hold a whole input, however long the input is.
+    ``is_reranker``: whether it returns scores, not vectors or text; None where its file cannot be read.
+    ``variable_prefix``: the beginning of the environment variables that reach it as ``LLAMA_ARG_*``.
+    ``taken_port``: the port of our other model server, which it must not use.
     """
 
-    server: str
+    name: str
     settings: Settings
     path_setting: str
     port_setting: str
     flags: tuple[str, ...] = ()
-    whole_inputs: bool = False
-    ranks: bool | None = False
-    variables: str = _VARIABLE
+    whole_input_batches: bool = False
+    is_reranker: bool | None = False
+    variable_prefix: str = _LLAMA_PREFIX
     taken_port: int | None = None
 
     @property
     def label(self) -> str:
-        """What it is called in a log."""
-        return self.server.replace("-", " ")
+        """The server's name in log lines."""
+        return self.name.replace("-", " ")
 
     def environment(self) -> dict[str, str]:
-        """The environment of its process: of llama.cpp's variables those that are meant for it."""
-        return _environment(self.variables)
+        """Return the environment of its process. Of llama.cpp's variables it has only those meant for this server."""
+        return _process_environment(self.variable_prefix)
 
 
-def _environment(prefix: str) -> dict[str, str]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLE)}
-    own = {
-        _VARIABLE + name.removeprefix(prefix): value for name, value in os.environ.items() if name.startswith(prefix)
-    }
-    return others | own
+def server_specs(settings: Settings) -> list[ServerSpec]:
+    """Return every model server that we run ourselves, the main one first."""
+    main = main_server_spec(settings) if settings.supervised else None
+    return [spec for spec in (main, embedding_server_spec(settings)) if spec is not None]
 
 
-def main_server(settings: Settings) -> ServerSpec:
-    """The server of MODEL_PATH."""
+def main_server_spec(settings: Settings) -> ServerSpec:
+    """Return the server of MODEL_PATH."""
     return ServerSpec(
-        server=MAIN,
+        name=MAIN_SERVER,
         settings=settings,
         path_setting="MODEL_PATH",
         port_setting="MODEL_SERVER_PORT",
-        ranks=ranking_requested(os.environ),
+        is_reranker=ranking_requested(os.environ),
     )
 
 
 def embedding_server_spec(settings: Settings) -> ServerSpec | None:
-    """The server of EMBEDDING_MODEL_PATH; None where that is not set.
+    """Return the server of EMBEDDING_MODEL_PATH, or None where that is not set.
 
-    Its slots are as many as the main server's, each with room for the longest input, and so is its batch: most models
-    see all of a text at once. The main server's LLAMA_ARG_* (a projector, adapters) are none of its business.
+    It has as many slots as the main server. Each slot has room for the longest input, and so has a batch, because
+    most embedding models need all of a text at once. The main server's LLAMA_ARG_* variables (a projector, adapters)
+    do not reach it.
     """
     path = settings.embedding_model_path
     if path is None:
         return None
-    variables = f"EMBEDDING_{_VARIABLE}"
-    pooling = pooling_of(path, _environment(variables))
-    context = _context(settings.embedding_context_size, pooling.context)
+    prefix = f"EMBEDDING_{_LLAMA_PREFIX}"
+    pooling = read_pooling(path, _process_environment(prefix))
+    longest_input = _longest_input(settings.embedding_context_size, pooling.context_size)
     own = replace(
         settings,
         model_path=path,
@@ -95,30 +88,41 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         model_server_host=settings.embedding_server_host,
         model_server_port=settings.embedding_server_port,
         model_server_url=None,
-        context_size=context * settings.parallel,
-        batch_size=context,
+        context_size=longest_input * settings.parallel,
+        batch_size=longest_input,
         slot_save_seconds=0.0,  # it has no conversations
     )
     return ServerSpec(
-        server=EMBEDDING,
+        name=EMBEDDING_SERVER,
         settings=own,
         path_setting="EMBEDDING_MODEL_PATH",
         port_setting="EMBEDDING_SERVER_PORT",
-        flags=("--embeddings", *pooling.flags, "-ub", str(context)),
-        whole_inputs=True,
-        ranks=pooling.ranks,
-        variables=variables,
+        flags=("--embeddings", *pooling.flags, "-ub", str(longest_input)),
+        whole_input_batches=True,
+        is_reranker=pooling.is_reranker,
+        variable_prefix=prefix,
         taken_port=settings.model_server_port if settings.supervised else None,
     )
 
 
-def served_models(settings: Settings) -> list[ServerSpec]:
-    """Every model server that is ours to run, the main one first."""
-    main = main_server(settings) if settings.supervised else None
-    return [each for each in (main, embedding_server_spec(settings)) if each is not None]
+def server_file_name(server_name: str, file_name: str) -> str:
+    """Return what a server calls its own copy of the file or folder that the main server calls ``file_name``."""
+    return file_name if server_name == MAIN_SERVER else f"{server_name}-{file_name}"
 
 
-def _context(asked: int, own: int | None) -> int:
-    if not own:
-        return asked or USUAL_CONTEXT
-    return min(asked or own, own)
+def _process_environment(prefix: str) -> dict[str, str]:
+    """Return our environment, with the variables that begin with ``prefix`` as its only ``LLAMA_ARG_*`` variables."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(_LLAMA_PREFIX)}
+    own = {
+        _LLAMA_PREFIX + name.removeprefix(prefix): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }
+    return others | own
+
+
+def _longest_input(requested: int, of_model: int | None) -> int:
+    """Return the tokens of the longest input: what the setting says (0: the model's own), within the model's limit."""
+    if not of_model:
+        return requested or DEFAULT_EMBEDDING_CONTEXT
+    return min(requested or of_model, of_model)

@@ -1,8 +1,7 @@
-"""The states and the status file.
+"""The states of a model server, and the status file in which its supervisor publishes them.
 
-The states of the model server, and which may follow which.
-
-The status file: what the supervisor says of the model server, for whoever wants to know.
+The supervisor writes ``DATA_DIR/run/<server>.json``. The API, ``supervisor status`` and the next supervisor read it.
+All of them work without it.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from mistral_api.control.server_spec import MAIN
+from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.system.files import replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
 
 class State(StrEnum):
-    """Where the model server is in its life, as its supervisor sees it."""
+    """The state of a model server, as its supervisor sees it."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -44,13 +42,14 @@ SUCCESSORS: dict[State, set[State]] = {
     State.STOPPING: {State.STOPPED},
     State.FATAL: set(),
 }
+_STARTING_STATES = (State.STARTING, State.LOADING)
 
 
 class IllegalTransition(AssertionError):
-    """A state was to follow that may not."""
+    """A state was entered that may not follow the current one."""
 
 
-def require_legal(current: State, following: State) -> None:
+def require_legal_transition(current: State, following: State) -> None:
     """Raise IllegalTransition unless ``following`` may come after ``current``."""
     if following not in SUCCESSORS[current]:
         raise IllegalTransition(f"{following} does not follow {current}")
@@ -58,7 +57,7 @@ def require_legal(current: State, following: State) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One restart: when (Unix seconds), and why."""
+    """One restart: when it was decided (Unix seconds), and why."""
 
     at: float
     reason: str
@@ -66,11 +65,12 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelServerStatus:
-    """The model server at one moment. ``since`` is in Unix seconds, the start times are the system's.
+    """A model server at one moment. The field names are the keys of the status file.
 
-    ``gpu_layers``, ``context_size`` and ``cache_type`` are those in effect; ``memory_step`` says so in words where
-    they are not the ones that were asked for. ``last_restarts`` are the newest of ``restarts``, ``last_lines`` the
-    server's own words before it ended last.
+    ``since`` is in Unix seconds. ``supervisor_started`` and ``pid_started`` are on the clock of ``ProcessIdentity``.
+    ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
+    where they differ from the settings, and is None where they do not.
+    ``last_restarts`` has the newest of ``restarts``. ``last_lines`` is the server's output before it ended last.
     """
 
     state: State
@@ -102,84 +102,92 @@ class ModelServerStatus:
     log_path: str
 
     @property
-    def supervisor(self) -> ProcessIdentity:
+    def supervisor_process(self) -> ProcessIdentity:
         """The supervisor that wrote this."""
         return ProcessIdentity(self.supervisor_pid, self.supervisor_started)
 
     @property
-    def server(self) -> ProcessIdentity | None:
-        """The model server's process, if there was one."""
+    def server_process(self) -> ProcessIdentity | None:
+        """The model server's process, or None where there was none."""
         if self.pid is None or self.pid_started is None:
             return None
         return ProcessIdentity(self.pid, self.pid_started)
 
+    def to_json(self) -> str:
+        """Return the content of the status file."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
 
-_COMING = (State.STARTING, State.LOADING)
+    @classmethod
+    def from_json(cls, text: str) -> ModelServerStatus:
+        """Read the content of a status file. Raises ValueError, TypeError or KeyError for anything else."""
+        fields = json.loads(text)
+        state, restarts = State(fields["state"]), [Restart(**each) for each in fields["last_restarts"]]
+        return cls(**(fields | {"state": state, "last_restarts": restarts}))
 
 
-def status_file(data_dir: Path, server: str = MAIN) -> Path:
-    """Where the status of one of our model servers is."""
-    return data_dir / "run" / f"{server}.json"
+def status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
+    """Return the path of a server's status file."""
+    return data_dir / "run" / f"{server_name}.json"
 
 
-def write_status(data_dir: Path, status: ModelServerStatus, server: str = MAIN) -> None:
+def write_status(data_dir: Path, status: ModelServerStatus, server_name: str = MAIN_SERVER) -> None:
     """Replace the status file. Raises OSError."""
-    replace_file(status_file(data_dir, server), json.dumps(dataclasses.asdict(status), indent=1))
+    replace_file(status_file(data_dir, server_name), status.to_json())
 
 
-def read_recorded(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
-    """The status as it was written, or None where there is none that can be read."""
+def read_status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
+    """Return the status as it was written, or None where no file can be read and understood."""
     try:
-        return _from_fields(json.loads(status_file(data_dir, server).read_text(encoding="utf-8")))
+        return ModelServerStatus.from_json(status_file(data_dir, server_name).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _from_fields(fields: dict[str, Any]) -> ModelServerStatus:
-    restarts = [Restart(**each) for each in fields["last_restarts"]]
-    return ModelServerStatus(**(fields | {"state": State(fields["state"]), "last_restarts": restarts}))
+def read_status(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
+    """Return the status as it is now: ``stopped`` where the supervisor that wrote the file has died since.
 
-
-def read_status(data_dir: Path, server: str = MAIN) -> ModelServerStatus | None:
-    """The status as it is now: what a supervisor wrote that has died since says ``stopped``."""
-    status = read_recorded(data_dir, server)
-    if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor):
+    ``fatal`` stays, since it is the reason why that supervisor ended.
+    """
+    status = read_status_file(data_dir, server_name)
+    if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor_process):
         return status
     return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None)
 
 
 class StatusReader:
-    """Reads the status again only when the file is another one: cheap enough to be asked with each request."""
+    """The API's view of one status file. It reads the file only after a change, so each request may ask it."""
 
-    def __init__(self, data_dir: Path, server: str = MAIN) -> None:
-        self._path = status_file(data_dir, server)
-        self._data_dir, self._server = data_dir, server
+    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+        self._path = status_file(data_dir, server_name)
+        self._data_dir, self._server_name = data_dir, server_name
+        # The file's version and what it says: one tuple, replaced at once, since many threads read it.
         self._read: tuple[tuple[int, int] | None, ModelServerStatus | None] = (None, None)
 
-    def given_up(self) -> bool:
-        """Whether the supervisor says that it will not bring the model server back."""
-        status = self._recorded()
+    def is_given_up(self) -> bool:
+        """Return whether the supervisor has said that it will not start the model server again."""
+        status = self._current()
         return status is not None and status.state is State.FATAL
 
-    def being_started(self) -> bool:
-        """Whether a supervisor that lives is about to have the model server ready.
+    def is_starting(self) -> bool:
+        """Return whether a supervisor that is alive is about to have the model server ready.
 
-        The server itself may answer already: it gets the caches of its conversations back first.
+        The server may answer already: before it counts as ready, it gets the saved caches of its conversations back.
         """
-        status = self._recorded()
-        return status is not None and status.state in _COMING and is_alive(status.supervisor)
+        status = self._current()
+        return status is not None and status.state in _STARTING_STATES and is_alive(status.supervisor_process)
 
-    def server(self) -> ProcessIdentity | None:
-        """The process of the model server, as the supervisor wrote it last: another one after each restart."""
-        status = self._recorded()
-        return None if status is None else status.server
+    def server_process(self) -> ProcessIdentity | None:
+        """Return the model server's process as written last. It is another one after each restart."""
+        status = self._current()
+        return None if status is None else status.server_process
 
-    def _recorded(self) -> ModelServerStatus | None:
+    def _current(self) -> ModelServerStatus | None:
+        """Return what the file says, read anew only where the file was replaced."""
         try:
             found = self._path.stat()
         except OSError:
             return None
         version = found.st_mtime_ns, found.st_ino
         if self._read[0] != version:
-            self._read = version, read_recorded(self._data_dir, self._server)
+            self._read = version, read_status_file(self._data_dir, self._server_name)
         return self._read[1]

@@ -1,1 +1,1 @@
-"""Conversations: sessions and their message trees, items, history, search and export."""
+"""Conversations: trees of messages in PostgreSQL, and how clients continue, read, search, change and export them."""

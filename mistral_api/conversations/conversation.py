@@ -1,25 +1,69 @@
-"""One conversation: find it, read its current branch, render it.
+"""One conversation: finding it, reading its current branch a page at a time, and rendering it for clients.
 
-Walking a branch of a conversation's tree, from a message towards the root.
-
-Reading a conversation back, a page at a time.
-
-How conversations look to clients (the contract's ``conversation`` object).
+The messages of a conversation are a tree along ``messages.parent_id``. Its current branch is the walk from
+``conversations.head_id`` up to the root.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
 from mistral_api.wire import pagination
+
+# A message of a conversation: the fields of a chat message, and the id, times, status and usage of the stored one.
+MessageBody = dict[str, Any]
+
+
+class ConversationFields(TypedDict):
+    """What every form of a conversation shows."""
+
+    id: str
+    object: Literal["conversation"]
+    session_id: str
+    title: str | None
+    metadata: dict[str, str]
+    created_at: int
+    updated_at: int
+
+
+class ConversationSummary(ConversationFields):
+    """A conversation without its messages."""
+
+    message_count: int
+
+
+class ConversationBody(ConversationFields):
+    """A conversation with a page of its messages."""
+
+    messages: list[MessageBody]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class MessageUsage(TypedDict):
+    """The tokens of a generated message."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Some messages of a branch, oldest first; ``has_more`` says whether more follow in the direction of the page."""
+
+    messages: list[Message]
+    has_more: bool
 
 
 def branch_upwards(
@@ -28,57 +72,49 @@ def branch_upwards(
     limit: int | BindParameter[int] | None = None,
     stop_before: BindParameter[UUID] | None = None,
 ) -> CTE:
-    """The walk from ``start`` towards the root: columns ``id``, ``parent_id`` and ``depth`` (0 = start).
+    """Return the walk from ``start`` to the root: columns ``id``, ``parent_id`` and ``depth`` (0 = start).
 
-    ``limit`` bounds the number of messages; ``stop_before`` is a message that ends the walk unseen.
+    ``limit`` bounds the number of messages. The walk ends before the message ``stop_before``.
     """
     first = select(Message.id, Message.parent_id, literal(0).label("depth")).where(Message.id == start)
     if stop_before is not None:
         first = first.where(Message.id != stop_before)
-    walked = first.cte("branch", recursive=True)
-    further = select(Message.id, Message.parent_id, walked.c.depth + 1).join(walked, Message.id == walked.c.parent_id)
+    branch = first.cte("branch", recursive=True)
+    parents = select(Message.id, Message.parent_id, branch.c.depth + 1).join(branch, Message.id == branch.c.parent_id)
     if limit is not None:
-        further = further.where(walked.c.depth < limit - 1)
+        parents = parents.where(branch.c.depth < limit - 1)
     if stop_before is not None:
-        further = further.where(Message.id != stop_before)
-    return walked.union_all(further)
+        parents = parents.where(Message.id != stop_before)
+    return branch.union_all(parents)
 
 
 def branch_messages(branch: CTE) -> Select[Message]:
-    """The messages of a walk, oldest first."""
+    """Return the query for the messages of a walk, oldest first."""
     return select(Message).join(branch, Message.id == branch.c.id).order_by(branch.c.depth.desc())
 
 
-# Put together once: that takes longer than PostgreSQL needs to answer.
+# Built once: building a query takes longer than PostgreSQL needs to answer it.
 _START = bindparam("start", type_=Uuid)
 _NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
 _AFTER = branch_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some messages of a branch, oldest first; ``has_more`` says that the direction asked for goes on."""
-
-    messages: list[Message]
-    has_more: bool
-
-
 def find_conversation(session: Session, owner: str, session_id: str, param: str = "session_id") -> Conversation:
-    """An owner's conversation. Raises NotFound, which names ``param``, also for one that belongs to somebody else."""
-    return _found(session, _named(owner, session_id), session_id, param)
+    """Return an owner's conversation. Raises NotFound, which names ``param``, also for another owner's."""
+    return _find(session, _select_conversation(owner, session_id), session_id, param)
 
 
-def locked_conversation(session: Session, owner: str, session_id: str) -> Conversation:
-    """An owner's conversation, for this transaction alone to change. Raises NotFound."""
-    return _found(session, _named(owner, session_id).with_for_update(), session_id)
+def lock_conversation(session: Session, owner: str, session_id: str) -> Conversation:
+    """Return an owner's conversation, locked until this transaction ends. Raises NotFound."""
+    return _find(session, _select_conversation(owner, session_id).with_for_update(), session_id)
 
 
-def _named(owner: str, session_id: str) -> Select[Conversation]:
+def _select_conversation(owner: str, session_id: str) -> Select[Conversation]:
     return select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
 
 
-def _found(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
-    # PostgreSQL knows no NUL character, and cannot be asked for one.
+def _find(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
+    # PostgreSQL has no NUL character, not even in a parameter.
     rows = session.scalars(query, execution_options={"populate_existing": True}) if "\0" not in session_id else None
     conversation = rows.one_or_none() if rows is not None else None
     if conversation is None:
@@ -88,48 +124,55 @@ def _found(session: Session, query: Select[Conversation], session_id: str, param
 
 def read_page(
     session: Session, conversation: Conversation, limit: int, before: UUID | None, after: UUID | None
-) -> Page:
-    """The newest ``limit`` messages of the current branch, or those next to a message of it.
+) -> MessagePage:
+    """Return the newest ``limit`` messages of the current branch, or those next ``before`` or ``after`` one of it.
 
     Raises NotFound for a message id that is not in the conversation.
     """
     start = conversation.head_id
     if before is not None:
-        start = _message(session, conversation, before, "before").parent_id
+        start = _find_message(session, conversation, before, "before").parent_id
     if start is None:
-        return Page([], has_more=False)
+        return MessagePage([], has_more=False)
     if after is not None:
-        _message(session, conversation, after, "after")
+        _find_message(session, conversation, after, "after")
         rows = list(session.scalars(_AFTER, {"start": start, "after": after}))
-        return Page(rows[:limit], has_more=len(rows) > limit)
+        return MessagePage(rows[:limit], has_more=len(rows) > limit)
     rows = list(session.scalars(_NEWEST, {"start": start, "number": limit + 1}))
-    return Page(rows[-limit:], has_more=len(rows) > limit)
+    return MessagePage(rows[-limit:], has_more=len(rows) > limit)
 
 
-def _message(session: Session, conversation: Conversation, message_id: UUID, param: str) -> Message:
+def _find_message(session: Session, conversation: Conversation, message_id: UUID, param: str) -> Message:
     message = session.get(Message, message_id)
     if message is None or message.conversation_id != conversation.id:
         raise NotFound(f"Message with id '{message_id}' not found in this conversation.", param=param)
     return message
 
 
-def conversation_body(conversation: Conversation, page: Page) -> dict[str, Any]:
-    """A conversation with a page of its messages."""
-    shown = [message_body(message) for message in page.messages]
-    return _head(conversation) | {
-        "messages": shown,
+def conversation_body(conversation: Conversation, page: MessagePage) -> ConversationBody:
+    """Return a conversation with a page of its messages."""
+    messages = [message_body(message) for message in page.messages]
+    return {
+        **_conversation_fields(conversation),
+        "messages": messages,
         "has_more": page.has_more,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
+        "first_id": messages[0]["id"] if messages else None,
+        "last_id": messages[-1]["id"] if messages else None,
     }
 
 
 def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
-    """A list of conversations without their messages."""
-    return pagination.list_body([head_body(each) for each in conversations], has_more, key="session_id")
+    """Return a page of a list of conversations, without their messages."""
+    entries = [dict(conversation_summary(each)) for each in conversations]
+    return pagination.list_body(entries, has_more, key="session_id")
 
 
-def _head(conversation: Conversation) -> dict[str, Any]:
+def conversation_summary(conversation: Conversation) -> ConversationSummary:
+    """Return a conversation without its messages."""
+    return {**_conversation_fields(conversation), "message_count": conversation.message_count}
+
+
+def _conversation_fields(conversation: Conversation) -> ConversationFields:
     return {
         "id": conversation.session_id,
         "object": "conversation",
@@ -141,18 +184,10 @@ def _head(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def head_body(conversation: Conversation) -> dict[str, Any]:
-    """A conversation without its messages."""
-    return _head(conversation) | {"message_count": conversation.message_count}
-
-
-def message_body(message: Message) -> dict[str, Any]:
-    """A message; what else the client sent with it (``name``, ``tool_call_id`` …) stands beside the rest."""
-    return (message.extra or {}) | {
+def message_body(message: Message) -> MessageBody:
+    """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
+    return row_to_chat_message(message) | {
         "id": str(message.id),
-        "role": message.role,
-        "content": message.content,
-        "tool_calls": message.tool_calls,
         "created_at": int(message.created_at.timestamp()),
         "model": message.model,
         "request_id": message.request_id,
@@ -161,7 +196,7 @@ def message_body(message: Message) -> dict[str, Any]:
     }
 
 
-def _usage(message: Message) -> dict[str, int | None] | None:
+def _usage(message: Message) -> MessageUsage | None:
     if message.prompt_tokens is None and message.completion_tokens is None:
         return None
     return {

@@ -1,10 +1,6 @@
-"""Creating, renaming and deleting conversations; adding messages without generating.
+"""Creating, changing and deleting conversations, and adding messages to them without generating any.
 
-Making conversations, and putting messages on them by a client's own hand: nothing was generated.
-
-They are written at once, in the request's own transaction; the journal is for what must not be lost on the way.
-
-Changing what a conversation is called, and removing conversations.
+The request's own transaction does this at once. The journal is for generated messages, which must not be lost.
 """
 
 from __future__ import annotations
@@ -12,40 +8,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import find_conversation, locked_conversation
-from mistral_api.conversations.items import StoredMessage
-from mistral_api.conversations.message_matching import chains_of
-from mistral_api.conversations.message_tree import Node, Tree, title_of, write_trees
-from mistral_api.conversations.search import title_words
+from mistral_api.conversations.conversation import find_conversation, lock_conversation
+from mistral_api.conversations.message_matching import message_chains
+from mistral_api.conversations.message_tree import MessageTree, TreeNode, conversation_title, write_trees
+from mistral_api.conversations.search import title_vector
+from mistral_api.conversations.stored_message import StoredMessage
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.recording.exchange import Exchange, without_large_attachments, without_nul
+from mistral_api.recording.exchange import Exchange, replace_nul, without_large_attachments
 from mistral_api.system.identifiers import new_conversation_id, new_id
+from mistral_api.wire.payload_types import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessages:
-    """Messages in chat form that an owner adds, and the id of the request that brings them.
+    """Chat messages that an owner adds, and the id of the request that brings them.
 
-    Attachments larger than ``most_bytes`` are kept as their hash and length.
+    Attachments larger than ``max_attachment_bytes`` are stored as their hash and length.
     """
 
     owner: str
     request_id: str
-    messages: Sequence[dict[str, Any]]
-    most_bytes: int
+    messages: Sequence[ChatMessage]
+    max_attachment_bytes: int
 
 
-def create_conversation(session: Session, addition: NewMessages, metadata: dict[str, Any]) -> Conversation:
-    """A new conversation with these messages, if any."""
+class ConversationEdit(TypedDict, total=False):
+    """What changes of a conversation. A title of None takes the title away."""
+
+    title: str | None
+    metadata: dict[str, str]
+
+
+def create_conversation(session: Session, new: NewMessages, metadata: dict[str, str]) -> Conversation:
+    """Create a conversation with these messages, which may be none."""
     now = datetime.now(UTC)
     conversation = Conversation(
         id=new_id(),
-        owner=addition.owner,
+        owner=new.owner,
         session_id=new_conversation_id(),
         attributes=metadata,
         message_count=0,
@@ -53,53 +57,54 @@ def create_conversation(session: Session, addition: NewMessages, metadata: dict[
         updated_at=now,
     )
     session.add(conversation)
-    _add(session, conversation, addition)
+    _append(session, conversation, new)
     session.commit()
     return conversation
 
 
-def add_messages(session: Session, session_id: str, addition: NewMessages) -> list[StoredMessage]:
-    """Put messages below the newest one of a conversation's current branch. Raises NotFound."""
-    conversation = locked_conversation(session, addition.owner, session_id)
-    stored = _add(session, conversation, addition)
+def add_messages(session: Session, session_id: str, new: NewMessages) -> list[StoredMessage]:
+    """Append messages to the current branch of a conversation, and return them. Raises NotFound."""
+    conversation = lock_conversation(session, new.owner, session_id)
+    stored = _append(session, conversation, new)
     session.commit()
     return stored
 
 
-def _add(session: Session, conversation: Conversation, addition: NewMessages) -> list[StoredMessage]:
-    messages = without_nul(without_large_attachments(list(addition.messages), addition.most_bytes))
+def _append(session: Session, conversation: Conversation, new: NewMessages) -> list[StoredMessage]:
+    messages: list[ChatMessage] = replace_nul(without_large_attachments(new.messages, new.max_attachment_bytes))
     if conversation.title is None and conversation.head_id is None:
-        conversation.title = title_of(messages)
-        conversation.search = title_words(conversation.title)
+        conversation.title = conversation_title(messages)
+        conversation.search = title_vector(conversation.title)
     session.flush()
     if not messages:
         return []
-    # As an exchange that was complete, they are gone on from: see Tree.resume.
+    # A complete exchange, so that later messages follow these: see MessageTree.last_answered.
     exchange = Exchange(
         id=new_id(),
         created_at=datetime.now(UTC),
         endpoint="/v1/conversations",
-        owner=addition.owner,
-        client_request_id=addition.request_id,
+        owner=new.owner,
+        client_request_id=new.request_id,
         messages=messages,
     )
-    tree = Tree(conversation.id, conversation.updated_at, _head(session, conversation), conversation.head_id)
-    tree.append(exchange, chains_of(messages))
+    head = _read_head(session, conversation)
+    tree = MessageTree(conversation.id, conversation.updated_at, head, conversation.head_id)
+    tree.append(exchange, message_chains(messages))
     write_trees(session.connection(), [tree])
     return [StoredMessage(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
 
 
-def _head(session: Session, conversation: Conversation) -> Node | None:
+def _read_head(session: Session, conversation: Conversation) -> TreeNode | None:
     row = session.execute(select(Message.id, Message.chain).where(Message.id == conversation.head_id)).one_or_none()
-    return None if row is None else Node(row.id, row.chain.hex)
+    return None if row is None else TreeNode(row.id, row.chain.hex)
 
 
-def change_conversation(session: Session, owner: str, session_id: str, changes: dict[str, Any]) -> Conversation:
-    """Give a conversation another ``title`` (None takes it away) or other ``metadata``. Raises NotFound."""
+def change_conversation(session: Session, owner: str, session_id: str, changes: ConversationEdit) -> Conversation:
+    """Change the title or the metadata of a conversation. Raises NotFound."""
     conversation = find_conversation(session, owner, session_id)
     if "title" in changes:
         conversation.title = changes["title"]
-        conversation.search = title_words(changes["title"])
+        conversation.search = title_vector(changes["title"])
     if "metadata" in changes:
         conversation.attributes = changes["metadata"]
     session.commit()
@@ -107,7 +112,7 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
 
 
 def delete_conversation(session: Session, owner: str, session_id: str) -> None:
-    """Delete a conversation with its messages; its usage rows keep their figures. Raises NotFound."""
+    """Delete a conversation with its messages. Its usage rows stay. Raises NotFound."""
     conversation = find_conversation(session, owner, session_id)
     session.execute(delete(Conversation).where(Conversation.id == conversation.id))
     session.commit()

@@ -1,7 +1,23 @@
-"""Recognising messages that a client sends again.
+"""Recognising the messages that a client sends again.
 
-OpenAI clients send the whole history each turn. A list that begins like the stored branch adds only
-what is new; one that leaves the stored branch somewhere starts another branch there.
+OpenAI clients send the whole history each turn, and only its end is new. To find the new messages, a sent list is
+compared with the stored messages of its session by two hashes:
+
+- The *digest* of a message covers its role, text, tool calls and the call that it answers.
+- The *chain* of a message covers its digest and the chain of the message before it, so it stands for the whole list
+  up to that message. Every stored message has its chain (``messages.chain``). Whether a sent list repeats a stored
+  branch, of all the branches of a conversation, is then one look-up for each sent message.
+
+A list counts as resent history only if it repeats an answer of the assistant. A client without a history may send the
+same system message, or ask the same question, twice; that is no history. Suppose that a session has stored
+``S U1 A1 U2 A2`` (system message, two turns of user and assistant). Then a client that sends
+
+- ``S U1 A1 U2 A2 U3`` repeats five messages; ``U3`` is new, below ``A2``.
+- ``S U1 A1 U9`` repeats three messages; ``U9`` is new, below ``A1``: it begins another branch.
+- ``S U3`` repeats no answer; ``U3`` is new, below the last answer, and ``S`` is not stored again.
+- ``S' U1 A1`` repeats nothing, since every chain covers the changed system message; all three are new.
+
+``message_tree`` uses this when an exchange is stored, ``history`` when a request asks for the stored history.
 """
 
 from __future__ import annotations
@@ -12,71 +28,76 @@ from typing import Any
 
 import orjson
 
-_OPTIONS = orjson.OPT_SORT_KEYS
+from mistral_api.wire.payload_types import ChatMessage
+
+_SORTED = orjson.OPT_SORT_KEYS
 
 
-def digest(message: dict[str, Any]) -> str:
-    """What makes two messages the same: role, text, tool calls and the call a tool answers."""
-    essence = [
+def message_digest(message: ChatMessage) -> str:
+    """Return the hash of a message: of its role, text, tool calls and the call that a tool answers."""
+    parts = [
         message.get("role"),
-        _plain(message.get("content")),
-        [_call(call) for call in message.get("tool_calls") or []],
+        _normalize_content(message.get("content")),
+        [_normalize_call(call) for call in message.get("tool_calls") or []],
         message.get("tool_call_id"),
     ]
-    return hashlib.blake2b(orjson.dumps(essence, option=_OPTIONS), digest_size=16).hexdigest()
+    return hashlib.blake2b(orjson.dumps(parts, option=_SORTED), digest_size=16).hexdigest()
 
 
-def _plain(content: Any) -> Any:
-    """Text in parts and text in one string are the same text; no content is empty text."""
+def _normalize_content(content: Any) -> Any:
+    """Return text in parts as one string, and no content as empty text."""
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         return "".join(str(part.get("text", "")) for part in content)
     return "" if content is None else content
 
 
-def _call(call: Any) -> Any:
+def _normalize_call(call: Any) -> Any:
+    """Return the name and arguments of a tool call. Clients change its other fields."""
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(function, dict):
-        return [function.get("name"), _arguments(function.get("arguments"))]
+        return [function.get("name"), _normalize_arguments(function.get("arguments"))]
     return call
 
 
-def _arguments(written: Any) -> Any:
-    """Arguments are the same however they are written: a client of Anthropic's API sends them as an object again."""
+def _normalize_arguments(arguments: Any) -> Any:
+    """Return arguments in one spelling: a client of Anthropic's API gets and resends them as an object."""
     try:
-        return orjson.dumps(orjson.loads(written), option=_OPTIONS).decode()
+        return orjson.dumps(orjson.loads(arguments), option=_SORTED).decode()
     except (orjson.JSONDecodeError, TypeError):  # no JSON, no string, or nested too deeply to be written again
-        return written
+        return arguments
 
 
-def chain_of(above: str, own: str) -> str:
-    """What makes two messages the same, all that was said before them included: 32 hexadecimal digits.
+def extend_chain(parent_chain: str, digest: str) -> str:
+    """Return the chain of a message, 32 hexadecimal digits.
 
-    ``above`` is the chain of the message before (empty for the first), ``own`` the message's digest.
+    ``parent_chain`` is the chain of the message before it, empty for the first one; ``digest`` is the message's own.
     """
-    return hashlib.blake2b(f"{above}{own}".encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(f"{parent_chain}{digest}".encode(), digest_size=16).hexdigest()
 
 
-def chains_of(sent: Sequence[dict[str, Any]]) -> list[str]:
-    """The chain of each message of a list that begins a conversation."""
+def message_chains(messages: Sequence[ChatMessage]) -> list[str]:
+    """Return the chain of each message of a list that begins a conversation."""
     chains: list[str] = []
-    for message in sent:
-        chains.append(chain_of(chains[-1] if chains else "", digest(message)))
+    for message in messages:
+        chains.append(extend_chain(chains[-1] if chains else "", message_digest(message)))
     return chains
 
 
-def shared_prefix(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
-    """How many messages at the start of a sent list are a stored branch, or its beginning.
+def shared_prefix_length(chains: Sequence[str], roles: Sequence[Any], stored: Container[str]) -> int:
+    """Return how many messages at the start of a sent list repeat a stored branch, 0 where no answer is among them.
 
-    ``known`` has the chains of the stored messages. Only a list that repeats an answer of the assistant
-    proves that its client resends the history; without one the messages are new ones, and the answer is 0.
+    ``chains`` and ``roles`` are those of the sent messages, ``stored`` the chains of the stored ones.
     """
     first_answer = roles.index("assistant") if "assistant" in roles else len(roles)
-    return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in known), 0)
+    return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in stored), 0)
 
 
-def repeated_system(chains: Sequence[str], roles: Sequence[Any], known: Container[str]) -> int:
-    """How many leading system messages a client without history sends again each turn."""
+def repeated_system_length(chains: Sequence[str], roles: Sequence[Any], stored: Container[str]) -> int:
+    """Return how many system messages at the start of a sent list are stored already.
+
+    A client without a history sends them each turn. The parameters are those of :func:`shared_prefix_length`.
+    """
     length = 0
-    while length < len(roles) and roles[length] in ("system", "developer") and chains[length] in known:
+    while length < len(roles) and roles[length] in ("system", "developer") and chains[length] in stored:
         length += 1
     return length

@@ -1,1 +1,1 @@
-"""PostgreSQL: engines, deadlines, errors, tables."""
+"""PostgreSQL: engines, deadlines, errors, health and tables."""

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: which database, and how its connections behave."""
+"""The connections to PostgreSQL: to which database, how many, and how they behave."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mistral_api.database.deadlines import CONNECT_SECONDS, STATEMENT_TIMEOUT_MS
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
 
-# The migrations lie beside the package, in the project's root.
+# The migrations stand in the project's root, beside the package.
 MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
-# How libpq gives up on a dead peer: a hosted database may vanish without a word.
-_LIBPQ_DEADLINES: dict[str, Any] = {
+# After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
+_LIBPQ_DEADLINES: dict[str, int | str] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 5,
@@ -33,16 +33,16 @@ _LIBPQ_DEADLINES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A PostgreSQL to connect to. ``release`` gives it up: an embedded one that is ours is stopped."""
+    """A PostgreSQL to connect to. ``release`` is called last; it stops an embedded one that this process started."""
 
     url: str
     release: Callable[[], None]
 
 
-def database_of(settings: Settings) -> Database:
-    """The database of DATABASE_URL, else the embedded one, started if need be.
+def open_database(settings: Settings) -> Database:
+    """Return the database of DATABASE_URL, or start the embedded one where none is set.
 
-    Raises EmbeddedPostgresError when the embedded one cannot be started.
+    Raises EmbeddedPostgresError where the embedded one cannot be started.
     """
     if settings.database_url is not None:
         return Database(settings.database_url, lambda: None)
@@ -52,16 +52,16 @@ def database_of(settings: Settings) -> Database:
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:
-    """Options for ``create_engine``: a bounded pool whose connections are checked before use.
+    """Return options for ``create_engine``: a bounded pool whose connections are checked before use.
 
-    What the URL itself says (``sslmode``, ``connect_timeout`` …) is never overridden.
+    Nothing that the URL says (``sslmode``, ``connect_timeout`` …) is overridden.
     """
     in_url = make_url(url).query
     install_deadlines(_connect_seconds(in_url.get("connect_timeout")))
     return {
-        # What users wrote stands in parameters: it must not get into a log with an error.
+        # Parameters hold what users wrote. An error must not carry them into a log.
         "hide_parameters": True,
-        # Numbers beyond 64 bits become floats, as in requests: what is read can be written as JSON again.
+        # As in requests, numbers beyond 64 bits become floats, so that what is read can be written as JSON again.
         "json_deserializer": orjson.loads,
         "pool_pre_ping": True,
         "pool_recycle": 300,
@@ -72,27 +72,27 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
     }
 
 
-def _connect_seconds(given: object) -> float:
-    """What the URL says, where 0 is no limit to libpq, else ours."""
-    return float(given) or float("inf") if isinstance(given, str) and given.isdigit() else CONNECT_SECONDS
+def _connect_seconds(in_url: object) -> float:
+    """Return the ``connect_timeout`` of a URL, where 0 means no limit as it does to libpq; without one, our own."""
+    return float(in_url) or float("inf") if isinstance(in_url, str) and in_url.isdigit() else CONNECT_SECONDS
 
 
-def writer_engine(engine: Engine, settings: Settings) -> Engine:
-    """A second way to the same database, with the one connection that the writer needs.
+def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
+    """Return a second engine to the same database, with the one connection that the writer needs.
 
-    Readers who wait for what it writes cannot take it away. It is not checked before use: a batch that
+    So readers that wait for the writer cannot take its connection. It is not checked before use: a batch that
     fails is delivered again, and one round trip fewer counts where the database is far away.
     """
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
-    made = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
-    bound_statements(made)
-    return made
+    created = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
+    limit_statements(created)
+    return created
 
 
-def bound_statements(engine: Engine) -> None:
+def limit_statements(engine: Engine) -> None:
     """Give every new connection of the engine a statement timeout.
 
-    Set by a statement, not by a start-up option: connection poolers refuse start-up options.
+    A statement sets it: connection poolers refuse start-up options.
     """
 
     @event.listens_for(engine, "connect")

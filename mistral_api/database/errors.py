@@ -1,10 +1,7 @@
-"""Failures of the database in our words; row at fault or database away.
+"""Failures of PostgreSQL: as an error for a client, as a line for the log, and whether waiting can help.
 
-What a failure of the database says for itself, without what SQLAlchemy writes around it, and says to a client.
-
-What a failure to deliver means: wrong rows, or a database that cannot take any now.
-
-Error classes: PostgreSQL's documentation, appendix A.
+SQLAlchemy wraps psycopg2's errors and writes the statement around them. Nothing here shows the statement or its
+parameters: they may hold what a user wrote. Error classes are those of PostgreSQL's documentation, appendix A.
 """
 
 from __future__ import annotations
@@ -21,61 +18,60 @@ from mistral_api.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-
-def root_message(error: Exception) -> BaseException:
-    """psycopg2's own error in one of SQLAlchemy's, else the error itself."""
-    return getattr(error, "orig", None) or error
-
-
-def first_line_of(error: Exception) -> str:
-    """The first line of what it says, without the statement and its parameters."""
-    return next(iter(str(root_message(error)).strip().splitlines()), "")
+# Data exceptions, broken constraints, and rows too large for an index or a type.
+_ROW_ERROR_CLASSES = ("22", "23", "54")
+_QUERY_CANCELED = "57014"
 
 
 @contextlib.contextmanager
 def translate_database_errors() -> Iterator[None]:
-    """For what cannot be answered without PostgreSQL. Raises Unavailable (``database_unavailable``) without it."""
+    """Raise Unavailable (``database_unavailable``) where PostgreSQL does not answer a statement of the block."""
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
-        log.warning("the database did not answer: %s", str(root_message(error)).strip())
+        log.warning("the database did not answer: %s", str(root_cause(error)).strip())
         raise Unavailable(
             "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
         ) from error
 
 
-# Data exceptions, broken constraints, and rows too large for an index or a type.
-_ROW_CLASSES = ("22", "23", "54")
-_QUERY_CANCELED = "57014"
-
-
 def is_row_error(error: Exception) -> bool:
-    """Whether the rows are at fault: no waiting would make the database take them.
+    """Return whether the rows are at fault: no waiting would make PostgreSQL take them.
 
-    That includes whatever fails here, before the database has seen anything.
+    That includes every failure of our own code before PostgreSQL has got the rows.
     """
     if isinstance(error, DBAPIError):
-        return _code(error)[:2] in _ROW_CLASSES
+        return _sqlstate(error)[:2] in _ROW_ERROR_CLASSES
     if isinstance(error, SQLAlchemyError):
         return type(error) is StatementError
     return not isinstance(error, sqlite3.Error | OSError | MemoryError)
 
 
-def took_too_long(error: Exception) -> bool:
-    """Whether the statement timeout ended it."""
-    return _code(error) == _QUERY_CANCELED
+def is_statement_timeout(error: Exception) -> bool:
+    """Return whether the statement timeout has ended the statement."""
+    return _sqlstate(error) == _QUERY_CANCELED
 
 
-def kind_of(error: Exception) -> str:
-    """The name of an error, and its code in PostgreSQL; nothing that a user wrote."""
-    name, code = type(root_message(error)).__name__, _code(error)
-    return f"{name} ({code})" if code else name
+def error_type(error: Exception) -> str:
+    """Return the class of an error and its code in PostgreSQL. It quotes nothing that a user wrote."""
+    name, sqlstate = type(root_cause(error)).__name__, _sqlstate(error)
+    return f"{name} ({sqlstate})" if sqlstate else name
 
 
-def first_line(error: Exception) -> str:
-    """One line, without the statement's parameters."""
-    return f"{type(root_message(error)).__name__}: {first_line_of(error)}"[:300]
+def error_message(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return next(iter(str(root_cause(error)).strip().splitlines()), "")
 
 
-def _code(error: Exception) -> str:
-    return getattr(root_message(error), "pgcode", None) or ""
+def error_summary(error: Exception) -> str:
+    """Return the class of an error and the first line of its message, together at most 300 characters."""
+    return f"{type(root_cause(error)).__name__}: {error_message(error)}"[:300]
+
+
+def root_cause(error: Exception) -> BaseException:
+    """Return psycopg2's own error where SQLAlchemy has wrapped it, else the error itself."""
+    return getattr(error, "orig", None) or error
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(root_cause(error), "pgcode", None) or ""

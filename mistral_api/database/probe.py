@@ -1,4 +1,4 @@
-"""Whether PostgreSQL answers, how fast, and whether its schema is the one this code expects."""
+"""The health of PostgreSQL: whether it answers, how fast, and whether its schema is the one that this code expects."""
 
 from __future__ import annotations
 
@@ -6,51 +6,50 @@ import functools
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-# A health check waits no longer than this for a database that does not answer.
-PATIENCE_SECONDS = 1.5
-
-Report = dict[str, Any]
+# How long a health check waits for a database that does not answer.
+CHECK_SECONDS = 1.5
 
 
-@functools.cache
-def head_revision(migrations: Path) -> str | None:
-    """The newest revision in the migrations folder."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations))
-    return ScriptDirectory.from_config(config).get_current_head()
+class DatabaseHealth(TypedDict):
+    """The part ``database`` of ``/health``. Latency and schema are null where PostgreSQL does not answer."""
+
+    status: Literal["ok", "unavailable"]
+    latency_ms: float | None
+    schema: Literal["current", "behind"] | None
 
 
 class DatabaseProbe:
-    """Asks PostgreSQL how it is, in a thread of its own: a hung database hangs no health check."""
+    """Checks PostgreSQL in a thread of its own, so that a database that hangs does not hang a health check."""
 
     def __init__(self, engine: Engine, migrations: Path) -> None:
+        """``migrations`` is the folder with Alembic's migrations."""
         self._engine = engine
         self._migrations = migrations
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-probe")
         self._lock = threading.Lock()
-        self._asking: Future[Report] | None = None
+        self._running: Future[DatabaseHealth] | None = None
 
-    def report(self) -> Report:
-        """``{"status": "ok" | "unavailable", "latency_ms", "schema": "current" | "behind" | None}``."""
+    def check(self) -> DatabaseHealth:
+        """Return the health of PostgreSQL within ``CHECK_SECONDS``. A check that still runs is waited for again."""
         with self._lock:
-            if self._asking is None or self._asking.done():
-                self._asking = self._executor.submit(self._ask)
-            asking = self._asking
+            if self._running is None or self._running.done():
+                self._running = self._executor.submit(self._query)
+            running = self._running
         try:
-            return asking.result(timeout=PATIENCE_SECONDS)
-        except (NotYet, SQLAlchemyError):
+            return running.result(timeout=CHECK_SECONDS)
+        except (FutureTimeoutError, SQLAlchemyError):
             return {"status": "unavailable", "latency_ms": None, "schema": None}
 
-    def _ask(self) -> Report:
+    def _query(self) -> DatabaseHealth:
         with self._engine.connect() as connection:
             began = time.monotonic()
             connection.execute(text("SELECT 1"))
@@ -63,5 +62,13 @@ class DatabaseProbe:
         return {"status": "ok", "latency_ms": round(latency, 3), "schema": "current" if current else "behind"}
 
     def close(self) -> None:
-        """End the thread; a question still open is left to its own deadline."""
+        """End the thread. A query that still runs is left to its own deadline."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@functools.cache
+def head_revision(migrations: Path) -> str | None:
+    """Return the newest revision in the migrations folder."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    return ScriptDirectory.from_config(config).get_current_head()

@@ -1,1 +1,1 @@
-"""From the journal to PostgreSQL: the writer, partitions, retention, samples of the graphics cards."""
+"""The threads that write to PostgreSQL: exchanges from the journal (``writer``), retention, samples of GPUs."""

@@ -1,11 +1,7 @@
-"""Thread that makes partitions and deletes what is past RETENTION_DAYS.
+"""Housekeeping: a thread creates partitions ahead, and deletes what is older than RETENTION_DAYS.
 
-Forgetting what is older than RETENTION_DAYS: whole months of usage at once, the rest in small batches.
-
-The sums in ``usage_rollups`` and ``usage_series`` stay. Every step is a transaction of its own, so that
-no lock is held for long.
-
-The thread that keeps the database in order: partitions made ahead, what is old forgotten, sums made once.
+Whole months of usage are deleted at once, everything else in small batches. Every step is a transaction of its own,
+so that no lock is held for long. The sums in ``usage_rollups`` and ``usage_series`` stay.
 """
 
 from __future__ import annotations
@@ -21,35 +17,84 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built
-from mistral_api.database.errors import first_line
-from mistral_api.delivery.partitions import coming_months, create_partitions, month_of_partition, partitions
+from mistral_api.database.errors import error_summary
+from mistral_api.delivery.partitions import coming_months, create_partitions, list_partitions, month_of_partition
 from mistral_api.system.logs import ThrottledWarning
 
-BATCH = 100
-# Dropping a partition locks the whole table for a moment: it gives up rather than hold everybody up.
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS, RETRY_SECONDS = 3600.0, 30.0
+DELETE_BATCH = 100
+# Dropping a partition locks the whole table. If it cannot get the lock in this time, it gives up, so that others do
+# not have to wait behind it.
 LOCK_SECONDS = 3
 
 
 def _delete_oldest(table: str, key: str, moment: str, locking: str = "") -> TextClause:
-    """Delete the oldest rows, ``batch`` of those whose moment lies ``before``."""
+    """Return the statement that deletes ``batch`` of the rows whose ``moment`` lies ``before``, the oldest first."""
     return text(
         f"DELETE FROM {table} WHERE ({key}) IN "
         f"(SELECT {key} FROM {table} WHERE {moment} < :before ORDER BY {moment} LIMIT :batch {locking})"
     )
 
 
-# A conversation that the writer has locked is being used: it is not old any more.
+# A conversation that the writer has locked is in use, so it is not old any more.
 _DELETE_CONVERSATIONS = _delete_oldest("conversations", "id", "updated_at", "FOR UPDATE SKIP LOCKED")
 _DELETE_USAGE = _delete_oldest("api_usage", "request_id, created_at", "created_at")
 _DELETE_SESSIONS = _delete_oldest("usage_sessions", "owner, session_id", "last_hour")
-_REMEMBER = text(
+_SET_PRUNED_BEFORE = text(
     "WITH former AS (DELETE FROM usage_pruned RETURNING before) "
     "INSERT INTO usage_pruned SELECT greatest(:before, (SELECT max(before) FROM former))"
 )
 
 
+class Housekeeping:
+    """Owns the thread from :meth:`start` to :meth:`close`."""
+
+    def __init__(self, engine: Engine, retention_days: int, delete_elsewhere: Callable[[int], None]) -> None:
+        """``retention_days`` 0 keeps everything.
+
+        ``delete_elsewhere`` takes the days and deletes what is held of older conversations outside PostgreSQL.
+        """
+        self._delete_elsewhere = delete_elsewhere
+        self._engine = engine
+        self._retention_days = retention_days
+        self._warn = ThrottledWarning(log)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Its first round is at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. A round that is under way stops after its current step."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._closing.wait(wait):
+            try:
+                self._run_once()
+                wait = INTERVAL_SECONDS
+            except SQLAlchemyError as error:
+                self._warn("housekeeping waits for the database: %s", error_summary(error))
+                wait = RETRY_SECONDS
+
+    def _run_once(self) -> None:
+        with self._engine.begin() as connection:
+            create_partitions(connection, coming_months(datetime.now(UTC)))
+        rebuild_if_never_built(self._engine)
+        if self._retention_days:
+            result = prune_older_than(self._engine, self._retention_days, stop=self._closing.is_set)
+            self._delete_elsewhere(self._retention_days)
+            log.info("retention of %d days: %s", self._retention_days, result)
+
+
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneResult:
     """What was deleted: conversations with their messages, months of usage, and single usage rows."""
 
     conversations: int
@@ -63,37 +108,37 @@ class Pruned:
         )
 
 
-def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> Pruned:
-    """Delete conversations last used, and usage rows made, more than so many days ago (to the hour).
+def prune_older_than(engine: Engine, days: int, stop: Callable[[], bool] = lambda: False) -> PruneResult:
+    """Delete conversations last used, and usage rows created, more than ``days`` ago (to the hour).
 
-    ``stop`` is asked between two steps. Raises sqlalchemy.exc.SQLAlchemyError.
+    ``stop`` is called between two steps and ends the work early. Raises sqlalchemy.exc.SQLAlchemyError.
     """
     before = start_of("hour", datetime.now(UTC) - timedelta(days=days))
-    conversations = _delete(engine, _DELETE_CONVERSATIONS, before, stop)
-    # From here on the sums of these hours cannot be made again from rows.
+    conversations = _delete_batches(engine, _DELETE_CONVERSATIONS, before, stop)
+    # From here on the sums of these hours cannot be computed from rows again.
     with engine.begin() as connection:
-        connection.execute(_REMEMBER, {"before": before})
-    dropped = _drop_partitions(engine, before, stop)
-    usage = _delete(engine, _DELETE_USAGE, before, stop)
-    _delete(engine, _DELETE_SESSIONS, before, stop)
-    return Pruned(conversations, dropped, usage)
+        connection.execute(_SET_PRUNED_BEFORE, {"before": before})
+    partitions = _drop_partitions(engine, before, stop)
+    usage_rows = _delete_batches(engine, _DELETE_USAGE, before, stop)
+    _delete_batches(engine, _DELETE_SESSIONS, before, stop)
+    return PruneResult(conversations, partitions, usage_rows)
 
 
-def _delete(engine: Engine, statement: TextClause, before: datetime, stop: Callable[[], bool]) -> int:
+def _delete_batches(engine: Engine, statement: TextClause, before: datetime, stop: Callable[[], bool]) -> int:
     deleted = 0
     while not stop():
         with engine.begin() as connection:
-            count = connection.execute(statement, {"before": before, "batch": BATCH}).rowcount
+            count = connection.execute(statement, {"before": before, "batch": DELETE_BATCH}).rowcount
         deleted += count
-        if count < BATCH:
+        if count < DELETE_BATCH:
             break
     return deleted
 
 
 def _drop_partitions(engine: Engine, before: datetime, stop: Callable[[], bool]) -> int:
-    """Drop every month that ended before."""
+    """Drop the partition of every month that ended before a moment. Return how many."""
     with engine.connect() as connection:
-        months = {name: month_of_partition(name) for name in partitions(connection)}
+        months = {name: month_of_partition(name) for name in list_partitions(connection)}
     old = [name for name, month in months.items() if month is not None and next_month(month) <= before]
     dropped = 0
     for name in old:
@@ -104,50 +149,3 @@ def _drop_partitions(engine: Engine, before: datetime, stop: Callable[[], bool])
             connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
         dropped += 1
     return dropped
-
-
-log = logging.getLogger(__name__)
-
-EVERY_SECONDS, TRY_AGAIN_SECONDS = 3600.0, 30.0
-
-
-class Housekeeping:
-    """Owns the thread from :meth:`start` to :meth:`close`."""
-
-    def __init__(self, engine: Engine, retention_days: int, forget: Callable[[int], None]) -> None:
-        """0 days keep everything; ``forget`` removes what is kept elsewhere of conversations older than so many."""
-        self._forget = forget
-        self._engine = engine
-        self._retention_days = retention_days
-        self._complain = ThrottledWarning(log)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
-
-    def start(self) -> None:
-        """Begin; the first round is made at once."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread; what it is at stops after its current step."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        wait = 0.0
-        while not self._closing.wait(wait):
-            try:
-                self._tidy()
-                wait = EVERY_SECONDS
-            except SQLAlchemyError as error:
-                self._complain("housekeeping waits for the database: %s", first_line(error))
-                wait = TRY_AGAIN_SECONDS
-
-    def _tidy(self) -> None:
-        with self._engine.begin() as connection:
-            create_partitions(connection, coming_months(datetime.now(UTC)))
-        rebuild_if_never_built(self._engine)
-        if self._retention_days:
-            pruned = prune_older_than(self._engine, self._retention_days, stop=self._closing.is_set)
-            self._forget(self._retention_days)
-            log.info("retention of %d days: %s", self._retention_days, pruned)

@@ -13,20 +13,20 @@ from mistral_api.analytics.periods import next_month, start_of
 
 log = logging.getLogger(__name__)
 
-# Two processes must not make the same partition at the same time.
-_LOCK = 9001
+# Months to come that have their partition already.
+MONTHS_AHEAD = 2
+# Two processes must not create the same partition at the same time.
+_ADVISORY_LOCK = 9001
 _PREFIX = "api_usage_"
-# How many months that are still to come have their partition already.
-AHEAD = 2
 
 
 def partition_name(month: datetime) -> str:
-    """``api_usage_2026_11`` for November 2026."""
+    """Return ``api_usage_2026_11`` for November 2026."""
     return f"{_PREFIX}{month:%Y_%m}"
 
 
 def month_of_partition(name: str) -> datetime | None:
-    """The month of a partition, or None for the default one."""
+    """Return the month of a partition, or None for the default one."""
     try:
         return datetime.strptime(name, f"{_PREFIX}%Y_%m").replace(tzinfo=UTC)
     except ValueError:
@@ -34,15 +34,15 @@ def month_of_partition(name: str) -> datetime | None:
 
 
 def coming_months(now: datetime) -> list[datetime]:
-    """The month of now and those for which partitions are made ahead."""
+    """Return the current month and those for which partitions are created ahead."""
     months = [start_of("month", now)]
-    for _ in range(AHEAD):
+    for _ in range(MONTHS_AHEAD):
         months.append(next_month(months[-1]))
     return months
 
 
-def partitions(connection: Connection) -> list[str]:
-    """The names of all partitions."""
+def list_partitions(connection: Connection) -> list[str]:
+    """Return the names of all partitions."""
     query = (
         "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid "
         "WHERE i.inhparent = 'api_usage'::regclass ORDER BY c.relname"
@@ -51,11 +51,11 @@ def partitions(connection: Connection) -> list[str]:
 
 
 def create_partitions(connection: Connection, months: Iterable[datetime]) -> None:
-    """Make the partitions of these months where they are missing, in the connection's transaction."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    there = set(partitions(connection))
+    """Create the partitions of these months where they are missing, in the connection's transaction."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+    existing = set(list_partitions(connection))
     for month in months:
-        if partition_name(month) in there:
+        if partition_name(month) in existing:
             continue
         try:
             with connection.begin_nested():
@@ -66,5 +66,5 @@ def create_partitions(connection: Connection, months: Iterable[datetime]) -> Non
                     )
                 )
         except IntegrityError:
-            # The default partition already has rows of that month: they, and new ones, stay there.
+            # The default partition has rows of that month already. They stay there, and so do new ones.
             log.info("usage of %s stays in the default partition", month.strftime("%Y-%m"))

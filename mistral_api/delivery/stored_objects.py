@@ -1,78 +1,111 @@
-"""Writing stored objects down, in the transaction that records the exchanges they came from."""
+"""The rows of stored completions and responses, written in the transaction that inserts their exchanges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
 
-from mistral_api.database.tables.base import Base, column_names, recordset, written
+from mistral_api.database.tables.base import Base, column_names, recordset, rows_as_json
 from mistral_api.database.tables.stored import StoredCompletion, StoredResponse
-from mistral_api.recording.exchange import COMPLETION, INTERRUPTED, RESPONSE, Exchange
+from mistral_api.recording.exchange import COMPLETION_OBJECT, INTERRUPTED, RESPONSE_OBJECT, Exchange
 
-_KILLED = {
+# What becomes of a response whose process died.
+_INTERRUPTED_RESPONSE = {
     "status": "failed",
     "error": {"code": "server_error", "message": "The server ended before the response was complete."},
 }
 
 
-def _insert(table: type[Base], columns: Sequence[str]) -> TextClause:
-    """Rows that know their conversation by its owner and session id; what is there already stays."""
-    given = ", ".join(f"given.{name}" for name in columns)
+class CompletionRow(TypedDict):
+    """A row of ``stored_completions``, with the session id in place of its conversation."""
+
+    owner: str
+    session_id: str | None
+    id: str | None
+    created_at: datetime
+    model: str | None
+    metadata: Mapping[str, str]
+    messages: Sequence[Mapping[str, Any]] | None
+    body: Mapping[str, Any]
+
+
+class ResponseRow(TypedDict):
+    """A row of ``responses``, with the session id in place of its conversation."""
+
+    id: str
+    owner: str
+    session_id: str | None
+    previous_response_id: str | None
+    input_ids: Sequence[UUID]
+    answer_id: UUID | None
+    status: str
+    created_at: datetime
+    body: Mapping[str, Any]
+
+
+def _insert(table: type[Base]) -> TextClause:
+    """Return the statement that inserts rows whose conversation is known by its owner and session id.
+
+    A row that is there already stays.
+    """
+    columns = [name for name in column_names(table) if name not in ("conversation_id", "deleted")]
+    values = ", ".join(f"new_rows.{name}" for name in columns)
     return text(
-        f"INSERT INTO {table.__tablename__} (conversation_id, {', '.join(columns)}) SELECT c.id, {given} "
+        f"INSERT INTO {table.__tablename__} (conversation_id, {', '.join(columns)}) SELECT c.id, {values} "
         f"FROM {recordset(table, columns, more=['session_id text'])} "
-        "JOIN conversations AS c ON c.owner = given.owner AND c.session_id = given.session_id ON CONFLICT DO NOTHING"
+        "JOIN conversations AS c ON c.owner = new_rows.owner AND c.session_id = new_rows.session_id "
+        "ON CONFLICT DO NOTHING"
     )
 
 
-def _columns(table: type[Base]) -> list[str]:
-    return [name for name in column_names(table) if name not in ("conversation_id", "deleted")]
-
-
-_INSERT_COMPLETIONS = _insert(StoredCompletion, _columns(StoredCompletion))
-_INSERT_RESPONSES = _insert(StoredResponse, _columns(StoredResponse))
+_INSERT_COMPLETIONS = _insert(StoredCompletion)
+_INSERT_RESPONSES = _insert(StoredResponse)
 
 
 def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None:
-    """Keep what exchanges are to be kept as; their conversations are there. Raises sqlalchemy.exc.SQLAlchemyError."""
-    completions = [_completion_row(exchange) for exchange in exchanges if _is_completion(exchange)]
+    """Store the objects of exchanges whose conversations exist. Raises sqlalchemy.exc.SQLAlchemyError."""
+    completions = [_completion_row(exchange, body) for exchange in exchanges if (body := _completion_body(exchange))]
     if completions:
-        connection.execute(_INSERT_COMPLETIONS, {"rows": written(completions)})
-    responses = [_response_row(exchange, body) for exchange in exchanges if (body := _response_of(exchange))]
+        connection.execute(_INSERT_COMPLETIONS, {"rows": rows_as_json(completions)})
+    responses = [_response_row(exchange, body) for exchange in exchanges if (body := _response_body(exchange))]
     if responses:
-        connection.execute(_INSERT_RESPONSES, {"rows": written(responses)})
+        connection.execute(_INSERT_RESPONSES, {"rows": rows_as_json(responses)})
 
 
-def _is_completion(exchange: Exchange) -> bool:
-    return exchange.stored is not None and exchange.stored.get("object") == COMPLETION
+def _completion_body(exchange: Exchange) -> Mapping[str, Any] | None:
+    stored = exchange.stored
+    return stored if stored is not None and stored.get("object") == COMPLETION_OBJECT else None
 
 
-def _completion_row(exchange: Exchange) -> dict[str, Any]:
-    body = exchange.stored or {}
+def _completion_row(exchange: Exchange, body: Mapping[str, Any]) -> CompletionRow:
+    storing = exchange.storing or {}
     return {
         "owner": exchange.owner,
         "session_id": exchange.session_id,
         "id": body.get("id"),
         "created_at": exchange.created_at,
         "model": body.get("model"),
-        "metadata": (exchange.storing or {}).get("metadata") or {},
+        "metadata": storing.get("metadata") or {},
         "messages": exchange.messages,
-        "body": (exchange.storing or {}).get("request", {}) | body,
+        "body": {**storing.get("request", {}), **body},
     }
 
 
-def _response_of(exchange: Exchange) -> dict[str, Any] | None:
-    """The response an exchange is kept as; of one whose process was killed, what it was opened with."""
+def _response_body(exchange: Exchange) -> Mapping[str, Any] | None:
+    """Return the response that an exchange is stored as. If its process died, that is the response as it was begun."""
     storing = exchange.storing or {}
-    if storing.get("object") != RESPONSE:
+    if storing.get("object") != RESPONSE_OBJECT:
         return None
-    killed: dict[str, Any] | None = storing["body"] | _KILLED if exchange.error_code == INTERRUPTED else None
-    return exchange.stored or killed
+    if exchange.stored is None and exchange.error_code == INTERRUPTED:
+        return {**storing["body"], **_INTERRUPTED_RESPONSE}
+    return exchange.stored
 
 
-def _response_row(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+def _response_row(exchange: Exchange, body: Mapping[str, Any]) -> ResponseRow:
     return {
         "id": body["id"],
         "owner": exchange.owner,

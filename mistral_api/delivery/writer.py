@@ -1,14 +1,20 @@
-"""Thread that moves journal rows to PostgreSQL, a batch a transaction, exactly once.
+"""The writer: a journal row becomes PostgreSQL rows here, a batch of them in one transaction, each exactly once.
 
-Putting exchanges into PostgreSQL: a batch in one transaction, each exchange exactly once.
+:class:`Writer` is the thread. It reads the oldest finished exchanges from the journal (``recording.backlog``), has
+:class:`BatchInserter` insert them, and deletes them from the journal after the commit. It tries again for as long as
+it takes. Of several processes that share a journal one delivers: the holder of the lock ``writer.lock``. When that
+process dies, the system releases the lock and another process takes over.
 
-A batch costs the same few round trips whatever its size: every statement takes all its rows as one
-JSON array.
+:meth:`BatchInserter.insert` is the transaction. One exchange becomes, in this order:
 
-The thread that moves the journal to PostgreSQL, and tries again for as long as it takes.
+- a row of ``api_usage`` (:func:`_insert_usage`); one that is there already, since the acknowledgement of a commit was
+  lost, ends here;
+- rows of ``conversations`` and ``messages`` (``conversations.message_tree``);
+- a row of ``stored_completions`` or ``responses`` where it is stored as such (``delivery.stored_objects``);
+- additions to the sums in ``usage_rollups``, ``usage_series`` and ``usage_sessions`` (``analytics.rollups``).
 
-Of several processes that share a journal one delivers: whichever holds the lock. When it dies, the
-system releases the lock and another takes over.
+Every statement takes all rows of the batch as one JSON array, so a batch costs the same few round trips whatever its
+size.
 """
 
 from __future__ import annotations
@@ -31,192 +37,157 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
-from mistral_api.analytics.sessions import move_sessions
+from mistral_api.analytics.sessions import record_session_use
 from mistral_api.conversations.message_tree import append_exchanges
-from mistral_api.database.errors import first_line, is_row_error, kind_of, took_too_long
-from mistral_api.database.tables.base import column_names, recordset, written
+from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
+from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
 from mistral_api.delivery.partitions import create_partitions
 from mistral_api.delivery.stored_objects import store_objects
-from mistral_api.recording.backlog import Backlog, Entry
+from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.exchange import Exchange, belongs_to_conversation
 from mistral_api.recording.recorder import StartDelivery
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
-# Writers on different machines take turns on one database: the sums they add to are the same rows.
-_LOCK = 9002
-_COLUMNS = column_names(ApiUsage)
-_FIELDS = tuple((name, "id" if name == "request_id" else name) for name in _COLUMNS)
-_INSERT = text(
-    f"SELECT pg_advisory_xact_lock({_LOCK}); "
-    f"INSERT INTO api_usage ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} "
-    f"FROM {recordset(ApiUsage, _COLUMNS)} ON CONFLICT DO NOTHING RETURNING request_id"
-)
-
-
-class Delivery:
-    """Delivers batches; remembers which partitions it has already seen to."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._months: set[datetime] = set()
-
-    def deliver(self, exchanges: Sequence[Exchange]) -> None:
-        """Insert the batch or nothing of it. Raises sqlalchemy.exc.SQLAlchemyError.
-
-        An exchange that is already there (a commit whose acknowledgement was lost) is left alone.
-        """
-        months = {start_of("month", exchange.created_at) for exchange in exchanges} - self._months
-        with self._engine.begin() as connection:
-            if months:
-                create_partitions(connection, sorted(months))
-            delivered = _insert_usage(connection, exchanges)
-            new = [exchange for exchange in exchanges if exchange.id in delivered]
-            append_exchanges(connection, [exchange for exchange in new if belongs_to_conversation(exchange)])
-            store_objects(connection, [exchange for exchange in new if exchange.storing])
-            _sum_up(connection, new)
-        self._months |= months
-
-    def disconnect(self) -> None:
-        """Let go of the connection: after a failover the next one leads elsewhere."""
-        self._engine.dispose()
-
-
-def _sum_up(connection: Connection, exchanges: Sequence[Exchange]) -> None:
-    rollups = Rollups()
-    for exchange in exchanges:
-        rollups.add(exchange)
-    rollups.add_sessions(move_sessions(connection, exchanges))
-    rollups.write(connection)
-
-
-def _insert_usage(connection: Connection, exchanges: Sequence[Exchange]) -> set[UUID]:
-    """One statement for the whole batch; answers the ids that were not there before."""
-    rows = [{column: getattr(exchange, name) for column, name in _FIELDS} for exchange in exchanges]
-    return set(connection.scalars(_INSERT, {"rows": written(rows)}))
-
-
 log = logging.getLogger(__name__)
 
-# A batch is bounded by what a statement may take and by what memory it takes here.
-LARGEST_BATCH, MOST_BYTES = 1000, 8 << 20
+# The bounds of a batch: what a statement may take, and how much memory it takes here.
+MAX_BATCH, MAX_BATCH_BYTES = 1000, 8 << 20
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
-# A batch is gathered for so long before it is delivered, so that delivering does not compete with the
-# requests that fill it; a reader who waits for it ends the gathering.
+# How long a batch is gathered, so that delivery does not compete with the requests that fill it. A reader who waits
+# for the batch ends the gathering.
 GATHER_SECONDS = 0.25
-# How often a process that does not deliver asks whether it should, and one that does looks for dead ones.
+# How often a process that does not deliver tries to take over, and one that does looks for dead processes.
 TAKE_OVER_SECONDS = 1.0
+
+# Writers on different machines take turns on one database: they add to the same rows of sums.
+_ADVISORY_LOCK = 9002
+_USAGE_COLUMNS = column_names(ApiUsage)
+# The field of an exchange that each column comes from.
+_USAGE_FIELDS = tuple((name, "id" if name == "request_id" else name) for name in _USAGE_COLUMNS)
+_INSERT_USAGE = text(
+    f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK}); "
+    f"INSERT INTO api_usage ({', '.join(_USAGE_COLUMNS)}) SELECT {', '.join(_USAGE_COLUMNS)} "
+    f"FROM {recordset(ApiUsage, _USAGE_COLUMNS)} ON CONFLICT DO NOTHING RETURNING request_id"
+)
 
 
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
     def __init__(self, path: Path, engine: Engine, lock: ProcessLock) -> None:
-        """Open the journal at ``path`` for delivering. Raises sqlite3.Error."""
+        """Open the journal at ``path`` for delivery. Raises sqlite3.Error."""
         self._backlog = Backlog(path)
-        self._delivery = Delivery(engine)
-        self._lock = lock
-        self._turn = FileLock(path.with_name("writer.lock"), mode=0o600)
-        self._batch = LARGEST_BATCH
-        self._retry = FIRST_RETRY_SECONDS
-        self._look_at = float("-inf")
-        self._complain = ThrottledWarning(log)
-        self._hurry = threading.Event()
+        self._inserter = BatchInserter(engine)
+        self._process_lock = lock
+        self._writer_lock = FileLock(path.with_name("writer.lock"), mode=0o600)
+        self._batch_size = MAX_BATCH
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._next_dead_check = float("-inf")
+        self._warn = ThrottledWarning(log)
+        self._wake = threading.Event()
         self._closing = threading.Event()
-        self._drain_until = float("inf")
+        self._drain_deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
-        """Begin delivering, what an earlier life left in the journal first."""
+        """Start delivery, first of what earlier processes left in the journal."""
         self._thread.start()
 
-    def hurry(self) -> None:
-        """Say that somebody waits for what is in the journal."""
-        self._hurry.set()
+    def deliver_now(self) -> None:
+        """End the gathering of a batch: a reader waits for what is in the journal."""
+        self._wake.set()
 
     def close(self, seconds: float) -> None:
-        """Deliver what can be delivered in so many seconds, then end the thread."""
-        self._drain_until = time.monotonic() + seconds
+        """Deliver what can be delivered in ``seconds``, then end the thread."""
+        self._drain_deadline = time.monotonic() + seconds
         self._closing.set()
-        self._hurry.set()
+        self._wake.set()
         self._thread.join(timeout=seconds + 1)
 
     def _run(self) -> None:
         with closing(self._backlog):
-            while not self._take_turn():
+            while not self._acquire_writer_lock():
                 if self._closing.wait(TAKE_OVER_SECONDS):
                     return
             try:
-                while self._deliver_for_a_while():
+                while self._run_once():
                     pass
             finally:
-                self._delivery.disconnect()
-                self._turn.release()
+                self._inserter.disconnect()
+                self._writer_lock.release()
 
-    def _take_turn(self) -> bool:
+    def _acquire_writer_lock(self) -> bool:
         try:
-            self._turn.acquire(timeout=0)
+            self._writer_lock.acquire(timeout=0)
         except OSError:  # another process holds it (filelock's Timeout), or the disk fails
             return False
         return True
 
-    def _deliver_for_a_while(self) -> bool:
-        """Deliver what there is and wait for more; False at the end."""
+    def _run_once(self) -> bool:
+        """Deliver the backlog, and wait for more. Return False after the last time."""
         last = self._closing.is_set()
-        self._hurry.clear()
+        self._wake.clear()
         try:
             self._end_interrupted()
-            self._drain()
+            self._deliver_backlog()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            return self._wait_for_the_database(error)
-        if self._retry != FIRST_RETRY_SECONDS:
+            return self._wait_for_retry(error)
+        if self._retry_seconds != FIRST_RETRY_SECONDS:
             log.info("what had to wait is recorded")
-        self._retry = FIRST_RETRY_SECONDS
+        self._retry_seconds = FIRST_RETRY_SECONDS
         if not last:
-            self._hurry.wait(timeout=GATHER_SECONDS)
+            self._wake.wait(timeout=GATHER_SECONDS)
         return not last
 
-    def _wait_for_the_database(self, error: Exception) -> bool:
-        """Wait, each time longer, with jitter: many writers must not come back together."""
-        self._complain("what is to be recorded waits in the journal: %s", first_line(error))
-        self._delivery.disconnect()
-        if took_too_long(error):
-            self._batch = max(1, self._batch // 2)
-        ended = self._closing.wait(timeout=self._retry * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._retry = min(self._retry * 2, LAST_RETRY_SECONDS)
-        return not ended
+    def _wait_for_retry(self, error: Exception) -> bool:
+        """Wait, each time longer, with jitter so that many writers do not come back together.
+
+        Return False if the writer is closed meanwhile.
+        """
+        self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
+        self._inserter.disconnect()
+        if is_statement_timeout(error):
+            self._batch_size = max(1, self._batch_size // 2)
+        closing = self._closing.wait(timeout=self._retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
+        return not closing
 
     def _end_interrupted(self) -> None:
-        """End what dead processes have left open, our own former lives among them."""
-        if time.monotonic() < self._look_at:
+        """End the exchanges that dead processes have left open."""
+        if time.monotonic() < self._next_dead_check:
             return
-        self._look_at = time.monotonic() + TAKE_OVER_SECONDS
-        count = self._backlog.interrupt(self._lock.has_ended)
+        self._next_dead_check = time.monotonic() + TAKE_OVER_SECONDS
+        count = self._backlog.end_interrupted(self._process_lock.has_ended)
         if count:
             log.warning("%d requests were interrupted by the end of their process", count)
 
-    def _drain(self) -> None:
+    def _deliver_backlog(self) -> None:
         delivered = 0
-        while time.monotonic() < self._drain_until:
-            entries = self._backlog.oldest(self._batch, MOST_BYTES)
+        while time.monotonic() < self._drain_deadline:
+            entries = self._backlog.oldest_entries(self._batch_size, MAX_BATCH_BYTES)
             if not entries:
                 break
             self._deliver(entries)
-            self._batch = min(LARGEST_BATCH, self._batch * 2)
+            self._batch_size = min(MAX_BATCH, self._batch_size * 2)
             delivered += len(entries)
-        if delivered > LARGEST_BATCH:
+        if delivered > MAX_BATCH:
             self._backlog.shrink()
 
-    def _deliver(self, entries: Sequence[Entry]) -> None:
-        """Deliver entries; those that PostgreSQL refuses are found by halves and do not block the others."""
+    def _deliver(self, entries: Sequence[JournalEntry]) -> None:
+        """Insert entries, then remove them from the journal.
+
+        A batch with an entry that PostgreSQL refuses is halved until that entry is alone, so that it does not block
+        the others.
+        """
         try:
-            self._delivery.deliver([entry.exchange() for entry in entries])
+            self._inserter.insert([entry.exchange() for entry in entries])
         except Exception as error:
             if not is_row_error(error):
                 raise
             if len(entries) == 1:
-                self._set_aside(entries[0], error)
+                self._reject(entries[0], error)
             else:
                 middle = len(entries) // 2
                 self._deliver(entries[:middle])
@@ -224,14 +195,56 @@ class Writer:
         else:
             self._backlog.remove(entries)
 
-    def _set_aside(self, entry: Entry, error: Exception) -> None:
-        """Keep the entry with the reason. The log gets no more than its kind: the reason may quote a user."""
-        self._backlog.reject(entry, first_line(error))
-        log.error("an exchange was set aside in the journal's table 'rejected': %s", kind_of(error))
+    def _reject(self, entry: JournalEntry, error: Exception) -> None:
+        """Set an entry aside in the journal, with the reason. The log gets its type only: it may quote a user."""
+        self._backlog.reject(entry, error_summary(error))
+        log.error("an exchange was set aside in the journal's table 'rejected': %s", error_type(error))
 
 
-def delivery_to(engine: Engine) -> StartDelivery:
-    """Return what the recorder calls to have its journal delivered through ``engine``, one connection at a time."""
+class BatchInserter:
+    """Inserts batches of exchanges. It remembers for which months it has created the partitions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._months: set[datetime] = set()
+
+    def insert(self, exchanges: Sequence[Exchange]) -> None:
+        """Insert all exchanges of a batch, or none. Raises sqlalchemy.exc.SQLAlchemyError.
+
+        An exchange that is there already is left alone.
+        """
+        months = {start_of("month", exchange.created_at) for exchange in exchanges} - self._months
+        with self._engine.begin() as connection:
+            if months:
+                create_partitions(connection, sorted(months))
+            inserted = _insert_usage(connection, exchanges)
+            new = [exchange for exchange in exchanges if exchange.id in inserted]
+            append_exchanges(connection, [exchange for exchange in new if belongs_to_conversation(exchange)])
+            store_objects(connection, [exchange for exchange in new if exchange.storing])
+            _add_to_sums(connection, new)
+        self._months |= months
+
+    def disconnect(self) -> None:
+        """Close the connection: after a failover the next one leads to another server."""
+        self._engine.dispose()
+
+
+def _insert_usage(connection: Connection, exchanges: Sequence[Exchange]) -> set[UUID]:
+    """Insert a row of ``api_usage`` for each exchange. Return the ids that were not there before."""
+    rows = [{column: getattr(exchange, field) for column, field in _USAGE_FIELDS} for exchange in exchanges]
+    return set(connection.scalars(_INSERT_USAGE, {"rows": rows_as_json(rows)}))
+
+
+def _add_to_sums(connection: Connection, exchanges: Sequence[Exchange]) -> None:
+    rollups = Rollups()
+    for exchange in exchanges:
+        rollups.add(exchange)
+    rollups.add_sessions(record_session_use(connection, exchanges))
+    rollups.write(connection)
+
+
+def writer_starter(engine: Engine) -> StartDelivery:
+    """Return the function with which the recorder starts a writer. The writer uses ``engine``, one connection of it."""
     return partial(_start_writer, engine)
 
 

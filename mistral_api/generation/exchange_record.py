@@ -72,7 +72,7 @@ class ExchangeRecord:
     @property
     def stores_text(self) -> bool:
         """Whether this server stores text at all (STORE_CONTENT)."""
-        return self._recorder.kept([]) is not None
+        return self._recorder.recordable_messages([]) is not None
 
     def store_as(self, storing: JsonObject, make: MakeStoredObject) -> None:
         """Store the exchange as an object of its own too, if its text is stored. Call it before :meth:`begin`.
@@ -94,7 +94,7 @@ class ExchangeRecord:
         exchange = self.exchange
         exchange.session_id, exchange.model = opening.session_id, opening.model
         exchange.continues, exchange.stream = opening.continues, opening.stream
-        exchange.messages = self._recorder.kept(opening.messages) if opening.store else None
+        exchange.messages = self._recorder.recordable_messages(opening.messages) if opening.store else None
         if exchange.messages is None:
             exchange.storing = None
         try:
@@ -109,7 +109,7 @@ class ExchangeRecord:
     def interrupted(self, transcript: Transcript, figures: UsageFigures) -> bytes:
         """Return the outcome, in the journal's form, if this process died now."""
         self._update(INTERRUPTED, transcript, figures)
-        return self.exchange.interrupted().outcome()
+        return self.exchange.as_interrupted().outcome()
 
     def end(self, outcome: ExchangeOutcome, figures: UsageFigures) -> None:
         """Journal the outcome. A disk that fails costs the record, never the response."""

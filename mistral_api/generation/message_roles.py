@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mistral_api.conversations.history import is_system, leading_systems
+from mistral_api.conversations.history import count_leading_system_messages, is_system_message
 from mistral_api.upstream.loaded_model import TemplateRules
 from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
@@ -21,7 +21,7 @@ def needs_normalizing(messages: Sequence[ChatMessage]) -> bool:
     last = None
     for message in messages:
         role = message["role"]
-        if role == last or is_system(message):
+        if role == last or is_system_message(message):
             return True
         last = role if role in ("user", "assistant") else None
     return False
@@ -51,13 +51,13 @@ _WAS_SYSTEM = "\0system"
 
 def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[ChatMessage]:
     """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
-    leading = leading_systems(messages) if keep_first else 0
+    leading = count_leading_system_messages(messages) if keep_first else 0
     changed: list[ChatMessage] = []
     for message in messages[:leading]:
         changed = [_joined(changed[0], message) if changed else message]
     for message in messages[leading:]:
         changed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
-                      if is_system(message) else message)  # fmt: skip
+                      if is_system_message(message) else message)  # fmt: skip
     return changed
 
 

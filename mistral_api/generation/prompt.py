@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.conversations.history import ContinuedSession, restore_attachments
+from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -45,11 +45,11 @@ class PromptBuilder:
         server's failures.
         """
         if truncation == "auto":
-            chat = continued or restore_attachments(request["messages"])
-            return self.truncated(chat.leading, chat.stored, chat.said, request, call)
+            chat = continued or without_history(request["messages"])
+            return self.truncated(chat.leading, chat.history, chat.sent, request, call)
         if continued is None:
             return self.fit_roles(request["messages"], call)
-        return self.fit_roles([*continued.leading, *continued.stored, *continued.said], call)
+        return self.fit_roles([*continued.leading, *continued.history, *continued.sent], call)
 
     def truncated(
         self,

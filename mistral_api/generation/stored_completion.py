@@ -1,14 +1,9 @@
-"""Chat completions with `store: true`: kept, found, listed, changed.
-
-What is kept of a chat completion made with ``store: true``, so that it can be retrieved.
-
-Stored chat completions: finding, listing, changing and deleting them.
-"""
+"""Stored chat completions (``store: true``): storing one, finding, listing, changing and deleting them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Required, TypedDict, cast
 
 from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
@@ -17,9 +12,9 @@ from mistral_api.database.tables.stored import StoredCompletion
 from mistral_api.errors import NotFound
 from mistral_api.generation.exchange_record import COMPLETE, ExchangeOutcome, ExchangeRecord
 from mistral_api.generation.renderer import ResponseBody
-from mistral_api.recording.exchange import COMPLETION
+from mistral_api.recording.exchange import COMPLETION_OBJECT
 from mistral_api.wire.pagination import list_body, page_of
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
+from mistral_api.wire.payload_types import ChatMessage, ChatPayload, JsonObject
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
 _TOLD = {
@@ -45,9 +40,9 @@ def store_completion(record: ExchangeRecord, payload: ChatPayload, body: Callabl
         return cast(JsonObject, body()) if outcome.status == COMPLETE else None
 
     storing = {
-        "object": COMPLETION,
+        "object": COMPLETION_OBJECT,
         "metadata": payload.get("metadata") or {},
-        "request": {"request_id": record.exchange.shown_request_id}
+        "request": {"request_id": record.exchange.public_request_id}
         | {stored: payload[name] for name, stored in _TOLD.items() if name in payload},
     }
     record.store_as(storing, make)
@@ -55,42 +50,56 @@ def store_completion(record: ExchangeRecord, payload: ChatPayload, body: Callabl
 
 _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)
 
+CompletionBody = dict[str, Any]
+
+
+class PageFilter(TypedDict, total=False):
+    """Which page of a list: ``order`` is ``asc`` or ``desc`` by time, ``after`` the id of the entry before the page."""
+
+    limit: Required[int]
+    order: Required[str]
+    after: str
+
+
+class CompletionFilter(PageFilter, total=False):
+    """Which stored completions too: of a ``model``, and with all pairs of ``metadata``."""
+
+    model: str
+    metadata: dict[str, str]
+
 
 def find_completion(session: Session, owner: str, completion_id: str, param: str = "completion_id") -> StoredCompletion:
-    """An owner's stored completion. Raises NotFound, also for one that belongs to somebody else."""
-    # PostgreSQL knows no NUL character, and cannot be asked for one.
-    found = session.get(StoredCompletion, (owner, completion_id)) if "\0" not in completion_id else None
-    if found is None:
+    """Return an owner's stored completion. Raises NotFound, which names ``param``, also for another owner's."""
+    # PostgreSQL has no NUL character, not even in a parameter.
+    completion = session.get(StoredCompletion, (owner, completion_id)) if "\0" not in completion_id else None
+    if completion is None:
         raise NotFound(f"Chat completion with id '{completion_id[:100]}' not found.", param=param)
-    return found
+    return completion
 
 
-def list_completions(session: Session, owner: str, query: dict[str, Any]) -> tuple[Sequence[StoredCompletion], bool]:
-    """A page of an owner's stored completions, and whether more follow.
-
-    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc`` by time) and maybe ``after`` (a completion's id),
-    ``model`` and ``metadata`` (pairs that must all be there). Raises NotFound for an unknown ``after``.
-    """
-    found = select(StoredCompletion).where(StoredCompletion.owner == owner)
+def list_completions(session: Session, owner: str, query: CompletionFilter) -> tuple[Sequence[StoredCompletion], bool]:
+    """Return a page of an owner's stored completions, and whether more follow. Raises NotFound for ``after``."""
+    selected = select(StoredCompletion).where(StoredCompletion.owner == owner)
     if query.get("model") is not None:
-        found = found.where(StoredCompletion.model == query["model"])
+        selected = selected.where(StoredCompletion.model == query["model"])
     if query.get("metadata"):
-        found = found.where(StoredCompletion.attributes.contains(query["metadata"]))
+        selected = selected.where(StoredCompletion.attributes.contains(query["metadata"]))
     if query.get("after") is not None:
-        found = _beyond(found, find_completion(session, owner, query["after"], "after"), query["order"])
-    moments = (StoredCompletion.created_at, StoredCompletion.id)
-    ordered = moments if query["order"] == "asc" else tuple(column.desc() for column in moments)
-    rows = session.scalars(found.order_by(*ordered).limit(query["limit"] + 1)).all()
+        last = find_completion(session, owner, query["after"], "after")
+        selected = _select_beyond(selected, last, query["order"])
+    columns = (StoredCompletion.created_at, StoredCompletion.id)
+    order = columns if query["order"] == "asc" else tuple(column.desc() for column in columns)
+    rows = session.scalars(selected.order_by(*order).limit(query["limit"] + 1)).all()
     return rows[: query["limit"]], len(rows) > query["limit"]
 
 
-def _beyond(found: Select[StoredCompletion], last: StoredCompletion, order: str) -> Select[StoredCompletion]:
+def _select_beyond(selected: Select[StoredCompletion], last: StoredCompletion, order: str) -> Select[StoredCompletion]:
     position = tuple_(last.created_at, last.id)
-    return found.where(position < _POSITION if order == "asc" else position > _POSITION)
+    return selected.where(position < _POSITION if order == "asc" else position > _POSITION)
 
 
 def change_completion(session: Session, owner: str, completion_id: str, metadata: dict[str, str]) -> StoredCompletion:
-    """Give a stored completion other metadata. Raises NotFound."""
+    """Replace the metadata of a stored completion. Raises NotFound."""
     completion = find_completion(session, owner, completion_id)
     completion.attributes = metadata
     session.commit()
@@ -106,32 +115,35 @@ def delete_completion(session: Session, owner: str, completion_id: str) -> None:
     session.commit()
 
 
-def completion_body(completion: StoredCompletion) -> dict[str, Any]:
-    """The completion as it was answered, with its metadata (OpenAI's ``CreateChatCompletionResponse``)."""
+def completion_body(completion: StoredCompletion) -> CompletionBody:
+    """Return a completion as its client received it, with its metadata (OpenAI's ``CreateChatCompletionResponse``)."""
     return completion.body | {"metadata": completion.attributes}
 
 
 def completions_body(completions: Sequence[StoredCompletion], has_more: bool) -> dict[str, Any]:
-    """A page of stored completions (OpenAI's ``ChatCompletionList``)."""
+    """Return a page of stored completions (OpenAI's ``ChatCompletionList``)."""
     return list_body([completion_body(completion) for completion in completions], has_more)
 
 
-def messages_body(completion: StoredCompletion, query: dict[str, Any]) -> dict[str, Any]:
-    """A page of the messages a completion was made from (OpenAI's ``ChatCompletionMessageList``).
+def messages_body(completion: StoredCompletion, query: PageFilter) -> dict[str, Any]:
+    """Return a page of the messages of a completion's request (OpenAI's ``ChatCompletionMessageList``).
 
-    ``query`` holds ``limit``, ``order`` and maybe ``after`` (a message's id). Raises NotFound for an unknown one.
+    Raises NotFound for an unknown ``after``.
     """
     messages = [_message_body(completion, number, each) for number, each in enumerate(completion.messages)]
-    return list_body(*page_of(messages, query, "Message with id '{}' not found in this completion."))
+    return list_body(*page_of(messages, dict(query), "Message with id '{}' not found in this completion."))
 
 
-def _message_body(completion: StoredCompletion, number: int, message: dict[str, Any]) -> dict[str, Any]:
-    """A message with an id of its own; parts stand in ``content_parts``, and ``content`` is text or null."""
+def _message_body(completion: StoredCompletion, number: int, message: ChatMessage) -> ChatMessage:
+    """Return a message with an id. Its parts stand in ``content_parts``; ``content`` is text or null."""
     content = message.get("content")
     parts = content if isinstance(content, list) else None
-    shown = {"refusal": None, "name": None} | message
-    return shown | {
-        "id": f"{completion.id}-{number}",
-        "content": content if parts is None else None,
-        "content_parts": parts,
-    }
+    return (
+        {"refusal": None, "name": None}
+        | message
+        | {
+            "id": f"{completion.id}-{number}",
+            "content": content if parts is None else None,
+            "content_parts": parts,
+        }
+    )

@@ -33,9 +33,9 @@ class SupervisorFeedback:
     def ended(self, exchange: Exchange, error: ApiError | None) -> None:
         """Note how the generation ended. That a model server died is not noted: its supervisor sees that itself."""
         if error is None:
-            self._writer.succeeded()
+            self._writer.add_success()
         elif isinstance(error, ModelServerFailed):
-            self._writer.failed(error.summary)
+            self._writer.add_failure(error.summary)
         if self._seed is not None and exchange.session_id is not None:
             stored = exchange.messages is not None
-            self._writer.ended(self._seed, exchange.owner, exchange.session_id, may_be_stored=stored)
+            self._writer.add_generation(self._seed, exchange.owner, exchange.session_id, may_be_stored=stored)

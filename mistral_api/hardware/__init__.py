@@ -1,1 +1,1 @@
-"""Graphics cards and processor time. Imports nothing of this package."""
+"""Graphics cards and processor time. This room imports nothing of this package."""

@@ -1,7 +1,7 @@
-"""What the NVIDIA cards of this machine are doing, without ever waiting long for their driver.
+"""What the NVIDIA cards of this machine are doing, read without waiting long for their driver.
 
-A driver that has come to grief may never answer. So one thread alone asks it, and whoever wants to know
-waits for that thread for a moment at most.
+A broken driver may never answer. So one thread alone calls it, and every caller waits for that thread for a limited
+time.
 """
 
 from __future__ import annotations
@@ -18,101 +18,103 @@ from mistral_api.hardware.nvml import RETRY_SECONDS, Card, GpuReading, NvmlSessi
 
 log = logging.getLogger(__name__)
 
-# How long a health check waits for the driver, and whoever decides something by what it says: opening it may
-# take seconds where no other program has it open.
-PATIENCE_SECONDS, DECISION_SECONDS = 1.5, 10.0
+# How long a health check waits for the driver.
+READ_SECONDS = 1.5
+# How long a decision that needs the answer waits: opening the driver may take seconds where no other program has it
+# open.
+DECISION_SECONDS = 10.0
 # A driver that has not answered for so long hangs.
 HANG_SECONDS = 10.0
-# How long closing waits for a thread that is to let go of the driver.
+# How long closing waits for the thread to release the driver.
 CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """The memory of all cards together: in all, and what can be allocated now."""
+    """The memory of all cards together: all of it, and what can be allocated now."""
 
     total_bytes: int
     free_bytes: int
 
 
-class _Question:
-    """One look at all cards, which everybody who asks meanwhile shares."""
+class _PendingRead:
+    """One reading of all cards, shared by all callers that come while it is made."""
 
     def __init__(self) -> None:
-        self.asked_at = time.monotonic()
-        self.answered = threading.Event()
+        self.requested_at = time.monotonic()
+        self.done = threading.Event()
         self.cards: list[Card] = []
 
-    def wait(self, patience: float) -> bool:
-        """Wait for the answer, so many seconds from when it was first asked for."""
-        return self.answered.wait(max(0.0, self.asked_at + patience - time.monotonic()))
+    def wait(self, seconds: float) -> bool:
+        """Wait until so many seconds after it was first requested, and return whether it is done."""
+        return self.done.wait(max(0.0, self.requested_at + seconds - time.monotonic()))
 
 
 class GpuMonitor:
-    """Owns the thread that asks the driver, from the first question to :meth:`close`. Thread safe.
+    """Owns the thread that calls the driver, from the first read to :meth:`close`. Thread safe.
 
-    Only one in a process: NVML finds a lost card again when the last one who has it open closes it.
+    A process may have only one: NVML finds a lost card again when the last user in the process closes it.
     """
 
-    def __init__(self, patience: float = PATIENCE_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
-        """Nobody waits longer than ``patience`` seconds; a driver that is missing is looked for every so many."""
-        self._patience = patience
+    def __init__(self, read_seconds: float = READ_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
+        """``read_seconds``: the longest that a read waits. ``retry_seconds``: how often a missing driver is tried."""
+        self._read_seconds = read_seconds
         self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
-        self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[_PendingRead | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._question: _Question | None = None
+        self._pending: _PendingRead | None = None
         self._hangs = False
         self._closed = False
 
     def read(self) -> list[GpuReading]:
-        """A reading of every card; none where there are none, or where the driver does not answer now."""
+        """Return a reading of every card. It is empty without cards, and where the driver does not answer now."""
         return [card.reading for card in self.cards()]
 
     def cards(self) -> list[Card]:
-        """As :meth:`read`, with what the readings leave out."""
+        """Return the cards as :meth:`read` does, with what the readings leave out."""
         with self._lock:
             if self._closed:
                 return []
-            question = self._ask()
-        answered = question.wait(self._patience)
-        self._notice(question, answered=answered)
-        return question.cards if answered else []
+            pending = self._request_read()
+        done = pending.wait(self._read_seconds)
+        self._log_hang(pending, done=done)
+        return pending.cards if done else []
 
     def close(self) -> None:
-        """Let go of the driver. A thread that hangs in it is left behind: it ends with the process."""
+        """Release the driver. A thread that hangs in it is left behind, and ends with the process."""
         with self._lock:
             self._closed = True
             thread = self._thread
-        self._questions.put(None)
+        self._requests.put(None)
         if thread is not None:
             thread.join(timeout=CLOSE_SECONDS)
 
-    def _ask(self) -> _Question:
-        """The question that is open, or a new one."""
-        if self._question is None or self._question.answered.is_set():
-            self._question = _Question()
-            self._questions.put(self._question)
+    def _request_read(self) -> _PendingRead:
+        """Return the read that is pending, or a new one."""
+        if self._pending is None or self._pending.done.is_set():
+            self._pending = _PendingRead()
+            self._requests.put(self._pending)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._answer, name="gpu-monitor", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="gpu-monitor", daemon=True)
             self._thread.start()
-        return self._question
+        return self._pending
 
-    def _answer(self) -> None:
+    def _run(self) -> None:
         with closing(NvmlSession(self._retry_seconds)) as session:
-            while (question := self._questions.get()) is not None:
+            while (pending := self._requests.get()) is not None:
                 try:
-                    question.cards = session.cards()
+                    pending.cards = session.cards()
                 except Exception:  # bindings and drivers are not ours: one bad answer must not end all others
                     log.exception("the NVIDIA driver's answer cannot be made sense of")
                 finally:
-                    question.answered.set()
+                    pending.done.set()
 
-    def _notice(self, question: _Question, *, answered: bool) -> None:
-        """Say once that the driver hangs, and that it answers again."""
-        hangs = not answered and time.monotonic() - question.asked_at >= HANG_SECONDS
+    def _log_hang(self, pending: _PendingRead, *, done: bool) -> None:
+        """Log once that the driver hangs, and once that it answers again."""
+        hangs = not done and time.monotonic() - pending.requested_at >= HANG_SECONDS
         with self._lock:
-            before, self._hangs = self._hangs, hangs or (self._hangs and not answered)
+            before, self._hangs = self._hangs, hangs or (self._hangs and not done)
             now = self._hangs
         if now and not before:
             log.warning("the NVIDIA driver has not answered for %g s: there are no GPU readings", HANG_SECONDS)
@@ -120,22 +122,25 @@ class GpuMonitor:
             log.info("the NVIDIA driver answers again")
 
 
-def memory_of(cards: Iterable[Card]) -> DeviceMemory | None:
-    """The memory of cards together; None where none tells (there is none, or it shares that of the machine)."""
-    told = [
+def total_memory(cards: Iterable[Card]) -> DeviceMemory | None:
+    """Return the memory of all cards together, or None where no card reports its memory.
+
+    That is so without cards, and for a card that shares the memory of the machine.
+    """
+    reported = [
         DeviceMemory(card.reading.memory_total_bytes, card.memory_free_bytes)
         for card in cards
         if card.reading.memory_total_bytes is not None and card.memory_free_bytes is not None
     ]
-    if not told:
+    if not reported:
         return None
-    return DeviceMemory(sum(each.total_bytes for each in told), sum(each.free_bytes for each in told))
+    return DeviceMemory(sum(each.total_bytes for each in reported), sum(each.free_bytes for each in reported))
 
 
-def device_memory() -> DeviceMemory | None:
-    """Look at the memory of all cards once, and let go of the driver again.
+def read_device_memory() -> DeviceMemory | None:
+    """Read the memory of all cards once, and release the driver again.
 
-    Takes at most ``DECISION_SECONDS`` and ``CLOSE_SECONDS``.
+    Takes at most ``DECISION_SECONDS`` and ``CLOSE_SECONDS`` together.
     """
-    with closing(GpuMonitor(patience=DECISION_SECONDS)) as monitor:
-        return memory_of(monitor.cards())
+    with closing(GpuMonitor(read_seconds=DECISION_SECONDS)) as monitor:
+        return total_memory(monitor.cards())

@@ -1,4 +1,4 @@
-"""Which threads of a process compute: a batch on the CPU is slow, a loop that never ends is a hang."""
+"""Which threads of a process compute. A batch on the CPU is slow; one thread in an endless loop is a hang."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ import time
 
 import psutil
 
-# A batch of a long prompt on a CPU takes minutes, in which llama.cpp answers nothing. While its threads are seen to
-# compute together, it gets so many times HANG_SECONDS.
+# A batch of a long prompt takes minutes on a CPU, and llama.cpp answers nothing meanwhile. While its threads compute
+# together, it may take so many times HANG_SECONDS.
 COMPUTING_FACTOR = 10.0
-# One thread alone (THREADS=1) that computes cannot be told from one that is caught in a loop.
+# One thread that computes alone because THREADS=1 looks the same as one in an endless loop.
 ONE_THREAD_FACTOR = 3.0
-# Together, the threads must have had the processor for this part of the time; cores may be shared with others.
-LEAST_SHARE = 0.1
-# A look that covers more than this says nothing of now.
-LONGEST_LOOK_SECONDS = 10.0
+# The threads compute if together they had the processor for this share of the time: other programs use the cores too.
+MIN_BUSY_SHARE = 0.1
+# A measurement over a longer time says nothing about now.
+MAX_INTERVAL_SECONDS = 10.0
 
 
 class ProcessorTime:
-    """Looks at one process; each look covers the time since the one before."""
+    """Measures the threads of one process. Each measurement covers the time since the one before."""
 
     def __init__(self, pid: int, threads: int) -> None:
-        """``threads``: those that llama.cpp computes with (THREADS)."""
+        """``threads``: how many threads llama.cpp computes with (THREADS)."""
         self._pid = pid
         self._threads = threads
-        self._looked_at = float("-inf")
+        self._measured_at = float("-inf")
         self._seconds: dict[int, float] = {}
 
-    def patience_factor(self) -> float:
-        """How much longer than HANG_SECONDS a server that shows no progress may take, by what its threads do.
+    def hang_seconds_factor(self) -> float:
+        """Measure, and return how many times HANG_SECONDS a server without progress may take.
 
-        Sampling, and any loop of its main thread, keeps one busy; a batch on the CPU keeps all of them as busy as
-        each other. Before the second look nothing is known, and it has the longest time.
+        Sampling, and any loop of the main thread, keeps one thread busy. A batch on the CPU keeps all threads equally
+        busy. The first measurement has nothing to compare with, so it returns the largest factor.
         """
-        busy = self._busy_threads()
+        busy = self._count_busy_threads()
         if busy is None or busy > 1:
             return COMPUTING_FACTOR
         return ONE_THREAD_FACTOR if busy == 1 and self._threads == 1 else 1.0
 
-    def _busy_threads(self) -> int | None:
-        """How many threads have used at least half of what the busiest one has; None where nothing is known."""
+    def _count_busy_threads(self) -> int | None:
+        """Count the threads that have used at least half of what the busiest one has; None where nothing is known."""
         now, seconds = time.monotonic(), self._thread_seconds()
-        elapsed = now - self._looked_at
+        elapsed = now - self._measured_at
         used = [seconds[thread] - self._seconds[thread] for thread in seconds.keys() & self._seconds.keys()]
-        self._looked_at, self._seconds = now, seconds
-        if elapsed > LONGEST_LOOK_SECONDS:
+        self._measured_at, self._seconds = now, seconds
+        if elapsed > MAX_INTERVAL_SECONDS:
             return None
-        if sum(used) < LEAST_SHARE * elapsed:
+        if sum(used) < MIN_BUSY_SHARE * elapsed:
             return 0
         return sum(each >= max(used) / 2 for each in used)
 
     def _thread_seconds(self) -> dict[int, float]:
+        """Return the processor time of each thread; none where the process has ended."""
         try:
             threads = psutil.Process(self._pid).threads()
         except (psutil.NoSuchProcess, psutil.AccessDenied):

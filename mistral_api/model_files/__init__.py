@@ -1,1 +1,1 @@
-"""Model files: GGUF, the models known to work, the memory they need, and the Hugging Face Hub."""
+"""Model files: reading GGUF, the served model, models known to work and their memory, the Hugging Face Hub."""

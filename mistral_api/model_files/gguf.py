@@ -1,19 +1,8 @@
-"""GGUF: header, split names, pooling.
+"""GGUF files: their header, the names of a split model's parts, and how a model pools its tokens.
 
-The header of a GGUF file: what a model says of itself, and whether all of its bytes are there.
-
-The layout is the one at the top of llama.cpp's ``ggml/include/gguf.h``; type numbers and block sizes are those of
-``ggml/include/ggml.h``. Read here and not by the package ``gguf``, which brings numpy: the supervisor stays small.
-
-The names of a model that is split into several GGUF files: NAME-00001-of-00003.gguf and so on.
-
-llama.cpp's ``gguf-split`` gives them, and by them llama.cpp finds the other parts beside the first.
-
-How a model makes one vector, or one score, of the tokens of a text: what its file says, and what we ask for.
-
-``{architecture}.pooling_type`` is described in GGUF's specification (ggml, docs/gguf.md) and numbered as llama.cpp's
-``enum llama_pooling_type`` (include/llama.h). ``cls.output`` is the classification head of a reranker
-(``LLM_TENSOR_CLS_OUT``, src/llama-arch.cpp); not every converter says ``rank`` beside it.
+The header says what a model is, and how large the whole file must be. Its layout is described at the top of
+llama.cpp's ``ggml/include/gguf.h``; type numbers and block sizes are those of ``ggml/include/ggml.h``. It is read here
+and not by the package ``gguf``, which brings numpy, so that the supervisor stays small.
 """
 
 from __future__ import annotations
@@ -24,12 +13,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
-MOST_DIMENSIONS = 4
+MAX_DIMENSIONS = 4
+
+MetadataValue: TypeAlias = str | int | float | bool
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -42,56 +33,72 @@ _BLOCKS = {
     34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
 }  # fmt: skip
 
+_SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+
+# Numbers of llama.cpp's ``enum llama_pooling_type`` (include/llama.h).
+_POOLING_NONE, _POOLING_RANK = 0, 4
+# The classification head of a reranker (``LLM_TENSOR_CLS_OUT``, src/llama-arch.cpp).
+_RANKING_TENSOR = "cls.output.weight"
+# The values that llama.cpp takes for "on".
+_TRUE_VALUES = ("1", "true", "on", "enabled")
+
 
 class GgufError(ValueError):
-    """The file cannot be a whole model; the message is half a sentence that goes after its name."""
+    """The file cannot be a whole model. The message is half a sentence that follows the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """``metadata`` has numbers and strings only: of arrays, a tokenizer's above all, nothing is kept.
+class GgufHeader:
+    """The header of one file.
 
-    ``parameters``: weights in this file. ``needed_bytes``: how large the file must be to hold all its tensors,
-    whose names are ``tensors``.
+    ``metadata``: numbers and strings only. Arrays, above all a tokenizer's, are left out.
+    ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
+    ``needed_bytes``: how large the file must be to hold all its tensors.
     """
 
     version: int
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, MetadataValue]
     parameters: int
     needed_bytes: int
     tensors: frozenset[str]
 
+    @property
+    def architecture(self) -> str | None:
+        """The name of the model's architecture, such as ``llama``."""
+        value = self.metadata.get("general.architecture")
+        return value if isinstance(value, str) else None
 
-def read_header(path: Path) -> Header:
-    """Read a file's header. Raises OSError where it cannot be opened, GgufError for what is no whole model."""
+    def number(self, key: str) -> int | None:
+        """Return a metadata value, or None where it is missing or no integer."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) else None
+
+    def architecture_number(self, key: str) -> int | None:
+        """Return the metadata value ``{architecture}.{key}``, or None where it is missing or no integer."""
+        return self.number(f"{self.architecture}.{key}")
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read a file's header. Raises OSError where it cannot be opened, GgufError where it is no whole model."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         _require_gguf(file.read(len(MAGIC) + 4), size)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            header = _Reader(data).header()
+            header = _HeaderReader(data).read()
     if header.needed_bytes > size:
-        raise truncated(size, header.needed_bytes)
+        raise _truncated(size, header.needed_bytes)
     return header
 
 
-def truncated(size: int, needed: int | None = None) -> GgufError:
-    """The error of a file whose end is missing."""
-    whole = f" of {needed}" if needed else ""
-    return GgufError(f"is truncated: only {size}{whole} bytes are there; download or copy it again")
-
-
-def _unknown_type(kind: int) -> GgufError:
-    return GgufError(f"has a value of the unknown type {kind} in its header: it is damaged, download it again")
-
-
 def _require_gguf(start: bytes, size: int) -> None:
+    """Raise GgufError unless the first bytes are those of a GGUF file that llama.cpp reads."""
     if size == 0:
         raise GgufError("is empty; download or copy it again")
     if start[: len(MAGIC)] != MAGIC:
         raise GgufError("is not a GGUF file; llama.cpp serves no other kind")
     if len(start) < len(MAGIC) + 4:
-        raise truncated(size)
+        raise _truncated(size)
     (version,) = struct.unpack("<I", start[len(MAGIC) :])
     if version in VERSIONS:
         return
@@ -100,36 +107,45 @@ def _require_gguf(start: bytes, size: int) -> None:
     raise GgufError(f"is of GGUF version {version}, which llama.cpp does not read; convert it anew")
 
 
-class _Reader:
-    """Walks through the header; whatever lies beyond the end means that the file is truncated."""
+def _truncated(size: int, needed: int | None = None) -> GgufError:
+    whole = f" of {needed}" if needed else ""
+    return GgufError(f"is truncated: only {size}{whole} bytes are there; download or copy it again")
+
+
+def _unknown_type(kind: int) -> GgufError:
+    return GgufError(f"has a value of the unknown type {kind} in its header: it is damaged, download it again")
+
+
+class _HeaderReader:
+    """Reads the header from the start to the end. A value beyond the end means that the file is truncated."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
-        self._at = len(MAGIC)
+        self._position = len(MAGIC)
 
-    def header(self) -> Header:
+    def read(self) -> GgufHeader:
         version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, MetadataValue] = {}
         for _ in range(pairs):
             name, value = self._string(), self._value(self._scalar("<I"))
             if value is not None:
                 metadata[name] = value
         parameters, end, names = 0, 0, set()
         for _ in range(tensors):
-            name, values, last = self._tensor()
+            name, values, tensor_end = self._tensor()
             names.add(name)
-            parameters, end = parameters + values, max(end, last)
+            parameters, end = parameters + values, max(end, tensor_end)
         alignment = metadata.get("general.alignment")
         if not isinstance(alignment, int) or alignment <= 0:
             alignment = DEFAULT_ALIGNMENT
-        start = -(-self._at // alignment) * alignment
-        return Header(version, metadata, parameters, start + end, frozenset(names))
+        start = -(-self._position // alignment) * alignment
+        return GgufHeader(version, metadata, parameters, start + end, frozenset(names))
 
     def _tensor(self) -> tuple[str, int, int]:
-        """Its name, how many values it has, and where in the data it ends."""
+        """Return a tensor's name, its number of values, and where it ends in the data after the header."""
         name = self._string()
         values, dimensions = 1, self._scalar("<I")
-        if dimensions > MOST_DIMENSIONS:
+        if dimensions > MAX_DIMENSIONS:
             raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
         for _ in range(dimensions):
             values *= self._scalar("<q")
@@ -137,103 +153,106 @@ class _Reader:
         block, size = _BLOCKS.get(kind, (1, 0))
         return name, values, offset + values // block * size
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int) -> MetadataValue | None:
+        """Return a metadata value of this type, or None for an array."""
         if kind == _STRING:
             return self._string()
         if kind == _ARRAY:
-            return self._skip_array()
+            self._skip_array()
+            return None
         if kind not in _SCALARS:
             raise _unknown_type(kind)
-        return self._scalar(_SCALARS[kind])
+        scalar: int | float | bool = self._scalar(_SCALARS[kind])
+        return scalar
 
     def _skip_array(self) -> None:
         kind, count = self._scalar("<I"), self._scalar("<Q")
         if kind in _SCALARS:
-            self._take(struct.calcsize(_SCALARS[kind]) * count)
+            self._skip(struct.calcsize(_SCALARS[kind]) * count)
             return
         if kind != _STRING:  # llama.cpp knows no arrays of arrays either
             raise _unknown_type(kind)
         for _ in range(count):
-            self._take(self._scalar("<Q"))
+            self._skip(self._scalar("<Q"))
 
     def _string(self) -> str:
-        start = self._take(self._scalar("<Q"))
-        return self._data[start : self._at].decode("utf-8", errors="replace")
+        start = self._skip(self._scalar("<Q"))
+        return self._data[start : self._position].decode("utf-8", errors="replace")
 
     def _scalar(self, layout: str) -> Any:
-        start = self._take(struct.calcsize(layout))
+        start = self._skip(struct.calcsize(layout))
         return struct.unpack_from(layout, self._data, start)[0]
 
-    def _take(self, count: int) -> int:
-        """Step over so many bytes; answers where they begin."""
-        start = self._at
+    def _skip(self, count: int) -> int:
+        """Go forward by so many bytes, and return where they begin."""
+        start = self._position
         if count > len(self._data) - start:
-            raise truncated(len(self._data))
-        self._at = start + count
+            raise _truncated(len(self._data))
+        self._position = start + count
         return start
 
 
-_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
-
-
 @dataclass(frozen=True, slots=True)
-class Split:
-    """What a part's name says: the model's own name, and how many parts there are."""
+class SplitName:
+    """The name of one part of a model that is split into several files, such as ``NAME-00001-of-00003.gguf``.
+
+    llama.cpp's ``gguf-split`` gives these names, and llama.cpp finds the other parts beside the first by them.
+    ``stem`` is the model's own name, ``count`` the number of parts.
+    """
 
     stem: str
     count: int
 
     def names(self) -> list[str]:
-        """Every part, the one to give llama.cpp first."""
+        """Return the names of all parts. The first one is for llama.cpp."""
         return [f"{self.stem}-{number:05}-of-{self.count:05}.gguf" for number in range(1, self.count + 1)]
 
 
-def split_of(name: str) -> Split | None:
-    """Read the name of a part, folders before it included; None for that of a model in one file."""
-    found = _NAME.fullmatch(name)
-    return Split(found["stem"], int(found["count"])) if found else None
-
-
-NONE, RANK = 0, 4
-_HEAD = "cls.output.weight"
-_YES = ("1", "true", "on", "enabled")
+def parse_split_name(name: str) -> SplitName | None:
+    """Read the name of a part, with or without its folders; return None for a model in one file."""
+    found = _SPLIT_NAME.fullmatch(name)
+    return SplitName(found["stem"], int(found["count"])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """``flags``: what llama-server is told; ``ranks``: whether it gives a score, None where nobody knows; ``context``:
-    the model's own."""
+    """How a model makes one vector, or one score, of the tokens of a text.
+
+    ``flags``: the flags for llama-server. ``is_reranker``: whether the model returns a score, None where that is
+    unknown. ``context_size``: the model's own context in tokens.
+    """
 
     flags: tuple[str, ...]
-    ranks: bool | None
-    context: int | None = None
+    is_reranker: bool | None
+    context_size: int | None = None
 
 
 def ranking_requested(environment: Mapping[str, str]) -> bool:
-    """Whether llama.cpp's own variables make a reranker of whatever is served."""
-    asked = environment.get("LLAMA_ARG_RERANKING", "").lower() in _YES
-    return asked or environment.get("LLAMA_ARG_POOLING") == "rank"
+    """Return whether llama.cpp's own variables make a reranker of whatever model is served."""
+    requested = environment.get("LLAMA_ARG_RERANKING", "").lower() in _TRUE_VALUES
+    return requested or environment.get("LLAMA_ARG_POOLING") == "rank"
 
 
-def pooling_of(path: Path, environment: Mapping[str, str]) -> Pooling:
-    """How the model in this file pools: llama.cpp's variables first, then the file, and the mean where both are silent.
+def read_pooling(path: Path, environment: Mapping[str, str]) -> Pooling:
+    """Return how the model in this file pools. llama.cpp's variables decide before the file does.
 
-    A file that cannot be read is left to ``require_model``, which says why.
+    Where neither says anything, it is the mean. A file that cannot be read is no error here: ``read_model`` says why.
     """
     try:
         header = read_header(path)
     except (OSError, GgufError):
         return Pooling((), ranking_requested(environment) or None)
-    architecture = header.metadata.get("general.architecture")
-    context = header.metadata.get(f"{architecture}.context_length")
-    window = context if isinstance(context, int) else None
+    context_size = header.architecture_number("context_length")
     if "LLAMA_ARG_POOLING" in environment or ranking_requested(environment):
-        return Pooling((), ranking_requested(environment), window)
-    return _of_header(header, header.metadata.get(f"{architecture}.pooling_type"), window)
+        return Pooling((), ranking_requested(environment), context_size)
+    return _pooling_of_header(header, context_size)
 
 
-def _of_header(header: Header, kind: object, window: int | None) -> Pooling:
-    if kind == RANK or _HEAD in header.tensors:
-        return Pooling(("--pooling", "rank"), True, window)
-    # A chat model names none, and a vector for each token is no embedding of a text.
-    return Pooling(("--pooling", "mean") if kind in (None, NONE) else (), False, window)
+def _pooling_of_header(header: GgufHeader, context_size: int | None) -> Pooling:
+    """Return the pooling that the file asks for: its pooling type (GGUF's specification, ggml, docs/gguf.md)."""
+    kind = header.metadata.get(f"{header.architecture}.pooling_type")
+    # Not every converter writes ``rank`` into the file of a reranker.
+    if kind == _POOLING_RANK or _RANKING_TENSOR in header.tensors:
+        return Pooling(("--pooling", "rank"), True, context_size)
+    # A chat model names no pooling, and one vector for each token is no embedding of a text.
+    return Pooling(("--pooling", "mean") if kind in (None, _POOLING_NONE) else (), False, context_size)

@@ -1,15 +1,9 @@
-"""The Hugging Face Hub: files, bytes, resume.
+"""The Hugging Face Hub, or a mirror of it in HF_ENDPOINT: which files it has, and downloads that can be continued.
 
-What the operator has set for the way to the hub, tried before anything is asked.
-
-The Hugging Face Hub, or a mirror of it in HF_ENDPOINT: what it has, and its bytes from any place on.
-
-``huggingface_hub`` knows the addresses, the token (HF_TOKEN, or that of ``hf auth login``), proxies, the headers of
-the hub's answers and the meaning of its errors. It compares no checksum and, since its 1.x, deletes what an interrupted
-download had got; hence only single requests are made through it, and :mod:`mistral_api.models.transfer` does the rest.
-Its Xet protocol is not used: over plain HTTP a mirror works too and an interrupted file can go on.
-
-Getting one file's bytes: going on where an interrupted attempt ended, and trying again when a connection breaks.
+``huggingface_hub`` knows the hub's addresses, the token (HF_TOKEN, or that of ``hf auth login``), proxies, the headers
+of the hub's responses and the meaning of its errors. It compares no checksum, and since its 1.x it deletes what an
+interrupted download had received. So it makes only single requests here, and :class:`Download` continues a file. The
+hub's Xet protocol is not used: over plain HTTP a mirror works too, and an interrupted file can be continued.
 """
 
 from __future__ import annotations
@@ -28,18 +22,185 @@ from huggingface_hub import close_session, constants, get_hf_file_metadata, get_
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from mistral_api.model_files.hub_errors import explain_errors, sentence_of
-from mistral_api.model_files.known_models import DamagedFile, PullError, Source
+from mistral_api.model_files.hub_errors import describe_error, explain_hub_errors
+from mistral_api.model_files.known_models import DamagedFile, ModelSource, PullError
+
+# Seconds before each attempt that follows one without a single new byte. After the last of them it is given up.
+PAUSES = (1.0, 2.0, 4.0)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def require_usable(endpoint: str) -> None:
-    """Raises PullError that names the variable. Addresses are not shown: they may hold a password."""
-    _require_address(endpoint)
-    _require_token()
-    _require_client()
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file on the hub. ``source`` is pinned to a commit."""
+
+    source: ModelSource
+    size: int
+    etag: str
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the content, or None where the server does not say it.
+
+        For large files the hub's ETag (``X-Linked-Etag``) is that checksum.
+        """
+        return self.etag if _SHA256.fullmatch(self.etag) else None
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """The bytes of a file from ``start`` on. It is 0 where the server ignored the requested start."""
+
+    start: int
+    pieces: Iterator[bytes]
+
+
+class Hub:
+    """The hub at an address, by default at HF_ENDPOINT or https://huggingface.co. Close it after use.
+
+    ``huggingface_hub`` reads the environment while it is imported: call ``prepare_environment`` of ``cli.pull`` before
+    this module is imported.
+    """
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        """Raises PullError for an address, a token or a proxy that cannot be used."""
+        self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        _require_address(self._endpoint)
+        _require_token()
+        _require_client()
+
+    @property
+    def host(self) -> str:
+        """The host of the address, for messages, without a password that may be in the address."""
+        return urlsplit(self._endpoint).netloc.rpartition("@")[2]
+
+    def find_file(self, source: ModelSource) -> RemoteFile:
+        """Return size, checksum and commit of a file. Raises PullError."""
+        with explain_hub_errors(self.host, source):
+            timeout = constants.HF_HUB_ETAG_TIMEOUT
+            found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
+        if found.commit_hash is None or found.etag is None or found.size is None:
+            raise self._not_a_hub()
+        return RemoteFile(source.with_revision(found.commit_hash), found.size, found.etag)
+
+    def list_gguf_files(self, source: ModelSource) -> list[str]:
+        """Return the names of the GGUF files in the repository. Raises PullError."""
+        address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
+        with explain_hub_errors(self.host, source):
+            response = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            hf_raise_for_status(response)
+        try:
+            names = [entry["rfilename"] for entry in response.json()["siblings"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_a_hub() from error
+        return sorted(name for name in names if name.endswith(".gguf"))
+
+    @contextlib.contextmanager
+    def open_body(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
+        """Request the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the timeout.
+
+        The request goes to the hub each time, not to the storage that the hub redirected to before: addresses there
+        expire.
+        """
+        headers = build_hf_headers() | {"accept-encoding": "identity"}
+        if start:
+            headers["range"] = f"bytes={start}-"
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        with get_session().stream("GET", self._url(remote.source), headers=headers, timeout=timeout) as response:
+            hf_raise_for_status(response)
+            yield FileBody(_body_start(response, start, remote.size), response.iter_bytes())
+
+    def close(self) -> None:
+        """Close its connections."""
+        close_session()
+
+    def _not_a_hub(self) -> PullError:
+        return PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
+
+    def _url(self, source: ModelSource) -> str:
+        return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
+
+
+def _body_start(response: httpx2.Response, requested: int, size: int) -> int:
+    """Return where a response's bytes begin in the file (RFC 9110, sections 14.4 and 15.3.7).
+
+    A response with the whole file must have the file's size, so that a proxy's page does not replace what has been
+    received. Raises httpx2.RemoteProtocolError for a response that cannot be used.
+    """
+    if response.status_code != 206:
+        if requested and response.headers.get("content-length", str(size)) != str(size):
+            raise httpx2.RemoteProtocolError("the server sent something else than the file")
+        return 0
+    if not response.headers.get("content-range", "").startswith(f"bytes {requested}-"):
+        raise httpx2.RemoteProtocolError("the server sent another part of the file than was asked for")
+    return requested
+
+
+class Download:
+    """The download of one file to ``path``, which has the file's first bytes already where it exists.
+
+    ``on_progress`` is called with the number of bytes in ``path`` whenever that changes.
+    """
+
+    def __init__(self, hub: Hub, remote: RemoteFile, path: Path, on_progress: Callable[[int], None]) -> None:
+        self._hub = hub
+        self._remote = remote
+        self._path = path
+        self._on_progress = on_progress
+
+    def run(self) -> None:
+        """Download until all bytes are there, and try again when a connection breaks.
+
+        Raises PullError, and OSError of the disk. What has been received stays for the next download.
+        """
+        attempts_without_progress = 0
+        with self._path.open("ab") as file:
+            while (before := file.tell()) != self._remote.size:
+                error = self._attempt(file, before)
+                attempts_without_progress = 0 if file.tell() > before else attempts_without_progress + 1
+                if error is not None and file.tell() != self._remote.size:
+                    self._pause(error, attempts_without_progress)
+
+    def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
+        """Write what comes from ``start`` on. Return the error that ended it too early and may be temporary."""
+        try:
+            with self._hub.open_body(self._remote, start) as body:
+                if body.start < start:
+                    file.truncate(body.start)
+                self._write(file, body.pieces)
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500:
+                raise self._pull_error(error) from error
+            return error
+        except httpx2.TransportError as error:
+            return error
+        except httpx2.HTTPError as error:
+            raise self._pull_error(error) from error
+        finally:
+            file.seek(0, 2)
+        return None if file.tell() == self._remote.size else httpx2.RemoteProtocolError("the answer was too short")
+
+    def _write(self, file: BinaryIO, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            file.write(piece)
+            size = file.tell()
+            if size > self._remote.size:
+                file.truncate(0)
+                raise DamagedFile(f"{self._hub.host} sent more bytes of {self._remote.source.name} than it announced.")
+            self._on_progress(size)
+
+    def _pause(self, error: Exception, attempts_without_progress: int) -> None:
+        """Wait before the next attempt. Raises PullError after too many attempts without progress."""
+        if attempts_without_progress > len(PAUSES):
+            raise self._pull_error(error) from error
+        time.sleep(PAUSES[max(attempts_without_progress, 1) - 1])
+
+    def _pull_error(self, error: Exception) -> PullError:
+        return PullError(describe_error(error, self._hub.host, self._remote.source))
 
 
 def _require_address(endpoint: str) -> None:
+    """Raise PullError for an unusable address. The message does not show it: it may hold a password."""
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -50,6 +211,7 @@ def _require_address(endpoint: str) -> None:
 
 
 def _require_token() -> None:
+    """Raise PullError for a token that cannot be read or cannot be sent in a header."""
     try:
         token = get_token() or ""
     except (OSError, ValueError) as error:
@@ -62,7 +224,7 @@ def _require_token() -> None:
 
 
 def _require_client() -> None:
-    """The client is made with what the environment says of proxies and certificates."""
+    """Raise PullError where no HTTP client can be made with the environment's proxies and certificates."""
     try:
         get_session()
     except OSError as error:
@@ -71,167 +233,3 @@ def _require_client() -> None:
         raise PullError(
             "The proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give one such as http://host:3128."
         ) from error
-
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file on the hub. ``source`` is pinned to a commit; ``sha256`` is None where the server does not say it."""
-
-    source: Source
-    size: int
-    etag: str
-
-    @property
-    def sha256(self) -> str | None:
-        """For large files the hub's ETag (``X-Linked-Etag``) is the SHA-256 of their content."""
-        return self.etag if _SHA256.fullmatch(self.etag) else None
-
-
-@dataclass(frozen=True, slots=True)
-class FileBody:
-    """The bytes of a file from ``start`` on, which is 0 where the server did not heed the place asked for."""
-
-    start: int
-    pieces: Iterator[bytes]
-
-
-class Hub:
-    """The hub at an address; by default at HF_ENDPOINT or https://huggingface.co. Close it after use.
-
-    Import this module after :func:`mistral_api.models.environment.prepare_environment`.
-    """
-
-    def __init__(self, endpoint: str | None = None) -> None:
-        """Raises PullError for an address, a token or a proxy that cannot be used."""
-        self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-        require_usable(self._endpoint)
-
-    @property
-    def host(self) -> str:
-        """The address in words, without a password that may be in it."""
-        return urlsplit(self._endpoint).netloc.rpartition("@")[2]
-
-    def look_up(self, source: Source) -> RemoteFile:
-        """Size, checksum and commit of a file. Raises PullError."""
-        with explain_errors(self.host, source):
-            timeout = constants.HF_HUB_ETAG_TIMEOUT
-            found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
-        if found.commit_hash is None or found.etag is None or found.size is None:
-            raise self._no_hub()
-        return RemoteFile(source.at(found.commit_hash), found.size, found.etag)
-
-    def files_in(self, source: Source) -> list[str]:
-        """The names of the GGUF files in the repository. Raises PullError."""
-        address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-        with explain_errors(self.host, source):
-            answer = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            hf_raise_for_status(answer)
-        try:
-            names = [entry["rfilename"] for entry in answer.json()["siblings"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._no_hub() from error
-        return sorted(name for name in names if name.endswith(".gguf"))
-
-    @contextlib.contextmanager
-    def opened(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
-        """Ask for the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the deadline.
-
-        The address on the hub is asked each time, not the storage it once pointed to: those addresses expire.
-        """
-        headers = build_hf_headers() | {"accept-encoding": "identity"}
-        if start:
-            headers["range"] = f"bytes={start}-"
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", self._url(remote.source), headers=headers, timeout=timeout) as answer:
-            hf_raise_for_status(answer)
-            yield FileBody(_start(answer, start, remote.size), answer.iter_bytes())
-
-    def close(self) -> None:
-        """Close its connections."""
-        close_session()
-
-    def _no_hub(self) -> PullError:
-        return PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
-
-    def _url(self, source: Source) -> str:
-        return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
-
-
-def _start(answer: httpx2.Response, asked: int, size: int) -> int:
-    """Where the bytes of an answer begin in the file (RFC 9110, sections 14.4 and 15.3.7).
-
-    A whole file must be of the file's size, lest a proxy's page take the place of what has come already.
-    """
-    if answer.status_code != 206:
-        if asked and answer.headers.get("content-length", str(size)) != str(size):
-            raise httpx2.RemoteProtocolError("the server sent something else than the file")
-        return 0
-    if not answer.headers.get("content-range", "").startswith(f"bytes {asked}-"):
-        raise httpx2.RemoteProtocolError("the server sent another part of the file than was asked for")
-    return asked
-
-
-# Seconds before each attempt that follows one without a single new byte; after the last of them it is given up.
-PAUSES = (1.0, 2.0, 4.0)
-
-
-class Transfer:
-    """One file on its way into ``path``, which holds its first bytes already where it exists.
-
-    ``received`` is told how many bytes the file has, whenever that changes.
-    """
-
-    def __init__(self, hub: Hub, remote: RemoteFile, path: Path, received: Callable[[int], None]) -> None:
-        self._hub = hub
-        self._remote = remote
-        self._path = path
-        self._received = received
-
-    def run(self) -> None:
-        """Until all bytes are there. Raises PullError, and OSError of the disk; what has come stays for the next."""
-        fruitless = 0
-        with self._path.open("ab") as file:
-            while (before := file.tell()) != self._remote.size:
-                error = self._attempt(file, before)
-                fruitless = 0 if file.tell() > before else fruitless + 1
-                if error is not None and file.tell() != self._remote.size:
-                    self._pause(error, fruitless)
-
-    def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
-        """Write what comes from ``start`` on; answers why it ended too early, where that may pass."""
-        try:
-            with self._hub.opened(self._remote, start) as body:
-                if body.start < start:
-                    file.truncate(body.start)
-                self._write(file, body.pieces)
-        except HfHubHTTPError as error:
-            if error.response.status_code < 500:
-                raise self._given_up(error) from error
-            return error
-        except httpx2.TransportError as error:
-            return error
-        except httpx2.HTTPError as error:
-            raise self._given_up(error) from error
-        finally:
-            file.seek(0, 2)
-        return None if file.tell() == self._remote.size else httpx2.RemoteProtocolError("the answer was too short")
-
-    def _write(self, file: BinaryIO, pieces: Iterable[bytes]) -> None:
-        for piece in pieces:
-            file.write(piece)
-            have = file.tell()
-            if have > self._remote.size:
-                file.truncate(0)
-                raise DamagedFile(f"{self._hub.host} sent more bytes of {self._remote.source.name} than it announced.")
-            self._received(have)
-
-    def _pause(self, error: Exception, fruitless: int) -> None:
-        if fruitless > len(PAUSES):
-            raise self._given_up(error) from error
-        time.sleep(PAUSES[max(fruitless, 1) - 1])
-
-    def _given_up(self, error: Exception) -> PullError:
-        return PullError(sentence_of(error, self._hub.host, self._remote.source))

@@ -1,4 +1,4 @@
-"""Failures of the hub, the network and the disk, as sentences that say what to do."""
+"""Errors of the hub, the network and the disk, as sentences that tell the operator what to do."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mistral_api.model_files.known_models import NoSuchFile, PullError, Source
+from mistral_api.model_files.known_models import ModelSource, NoSuchFile, PullError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def explain_errors(host: str, source: Source) -> Iterator[None]:
-    """Turn what the hub answers, or that it does not, into PullError."""
+def explain_hub_errors(host: str, source: ModelSource) -> Iterator[None]:
+    """Turn an error response of the hub, or its silence, into PullError."""
     try:
         yield
     except EntryNotFoundError as error:
         text = f"{source.repo} on {host} has no file {source.file} in revision {source.revision}."
         raise NoSuchFile(text) from error
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise PullError(sentence_of(error, host, source)) from error
+        raise PullError(describe_error(error, host, source)) from error
 
 
-def sentence_of(error: Exception, host: str, source: Source) -> str:
-    """One sentence. Of the error's own text only what cannot hold a token is taken over."""
+def describe_error(error: Exception, host: str, source: ModelSource) -> str:
+    """Return one sentence for the operator. It quotes nothing of the error's own text that could hold a token."""
     match error:
         case HfHubHTTPError():
-            return _refusal(error, host, source)
+            return _describe_refusal(error, host, source)
         case HFValidationError():
             return f"'{source.repo}' cannot be the name of a repository."
         case OfflineModeIsEnabled():
@@ -52,7 +52,7 @@ def sentence_of(error: Exception, host: str, source: Source) -> str:
             return f"The connection to {host} broke off ({type(error).__name__}); run the command again to go on."
 
 
-def _refusal(error: HfHubHTTPError, host: str, source: Source) -> str:
+def _describe_refusal(error: HfHubHTTPError, host: str, source: ModelSource) -> str:
     match error:
         case GatedRepoError():
             return (
@@ -64,10 +64,10 @@ def _refusal(error: HfHubHTTPError, host: str, source: Source) -> str:
         case RepositoryNotFoundError():
             return f"{host} has no repository {source.repo}, or it is private: check the name, or set HF_TOKEN."
         case _:
-            return _by_status(error.response.status_code, host, source)
+            return _describe_status(error.response.status_code, host, source)
 
 
-def _by_status(status: int, host: str, source: Source) -> str:
+def _describe_status(status: int, host: str, source: ModelSource) -> str:
     if status in (401, 403):
         return f"{host} refuses access to {source.repo} ({status}): set HF_TOKEN to a token that may read it."
     if status == 404:
@@ -78,13 +78,13 @@ def _by_status(status: int, host: str, source: Source) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors_as_sentences(path: Path) -> Iterator[None]:
-    """Turn an OSError of the disk into PullError; what the disk has taken already stays and is gone on with."""
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the disk into PullError. What the disk has stored already stays, and is continued later."""
     try:
         yield
     except HfHubHTTPError:  # an OSError too, but the hub's
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             raise PullError(f"The disk of {path} is full; make room and run the command again to go on.") from error
         raise PullError(f"{error.filename or path} cannot be used: {error.strerror or error}.") from error

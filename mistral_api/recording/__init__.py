@@ -1,1 +1,1 @@
-"""What requests leave behind: journaled on the local disk, moved to PostgreSQL. Knows no HTTP."""
+"""The record of every request, journaled on the local disk until PostgreSQL has it; without HTTP and SQLAlchemy."""

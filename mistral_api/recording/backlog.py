@@ -1,4 +1,4 @@
-"""The journal, as the writer sees it: what waits for PostgreSQL, oldest first."""
+"""The backlog: finished exchanges that wait in the journal for PostgreSQL, oldest first."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from pathlib import Path
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
 from mistral_api.recording.journal import connect, transaction
 
-# Removing takes the journal's write lock: a few rows at a time, so that no request waits long for it.
-_REMOVED_TOGETHER = 100
-_OLDEST = "SELECT position, opening, outcome FROM endings JOIN exchanges USING (position) ORDER BY position LIMIT ?"
-_FORGET = tuple(f"DELETE FROM {table} WHERE position = ?" for table in ("endings", "checkpoints", "exchanges"))
+# Removing rows takes the journal's write lock: few at a time, so that no request waits long for it.
+_REMOVE_BATCH = 100
+_SELECT_OLDEST = (
+    "SELECT position, opening, outcome FROM endings JOIN exchanges USING (position) ORDER BY position LIMIT ?"
+)
+_DELETE = tuple(f"DELETE FROM {table} WHERE position = ?" for table in ("endings", "checkpoints", "exchanges"))
 _REJECT = "INSERT INTO rejected (reason, rejected_at, opening, outcome) VALUES (?, ?, ?, ?)"
-_UNENDED = "FROM exchanges WHERE position NOT IN (SELECT position FROM endings)"
-_INTERRUPT = (
+_OPEN_EXCHANGES = "FROM exchanges WHERE position NOT IN (SELECT position FROM endings)"
+_END_INTERRUPTED = (
     "INSERT INTO endings (position, ended_at, outcome) SELECT position, ?, "
     "coalesce((SELECT outcome FROM checkpoints WHERE checkpoints.position = exchanges.position), ?) "
-    f"{_UNENDED} AND process = ?"
+    f"{_OPEN_EXCHANGES} AND process = ?"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One exchange that has ended and that PostgreSQL does not have yet."""
+class JournalEntry:
+    """One finished exchange that PostgreSQL does not have yet."""
 
     position: int
     opening: bytes
@@ -33,68 +35,70 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of the journal's form."""
+        """Its size in the journal, in bytes."""
         return len(self.opening) + len(self.outcome)
 
     def exchange(self) -> Exchange:
-        """The exchange itself. Raises ValueError, KeyError or TypeError for a malformed one."""
+        """Return the exchange. Raises ValueError, KeyError or TypeError for a malformed one."""
         return Exchange.from_parts(self.opening, self.outcome)
 
 
 class Backlog:
-    """The writer's own connection to a prepared journal; for one thread at a time. All of it raises sqlite3.Error."""
+    """The writer's own connection to a prepared journal. One thread uses it at a time.
+
+    Every method raises sqlite3.Error.
+    """
 
     def __init__(self, path: Path) -> None:
         self._connection = connect(path)
 
-    def oldest(self, limit: int, most_bytes: int) -> list[Entry]:
-        """The entries that have waited longest: at most so many, of at most so many bytes, but one at least."""
-        entries: list[Entry] = []
+    def oldest_entries(self, limit: int, max_bytes: int) -> list[JournalEntry]:
+        """Return the oldest entries: at most ``limit``, together at most ``max_bytes``, but at least one."""
+        entries: list[JournalEntry] = []
         size = 0
         for entry in self._entries(limit):
             size += entry.size
-            if entries and size > most_bytes:
+            if entries and size > max_bytes:
                 break
             entries.append(entry)
         return entries
 
-    def _entries(self, limit: int) -> Iterator[Entry]:
-        cursor = self._connection.execute(_OLDEST, (limit,))
+    def _entries(self, limit: int) -> Iterator[JournalEntry]:
+        cursor = self._connection.execute(_SELECT_OLDEST, (limit,))
         try:
             for row in cursor:
-                yield Entry(*row)
+                yield JournalEntry(*row)
         finally:
             cursor.close()
 
-    def remove(self, entries: Sequence[Entry]) -> None:
-        """Forget entries that PostgreSQL has committed."""
-        for start in range(0, len(entries), _REMOVED_TOGETHER):
+    def remove(self, entries: Sequence[JournalEntry]) -> None:
+        """Delete entries that PostgreSQL has committed."""
+        for start in range(0, len(entries), _REMOVE_BATCH):
+            positions = [(entry.position,) for entry in entries[start : start + _REMOVE_BATCH]]
             with transaction(self._connection):
-                for statement in _FORGET:
-                    self._connection.executemany(
-                        statement, [(entry.position,) for entry in entries[start : start + _REMOVED_TOGETHER]]
-                    )
+                for statement in _DELETE:
+                    self._connection.executemany(statement, positions)
 
-    def reject(self, entry: Entry, reason: str) -> None:
-        """Set an entry aside that PostgreSQL will never take; it stays readable with the reason."""
+    def reject(self, entry: JournalEntry, reason: str) -> None:
+        """Move an entry that PostgreSQL will never take into the table ``rejected``, with the reason."""
         with transaction(self._connection):
             self._connection.execute(_REJECT, (reason, time.time(), entry.opening, entry.outcome))
-            for statement in _FORGET:
+            for statement in _DELETE:
                 self._connection.execute(statement, (entry.position,))
 
-    def interrupt(self, has_ended: Callable[[str], bool]) -> int:
-        """End every exchange that a dead process has left open, with its last checkpoint; answer how many.
+    def end_interrupted(self, is_dead: Callable[[str], bool]) -> int:
+        """End every exchange that a dead process left open, with its last checkpoint. Return how many.
 
-        ``has_ended`` says of a process's name whether it is dead.
+        ``is_dead`` takes the name of a process.
         """
-        names = [name for (name,) in self._connection.execute(f"SELECT DISTINCT process {_UNENDED}")]
-        ended = [name for name in names if has_ended(name)]
+        names = [name for (name,) in self._connection.execute(f"SELECT DISTINCT process {_OPEN_EXCHANGES}")]
+        dead = [name for name in names if is_dead(name)]
         return sum(
-            self._connection.execute(_INTERRUPT, (time.time(), UNKNOWN_OUTCOME, name)).rowcount for name in ended
+            self._connection.execute(_END_INTERRUPTED, (time.time(), UNKNOWN_OUTCOME, name)).rowcount for name in dead
         )
 
     def shrink(self) -> None:
-        """Give back the disk space of an outage that is over."""
+        """Give back the disk space that a long backlog has taken."""
         self._connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""The thread that writes down, twice a second, how far every answer is that is being streamed.
+"""The thread that journals the progress of open exchanges, twice a second.
 
-It also moves SQLite's WAL into the journal's file, which costs an fsync that no request should wait for.
+It also moves SQLite's WAL into the journal's file. That costs an fsync, which no request should wait for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mistral_api.recording.journal import Journal, connect
 
 log = logging.getLogger(__name__)
 
-# What a killed process had streamed before is recorded; it may be this much older, and a moment.
+# After a kill, what is recorded of a stream is about this much older than what its client got.
 CHECKPOINT_SECONDS = 0.5
 
-LARGE_WAL = 32 << 20
+LARGE_WAL_BYTES = 32 << 20
 
-# Gives the outcome so far in the journal's form, or None where nothing has changed since it was asked last.
+# Returns the outcome so far as JSON, or None where nothing has changed since the last call.
 Progress = Callable[[], bytes | None]
 
 
@@ -38,16 +38,16 @@ class CheckpointThread:
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def add(self, position: int, progress: Progress) -> None:
-        """Look after an open exchange until :meth:`discard`."""
+        """Checkpoint the exchange at a position of the journal until :meth:`discard`."""
         with self._lock:
             self._open[position] = progress
 
     def discard(self, position: int) -> None:
-        """The exchange has ended."""
+        """Stop checkpointing an exchange: it has ended."""
         with self._lock:
             self._open.pop(position, None)
 
@@ -60,19 +60,19 @@ class CheckpointThread:
         with closing(connect(self._path)) as connection:
             while not self._closing.wait(CHECKPOINT_SECONDS):
                 try:
-                    self._write()
+                    self._write_checkpoints()
                     self._empty_wal(connection)
                 except sqlite3.Error as error:  # the recorder warns of a disk that fails
                     log.debug("no checkpoint: %s", error)
 
     def _empty_wal(self, connection: sqlite3.Connection) -> None:
-        """Without holding anybody up, unless they write so fast that it would grow and grow."""
-        large = self._wal.exists() and self._wal.stat().st_size > LARGE_WAL
+        """Move the WAL into the journal's file. Requests are held up only where the WAL has grown large."""
+        large = self._wal.exists() and self._wal.stat().st_size > LARGE_WAL_BYTES
         connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if large else 'PASSIVE'})").fetchall()
 
-    def _write(self) -> None:
+    def _write_checkpoints(self) -> None:
         with self._lock:
-            progress = list(self._open.items())
-        outcomes = [(position, outcome) for position, ask in progress if (outcome := ask()) is not None]
+            exchanges = list(self._open.items())
+        outcomes = [(position, outcome) for position, progress in exchanges if (outcome := progress()) is not None]
         if outcomes:
-            self._journal.checkpoint(outcomes)
+            self._journal.write_checkpoints(outcomes)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import click
 
-from mistral_api.control.server_spec import ServerSpec, served_models
+from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.database.engine import MIGRATIONS
 from mistral_api.embedded.demo_model import DemoModelMissing
-from mistral_api.model_files.served_model import model_file
+from mistral_api.model_files.served_model import served_model_path
 from mistral_api.security.access import require_safe_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.engine import LLAMA_SERVER
@@ -105,7 +105,7 @@ def _is_root() -> bool:
 
 def _required_files(settings: Settings) -> list[Path]:
     """The models, the program that serves them unless it is the bundled one, and what llama.cpp's variables name."""
-    models, program = [_readable_model(served) for served in served_models(settings)], settings.llama_server_bin
+    models, program = [_readable_model(served) for served in server_specs(settings)], settings.llama_server_bin
     found = shutil.which(program or LLAMA_SERVER)
     if program is not None and found is None:
         raise _CannotRun(f"LLAMA_SERVER_BIN: '{program}' cannot be run by {_who()}.")
@@ -113,7 +113,7 @@ def _required_files(settings: Settings) -> list[Path]:
 
 
 def _readable_model(served: ServerSpec) -> Path:
-    model = model_file(served.settings).absolute()
+    model = served_model_path(served.settings).absolute()
     try:
         model.open("rb").close()
     except OSError as error:

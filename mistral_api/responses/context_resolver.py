@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.history import HistoryReader, is_system
+from mistral_api.conversations.history import HistoryReader, is_system_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.responses.preparation import PreparedResponse
@@ -70,7 +70,7 @@ class ContextResolver:
         """
         if not any(item_type(item) == "item_reference" for item in items):
             return items
-        return self._history.with_references(owner, items, "input")
+        return self._history.resolve_references(owner, items, "input")
 
     def fit(self, prepared: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
         """Return the messages that the model gets. With ``truncation: auto`` the oldest turns that do not fit are left
@@ -92,8 +92,8 @@ class ContextResolver:
 
 def _split_system(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
     """Return the system messages, which always stay, and the others."""
-    leading = [message for message in messages if is_system(message)]
-    return leading, [message for message in messages if not is_system(message)]
+    leading = [message for message in messages if is_system_message(message)]
+    return leading, [message for message in messages if not is_system_message(message)]
 
 
 def _options(prepared: PreparedResponse) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from mistral_api.conversations.history import without_open_calls
+from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
-from mistral_api.recording.exchange import RESPONSE
+from mistral_api.recording.exchange import RESPONSE_OBJECT
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
@@ -108,7 +108,7 @@ class PreparedResponse:
         """The whole prompt. Instructions hold for this response alone; calls without a result are left out."""
         instructions = self.request.get("instructions")
         leading = [{"role": "system", "content": instructions}] if instructions else []
-        return [*leading, *without_open_calls(self.context.messages, self.input), *self.input]
+        return [*leading, *drop_unanswered_calls(self.context.messages, self.input), *self.input]
 
     def payload(self, messages: list[ChatMessage]) -> JsonObject:
         """Return the chat completion request that answers it."""
@@ -121,7 +121,7 @@ class PreparedResponse:
         without it the response could not be found again.
         """
         exists = "conversation" in self.request or self.context.continues is not None
-        return {"object": RESPONSE, "body": self.response, "only_answered": self.in_conversation and exists}
+        return {"object": RESPONSE_OBJECT, "body": self.response, "only_answered": self.in_conversation and exists}
 
     @property
     def in_conversation(self) -> bool:

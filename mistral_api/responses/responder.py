@@ -90,7 +90,7 @@ class ResponseService:
         seed = self._generator.slot_seed(chat_payload, exchange)
         open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, call)
         run = ResponseRun(prepared, exchange, open_stream)
-        run.begin(self._store.recent)
+        run.begin(self._store.cache)
         return run
 
     def _prepare(self, payload: JsonObject, request: RequestContext) -> PreparedResponse:
@@ -124,7 +124,7 @@ class ResponseService:
         """Return the messages of a response's input, and their ids. Raises NotFound and Unavailable."""
         live = self._background.find(owner, response_id)
         messages = live.input if live is not None else None
-        return self._store.asked(owner, response_id) if messages is None else messages
+        return self._store.input_messages(owner, response_id) if messages is None else messages
 
     def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
         """Return the events of a response in the background after a sequence number.
@@ -172,12 +172,12 @@ class ResponseService:
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop from memory what belongs to a conversation that was changed or deleted."""
         self._background.forget_session(owner, session_id)
-        self._store.recent.forget_session(owner, session_id)
+        self._store.cache.remove_session(owner, session_id)
 
     def forget_before(self, moment: float) -> None:
         """Drop from memory the responses that were made before a moment in Unix seconds."""
         self._background.forget_before(moment)
-        self._store.recent.forget_before(moment)
+        self._store.cache.remove_before(moment)
 
     def close_queue(self) -> None:
         """Fail the responses in the background whose generation has not begun; take no more of them."""

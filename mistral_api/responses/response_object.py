@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from mistral_api.conversations.item_renderer import items_of
+from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.errors import ApiError
 from mistral_api.upstream.transcript import TokenCounts
 from mistral_api.wire.payload_types import Item, JsonObject
@@ -115,7 +115,7 @@ def complete_response(response: Response, answer: ResponseOutput, *, completed_a
 
 def output_items(answer_id: UUID, message: JsonObject, logprobs: list[JsonObject]) -> list[Item]:
     """Return the items of an answer. ``logprobs``: of its text, in published form."""
-    items = items_of(answer_id, {"role": "assistant", "content": None} | message)
+    items = message_to_items(answer_id, {"role": "assistant", "content": None} | message)
     for item in items if logprobs else ():
         if item["type"] == "message":
             item["content"] = [
@@ -173,5 +173,5 @@ def input_items(messages: Sequence[JsonObject], message_ids: Sequence[UUID]) -> 
     return [
         item
         for message_id, message in zip(message_ids, messages, strict=True)
-        for item in items_of(message_id, message)
+        for item in message_to_items(message_id, message)
     ]

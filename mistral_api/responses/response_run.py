@@ -80,7 +80,7 @@ class ResponseRun:
                 exchange.messages or [],
                 prepared.answer_id if choice else None,
                 choice.answer if choice else None,
-                chained=not prepared.in_conversation,
+                in_chain=not prepared.in_conversation,
             )
         )
         return self.response

@@ -1,36 +1,39 @@
-"""The one place to ask for responses that have ended: in memory those of late, in PostgreSQL all of them."""
+"""The store of finished responses: the newest are in memory, all of them in PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.items import row_to_chat_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.errors import InvalidRequest, NotFound
-from mistral_api.recording.recorder import Recorder, require_all_recorded
+from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
+from mistral_api.responses.response_object import Response
 from mistral_api.responses.stored_responses import (
+    CachedChain,
     ResponseCache,
     StoredContext,
     delete_response,
     find_response,
     read_context,
     read_input,
+    response_not_found,
 )
 from mistral_api.system.identifiers import MADE_SESSION
+from mistral_api.wire.payload_types import ChatMessage
 from mistral_api.wire.responses import RESPONSE_ID
 
 T = TypeVar("T")
 
-# A response that ended otherwise has no answer to go on from.
+# A response with another status has no answer that can be continued.
 _CONTINUABLE = ("completed", "incomplete")
 
-Asked = list[tuple[UUID, dict[str, Any]]]
+InputMessages = list[tuple[UUID, ChatMessage]]
 
 
 class ResponseStore:
@@ -39,105 +42,92 @@ class ResponseStore:
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self._engine = engine
         self._recorder = recorder
-        self.recent = ResponseCache()
+        self.cache = ResponseCache()
 
     def context(self, owner: str, response_id: str) -> StoredContext:
-        """What a response that continues this one goes on from.
+        """Return what a response that continues this one follows.
 
-        Raises InvalidRequest (``previous_response_not_found``), and Unavailable where the database must be asked.
+        Raises InvalidRequest (``previous_response_not_found``), and Unavailable where PostgreSQL must be asked.
         """
-        found = self.recent.context(owner, response_id)
-        context: StoredContext | None
-        if found is None:
-            context = self._once_recorded(lambda session: read_context(session, owner, response_id))
-        elif found.before is None:
-            context = found.context
-        else:
-            context = self._lengthened(owner, found.context, found.before)
-        return _continuable(context, response_id)
+        chain = self.cache.chain(owner, response_id)
+        try:
+            context = self._read_context(owner, response_id) if chain is None else self._complete(owner, chain)
+        except NotFound as error:
+            raise InvalidRequest(
+                f"Previous response with id '{response_id[:100]}' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            ) from error
+        _require_answer(context, response_id)
+        return context
 
-    def _lengthened(self, owner: str, context: StoredContext, before: str) -> StoredContext:
-        """The context with what came before; its conversation may have been deleted while it went on."""
-        earlier = self._once_recorded(lambda session: read_context(session, owner, before, deleted=True))
-        return context if earlier is None else replace(context, messages=[*earlier.messages, *context.messages])
+    def _read_context(self, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext:
+        return self._find(lambda session: read_context(session, owner, response_id, deleted=deleted))
 
-    def find(self, owner: str, response_id: str) -> dict[str, Any]:
-        """The Response object. Raises NotFound and Unavailable."""
-        kept = self.recent.get(owner, response_id)
-        if kept is not None:
-            return kept.body
-        found = self._once_recorded(lambda session: find_response(session, owner, _named(response_id)))
-        if found is None or found.body is None:
-            raise _not_found(response_id)
-        return found.body
+    def _complete(self, owner: str, chain: CachedChain) -> StoredContext:
+        """Return the context of a chain of which only the end is cached."""
+        if chain.previous_response_id is None:
+            return chain.context
+        try:
+            earlier = self._read_context(owner, chain.previous_response_id, deleted=True)
+        except NotFound:  # its conversation was deleted while the chain continued
+            return chain.context
+        return replace(chain.context, messages=[*earlier.messages, *chain.context.messages])
 
-    def asked(self, owner: str, response_id: str) -> Asked:
-        """The messages a response was asked with, and their ids. Raises NotFound and Unavailable."""
-        kept = self.recent.get(owner, response_id)
-        if kept is not None:
-            return list(zip(kept.input_ids, kept.input, strict=True))
-        found = self._once_recorded(lambda session: _read_asked(session, owner, _named(response_id)))
-        if found is None:
-            raise _not_found(response_id)
-        return found
+    def find(self, owner: str, response_id: str) -> Response:
+        """Return the Response object. Raises NotFound and Unavailable."""
+        cached = self.cache.get(owner, response_id)
+        if cached is not None:
+            return cached.body
+        _require_form(response_id)
+        body = self._find(lambda session: find_response(session, owner, response_id).body)
+        if body is None:
+            raise response_not_found(response_id)
+        return body
+
+    def input_messages(self, owner: str, response_id: str) -> InputMessages:
+        """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
+        cached = self.cache.get(owner, response_id)
+        if cached is not None:
+            return list(zip(cached.input_ids, cast("list[ChatMessage]", cached.input), strict=True))
+        _require_form(response_id)
+        stored = self._find(lambda session: read_input(session, find_response(session, owner, response_id)))
+        return [(each.id, each.message) for each in stored]
 
     def delete(self, owner: str, response_id: str) -> str | None:
-        """Delete a response; answers the session that went with it, if one did. Raises NotFound and Unavailable."""
-        # What continues the response may be on its way: it must not lose what it builds on.
-        require_all_recorded(self._recorder)
-        gone = self._read(lambda session: _delete(session, owner, _named(response_id)))
-        if gone is None:
-            raise _not_found(response_id)
-        self.recent.forget(response_id)
-        return gone[0]
+        """Delete a response. Return the id of its session where that was deleted too.
 
-    def _once_recorded(self, find: Callable[[Session], T | None]) -> T | None:
-        """What is found at once, or when everything that has ended can be read."""
-        found = self._read(find)
-        if found is not None:
-            return found
+        Raises NotFound and Unavailable.
+        """
+        # A response that continues this one may still be in the journal: it must find what it builds on.
         require_all_recorded(self._recorder)
-        return self._read(find)
+        _require_form(response_id)
+        session_id = self._read(lambda session: delete_response(session, owner, response_id, MADE_SESSION))
+        self.cache.remove(response_id)
+        return session_id
 
-    def _read(self, find: Callable[[Session], T]) -> T:
+    def _find(self, find: Callable[[Session], T]) -> T:
+        """Return what ``find`` finds: at once, or after every finished exchange has been delivered.
+
+        ``find`` raises NotFound for what is not there.
+        """
+        return retry_until_recorded(self._recorder, lambda: self._read(find))
+
+    def _read(self, read: Callable[[Session], T]) -> T:
         with translate_database_errors(), Session(self._engine) as session:
-            return find(session)
+            return read(session)
 
 
-def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
-    found = find_response(session, owner, response_id)
-    if found is None:
-        return None
-    return [(message.id, row_to_chat_message(message)) for message in read_input(session, found)]
-
-
-def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:
-    there, gone = delete_response(session, owner, response_id, MADE_SESSION)
-    return (gone,) if there else None
-
-
-def _named(response_id: str) -> str:
-    """The id, if it can be one. Raises NotFound."""
+def _require_form(response_id: str) -> None:
+    """Raise NotFound for a text that cannot be the id of a response."""
     if not RESPONSE_ID.fullmatch(response_id):
-        raise _not_found(response_id)
-    return response_id
+        raise response_not_found(response_id)
 
 
-def _not_found(response_id: str) -> NotFound:
-    return NotFound(f"Response with id '{response_id[:100]}' not found.", param="response_id")
-
-
-def _continuable(context: StoredContext | None, response_id: str) -> StoredContext:
-    if context is None:
-        raise InvalidRequest(
-            f"Previous response with id '{response_id[:100]}' not found.",
-            code="previous_response_not_found",
-            param="previous_response_id",
-        )
+def _require_answer(context: StoredContext, response_id: str) -> None:
     if context.status not in _CONTINUABLE or context.continues is None:
         raise InvalidRequest(
             f"Previous response with id '{response_id[:100]}' is {context.status}: it has no answer to go on from.",
             code="invalid_value",
             param="previous_response_id",
         )
-    return context

@@ -1,15 +1,13 @@
-"""Stored responses: rows in PostgreSQL, newest ones in memory.
+"""Stored responses: the rows in PostgreSQL, and a cache of the newest ones in memory.
 
-Stored responses in PostgreSQL: finding them, what was said up to one, and deleting them.
-
-The responses of late, in memory: a chain goes on without waiting for a PostgreSQL that is far away, or down.
+With the cache a chain of responses continues without waiting for a PostgreSQL that is far away, or down.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -18,10 +16,16 @@ import orjson
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.history import chat_message, prompt_messages
+from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
-from mistral_api.recording.exchange import without_nul
+from mistral_api.errors import NotFound
+from mistral_api.recording.exchange import replace_nul
+from mistral_api.responses.response_object import Response
+from mistral_api.wire.payload_types import ChatMessage
+
+# The size of the cached responses as JSON, in bytes. The objects in memory take a few times as much.
+MAX_CACHED_BYTES = 32 << 20
 
 # One query, however long the chain: the branch of the conversation that ends with the response's answer.
 _CONTEXT = text(
@@ -40,7 +44,7 @@ _DELETE = text(
     "UPDATE responses SET body = NULL, deleted = true WHERE id = :id AND owner = :owner AND NOT deleted "
     "RETURNING conversation_id"
 )
-# A conversation that holds nothing but deleted responses, and was never given a name by a client.
+# A conversation with nothing but deleted responses, whose session id was made by this server.
 _DELETE_UNUSED = text(
     "DELETE FROM conversations AS c WHERE c.id = :conversation AND starts_with(c.session_id, :made) "
     "AND NOT EXISTS (SELECT 1 FROM responses AS r WHERE r.conversation_id = c.id AND NOT r.deleted) "
@@ -52,153 +56,158 @@ _DELETE_UNUSED = text(
 
 @dataclass(frozen=True, slots=True)
 class StoredContext:
-    """What a new response goes on from: ``messages`` in chat form, oldest first, of which the last is ``continues``.
+    """What a new response continues: ``messages`` in chat form, oldest first, the last of which is ``continues``.
 
-    ``status`` is that of the response it continues, None where it continues none.
+    ``status`` is that of the response that it continues, None where it continues none.
     """
 
     session_id: str
     continues: UUID | None = None
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     status: str | None = None
 
 
-def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext | None:
-    """All that was said up to a response's answer; None where its owner has no such response.
+def response_not_found(response_id: str) -> NotFound:
+    """Return the error for a response that its owner does not have."""
+    return NotFound(f"Response with id '{response_id[:100]}' not found.", param="response_id")
 
-    ``deleted``: also of a response that was deleted, whose messages stay while later ones build on them.
+
+def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext:
+    """Return all messages up to the answer of an owner's response. Raises NotFound.
+
+    ``deleted`` finds a deleted response too: its messages stay while later responses continue it.
     """
     rows = session.execute(_CONTEXT, {"id": response_id, "owner": owner, "deleted": deleted}).all()
     if not rows:
-        return None
-    head = rows[0]
-    messages = [chat_message(row) for row in rows if row.role is not None]
-    return StoredContext(head.session_id, head.answer_id, messages, head.response_status)
+        raise response_not_found(response_id)
+    messages = [prompt_message(row_to_chat_message(row)) for row in rows if row.role is not None]
+    return StoredContext(rows[0].session_id, rows[0].answer_id, messages, rows[0].response_status)
 
 
-def find_response(session: Session, owner: str, response_id: str) -> StoredResponse | None:
-    """An owner's response, unless it was deleted."""
-    found = session.get(StoredResponse, response_id)
-    return found if found is not None and found.owner == owner and not found.deleted else None
+def find_response(session: Session, owner: str, response_id: str) -> StoredResponse:
+    """Return an owner's response. Raises NotFound, also for a deleted one."""
+    response = session.get(StoredResponse, response_id)
+    if response is None or response.owner != owner or response.deleted:
+        raise response_not_found(response_id)
+    return response
 
 
-def read_input(session: Session, response: StoredResponse) -> list[Message]:
-    """The messages that a response was asked with, as far as they are there, in their order."""
-    found = session.scalars(select(Message).where(Message.id.in_(response.input_ids)))
-    by_id = {message.id: message for message in found}
-    return [by_id[each] for each in response.input_ids if each in by_id]
+def read_input(session: Session, response: StoredResponse) -> list[StoredMessage]:
+    """Return the input of a response in its order, without messages that were deleted."""
+    rows = session.scalars(select(Message).where(Message.id.in_(response.input_ids)))
+    by_id = {row.id: StoredMessage.from_row(row) for row in rows}
+    return [by_id[message_id] for message_id in response.input_ids if message_id in by_id]
 
 
-def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> tuple[bool, str | None]:
-    """Delete a response; whether it was there, and the session that went with it.
+def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> str | None:
+    """Delete a response, and its conversation if that holds nothing else. Return the session id of the latter.
 
-    Its messages stay where later responses build on them, or where the conversation holds anything else;
-    ``made_prefix`` begins the session ids that no client chose.
+    Messages on which later responses build stay. A conversation is deleted only if its session id begins with
+    ``made_prefix``, so that no client chose it. Raises NotFound.
     """
     conversation = session.scalar(_DELETE, {"id": response_id, "owner": owner})
     if conversation is None:
-        return False, None
-    gone = session.scalar(_DELETE_UNUSED, {"conversation": conversation, "made": made_prefix})
+        raise response_not_found(response_id)
+    session_id: str | None = session.scalar(_DELETE_UNUSED, {"conversation": conversation, "made": made_prefix})
     session.commit()
-    return True, gone
-
-
-# So many bytes of JSON are kept; the objects they are read from take a few times as much.
-MOST_BYTES = 32 << 20
+    return session_id
 
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """A response that has ended, with what was recorded of its input and its answer, in chat form.
+    """A finished response, with its input and its answer as they were recorded, in chat form.
 
-    ``chained``: what it builds on is its previous response alone, not a conversation that others add to.
+    ``in_chain`` says that it continues its previous response alone, or nothing; it does not belong to a conversation
+    that others add to.
     """
 
     owner: str
     session_id: str
-    body: dict[str, Any]
+    body: Response
     input_ids: list[UUID]
-    input: list[dict[str, Any]]
+    input: Sequence[Mapping[str, Any]]
     answer_id: UUID | None
-    answer: dict[str, Any] | None
-    chained: bool
+    answer: Mapping[str, Any] | None
+    in_chain: bool
 
     @property
     def id(self) -> str:
         """The id of the response."""
         return str(self.body["id"])
 
+    @property
+    def prompt_messages(self) -> list[ChatMessage]:
+        """Input and answer as the model gets them again, as PostgreSQL would return them."""
+        answer = [] if self.answer is None else [{"role": "assistant", **self.answer}]
+        return [prompt_message(message) for message in [*self.input, *answer]]
+
 
 @dataclass(frozen=True, slots=True)
 class CachedChain:
-    """The end of a chain that is in memory; ``before`` is the response that the rest of it ends with, if any."""
+    """The cached end of a chain. ``previous_response_id`` is the response before it, which is not cached, if any."""
 
     context: StoredContext
-    before: str | None
+    previous_response_id: str | None
 
 
 class ResponseCache:
-    """The last responses by id, as many as fit. Safe to use from many threads."""
+    """The newest responses by id, as many as fit. Safe to use from many threads."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[CachedResponse, int]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[CachedResponse, int]] = OrderedDict()
         self._bytes = 0
 
-    def add(self, kept: CachedResponse) -> None:
-        """Keep a response; the oldest go where there is no room for all."""
-        written = orjson.dumps([kept.body, kept.input, kept.answer])
-        size = len(written)
-        if rb"\u0000" in written:
-            body, asked, answer = without_nul([kept.body, kept.input, kept.answer])
-            kept = replace(kept, body=body, input=asked, answer=answer)
+    def add(self, response: CachedResponse) -> None:
+        """Add a response. The oldest ones are removed where there is no room for all."""
+        parts = [response.body, response.input, response.answer]
+        encoded = orjson.dumps(parts)
+        size = len(encoded)
+        if rb"\u0000" in encoded:
+            body, messages, answer = replace_nul(parts)
+            response = replace(response, body=body, input=messages, answer=answer)
         with self._lock:
-            self._kept[kept.id] = kept, size
+            self._entries[response.id] = response, size
             self._bytes += size
-            while self._bytes > self._most_bytes:
-                _, (_, freed) = self._kept.popitem(last=False)
+            while self._bytes > self._max_bytes:
+                _, (_, freed) = self._entries.popitem(last=False)
                 self._bytes -= freed
 
     def get(self, owner: str, response_id: str) -> CachedResponse | None:
-        """An owner's response, if it is here."""
-        kept, _ = self._kept.get(response_id, (None, 0))
-        return kept if kept is not None and kept.owner == owner else None
+        """Return an owner's response, or None where it is not cached."""
+        response, _ = self._entries.get(response_id, (None, 0))
+        return response if response is not None and response.owner == owner else None
 
-    def context(self, owner: str, response_id: str) -> CachedChain | None:
-        """What was said up to a response, as far back as it is here; None where the response is not."""
+    def chain(self, owner: str, response_id: str) -> CachedChain | None:
+        """Return the chain that ends with a response, as far back as it is cached; None where the response is not."""
         last = self.get(owner, response_id)
-        if last is None or not last.chained:
+        if last is None or not last.in_chain:
             return None
-        turns, before = [last], last.body.get("previous_response_id")
-        while before and (earlier := self.get(owner, before)) is not None and earlier.chained:
-            turns.append(earlier)
-            before = earlier.body.get("previous_response_id")
-        messages = [message for turn in reversed(turns) for message in _said(turn)]
-        return CachedChain(StoredContext(last.session_id, last.answer_id, messages, last.body["status"]), before)
+        chain, previous_id = [last], last.body.get("previous_response_id")
+        while previous_id and (previous := self.get(owner, previous_id)) is not None and previous.in_chain:
+            chain.append(previous)
+            previous_id = previous.body.get("previous_response_id")
+        messages = [message for response in reversed(chain) for message in response.prompt_messages]
+        context = StoredContext(last.session_id, last.answer_id, messages, last.body["status"])
+        return CachedChain(context, previous_id)
 
-    def forget(self, response_id: str) -> None:
-        """A response was deleted."""
+    def remove(self, response_id: str) -> None:
+        """Remove a response."""
         with self._lock:
-            _, freed = self._kept.pop(response_id, (None, 0))
+            _, freed = self._entries.pop(response_id, (None, 0))
             self._bytes -= freed
 
-    def forget_session(self, owner: str, session_id: str) -> None:
-        """A conversation was deleted, or changed: what is here of it may not be true any more."""
-        self._forget(lambda kept: (kept.owner, kept.session_id) == (owner, session_id))
+    def remove_session(self, owner: str, session_id: str) -> None:
+        """Remove the responses of a session: its conversation was deleted or changed."""
+        self._remove_where(lambda response: (response.owner, response.session_id) == (owner, session_id))
 
-    def forget_before(self, moment: float) -> None:
-        """Forget what was made before, in Unix seconds: PostgreSQL may have forgotten it too."""
-        self._forget(lambda kept: kept.body["created_at"] < moment)
+    def remove_before(self, moment: float) -> None:
+        """Remove the responses created before a moment (Unix seconds): PostgreSQL may have deleted them."""
+        self._remove_where(lambda response: response.body["created_at"] < moment)
 
-    def _forget(self, concerned: Callable[[CachedResponse], bool]) -> None:
+    def _remove_where(self, condition: Callable[[CachedResponse], bool]) -> None:
         with self._lock:
-            gone = [name for name, (kept, _) in self._kept.items() if concerned(kept)]
-        for response_id in gone:
-            self.forget(response_id)
-
-
-def _said(turn: CachedResponse) -> list[dict[str, Any]]:
-    """A turn as PostgreSQL has it, to the byte: the model server has read the beginning of the prompt already."""
-    answer = [] if turn.answer is None else [{"role": "assistant"} | turn.answer]
-    return [prompt_messages(message) for message in [*turn.input, *answer]]
+            ids = [response_id for response_id, (response, _) in self._entries.items() if condition(response)]
+        for response_id in ids:
+            self.remove(response_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
-from mistral_api.conversations.item_renderer import item_ids
+from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.errors import ApiError
 from mistral_api.responses.response_object import (
     Response,
@@ -120,7 +120,7 @@ class ResponseEvents:
         # The log probabilities of the answer's text alone; llama.cpp also gives those of its reasoning.
         self.logprobs: list[JsonObject] = []
         self._answer_id = answer_id
-        self._ids = item_ids(answer_id)
+        self._ids = ItemIds(answer_id)
         self._numbered = 0
         # The items in the order of their announcement, which is that of their indexes.
         self._opened: dict[str, OutputItemStream] = {}

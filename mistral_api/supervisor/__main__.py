@@ -1,4 +1,4 @@
-"""``python -m mistral_api.supervisor``: run the model servers, or say how they are."""
+"""``python -m mistral_api.supervisor``: run the model servers, or show their status."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from mistral_api.control.server_spec import served_models
+from mistral_api.control.server_spec import server_specs
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.backoff import GivenUp
+from mistral_api.supervisor.backoff import TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
-from mistral_api.supervisor.secondary_servers import SecondarySupervisor, run_secondaries
+from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
@@ -33,8 +34,11 @@ CANNOT_START, GIVEN_UP = 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 stopped when asked, 2 cannot start, 3 given up; for ``status`` see ``showing``."""
-    options = _options(arguments)
+    """Run the command, and return its exit code: 0 stopped as requested, 2 cannot start, 3 too many restarts.
+
+    The exit codes of ``status`` are in ``status_command``.
+    """
+    options = _parse_arguments(arguments)
     try:
         settings = load_settings()
         if options.command == "status":
@@ -43,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
         return CANNOT_START
-    except GivenUp as error:
+    except TooManyRestarts as error:
         print(error, file=sys.stderr)
         return GIVEN_UP
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="supervisor", description="Run the model server and keep it running.", allow_abbrev=False
     )
@@ -65,43 +69,49 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _supervise(settings: Settings, options: argparse.Namespace) -> int:
-    servers = served_models(settings)
-    if not servers:
+    specs = server_specs(settings)
+    if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
     end_children_with_this_process()
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
-    events, reporter = Events(manager), StatusReporter(servers[0], manager)
-    companions = [SecondarySupervisor(each, reporter, retry_gpu=options.retry_gpu) for each in servers[1:]]
-    _enqueue_stop_signals([events, *(each.events for each in companions)])
-    run_folder = settings.data_dir / "run"
+    events, reporter = Events(manager), StatusReporter(specs[0], manager)
+    threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
+    _enqueue_stop_signals([events, *(thread.events for thread in threads)])
+    lock = _acquire_lock(settings.data_dir)
+    # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
+    with lock, run_secondary_servers(threads, manager):
+        Supervisor(specs[0], events, reporter, retry_gpu=options.retry_gpu).run()
+    return 0
+
+
+def _acquire_lock(data_dir: Path) -> FileLock:
+    """Return the lock that a data folder's one supervisor holds. Raises StartError where another one holds it."""
+    run_folder = data_dir / "run"
     try:
-        make_data_dir(settings.data_dir)
+        make_data_dir(data_dir)
         run_folder.mkdir(exist_ok=True, mode=0o700)
         lock = FileLock(run_folder / "supervisor.lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise StartError(f"DATA_DIR: another supervisor runs on '{settings.data_dir}'; stop it first.") from error
+        raise StartError(f"DATA_DIR: another supervisor runs on '{data_dir}'; stop it first.") from error
     except OSError as error:
-        raise StartError(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
-    # The first server's end is ours, and its reason our exit code; the others run beside it.
-    with lock, run_secondaries(companions, manager):
-        Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()
-    return 0
+        raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
+    return lock
 
 
 def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
-    def enqueue(_number: int, _frame: FrameType | None) -> None:
+    def enqueue_stop(_number: int, _frame: FrameType | None) -> None:
         for events in all_events:
-            events.queue.put("stop")
+            events.request_stop()
 
-    names = [signal.SIGTERM, signal.SIGINT]
+    stop_signals = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":
-        names.append(signal.SIGBREAK)
-    for name in names:
-        signal.signal(name, enqueue)
+        stop_signals.append(signal.SIGBREAK)
+    for stop_signal in stop_signals:
+        signal.signal(stop_signal, enqueue_stop)
 
 
 if __name__ == "__main__":

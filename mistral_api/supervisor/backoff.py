@@ -1,9 +1,4 @@
-"""When to restart, when to give up.
-
-When a crashed model server is started again, and when it is given up.
-
-Why there is no model server, and never will be without somebody's doing.
-"""
+"""When a crashed model server is started again, and when it is given up."""
 
 from __future__ import annotations
 
@@ -12,17 +7,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-FIRST_SECONDS, LAST_SECONDS = 0.1, 30.0
-GROWTH = 3.0
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 30.0
+DELAY_GROWTH = 3.0
 HEALTHY_SECONDS = 60.0
 WINDOW_SECONDS = 600.0
 
 
 class Backoff:
-    """Grows with each crash, starts over after a minute of health, ends after too many restarts.
+    """The delays before restarts: they grow with each crash, and start over after a minute of health.
 
-    Too many: in ten minutes, or in a row without that minute: a server that always hangs takes longer than ten
-    minutes to do so often.
+    There are none after too many restarts. Both those within ten minutes count and those in a row without a minute of
+    health, since a server that always hangs may take longer than ten minutes for so many.
     """
 
     def __init__(self, max_restarts: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,10 +26,10 @@ class Backoff:
         self._restarts: deque[float] = deque()
         self._crashes_in_a_row = 0
 
-    def crashed(self, healthy_seconds: float) -> float | None:
-        """Seconds to wait before the next start, or None when there have been too many.
+    def next_delay(self, healthy_seconds: float) -> float | None:
+        """Count a crash. Return the seconds to wait before the next start, or None after too many restarts.
 
-        ``healthy_seconds``: how long the server had been ready, and got on, when it crashed.
+        ``healthy_seconds``: how long the server had been ready and making progress when it crashed.
         """
         now = self._clock()
         while self._restarts and now - self._restarts[0] > WINDOW_SECONDS:
@@ -45,13 +40,9 @@ class Backoff:
             return None
         self._restarts.append(now)
         self._crashes_in_a_row += 1
-        longest = min(FIRST_SECONDS * GROWTH ** (self._crashes_in_a_row - 1), LAST_SECONDS)
+        longest = min(FIRST_DELAY_SECONDS * DELAY_GROWTH ** (self._crashes_in_a_row - 1), MAX_DELAY_SECONDS)
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
 
 
-class StopRequested(RuntimeError):
-    """We were asked to stop before there was anything to stop."""
-
-
-class GivenUp(RuntimeError):
-    """The model server has crashed too often; the message says how often, and its last words."""
+class TooManyRestarts(RuntimeError):
+    """The model server has crashed too often and is given up. The message says how often, and the last reason."""

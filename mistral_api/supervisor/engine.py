@@ -1,8 +1,4 @@
-"""The engine's program and its command line.
-
-The program that serves the model: the one that was named, the one on PATH, or the bundled engine.
-
-The command line of the model server: every flag out of the settings.
+"""The engine: the program that serves a model, and its command line.
 
 The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled engine takes the same.
 """
@@ -21,32 +17,44 @@ from mistral_api.control.server_spec import ServerSpec
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import StopRequested
+from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_ladder import MemoryStep
 from mistral_api.system.processes import kill_group
 
-VERSION_SECONDS = 30.0
 BUNDLED = "bundled"
 LLAMA_SERVER = "llama-server"
+# How long the program may take for ``--version``.
+VERSION_SECONDS = 30.0
+# llama.cpp's own default of the tokens that it computes at once (-ub).
+CPU_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The program that serves the model: how it is called, and how it calls itself."""
+    """The program that serves the model. ``name``: which kind it is. ``version``: what it calls itself."""
 
     name: str
     command: tuple[str, ...]
     version: str | None = None
 
 
-def choose_engine(settings: Settings, stopping: Callable[[], bool]) -> Engine:
-    """LLAMA_SERVER_BIN, else llama-server on PATH, else the bundled engine. Raises StartError, StopAsked."""
+def choose_engine(settings: Settings, stop_requested: Callable[[], bool]) -> Engine:
+    """Return the engine: LLAMA_SERVER_BIN, else llama-server on PATH, else the bundled engine.
+
+    Raises StartError for a program that does not run, and StopRequested.
+    """
     if settings.llama_server_bin is not None:
-        return _checked(settings.llama_server_bin, f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}'", stopping)
+        return _check_program(
+            settings.llama_server_bin, f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}'", stop_requested
+        )
     found = shutil.which(LLAMA_SERVER)
     if found is not None:
-        return _checked(Path(found), f"The llama-server on PATH ('{found}')", stopping)
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+        return _check_program(Path(found), f"The llama-server on PATH ('{found}')", stop_requested)
+    return _bundled_engine()
+
+
+def _bundled_engine() -> Engine:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and needed only here
 
     try:
         installed = version("xllamacpp")
@@ -57,8 +65,8 @@ def choose_engine(settings: Settings, stopping: Callable[[], bool]) -> Engine:
     return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
 
 
-def _checked(program: Path, name: str, stopping: Callable[[], bool]) -> Engine:
-    """The program, once it has shown that it runs at all."""
+def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]) -> Engine:
+    """Return the engine of this program once it has shown that it runs. ``label`` begins the sentences of errors."""
     try:
         with subprocess.Popen(
             [str(program), "--version"],
@@ -69,58 +77,61 @@ def _checked(program: Path, name: str, stopping: Callable[[], bool]) -> Engine:
             errors="replace",
             start_new_session=True,
         ) as process:
-            said = _said(process, name, stopping)
+            output = _read_output(process, label, stop_requested)
     except OSError as error:
-        raise StartError(f"{name} does not run: {error.strerror}; give the path of a llama-server.") from error
-    lines = said.strip().splitlines()
+        raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error
+    lines = output.strip().splitlines()
     if process.returncode != 0:
         last = lines[-1].strip() if lines else f"exit code {process.returncode}"
-        raise StartError(f"{name} does not run: {last.rstrip('.')}.")
+        raise StartError(f"{label} does not run: {last.rstrip('.')}.")
     versions = [line.removeprefix("version:").strip() for line in lines if line.startswith("version:")]
     return Engine(LLAMA_SERVER, (str(program),), versions[0] if versions else None)
 
 
-def _said(process: subprocess.Popen[str], name: str, stopping: Callable[[], bool]) -> str:
-    """All that it prints; it is ended, with what it has started, when it takes too long or we are to stop."""
+def _read_output(process: subprocess.Popen[str], label: str, stop_requested: Callable[[], bool]) -> str:
+    """Return all that the process prints.
+
+    When it takes longer than VERSION_SECONDS, or a stop is requested, it is killed with all that it has started.
+    """
     deadline = time.monotonic() + VERSION_SECONDS
     while True:
         try:
             return process.communicate(timeout=0.1)[0]
         except subprocess.TimeoutExpired as error:
-            if stopping():
+            if stop_requested():
                 kill_group(process)
                 raise StopRequested from error
             if time.monotonic() > deadline:
                 kill_group(process)
                 raise StartError(
-                    f"{name} does not answer --version; give the path of a working llama-server."
+                    f"{label} does not answer --version; give the path of a working llama-server."
                 ) from error
 
 
-# llama.cpp's own default for what it computes at once (-ub).
-CPU_BATCH = 512
+def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemoryStep) -> list[str]:
+    """Return the server's whole command line.
 
-
-def server_command(served: ServerSpec, engine: Engine, model: Path, fit: MemoryStep) -> list[str]:
-    """The whole command line; the port is always named, since an environment variable may name another."""
-    settings = served.settings
-    # Without a card a larger batch is no faster, and llama.cpp answers nothing and notices nobody's leaving in it.
-    small = not fit.on_device and not served.whole_inputs
+    It always has the port, since an environment variable may name another one.
+    """
+    settings = spec.settings
+    # Without a card a larger batch is no faster, and while llama.cpp computes one it neither answers nor notices that
+    # a client has gone.
+    small_batch = not step.uses_device and not spec.whole_input_batches
     options = {
         "-m": str(model),
         "--host": settings.model_server_host,
         "--port": str(settings.model_server_port),
-        "-ngl": fit.gpu_layers,
-        "-c": str(fit.context_size),
-        "-b": str(min(settings.batch_size, CPU_BATCH) if small else settings.batch_size),
+        "-ngl": step.gpu_layers,
+        "-c": str(step.context_size),
+        "-b": str(min(settings.batch_size, CPU_BATCH) if small_batch else settings.batch_size),
         "-t": str(settings.threads),
         "-np": str(settings.parallel),
         "--alias": ",".join(served_model_names(settings)),
-        # One thread a connection: as many as the API may open, and some for probes.
+        # One thread for each connection: as many as the API may open, and some for probes.
         "--threads-http": str(settings.api_threads + 8),
     }
-    if fit.cache_type is not None:
+    if step.cache_type is not None:
         # llama.cpp quantises the cache of values only with flash attention.
-        options |= {"-ctk": fit.cache_type, "-ctv": fit.cache_type, "-fa": "on"}
+        options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
     words = [word for option in options.items() for word in option]
-    return [*engine.command, *words, *served.flags, "--metrics", "--slots"]
+    return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]

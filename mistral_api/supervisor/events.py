@@ -1,4 +1,4 @@
-"""What happens around the supervisor's loop: signal handlers and threads only enqueue, the loop waits here."""
+"""The queue between a supervisor's loop and what happens around it: signal handlers and threads only enqueue."""
 
 from __future__ import annotations
 
@@ -8,34 +8,47 @@ from typing import Literal, TypeAlias
 
 from mistral_api.system.service_manager import ServiceManager
 
-# The longest single wait: the service manager wants to hear of us, and Windows delivers signals between waits only.
-LOOK_SECONDS = 0.5
+# The longest single wait: the service manager wants a sign of life, and Windows delivers signals between waits only.
+MAX_WAIT_SECONDS = 0.5
 
 Event: TypeAlias = Literal["stop", "exited"]
 
 
-class Events:
-    """The events that have come and not been looked at. ``stopping``: whether one of them asked to stop.
+class StopRequested(RuntimeError):
+    """A stop was requested before there was a process to stop."""
 
-    Every turn of the loop comes by here, so here the service manager hears that the loop turns.
+
+class Events:
+    """The events of one loop. ``queue`` takes them from any thread and from signal handlers.
+
+    Every turn of the loop waits here, so here the service manager gets its signs of life.
     """
 
     def __init__(self, manager: ServiceManager | None = None) -> None:
         self._manager = manager or ServiceManager()
         self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.stopping = False
+        self.stop_requested = False
+
+    def request_stop(self) -> None:
+        """Enqueue a request to stop. Signal handlers and other threads call this."""
+        self.queue.put("stop")
 
     def wait(self, seconds: float) -> None:
-        """Wait for one event, at most so long."""
+        """Wait for one event, for so many seconds at most."""
         self._manager.alive()
         try:
             event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
         except queue.Empty:
             return
-        self.stopping = self.stopping or event == "stop"
+        self.stop_requested = self.stop_requested or event == "stop"
 
-    def pause(self, seconds: float) -> None:
-        """Wait so long; only a request to stop ends it early."""
+    def poll_stop(self) -> bool:
+        """Take an event that has come, if there is one, and return whether a stop was requested."""
+        self.wait(0.0)
+        return self.stop_requested
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds. Only a request to stop ends it early."""
         deadline = time.monotonic() + seconds
-        while not self.stopping and (left := deadline - time.monotonic()) > 0:
-            self.wait(min(left, LOOK_SECONDS))
+        while not self.stop_requested and (left := deadline - time.monotonic()) > 0:
+            self.wait(min(left, MAX_WAIT_SECONDS))

@@ -1,11 +1,11 @@
-"""The probe, and the decision that a server hangs.
+"""Where a hang is decided: the probe of a model server, and :class:`HangDetector`.
 
-Asking the model server how it is.
+That ``/health`` answers does not prove that a server works: only progress does. So every second the probe reads what
+the server is working on, from ``GET /slots``, or from ``GET /metrics`` where a build has no ``/slots``. Both pass
+through the loop that generates, so their silence shows a hang that ``/health`` does not. The endpoints are described
+in llama.cpp's tools/server/README.md.
 
-``GET /health``, ``/slots`` and ``/metrics`` are described in llama.cpp's tools/server/README.md. The last two go
-through the loop that generates: no answer to them says something that ``/health`` does not.
-
-Whether a server that is ready still gets on. ``/health`` answering is no proof of life: progress is.
+``server_run`` calls both, and ends the process when :meth:`HangDetector.hang_reason` returns a reason.
 """
 
 from __future__ import annotations
@@ -16,124 +16,63 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from mistral_api.settings import Settings
-from mistral_api.supervisor.http_client import HttpClient, NoHttpResponse
+from mistral_api.supervisor.http_client import HttpClient, NoHttpResponse, SlotFields
 
 PROBE_SECONDS = 2.0
-# Answers to a question that this server does not answer to us: never heard of, switched off, or a key is wanted.
+# Statuses of an endpoint that this server does not offer us: unknown, switched off, or behind a key.
 NOT_OFFERED = (401, 403, 404, 501)
-
-
-class HealthResult(Enum):
-    """What ``GET /health`` gave: 200, 503 while the model is loaded, anything else or nothing."""
-
-    READY = "ready"
-    LOADING = "loading"
-    NONE = "none"
+_METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotActivity:
-    """What the server is at. Two that are equal, with busy slots, are a server that stands still."""
+    """What a server was working on at one moment.
 
-    busy: int
-    position: Hashable
+    ``progress`` changes whenever a busy slot advances. So two equal activities with busy slots mean that the server
+    stood still between them.
+    """
 
-
-class Probe:
-    """Asks one model server, within a deadline each time."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._asking = HttpClient(settings)
-        self._offers_slots = True
-        self._offers_metrics = True
-
-    def health(self) -> HealthResult:
-        """Ask whether it is ready."""
-        status, _ = self._get("/health")
-        return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
-
-    def work(self) -> SlotActivity | None:
-        """What it is at; None where it does not answer in time, or nonsense.
-
-        A build without ``/slots`` is asked for ``/metrics``, and one without either how its health is.
-        """
-        if self._offers_slots:
-            status, body = self._get("/slots")
-            if status not in NOT_OFFERED:
-                return _work_of_slots(body) if status == 200 else None
-            self._offers_slots = False
-        if self._offers_metrics:
-            status, body = self._get("/metrics")
-            if status not in NOT_OFFERED:
-                return _work_of_metrics(body) if status == 200 else None
-            self._offers_metrics = False
-        return SlotActivity(0, None) if self.health() is HealthResult.READY else None
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        """Status and body; status 0 where there is no answer."""
-        try:
-            return self._asking.ask("GET", path, seconds=PROBE_SECONDS)
-        except NoHttpResponse:
-            return 0, b""
-
-
-def _work_of_slots(body: bytes) -> SlotActivity | None:
-    """Prompt tokens processed and tokens decoded of each busy slot (``server_slot::to_json``, server-context.cpp)."""
-    try:
-        slots = json.loads(body)
-        if not isinstance(slots, list):
-            return None
-        busy = [slot for slot in slots if slot["is_processing"]]
-        return SlotActivity(len(busy), tuple(_position(slot) for slot in busy))
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _position(slot: dict[str, Any]) -> Hashable:
-    decoded = slot.get("next_token")
-    if isinstance(decoded, list):
-        decoded = decoded[0] if decoded else {}
-    counts = [slot.get(name) for name in ("id", "id_task", "n_prompt_tokens", "n_prompt_tokens_processed")]
-    return (*counts, (decoded or {}).get("n_decoded"))
-
-
-_METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
-
-
-def _work_of_metrics(body: bytes) -> SlotActivity | None:
-    """Requests in work, and how often anything has been computed (``server_task_result_metrics``, server-task.cpp)."""
-    try:
-        found = {name: float(value) for name, value in _METRIC.findall(body)}
-        return SlotActivity(int(found[b"requests_processing"]), found[b"n_decode_total"])
-    except (ValueError, KeyError):
-        return None
+    busy_slots: int
+    progress: Hashable
 
 
 class HangDetector:
-    """Fed with every probe; says when the server hangs.
+    """Decides from the activity that each probe finds whether the server hangs.
 
-    It hangs when no busy slot advances, or when it does not answer, for HANG_SECONDS. One slot that advances is
-    enough: llama.cpp fills its batches slot by slot, and one long prompt may make all others wait.
+    It hangs when for HANG_SECONDS no busy slot advances, or no probe is answered. One slot that advances is enough:
+    llama.cpp fills its batches slot by slot, so one long prompt may make all other slots wait.
     """
 
     def __init__(self, hang_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._hang_seconds = hang_seconds
         self._clock = clock
-        self._last_work: SlotActivity | None = None
+        self._last_activity: SlotActivity | None = None
         self._advanced_at = self._answered_at = clock()
 
-    def saw(self, work: SlotActivity | None) -> None:
-        """Take in what a probe found; None: no answer."""
+    def observe(self, activity: SlotActivity | None) -> None:
+        """Take in what a probe found; None where it was not answered."""
         now = self._clock()
-        if work is None:
+        if activity is None:
             return
         self._answered_at = now
-        if not work.busy or work != self._last_work:
+        if not activity.busy_slots or activity != self._last_activity:
             self._advanced_at = now
-        self._last_work = work
+        self._last_activity = activity
+
+    def hang_reason(self, *, factor: float = 1.0) -> str | None:
+        """Return why the server hangs, or None where it does not.
+
+        ``factor``: how many times HANG_SECONDS it may show no progress now.
+        """
+        limit = self._hang_seconds * factor
+        if self.unanswered_seconds >= limit:
+            return f"it has not answered for {self.unanswered_seconds:.0f} s"
+        still_seconds = self._clock() - self._advanced_at
+        if self._last_activity is not None and self._last_activity.busy_slots and still_seconds >= limit:
+            return f"none of its {self._last_activity.busy_slots} busy slots has advanced for {still_seconds:.0f} s"
+        return None
 
     @property
     def unanswered_seconds(self) -> float:
@@ -141,21 +80,96 @@ class HangDetector:
         return self._clock() - self._answered_at
 
     @property
-    def advancing(self) -> bool:
-        """Whether the last probe found busy slots that had advanced since the one before."""
-        return self._last_work is not None and self._last_work.busy > 0 and self._advanced_at == self._answered_at
+    def is_advancing(self) -> bool:
+        """Whether the last answered probe found busy slots that had advanced since the one before."""
+        busy = self._last_activity is not None and self._last_activity.busy_slots > 0
+        return busy and self._advanced_at == self._answered_at
 
     @property
-    def last_sign_at(self) -> float:
-        """When the server was last seen to get on, or to be idle (on the clock of this watch)."""
+    def last_progress_at(self) -> float:
+        """When the server was last seen to advance or to be idle, on this detector's clock."""
         return min(self._advanced_at, self._answered_at)
 
-    def hang(self, *, factor: float = 1.0) -> str | None:
-        """Why the server is to be ended, or None; ``factor``: how much longer than HANG_SECONDS it may take."""
-        patience = self._hang_seconds * factor
-        if self.unanswered_seconds >= patience:
-            return f"it has not answered for {self.unanswered_seconds:.0f} s"
-        still = self._clock() - self._advanced_at
-        if self._last_work is not None and self._last_work.busy and still >= patience:
-            return f"none of its {self._last_work.busy} busy slots has advanced for {still:.0f} s"
+
+class HealthResult(Enum):
+    """The result of ``GET /health``: 200; 503, while the model is loaded; anything else, or no response."""
+
+    READY = "ready"
+    LOADING = "loading"
+    NONE = "none"
+
+
+class Probe:
+    """Asks one model server how it is. Each request has a deadline of PROBE_SECONDS."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = HttpClient(settings)
+        self._offers_slots = True
+        self._offers_metrics = True
+
+    def check_health(self) -> HealthResult:
+        """Return whether the server is ready."""
+        status, _ = self._get("/health")
+        return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
+
+    def read_activity(self) -> SlotActivity | None:
+        """Return what the server is working on; None where it answers too late, or with nonsense.
+
+        Where a build has no ``/slots`` its ``/metrics`` are read, and where it has neither, only its ``/health``.
+        """
+        if self._offers_slots:
+            status, body = self._get("/slots")
+            if status not in NOT_OFFERED:
+                return _activity_from_slots(body) if status == 200 else None
+            self._offers_slots = False
+        if self._offers_metrics:
+            status, body = self._get("/metrics")
+            if status not in NOT_OFFERED:
+                return _activity_from_metrics(body) if status == 200 else None
+            self._offers_metrics = False
+        return SlotActivity(0, None) if self.check_health() is HealthResult.READY else None
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        """Return status and body of a response; status 0 where there is none."""
+        try:
+            return self._client.request("GET", path, seconds=PROBE_SECONDS)
+        except NoHttpResponse:
+            return 0, b""
+
+
+def _activity_from_slots(body: bytes) -> SlotActivity | None:
+    """Read the prompt tokens processed and the tokens decoded of each busy slot from ``/slots``."""
+    try:
+        slots = json.loads(body)
+        if not isinstance(slots, list):
+            return None
+        busy = [slot for slot in slots if slot["is_processing"]]
+        return SlotActivity(len(busy), tuple(_slot_progress(slot) for slot in busy))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _slot_progress(slot: SlotFields) -> Hashable:
+    """Return all that changes while a slot works; ``next_token`` is a list, in builds of 2024 an object."""
+    decoded = slot.get("next_token")
+    if isinstance(decoded, list):
+        decoded = decoded[0] if decoded else None
+    return (
+        slot.get("id"),
+        slot.get("id_task"),
+        slot.get("n_prompt_tokens"),
+        slot.get("n_prompt_tokens_processed"),
+        decoded.get("n_decoded") if decoded else None,
+    )
+
+
+def _activity_from_metrics(body: bytes) -> SlotActivity | None:
+    """Read from ``/metrics`` how many requests are processed, and how often anything has been computed.
+
+    The names are those of ``server_task_result_metrics`` (server-task.cpp).
+    """
+    try:
+        found = {name: float(value) for name, value in _METRIC.findall(body)}
+        return SlotActivity(int(found[b"requests_processing"]), found[b"n_decode_total"])
+    except (ValueError, KeyError):
         return None

@@ -1,12 +1,8 @@
-"""The model server over the standard library; its slots.
-
-A question to the model server, by the standard library alone: the supervisor stays small.
-
-The model server's slots over HTTP: what is in them, and llama.cpp's saving and restoring of one.
+"""HTTP requests to a model server by the standard library alone, so that the supervisor stays small; its slots.
 
 Protocol: llama.cpp, tools/server/README.md, ``GET /slots`` and ``POST /slots/{id}?action=save|restore``. ``/slots``
-shows the parameters of a slot's last request, also after its end, and how many tokens its cache holds; a slot that
-has had no request since the server started shows neither, also when a cache has been restored into it.
+shows the parameters of a slot's last request, also after its end, and how many tokens its cache holds. A slot that
+has had no request since the server started shows neither, even when a cache has been restored into it.
 """
 
 from __future__ import annotations
@@ -14,42 +10,47 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import reachable_host
 
-# The slots of a server with long prompts under LLAMA_SERVER_SLOTS_DEBUG are large; more than this is nonsense.
-LARGEST_ANSWER = 16 << 20
+# With LLAMA_SERVER_SLOTS_DEBUG, ``/slots`` of a server with long prompts is large. A larger body is nonsense.
+MAX_BODY_BYTES = 16 << 20
+SLOTS_SECONDS = 2.0
 
 
 class NoHttpResponse(Exception):
-    """Nothing came in time, or no HTTP."""
+    """Nothing came in time, or something that is no HTTP."""
 
 
 class HttpClient:
-    """Asks one model server. Every question is a connection of its own, with a deadline."""
+    """Sends requests to one model server. Each request has a connection of its own, and a deadline."""
 
     def __init__(self, settings: Settings) -> None:
         self._address = reachable_host(settings.model_server_host), settings.model_server_port
 
-    def ask(self, method: str, path: str, body: str | None = None, *, seconds: float) -> tuple[int, bytes]:
-        """Status and body. Raises NoAnswer, also where the body comes drop by drop for longer than that."""
+    def request(self, method: str, path: str, body: str | None = None, *, seconds: float) -> tuple[int, bytes]:
+        """Return status and body of the response.
+
+        Raises NoHttpResponse, also for a body that arrives in small pieces for longer than ``seconds``.
+        """
         connection = http.client.HTTPConnection(*self._address, timeout=seconds)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            return response.status, _whole(response, seconds)
+            return response.status, _read_body(response, seconds)
         except (OSError, http.client.HTTPException) as error:
             raise NoHttpResponse(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
 
 
-def _whole(response: http.client.HTTPResponse, seconds: float) -> bytes:
+def _read_body(response: http.client.HTTPResponse, seconds: float) -> bytes:
     deadline, pieces, size = time.monotonic() + seconds, [], 0
-    while size < LARGEST_ANSWER and (piece := response.read1(LARGEST_ANSWER)):
+    while size < MAX_BODY_BYTES and (piece := response.read1(MAX_BODY_BYTES)):
         pieces.append(piece)
         size += len(piece)
         if time.monotonic() > deadline:
@@ -57,21 +58,25 @@ def _whole(response: http.client.HTTPResponse, seconds: float) -> bytes:
     return b"".join(pieces)
 
 
-LOOK_SECONDS = 2.0
-OK = 200
+class SlotFields(TypedDict, total=False):
+    """One slot in the response of ``/slots``, as far as it is read here (``server_slot::to_json``, server-context.cpp).
 
+    ``id_task`` and ``params`` are those of the slot's last request; of the parameters only ``seed`` is read.
+    ``n_prompt_tokens``: the tokens in its cache. ``next_token`` has ``n_decoded``, the tokens decoded.
+    """
 
-class SlotFailure(Exception):
-    """The model server did not do what it was asked to: it refused, or gave an answer that makes no sense."""
-
-
-class SlotServerLost(SlotFailure):
-    """The model server did not answer in time, or hung up: it may have died of it."""
+    id: int
+    is_processing: bool
+    id_task: int
+    params: Mapping[str, Any]
+    n_prompt_tokens: int
+    n_prompt_tokens_processed: int
+    next_token: list[Mapping[str, Any]] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot: the seed of its last request and the tokens in its cache; None and 0 before there was one."""
+    """One slot: the seed of its last request and the tokens in its cache. Before the first these are None and 0."""
 
     id: int
     busy: bool
@@ -79,51 +84,56 @@ class Slot:
     tokens: int = 0
 
     @property
-    def untouched(self) -> bool:
+    def is_unused(self) -> bool:
         """Whether no request has used it yet."""
         return self.seed is None and not self.busy
 
 
-class SlotServer:
-    """Asks the model server about its slots."""
+class SlotFailure(Exception):
+    """The model server refused a request about its slots, answered with nonsense, or did not answer in time."""
+
+
+class SlotClient:
+    """Reads, saves and restores the slots of one model server."""
 
     def __init__(self, settings: Settings) -> None:
-        self._asking = HttpClient(settings)
+        self._client = HttpClient(settings)
 
-    def slots(self) -> list[Slot]:
-        """Every slot. Raises SlotFailure."""
-        answer = self._ask("GET", "/slots", None, LOOK_SECONDS)
+    def list_slots(self) -> list[Slot]:
+        """Return every slot. Raises SlotFailure."""
+        response = self._request("GET", "/slots", None, SLOTS_SECONDS)
         try:
-            return [_slot(fields) for fields in answer]
+            return [_parse_slot(fields) for fields in response]
         except (KeyError, TypeError, ValueError) as error:
             raise SlotFailure(f"/slots makes no sense: {error!r}") from error
 
     def save(self, slot: Slot, filename: str, seconds: float) -> int:
-        """Write a slot's cache to a file in the folder of ``--slot-save-path``; the tokens in it. Raises SlotFailure.
+        """Write a slot's cache to a file in the folder of ``--slot-save-path``. Return the number of its tokens.
 
-        A slot that has become busy meanwhile is saved by llama.cpp when it is idle again: whoever calls must look
-        whether it still holds the same.
+        Raises SlotFailure. llama.cpp saves a slot that has become busy meanwhile when it is idle again, so the caller
+        must check whether the slot still holds the same.
         """
         return self._act(slot, "save", filename, seconds, "n_saved")
 
     def restore(self, slot: Slot, filename: str, seconds: float) -> int:
-        """Read a slot's cache from a file there; the tokens in it. Raises SlotFailure."""
+        """Read a slot's cache from a file in that folder. Return the number of its tokens. Raises SlotFailure."""
         return self._act(slot, "restore", filename, seconds, "n_restored")
 
     def _act(self, slot: Slot, action: str, filename: str, seconds: float, count: str) -> int:
-        answer = self._ask("POST", f"/slots/{slot.id}?action={action}", {"filename": filename}, seconds)
+        response = self._request("POST", f"/slots/{slot.id}?action={action}", {"filename": filename}, seconds)
         try:
-            return int(answer[count])
+            return int(response[count])
         except (KeyError, TypeError, ValueError) as error:
             raise SlotFailure(f"the answer to {action} makes no sense: {error!r}") from error
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> Any:
-        sent = None if body is None else json.dumps(body)
+    def _request(self, method: str, path: str, body: Mapping[str, str] | None, seconds: float) -> Any:
+        """Return the decoded JSON of the response. Raises SlotFailure."""
+        encoded = None if body is None else json.dumps(body)
         try:
-            status, content = self._asking.ask(method, path, sent, seconds=max(0.1, seconds))
+            status, content = self._client.request(method, path, encoded, seconds=max(0.1, seconds))
         except NoHttpResponse as error:
-            raise SlotServerLost(str(error)) from error
-        if status != OK:
+            raise SlotFailure(str(error)) from error
+        if status != 200:
             raise SlotFailure(f"{method} {path}: {status} {content[:200].decode(errors='replace')}")
         try:
             return json.loads(content)
@@ -131,7 +141,7 @@ class SlotServer:
             raise SlotFailure(f"{method} {path}: not JSON") from error
 
 
-def _slot(fields: dict[str, Any]) -> Slot:
-    """Builds that do not say how many tokens a cache holds have nothing that could be saved."""
+def _parse_slot(fields: SlotFields) -> Slot:
+    """Read one slot. Builds that do not say how many tokens a cache holds have nothing that could be saved."""
     seed = fields["params"]["seed"] if "id_task" in fields else None
     return Slot(int(fields["id"]), bool(fields["is_processing"]), seed, int(fields.get("n_prompt_tokens") or 0))

@@ -1,7 +1,7 @@
-"""Starts a program that dies with its parent (Linux): run as a file, so that it starts fast.
+"""Starts a program that dies with its parent (Linux). Run as a file, without the package, so that it starts fast.
 
-``prctl(PR_SET_PDEATHSIG)`` survives ``execve`` (prctl(2)), so the program needs to know nothing of it.
-The program keeps the pid of this process.
+``prctl(PR_SET_PDEATHSIG)`` survives ``execve`` (prctl(2)), so the program needs to know nothing of it. The program
+keeps the pid of this process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int, with_signal: int) -> None:
-    """Have the system send this process a signal when its parent dies; exit if it is dead already."""
+def die_with_parent(parent_pid: int, signal_number: int) -> None:
+    """Have the system send this process a signal when its parent dies; exit where the parent is dead already."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, with_signal, 0, 0, 0) != 0:
+    if libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
+    if os.getppid() != parent_pid:
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What the supervisor does in the life of a server beside watching it: caches, reports of the API, what fitted."""
+"""What the supervisor does during a run besides watching it: saved caches, feedback of the API, the memory step."""
 
 from __future__ import annotations
 
@@ -6,46 +6,53 @@ import time
 from collections.abc import Callable
 
 from mistral_api.control.feedback import FeedbackReader
-from mistral_api.supervisor.memory_fit import MemoryFit
-from mistral_api.supervisor.slot_cache import SavedCaches
+from mistral_api.supervisor.memory_fit import MemoryFitter
+from mistral_api.supervisor.slot_cache import SlotCacheManager
 
 # So many generations in a row that failed on the server's side are no coincidence, whatever /health says.
-FAILED_GENERATIONS = 3
+MAX_FAILED_GENERATIONS = 3
 
 
 class LifecycleHooks:
-    """Attends one life of the server; see ``life.Attendant``."""
+    """What :class:`ServerRun` calls at fixed points of one run."""
 
     def __init__(
-        self, fitting: MemoryFit, reports: FeedbackReader, caches: SavedCaches, stopping: Callable[[], bool]
+        self,
+        memory_fitter: MemoryFitter,
+        feedback_reader: FeedbackReader,
+        caches: SlotCacheManager,
+        stop_requested: Callable[[], bool],
     ) -> None:
-        """``stopping``: whether we have been asked to stop, which ends a restore early."""
-        self._stopping = stopping
-        self._fitting = fitting
-        self._reports = reports
+        """``stop_requested``: a request to stop ends the restoring of caches early."""
+        self._stop_requested = stop_requested
+        self._memory_fitter = memory_fitter
+        self._feedback_reader = feedback_reader
         self._caches = caches
         self._ready_at = float("inf")
 
     @property
-    def saving(self) -> bool:
-        """Whether caches are being written."""
-        return self._caches.saving
+    def is_saving(self) -> bool:
+        """Whether the server is writing caches for us: meanwhile it answers late."""
+        return self._caches.is_saving
 
-    def became_ready(self) -> None:
-        """Keep the setting that fitted, and give the conversations their caches back."""
+    def on_ready(self) -> None:
+        """Remember the memory step that worked, and restore the conversations' caches.
+
+        Called when the model is loaded, before anyone is told that the server is ready.
+        """
         self._ready_at = time.monotonic()
-        self._fitting.worked()
-        self._caches.restore(self._stopping)
+        self._memory_fitter.remember_step()
+        self._caches.restore(self._stop_requested)
 
-    def while_ready(self) -> str | None:
-        """Save caches when it is time; answers when generations fail one after the other."""
-        reports = self._reports.read()
-        self._caches.save_due(time.monotonic(), reports)
-        failures = reports.failures_since(self._ready_at)
-        if len(failures) < FAILED_GENERATIONS:
+    def on_probe(self) -> str | None:
+        """Save caches when it is time. Return why the server must be ended where its generations keep failing."""
+        feedback = self._feedback_reader.read()
+        self._caches.save_if_due(time.monotonic(), feedback)
+        failures = feedback.failures_since(self._ready_at)
+        if len(failures) < MAX_FAILED_GENERATIONS:
             return None
         return f"{len(failures)} generations in a row failed, the last one with: {failures[-1].text}"
 
-    def before_stop(self) -> None:
-        """Save the caches."""
-        self._caches.save_all(self._reports.read)
+    def on_stop(self) -> None:
+        """Save the caches. Called when a server that works is about to be stopped as requested."""
+        self._caches.save_all(self._feedback_reader.read)

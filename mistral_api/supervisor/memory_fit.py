@@ -1,125 +1,112 @@
-"""Where on the ladder we are; what worked last time.
-
-The step of the ladder that worked, kept for each model file: the next start tries it first.
-
-Where on the ladder we are: begins with what worked last time, goes down when memory was short.
-"""
+"""Which step of the memory ladder is tried: the one that worked last time, then lower ones while memory is short."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mistral_api.control.server_spec import MAIN, ServerSpec, server_file_name
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, server_file_name
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import ModelInfo
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory_ladder import Ladder, MemoryStep, Shortage, requested_step, shortage_in
+from mistral_api.supervisor.memory_ladder import MemoryLadder, MemoryShortage, MemoryStep, requested_step
 from mistral_api.supervisor.preflight import PreflightResult
-from mistral_api.supervisor.server_run import RunEndReason, RunResult
 from mistral_api.system.files import replace_file
 
 log = logging.getLogger(__name__)
 
-MOST_MODELS = 50
+MAX_REMEMBERED_MODELS = 50
 
 
-def fits_file(data_dir: Path, server: str = MAIN) -> Path:
-    """Where it is kept."""
-    return data_dir / "run" / server_file_name(server, "memory-fits.json")
+class MemoryFitter:
+    """Finds the step that fits into memory. ``step`` is tried now. There is one for each run of the supervisor."""
+
+    def __init__(self, spec: ServerSpec, preflight: PreflightResult, *, start_over: bool) -> None:
+        """``start_over``: begin at the top of the ladder, whatever worked last time."""
+        self._model = f"{spec.path_setting}: '{preflight.model.path}'"
+        self._ladder = MemoryLadder(spec.settings, preflight.model, spec.environment())
+        self._remembered = RememberedStep(spec, preflight.model, preflight.engine)
+        known = None if start_over else self._remembered.recall()
+        if known is not None:
+            log.info("starting with what fitted into memory last time: %s", known)
+        self.step = known or requested_step(spec.settings)
+
+    def remember_step(self) -> None:
+        """Remember the current step, with which the server became ready: the next supervisor begins with it."""
+        self._remembered.remember(self.step)
+
+    def step_down(self, shortage: MemoryShortage, *, was_ready: bool) -> bool:
+        """Go one step down after the server died for lack of memory. Return whether there was one.
+
+        ``was_ready``: whether the server had been ready before. Raises StartError where not even the lowest step can
+        be loaded.
+        """
+        lower = self._ladder.next_step(self.step, shortage)
+        if lower is None and not was_ready:
+            raise StartError(
+                f"{self._model} does not fit into the {shortage.value}, not even with {self.step}; "
+                "choose a smaller quantization or model, or close what else uses the memory."
+            )
+        self.step = lower or self.step
+        return lower is not None
 
 
-class RememberedFits:
-    """What fitted, for one model under the settings and the engine of now; with others it says nothing."""
+class RememberedStep:
+    """The step that worked for one model with the current settings and engine. With others it is unknown.
 
-    def __init__(self, served: ServerSpec, model: ModelInfo, engine: Engine) -> None:
-        settings = served.settings
-        self._path = fits_file(settings.data_dir, served.server)
+    All models share the file ``DATA_DIR/run/memory-fits.json``: an object of entries by the model's path.
+    """
+
+    def __init__(self, spec: ServerSpec, model: ModelInfo, engine: Engine) -> None:
+        settings = spec.settings
+        self._path = memory_fits_file(settings.data_dir, spec.name)
         self._key = str(model.path)
-        self._asked = requested_step(settings)
+        self._requested = requested_step(settings)
+        # With another value of any of these the step is not used again.
         self._circumstances = {
             "file_bytes": model.file_bytes,
             "modified_ns": model.path.stat().st_mtime_ns,
             "engine": [engine.name, engine.version],
-            "asked": dataclasses.asdict(self._asked),
+            "asked": dataclasses.asdict(self._requested),
             "parallel": settings.parallel,
             "batch_size": settings.batch_size,
         }
 
     def recall(self) -> MemoryStep | None:
-        """The step that worked last time, if everything is as it was."""
-        kept = self._read().get(self._key)
-        if not isinstance(kept, dict) or kept.get("circumstances") != self._circumstances:
+        """Return the step that worked last time, or None where none is known or anything has changed since."""
+        entry = self._read_entries().get(self._key)
+        if not isinstance(entry, dict) or entry.get("circumstances") != self._circumstances:
             return None
         try:
-            return MemoryStep(**kept["fit"])
+            return MemoryStep(**entry["fit"])
         except (KeyError, TypeError):
             return None
 
-    def remember(self, fit: MemoryStep) -> None:
-        """Keep what worked; that the first step did needs no keeping. A full disk is only said."""
-        kept = self._read()
-        before = kept.pop(self._key, None)
-        if fit != self._asked:
-            kept[self._key] = {"fit": dataclasses.asdict(fit), "circumstances": self._circumstances}
-        if kept.get(self._key) == before:
+    def remember(self, step: MemoryStep) -> None:
+        """Write a step that worked. The requested step needs no entry. A full disk is only logged."""
+        entries = self._read_entries()
+        before = entries.pop(self._key, None)
+        if step != self._requested:
+            entries[self._key] = {"fit": dataclasses.asdict(step), "circumstances": self._circumstances}
+        if entries.get(self._key) == before:
             return
-        newest = dict(list(kept.items())[-MOST_MODELS:])
+        newest = dict(list(entries.items())[-MAX_REMEMBERED_MODELS:])
         try:
             replace_file(self._path, json.dumps(newest, indent=1))
         except OSError as error:
             log.warning("what fits into memory cannot be remembered: %s", error)
 
-    def _read(self) -> dict[str, Any]:
+    def _read_entries(self) -> dict[str, object]:
+        """Return the file's entries, which may be anything; none where it is missing or makes no sense."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return kept if isinstance(kept, dict) else {}
+        return entries if isinstance(entries, dict) else {}
 
 
-class MemoryFit:
-    """The step that is tried now; one for each run of the supervisor."""
-
-    def __init__(self, served: ServerSpec, checked: PreflightResult, *, start_over: bool) -> None:
-        """``start_over``: begin at the top, whatever worked last time."""
-        self._model = f"{served.path_setting}: '{checked.model.path}'"
-        self._ladder = Ladder(served.settings, checked.model, served.environment())
-        self._remembered = RememberedFits(served, checked.model, checked.engine)
-        known = None if start_over else self._remembered.recall()
-        if known is not None:
-            log.info("starting with what fitted into memory last time: %s", known)
-        self.fit = known or requested_step(served.settings)
-
-    def worked(self) -> None:
-        """The server became ready with it: the next start begins here."""
-        self._remembered.remember(self.fit)
-
-    def step_down(self, ending: RunResult, lines: Sequence[str]) -> bool:
-        """Go one step down if the server died for want of memory; whether it did, and there was one.
-
-        ``lines``: its last output. Raises StartError where not even the lowest step can be loaded.
-        """
-        shortage = _shortage(ending, lines, on_device=self.fit.on_device)
-        if shortage is None:
-            return False
-        below = self._ladder.below(self.fit, shortage)
-        if below is None and ending.ready_seconds is None:
-            raise StartError(
-                f"{self._model} does not fit into the {shortage.value}, not even with {self.fit}; "
-                "choose a smaller quantization or model, or close what else uses the memory."
-            )
-        self.fit = below or self.fit
-        return below is not None
-
-
-def _shortage(ending: RunResult, lines: Sequence[str], *, on_device: bool) -> Shortage | None:
-    if ending.killed_for_memory:
-        return Shortage.HOST
-    if ending.how is not RunEndReason.EXITED or ending.killed:
-        return None
-    return shortage_in(lines, on_device=on_device)
+def memory_fits_file(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
+    """Return the path of the file with the steps that worked."""
+    return data_dir / "run" / server_file_name(server_name, "memory-fits.json")

@@ -1,4 +1,4 @@
-"""What no restart would mend is found out before anything is started, and said in one sentence."""
+"""The checks before a model server is started: they find what no restart would mend, and say it in one sentence."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ import psutil
 
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.errors import StartError
-from mistral_api.hardware.gpu import device_memory
+from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.system.addresses import claim_address
 
-# For the status file and a log; saved caches look after their own room.
+# For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """What passed: the engine to run and the model to give it."""
+    """What the checks have found usable: the engine, and the model for it."""
 
     engine: Engine
     model: ModelInfo
 
 
-def check(served: ServerSpec, stopping: Callable[[], bool]) -> PreflightResult:
-    """Look at everything the model server needs. Raises StartError, and StopAsked when ``stopping`` says so."""
-    settings = served.settings
-    model = read_model(served.settings, served.path_setting)
-    engine = choose_engine(settings, stopping)
-    require_free_port(served)
-    _require_disk(settings)
-    _require_memory(served, engine, model)
+def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> PreflightResult:
+    """Check everything that the model server needs.
+
+    Raises StartError for what no restart would mend, and StopRequested when ``stop_requested`` returns true.
+    """
+    settings = spec.settings
+    model = read_model(settings, spec.path_setting)
+    engine = choose_engine(settings, stop_requested)
+    require_free_port(spec)
+    _require_disk_space(settings)
+    _require_memory(spec, engine, model)
     return PreflightResult(engine, model)
 
 
-def require_free_port(served: ServerSpec) -> None:
-    """Refuse a port that somebody else listens on; a server of ours that was left has been ended by now."""
-    host, port = served.settings.model_server_host, served.settings.model_server_port
-    if port == served.taken_port:
-        raise StartError(f"{served.port_setting}: {port} is the port of the other model server; choose another.")
+def require_free_port(spec: ServerSpec) -> None:
+    """Raise StartError for a port that another program uses. A leftover server of ours has been ended before."""
+    host, port = spec.settings.model_server_host, spec.settings.model_server_port
+    if port == spec.taken_port:
+        raise StartError(f"{spec.port_setting}: {port} is the port of the other model server; choose another.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -54,12 +57,12 @@ def require_free_port(served: ServerSpec) -> None:
             listener.listen(1)
     except OSError as error:
         raise StartError(
-            f"{served.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
+            f"{spec.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
             "stop the program that uses it, or choose another port."
         ) from error
 
 
-def _require_disk(settings: Settings) -> None:
+def _require_disk_space(settings: Settings) -> None:
     free = shutil.disk_usage(settings.data_dir).free
     if free < NEEDED_DISK_BYTES:
         raise StartError(
@@ -68,18 +71,18 @@ def _require_disk(settings: Settings) -> None:
         )
 
 
-def _require_memory(served: ServerSpec, engine: Engine, model: ModelInfo) -> None:
-    """A model larger than all memory there is would only make the disk run hot."""
+def _require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
+    """Raise StartError for a model that is larger than all memory: the machine would only swap."""
     memory = psutil.virtual_memory().total + psutil.swap_memory().total
     if model.file_bytes <= memory:
         return
-    if engine.name != BUNDLED and served.settings.gpu_layers != "0":
-        device = device_memory()
-        if device is None:  # a card that does not tell; llama.cpp will
+    if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
+        device = read_device_memory()
+        if device is None:  # a card that does not report its memory: llama.cpp will find out
             return
         memory += device.total_bytes
     if model.file_bytes > memory:
         raise StartError(
-            f"{served.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
+            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )

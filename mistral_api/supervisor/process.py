@@ -1,10 +1,6 @@
-"""One server process: start, output, stop, leftovers.
+"""One server process: started in a process group of its own, its output logged, stopped with its whole group.
 
-The model server's own output: to a rotating file, its last lines kept to be quoted.
-
-One process of the model server: started in a group of its own, stopped with its whole group.
-
-A model server that an earlier supervisor has left: recognised by number and start time, and ended.
+A server that an earlier supervisor has left running is found by its pid and start time, and ended.
 """
 
 from __future__ import annotations
@@ -26,121 +22,65 @@ from typing import IO
 
 import psutil
 
-from mistral_api.control.server_spec import MAIN
-from mistral_api.control.status import ModelServerStatus, read_recorded
+from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.control.status import ModelServerStatus, read_status_file
 from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, kill_group, terminate_group
 
+log = logging.getLogger(__name__)
 engine_log = logging.getLogger("llama.cpp")
 
-FILE_BYTES, FILES = 10 << 20, 3
-# Enough for the messages around a failed load with the model's description between them, or before a backtrace.
-LAST_LINES = 500
-QUOTED_LINES = 4
-# A line without an end is cut here: garbage must not fill the memory.
-LONGEST_LINE = 8 << 10
-# llama.cpp begins its lines with the time since its start, and a letter for the level.
-_STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
-
-
-def log_file(data_dir: Path, server: str = MAIN) -> Path:
-    """The file that holds a model server's output."""
-    return data_dir / "logs" / f"{server}.log"
-
-
-class OutputLog:
-    """Owns the log file from its making to :meth:`close`; one reader thread for each server process."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the file, making its folder if need be. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._handler = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILES, encoding="utf-8")
-        self._lines: deque[str] = deque(maxlen=LAST_LINES)
-        # When the server last said anything: also the dots of a load, which are no whole line (monotonic).
-        self.last_output_at = time.monotonic()
-
-    def follow(self, stream: IO[bytes]) -> threading.Thread:
-        """Read a process's output until it ends, in a thread that closes the stream."""
-        self._lines.clear()
-        self.last_output_at = time.monotonic()
-        thread = threading.Thread(target=self._read, args=(stream,), name="model-server-output", daemon=True)
-        thread.start()
-        return thread
-
-    def _read(self, stream: IO[bytes]) -> None:
-        with stream:
-            rest = b""
-            while piece := stream.read(LONGEST_LINE):  # unbuffered: whatever there is
-                self.last_output_at = time.monotonic()
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    self._take(line)
-                if len(rest) >= LONGEST_LINE:
-                    self._take(rest)
-                    rest = b""
-            if rest:
-                self._take(rest)
-
-    def _take(self, raw: bytes) -> None:
-        line = raw[:LONGEST_LINE].decode("utf-8", errors="replace").rstrip()
-        self._lines.append(line)
-        self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
-        engine_log.debug("%s", line)
-
-    def lines(self) -> list[str]:
-        """The last lines of the server that runs, or ran last, without the empty ones."""
-        return [line.strip() for line in list(self._lines) if line.strip()]
-
-    def last_words(self) -> str:
-        """Why a load failed, in one line: the first lines that speak of an error, since what follows comes of
-        them, or else simply the last ones."""
-        lines = list(dict.fromkeys(_STAMP.sub("", line) for line in self.lines()))
-        errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
-        return " / ".join(errors[:QUOTED_LINES] or lines[-QUOTED_LINES:])[:1000]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handler.close()
-
-
 STOP_SECONDS = 10.0
-# One that hangs will not end by itself: it gets just long enough to die of the signal.
+# A server that hangs will not end by itself: it gets just long enough to die of the signal.
 HUNG_STOP_SECONDS = 2.0
 KILL_SECONDS = 5.0
 
+LOG_FILE_BYTES, OLD_LOG_FILES = 10 << 20, 3
+# Enough for the messages around a failed load with the model's description between them, or before a backtrace.
+LAST_LINES = 500
+QUOTED_LINES = 4
+# A line without an end is cut here, so that garbage does not fill the memory.
+MAX_LINE_BYTES = 8 << 10
+# llama.cpp begins its lines with the time since its start, and a letter for the level.
+_LINE_STAMP = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
+
 
 class ServerProcess:
-    """Owns a process from its start to :meth:`stop` or its exit, of which the queue is told."""
+    """Owns a process from its start to :meth:`stop` or its exit, which is put into the queue as an event.
+
+    ``output`` is the log of its output.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
         output: OutputLog,
-        exits: queue.SimpleQueue[Event],
+        events: queue.SimpleQueue[Event],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it, in our environment or the one given. Raises OSError."""
+        """Start it, with our environment or the one given. Raises OSError."""
         self._process = _spawn(command, environment)
         self.identity = identity_of(self._process.pid)
-        self._exits = exits
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker: asked for with PIPE
+        self.output = output
+        self._events = events
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker: it was requested with PIPE
         self._reader = output.follow(self._process.stdout)
         self._waiter = threading.Thread(target=self._wait, name="model-server-wait", daemon=True)
         self._waiter.start()
 
     def _wait(self) -> None:
         self._process.wait()
-        self._exits.put("exited")
+        self._events.put("exited")
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal, as subprocess has it."""
+        """None while it runs; negative for a signal, as in subprocess."""
         return self._process.poll()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end, wait so long, then end it by force, with whatever it has started itself."""
+        """Ask it to end, wait for so long, then kill it with whatever it has started itself."""
         if self.exit_code is None:
             terminate_group(self._process)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -148,9 +88,9 @@ class ServerProcess:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        """Leave nothing of its group behind, and wait until its last words are read.
+        """Kill what is left of its group, and wait until its last output is read.
 
-        A process that the system cannot end (it is stuck in a driver) is left to it: nobody else could do more.
+        A process that the system cannot end (it is stuck in a driver) is left behind: nobody could do more.
         """
         kill_group(self._process)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -160,7 +100,10 @@ class ServerProcess:
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    """Nothing but its three standard streams is inherited (Popen closes the rest), and its output is unbuffered."""
+    """Start a process that inherits nothing but its three standard streams (Popen closes the rest).
+
+    Its output is unbuffered.
+    """
     if sys.platform == "win32":
         return subprocess.Popen(
             command,
@@ -185,32 +128,100 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> sub
     )
 
 
-log = logging.getLogger(__name__)
+def output_log_path(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
+    """Return the path of the file with a model server's output."""
+    return data_dir / "logs" / f"{server_name}.log"
 
 
-def stop_leftover(data_dir: Path, server: str = MAIN) -> None:
-    """End the server that the status file names, with all it has started. Raises StartError where we may not."""
-    recorded = read_recorded(data_dir, server)
-    if recorded is None or recorded.server is None:
+class OutputLog:
+    """The output of a model server: in a rotating file, with the last lines in memory to be quoted.
+
+    Owns the file from its creation to :meth:`close`, and has one reader thread for each server process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating its folder if necessary. Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._handler = RotatingFileHandler(path, maxBytes=LOG_FILE_BYTES, backupCount=OLD_LOG_FILES, encoding="utf-8")
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        # When the last output came (monotonic). The dots that llama.cpp prints while loading count too, although
+        # they are no whole line.
+        self.last_output_at = time.monotonic()
+
+    def follow(self, stream: IO[bytes]) -> threading.Thread:
+        """Read a process's output until it ends, in a thread that closes the stream."""
+        self._lines.clear()
+        self.last_output_at = time.monotonic()
+        thread = threading.Thread(target=self._read, args=(stream,), name="model-server-output", daemon=True)
+        thread.start()
+        return thread
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            rest = b""
+            while piece := stream.read(MAX_LINE_BYTES):  # unbuffered: it returns whatever there is
+                self.last_output_at = time.monotonic()
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._add_line(line)
+                if len(rest) >= MAX_LINE_BYTES:
+                    self._add_line(rest)
+                    rest = b""
+            if rest:
+                self._add_line(rest)
+
+    def _add_line(self, raw: bytes) -> None:
+        line = raw[:MAX_LINE_BYTES].decode("utf-8", errors="replace").rstrip()
+        self._lines.append(line)
+        self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+        engine_log.debug("%s", line)
+
+    def lines(self) -> list[str]:
+        """Return the last lines, without empty ones, of the server that runs or ran last."""
+        return [line.strip() for line in list(self._lines) if line.strip()]
+
+    def failure_summary(self) -> str:
+        """Return in one line why a load failed.
+
+        It quotes the first lines that mention an error, since the later ones are its consequences, or else the last
+        lines.
+        """
+        lines = list(dict.fromkeys(_LINE_STAMP.sub("", line) for line in self.lines()))
+        errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
+        return " / ".join(errors[:QUOTED_LINES] or lines[-QUOTED_LINES:])[:1000]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handler.close()
+
+
+def stop_leftover_server(data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+    """End the server that the status file names, if it still runs, with all that it has started.
+
+    Raises StartError for a process that we are not allowed to end.
+    """
+    status = read_status_file(data_dir, server_name)
+    if status is None or status.server_process is None:
         return
-    left = _left(recorded, recorded.server)
-    if not left:
+    leftover = _leftover_processes(status, status.server_process)
+    if not leftover:
         return
-    pids = ", ".join(str(process.pid) for process in left)
+    pids = ", ".join(str(process.pid) for process in leftover)
     log.warning("a model server (pid %s) was left by an earlier supervisor; it is ended", pids)
     try:
-        _end(left)
+        _terminate_all(leftover)
     except psutil.AccessDenied as error:
         raise StartError(
             f"A model server (pid {pids}) that another account has started on this DATA_DIR still runs; end it first."
         ) from error
 
 
-def _left(recorded: ModelServerStatus, server: ProcessIdentity) -> list[psutil.Process]:
-    """The process itself, and what lives on of its session: a script may have started the real server.
+def _leftover_processes(status: ModelServerStatus, server: ProcessIdentity) -> list[psutil.Process]:
+    """Return the server's process and those it has started.
 
-    A session's number is not given out again while anyone is in it; the model in the command line tells it from one
-    that has got the number since.
+    Where that process has ended, return what still runs of its session: a script may have started the real server. A
+    session's number is not given to another session while it has a member. The model in the command line tells those
+    members from processes of a session that has got the number since.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         leader = psutil.Process(server.pid)
@@ -218,10 +229,10 @@ def _left(recorded: ModelServerStatus, server: ProcessIdentity) -> list[psutil.P
             return [leader, *leader.children(recursive=True)]
         if leader.status() != psutil.STATUS_ZOMBIE:  # another process has the number now
             return []
-    return [process for process in psutil.process_iter() if _belongs(process, server.pid, recorded.model_path)]
+    return [process for process in psutil.process_iter() if _is_member(process, server.pid, status.model_path)]
 
 
-def _belongs(process: psutil.Process, session: int, model_path: str) -> bool:
+def _is_member(process: psutil.Process, session: int, model_path: str) -> bool:
     if sys.platform == "win32":
         return False
     try:
@@ -230,8 +241,8 @@ def _belongs(process: psutil.Process, session: int, model_path: str) -> bool:
         return False
 
 
-def _end(processes: list[psutil.Process]) -> None:
-    """Ask, wait, then kill."""
+def _terminate_all(processes: list[psutil.Process]) -> None:
+    """Ask the processes to end, wait, then kill them."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()

@@ -1,21 +1,15 @@
-"""Warm restarts: save and restore slots around a restart.
+"""Warm restarts: the KV caches of the busiest conversations are saved, and restored into the next model server.
 
-What a saved cache depends on: another model, engine or setting, and it is worth nothing.
+Why nobody gets another conversation's text from a restored cache: llama.cpp keeps with a cache the tokens that it was
+computed from. Of a new request it reuses only as many tokens as are equal from the first one on
+(``get_common_prefix`` in tools/server/server-common.cpp), and drops the rest before it computes anything. What a cache
+holds for a token depends on the tokens up to it and on nothing else, so a request finds there exactly what its own
+prompt would have given. This is as true of a restored slot as of any other: which conversation a file is listed under
+decides only what is saved and deleted. But the model and its settings must be the same, which :func:`fingerprint`
+checks, and the file must be undamaged, so its size and SHA-256 are checked before llama.cpp reads it.
 
-llama.cpp checks little of this itself when it reads a cache, and ends the process over some of what it finds.
-
-Saves the caches of the busiest conversations while the model server runs, and restores them into the next one.
-
-Why nobody gets another's text from a restored cache: llama.cpp keeps with a cache the tokens that it was computed
-from, and of a new request reuses only as far as its own tokens are the same from the first one on
-(``get_common_prefix`` in tools/server/server-common.cpp); the rest is dropped before anything is computed. What a
-cache holds for a token depends on the tokens up to it and on nothing else, so a request finds there just what its
-own prompt would have been turned into. That is as true of a slot that was restored as of one that never was empty;
-which conversation a file is said to be of decides only what is saved and deleted. What must fit is the model and how
-it is run: that is the fingerprint's concern, and a file's size and SHA-256 are looked at before llama.cpp sees it.
-
-What must not be stored is not saved: a slot is written only where its seed names a generation that may be, and
-what was in the slot meanwhile is found out by looking again before the file counts.
+What must not be stored is not saved: a slot is saved only where its seed names a generation that may be stored. The
+slot is read again after the save, so that a file counts only where the slot still held the same.
 """
 
 from __future__ import annotations
@@ -32,45 +26,220 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistral_api.control.feedback import Feedback
-from mistral_api.control.server_spec import MAIN, ServerSpec
-from mistral_api.model_files.gguf import split_of
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.http_client import SlotFailure, SlotServer
+from mistral_api.supervisor.http_client import SlotClient, SlotFailure
 from mistral_api.supervisor.slot_cache_store import CacheStore, cache_candidates, select_caches
-from mistral_api.supervisor.slot_cache_transfer import CacheRestore, CacheSave
+from mistral_api.supervisor.slot_cache_transfer import CacheRestorer, CacheSaver
 
-# Words on the command line that say how the server is reached and how fast it computes, not what.
-_INDIFFERENT = ("--host", "--port", "--alias", "--threads-http", "-t", "-tb", "--slot-save-path")
-# Whatever a file's name claims.
-MOST_SHARDS = 1000
+log = logging.getLogger(__name__)
+
+# The time for all caches together, at a planned stop and at a start.
+STOP_SAVE_SECONDS, RESTORE_SECONDS = 15.0, 20.0
+# While a cache is written, the generations of all slots wait. So a save that is due waits for a moment without busy
+# slots and looks every RETRY_SECONDS, for QUIET_WAIT_SECONDS at most, or for SLOT_SAVE_SECONDS where that is longer.
+# QUIET_WAIT_SECONDS is also the time for all caches of one save.
+RETRY_SECONDS, QUIET_WAIT_SECONDS = 5.0, 120.0
+# A server that dies so soon after a restore does not get the same caches again.
+DISTRUST_SECONDS = 30.0
+# How long the end of the saving thread is waited for.
+END_SECONDS = 5.0
+# How long a generation takes to reach us through an API process's feedback, and some more.
+FEEDBACK_SECONDS = 0.6
+
+# Command line flags that say how the server is reached and how fast it computes, but not what.
+_IRRELEVANT_FLAGS = ("--host", "--port", "--alias", "--threads-http", "-t", "-tb", "--slot-save-path")
+# Whatever number of parts a file's name claims.
+MAX_SPLIT_FILES = 1000
+
+
+@contextlib.contextmanager
+def open_slot_caches(spec: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SlotCacheManager]:
+    """Give the caches for one run of a server with this command line."""
+    caches = SlotCacheManager(spec.settings, fingerprint(command, engine.version, spec.environment()), spec.name)
+    try:
+        yield caches
+    finally:
+        caches.close()
+
+
+class SlotCacheManager:
+    """Owns ``DATA_DIR/slots`` and the thread that saves, until :meth:`close`. There is one for each run of a server.
+
+    Only the supervisor's loop calls its methods. None of them raises: a cache that cannot be saved or restored only
+    costs a prompt that is computed again.
+    """
+
+    def __init__(self, settings: Settings, fingerprint: str, server_name: str = MAIN_SERVER) -> None:
+        self._settings = settings
+        self._slots = SlotClient(settings)
+        self._store = CacheStore(settings, fingerprint, server_name)
+        # The conversation restored into each slot, by the slot's id.
+        self._restored: dict[int, str] = {}
+        self._due_at = self._next_try_at = time.monotonic() + settings.slot_save_seconds
+        # When the newest generation of the last save ended (monotonic).
+        self._newest_saved_at = float("-inf")
+        self._stop_saving = threading.Event()
+        self._saving_thread: threading.Thread | None = None
+
+    def flags(self) -> list[str]:
+        """Return what the server's command line needs; create the folder, which llama.cpp demands."""
+        return ["--slot-save-path", self._store.folder.slot_save_path] if self._store.prepare() else []
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether caches are being written now: meanwhile the model server answers late about its slots."""
+        return self._saving_thread is not None and self._saving_thread.is_alive()
+
+    def restore(self, stop_requested: Callable[[], bool] = lambda: False, seconds: float = RESTORE_SECONDS) -> int:
+        """Fill the slots of a server that has just become ready, the busiest conversation first.
+
+        Return the number of conversations. ``stop_requested`` is called between two of them, and ends it early.
+        """
+        began = time.monotonic()
+        self._restored = {}
+        if not (self._end_saving() and self._store.open()):
+            return 0
+        self._restored = CacheRestorer(self._slots, self._store).restore(began + seconds, stop_requested)
+        self._schedule_next_save()
+        if self._restored:
+            log.info("restored %d conversations in %.2f s", len(self._restored), time.monotonic() - began)
+        return len(self._restored)
+
+    def distrust_restored(self, healthy_seconds: float) -> None:
+        """Delete the restored caches where the server died or hung soon after it got them: they may be the cause.
+
+        ``healthy_seconds``: how long it had been ready and making progress.
+        """
+        if self._end_saving() and self._restored and healthy_seconds < DISTRUST_SECONDS:
+            log.warning("the restored conversations are deleted: the model server did not last with them")
+            self._store.delete(self._restored.values())
+        self._restored = {}
+
+    def save_if_due(self, now: float, feedback: Feedback) -> None:
+        """Begin to save when it is time and a conversation was continued. Never waits; call it every second."""
+        if self.is_saving:
+            return
+        self._store.delete_marked(feedback.generations)
+        if not self._store.enabled or now < self._next_try_at or not self._has_new_generation(feedback):
+            return
+        wait_for_quiet = now < self._due_at + max(QUIET_WAIT_SECONDS, self._settings.slot_save_seconds)
+        self._stop_saving.clear()
+        run = functools.partial(self._run_save, feedback, wait_for_quiet=wait_for_quiet)
+        self._saving_thread = threading.Thread(target=run, name="slot-save", daemon=True)
+        self._saving_thread.start()
+
+    def save_all(self, read_feedback: Callable[[], Feedback], seconds: float = STOP_SAVE_SECONDS) -> int:
+        """Save what has changed before a planned stop. Return the number of conversations saved."""
+        if not (self._end_saving() and self._store.enabled):
+            return 0
+        self._stop_saving.clear()
+        began = time.monotonic()
+        try:
+            feedback = self._wait_for_feedback(read_feedback)
+            self._store.delete_marked(feedback.generations)
+            count = self._save(feedback, began + seconds)
+        except SlotFailure as error:
+            log.warning("conversations are not saved: %s", error)
+            return 0
+        if count:
+            log.info("saved %d conversations in %.2f s", count, time.monotonic() - began)
+        return count
+
+    def close(self) -> None:
+        """End the thread."""
+        self._end_saving()
+
+    def _wait_for_feedback(self, read_feedback: Callable[[], Feedback]) -> Feedback:
+        """Return the feedback once it has every slot's generation, since the newest may still be on its way."""
+        deadline = time.monotonic() + FEEDBACK_SECONDS
+        seeds = {slot.seed for slot in self._slots.list_slots() if slot.tokens and not slot.busy}
+        while not seeds <= (feedback := read_feedback()).generations.keys() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return feedback
+
+    def _end_saving(self) -> bool:
+        """End the thread, and return whether it has ended. One that waits for a server that hangs has a deadline."""
+        self._stop_saving.set()
+        if self._saving_thread is not None:
+            self._saving_thread.join(timeout=END_SECONDS)
+        return not self.is_saving
+
+    def _has_new_generation(self, feedback: Feedback) -> bool:
+        return self._newest_generation_at(feedback) > self._newest_saved_at
+
+    def _newest_generation_at(self, feedback: Feedback) -> float:
+        return max((each.ended_at for each in feedback.generations.values()), default=self._newest_saved_at)
+
+    def _schedule_next_save(self) -> None:
+        self._due_at = self._next_try_at = time.monotonic() + self._settings.slot_save_seconds
+
+    def _run_save(self, feedback: Feedback, *, wait_for_quiet: bool) -> None:
+        """Save once, in the thread. With ``wait_for_quiet``, only schedule another try while a slot is busy."""
+        began = time.monotonic()
+        try:
+            if wait_for_quiet and any(slot.busy for slot in self._slots.list_slots()):
+                self._next_try_at = began + RETRY_SECONDS
+                return
+            count = self._save(feedback, began + QUIET_WAIT_SECONDS)
+            log.debug("saved %d conversations in %.2f s", count, time.monotonic() - began)
+        except SlotFailure as error:
+            log.debug("conversations are not saved now: %s", error)
+        self._newest_saved_at = self._newest_generation_at(feedback)
+        self._schedule_next_save()
+
+    def _save(self, feedback: Feedback, deadline: float) -> int:
+        """Save the busiest conversations, delete the caches of the others, and return how many were saved.
+
+        Raises SlotFailure where the model server does not say what is in its slots.
+        """
+        self._store.delete_expired()
+        ranked = cache_candidates(
+            self._slots.list_slots(),
+            feedback.generations,
+            self._store.caches,
+            self._restored,
+            (time.monotonic(), time.time()),
+        )
+        selected = select_caches(
+            ranked, self._settings.parallel, self._settings.slot_save_bytes, self._store.bytes_per_token
+        )
+        self._store.delete(set(self._store.caches) - {each.conversation for each in selected})
+        return CacheSaver(self._slots, self._store, feedback, self._stop_saving).save(selected, deadline)
 
 
 def fingerprint(command: Sequence[str], engine_version: str | None, environment: Mapping[str, str]) -> str:
-    """SHA-256 over the command line, the engine's version, every ``LLAMA_ARG_*`` and every file that they name.
+    """Return a SHA-256 of all that a saved cache depends on. Under another fingerprint the cache is worth nothing.
 
-    A file counts by its path, size and time of change (the model, all its shards, the program itself, adapters,
-    templates). Too careful is right here: it costs a cold start, the other mistake a wrong cache.
+    That is the command line, the engine's version, every ``LLAMA_ARG_*`` variable, and every file that these name
+    (the model with all its parts, the program itself, adapters, templates) with its size and time of change.
+    llama.cpp checks little of this when it reads a cache, and some of what it finds ends its process. It is right to
+    be too careful here: that costs a cold start, and the other mistake a wrong cache.
     """
-    words = list(_significant(command))
+    words = list(_relevant_words(command))
     variables = sorted((name, value) for name, value in environment.items() if name.startswith("LLAMA_ARG_"))
-    files = sorted({state for text in [*words, *(value for _, value in variables)] for state in _files(text)})
+    files = sorted({state for text in [*words, *(value for _, value in variables)] for state in _file_states(text)})
     known = {"command": words, "version": engine_version, "variables": variables, "files": files}
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def _significant(command: Sequence[str]) -> Iterable[str]:
+def _relevant_words(command: Sequence[str]) -> Iterable[str]:
     skip = False
     for word in command:
-        if not skip and word not in _INDIFFERENT:
+        if not skip and word not in _IRRELEVANT_FLAGS:
             yield word
-        skip = not skip and word in _INDIFFERENT
+        skip = not skip and word in _IRRELEVANT_FLAGS
 
 
-def _files(text: str) -> Iterable[tuple[str, int, int]]:
-    """Every file that a word names, alone or in a list (``a.gguf,b.gguf``, ``a.gguf:0.5``), with all its shards."""
+def _file_states(text: str) -> Iterable[tuple[str, int, int]]:
+    """Give path, size and time of change of every file that a word names, with all parts of a split model.
+
+    A word may name one file or a list (``a.gguf,b.gguf``, ``a.gguf:0.5``).
+    """
     for part in {text, *re.split(r"[,:]", text)}:
-        for path in _with_shards(Path(part)) if part else ():
+        for path in _split_files(Path(part)) if part else ():
             try:
                 if path.is_file():
                     state = path.stat()
@@ -79,167 +248,6 @@ def _files(text: str) -> Iterable[tuple[str, int, int]]:
                 continue  # no name of a file at all: too long, or with a NUL in it
 
 
-def _with_shards(path: Path) -> Iterable[Path]:
-    split = split_of(path.name)
-    return [path.with_name(name) for name in split.names()[:MOST_SHARDS]] if split else [path]
-
-
-log = logging.getLogger(__name__)
-
-# How long a planned stop, and a start, may take for all caches together.
-STOP_SAVE_SECONDS, RESTORE_SECONDS = 15.0, 20.0
-# Saving one holds up the generations of all slots while it is written: a quiet moment is waited for, so long at most.
-TRY_AGAIN_SECONDS, PATIENCE_SECONDS = 5.0, 120.0
-# A server that dies so soon after a restore does not get the same caches again.
-DISTRUST_SECONDS = 30.0
-END_SECONDS = 5.0
-# How long an API process takes to report a generation, and some more.
-REPORT_SECONDS = 0.6
-
-
-@contextlib.contextmanager
-def saved_caches(served: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SavedCaches]:
-    """The caches for the life of a server with this command line."""
-    known_by = fingerprint(command, engine.version, served.environment())
-    caches = SavedCaches(served.settings, known_by, served.server)
-    try:
-        yield caches
-    finally:
-        caches.close()
-
-
-class SavedCaches:
-    """Owns ``DATA_DIR/slots`` and the thread that saves, until :meth:`close`. One for a command line.
-
-    Its methods are for the supervisor's loop alone. None raises: a cache that cannot be saved or restored costs a
-    prompt that is read again.
-    """
-
-    def __init__(self, settings: Settings, fingerprint: str, server: str = MAIN) -> None:
-        self._settings = settings
-        self._server = SlotServer(settings)
-        self._store = CacheStore(settings, fingerprint, server)
-        self._restored: dict[int, str] = {}
-        self._restored_at = float("-inf")
-        self._due_at = self._try_at = time.monotonic() + settings.slot_save_seconds
-        self._newest = float("-inf")
-        self._stop_saving = threading.Event()
-        self._worker: threading.Thread | None = None
-
-    def flags(self) -> list[str]:
-        """What the server's command line needs besides; makes the folder, which llama.cpp asks for."""
-        return ["--slot-save-path", self._store.folder.for_llama_cpp] if self._store.prepare() else []
-
-    @property
-    def saving(self) -> bool:
-        """Whether caches are being written now: the model server answers about its slots late then."""
-        return self._worker is not None and self._worker.is_alive()
-
-    def restore(self, stopping: Callable[[], bool] = lambda: False, seconds: float = RESTORE_SECONDS) -> int:
-        """Fill the slots of a server that has just become ready, the busiest conversation first; how many.
-
-        ``stopping`` is asked between two of them, and ends it early.
-        """
-        began = time.monotonic()
-        self._restored = {}
-        if not (self._end_saving() and self._store.open()):
-            return 0
-        self._restored = CacheRestore(self._server, self._store).restore(began + seconds, stopping)
-        self._restored_at = time.monotonic()
-        self._wait_again()
-        if self._restored:
-            log.info("restored %d conversations in %.2f s", len(self._restored), self._restored_at - began)
-        return len(self._restored)
-
-    def crashed(self, worked_seconds: float) -> None:
-        """Note that the server died or hung after it had worked so long: caches that it was just given may be why."""
-        if self._end_saving() and self._restored and worked_seconds < DISTRUST_SECONDS:
-            log.warning("the restored conversations are deleted: the model server did not last with them")
-            self._store.discard(self._restored.values())
-        self._restored = {}
-
-    def save_due(self, now: float, reports: Feedback) -> None:
-        """Begin to save when it is time and a conversation was continued; never waits. Call it each second."""
-        if self.saving:
-            return
-        self._store.take_forgotten(reports.generations)
-        if not self._store.enabled or now < self._try_at or not self._continued(reports):
-            return
-        patient = now < self._due_at + max(PATIENCE_SECONDS, self._settings.slot_save_seconds)
-        self._stop_saving.clear()
-        begin = functools.partial(self._save_quietly, reports, patient=patient)
-        self._worker = threading.Thread(target=begin, name="slot-save", daemon=True)
-        self._worker.start()
-
-    def save_all(self, read: Callable[[], Feedback], seconds: float = STOP_SAVE_SECONDS) -> int:
-        """Save what has changed before a planned stop; how many conversations were. ``read`` reads the reports."""
-        if not (self._end_saving() and self._store.enabled):
-            return 0
-        self._stop_saving.clear()
-        began = time.monotonic()
-        try:
-            reports = self._with_the_last(read)
-            self._store.take_forgotten(reports.generations)
-            count = self._save(reports, began + seconds)
-        except SlotFailure as error:
-            log.warning("conversations are not saved: %s", error)
-            return 0
-        if count:
-            log.info("saved %d conversations in %.2f s", count, time.monotonic() - began)
-        return count
-
-    def _with_the_last(self, read: Callable[[], Feedback]) -> Feedback:
-        """The reports, once they name every slot's generation: that of a moment ago may be on its way."""
-        deadline = time.monotonic() + REPORT_SECONDS
-        seeds = {slot.seed for slot in self._server.slots() if slot.tokens and not slot.busy}
-        while not seeds <= (reports := read()).generations.keys() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return reports
-
-    def close(self) -> None:
-        """End the thread."""
-        self._end_saving()
-
-    def _end_saving(self) -> bool:
-        """Whether no thread saves any more: one that waits for a server that hangs is left to its deadline."""
-        self._stop_saving.set()
-        if self._worker is not None:
-            self._worker.join(timeout=END_SECONDS)
-        return not self.saving
-
-    def _continued(self, reports: Feedback) -> bool:
-        return max((each.ended_at for each in reports.generations.values()), default=self._newest) > self._newest
-
-    def _wait_again(self) -> None:
-        self._due_at = self._try_at = time.monotonic() + self._settings.slot_save_seconds
-
-    def _save_quietly(self, reports: Feedback, *, patient: bool) -> None:
-        """In the thread."""
-        began = time.monotonic()
-        try:
-            if patient and any(slot.busy for slot in self._server.slots()):
-                self._try_at = began + TRY_AGAIN_SECONDS
-                return
-            count = self._save(reports, began + PATIENCE_SECONDS)
-            log.debug("saved %d conversations in %.2f s", count, time.monotonic() - began)
-        except SlotFailure as error:
-            log.debug("conversations are not saved now: %s", error)
-        self._newest = max((each.ended_at for each in reports.generations.values()), default=self._newest)
-        self._wait_again()
-
-    def _save(self, reports: Feedback, deadline: float) -> int:
-        """Raises SlotFailure where the model server does not say what is in its slots."""
-        self._store.tidy()
-        ranked = cache_candidates(
-            self._server.slots(),
-            reports.generations,
-            self._store.caches,
-            self._restored,
-            (time.monotonic(), time.time()),
-        )
-        kept = select_caches(
-            ranked, self._settings.parallel, self._settings.slot_save_bytes, self._store.bytes_per_token
-        )
-        self._store.discard(set(self._store.caches) - {each.conversation for each in kept})
-        round_ = CacheSave(self._server, self._store, reports, self._stop_saving)
-        return sum(round_.save_each(kept, deadline))
+def _split_files(path: Path) -> Iterable[Path]:
+    split = parse_split_name(path.name)
+    return [path.with_name(name) for name in split.names()[:MAX_SPLIT_FILES]] if split else [path]

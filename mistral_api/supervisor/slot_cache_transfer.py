@@ -1,59 +1,110 @@
-"""Saving and restoring, slot by slot.
-
-Giving saved caches to a model server that has just become ready.
-
-Saving the slots that hold the chosen conversations, one after the other.
-"""
+"""Slots saved to files and restored from files, one after the other."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from mistral_api.control.feedback import Feedback
 from mistral_api.control.saved_caches import SavedCache
-from mistral_api.supervisor.http_client import Slot, SlotFailure, SlotServer
-from mistral_api.supervisor.slot_cache_store import CacheStore, Candidate, by_size
+from mistral_api.supervisor.http_client import Slot, SlotClient, SlotFailure
+from mistral_api.supervisor.slot_cache_store import CacheCandidate, CacheStore
 
 log = logging.getLogger(__name__)
 
+# Enough for one slot of the largest context on a slow disk.
+SAVE_SECONDS = 30.0
 
-class CacheRestore:
-    """One round, into slots that no request has used: what somebody works with is never replaced."""
 
-    def __init__(self, server: SlotServer, store: CacheStore) -> None:
-        self._server = server
+class CacheSaver:
+    """Saves the slots of selected conversations. ``stop`` ends it between two of them."""
+
+    def __init__(self, slots: SlotClient, store: CacheStore, feedback: Feedback, stop: threading.Event) -> None:
+        self._slots = slots
+        self._store = store
+        self._feedback = feedback
+        self._stop = stop
+
+    def save(self, candidates: Iterable[CacheCandidate], deadline: float) -> int:
+        """Save the candidates that are not saved yet, until the deadline (monotonic). Return how many were saved.
+
+        Raises nothing: a conversation that cannot be saved is logged.
+        """
+        saved = 0
+        for candidate in candidates:
+            if self._stop.is_set() or time.monotonic() >= deadline:
+                break
+            if candidate.slot is not None:
+                saved += self._save_slot(candidate, candidate.slot, deadline)
+        return saved
+
+    def _save_slot(self, candidate: CacheCandidate, slot: Slot, deadline: float) -> bool:
+        folder, name = self._store.folder, self._store.folder.new_name(candidate.conversation)
+        try:
+            if not (self._may_save(candidate) and self._store.make_room(candidate)):
+                return False
+            tokens = self._slots.save(slot, name, min(deadline - time.monotonic(), SAVE_SECONDS))
+            cache = self._check_saved(candidate, slot, name, tokens, deadline)
+        except (SlotFailure, OSError) as error:
+            log.warning("a conversation is not saved: %s", error)
+            cache = None
+        if cache is None:
+            folder.remove(name)
+            return False
+        return self._store.add(cache)
+
+    def _may_save(self, candidate: CacheCandidate) -> bool:
+        return self._store.may_save(self._feedback.generations[candidate.seed])
+
+    def _check_saved(
+        self, candidate: CacheCandidate, slot: Slot, name: str, tokens: int, deadline: float
+    ) -> SavedCache | None:
+        """Return the cache for the list, or None where another request took the slot, or the text was deleted."""
+        size, digest = self._store.folder.measure(name, deadline)
+        self._store.delete_marked(self._feedback.generations)
+        if slot not in self._slots.list_slots() or tokens != slot.tokens or not self._may_save(candidate):
+            return None
+        conversation, used_at = candidate.conversation, candidate.used_at
+        return SavedCache(conversation, name, candidate.seed, tokens, size, digest, used_at)
+
+
+class CacheRestorer:
+    """Restores caches into slots that no request has used: it never replaces what a client works with."""
+
+    def __init__(self, slots: SlotClient, store: CacheStore) -> None:
+        self._slots = slots
         self._store = store
 
-    def restore(self, deadline: float, stopping: Callable[[], bool]) -> dict[int, str]:
-        """Which conversation is in which slot now; ends at the deadline (monotonic), or when we are to stop.
+    def restore(self, deadline: float, stop_requested: Callable[[], bool]) -> dict[int, str]:
+        """Restore the caches, and return which conversation is in which slot now.
 
-        The longest goes into the first slot: llama.cpp takes the last one first where all are unused.
+        Ends at the deadline (monotonic), or when ``stop_requested`` returns true. The longest conversation goes into
+        the first slot, because llama.cpp takes the last slot first where all are unused.
         """
         filled: dict[int, str] = {}
         try:
-            for cache in by_size(self._store.caches.values()):
-                slot = self._untouched(filled)
-                if slot is None or time.monotonic() >= deadline or stopping():
+            for cache in _longest_first(self._store.caches.values()):
+                slot = self._unused_slot(filled)
+                if slot is None or time.monotonic() >= deadline or stop_requested():
                     break
-                if self._intact(cache, deadline) and self._restored(cache, slot, deadline):
+                if self._is_intact(cache, deadline) and self._restore_slot(cache, slot, deadline):
                     filled[slot.id] = cache.conversation
         except SlotFailure as error:
             log.warning("the saved caches are not restored: %s", error)
         return filled
 
-    def _untouched(self, filled: dict[int, str]) -> Slot | None:
-        slots = sorted(self._server.slots(), key=lambda slot: slot.id)
-        return next((slot for slot in slots if slot.untouched and slot.id not in filled), None)
+    def _unused_slot(self, filled: dict[int, str]) -> Slot | None:
+        slots = sorted(self._slots.list_slots(), key=lambda slot: slot.id)
+        return next((slot for slot in slots if slot.is_unused and slot.id not in filled), None)
 
-    def _restored(self, cache: SavedCache, slot: Slot, deadline: float) -> bool:
-        """Whether llama.cpp took it; a cache that it does not take is deleted: it may be what a server dies of."""
+    def _restore_slot(self, cache: SavedCache, slot: Slot, deadline: float) -> bool:
+        """Return whether llama.cpp took the cache. One that it does not take is deleted: it could end a server."""
         try:
-            tokens = self._server.restore(slot, cache.file, deadline - time.monotonic())
+            tokens = self._slots.restore(slot, cache.file, deadline - time.monotonic())
         except SlotFailure as error:
-            if time.monotonic() >= deadline:  # we did not wait long enough, for which the cache is not to blame
+            if time.monotonic() >= deadline:  # we did not wait long enough: that is no fault of the cache
                 log.warning("a conversation is not restored in time: %s", error)
                 return False
             log.warning("a conversation is not restored, its cache is deleted: %s", error)
@@ -61,11 +112,11 @@ class CacheRestore:
             if tokens == cache.tokens:
                 return True
             log.warning("a conversation is not restored: %d tokens of %d", tokens, cache.tokens)
-        self._store.discard([cache.conversation])
+        self._store.delete([cache.conversation])
         return False
 
-    def _intact(self, cache: SavedCache, deadline: float) -> bool:
-        """Whether the file is what was written; another is deleted."""
+    def _is_intact(self, cache: SavedCache, deadline: float) -> bool:
+        """Return whether the file is what was written; one that is not is deleted."""
         try:
             found = self._store.folder.measure(cache.file, deadline)
         except TimeoutError:
@@ -76,54 +127,10 @@ class CacheRestore:
             if found == (cache.bytes, cache.digest):
                 return True
             log.warning("a saved cache is damaged and is deleted: %s", cache.file)
-        self._store.discard([cache.conversation])
+        self._store.delete([cache.conversation])
         return False
 
 
-# One slot of the largest context to a slow disk.
-SAVE_SECONDS = 30.0
-
-
-class CacheSave:
-    """One round. ``stop`` ends it between two conversations."""
-
-    def __init__(self, server: SlotServer, store: CacheStore, reports: Feedback, stop: threading.Event) -> None:
-        self._server = server
-        self._store = store
-        self._reports = reports
-        self._stop = stop
-
-    def save_each(self, chosen: Iterable[Candidate], deadline: float) -> Iterator[bool]:
-        """Whether each conversation that has to be was saved; ends at the deadline (monotonic)."""
-        for candidate in chosen:
-            if self._stop.is_set() or time.monotonic() >= deadline:
-                return
-            if candidate.slot is not None:
-                yield self._save(candidate, candidate.slot, deadline)
-
-    def _save(self, candidate: Candidate, slot: Slot, deadline: float) -> bool:
-        folder, name = self._store.folder, self._store.folder.new_name(candidate.conversation)
-        try:
-            if not (self._allowed(candidate) and self._store.make_room(candidate)):
-                return False
-            tokens = self._server.save(slot, name, min(deadline - time.monotonic(), SAVE_SECONDS))
-            cache = self._checked(candidate, slot, name, tokens, deadline)
-        except (SlotFailure, OSError) as error:
-            log.warning("a conversation is not saved: %s", error)
-            cache = None
-        if cache is None:
-            folder.remove(name)
-            return False
-        return self._store.add(cache)
-
-    def _allowed(self, candidate: Candidate) -> bool:
-        return self._store.allows(self._reports.generations[candidate.seed])
-
-    def _checked(self, candidate: Candidate, slot: Slot, name: str, tokens: int, deadline: float) -> SavedCache | None:
-        """The cache as it is listed, or None where the slot has gone to another request, or the text been deleted."""
-        size, digest = self._store.folder.measure(name, deadline)
-        self._store.take_forgotten(self._reports.generations)
-        if slot not in self._server.slots() or tokens != slot.tokens or not self._allowed(candidate):
-            return None
-        conversation, used_at = candidate.conversation, candidate.used_at
-        return SavedCache(conversation, name, candidate.seed, tokens, size, digest, used_at)
+def _longest_first(caches: Iterable[SavedCache]) -> list[SavedCache]:
+    """Return the caches by tokens, the most first; of as many tokens, the one used last comes first."""
+    return sorted(caches, key=lambda each: (each.tokens, each.used_at), reverse=True)

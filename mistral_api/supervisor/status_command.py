@@ -1,4 +1,4 @@
-"""``supervisor status``: the status file for people and programs."""
+"""``supervisor status``: the status files, shown to people and programs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from mistral_api.control.server_spec import MAIN, served_models
+from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
 
-# What a script may decide by: ready; not running; not running, and not coming back; coming; running, but silent.
+# What a script may decide by: ready; not running; not running, and not coming back; starting; running, but silent.
 READY, STOPPED, FATAL, COMING, UNRESPONSIVE = 0, 1, 2, 3, 4
 EXIT_CODES = {
     State.READY: READY,
@@ -23,66 +23,67 @@ EXIT_CODES = {
     State.BACKOFF: COMING,
     State.UNRESPONSIVE: UNRESPONSIVE,
 }
-SHOWN_RESTARTS = 5
+MAX_SHOWN_RESTARTS = 5
 
 
 def show_status(settings: Settings, *, as_json: bool) -> int:
-    """Print how the model server is; the exit code says it too. Another one of ours is shown beside it."""
-    first, *others = [each.server for each in served_models(settings)] or [MAIN]
+    """Print the status of the first model server, and of a secondary one with it. Return the first one's exit code."""
+    first, *others = [spec.name for spec in server_specs(settings)] or [MAIN_SERVER]
     status = read_status(settings.data_dir, first)
     if status is None:
         print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")
         return STOPPED
-    beside = {each: read_status(settings.data_dir, each) for each in others}
-    print(_as_json(status, beside) if as_json else "\n".join(_all_lines(status, beside)))
+    secondary = {name: read_status(settings.data_dir, name) for name in others}
+    print(_to_json(status, secondary) if as_json else "\n".join(_to_lines(status, secondary)))
     return EXIT_CODES[status.state]
 
 
-def _as_json(status: ModelServerStatus, beside: Mapping[str, ModelServerStatus | None]) -> str:
+def _to_json(status: ModelServerStatus, secondary: Mapping[str, ModelServerStatus | None]) -> str:
+    """Return the first server's fields; a secondary server's object stands among them under the server's name."""
     fields = dataclasses.asdict(status)
-    for server, other in beside.items():
-        fields[server.replace("-", "_")] = dataclasses.asdict(other) if other else None
+    for name, other in secondary.items():
+        fields[name.replace("-", "_")] = dataclasses.asdict(other) if other else None
     return json.dumps(fields, indent=1)
 
 
-def _all_lines(status: ModelServerStatus, beside: Mapping[str, ModelServerStatus | None]) -> list[str]:
-    lines = _lines(status)
-    for server, other in beside.items():
-        lines += ["", f"{server.replace('-', ' ')}:", *(_lines(other) if other else ["has not run"])]
+def _to_lines(status: ModelServerStatus, secondary: Mapping[str, ModelServerStatus | None]) -> list[str]:
+    lines = _server_lines(status)
+    for name, other in secondary.items():
+        lines += ["", f"{name.replace('-', ' ')}:", *(_server_lines(other) if other else ["has not run"])]
     return lines
 
 
-def _lines(status: ModelServerStatus) -> list[str]:
+def _server_lines(status: ModelServerStatus) -> list[str]:
     pid = f", pid {status.pid}" if status.pid else ""
     lines = [
-        f"{status.state} since {_moment(status.since)}{pid}",
+        f"{status.state} since {_format_time(status.since)}{pid}",
         f"model    {status.model} on {status.url}",
-        f"file     {status.model_path}{_description(status)}",
+        f"file     {status.model_path}{_describe_model(status)}",
         f"engine   {status.engine} {status.engine_version or ''}".rstrip(),
-        f"settings {_settings(status)}",
+        f"settings {_describe_settings(status)}",
     ]
     if status.memory_step:
         lines.append(f"memory   {status.memory_step}; `supervisor --retry-gpu` tries again")
     lines.append(f"restarts {status.restarts}")
-    lines += [f"  {_moment(each.at)} {each.reason}" for each in status.last_restarts[-SHOWN_RESTARTS:]]
+    lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:
         lines.append(f"last error: {status.last_error}")
         lines += [f"  | {line}" for line in status.last_lines]
     return [*lines, f"log      {status.log_path}"]
 
 
-def _description(status: ModelServerStatus) -> str:
+def _describe_model(status: ModelServerStatus) -> str:
     known = [
         status.architecture,
         f"{status.parameters / 1e9:.2f} B parameters" if status.parameters else None,
         status.quantization,
         f"made for {status.model_context} tokens" if status.model_context else None,
     ]
-    said = ", ".join(each for each in known if each)
-    return f" ({said})" if said else ""
+    text = ", ".join(each for each in known if each)
+    return f" ({text})" if text else ""
 
 
-def _settings(status: ModelServerStatus) -> str:
+def _describe_settings(status: ModelServerStatus) -> str:
     context = status.context_size or "the model's own"
     return (
         f"GPU layers {status.gpu_layers}, context {context}, KV cache {status.cache_type or 'default'}, "
@@ -90,5 +91,5 @@ def _settings(status: ModelServerStatus) -> str:
     )
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,4 +1,8 @@
-"""The loop that keeps the model server running: check, start, watch, and start it again or give up."""
+"""The loop that keeps a model server running: check, start, watch, and restart it or give up.
+
+:class:`Supervisor` decides what follows a run. ``server_run`` watches one run, and ``hang_detection`` decides whether
+the server hangs.
+"""
 
 from __future__ import annotations
 
@@ -9,148 +13,155 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import Backoff, GivenUp, StopRequested
+from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
 from mistral_api.supervisor.engine import server_command
-from mistral_api.supervisor.events import LOOK_SECONDS, Events
+from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
-from mistral_api.supervisor.memory_fit import MemoryFit
-from mistral_api.supervisor.preflight import PreflightResult, check
-from mistral_api.supervisor.process import OutputLog, ServerProcess, log_file, stop_leftover
+from mistral_api.supervisor.memory_fit import MemoryFitter
+from mistral_api.supervisor.preflight import PreflightResult, run_preflight
+from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
-from mistral_api.supervisor.slot_cache import saved_caches
+from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
 
 log = logging.getLogger(__name__)
 
-# A server that ends while loading, this often and without ever having been ready, will never be.
-FAILED_LOADS = 2
+# A server that was never ready and has ended so often while loading will never be ready.
+MAX_FAILED_LOADS = 2
 
 
 class Supervisor:
-    """Owns one model server."""
+    """Owns one model server, from :meth:`run` to its return."""
 
     def __init__(
         self,
-        served: ServerSpec,
+        spec: ServerSpec,
         events: Events,
         reporter: StatusReporter,
         *,
         retry_gpu: bool = False,
         backoff: Backoff | None = None,
     ) -> None:
-        """``retry_gpu``: try what was asked for again, although less was what fitted last time."""
+        """``retry_gpu``: try the requested memory settings again, although only lower ones fitted last time."""
         self._may_start: Callable[[], bool] = lambda: True
-        self._served = served
-        self._data_dir = served.settings.data_dir
+        self._spec = spec
+        self._data_dir = spec.settings.data_dir
         self._events = events
         self._retry_gpu = retry_gpu
         self._reporter = reporter
-        self._backoff = backoff or Backoff(served.settings.max_restarts)
+        self._backoff = backoff or Backoff(spec.settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
-        self._reports = FeedbackReader(self._data_dir, served.server)
+        self._feedback_reader = FeedbackReader(self._data_dir, spec.name)
 
-    def start_after(self, may_start: Callable[[], bool]) -> None:
-        """Have the first start wait until this is true: another server is to have the first choice of the memory."""
+    def delay_start_until(self, may_start: Callable[[], bool]) -> None:
+        """Have the first start wait until ``may_start`` returns true, so that another server gets its memory first."""
         self._may_start = may_start
 
     def run(self) -> None:
-        """Keep a model server running until asked to stop. Raises StartError or GivenUp."""
+        """Keep a model server running until a stop is requested. Raises StartError or TooManyRestarts."""
         try:
-            stop_leftover(self._data_dir, self._served.server)
-            self._reporter.begin()
-            checked = check(self._served, self._asked_to_stop)
-            output = OutputLog(log_file(self._data_dir, self._served.server))
+            stop_leftover_server(self._data_dir, self._spec.name)
+            self._reporter.write_first_status()
+            preflight = run_preflight(self._spec, self._events.poll_stop)
+            output = OutputLog(output_log_path(self._data_dir, self._spec.name))
         except StopRequested:
             return
         except StartError as error:
-            raise self._fatal(error) from None
+            raise self._enter_fatal(error) from None
         except OSError as error:
             sentence = f"DATA_DIR: '{self._data_dir}' cannot be used: {error}."
-            raise self._fatal(StartError(sentence)) from error
-        self._reporter.checked(checked)
-        fitting = MemoryFit(self._served, checked, start_over=self._retry_gpu)
-        while not (self._may_start() or self._events.stopping):
-            self._events.wait(LOOK_SECONDS)
+            raise self._enter_fatal(StartError(sentence)) from error
+        self._reporter.set_preflight(preflight)
+        memory_fitter = MemoryFitter(self._spec, preflight, start_over=self._retry_gpu)
+        while not (self._may_start() or self._events.stop_requested):
+            self._events.wait(MAX_WAIT_SECONDS)
         try:
-            while not self._events.stopping:
-                self._live_once(checked, fitting, output)
+            while not self._events.stop_requested:
+                self._run_once(preflight, memory_fitter, output)
         finally:
             output.close()
 
-    def _asked_to_stop(self) -> bool:
-        self._events.wait(0.0)
-        return self._events.stopping
+    def _run_once(self, preflight: PreflightResult, memory_fitter: MemoryFitter, output: OutputLog) -> None:
+        """Run the server once, from its start to its end, and wait before the next start.
 
-    def _live_once(self, checked: PreflightResult, fitting: MemoryFit, output: OutputLog) -> None:
-        """One life of the server: from its start to its end, and the wait before the next."""
-        self._reporter.fit(fitting.fit)
+        Raises StartError or TooManyRestarts where there is to be no next start.
+        """
+        self._reporter.set_memory_step(memory_fitter.step)
         self._reporter.enter(State.STARTING)
-        command = server_command(self._served, checked.engine, checked.model.path, fitting.fit)
-        with saved_caches(self._served, command, checked.engine) as caches:
+        command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
+        with open_slot_caches(self._spec, command, preflight.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
-            attendance = LifecycleHooks(fitting, self._reports, caches, self._asked_to_stop)
-            ending = ServerRun(self._served, process, output, self._reporter, self._events).run(attendance)
-            if ending.how is not RunEndReason.STOPPED:
-                caches.crashed(ending.ready_seconds or 0.0)
-        if ending.how is RunEndReason.STOPPED:
-            self._stopped()
-        elif self._step_down(fitting, ending, output):
-            self._go_on(f"{ending.reason} for want of memory; next try: {fitting.fit}", output, 0.0)
+            hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop)
+            result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
+            if result.end_reason is not RunEndReason.STOPPED:
+                caches.distrust_restored(result.healthy_seconds or 0.0)
+        if result.end_reason is RunEndReason.STOPPED:
+            self._enter_stopped()
+        elif self._step_down(memory_fitter, result, output):
+            reason = f"{result.problem} for want of memory; next try: {memory_fitter.step}"
+            self._wait_for_restart(reason, output, 0.0)
         else:
-            self._after(ending, checked, output)
-
-    def _step_down(self, fitting: MemoryFit, ending: RunResult, output: OutputLog) -> bool:
-        try:
-            return fitting.step_down(ending, output.lines())
-        except StartError as error:
-            raise self._fatal(error, output) from None
+            self._back_off(result, preflight, output)
 
     def _start(self, command: list[str], output: OutputLog) -> ServerProcess:
         try:
-            process = ServerProcess(command, output, self._events.queue, self._served.environment())
+            process = ServerProcess(command, output, self._events.queue, self._spec.environment())
         except OSError as error:
-            raise self._fatal(StartError(f"The model server cannot be started: {error}.")) from error
-        self._reporter.process(process.identity)
+            raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
+        self._reporter.set_process(process.identity)
         self._reporter.enter(State.LOADING)
-        log.info("%s started (pid %d)", self._served.label, process.identity.pid)
+        log.info("%s started (pid %d)", self._spec.label, process.identity.pid)
         return process
 
-    def _after(self, ending: RunResult, checked: PreflightResult, output: OutputLog) -> None:
-        """Wait before the next start. Raises StartError or GivenUp when there is to be none."""
-        problem = ending.reason
-        if ending.ready_seconds is None:
-            problem += f" while it was loading: {output.last_words()}"
-            self._require_loadable(ending, checked, problem, output)
-        else:
+    def _step_down(self, memory_fitter: MemoryFitter, result: RunResult, output: OutputLog) -> bool:
+        """Go down the memory ladder where memory was short. Return whether there is a lower step to try."""
+        shortage = result.memory_shortage(output.lines(), uses_device=memory_fitter.step.uses_device)
+        if shortage is None:
+            return False
+        try:
+            return memory_fitter.step_down(shortage, was_ready=result.was_ready)
+        except StartError as error:
+            raise self._enter_fatal(error, output) from None
+
+    def _back_off(self, result: RunResult, preflight: PreflightResult, output: OutputLog) -> None:
+        """Wait before the next start. Raises StartError or TooManyRestarts where there is to be none."""
+        problem = result.problem
+        if result.was_ready:
             self._was_ready, self._failed_loads = True, 0
-        delay = self._backoff.crashed(ending.ready_seconds or 0.0)
+        else:
+            problem += f" while it was loading: {output.failure_summary()}"
+            self._require_loadable(result, preflight, problem, output)
+        delay = self._backoff.next_delay(result.healthy_seconds or 0.0)
         if delay is None:
             sentence = f"Given up after {self._reporter.restarts} restarts: {problem.rstrip('.')}."
-            raise self._fatal(GivenUp(sentence), output)
-        self._go_on(problem, output, delay)
+            raise self._enter_fatal(TooManyRestarts(sentence), output)
+        self._wait_for_restart(problem, output, delay)
 
-    def _require_loadable(self, ending: RunResult, checked: PreflightResult, problem: str, output: OutputLog) -> None:
-        """Raises StartError for a model that has never been loaded and has failed too often."""
-        self._failed_loads += not ending.killed
-        if not self._was_ready and self._failed_loads >= FAILED_LOADS:
-            sentence = f"{self._served.path_setting}: '{checked.model.path}' cannot be loaded: {problem.rstrip('.')}."
-            raise self._fatal(StartError(sentence), output)
+    def _require_loadable(self, result: RunResult, preflight: PreflightResult, problem: str, output: OutputLog) -> None:
+        """Raise StartError for a model that has never been loaded and has failed too often."""
+        self._failed_loads += not result.was_killed
+        if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
+            model = f"{self._spec.path_setting}: '{preflight.model.path}'"
+            raise self._enter_fatal(StartError(f"{model} cannot be loaded: {problem.rstrip('.')}."), output)
 
-    def _go_on(self, reason: str, output: OutputLog, delay: float) -> None:
+    def _wait_for_restart(self, reason: str, output: OutputLog, delay: float) -> None:
         log.warning("%s; starting it again in %.1f s", reason, delay)
-        self._reporter.restarting(reason, output.lines())
-        self._events.pause(delay)
-        if self._events.stopping:
+        self._reporter.enter_backoff(reason, output.lines())
+        self._events.sleep(delay)
+        if self._events.stop_requested:
             self._reporter.enter(State.STOPPING)
-            self._stopped()
+            self._enter_stopped()
         else:
-            self._reporter.restarted()
+            self._reporter.count_restart()
 
-    def _stopped(self) -> None:
+    def _enter_stopped(self) -> None:
         self._reporter.enter(State.STOPPED)
-        log.info("%s stopped", self._served.label)
+        log.info("%s stopped", self._spec.label)
 
-    def _fatal(self, error: StartError | GivenUp, output: OutputLog | None = None) -> StartError | GivenUp:
-        self._reporter.fatal(str(error), output.lines() if output else [])
+    def _enter_fatal(
+        self, error: StartError | TooManyRestarts, output: OutputLog | None = None
+    ) -> StartError | TooManyRestarts:
+        """Enter ``fatal``, and return the error for the caller to raise."""
+        self._reporter.enter_fatal(str(error), output.lines() if output else [])
         return error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from mistral_api.control.feedback import FeedbackWriter
-from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server
+from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
@@ -35,11 +35,11 @@ class ModelServerEntry:
 
     def suits(self, *, ranks: bool) -> bool:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
-        return self.spec is None or self.spec.ranks in (None, ranks)
+        return self.spec is None or self.spec.is_reranker in (None, ranks)
 
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
-        return None if self.status is None else self.status.server()
+        return None if self.status is None else self.status.server_process()
 
     def start(self) -> None:
         """Begin to write feedback."""
@@ -60,15 +60,15 @@ def supervised_server(
 
     ``watcher`` watches its calls. ``other_models``: the names of models that another server of ours serves.
     """
-    data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.server)
+    data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
 
     def given_up() -> str | None:
         reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
-        return reason if status.given_up() else None
+        return reason if status.is_given_up() else None
 
-    client = ModelServerClient(spec.settings, given_up, status.being_started, watcher)
+    client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher)
     catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
-    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.server))
+    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.name))
 
 
 def external_server(
@@ -88,7 +88,7 @@ class ModelServers:
         self.embedding = None if embedding is None else supervised_server(embedding, self.watcher)
         names = self.embedding.catalogue.known_names() if self.embedding else ()
         if settings.supervised:
-            self.main = supervised_server(main_server(settings), self.watcher, names)
+            self.main = supervised_server(main_server_spec(settings), self.watcher, names)
         else:
             self.main = external_server(settings, self.watcher, names)
         self.all = [self.main] if self.embedding is None else [self.main, self.embedding]
@@ -140,7 +140,7 @@ _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.
 def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
     """Return what the supervisor of a model server says, checked against what the server answers."""
     probe, spec = entry.client.probe(), entry.spec
-    status = None if spec is None else read_status(spec.settings.data_dir, spec.server)
+    status = None if spec is None else read_status(spec.settings.data_dir, spec.name)
     names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),

@@ -1,27 +1,25 @@
-"""/v1/conversations and their items.
+"""``/v1/conversations`` and ``/v1/conversations/{id}/items``: an owner's sessions, and OpenAI's view of them as items.
 
-Items of a request on their way to a conversation, without a generation.
-
-``/v1/conversations``: what was said, per session.
-
-``/v1/conversations/{id}/items``: OpenAI's view of a conversation.
+The docstring of a view is its summary in ``/openapi.json``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, request
-from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import (
+    ConversationBody,
+    ConversationSummary,
     conversation_body,
     conversation_list_body,
+    conversation_summary,
     find_conversation,
-    head_body,
     read_page,
 )
 from mistral_api.conversations.editing import (
+    ConversationEdit,
     NewMessages,
     add_messages,
     change_conversation,
@@ -30,11 +28,11 @@ from mistral_api.conversations.editing import (
 )
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
-from mistral_api.conversations.items import ItemQuery, delete_item, find_item, list_items, resolve_references
-from mistral_api.conversations.search import list_conversations
+from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
+from mistral_api.conversations.search import ConversationFilter, list_conversations
 from mistral_api.errors import InvalidRequest
-from mistral_api.web.database_session import database_session, found_once_recorded, require_recorded
-from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
+from mistral_api.web.database_session import database_session, find_recorded, require_recorded
+from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
 from mistral_api.wire import (
     ConversationListQuery,
     ConversationQuery,
@@ -45,42 +43,43 @@ from mistral_api.wire import (
     load_creation,
     load_metadata,
 )
-
-
-def parse_new_messages(session: Session, items: list[dict[str, Any]]) -> NewMessages:
-    """Valid items as messages to add. Raises InvalidRequest where no text is to be kept, and NotFound."""
-    settings = services().settings
-    if items and not settings.store_content:
-        text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
-        raise InvalidRequest(text, code="not_supported", param="items")
-    named = found_once_recorded(lambda: resolve_references(session, caller().owner, items, "items"))
-    shown_request_id = client_request_id() or str(request_id())
-    return NewMessages(caller().owner, shown_request_id, items_to_messages(named), settings.store_attachment_bytes)
-
+from mistral_api.wire.payload_types import Item
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
+items_blueprint = guard(Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items"))
 _PAGE_QUERY, _LIST_QUERY = ConversationQuery(), ConversationListQuery()
+_ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 
 
 @blueprint.get("")
 def list_all() -> dict[str, Any]:
     """The caller's conversations, the last used first."""
-    query = load(_LIST_QUERY, request.args.to_dict())
+    query = cast("ConversationFilter", load(_LIST_QUERY, request.args.to_dict()))
     with database_session() as session:
         return conversation_list_body(*list_conversations(session, caller().owner, query))
 
 
 @blueprint.post("")
-def create() -> dict[str, Any]:
+def create() -> ConversationSummary:
     """Make a conversation, with items or without; the body may be left out."""
     creation = load_creation(json_body() if request.get_data() else {})
+    new = parse_new_messages(creation["items"])
     with database_session() as session:
-        addition = parse_new_messages(session, creation["items"])
-        return head_body(create_conversation(session, addition, creation["metadata"]))
+        return conversation_summary(create_conversation(session, new, creation["metadata"]))
+
+
+def parse_new_messages(items: list[Item]) -> NewMessages:
+    """Return valid items as messages to add. Raises InvalidRequest where this server stores no text, and NotFound."""
+    settings, owner = services().settings, caller().owner
+    if items and not settings.store_content:
+        text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
+        raise InvalidRequest(text, code="not_supported", param="items")
+    resolved = find_recorded(lambda session: resolve_references(session, owner, items, "items"))
+    return NewMessages(owner, shown_request_id(), items_to_messages(resolved), settings.store_attachment_bytes)
 
 
 @blueprint.get("/<session_id>")
-def retrieve(session_id: str) -> dict[str, Any]:
+def retrieve(session_id: str) -> ConversationBody:
     """A page of a conversation's current branch."""
     query = load(_PAGE_QUERY, request.args.to_dict())
     require_recorded(caller().owner, session_id)
@@ -91,21 +90,21 @@ def retrieve(session_id: str) -> dict[str, Any]:
 
 
 @blueprint.patch("/<session_id>")
-def change(session_id: str) -> dict[str, Any]:
+def change(session_id: str) -> ConversationSummary:
     """Change the title and the metadata of a conversation; answers it without its messages."""
-    changes = load_changes(json_body())
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        return head_body(change_conversation(session, caller().owner, session_id, changes))
+    return _change(session_id, cast("ConversationEdit", load_changes(json_body())))
 
 
 @blueprint.post("/<session_id>")
-def update(session_id: str) -> dict[str, Any]:
+def update(session_id: str) -> ConversationSummary:
     """Replace the metadata of a conversation (OpenAI's way)."""
-    metadata = load_metadata(json_body())
+    return _change(session_id, {"metadata": load_metadata(json_body())})
+
+
+def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        return head_body(change_conversation(session, caller().owner, session_id, {"metadata": metadata}))
+        return conversation_summary(change_conversation(session, caller().owner, session_id, changes))
 
 
 @blueprint.delete("/<session_id>")
@@ -118,32 +117,29 @@ def remove(session_id: str) -> dict[str, Any]:
     return {"id": session_id, "object": "conversation.deleted", "deleted": True}
 
 
-items_blueprint = guard(Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items"))
-_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
-
-
 @items_blueprint.post("", endpoint="create")
 def create_items(session_id: str) -> dict[str, Any]:
     """Put items at the end of a conversation; answers them."""
-    creation = load(_CREATION, json_body())
+    creation = load(_ITEMS_CREATION, json_body())
     require_recorded(caller().owner, session_id)
+    new = parse_new_messages(creation["items"])
     with database_session() as session:
-        stored = add_messages(session, session_id, parse_new_messages(session, creation["items"]))
-    return item_list([item for each in stored for item in each.items], has_more=False)
+        stored = add_messages(session, session_id, new)
+    return item_list([item for message in stored for item in message.items], has_more=False)
 
 
 @items_blueprint.get("", endpoint="list_all")
 def list_conversation_items(session_id: str) -> dict[str, Any]:
     """A page of a conversation's items."""
     query = load(_ITEM_LIST_QUERY, request.args.to_dict())
-    wanted = ItemQuery(query["limit"], query["order"] == "desc", query.get("after"))
+    page = ItemPageQuery(query["limit"], query["order"] == "desc", query.get("after"))
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        return item_list(*list_items(session, find_conversation(session, caller().owner, session_id), wanted))
+        return item_list(*list_items(session, find_conversation(session, caller().owner, session_id), page))
 
 
 @items_blueprint.get("/<item_id>", endpoint="retrieve")
-def retrieve_item(session_id: str, item_id: str) -> dict[str, Any]:
+def retrieve_item(session_id: str, item_id: str) -> Item:
     """One item."""
     require_recorded(caller().owner, session_id)
     with database_session() as session:
@@ -151,11 +147,11 @@ def retrieve_item(session_id: str, item_id: str) -> dict[str, Any]:
 
 
 @items_blueprint.delete("/<item_id>", endpoint="remove")
-def remove_item(session_id: str, item_id: str) -> dict[str, Any]:
+def remove_item(session_id: str, item_id: str) -> ConversationSummary:
     """Delete one item; answers the conversation."""
     require_recorded(caller().owner, session_id)
     with database_session() as session:
-        body = head_body(delete_item(session, caller().owner, session_id, item_id))
-    # It holds the words that were deleted.
+        body = conversation_summary(delete_item(session, caller().owner, session_id, item_id))
+    # What memory and the supervisor hold of the session has the deleted words.
     services().forget_session(caller().owner, session_id)
     return body

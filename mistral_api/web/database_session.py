@@ -1,8 +1,7 @@
-"""Flask-SQLAlchemy session of a view; its failures become 503.
+"""The database session of a view: PostgreSQL's failures become 503, and no view holds a connection while it waits.
 
-The Flask extensions, made without an application and bound to one by the factory.
-
-Reading PostgreSQL for a view: its failures become a 503 that says so.
+The API has a small pool of connections (``DATABASE_POOL_SIZE``). A view opens a session for its queries alone, and
+closes it before it waits for the journal to be delivered.
 """
 
 from __future__ import annotations
@@ -13,41 +12,48 @@ from typing import TypeVar
 
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.base import Base
-from mistral_api.errors import Unavailable
-from mistral_api.recording import recorder
+from mistral_api.recording.recorder import require_session_recorded, retry_until_recorded
 from mistral_api.web.request import services
 
+# Made without an application; the factory binds both to one.
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()
-
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
 def database_session() -> Iterator[Session]:
-    """The request's session. Raises Unavailable (``database_unavailable``) without PostgreSQL."""
+    """Yield a session whose connection goes back to the pool at the end of the block.
+
+    Rows are detached from the session then, so render them within the block. Raises Unavailable
+    (``database_unavailable``) without PostgreSQL.
+    """
     try:
         with translate_database_errors():
             yield db.session()
-    except (SQLAlchemyError, Unavailable):
-        db.session.rollback()
-        raise
+    finally:
+        db.session.close()
 
 
-def found_once_recorded(find: Callable[[], T]) -> T:
-    """What ``find`` finds: at once, or when everything that has ended can be read.
+def find_recorded(find: Callable[[Session], T]) -> T:
+    """Return what ``find`` finds in a session: at once, or after every finished exchange has been delivered.
 
-    Raises NotFound, and Unavailable (``recording_delayed``).
+    Each attempt has a session of its own; none is open during the wait. Raises NotFound, and Unavailable
+    (``database_unavailable``, ``recording_delayed``).
     """
-    return recorder.retry_until_recorded(services().recorder, find)
+
+    def attempt() -> T:
+        with database_session() as session:
+            return find(session)
+
+    return retry_until_recorded(services().recorder, attempt)
 
 
 def require_recorded(owner: str, session_id: str) -> None:
-    """Wait until all that was said in a session can be read. Raises Unavailable (``recording_delayed``)."""
-    recorder.require_session_recorded(services().recorder, owner, session_id)
+    """Wait until all messages of a session can be read. Raises Unavailable (``recording_delayed``)."""
+    require_session_recorded(services().recorder, owner, session_id)

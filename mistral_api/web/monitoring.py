@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
-from mistral_api.analytics.usage_stats import usage_stats
+from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, model_server_health
 from mistral_api.version import VERSION
@@ -32,7 +32,7 @@ _QUERY = StatsQuery()
 
 
 @stats_blueprint.get("")
-def show_stats() -> JsonObject:
+def show_stats() -> UsageStats:
     """The usage of the last hours. Every caller is the one local owner, who may see it all."""
     query = load(_QUERY, request.args.to_dict())
     with database_session() as session:
@@ -56,7 +56,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     servers = services.model_servers
     model_server = _server_health(servers.main, details=details)
     embedding_server = None if servers.embedding is None else _server_health(servers.embedding, details=details)
-    database = services.database_probe.report()
+    database = services.database_probe.check()
     recording = services.recorder.state()
     serving = model_server["state"] == "ready"
     embeds = embedding_server is None or embedding_server["state"] == "ready"

@@ -1,12 +1,18 @@
-"""``/v1/chat/completions``, as far as it is about completions that were stored (``store: true``)."""
+"""``/v1/chat/completions``, as far as it concerns stored completions (``store: true``).
+
+The docstring of a view is its summary in ``/openapi.json``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, request
 
 from mistral_api.generation.stored_completion import (
+    CompletionBody,
+    CompletionFilter,
+    PageFilter,
     change_completion,
     completion_body,
     completions_body,
@@ -16,7 +22,7 @@ from mistral_api.generation.stored_completion import (
     messages_body,
 )
 from mistral_api.recording.recorder import require_all_recorded
-from mistral_api.web.database_session import database_session, found_once_recorded
+from mistral_api.web.database_session import database_session, find_recorded
 from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 
@@ -27,41 +33,36 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 @blueprint.get("")
 def list_all() -> dict[str, Any]:
     """The caller's stored completions."""
-    query = load(_LIST_QUERY, request.args.to_dict())
+    query = cast("CompletionFilter", load(_LIST_QUERY, request.args.to_dict()))
     require_all_recorded(services().recorder)
     with database_session() as session:
         return completions_body(*list_completions(session, caller().owner, query))
 
 
 @blueprint.get("/<completion_id>")
-def retrieve(completion_id: str) -> dict[str, Any]:
+def retrieve(completion_id: str) -> CompletionBody:
     """A stored completion as it was answered."""
-    with database_session() as session:
-        return completion_body(found_once_recorded(lambda: find_completion(session, caller().owner, completion_id)))
+    owner = caller().owner
+    return find_recorded(lambda session: completion_body(find_completion(session, owner, completion_id)))
 
 
 @blueprint.post("/<completion_id>")
-def change(completion_id: str) -> dict[str, Any]:
+def change(completion_id: str) -> CompletionBody:
     """Replace the metadata of a stored completion."""
-    metadata = load_metadata(json_body())
-    with database_session() as session:
-        return completion_body(
-            found_once_recorded(lambda: change_completion(session, caller().owner, completion_id, metadata))
-        )
+    metadata, owner = load_metadata(json_body()), caller().owner
+    return find_recorded(lambda session: completion_body(change_completion(session, owner, completion_id, metadata)))
 
 
 @blueprint.delete("/<completion_id>")
 def remove(completion_id: str) -> dict[str, Any]:
     """Delete a stored completion."""
-    with database_session() as session:
-        found_once_recorded(lambda: delete_completion(session, caller().owner, completion_id))
+    owner = caller().owner
+    find_recorded(lambda session: delete_completion(session, owner, completion_id))
     return {"object": "chat.completion.deleted", "id": completion_id, "deleted": True}
 
 
 @blueprint.get("/<completion_id>/messages")
 def list_messages(completion_id: str) -> dict[str, Any]:
     """The messages a stored completion was made from."""
-    query = load(_PAGE_QUERY, request.args.to_dict())
-    with database_session() as session:
-        found = found_once_recorded(lambda: find_completion(session, caller().owner, completion_id))
-        return messages_body(found, query)
+    query, owner = cast("PageFilter", load(_PAGE_QUERY, request.args.to_dict())), caller().owner
+    return find_recorded(lambda session: messages_body(find_completion(session, owner, completion_id), query))

@@ -12,7 +12,7 @@ from huggingface_hub import close_session, constants
 from mistral_api.model_files import hub as transfer
 from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import PullResult, env_lines
 from tests.support.model_hub import COMMIT, ModelHub
 from tests.support.model_pulls import CONTENT, HALF, REPO, InterruptingDisplay, partial_files, pull_error, pull_from
@@ -122,7 +122,7 @@ def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
 
 def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt_pull(hub, tmp_path)
-    partial = next((tmp_path / pull.UNFINISHED).glob("*.part"))
+    partial = next((tmp_path / pull.UNFINISHED_FOLDER).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
@@ -254,7 +254,7 @@ def test_token_opens_a_gated_model_and_is_sent_only_to_the_hub(
 
 
 def test_second_pull_into_the_same_folder_is_refused(hub: ModelHub, tmp_path: Path) -> None:
-    unfinished = tmp_path / pull.UNFINISHED
+    unfinished = tmp_path / pull.UNFINISHED_FOLDER
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
         assert "Another pull into" in pull_error(hub, tmp_path)
@@ -270,7 +270,7 @@ def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:
     folder.mkdir()
     pulled = PullResult(folder / "m.gguf", 4_372_812_000)
     env = tmp_path / ".env"
-    env.write_text("\n".join(env_lines(source_of("mistral-7b-instruct"), pulled)))
+    env.write_text("\n".join(env_lines(parse_source("mistral-7b-instruct"), pulled)))
     assert dotenv_values(env) == {
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
@@ -279,4 +279,4 @@ def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:
         "GPU_LAYERS": "auto",
     }
     assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
-    assert len(env_lines(source_of(f"{REPO}:m.gguf"), pulled)) == 2
+    assert len(env_lines(parse_source(f"{REPO}:m.gguf"), pulled)) == 2

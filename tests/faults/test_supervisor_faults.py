@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mistral_api.control.server_spec import main_server
+from mistral_api.control.server_spec import main_server_spec
 from mistral_api.control.status import State, read_status
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import Backoff, GivenUp
+from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
@@ -230,13 +230,13 @@ def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
     class Measured(Backoff):
         """A backoff without waits that records the process's memory at each crash."""
 
-        def crashed(self, healthy_seconds: float) -> float | None:
+        def next_delay(self, healthy_seconds: float) -> float | None:
             """Record the memory, and return no wait."""
             sizes.append(process.memory_info().rss)
-            return None if super().crashed(healthy_seconds) is None else 0.0
+            return None if super().next_delay(healthy_seconds) is None else 0.0
 
-    served, backoff = main_server(settings), Measured(max_restarts=100)
-    with pytest.raises(GivenUp, match="Given up after 100 restarts"):
+    served, backoff = main_server_spec(settings), Measured(max_restarts=100)
+    with pytest.raises(TooManyRestarts, match="Given up after 100 restarts"):
         Supervisor(served, Events(), StatusReporter(served), backoff=backoff).run()
     assert len(engine.starts()) == 101
     assert max(sizes[50:]) - sizes[20] < 4 << 20

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from mistral_api.hardware.gpu import DECISION_SECONDS, GpuMonitor, device_memory
+from mistral_api.hardware.gpu import DECISION_SECONDS, GpuMonitor, read_device_memory
 from mistral_api.hardware.nvml import GpuReading
 
 pytestmark = pytest.mark.gpu
@@ -43,7 +43,7 @@ def cards() -> list[list[str]]:
 @pytest.fixture
 def monitor() -> Iterator[GpuMonitor]:
     """A monitor with enough time to open the driver."""
-    with closing(GpuMonitor(patience=DECISION_SECONDS)) as made:
+    with closing(GpuMonitor(read_seconds=DECISION_SECONDS)) as made:
         yield made
 
 
@@ -76,7 +76,7 @@ def _assert_figure(value: float | None, shown: str, within: float) -> None:
 
 def test_device_memory_is_the_sum_over_all_gpus(cards: list[list[str]]) -> None:
     totals = [float(card[2]) for card in cards if not card[2].startswith("[")]
-    memory = device_memory()
+    memory = read_device_memory()
     if not totals:
         assert memory is None
         return

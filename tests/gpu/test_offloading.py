@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mistral_api.hardware.gpu import device_memory
+from mistral_api.hardware.gpu import read_device_memory
 from tests.support.supervisor_process import running_supervisor
 
 pytestmark = [
@@ -23,7 +23,7 @@ BYTES_PER_TOKEN = 2 * 30 * 3 * 64 * 2
 @pytest.fixture
 def card_bytes() -> int:
     """The memory of all GPUs of this machine."""
-    memory = device_memory()
+    memory = read_device_memory()
     if memory is None:
         pytest.skip("no NVIDIA GPU here")
     return memory.total_bytes

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.gpu_cards import make_card
@@ -34,7 +34,7 @@ HISTORY = [{"role": "system", "content": "Be brief."}, {"role": "user", "content
 def filled(engine: Engine) -> Engine:
     """A database with some conversations and their usage."""
     hello = {"role": "assistant", "content": "Hello"}
-    Delivery(engine).deliver(
+    BatchInserter(engine).insert(
         [
             make_exchange("old", created_at=LONG_AGO, messages=question("Old"), answers=reply("Very old"), model="a"),
             make_exchange("new", messages=HISTORY, answers=reply("Hello"), model="b", prompt_tokens=7),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -14,9 +14,9 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import any_message_matches, list_conversations, matches_query
+from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
 from mistral_api.database.tables.conversations import Conversation
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
@@ -30,18 +30,19 @@ TEXTS = {
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     """Four conversations, the last one used most recently, and one of another owner."""
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for name, words in TEXTS.items():
-        delivery.deliver([make_exchange(name, messages=question(f"About {name}?"), answers=reply(words))])
+        delivery.insert([make_exchange(name, messages=question(f"About {name}?"), answers=reply(words))])
     parts = [{"type": "text", "text": "A picture of a giraffe"}, {"type": "image_url", "image_url": {"url": "zebra"}}]
-    delivery.deliver([make_exchange("picture", messages=[{"role": "user", "content": parts}])])
-    delivery.deliver([make_exchange("theirs", owner="team", messages=question("Our zebra"))])
+    delivery.insert([make_exchange("picture", messages=[{"role": "user", "content": parts}])])
+    delivery.insert([make_exchange("theirs", owner="team", messages=question("Our zebra"))])
     return engine
 
 
 def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     with Session(engine) as session:
-        rows, _ = list_conversations(session, owner, {"limit": 20, "q": search} | query)
+        wanted = cast("listing.ConversationFilter", {"limit": 20, "q": search} | query)
+        rows, _ = list_conversations(session, owner, wanted)
         return [row.session_id for row in rows]
 
 
@@ -67,7 +68,7 @@ def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> 
 def test_search_finds_conversations_by_their_words(
     filled: Engine, search: str, sessions: list[str], looked_at_first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "LOOKED_AT_FIRST", looked_at_first)
+    monkeypatch.setattr(listing, "SCANNED_FIRST", looked_at_first)
     assert _search(filled, search) == sessions
 
 
@@ -100,9 +101,9 @@ def _plan(engine: Engine, query: str, parameters: Any) -> str:
 @pytest.fixture
 def many(engine: Engine) -> Engine:
     """So many conversations that reading all of them would be slow."""
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for lot in range(4):
-        delivery.deliver(
+        delivery.insert(
             [
                 make_exchange(
                     f"many-{lot}-{n}",
@@ -118,7 +119,7 @@ def many(engine: Engine) -> Engine:
 
 
 def test_conversation_queries_use_indexes(many: Engine) -> None:
-    statement = any_message_matches("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = matching_conversations("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
     assert "ix_messages_search" in plan
     assert "ix_conversations_search" in plan
@@ -131,7 +132,7 @@ def test_conversation_queries_use_indexes(many: Engine) -> None:
 def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> None:
     """The text index covers all conversations and would be scanned once for each of the few."""
     long = [{"role": "user", "content": f"word{number} common"} for number in range(1000)]
-    Delivery(engine).deliver([make_exchange(f"long-{number}", messages=long) for number in range(5)])
+    BatchInserter(engine).insert([make_exchange(f"long-{number}", messages=long) for number in range(5)])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):

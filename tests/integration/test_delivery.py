@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.delivery.writer import Delivery, delivery_to
+from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of
@@ -19,7 +19,7 @@ from tests.support.processes import wait_for
 
 
 def _recorder(folder: Path, engine: Engine) -> Recorder:
-    made = Recorder(folder, RecordingPolicy(), delivery_to(engine))
+    made = Recorder(folder, RecordingPolicy(), writer_starter(engine))
     made.start()
     return made
 
@@ -27,7 +27,7 @@ def _recorder(folder: Path, engine: Engine) -> Recorder:
 def test_exchange_delivered_twice_is_stored_once(engine: Engine) -> None:
     exchange = make_exchange(messages=question("Hello"), answers=reply("Hi"))
     for _ in range(2):
-        Delivery(engine).deliver([exchange])
+        BatchInserter(engine).insert([exchange])
     assert count_rows(engine, "api_usage") == 1
     assert rows_of(engine, "SELECT role, content FROM messages ORDER BY sequence") == [
         ("user", "Hello"),
@@ -39,7 +39,7 @@ def test_exchange_delivered_twice_is_stored_once(engine: Engine) -> None:
 def test_batch_is_delivered_as_a_whole_or_not_at_all(engine: Engine) -> None:
     good, bad = make_exchange(messages=question("Hello")), make_exchange(status=1_000_000)
     with pytest.raises(Exception, match="out of range for type smallint"):
-        Delivery(engine).deliver([good, bad])
+        BatchInserter(engine).insert([good, bad])
     assert count_rows(engine, "api_usage") + count_rows(engine, "messages") == 0
 
 
@@ -68,7 +68,7 @@ def test_exchange_that_postgresql_refuses_is_rejected_and_blocks_no_other(engine
 
 
 def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, RecordingPolicy(), delivery_to(unreachable_engine()))
+    earlier = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
     record_exchange(earlier, make_exchange("left", messages=question("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)
@@ -79,7 +79,7 @@ def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engin
 
 @pytest.mark.parametrize("year", [2019, 2031])
 def test_usage_row_of_any_month_gets_its_own_partition(engine: Engine, year: int) -> None:
-    Delivery(engine).deliver([make_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
+    BatchInserter(engine).insert([make_exchange(created_at=datetime(year, 12, 31, 23, 59, tzinfo=UTC))])
     homes = rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage")
     assert homes == [(f"api_usage_{year}_12",)]
 
@@ -94,5 +94,5 @@ def test_month_with_rows_in_the_default_partition_still_takes_rows(engine: Engin
             ),
             {"moment": moment},
         )
-    Delivery(engine).deliver([make_exchange(created_at=moment)])
+    BatchInserter(engine).insert([make_exchange(created_at=moment)])
     assert rows_of(engine, "SELECT tableoid::regclass::text FROM api_usage") == [("api_usage_default",)] * 2

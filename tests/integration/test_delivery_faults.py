@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from mistral_api.database import deadlines
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, reply
@@ -26,7 +26,7 @@ from tests.support.processes import libpq_url, wait_for
 
 @contextmanager
 def _recording(folder: Path, engine: Engine) -> Iterator[Recorder]:
-    recorder = Recorder(folder, RecordingPolicy(), delivery_to(engine))
+    recorder = Recorder(folder, RecordingPolicy(), writer_starter(engine))
     recorder.start()
     yield recorder
     recorder.close()

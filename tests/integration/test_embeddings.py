@@ -20,7 +20,7 @@ from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import CreateEmbeddingResponse
 from pydantic import SecretStr
 
-from mistral_api.control.server_spec import EMBEDDING
+from mistral_api.control.server_spec import EMBEDDING_SERVER
 from mistral_api.control.status import read_status
 from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -238,7 +238,7 @@ def test_disconnect_during_embeddings_frees_the_slots(
 
 def test_killed_embedding_server_restarts_without_affecting_the_chat_server(embedding: Server) -> None:
     before = embedding.health()
-    status = read_status(embedding.data_dir, EMBEDDING)
+    status = read_status(embedding.data_dir, EMBEDDING_SERVER)
     assert status is not None
     assert before["embedding_server"]["pid"] == status.pid
     assert (before["embedding_server"]["model"], before["status"]) == ("embedder", "ok")

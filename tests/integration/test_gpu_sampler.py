@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from mistral_api.analytics.gpu_stats import GpuSums, gpu_series
+from mistral_api.analytics.gpu_stats import CardPoint, CardStatistics, GpuSums, gpu_series
 from mistral_api.analytics.periods import TimeWindow, start_of
 from mistral_api.analytics.rebuild import rebuild_rollups
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -24,12 +23,12 @@ from tests.support.processes import wait_for
 NOW = datetime.now(UTC)
 
 
-def _series(engine: Engine, hours: int) -> list[dict[str, Any]]:
+def _series(engine: Engine, hours: int) -> list[CardStatistics]:
     with Session(engine) as session:
         return gpu_series(session, TimeWindow.last(hours))
 
 
-def _points_with_samples(card: dict[str, Any]) -> list[dict[str, Any]]:
+def _points_with_samples(card: CardStatistics) -> list[CardPoint]:
     return [point for point in card["series"] if point["utilization_percent"]["mean"] is not None]
 
 

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
-from mistral_api.conversations.message_matching import chains_of
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.conversations.message_matching import message_chains
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -26,14 +26,14 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database: its records stay pending."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
     yield made
     made.close(0)
 
 
 def _reader(engine: Engine) -> HistoryReader:
     """Return a reader whose recorder has no records, because it was never started."""
-    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), delivery_to(engine)))
+    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), writer_starter(engine)))
 
 
 def _texts(branch: SessionBranch) -> list[Any]:
@@ -55,13 +55,13 @@ def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> 
     history = _reader(engine)
     branch = history.branch("local", "one")
     assert _texts(branch) == ["hi", "hello", "new", "new answer"]
-    assert branch.chains == chains_of(branch.messages)
+    assert branch.chains == message_chains(branch.messages)
     assert [(branch.head_id,)] == rows_of(engine, "SELECT head_id FROM conversations")
     assert history.branch("somebody else", "one") == SessionBranch()
-    old = chains_of([*start, *question("old")])
-    assert history.holds("local", "one", old[2:])
-    assert not history.holds("local", "one", chains_of(question("never said")))
-    assert not history.holds("somebody else", "one", old)
+    old = message_chains([*start, *question("old")])
+    assert history.has_any_chain("local", "one", old[2:])
+    assert not history.has_any_chain("local", "one", message_chains(question("never said")))
+    assert not history.has_any_chain("somebody else", "one", old)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.item_renderer import item_ids
-from mistral_api.conversations.items import ItemQuery, find_item, list_items
+from mistral_api.conversations.item_renderer import ItemIds
+from mistral_api.conversations.items import ItemPageQuery, find_item, list_items
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
 from tests.support.conversations import (
@@ -83,7 +83,7 @@ def test_item_page_of_a_long_conversation_loads_only_its_messages(engine: Engine
         conversation = find_conversation(session, "local", one)
         for newest_first in (True, False):
             read.clear()
-            items, has_more = list_items(session, conversation, ItemQuery(20, newest_first))
+            items, has_more = list_items(session, conversation, ItemPageQuery(20, newest_first))
             assert (len(items), has_more, len(read)) == (20, True, 21)
             session.expunge_all()
     event.remove(Message, "load", count)
@@ -96,4 +96,4 @@ def test_item_is_found_by_its_id(engine: Engine) -> None:
         conversation = find_conversation(session, "local", one)
         assert [find_item(session, conversation, item["id"]) for item in items] == items
         with pytest.raises(NotFound):
-            find_item(session, conversation, item_ids(conversation.id).message)
+            find_item(session, conversation, ItemIds(conversation.id).message)

@@ -14,9 +14,9 @@ import requests
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.message_matching import digest
+from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.search import list_conversations
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
@@ -81,10 +81,12 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
                     " :digest, 'complete', 'r', now())"
                 ),
                 {"id": ids[number], "conversation": ids[0], "parent": ids[0] if number else None}
-                | {"digest": digest(message)} | message,
+                | {"digest": message_digest(message)} | message,
             )  # fmt: skip
     assert _flask(url, "upgrade").returncode == 0
-    Delivery(engine).deliver([make_exchange("old", messages=[*history, *question("Why?")], answers=reply("Hunted."))])
+    BatchInserter(engine).insert(
+        [make_exchange("old", messages=[*history, *question("Why?")], answers=reply("Hunted."))]
+    )
     texts = rows_of(engine, "SELECT content FROM messages ORDER BY sequence")
     assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
     with Session(engine) as session:

@@ -38,7 +38,7 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 @pytest.mark.parametrize("process", [2, 16], indirect=True)
 def test_busy_threads_extend_the_hang_timeout_until_they_are_stopped(process: subprocess.Popen[bytes]) -> None:
     processor = ProcessorTime(process.pid, threads=2)
-    assert processor.patience_factor() == COMPUTING_FACTOR  # no sample yet
+    assert processor.hang_seconds_factor() == COMPUTING_FACTOR  # no sample yet
     _wait_for_factor(processor, COMPUTING_FACTOR)
     process.send_signal(signal.SIGSTOP)
     _wait_for_factor(processor, 1.0)
@@ -54,8 +54,8 @@ def test_ended_process_does_not_extend_the_hang_timeout() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait(timeout=20)
     processor = ProcessorTime(process.pid, threads=2)
-    assert processor.patience_factor() == COMPUTING_FACTOR
-    assert processor.patience_factor() == 1.0
+    assert processor.hang_seconds_factor() == COMPUTING_FACTOR
+    assert processor.hang_seconds_factor() == 1.0
 
 
 def _wait_for_factor(processor: ProcessorTime, factor: float) -> None:
@@ -65,7 +65,7 @@ def _wait_for_factor(processor: ProcessorTime, factor: float) -> None:
     def same() -> bool:
         # Long enough for the system's count of processor time to change.
         threading.Event().wait(0.15)
-        looks.append(processor.patience_factor())
+        looks.append(processor.hang_seconds_factor())
         return list(looks) == [factor] * 4
 
     wait_for(same, f"a factor of {factor}")

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.editing import delete_conversation
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
@@ -68,7 +68,7 @@ class ResponseChain:
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
         exchange = RunningExchange(self._recorder, "/v1/responses", asked)
         run = ResponseRun(ready, exchange, lambda: FakeStream(chunk_stream(deltas, finish)))
-        run.begin(self.store.recent)
+        run.begin(self.store.cache)
         meanwhile()
         last = split_events(b"".join(run.pipeline))[-1]
         assert last.startswith((b"event: response.completed", b"event: response.incomplete"))
@@ -83,7 +83,7 @@ class ResponseChain:
 @pytest.fixture
 def chain(engine: Engine, tmp_path: Path) -> Iterator[ResponseChain]:
     """An empty chain; attachments of more than 100 bytes are not stored."""
-    recorder = Recorder(tmp_path, RecordingPolicy(attachment_bytes=100), delivery_to(engine))
+    recorder = Recorder(tmp_path, RecordingPolicy(max_attachment_bytes=100), writer_starter(engine))
     recorder.start()
     yield ResponseChain(engine, recorder)
     recorder.close()
@@ -123,7 +123,7 @@ def test_response_is_continued_without_a_conversation_deleted_during_generation(
     def delete() -> None:
         with Session(chain.engine) as session:
             delete_conversation(session, "local", "sess_1")
-        chain.store.recent.forget_session("local", "sess_1")
+        chain.store.cache.remove_session("local", "sess_1")
 
     chain.respond("one", TEXT_DELTAS)
     chain.contexts()

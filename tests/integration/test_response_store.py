@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from mistral_api.delivery.writer import Delivery, delivery_to
+from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.errors import InvalidRequest, NotFound
-from mistral_api.recording.exchange import RESPONSE, Exchange
+from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import CachedResponse
@@ -23,7 +23,7 @@ from tests.support.exchanges import make_exchange, question, reply
 @pytest.fixture
 def store(engine: Engine, tmp_path: Path) -> Iterator[ResponseStore]:
     """A store with an empty cache, over a recorder without records."""
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(engine))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(engine))
     yield ResponseStore(engine, recorder)
     recorder.close(0)
 
@@ -39,7 +39,7 @@ def _response(text: str, before: Exchange | None = None, **fields: Any) -> Excha
         "message_ids": [new_id()],
         "answer_id": new_id(),
         "continues": before.answer_id if before else None,
-        "storing": {"object": RESPONSE, "body": opened, "only_answered": False},
+        "storing": {"object": RESPONSE_OBJECT, "body": opened, "only_answered": False},
         "stored": opened,
     }
     return make_exchange(**common | fields)
@@ -61,8 +61,8 @@ def _cached_response(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
     return CachedResponse(
-        "local", exchange.session_id or "", exchange.stored, exchange.message_ids or [], exchange.messages or [],
-        exchange.answer_id, exchange.answers[0], chained=True,
+        "local", exchange.session_id or "", dict(exchange.stored), exchange.message_ids or [], exchange.messages or [],
+        exchange.answer_id, exchange.answers[0], in_chain=True,
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _texts(store: ResponseStore, exchange: Exchange) -> list[Any]:
 
 def test_response_chain_of_any_length_is_read_in_one_query(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(60)
-    Delivery(engine).deliver(chain)
+    BatchInserter(engine).insert(chain)
     statements: list[str] = []
 
     def listen(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
@@ -91,9 +91,9 @@ def test_response_context_is_the_same_from_cache_and_database(
     engine: Engine, store: ResponseStore, remembered: int
 ) -> None:
     chain = _chain(3)
-    Delivery(engine).deliver(chain)
+    BatchInserter(engine).insert(chain)
     for exchange in chain[3 - remembered :]:
-        store.recent.add(_cached_response(exchange))
+        store.cache.add(_cached_response(exchange))
     context = store.context("local", _response_id(chain[-1]))
     assert [message["content"] for message in context.messages] == ["0", "re 0", "1", "re 1", "2", "re 2"]
     assert (context.session_id, context.continues) == (chain[0].session_id, chain[-1].answer_id)
@@ -104,9 +104,9 @@ def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
     engine: Engine, store: ResponseStore, remembered: int
 ) -> None:
     chain = _chain(2)
-    Delivery(engine).deliver(chain)
+    BatchInserter(engine).insert(chain)
     for exchange in chain if remembered else []:
-        store.recent.add(_cached_response(exchange))
+        store.cache.add(_cached_response(exchange))
     assert store.delete("local", _response_id(chain[0])) is None
     with pytest.raises(NotFound):
         store.find("local", _response_id(chain[0]))
@@ -117,7 +117,7 @@ def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
 
 def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(2)
-    Delivery(engine).deliver(chain)
+    BatchInserter(engine).insert(chain)
     assert store.delete("local", _response_id(chain[0])) is None
     assert store.delete("local", _response_id(chain[1])) == chain[0].session_id
     assert [count_rows(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
@@ -126,16 +126,16 @@ def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, 
 def test_deleting_a_response_keeps_a_session_with_other_messages(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
     chat = make_exchange(response.session_id, messages=question("chat"), answers=reply("yes"))
-    Delivery(engine).deliver([response, chat])
+    BatchInserter(engine).insert([response, chat])
     assert store.delete("local", _response_id(response)) is None
     assert count_rows(engine, "messages") == 4
 
 
 def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseStore) -> None:
     response = _response("a")
-    Delivery(engine).deliver([response])
-    store.recent.add(_cached_response(response))
-    for ask in (store.find, store.asked, store.delete):
+    BatchInserter(engine).insert([response])
+    store.cache.add(_cached_response(response))
+    for ask in (store.find, store.input_messages, store.delete):
         with pytest.raises(NotFound):
             ask("somebody", _response_id(response))
     with pytest.raises(InvalidRequest):
@@ -144,19 +144,19 @@ def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseS
 
 
 def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:
-    response = _response("a", stored=None, answers=None).interrupted()
-    Delivery(engine).deliver([response])
+    response = _response("a", stored=None, answers=None).as_interrupted()
+    BatchInserter(engine).insert([response])
     assert store.find("local", _response_id(response))["status"] == "failed"
     with pytest.raises(InvalidRequest, match="no answer to go on from"):
         store.context("local", _response_id(response))
 
 
 def test_response_cache_evicts_the_oldest_responses_first(store: ResponseStore) -> None:
-    store.recent._most_bytes = 2000
+    store.cache._max_bytes = 2000
     chain = _chain(30)
     for exchange in chain:
-        store.recent.add(_cached_response(exchange))
-    assert store.recent.get("local", _response_id(chain[-1])) is not None
-    assert store.recent.get("local", _response_id(chain[0])) is None
-    store.recent.forget_session("local", chain[0].session_id or "")
-    assert store.recent.get("local", _response_id(chain[-1])) is None
+        store.cache.add(_cached_response(exchange))
+    assert store.cache.get("local", _response_id(chain[-1])) is not None
+    assert store.cache.get("local", _response_id(chain[0])) is None
+    store.cache.remove_session("local", chain[0].session_id or "")
+    assert store.cache.get("local", _response_id(chain[-1])) is None

@@ -10,7 +10,7 @@ from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion
 from sqlalchemy import create_engine
 
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.conversations import user
 from tests.support.error_shape import assert_error_shape
@@ -39,7 +39,7 @@ def _assistant_message(answer: ChatCompletion) -> dict[str, Any]:
 def _store_turn(server: Server, session_id: str, text: str) -> None:
     """Store an answered turn without the time that the model takes to read it."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
-    Delivery(engine).deliver([make_exchange(session_id, messages=question(text), answers=reply("Yes."))])
+    BatchInserter(engine).insert([make_exchange(session_id, messages=question(text), answers=reply("Yes."))])
     engine.dispose()
 
 

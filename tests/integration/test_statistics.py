@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from mistral_api.analytics.periods import TimeWindow, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built, rebuild_rollups
 from mistral_api.analytics.usage_stats import usage_stats
 from mistral_api.delivery.housekeeping import prune_older_than
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange
@@ -52,12 +52,12 @@ def _exchanges(number: int, days: float, seed: str = "any") -> list[Exchange]:
 
 
 def _deliver(engine: Engine, exchanges: Sequence[Exchange], batch: int = 50) -> None:
-    delivery = Delivery(engine)
+    delivery = BatchInserter(engine)
     for start in range(0, len(exchanges), batch):
-        delivery.deliver(exchanges[start : start + batch])
+        delivery.insert(exchanges[start : start + batch])
 
 
-def _stats(engine: Engine, hours: int, owner: str = "") -> dict[str, Any]:
+def _stats(engine: Engine, hours: int, owner: str = "") -> Mapping[str, Any]:
     with Session(engine) as session:
         return usage_stats(session, TimeWindow.last(hours, owner))
 

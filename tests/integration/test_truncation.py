@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.history import restore_attachments
+from mistral_api.conversations.history import without_history
 from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.settings import Settings
@@ -155,5 +155,5 @@ def test_token_count_of_an_older_llama_cpp_uses_template_and_tokenizer(
 
 def test_request_without_history_consists_of_its_own_turns() -> None:
     chat = [SYSTEM, *_turns(2, 1)]
-    resumption = restore_attachments(chat)
-    assert (resumption.leading, resumption.said, resumption.new) == ([SYSTEM], chat[1:], chat)
+    resumption = without_history(chat)
+    assert (resumption.leading, resumption.sent, resumption.new) == ([SYSTEM], chat[1:], chat)

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
-from mistral_api.conversations.items import ItemQuery, delete_item, list_items, row_to_chat_message
-from mistral_api.conversations.message_matching import chain_of, digest
+from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items
+from mistral_api.conversations.message_matching import extend_chain, message_digest
+from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Message
-from mistral_api.delivery.writer import Delivery
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import rows_of
 
@@ -57,14 +58,14 @@ def add_items(engine: Engine, session_id: str, messages: Messages) -> list[str]:
 def deliver_each(engine: Engine, *exchanges: Exchange) -> None:
     """Deliver exchanges to the database one by one."""
     for exchange in exchanges:
-        Delivery(engine).deliver([exchange])
+        BatchInserter(engine).insert([exchange])
 
 
 def deliver_batch(engine: Engine, exchanges: list[Exchange], together: bool) -> None:
     """Deliver exchanges to the database in one batch, or one by one."""
-    delivery = Delivery(engine)
+    inserter = BatchInserter(engine)
     for batch in [exchanges] if together else [[exchange] for exchange in exchanges]:
-        delivery.deliver(batch)
+        inserter.insert(batch)
 
 
 def branch_texts(engine: Engine, session_id: str) -> list[Any]:
@@ -77,7 +78,7 @@ def branch_texts(engine: Engine, session_id: str) -> list[Any]:
 def read_items(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
     """Return a page of items, by default the oldest 100, and whether there are more."""
     with Session(engine) as session:
-        wanted = ItemQuery(**{"limit": 100, "newest_first": False} | query)
+        wanted = ItemPageQuery(**{"limit": 100, "newest_first": False} | query)
         return list_items(session, find_conversation(session, "local", session_id), wanted)
 
 
@@ -98,6 +99,6 @@ def assert_chains_match(engine: Engine) -> None:
         messages = {message.id: message for message in session.query(Message)}
         for message in messages.values():
             above = messages[message.parent_id].chain.hex if message.parent_id else ""
-            assert message.chain.hex == chain_of(above, digest(row_to_chat_message(message)))
+            assert message.chain.hex == extend_chain(above, message_digest(row_to_chat_message(message)))
         counted = rows_of(engine, "SELECT message_count FROM conversations WHERE message_count > 0")
         assert sum(count for (count,) in counted) == len(messages)

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from mistral_api.hardware import gpu
-from mistral_api.hardware.gpu import GpuMonitor, memory_of
+from mistral_api.hardware.gpu import GpuMonitor, total_memory
 
 
 class _LogLines(logging.Handler):
@@ -31,7 +31,7 @@ def _answer(command: str, monitor: GpuMonitor, log_lines: _LogLines) -> Any:
     if command == "log":
         return log_lines.lines
     if command == "memory":
-        memory = memory_of(monitor.cards())
+        memory = total_memory(monitor.cards())
         return memory and dataclasses.asdict(memory)
     began = time.monotonic()
     readings = [dataclasses.asdict(reading) for reading in monitor.read()]

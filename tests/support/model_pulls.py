@@ -11,7 +11,7 @@ import pytest
 
 from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, source_of
+from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import Puller, PullResult
 from tests.support.model_hub import ModelHub
 
@@ -27,7 +27,7 @@ class RecordingDisplay:
         self.sentences: list[str] = []
         self.counts: list[int] = []
 
-    def say(self, sentence: str) -> None:
+    def show(self, sentence: str) -> None:
         """Record a sentence."""
         self.sentences.append(sentence)
 
@@ -64,7 +64,7 @@ def pull_from(
     """Pull a model from the hub into a folder, and return the result and the display."""
     display, client = display or RecordingDisplay(), Hub(hub.url)
     try:
-        return Puller(client, folder, display).pull(source_of(source, revision=revision)), display
+        return Puller(client, folder, display).pull(parse_source(source, revision=revision)), display
     finally:
         client.close()
 
@@ -79,4 +79,4 @@ def pull_error(hub: ModelHub, folder: Path, source: str = f"{REPO}:m.gguf", revi
 
 def partial_files(folder: Path) -> list[bytes]:
     """Return the contents of the unfinished files of a folder."""
-    return [path.read_bytes() for path in (folder / pull.UNFINISHED).glob("*.part")]
+    return [path.read_bytes() for path in (folder / pull.UNFINISHED_FOLDER).glob("*.part")]

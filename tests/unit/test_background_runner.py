@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
@@ -32,7 +32,7 @@ def _fail_to_generate() -> SSEStream:
 @pytest.fixture
 def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     """A function that makes new background responses."""
-    recorder = Recorder(tmp_path, RecordingPolicy(), delivery_to(unreachable_engine()))
+    recorder = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
         request = {"input": "Hi.", "background": True, "instructions": instructions}

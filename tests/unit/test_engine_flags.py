@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.control.server_spec import main_server
+from mistral_api.control.server_spec import main_server_spec
 from mistral_api.embedded.engine.flags import BadFlag, parse
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, server_command
@@ -16,7 +16,9 @@ from mistral_api.supervisor.memory_ladder import MemoryStep
 
 def test_bundled_engine_parses_the_supervisors_command_line() -> None:
     fit = MemoryStep("auto", 0, "q8_0")
-    command = server_command(main_server(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit)
+    command = server_command(
+        main_server_spec(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit
+    )
     values = dict(parse(command[1:], {}).values)
     assert values == values | {
         "model.path": "m",

@@ -17,7 +17,7 @@ def test_gpu_reading_that_raises_is_logged_and_the_next_one_succeeds(
 ) -> None:
     answers: Iterator[Callable[[], list[Card]]] = iter([lambda: [make_card(0 // 0)], lambda: [make_card()]])
     monkeypatch.setattr(NvmlSession, "cards", lambda _session: next(answers)())
-    with closing(GpuMonitor(patience=20)) as monitor:
+    with closing(GpuMonitor(read_seconds=20)) as monitor:
         assert monitor.cards() == []
         assert monitor.cards() == [make_card()]
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -21,11 +21,11 @@ def test_oldest_gpu_sums_are_dropped_first() -> None:
     sums = GpuSums()
     for hour in (3, 1, 2, 0):
         sums.add(NOON + timedelta(hours=hour), [make_card()])
-    assert sums.forget_oldest(kept=5) == 0
-    assert sums.forget_oldest(kept=3) == 1
+    assert sums.drop_oldest(keep=5) == 0
+    assert sums.drop_oldest(keep=3) == 1
     newer = GpuSums()
     newer.add(NOON + timedelta(hours=4), [make_card()])
     sums.add_sums(newer)
-    assert sums.forget_oldest(kept=1) == 3
+    assert sums.drop_oldest(keep=1) == 3
     newer.add_sums(sums)
     assert len(newer) == 1

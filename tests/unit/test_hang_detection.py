@@ -6,7 +6,12 @@ import json
 
 import pytest
 
-from mistral_api.supervisor.hang_detection import HangDetector, SlotActivity, _work_of_metrics, _work_of_slots
+from mistral_api.supervisor.hang_detection import (
+    HangDetector,
+    SlotActivity,
+    _activity_from_metrics,
+    _activity_from_slots,
+)
 from tests.support.clock import Clock
 
 IDLE = SlotActivity(0, ())
@@ -26,29 +31,29 @@ def watch(clock: Clock) -> HangDetector:
 
 def test_idle_server_is_never_hung(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1000, 10):
-        watch.saw(IDLE)
-        assert watch.hang() is None
+        watch.observe(IDLE)
+        assert watch.hang_reason() is None
 
 
 def test_prompt_that_advances_for_half_an_hour_is_no_hang(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 1800, 50):
-        watch.saw(SlotActivity(1, clock.now))
-        assert watch.hang() is None
+        watch.observe(SlotActivity(1, clock.now))
+        assert watch.hang_reason() is None
 
 
 def test_one_advancing_slot_is_enough_progress(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(0, 600, 30):
-        watch.saw(SlotActivity(2, ("still", clock.now)))
-        assert watch.hang() is None
+        watch.observe(SlotActivity(2, ("still", clock.now)))
+        assert watch.hang_reason() is None
 
 
 def test_busy_slots_without_progress_are_a_hang(watch: HangDetector, clock: Clock) -> None:
     for clock.now in range(100, 160, 10):
-        watch.saw(SlotActivity(2, "still"))
-        assert watch.hang() is None
+        watch.observe(SlotActivity(2, "still"))
+        assert watch.hang_reason() is None
     clock.now = 160
-    watch.saw(SlotActivity(2, "still"))
-    assert watch.hang() == "none of its 2 busy slots has advanced for 60 s"
+    watch.observe(SlotActivity(2, "still"))
+    assert watch.hang_reason() == "none of its 2 busy slots has advanced for 60 s"
 
 
 def test_end_of_a_request_resets_the_hang_timer(watch: HangDetector, clock: Clock) -> None:
@@ -58,51 +63,51 @@ def test_end_of_a_request_resets_the_hang_timer(watch: HangDetector, clock: Cloc
         (60, SlotActivity(1, "a")),
         (110, SlotActivity(1, "a")),
     ):
-        watch.saw(work)
-        assert watch.hang() is None
+        watch.observe(work)
+        assert watch.hang_reason() is None
 
 
 def test_missing_probe_response_is_a_hang_unless_a_batch_is_computed(watch: HangDetector, clock: Clock) -> None:
-    watch.saw(SlotActivity(1, "a"))
+    watch.observe(SlotActivity(1, "a"))
     clock.now = 60
-    watch.saw(None)
-    assert watch.hang(factor=10) is None
-    assert watch.hang() == "it has not answered for 60 s"
+    watch.observe(None)
+    assert watch.hang_reason(factor=10) is None
+    assert watch.hang_reason() == "it has not answered for 60 s"
     clock.now = 600
-    assert watch.hang(factor=10) == "it has not answered for 600 s"
+    assert watch.hang_reason(factor=10) == "it has not answered for 600 s"
 
 
 def test_suspended_hang_detector_probes_again_before_it_decides(watch: HangDetector, clock: Clock) -> None:
-    watch.saw(SlotActivity(1, "a"))
+    watch.observe(SlotActivity(1, "a"))
     clock.now = 3600
-    watch.saw(SlotActivity(1, "b"))
-    assert watch.hang() is None
+    watch.observe(SlotActivity(1, "b"))
+    assert watch.hang_reason() is None
 
 
 def test_progress_is_known_from_the_last_probe(watch: HangDetector, clock: Clock) -> None:
-    watch.saw(IDLE)
-    assert not watch.advancing
+    watch.observe(IDLE)
+    assert not watch.is_advancing
     for clock.now, work, advancing in (
         (1, SlotActivity(1, "a"), True),
         (2, SlotActivity(1, "a"), False),
         (3, SlotActivity(1, "b"), True),
     ):
-        watch.saw(work)
-        assert watch.advancing is advancing
+        watch.observe(work)
+        assert watch.is_advancing is advancing
     clock.now = 9
-    watch.saw(None)
-    assert watch.last_sign_at == 3
+    watch.observe(None)
+    assert watch.last_progress_at == 3
 
 
 def test_slots_response_gives_prompt_progress_and_decoded_tokens() -> None:
     def work(**counts: object) -> SlotActivity | None:
         busy: dict[str, object] = {"id": 1, "id_task": 5, "is_processing": True, "n_prompt_tokens_processed": 64}
         busy["next_token"] = [{"n_decoded": 3}]
-        return _work_of_slots(json.dumps([{"id": 0, "is_processing": False}, busy | counts]).encode())
+        return _activity_from_slots(json.dumps([{"id": 0, "is_processing": False}, busy | counts]).encode())
 
     first = work()
     assert first is not None
-    assert first.busy == 1
+    assert first.busy_slots == 1
     assert work() == first
     for other in ({"n_prompt_tokens_processed": 128}, {"next_token": [{"n_decoded": 4}]}, {"id_task": 6}):
         assert work(**other) != first
@@ -113,11 +118,11 @@ def test_slots_response_gives_prompt_progress_and_decoded_tokens() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b"[1]", b'[{"id": 0}]', b"null"])
 def test_invalid_slots_response_is_no_activity(body: bytes) -> None:
-    assert _work_of_slots(body) is None
+    assert _activity_from_slots(body) is None
 
 
 def test_metrics_response_gives_requests_and_decode_count() -> None:
     text = b"# HELP x\nllamacpp:requests_processing 2\nllamacpp:n_decode_total 1.5e+06\nllamacpp:other 1\n"
-    assert _work_of_metrics(text) == SlotActivity(2, 1500000.0)
-    assert _work_of_metrics(b"llamacpp:requests_processing 2\n") is None
-    assert _work_of_metrics(b"llamacpp:requests_processing x\nllamacpp:n_decode_total 1\n") is None
+    assert _activity_from_metrics(text) == SlotActivity(2, 1500000.0)
+    assert _activity_from_metrics(b"llamacpp:requests_processing 2\n") is None
+    assert _activity_from_metrics(b"llamacpp:requests_processing x\nllamacpp:n_decode_total 1\n") is None

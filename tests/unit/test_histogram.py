@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from mistral_api.analytics.histogram import HIGHEST, LAST_BUCKET, LOWEST, added, bucket_of, count, middle_of, percentile
+from mistral_api.analytics.histogram import (
+    HIGHEST,
+    LAST_BUCKET,
+    LOWEST,
+    bucket_index,
+    bucket_middle,
+    count_value,
+    percentile,
+    sum_histograms,
+)
 
 SPREADS: dict[str, Callable[[random.Random], float]] = {
     "even": lambda chance: chance.uniform(1, 1000),
@@ -22,7 +31,7 @@ SPREADS: dict[str, Callable[[random.Random], float]] = {
 def _histogram(values: list[float]) -> list[int]:
     histogram: list[int] = []
     for value in values:
-        count(histogram, value)
+        count_value(histogram, value)
     return histogram
 
 
@@ -43,16 +52,16 @@ def test_empty_histogram_has_no_percentile() -> None:
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, LOWEST / 2])
 def test_value_below_the_lowest_bound_counts_in_the_first_bucket(value: float) -> None:
-    assert bucket_of(value) == 0
+    assert bucket_index(value) == 0
     assert percentile(_histogram([value]), 0.5) == LOWEST
 
 
 def test_value_beyond_the_highest_bound_counts_in_the_last_bucket() -> None:
-    assert bucket_of(HIGHEST * 1000) == LAST_BUCKET
-    assert middle_of(LAST_BUCKET) == pytest.approx(HIGHEST, rel=0.1)
+    assert bucket_index(HIGHEST * 1000) == LAST_BUCKET
+    assert bucket_middle(LAST_BUCKET) == pytest.approx(HIGHEST, rel=0.1)
 
 
 def test_histograms_of_different_lengths_add_up() -> None:
     one, other = _histogram([1, 5, 5]), _histogram([5, 100_000])
-    assert added([one, other]) == _histogram([1, 5, 5, 5, 100_000])
-    assert added([]) == []
+    assert sum_histograms([one, other]) == _histogram([1, 5, 5, 5, 100_000])
+    assert sum_histograms([]) == []

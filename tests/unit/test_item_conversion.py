@@ -10,7 +10,7 @@ from openai.types.conversations import ConversationItem
 from openai.types.responses import ResponseItem
 
 from mistral_api.conversations.item_parser import items_to_messages
-from mistral_api.conversations.item_renderer import item_list, items_of
+from mistral_api.conversations.item_renderer import item_list, message_to_items
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.wire.items import ITEMS
 from tests.support.openai_schemas import validate
@@ -134,7 +134,7 @@ PARTS = [
 def test_content_parts_are_converted_both_ways() -> None:
     item_parts, chat_parts = [list(parts) for parts in zip(*PARTS, strict=True)]
     assert items_to_messages([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
-    (shown,) = items_of(MESSAGE, {"role": "user", "content": chat_parts})
+    (shown,) = message_to_items(MESSAGE, {"role": "user", "content": chat_parts})
     assert shown["content"] == item_parts
     validate(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
 
@@ -151,7 +151,7 @@ def test_assistant_message_becomes_reasoning_text_and_call_items() -> None:
         "reasoning_content": "I need a tool.",
         "tool_calls": [_call(1), _call(2, id=None)],
     }
-    assert items_of(MESSAGE, message, "incomplete") == [
+    assert message_to_items(MESSAGE, message, "incomplete") == [
         {"id": f"rs_{HEX}", "status": "incomplete"} | _thought("I need a tool."),
         {
             "id": f"msg_{HEX}",
@@ -187,14 +187,14 @@ STORED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("message", STORED.values(), ids=STORED.keys())
 def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict[str, Any]) -> None:
-    items = items_of(MESSAGE, message)
+    items = message_to_items(MESSAGE, message)
     assert items
     for item in items:
         validate(ConversationItem, item)  # type: ignore[arg-type]
         validate(ResponseItem, item)  # type: ignore[arg-type]
     if message["content"] != STORED["file"]["content"]:
         ITEMS.check(items)
-        again = items_of(MESSAGE, items_to_messages(items)[0])
+        again = message_to_items(MESSAGE, items_to_messages(items)[0])
         assert again == items
 
 
@@ -205,7 +205,7 @@ def test_omitted_attachment_becomes_a_text_part() -> None:
         {"type": "file", "file": {"file_data": "A" * 100, "filename": "a.pdf"}},
     ]
     (stored,) = without_large_attachments([{"role": "user", "content": parts}], 10)
-    (item,) = items_of(MESSAGE, stored)
+    (item,) = message_to_items(MESSAGE, stored)
     validate(ConversationItem, item)  # type: ignore[arg-type]
     assert [part["type"] for part in item["content"]] == ["input_text"] * 3
     assert item["content"][0]["text"].startswith("[data:image/png;omitted;length=126;sha256=")
@@ -213,13 +213,13 @@ def test_omitted_attachment_becomes_a_text_part() -> None:
 
 def test_call_items_keep_their_ids_when_an_earlier_call_is_deleted() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [_call(2, index=1), _call(3, index=2)]}
-    assert [item["id"] for item in items_of(MESSAGE, message)] == [f"fc_{HEX}_1", f"fc_{HEX}_2"]
+    assert [item["id"] for item in message_to_items(MESSAGE, message)] == [f"fc_{HEX}_1", f"fc_{HEX}_2"]
 
 
 @pytest.mark.parametrize("indexes", [(0, 0), (1, None), ("a", "b"), (True, 0), (-1, 0)])
 def test_invalid_call_indexes_from_a_client_are_ignored(indexes: tuple[Any, Any]) -> None:
     calls = [_call(number, index=index) for number, index in enumerate(indexes)]
-    items = items_of(MESSAGE, {"role": "assistant", "content": None, "tool_calls": calls})
+    items = message_to_items(MESSAGE, {"role": "assistant", "content": None, "tool_calls": calls})
     assert [item["id"] for item in items] == [f"fc_{HEX}_0", f"fc_{HEX}_1"]
 
 

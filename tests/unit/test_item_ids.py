@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from mistral_api.conversations.item_renderer import ItemId, item_ids, parse_item_id
+from mistral_api.conversations.item_renderer import ItemId, ItemIds, parse_item_id
 from mistral_api.errors import InvalidRequest
 from mistral_api.system.identifiers import new_id
 
@@ -16,7 +16,7 @@ HEX = MESSAGE.hex
 
 def test_item_ids_are_parsed_back() -> None:
     message_id = new_id()
-    ids = item_ids(message_id)
+    ids = ItemIds(message_id)
     assert parse_item_id(ids.message) == ItemId("message", message_id)
     assert parse_item_id(ids.reasoning) == ItemId("reasoning", message_id)
     assert parse_item_id(ids.output) == ItemId("function_call_output", message_id)
@@ -24,7 +24,7 @@ def test_item_ids_are_parsed_back() -> None:
 
 
 def test_item_ids_have_openais_prefixes() -> None:
-    ids = item_ids(MESSAGE)
+    ids = ItemIds(MESSAGE)
     assert [ids.message, ids.reasoning, ids.call(0), ids.output] == [
         f"msg_{HEX}",
         f"rs_{HEX}",

@@ -15,7 +15,7 @@ import pytest
 
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange, belongs_to_conversation
-from mistral_api.recording.journal import NAME, Journal, prepare
+from mistral_api.recording.journal import JOURNAL_FILE, Journal, prepare_journal
 from mistral_api.system.identifiers import new_id
 from tests.support.exchanges import make_exchange, question, reply
 
@@ -25,7 +25,7 @@ MANY = 1 << 30
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The path of an empty journal."""
-    return prepare(tmp_path, alone=True)
+    return prepare_journal(tmp_path, alone=True)
 
 
 @pytest.fixture
@@ -48,52 +48,56 @@ def test_journal_entries_are_read_back_complete_and_oldest_first(journal: Journa
     exchanges = [make_exchange(messages=question(f"{number} \U0001f600")) for number in range(3)]
     for exchange in exchanges:
         journal.add(exchange)
-    assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == exchanges
-    assert len(backlog.oldest(2, MANY)) == 2
+    assert [entry.exchange() for entry in backlog.oldest_entries(10, MANY)] == exchanges
+    assert len(backlog.oldest_entries(2, MANY)) == 2
 
 
 def test_backlog_batch_is_limited_by_bytes_but_never_empty(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
         journal.add(make_exchange(messages=question("x" * 1000)))
-    assert len(backlog.oldest(10, 2500)) == 1
-    assert len(backlog.oldest(10, 1)) == 1
-    assert len(backlog.oldest(10, 3500)) == 2
+    assert len(backlog.oldest_entries(10, 2500)) == 1
+    assert len(backlog.oldest_entries(10, 1)) == 1
+    assert len(backlog.oldest_entries(10, 3500)) == 2
 
 
 def test_only_ended_exchanges_are_pending(journal: Journal, backlog: Backlog) -> None:
     exchange = make_exchange(messages=question("Hello"))
     position = journal.begin(exchange)
-    assert (backlog.oldest(10, MANY), journal.pending(), journal.has_session("local", "one")) == ([], (0, None), False)
+    assert (backlog.oldest_entries(10, MANY), journal.pending(), journal.has_pending_session("local", "one")) == (
+        [],
+        (0, None),
+        False,
+    )
     ended = replace(exchange, answers=reply("Hi"), completion_tokens=1, model="m")
     journal.end(position, ended)
-    assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == [ended]
+    assert [entry.exchange() for entry in backlog.oldest_entries(10, MANY)] == [ended]
     assert journal.pending()[0] == 1
-    assert journal.has_session("local", "one")
+    assert journal.has_pending_session("local", "one")
 
 
 def test_only_delivered_entries_are_removed(journal: Journal, backlog: Backlog) -> None:
     for _ in range(3):
         journal.add(make_exchange())
-    first, *rest = backlog.oldest(10, MANY)
+    first, *rest = backlog.oldest_entries(10, MANY)
     backlog.remove([first])
-    assert backlog.oldest(10, MANY) == rest
+    assert backlog.oldest_entries(10, MANY) == rest
     assert journal.pending()[0] == 2
 
 
 def test_pending_session_is_visible_only_to_its_owner(journal: Journal, backlog: Backlog) -> None:
     journal.add(make_exchange("mine"))
     journal.add(make_exchange(None))
-    assert journal.has_session("local", "mine")
-    assert not journal.has_session("local", "other")
-    assert not journal.has_session("somebody else", "mine")
-    backlog.remove(backlog.oldest(10, MANY))
-    assert not journal.has_session("local", "mine")
+    assert journal.has_pending_session("local", "mine")
+    assert not journal.has_pending_session("local", "other")
+    assert not journal.has_pending_session("somebody else", "mine")
+    backlog.remove(backlog.oldest_entries(10, MANY))
+    assert not journal.has_pending_session("local", "mine")
     assert journal.pending() == (0, None)
 
 
 def test_rejected_entry_is_stored_with_its_reason(journal: Journal, backlog: Backlog, path: Path) -> None:
     journal.add(make_exchange())
-    (entry,) = backlog.oldest(1, MANY)
+    (entry,) = backlog.oldest_entries(1, MANY)
     backlog.reject(entry, "no such type")
     assert (journal.pending(), journal.rejected()) == ((0, None), 1)
     with closing(sqlite3.connect(path)) as connection:
@@ -113,16 +117,16 @@ def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint
         position = dead.begin(speaking)
         for text in ("One", "One two"):
             spoken = replace(speaking, answers=reply(text), completion_tokens=len(text.split()))
-            dead.checkpoint([(position, spoken.interrupted().outcome())])
+            dead.write_checkpoints([(position, spoken.as_interrupted().outcome())])
     journal.begin(make_exchange("alive"))
-    assert backlog.interrupt(lambda name: name == "dead") == 2
-    first, second = (entry.exchange() for entry in backlog.oldest(10, MANY))
+    assert backlog.end_interrupted(lambda name: name == "dead") == 2
+    first, second = (entry.exchange() for entry in backlog.oldest_entries(10, MANY))
     for exchange in (first, second):
         assert (exchange.status, exchange.error_code, exchange.answer_status) == (500, "interrupted", "interrupted")
     assert (first.id, first.answers) == (silent.id, None)
     assert (second.id, second.answers, second.completion_tokens) == (speaking.id, reply("One two"), 2)
-    assert backlog.interrupt(lambda name: name == "dead") == 0
-    backlog.remove(backlog.oldest(10, MANY))
+    assert backlog.end_interrupted(lambda name: name == "dead") == 0
+    backlog.remove(backlog.oldest_entries(10, MANY))
     with closing(sqlite3.connect(path)) as connection:
         left = [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("exchanges", "checkpoints")
@@ -134,9 +138,9 @@ def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Pa
     late = make_exchange("late", messages=question("mine"), answers=reply("my secret"))
     position = journal.begin(late)
     journal.end(position, late)
-    journal.checkpoint([(position, late.interrupted().outcome())])
-    backlog.remove(backlog.oldest(10, MANY))
-    journal.checkpoint([(position, late.interrupted().outcome())])
+    journal.write_checkpoints([(position, late.as_interrupted().outcome())])
+    backlog.remove(backlog.oldest_entries(10, MANY))
+    journal.write_checkpoints([(position, late.as_interrupted().outcome())])
     assert journal.begin(make_exchange("other")) != position
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
@@ -144,7 +148,7 @@ def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Pa
 
 def test_surrogates_and_nul_characters_are_replaced_in_the_journal(journal: Journal, backlog: Backlog) -> None:
     journal.add(make_exchange(messages=question("half \ud83d of it"), answers=reply("nul \0")))
-    (entry,) = backlog.oldest(1, MANY)
+    (entry,) = backlog.oldest_entries(1, MANY)
     exchange = entry.exchange()
     assert exchange.messages == question("half ? of it")
     assert exchange.answers == reply("nul \ufffd")
@@ -154,21 +158,21 @@ def test_journal_survives_a_killed_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
         "from mistral_api.recording.journal import Journal; from tests.support.exchanges import make_exchange\n"
-        "from mistral_api.recording.journal import prepare\n"
-        "Journal(prepare(Path(sys.argv[1]), alone=True), 'dead').add(make_exchange('killed'))\n"
+        "from mistral_api.recording.journal import prepare_journal\n"
+        "Journal(prepare_journal(Path(sys.argv[1]), alone=True), 'dead').add(make_exchange('killed'))\n"
         "os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, 'SIGKILL') else signal.SIGTERM)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
     assert killed.returncode != 0
-    with closing(Backlog(prepare(tmp_path, alone=True))) as backlog:
-        assert [entry.exchange().session_id for entry in backlog.oldest(10, MANY)] == ["killed"]
+    with closing(Backlog(prepare_journal(tmp_path, alone=True))) as backlog:
+        assert [entry.exchange().session_id for entry in backlog.oldest_entries(10, MANY)] == ["killed"]
 
 
 def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     exchange = make_exchange("old", messages=question("Still here?"))
     opening, outcome = exchange.opening(), exchange.outcome()
     payload = opening[:-1] + b"," + outcome[1:].replace(b'"model":null,', b"", 1)
-    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as connection:
         connection.executescript(
             "CREATE TABLE exchanges (position INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT,"
             " written_at REAL NOT NULL, payload BLOB NOT NULL);"
@@ -179,10 +183,10 @@ def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
         connection.execute("INSERT INTO exchanges VALUES (7, ?, 1.5, ?)", ("local\nold", payload))
         connection.execute("INSERT INTO rejected VALUES (3, 'why', 1.0, ?)", (payload,))
         connection.commit()
-    path = prepare(tmp_path, alone=True)
+    path = prepare_journal(tmp_path, alone=True)
     with closing(Backlog(path)) as backlog, closing(Journal(path, "me")) as journal:
-        assert [entry.exchange() for entry in backlog.oldest(10, MANY)] == [exchange]
-        assert journal.has_session("local", "old")
+        assert [entry.exchange() for entry in backlog.oldest_entries(10, MANY)] == [exchange]
+        assert journal.has_pending_session("local", "old")
         assert journal.rejected() == 1
 
 

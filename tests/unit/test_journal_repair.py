@@ -11,8 +11,8 @@ import pytest
 
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
-from mistral_api.recording.journal import NAME, Journal, prepare
-from mistral_api.recording.journal_repair import damage
+from mistral_api.recording.journal import JOURNAL_FILE, Journal, prepare_journal
+from mistral_api.recording.journal_repair import find_damage
 from tests.support.exchanges import make_exchange, question, reply
 
 NUMBER = 300
@@ -34,7 +34,7 @@ def exchanges() -> list[Exchange]:
 @pytest.fixture
 def path(tmp_path: Path, exchanges: list[Exchange]) -> Path:
     """A closed journal with all of them, without a WAL."""
-    made = prepare(tmp_path, alone=True)
+    made = prepare_journal(tmp_path, alone=True)
     with closing(Journal(made, "me")) as journal:
         for exchange in exchanges:
             journal.add(exchange)
@@ -51,7 +51,7 @@ def _cut(path: Path, share: float) -> None:
 
 def _recovered(path: Path) -> list[Exchange]:
     with closing(Backlog(path)) as backlog:
-        return [entry.exchange() for entry in backlog.oldest(NUMBER, 1 << 30)]
+        return [entry.exchange() for entry in backlog.oldest_entries(NUMBER, 1 << 30)]
 
 
 @pytest.mark.parametrize("share", [0.95, 0.7, 0.3])
@@ -60,23 +60,23 @@ def test_complete_rows_of_a_truncated_journal_are_recovered(
 ) -> None:
     _cut(path, share)
     with caplog.at_level(logging.ERROR):
-        prepare(path.parent, alone=True)
+        prepare_journal(path.parent, alone=True)
     recovered = _recovered(path)
-    assert damage(path) is None
+    assert find_damage(path) is None
     assert all(exchange in exchanges for exchange in recovered)
     assert share * 0.4 < len(recovered) / NUMBER < 1
     words = caplog.text
     assert "is damaged" in words
     assert "rows are lost, the file is kept as" in words
-    (kept,) = path.parent.glob(f"{NAME}.damaged-*")
+    (kept,) = path.parent.glob(f"{JOURNAL_FILE}.damaged-*")
     assert str(kept) in words
 
 
 def test_unreadable_journal_file_is_moved_aside_and_replaced_by_an_empty_one(path: Path) -> None:
     path.write_bytes(b"not a database, " * 5000)
-    prepare(path.parent, alone=True)
+    prepare_journal(path.parent, alone=True)
     assert _recovered(path) == []
-    (kept,) = path.parent.glob(f"{NAME}.damaged-*")
+    (kept,) = path.parent.glob(f"{JOURNAL_FILE}.damaged-*")
     assert kept.read_bytes().startswith(b"not a database")
     with closing(Journal(path, "me")) as journal:
         journal.add(make_exchange())
@@ -84,7 +84,7 @@ def test_unreadable_journal_file_is_moved_aside_and_replaced_by_an_empty_one(pat
 
 
 def test_journal_with_a_truncated_wal_is_read(tmp_path: Path, exchanges: list[Exchange]) -> None:
-    path = prepare(tmp_path, alone=True)
+    path = prepare_journal(tmp_path, alone=True)
     journal, reader = Journal(path, "me"), sqlite3.connect(path)
     for exchange in exchanges:
         journal.add(exchange)
@@ -92,17 +92,17 @@ def test_journal_with_a_truncated_wal_is_read(tmp_path: Path, exchanges: list[Ex
     copy = tmp_path / "copy"
     copy.mkdir()
     for suffix in ("", "-wal"):
-        (copy / (NAME + suffix)).write_bytes((tmp_path / (NAME + suffix)).read_bytes())
+        (copy / (JOURNAL_FILE + suffix)).write_bytes((tmp_path / (JOURNAL_FILE + suffix)).read_bytes())
     journal.close()
     reader.close()
-    wal = copy / f"{NAME}-wal"
+    wal = copy / f"{JOURNAL_FILE}-wal"
     _cut(wal, (wal.stat().st_size - 1000) / wal.stat().st_size)
-    prepare(copy, alone=True)
-    assert _recovered(copy / NAME) == exchanges[:-1]
+    prepare_journal(copy, alone=True)
+    assert _recovered(copy / JOURNAL_FILE) == exchanges[:-1]
 
 
 def test_undamaged_journal_is_unchanged(path: Path, exchanges: list[Exchange]) -> None:
-    prepare(path.parent, alone=True)
+    prepare_journal(path.parent, alone=True)
     assert _recovered(path) == exchanges
     assert not list(path.parent.glob("*damaged*"))
 
@@ -110,5 +110,5 @@ def test_undamaged_journal_is_unchanged(path: Path, exchanges: list[Exchange]) -
 def test_damaged_journal_that_another_process_has_open_is_not_repaired(path: Path) -> None:
     _cut(path, 0.5)
     with pytest.raises(sqlite3.DatabaseError):
-        prepare(path.parent, alone=False)
+        prepare_journal(path.parent, alone=False)
     assert not list(path.parent.glob("*damaged*"))

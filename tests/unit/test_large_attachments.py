@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.message_matching import digest
+from mistral_api.conversations.message_matching import message_digest
 from mistral_api.recording.exchange import without_large_attachments
 
 LARGE = "A" * 101
@@ -65,4 +65,4 @@ def test_same_large_image_sent_again_has_the_same_digest() -> None:
     message = _message({"image_url": {"url": IMAGE}})
     first, again = (without_large_attachments([message], 100)[0] for _ in range(2))
     (other,) = without_large_attachments([_message({"image_url": {"url": IMAGE + "B"}})], 100)
-    assert digest(first) == digest(again) != digest(other)
+    assert message_digest(first) == message_digest(again) != message_digest(other)

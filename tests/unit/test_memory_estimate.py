@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.model_files.known_models import KNOWN, UnknownModel, known_model, model_in
-from mistral_api.model_files.memory_estimate import Architecture, bytes_for_all_layers, gpu_layers, layers_by_card
+from mistral_api.model_files.known_models import KNOWN_MODELS, UnknownModel, find_known_model, known_model_in
+from mistral_api.model_files.memory_estimate import ModelDimensions, bytes_for_all_layers, gpu_layers, layers_by_card
 
 GIB = 1024**3
-MISTRAL_7B = Architecture(blocks=32, kv_heads=8, head_size=128)
+MISTRAL_7B = ModelDimensions(blocks=32, kv_heads=8, head_size=128)
 FILE = 4_372_812_000
 
 
@@ -43,16 +43,18 @@ def test_gpu_layers_at_the_exact_limits() -> None:
 
 
 def test_known_model_is_found_by_name_and_repository() -> None:
-    assert len({model.name for model in KNOWN}) == len({model.repo for model in KNOWN}) == len(KNOWN)
-    model = known_model("Mistral-7B-Instruct")
-    assert model_in(model.repo) is model
-    assert model_in("somebody/else") is None
+    assert (
+        len({model.name for model in KNOWN_MODELS}) == len({model.repo for model in KNOWN_MODELS}) == len(KNOWN_MODELS)
+    )
+    model = find_known_model("Mistral-7B-Instruct")
+    assert known_model_in(model.repo) is model
+    assert known_model_in("somebody/else") is None
     with pytest.raises(UnknownModel, match=r"mistral-7b-instruct, .*owner/repository:file\.gguf"):
-        known_model("mistral-70b")
+        find_known_model("mistral-70b")
 
 
 def test_documented_model_table_equals_the_estimate() -> None:
     lines = (Path(__file__).parents[2] / "docs" / "operation.md").read_text().splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| model (Q4_K_M, context of 8192"))
-    expected = [f"| `{model.name}` | {' | '.join(model.row()[1:-1])} |" for model in KNOWN]
-    assert lines[start + 2 : start + 2 + len(KNOWN) + 1] == [*expected, ""]
+    expected = [f"| `{model.name}` | {' | '.join(model.row()[1:-1])} |" for model in KNOWN_MODELS]
+    assert lines[start + 2 : start + 2 + len(KNOWN_MODELS) + 1] == [*expected, ""]

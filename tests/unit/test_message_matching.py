@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.message_matching import chains_of, digest, repeated_system, shared_prefix
+from mistral_api.conversations.message_matching import (
+    message_chains,
+    message_digest,
+    repeated_system_length,
+    shared_prefix_length,
+)
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
@@ -22,7 +27,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
     ],
 )
 def test_equal_content_in_other_forms_has_the_same_digest(same: dict[str, Any]) -> None:
-    assert digest(same) == digest(USER)
+    assert message_digest(same) == message_digest(USER)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +41,13 @@ def test_equal_content_in_other_forms_has_the_same_digest(same: dict[str, Any]) 
     ],
 )
 def test_different_message_has_another_digest(other: dict[str, Any]) -> None:
-    assert digest(other) != digest(USER)
+    assert message_digest(other) != message_digest(USER)
 
 
 def test_null_and_empty_assistant_content_have_the_same_digest() -> None:
-    assert digest({"role": "assistant", "content": None}) == digest({"role": "assistant", "content": ""})
+    assert message_digest({"role": "assistant", "content": None}) == message_digest(
+        {"role": "assistant", "content": ""}
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_reordered_tool_arguments_have_the_same_digest(other: Any) -> None:
         call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
 
-    same = digest(with_arguments(other)) == digest(with_arguments('{"a": 1, "b": [2]}'))
+    same = message_digest(with_arguments(other)) == message_digest(with_arguments('{"a": 1, "b": [2]}'))
     assert same is (other == '{"b":[2],"a":1}')
 
 
@@ -65,8 +72,8 @@ def test_tool_calls_match_by_name_and_arguments() -> None:
         "content": "",
         "tool_calls": [CALL | {"function": {"name": "sub", "arguments": "{}"}}],
     }
-    assert digest(stored) == digest(resent)
-    assert digest(stored) != digest(changed)
+    assert message_digest(stored) == message_digest(resent)
+    assert message_digest(stored) != message_digest(changed)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +89,9 @@ def test_tool_calls_match_by_name_and_arguments() -> None:
     ],
 )
 def test_shared_prefix_requires_a_repeated_answer(stored: list[str], sent: list[str], shared: int) -> None:
-    known = set(chains_of(_messages(stored)))
+    known = set(message_chains(_messages(stored)))
     roles = [message["role"] for message in _messages(sent)]
-    assert shared_prefix(chains_of(_messages(sent)), roles, known) == shared
+    assert shared_prefix_length(message_chains(_messages(sent)), roles, known) == shared
 
 
 def _messages(written: list[str]) -> list[dict[str, Any]]:
@@ -93,13 +100,13 @@ def _messages(written: list[str]) -> list[dict[str, Any]]:
 
 
 def test_same_message_after_another_history_has_another_chain() -> None:
-    first, second = chains_of(_messages(["uHi", "aYes"])), chains_of(_messages(["uHo", "aYes"]))
+    first, second = message_chains(_messages(["uHi", "aYes"])), message_chains(_messages(["uHo", "aYes"]))
     assert first[1] != second[1]
     assert len({*first, *second}) == 4
 
 
 @pytest.mark.parametrize(("sent", "repeated"), [(["sBe", "uNew"], 1), (["sDo", "uNew"], 0), (["uHi", "uNew"], 0)])
 def test_repeated_system_message_is_recognised(sent: list[str], repeated: int) -> None:
-    known = set(chains_of(_messages(["sBe", "uHi", "aYes"]))) | set(chains_of(_messages(["uHi"])))
+    known = set(message_chains(_messages(["sBe", "uHi", "aYes"]))) | set(message_chains(_messages(["uHi"])))
     roles = [message["role"] for message in _messages(sent)]
-    assert repeated_system(chains_of(_messages(sent)), roles, known) == repeated
+    assert repeated_system_length(message_chains(_messages(sent)), roles, known) == repeated

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from mistral_api.model_files.known_models import KNOWN, PullError, Source, source_of
+from mistral_api.model_files.known_models import KNOWN_MODELS, ModelSource, PullError, parse_source
 
 
 def test_known_model_name_gives_the_default_or_requested_quantisation() -> None:
-    assert source_of("mistral-7b-instruct") == Source(
+    assert parse_source("mistral-7b-instruct") == ModelSource(
         "bartowski/Mistral-7B-Instruct-v0.3-GGUF",
         "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf",
         "main",
         "mistral-7b-instruct",
     )
-    other = source_of("mistral-7b-instruct", "Q5_K_M", "v2")
+    other = parse_source("mistral-7b-instruct", "Q5_K_M", "v2")
     assert (other.file, other.revision) == ("Mistral-7B-Instruct-v0.3-Q5_K_M.gguf", "v2")
-    assert all(source_of(model.name).architecture == model.architecture for model in KNOWN)
+    assert all(parse_source(model.name).dimensions == model.dimensions for model in KNOWN_MODELS)
 
 
 def test_source_may_be_any_file_of_any_repository() -> None:
-    source = source_of("some-one/Model_1.5-GGUF:Q8_0/model-Q8_0.gguf", None, "abc")
-    assert source == Source("some-one/Model_1.5-GGUF", "Q8_0/model-Q8_0.gguf", "abc", "model-Q8_0")
-    assert (source.name, source.architecture, source.parts()) == ("model-Q8_0.gguf", None, [source])
+    source = parse_source("some-one/Model_1.5-GGUF:Q8_0/model-Q8_0.gguf", None, "abc")
+    assert source == ModelSource("some-one/Model_1.5-GGUF", "Q8_0/model-Q8_0.gguf", "abc", "model-Q8_0")
+    assert (source.name, source.dimensions, source.parts()) == ("model-Q8_0.gguf", None, [source])
 
 
 def test_any_part_of_a_split_model_gives_all_parts() -> None:
-    source = source_of("a/b:d/big-00002-of-00003.gguf")
+    source = parse_source("a/b:d/big-00002-of-00003.gguf")
     assert [part.file for part in source.parts()] == [f"d/big-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     assert source.alias == "big"
 
@@ -48,9 +48,9 @@ def test_any_part_of_a_split_model_gives_all_parts() -> None:
 )
 def test_model_source_without_a_file_is_refused(given: str) -> None:
     with pytest.raises(PullError, match=r"give owner/repository:file\.gguf"):
-        source_of(given)
+        parse_source(given)
 
 
 def test_quantisation_is_refused_for_unknown_models() -> None:
     with pytest.raises(PullError, match="--quant goes with"):
-        source_of("a/b:c.gguf", "Q4_K_M")
+        parse_source("a/b:c.gguf", "Q4_K_M")

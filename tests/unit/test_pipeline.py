@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
@@ -54,7 +54,7 @@ HELLO = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunk_stream(TEX
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database."""
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
     recorder.start()
     yield recorder
     recorder.close(seconds=0)
@@ -76,7 +76,7 @@ def _pipeline(recorder: Recorder, chunks: Chunks) -> GenerationPipeline:
 def _recorded(tmp_path: Path) -> list[Exchange]:
     backlog = Backlog(tmp_path / "journal" / "journal.sqlite3")
     try:
-        return [entry.exchange() for entry in backlog.oldest(10, 1 << 20)]
+        return [entry.exchange() for entry in backlog.oldest_entries(10, 1 << 20)]
     finally:
         backlog.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import delivery_to
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from tests.support.exchanges import make_exchange, question, record_exchange, unreachable_engine
@@ -19,7 +19,7 @@ from tests.support.processes import wait_for
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), delivery_to(unreachable_engine()))
+    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
     made.start()
     yield made
     made.close(seconds=0)
@@ -63,7 +63,7 @@ def test_recorder_recovers_from_a_full_disk_without_a_request(
 
 def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), delivery_to(unreachable_engine()))
+    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), writer_starter(unreachable_engine()))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
@@ -72,10 +72,10 @@ def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) 
 
 
 def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mistral_api.recording.recorder.TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("mistral_api.recording.recorder.RETRY_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, RecordingPolicy(), delivery_to(unreachable_engine()))
+    recorder = Recorder(folder, RecordingPolicy(), writer_starter(unreachable_engine()))
     recorder.start()
     exchange = make_exchange()
     record_exchange(recorder, exchange)
@@ -94,7 +94,7 @@ def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> No
 
     def progress() -> bytes | None:
         asked.append(True)
-        return exchange.interrupted().outcome() if len(asked) == 1 else None
+        return exchange.as_interrupted().outcome() if len(asked) == 1 else None
 
     recorder.begin(exchange, progress)
     with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:

@@ -11,13 +11,13 @@ from mistral_api.system.identifiers import new_id
 def _cached_response(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
     body = {"id": name, "created_at": created_at, "status": "completed"}
     asked = [{"role": "user", "content": "x" * 1000}]
-    return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, chained=True)
+    return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, in_chain=True)
 
 
 @pytest.fixture
 def recent() -> ResponseCache:
     """A cache with room for three responses."""
-    return ResponseCache(most_bytes=3500)
+    return ResponseCache(max_bytes=3500)
 
 
 def _cached_names(recent: ResponseCache, owner: str = "me") -> list[str]:
@@ -27,7 +27,7 @@ def _cached_names(recent: ResponseCache, owner: str = "me") -> list[str]:
 def test_response_cache_returns_responses_only_to_their_owner(recent: ResponseCache) -> None:
     recent.add(_cached_response("a", owner="you"))
     assert _cached_names(recent) == []
-    assert recent.context("me", "a") is None
+    assert recent.chain("me", "a") is None
     assert _cached_names(recent, "you") == ["a"]
 
 
@@ -35,7 +35,7 @@ def test_response_cache_evicts_the_oldest_when_full(recent: ResponseCache) -> No
     for name in "abcde":
         recent.add(_cached_response(name))
     assert _cached_names(recent) == ["c", "d", "e"]
-    recent.forget("d")
+    recent.remove("d")
     recent.add(_cached_response("a"))
     assert _cached_names(recent) == ["a", "c", "e"]
 
@@ -44,12 +44,12 @@ def test_response_cache_forgets_a_session_of_its_owner_only(recent: ResponseCach
     recent.add(_cached_response("a"))
     recent.add(_cached_response("b", session_id="two"))
     recent.add(_cached_response("c", owner="you"))
-    recent.forget_session("me", "one")
+    recent.remove_session("me", "one")
     assert (_cached_names(recent), _cached_names(recent, "you")) == (["b"], ["c"])
 
 
 def test_response_cache_forgets_responses_before_a_time(recent: ResponseCache) -> None:
     recent.add(_cached_response("a", created_at=99))
     recent.add(_cached_response("b", created_at=100))
-    recent.forget_before(100)
+    recent.remove_before(100)
     assert _cached_names(recent) == ["b"]

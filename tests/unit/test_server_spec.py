@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mistral_api.control.server_spec import (
-    EMBEDDING,
-    MAIN,
+    EMBEDDING_SERVER,
+    MAIN_SERVER,
     ServerSpec,
     embedding_server_spec,
-    main_server,
-    served_models,
+    main_server_spec,
+    server_specs,
 )
 from mistral_api.control.status import status_file
 from mistral_api.embedded.engine.flags import parse
@@ -46,13 +46,13 @@ def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     away = "http://192.0.2.1"
     for settings, servers in (
-        (Settings(), [MAIN]),
-        (Settings(embedding_model_path=path), [MAIN, EMBEDDING]),
-        (Settings(embedding_model_path=path, model_server_url=away), [EMBEDDING]),
+        (Settings(), [MAIN_SERVER]),
+        (Settings(embedding_model_path=path), [MAIN_SERVER, EMBEDDING_SERVER]),
+        (Settings(embedding_model_path=path, model_server_url=away), [EMBEDDING_SERVER]),
         (Settings(model_server_url=away), []),
     ):
-        assert [each.server for each in served_models(settings)] == servers
-    assert status_file(tmp_path, EMBEDDING) == tmp_path / "run" / "embedding-server.json"
+        assert [each.name for each in server_specs(settings)] == servers
+    assert status_file(tmp_path, EMBEDDING_SERVER) == tmp_path / "run" / "embedding-server.json"
 
 
 def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_embedding_input_length_is_limited_by_the_model_context(
 def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, flags: list[str]) -> None:
     path = write_gguf(tmp_path / "m.gguf", LLAMA if kind is None else {**LLAMA, "llama.pooling_type": kind})
     served = _embedding_spec(path)
-    assert served.ranks is (kind == 4)
+    assert served.is_reranker is (kind == 4)
     command = _command(served)
     assert [command[index + 1] for index, word in enumerate(command) if word == "--pooling"] == flags
 
@@ -96,7 +96,7 @@ def test_pooling_is_the_models_own_or_mean(tmp_path: Path, kind: int | None, fla
 def test_reranker_is_recognised_by_its_classification_head(tmp_path: Path) -> None:
     for says_rank in (True, False):
         served = _embedding_spec(write_reranker(tmp_path / "r.gguf", with_pooling_type=says_rank))
-        assert served.ranks
+        assert served.is_reranker
         assert served.flags == ("--embeddings", "--pooling", "rank", "-ub", str(CONTEXT))
 
 
@@ -104,21 +104,21 @@ def test_llama_arg_variables_reach_only_their_own_server(tmp_path: Path, monkeyp
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
     monkeypatch.setenv("SOMETHING", "else")
-    main, other = main_server(Settings()), _embedding_spec(write_gguf(tmp_path / "m.gguf"))
+    main, other = main_server_spec(Settings()), _embedding_spec(write_gguf(tmp_path / "m.gguf"))
     assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
     assert "LLAMA_ARG_POOLING" not in main.environment()
     assert "LLAMA_ARG_MMPROJ" not in other.environment()
     assert (other.environment()["LLAMA_ARG_POOLING"], other.environment()["SOMETHING"]) == ("cls", "else")
     assert "--pooling" not in other.flags
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_RERANKING", "1")
-    assert _embedding_spec(write_gguf(tmp_path / "m.gguf")).ranks
+    assert _embedding_spec(write_gguf(tmp_path / "m.gguf")).is_reranker
 
 
 def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -> None:
     spec = _embedding_spec(tmp_path / "none.gguf")
     with pytest.raises(StartError, match=r"^EMBEDDING_MODEL_PATH: '.*none.gguf' cannot be read"):
         read_model(spec.settings, spec.path_setting)
-    assert spec.ranks is None  # it may be either
+    assert spec.is_reranker is None  # it may be either
     clash = _embedding_spec(write_gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(StartError, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
@@ -129,5 +129,7 @@ def test_main_server_command_does_not_depend_on_the_embedding_server(tmp_path: P
     both = settings_from({"EMBEDDING_MODEL_PATH": str(write_gguf(tmp_path / "m.gguf"))})
     fit = requested_step(alone)
     path = Path("m.gguf")
-    assert server_command(main_server(alone), ENGINE, path, fit) == server_command(main_server(both), ENGINE, path, fit)
+    assert server_command(main_server_spec(alone), ENGINE, path, fit) == server_command(
+        main_server_spec(both), ENGINE, path, fit
+    )
     assert dataclasses.replace(both, embedding_model_path=None) == alone

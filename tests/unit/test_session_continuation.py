@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mistral_api.conversations.history import SessionBranch, continue_session, has_no_known_prefix
-from mistral_api.conversations.message_matching import chains_of
+from mistral_api.conversations.message_matching import message_chains
 from mistral_api.system.identifiers import new_id
 
 HEAD = new_id()
@@ -22,7 +22,7 @@ def _messages(written: str) -> Messages:
 
 
 def _branch(messages: Messages) -> SessionBranch:
-    return SessionBranch(HEAD, messages, chains_of(messages))
+    return SessionBranch(HEAD, messages, message_chains(messages))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_stored_turns_come_first_and_are_not_duplicated(
 ) -> None:
     branch = _branch(_messages(stored)) if stored else SessionBranch()
     found = continue_session(branch, _messages(sent), _messages(sent))
-    assert [*found.leading, *found.stored, *found.said] == _messages(prompt)
+    assert [*found.leading, *found.history, *found.sent] == _messages(prompt)
     assert found.new == _messages(new)
     assert found.continues == (HEAD if continues else None)
 
@@ -67,7 +67,7 @@ def test_tool_result_continues_the_stored_tool_call() -> None:
     again: list[Messages] = [[result], [call | {"content": ""}, result]]
     for sent in again:
         found = continue_session(branch, sent, sent)
-        assert [*found.stored, *found.said] == [*_messages("u1"), call, result]
+        assert [*found.history, *found.sent] == [*_messages("u1"), call, result]
         assert found.new == [result]
 
 
@@ -79,7 +79,7 @@ def test_tool_call_without_a_result_is_omitted(content: str | None, left: Messag
         branch = _branch([*_messages("u1"), call, *_messages(after)[:-1]])
         new = _messages(after)[-1:]
         found = continue_session(branch, new, new)
-        assert [*found.stored, *found.said] == [*_messages("u1"), *said, *_messages(after)]
+        assert [*found.history, *found.sent] == [*_messages("u1"), *said, *_messages(after)]
         assert (found.new, found.continues) == (new, HEAD)
 
 
@@ -88,13 +88,13 @@ def test_tool_call_is_kept_when_its_result_follows_later() -> None:
     result = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
     branch = _branch([*_messages("u1"), call])
     found = continue_session(branch, [*_messages("u2"), result], [*_messages("u2"), result])
-    assert found.stored == [*_messages("u1"), call]
+    assert found.history == [*_messages("u1"), call]
 
 
 def test_last_stored_message_stays_when_nothing_follows_it() -> None:
     system: Messages = [{"role": "system", "content": "Be brief."}]
     found = continue_session(_branch(_messages("u1 a1")), system, system)
-    assert [*found.leading, *found.stored, *found.said] == [*system, *_messages("u1 a1")]
+    assert [*found.leading, *found.history, *found.sent] == [*system, *_messages("u1 a1")]
 
 
 def test_omitted_attachment_is_recognised_and_sent_to_the_model() -> None:
@@ -105,7 +105,7 @@ def test_omitted_attachment_is_recognised_and_sent_to_the_model() -> None:
     branch = _branch([*image(omitted), *_messages("a1")])
     sent = [*image("data:image/png;base64,AAAA"), *_messages("a1 u2")]
     found = continue_session(branch, sent, [*image(omitted), *_messages("a1 u2")])
-    assert (found.stored, found.said) == ([], sent)
+    assert (found.history, found.sent) == ([], sent)
 
 
 @pytest.mark.parametrize(("sent", "nothing"), [("u2", False), ("u8 a8 u2", True), ("u1 a1 u2", False)])

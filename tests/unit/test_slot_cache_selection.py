@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.control.feedback import Generation
+from mistral_api.control.feedback import FinishedGeneration
 from mistral_api.control.saved_caches import SavedCache
 from mistral_api.supervisor.http_client import Slot
 from mistral_api.supervisor.slot_cache import fingerprint
-from mistral_api.supervisor.slot_cache_store import SHORTEST_TOKENS, Candidate, cache_candidates, select_caches
+from mistral_api.supervisor.slot_cache_store import MIN_CACHE_TOKENS, CacheCandidate, cache_candidates, select_caches
 
 NOW = (1000.0, 1_700_000_000.0)
 
@@ -20,11 +20,11 @@ def _saved_cache(conversation: str, seed: int, tokens: int = 1000, used_at: floa
     return SavedCache(conversation, f"{conversation}.kv", seed, tokens, tokens * 10, "digest", used_at)
 
 
-def _generations(**conversations: int) -> dict[int, Generation]:
-    return {seed: Generation(seed, name, True, 900.0 + seed) for name, seed in conversations.items()}
+def _generations(**conversations: int) -> dict[int, FinishedGeneration]:
+    return {seed: FinishedGeneration(seed, name, True, 900.0 + seed) for name, seed in conversations.items()}
 
 
-def _names(found: list[Candidate]) -> list[str]:
+def _names(found: list[CacheCandidate]) -> list[str]:
     return [each.conversation for each in found]
 
 
@@ -40,7 +40,7 @@ def test_cache_candidates_are_ordered_by_tokens_and_then_last_use() -> None:
     [
         Slot(0, True, 1, 900),
         Slot(0, False, 99, 900),
-        Slot(0, False, 1, SHORTEST_TOKENS - 1),
+        Slot(0, False, 1, MIN_CACHE_TOKENS - 1),
         Slot(0, False, 1, 0),
         Slot(0, False),
     ],
@@ -51,7 +51,7 @@ def test_busy_unknown_or_short_slot_is_no_cache_candidate(slot: Slot) -> None:
 
 
 def test_unstored_conversation_is_no_cache_candidate() -> None:
-    unstored = {1: Generation(1, "a", False, 900.0)}
+    unstored = {1: FinishedGeneration(1, "a", False, 900.0)}
     assert cache_candidates([Slot(0, False, 1, 900)], unstored, {}, {}, NOW) == []
 
 
@@ -64,7 +64,7 @@ def test_unchanged_cache_is_kept_and_a_continued_conversation_is_saved_again() -
 
 
 def test_conversation_in_two_slots_is_saved_once_from_the_longer_slot() -> None:
-    generations = {seed: Generation(seed, "a", True, 900.0 + seed) for seed in (1, 2)}
+    generations = {seed: FinishedGeneration(seed, "a", True, 900.0 + seed) for seed in (1, 2)}
     (found,) = cache_candidates([Slot(0, False, 1, 900), Slot(1, False, 2, 300)], generations, {}, {}, NOW)
     assert found.tokens == 900
 

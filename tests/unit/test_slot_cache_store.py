@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.control.feedback import Generation
+from mistral_api.control.feedback import FinishedGeneration
 from mistral_api.control.saved_caches import (
-    LIST,
+    LIST_FILE,
     CacheFolder,
     SavedCache,
     conversation_key,
@@ -21,7 +21,7 @@ from mistral_api.control.saved_caches import (
 )
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import Slot
-from mistral_api.supervisor.slot_cache_store import CacheStore, Candidate
+from mistral_api.supervisor.slot_cache_store import CacheCandidate, CacheStore
 
 ANN, BOB = conversation_key("local", "ann"), conversation_key("local", "bob")
 DAY = 86400.0
@@ -48,24 +48,24 @@ def _files(data_dir: Path) -> list[str]:
     return sorted(path.name for path in slots_folder(data_dir).iterdir())
 
 
-def _candidate(conversation: str, tokens: int) -> Candidate:
-    return Candidate(conversation, tokens, 1.0, True, None, Slot(0, False, 2, tokens), 2)
+def _candidate(conversation: str, tokens: int) -> CacheCandidate:
+    return CacheCandidate(conversation, tokens, 1.0, True, None, Slot(0, False, 2, tokens), 2)
 
 
 def test_saved_cache_is_found_by_the_next_run_and_partial_files_are_deleted(tmp_path: Path) -> None:
     store = _store(tmp_path)
     first, cache = _add(store, ANN), _add(store, ANN, b"longer cache", tokens=9)
     (store.folder.path / store.folder.new_name(BOB)).write_bytes(b"half")
-    (store.folder.path / f"{LIST}.77.new").write_text("half")
+    (store.folder.path / f"{LIST_FILE}.77.new").write_text("half")
     assert not (store.folder.path / first.file).exists()
     assert _store(tmp_path).caches == {ANN: cache}
-    assert _files(tmp_path) == sorted([cache.file, LIST])
+    assert _files(tmp_path) == sorted([cache.file, LIST_FILE])
 
 
 def test_caches_of_another_fingerprint_are_deleted(tmp_path: Path) -> None:
     _add(_store(tmp_path), ANN)
     assert _store(tmp_path, "other").caches == {}
-    assert _files(tmp_path) == [LIST]
+    assert _files(tmp_path) == [LIST_FILE]
 
 
 @pytest.mark.parametrize("settings", [{"slot_save_seconds": 0.0}, {"store_content": False}])
@@ -90,33 +90,33 @@ def test_caches_are_deleted_when_saving_is_switched_off(tmp_path: Path, settings
 )
 def test_cache_list_with_an_invalid_entry_is_discarded(tmp_path: Path, change: dict[str, Any]) -> None:
     _add(_store(tmp_path), ANN)
-    path = slots_folder(tmp_path) / LIST
+    path = slots_folder(tmp_path) / LIST_FILE
     content = json.loads(path.read_text())
     content["caches"][0] |= change
     path.write_text(json.dumps(content))
     assert _store(tmp_path).caches == {}
-    assert _files(tmp_path) == [LIST]
+    assert _files(tmp_path) == [LIST_FILE]
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", "7", '{"fingerprint": "same", "caches": 7}'])
 def test_cache_list_that_is_no_list_is_discarded(tmp_path: Path, text: str) -> None:
     _add(_store(tmp_path), ANN)
-    (slots_folder(tmp_path) / LIST).write_text(text)
+    (slots_folder(tmp_path) / LIST_FILE).write_text(text)
     assert _store(tmp_path).caches == {}
 
 
 def test_deleted_conversation_loses_its_cache_and_earlier_generations_are_not_saved(tmp_path: Path) -> None:
     store = _store(tmp_path)
     ann, bob = _add(store, ANN), _add(store, BOB)
-    before = Generation(1, ANN, True, time.monotonic())
-    assert store.allows(before)
+    before = FinishedGeneration(1, ANN, True, time.monotonic())
+    assert store.may_save(before)
     mark_deleted(tmp_path, "local", "ann")
     assert not (store.folder.path / ann.file).exists()
-    store.take_forgotten({})
+    store.delete_marked({})
     assert store.caches == {BOB: bob}
-    assert not store.allows(before)
-    assert store.allows(Generation(2, ANN, True, time.monotonic()))
-    assert _files(tmp_path) == sorted([bob.file, LIST])
+    assert not store.may_save(before)
+    assert store.may_save(FinishedGeneration(2, ANN, True, time.monotonic()))
+    assert _files(tmp_path) == sorted([bob.file, LIST_FILE])
 
 
 def test_deletion_without_a_supervisor_is_applied_at_the_next_start(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_caches_older_than_the_retention_are_deleted(tmp_path: Path) -> None:
     assert list(_store(tmp_path, retention_days=2).caches) == [BOB]
     delete_unused(tmp_path, 1)
     assert bob.file in _files(tmp_path)
-    ended = Generation(1, ANN, True, time.monotonic() - 3 * DAY)
-    assert not _store(tmp_path, retention_days=2).allows(ended)
+    ended = FinishedGeneration(1, ANN, True, time.monotonic() - 3 * DAY)
+    assert not _store(tmp_path, retention_days=2).may_save(ended)
 
 
 def test_delete_unused_deletes_caches_older_than_the_given_days(tmp_path: Path) -> None:

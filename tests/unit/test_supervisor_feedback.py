@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from mistral_api.control.feedback import (
-    FAILURES,
-    GENERATIONS,
-    REMEMBERED,
-    Failure,
-    FeedbackFile,
+    MAX_FAILURES,
+    MAX_GENERATIONS,
+    REMEMBERED_GENERATIONS,
     FeedbackReader,
     FeedbackWriter,
-    Generation,
-    reports_folder,
+    FinishedGeneration,
+    GenerationFailure,
+    ProcessFeedback,
+    feedback_folder,
 )
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.system.files import replace_file
@@ -42,27 +42,27 @@ def writer(tmp_path: Path) -> Iterator[FeedbackWriter]:
     made.close()
 
 
-def _generation(seed: int, ended_at: float = 1.0) -> Generation:
-    return Generation(seed, "key", True, ended_at)
+def _generation(seed: int, ended_at: float = 1.0) -> FinishedGeneration:
+    return FinishedGeneration(seed, "key", True, ended_at)
 
 
-def _write_file(data_dir: Path, name: str, report: FeedbackFile | str) -> Path:
+def _write_file(data_dir: Path, name: str, feedback: ProcessFeedback | str) -> Path:
     """Replace the feedback file of a process with that name, as its writer does."""
-    path = reports_folder(data_dir) / f"{name}.json"
-    replace_file(path, report if isinstance(report, str) else report.to_json())
+    path = feedback_folder(data_dir) / f"{name}.json"
+    replace_file(path, feedback if isinstance(feedback, str) else feedback.to_json())
     return path
 
 
 def test_feedback_contains_the_conversation_key_and_no_session_id(writer: FeedbackWriter, tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
-    writer.ended(7, "local", "secret-session", may_be_stored=True)
-    writer.ended(8, "local", "other", may_be_stored=False)
-    wait_for(lambda: len(reader.read().generations) == 2, "the report", 5)
+    writer.add_generation(7, "local", "secret-session", may_be_stored=True)
+    writer.add_generation(8, "local", "other", may_be_stored=False)
+    wait_for(lambda: len(reader.read().generations) == 2, "the feedback", 5)
     known = reader.read().generations
     assert (known[7].conversation, known[7].may_be_stored) == (conversation_key("local", "secret-session"), True)
     assert known[8].may_be_stored is False
     assert abs(known[7].ended_at - time.monotonic()) < 10
-    (path,) = reports_folder(tmp_path).iterdir()
+    (path,) = feedback_folder(tmp_path).iterdir()
     assert "secret" not in path.read_text()
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -76,54 +76,58 @@ def test_feedback_counts_failures_until_a_generation_succeeds(writer: FeedbackWr
     reader = FeedbackReader(tmp_path)
     began = time.monotonic()
     for _ in range(3):
-        writer.failed("Compute error.")
+        writer.add_failure("Compute error.")
     wait_for(lambda: len(reader.read().failures) == 3, "three failures", 5)
     assert [failure.text for failure in reader.read().failures_since(began)] == ["Compute error."] * 3
     assert reader.read().failures_since(time.monotonic()) == ()
-    writer.succeeded()
+    writer.add_success()
     wait_for(lambda: not reader.read().failures, "the end of the run", 5)
-    writer.failed("again")
+    writer.add_failure("again")
     wait_for(lambda: [each.text for each in reader.read().failures] == ["again"], "a new run", 5)
 
 
 def test_feedback_file_holds_a_limited_number_of_entries(writer: FeedbackWriter, tmp_path: Path) -> None:
     for seed in range(500):
-        writer.ended(seed, "local", f"session {seed}", may_be_stored=True)
-        writer.failed(f"failure {seed}")
+        writer.add_generation(seed, "local", f"session {seed}", may_be_stored=True)
+        writer.add_failure(f"failure {seed}")
     writer.flush()
-    (path,) = reports_folder(tmp_path).iterdir()
-    report = FeedbackFile.from_json(path.read_text())
-    assert [each.seed for each in report.generations] == list(range(500 - GENERATIONS, 500))
-    assert len(report.failures) == FAILURES
+    (path,) = feedback_folder(tmp_path).iterdir()
+    feedback = ProcessFeedback.from_json(path.read_text())
+    assert [each.seed for each in feedback.generations] == list(range(500 - MAX_GENERATIONS, 500))
+    assert len(feedback.failures) == MAX_FAILURES
 
 
 def test_success_in_one_process_clears_earlier_failures_of_all(tmp_path: Path) -> None:
-    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (Failure(1.0, "early"), Failure(5.0, "late")), ()))
-    _write_file(tmp_path, "2", FeedbackFile(OURS, 3.0, (Failure(4.0, "other"),), ()))
+    _write_file(
+        tmp_path,
+        "1",
+        ProcessFeedback(OURS, None, (GenerationFailure(1.0, "early"), GenerationFailure(5.0, "late")), ()),
+    )
+    _write_file(tmp_path, "2", ProcessFeedback(OURS, 3.0, (GenerationFailure(4.0, "other"),), ()))
     assert [each.text for each in FeedbackReader(tmp_path).read().failures] == ["other", "late"]
 
 
 def test_generations_of_a_dead_process_are_kept_and_its_file_is_removed(tmp_path: Path) -> None:
-    path = _write_file(tmp_path, "1", FeedbackFile(GONE, None, (Failure(5.0, "old"),), (_generation(7),)))
+    path = _write_file(tmp_path, "1", ProcessFeedback(GONE, None, (GenerationFailure(5.0, "old"),), (_generation(7),)))
     reader = FeedbackReader(tmp_path)
     for _ in range(2):
-        reports = reader.read()
-        assert (list(reports.generations), reports.failures) == ([7], ())
+        feedback = reader.read()
+        assert (list(feedback.generations), feedback.failures) == ([7], ())
     assert not path.exists()
 
 
 def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> None:
     reader = FeedbackReader(tmp_path)
     # The monotonic clock may have started a moment ago: times after now would be those of another boot.
-    first = time.monotonic() - 2 * REMEMBERED
-    for start in range(0, 2 * REMEMBERED, 64):
+    first = time.monotonic() - 2 * REMEMBERED_GENERATIONS
+    for start in range(0, 2 * REMEMBERED_GENERATIONS, 64):
         _write_file(
             tmp_path,
             "1",
-            FeedbackFile(OURS, None, (), tuple(_generation(n, first + n) for n in range(start, start + 64))),
+            ProcessFeedback(OURS, None, (), tuple(_generation(n, first + n) for n in range(start, start + 64))),
         )
         reader.read()
-    assert sorted(reader.read().generations) == list(range(REMEMBERED, 2 * REMEMBERED))
+    assert sorted(reader.read().generations) == list(range(REMEMBERED_GENERATIONS, 2 * REMEMBERED_GENERATIONS))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def test_feedback_reader_remembers_the_newest_generations(tmp_path: Path) -> Non
 )
 def test_invalid_feedback_file_is_removed(tmp_path: Path, content: str) -> None:
     path = _write_file(tmp_path, "1", content)
-    _write_file(tmp_path, "2", FeedbackFile(OURS, None, (), (_generation(7),)))
+    _write_file(tmp_path, "2", ProcessFeedback(OURS, None, (), (_generation(7),)))
     assert list(FeedbackReader(tmp_path).read().generations) == [7]
     assert not path.exists()
 
@@ -150,35 +154,35 @@ def test_invalid_feedback_file_is_removed(tmp_path: Path, content: str) -> None:
 def test_full_disk_costs_one_warning_and_feedback_is_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_api.control.feedback.TRY_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mistral_api.control.feedback.RETRY_SECONDS", 0.01)
     blocked = tmp_path / "run"
     blocked.write_text("a file where the folder should be")
     writer = FeedbackWriter(tmp_path)
     writer.start()
     with caplog.at_level(logging.WARNING):
-        writer.failed("Compute error.")
+        writer.add_failure("Compute error.")
         wait_for(lambda: caplog.records, "a warning", 5)
         writer.flush()
     assert len(caplog.records) == 1
     blocked.unlink()
     reader = FeedbackReader(tmp_path)
-    wait_for(lambda: reader.read().failures, "the report", 5)
+    wait_for(lambda: reader.read().failures, "the feedback", 5)
     writer.close()
 
 
 def test_feedback_is_empty_without_files(tmp_path: Path) -> None:
-    reports = FeedbackReader(tmp_path).read()
-    assert (reports.failures, reports.generations) == ((), {})
+    feedback = FeedbackReader(tmp_path).read()
+    assert (feedback.failures, feedback.generations) == ((), {})
 
 
 def test_unreadable_feedback_file_is_skipped(tmp_path: Path) -> None:
-    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, 1.0),)))
-    (reports_folder(tmp_path) / "2.json").mkdir()
+    _write_file(tmp_path, "1", ProcessFeedback(OURS, None, (), (_generation(1, 1.0),)))
+    (feedback_folder(tmp_path) / "2.json").mkdir()
     assert set(FeedbackReader(tmp_path).read().generations) == {1}
-    assert (reports_folder(tmp_path) / "2.json").exists()
+    assert (feedback_folder(tmp_path) / "2.json").exists()
 
 
 def test_generations_with_a_future_time_are_ignored(tmp_path: Path) -> None:
     ahead = time.monotonic() + 1000
-    _write_file(tmp_path, "1", FeedbackFile(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
+    _write_file(tmp_path, "1", ProcessFeedback(OURS, None, (), (_generation(1, ahead), _generation(2, 1.0))))
     assert set(FeedbackReader(tmp_path).read().generations) == {2}

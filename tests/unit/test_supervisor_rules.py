@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.control.server_spec import main_server
+from mistral_api.control.server_spec import main_server_spec
 from mistral_api.control.status import (
     SUCCESSORS,
     IllegalTransition,
     State,
     StatusReader,
-    read_recorded,
     read_status,
-    require_legal,
+    read_status_file,
+    require_legal_transition,
     status_file,
     write_status,
 )
@@ -42,12 +42,12 @@ def test_every_state_is_reachable_and_only_fatal_is_final() -> None:
 )
 def test_illegal_state_transition_is_refused(current: State, following: State) -> None:
     with pytest.raises(IllegalTransition, match=f"{following} does not follow {current}"):
-        require_legal(current, following)
+        require_legal_transition(current, following)
 
 
 def test_backoff_grows_with_each_crash_up_to_30_seconds() -> None:
     backoff = Backoff(max_restarts=20)
-    waits = [backoff.crashed(healthy_seconds=1) for _ in range(8)]
+    waits = [backoff.next_delay(healthy_seconds=1) for _ in range(8)]
     assert all(wait is not None for wait in waits)
     for wait, longest in zip(waits, (0.1, 0.3, 0.9, 2.7, 8.1, 24.3, 30, 30), strict=True):
         assert longest * 0.75 <= (wait or 0) <= longest
@@ -56,19 +56,19 @@ def test_backoff_grows_with_each_crash_up_to_30_seconds() -> None:
 def test_backoff_resets_after_a_minute_of_health() -> None:
     backoff = Backoff(max_restarts=20)
     for _ in range(5):
-        backoff.crashed(healthy_seconds=1)
-    assert (backoff.crashed(healthy_seconds=60) or 1) <= 0.1
+        backoff.next_delay(healthy_seconds=1)
+    assert (backoff.next_delay(healthy_seconds=60) or 1) <= 0.1
 
 
 def test_more_than_max_restarts_in_ten_minutes_is_fatal() -> None:
     clock = Clock()
     backoff = Backoff(max_restarts=3, clock=clock)
     for clock.now in (0, 100, 200):
-        assert backoff.crashed(healthy_seconds=90) is not None
+        assert backoff.next_delay(healthy_seconds=90) is not None
     clock.now = 300
-    assert backoff.crashed(healthy_seconds=90) is None
+    assert backoff.next_delay(healthy_seconds=90) is None
     clock.now = 601
-    assert backoff.crashed(healthy_seconds=90) is not None
+    assert backoff.next_delay(healthy_seconds=90) is not None
 
 
 def test_server_that_hangs_again_and_again_is_fatal_despite_slow_restarts() -> None:
@@ -76,16 +76,16 @@ def test_server_that_hangs_again_and_again_is_fatal_despite_slow_restarts() -> N
     backoff = Backoff(max_restarts=10, clock=clock)
     waits = []
     for clock.now in range(0, 63 * 11, 63):  # each hang takes a minute to detect
-        waits.append(backoff.crashed(healthy_seconds=1))
+        waits.append(backoff.next_delay(healthy_seconds=1))
     assert [wait is None for wait in waits] == [False] * 10 + [True]
 
 
 def test_max_restarts_0_allows_no_restart() -> None:
-    assert Backoff(max_restarts=0).crashed(healthy_seconds=1000) is None
+    assert Backoff(max_restarts=0).next_delay(healthy_seconds=1000) is None
 
 
 def test_status_of_a_dead_supervisor_is_stopped(tmp_path: Path) -> None:
-    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server_spec(Settings(data_dir=tmp_path)))
     for state in (State.STARTING, State.LOADING, State.READY):
         reporter.enter(state)
     written = read_status(tmp_path)
@@ -99,9 +99,9 @@ def test_status_of_a_dead_supervisor_is_stopped(tmp_path: Path) -> None:
 
 
 def test_fatal_reason_is_readable_after_the_supervisor_ended(tmp_path: Path) -> None:
-    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server_spec(Settings(data_dir=tmp_path)))
     reporter.enter(State.FATAL, last_error="no such file")
-    written = read_recorded(tmp_path)
+    written = read_status_file(tmp_path)
     assert written is not None
     write_status(tmp_path, dataclasses.replace(written, supervisor_started=0.0))
     read = read_status(tmp_path)
@@ -127,7 +127,7 @@ def test_server_command_contains_all_settings() -> None:
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
     engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf")
-    command = server_command(main_server(settings), engine, model, requested_step(settings))
+    command = server_command(main_server_spec(settings), engine, model, requested_step(settings))
     assert command[0] == "/opt/llama-server"
     assert command[-2:] == ["--metrics", "--slots"]
     assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
@@ -147,7 +147,7 @@ def test_server_command_contains_all_settings() -> None:
 def test_quantised_kv_cache_is_requested_with_flash_attention() -> None:
     engine, fit = Engine("llama-server", ("/opt/llama-server",)), MemoryStep("9", 4096, "q8_0")
     command = server_command(
-        main_server(Settings(gpu_layers="20", context_size=8192)), engine, Path("/models/m.gguf"), fit
+        main_server_spec(Settings(gpu_layers="20", context_size=8192)), engine, Path("/models/m.gguf"), fit
     )
     flags = dict(zip(command[1:-2:2], command[2:-2:2], strict=True))
     assert (flags["-ngl"], flags["-c"]) == ("9", "4096")
@@ -160,25 +160,25 @@ def test_every_state_has_an_exit_code_and_only_ready_has_0() -> None:
 
 
 def test_requests_wait_while_a_live_supervisor_starts_the_model_server(tmp_path: Path) -> None:
-    reader, reporter = StatusReader(tmp_path), StatusReporter(main_server(Settings(data_dir=tmp_path)))
-    assert not reader.being_started()
+    reader, reporter = StatusReader(tmp_path), StatusReporter(main_server_spec(Settings(data_dir=tmp_path)))
+    assert not reader.is_starting()
     for state, waits in ((State.STARTING, True), (State.LOADING, True), (State.READY, False)):
         reporter.enter(state)
-        assert reader.being_started() is waits
-    written = read_recorded(tmp_path)
+        assert reader.is_starting() is waits
+    written = read_status_file(tmp_path)
     assert written is not None
     gone = written.supervisor_started - 1
     write_status(tmp_path, dataclasses.replace(written, state=State.LOADING, supervisor_started=gone))
-    assert not reader.being_started()
-    assert not reader.given_up()
+    assert not reader.is_starting()
+    assert not reader.is_given_up()
     reporter.enter(State.FATAL)
-    assert reader.given_up()
+    assert reader.is_given_up()
 
 
 def test_full_disk_removes_the_status_file_instead_of_keeping_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reporter = StatusReporter(main_server(Settings(data_dir=tmp_path)))
+    reporter = StatusReporter(main_server_spec(Settings(data_dir=tmp_path)))
     reporter.enter(State.STARTING)
 
     def full(*_: object) -> None:
@@ -187,8 +187,8 @@ def test_full_disk_removes_the_status_file_instead_of_keeping_an_old_one(
     with monkeypatch.context() as patched:
         patched.setattr("mistral_api.supervisor.status_reporter.write_status", full)
         reporter.enter(State.LOADING)
-        assert read_recorded(tmp_path) is None
-    reporter.catch_up()
-    written = read_recorded(tmp_path)
+        assert read_status_file(tmp_path) is None
+    reporter.retry_write()
+    written = read_status_file(tmp_path)
     assert written is not None
     assert written.state is State.LOADING

@@ -1,1 +1,1 @@
-"""The PostgreSQL tables, one aggregate a module."""
+"""The tables in PostgreSQL. A module holds the tables that are always used together."""

@@ -1,14 +1,11 @@
-"""Declarative base; many rows as one JSON parameter.
+"""What all tables share: the declarative base, and many rows as one JSON parameter (``json_to_recordset``).
 
-The declarative base of every table, and the naming of its constraints.
-
-Many rows as one parameter: a JSON array that PostgreSQL reads as a table (``json_to_recordset``).
+A statement that takes all its rows as one parameter costs one round trip, however many rows there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import orjson
 from sqlalchemy import MetaData
@@ -18,9 +15,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 TIMESTAMPTZ = TIMESTAMP(timezone=True)
 
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
 
 class Base(DeclarativeBase):
-    """The base of every table. Plain SQLAlchemy, so that the writer can use the tables without Flask."""
+    """The base of every table. It is plain SQLAlchemy, so that the writer can use the tables without Flask."""
 
     # Constraint names are spelled out so that a migration can name what it changes.
     metadata = MetaData(
@@ -34,21 +33,21 @@ class Base(DeclarativeBase):
     )
 
 
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-
-
 def column_names(table: type[Base]) -> list[str]:
-    """The names of a table's columns, in their order."""
+    """Return the names of a table's columns, in their order."""
     return [column.name for column in table.__table__.columns]
 
 
-def written(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as the value of such a parameter."""
+def rows_as_json(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as the value of a parameter that :func:`recordset` reads."""
     return orjson.dumps(rows).decode()
 
 
 def recordset(table: type[Base], names: Iterable[str], parameter: str = "rows", more: Sequence[str] = ()) -> str:
-    """The FROM item ``given``, read from the named parameter: these columns of a table, and ``more`` declared ones."""
+    """Return the FROM item ``new_rows``: the rows of a parameter, a JSON array, as a table.
+
+    ``names`` are columns of ``table``, from which their types come; ``more`` are further columns as ``name type``.
+    """
     columns = table.__table__.c
     declared = [f"{name} {columns[name].type.compile(dialect=_DIALECT)}" for name in names]
-    return f"json_to_recordset(CAST(:{parameter} AS json)) AS given({', '.join([*declared, *more])})"
+    return f"json_to_recordset(CAST(:{parameter} AS json)) AS new_rows({', '.join([*declared, *more])})"

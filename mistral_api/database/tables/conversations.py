@@ -1,4 +1,4 @@
-"""Conversations and their messages: one aggregate, since a message never stands alone."""
+"""Conversations and their messages. Both stand here, since a message never stands alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mistral_api.database.tables.base import TIMESTAMPTZ, Base
 class Conversation(Base):
     """One session of one owner.
 
-    ``head_id`` is the newest message of the current branch; reading a conversation walks from it
-    to the root along ``Message.parent_id``. ``search`` holds the words of the title.
+    ``head_id`` is the newest message of the current branch. Reading a conversation walks from it to the root along
+    ``Message.parent_id``. ``search`` holds the words of the title.
     """
 
     __tablename__ = "conversations"
@@ -33,7 +33,7 @@ class Conversation(Base):
     session_id: Mapped[str] = mapped_column(Text)
     title: Mapped[str | None] = mapped_column(Text)
     # ``metadata`` is taken by the declarative base, so the attribute has another name than the column.
-    attributes: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
+    attributes: Mapped[dict[str, str]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
     search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     head_id: Mapped[UUID | None]
     message_count: Mapped[int] = mapped_column(server_default=text("0"))
@@ -44,9 +44,9 @@ class Conversation(Base):
 class Message(Base):
     """One message in a conversation's tree.
 
-    ``content`` is a string, a list of parts or null, as the client sent it. ``status`` is
-    ``complete``, ``interrupted`` (the answer was cut off) or ``failed`` (nothing was answered).
-    ``search`` holds the words of its text.
+    ``content`` is a string, a list of parts or null, as the client sent it. ``status`` is ``complete``,
+    ``interrupted`` (the answer was cut off) or ``failed`` (there is no answer). ``search`` holds the words of its
+    text.
     """
 
     __tablename__ = "messages"
@@ -57,17 +57,17 @@ class Message(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    # The order of arrival, also among the messages of one instant.
+    # The order of arrival, also among messages of the same instant.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
     parent_id: Mapped[UUID | None]
     role: Mapped[str] = mapped_column(Text)
     content: Mapped[Any] = mapped_column(JSONB, nullable=False)
     tool_calls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # The rest of what the client sent with it: name, tool_call_id, refusal, reasoning content ...
+    # The other fields that the client sent: name, tool_call_id, refusal, reasoning_content ...
     extra: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # What a message is recognised by when it is sent again, with all that was said before it
-    # (conversations.matching).
+    # A hash of the message and all messages before it, by which it is recognised when a client sends it again
+    # (conversations.message_matching).
     chain: Mapped[UUID] = mapped_column(deferred=True)
     search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     status: Mapped[str] = mapped_column(Text)

@@ -1,6 +1,6 @@
-"""What can be retrieved by its id as it was answered: stored chat completions and responses.
+"""Stored chat completions and responses: objects that can be retrieved by their id as their client received them.
 
-Both belong to a conversation, and go with it when it is deleted.
+Both belong to a conversation, and are deleted with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mistral_api.database.tables.base import TIMESTAMPTZ, Base
 
 
 class StoredCompletion(Base):
-    """A chat completion made with ``store: true``; ``body`` is the object, ``messages`` what was sent."""
+    """A chat completion of a request with ``store: true``: the object (``body``) and the request's ``messages``."""
 
     __tablename__ = "stored_completions"
     __table_args__ = (
@@ -31,17 +31,17 @@ class StoredCompletion(Base):
     created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
     model: Mapped[str | None] = mapped_column(Text)
     # ``metadata`` is taken by the declarative base, so the attribute has another name than the column.
-    attributes: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
+    attributes: Mapped[dict[str, str]] = mapped_column("metadata", JSONB)
     messages: Mapped[list[Any]] = mapped_column(JSONB)
     body: Mapped[dict[str, Any]] = mapped_column(JSONB)
 
 
 class StoredResponse(Base):
-    """A response; ``body`` is the object as it was answered.
+    """A response; ``body`` is the object as its client received it.
 
-    Its input and its answer are messages of its conversation: ``input_ids`` and ``answer_id`` (null where
-    nothing was answered). A response that continues this one goes on from ``answer_id``. ``deleted`` ones stay,
-    without their body, while others continue them.
+    Its input and its answer are messages of its conversation: ``input_ids`` and ``answer_id`` (null without an
+    answer). A response that continues this one follows ``answer_id``. A ``deleted`` response stays, without its body,
+    while others continue it.
     """
 
     __tablename__ = "responses"

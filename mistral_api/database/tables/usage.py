@@ -1,15 +1,9 @@
-"""Api_usage, rollups, gpu sums.
+"""Usage: one row for each request, and the sums of these rows and of the graphics cards' samples.
 
-One row for every request to the API, partitioned by month.
-
-Usage summed up by hour, day and month: what ``/v1/stats`` reads, whatever the number of requests.
-
-Every request counts in one row of each period. Sums are whole numbers (microseconds, thousandths of
-a token a second), so that they come out the same in whatever order they are added.
-
-What the graphics cards did, summed up by hour and day.
-
-Sums are whole numbers (power in milliwatts), so that they come out the same in whatever order they are added.
+``api_usage`` is partitioned by month. ``/v1/stats`` reads the sums alone, so that its cost does not grow with the
+requests: ``usage_rollups`` and ``usage_series`` by hour, day and month, ``gpu_series`` by hour and day. Every request
+counts in one row of each period. All sums are whole numbers (microseconds, thousandths of a token a second,
+milliwatts), so that they come out the same in whatever order they are added.
 """
 
 from __future__ import annotations
@@ -25,7 +19,7 @@ from mistral_api.database.tables.base import TIMESTAMPTZ, Base
 
 
 class ApiUsage(Base):
-    """What one request cost and how it ended. Token counts are null where nobody counted them."""
+    """One request: what it cost and how it ended. Token counts are null where nobody counted them."""
 
     __tablename__ = "api_usage"
     __table_args__ = (
@@ -35,7 +29,7 @@ class ApiUsage(Base):
 
     request_id: Mapped[UUID] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ, primary_key=True)
-    # What the client sent as X-Request-Id, if it sent one.
+    # The client's X-Request-Id, if it sent one.
     client_request_id: Mapped[str | None] = mapped_column(Text)
     endpoint: Mapped[str] = mapped_column(Text)
     status: Mapped[int] = mapped_column(SmallInteger)
@@ -54,23 +48,23 @@ class ApiUsage(Base):
     client_address: Mapped[str | None] = mapped_column(Text)
 
 
-# The owner of the rows that sum up everybody; no key can have this name.
+# The owner of the rows that sum up all keys. No key can have this name.
 EVERYBODY = ""
 
-# The columns that are added up: those of usage_rollups, and the numbers and the histograms of usage_series.
-SUMS = (
+# The columns that are added up: those of usage_rollups, and the counts and histograms of usage_series.
+ROLLUP_SUMS = (
     "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_us",
     "first_token_us", "first_token_requests", "rate_thousandths", "rate_requests",
 )  # fmt: skip
-COUNTED = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
-HISTOGRAMS = ("latency", "first_token", "rate")
+SERIES_COUNTS = ("requests", "failed", "prompt_tokens", "completion_tokens", "sessions")
+SERIES_HISTOGRAMS = ("latency", "first_token", "rate")
 
 
 class UsageRollup(Base):
     """The requests of one period to one endpoint with one model, key and HTTP status.
 
-    ``period`` is ``hour``, ``day`` or ``month`` and ``start`` its first instant in UTC; a request without
-    a model counts under the empty name.
+    ``period`` is ``hour``, ``day`` or ``month``, and ``start`` its first instant in UTC. A request without a model
+    counts under the empty name.
     """
 
     __tablename__ = "usage_rollups"
@@ -93,10 +87,10 @@ class UsageRollup(Base):
 
 
 class UsageSeries(Base):
-    """The requests of one period of one key, or of everybody: a point of the series, with its histograms.
+    """The requests of one key, or of all keys, in one period: a point of the series, with its histograms.
 
-    A histogram counts requests by bucket (``analytics.histogram``). ``sessions`` counts the sessions that
-    were last used in the period.
+    A histogram counts requests by bucket (``analytics.histogram``). ``sessions`` counts the sessions whose last use
+    was in the period.
     """
 
     __tablename__ = "usage_series"
@@ -112,12 +106,12 @@ class UsageSeries(Base):
     latency: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     first_token: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     rate: Mapped[list[int]] = mapped_column(ARRAY(Integer))
-    # Where the 95th percentile of the latency lies in its histogram; null without any request.
+    # The bucket of the histogram that holds the 95th percentile of the latency; null without any request.
     p95_latency_bucket: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class UsageSession(Base):
-    """The hour in which a session was last used."""
+    """The hour of a session's last use."""
 
     __tablename__ = "usage_sessions"
     __table_args__ = (Index("ix_usage_sessions_last_hour", "last_hour"),)
@@ -128,22 +122,22 @@ class UsageSession(Base):
 
 
 class UsagePruned(Base):
-    """One row: usage rows older than ``before`` have been deleted, so that their sums cannot be made again."""
+    """The only row says that usage rows older than ``before`` are deleted: their sums cannot be computed again."""
 
     __tablename__ = "usage_pruned"
 
     before: Mapped[datetime] = mapped_column(TIMESTAMPTZ, primary_key=True)
 
 
-# Of each of these a row has the number of samples in which the card told it, their sum and their peak.
-FIGURES = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_milliwatts")
+# For each of these metrics a row has the number of samples with a value, their sum and their peak.
+GPU_METRICS = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_milliwatts")
 
 
 class GpuSeries(Base):
     """The samples of one card in one period: ``period`` is ``hour`` or ``day``, ``start`` its first instant in UTC.
 
-    ``card`` is the card's lasting name (NVML's UUID): its index may change, and several machines may record into
-    one database. A peak is null where the card never told the figure.
+    ``card`` is NVML's UUID of the card: its index may change, and several machines may record into one database. A
+    peak is null where no sample has a value of the metric.
     """
 
     __tablename__ = "gpu_series"

@@ -1,0 +1,90 @@
+"""A stored message in its four forms: a row, a chat message, a chat message for the model, and items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict, cast
+from uuid import UUID
+
+from mistral_api.conversations.item_parser import prompt_texts
+from mistral_api.conversations.item_renderer import message_to_items
+from mistral_api.database.tables.conversations import Message
+from mistral_api.recording.exchange import describe_omitted_attachments
+from mistral_api.wire.container_shapes import without_nulls
+from mistral_api.wire.payload_types import ChatMessage, Item
+
+
+class MessageRow(Protocol):
+    """A row with the columns of ``messages`` that make a chat message; ``extra`` has its other fields."""
+
+    role: str
+    content: Any
+    tool_calls: list[Any] | None
+    extra: dict[str, Any] | None
+
+
+class MessageColumns(TypedDict):
+    """A chat message as columns of ``messages``."""
+
+    role: str
+    content: Any
+    tool_calls: list[Any] | None
+    extra: dict[str, Any] | None
+
+
+def row_to_chat_message(row: MessageRow) -> ChatMessage:
+    """Return a row as the chat message that was recorded."""
+    return {**(row.extra or {}), "role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+
+
+def chat_message_to_columns(message: ChatMessage) -> MessageColumns:
+    """Return a chat message as columns; null fields are left out of ``extra``."""
+    columns = ("role", "content", "tool_calls")
+    extra = {name: value for name, value in message.items() if name not in columns and value is not None}
+    return {
+        "role": message.get("role", "user"),
+        "content": message.get("content"),
+        "tool_calls": message.get("tool_calls"),
+        "extra": extra or None,
+    }
+
+
+def prompt_message(message: Mapping[str, Any]) -> ChatMessage:
+    """Return a recorded message as the model gets it again. Nothing in it is null but the content.
+
+    It is the same, to the byte, wherever the message was read: the model server reuses the beginning of a prompt that
+    it has processed before.
+    """
+    calls = [without_nulls(call) for call in message.get("tool_calls") or []]
+    content = _content_parts(describe_omitted_attachments(message.get("content")))
+    prompt = without_nulls(cast("ChatMessage", message)) | {"content": content}
+    prompt.pop("tool_calls", None)
+    return prompt | ({"tool_calls": calls} if calls else {})
+
+
+def _content_parts(content: Any) -> Any:
+    """Return the prompts of a legacy completion, which are no content of a chat, as text parts."""
+    if not isinstance(content, list) or all(isinstance(part, dict) for part in content):
+        return content
+    return [{"type": "text", "text": text} for text in prompt_texts(content)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A chat message under the id of its row; ``status`` is that of its items."""
+
+    id: UUID
+    message: ChatMessage
+    status: str = "completed"
+
+    @classmethod
+    def from_row(cls, row: Message) -> StoredMessage:
+        """Return a row as a stored message. The items of an answer that was cut off are ``incomplete``."""
+        incomplete = row.role == "assistant" and row.status != "complete"
+        return cls(row.id, row_to_chat_message(row), "incomplete" if incomplete else "completed")
+
+    @property
+    def items(self) -> list[Item]:
+        """The message as items."""
+        return message_to_items(self.id, self.message, self.status)

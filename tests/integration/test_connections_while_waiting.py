@@ -1,0 +1,105 @@
+"""A read that waits for the newest records holds no connection to PostgreSQL while it waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+
+from mistral_api import create_app
+from mistral_api.delivery.writer import BatchInserter
+from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.recorder import Recorder
+from mistral_api.services import services_of
+from mistral_api.settings import Settings
+from tests.support.exchanges import make_exchange, question, reply
+
+COMPLETION_ID = "chatcmpl-held-back"
+
+
+@pytest.fixture
+def client(engine: Engine, tmp_path: Path) -> Iterator[FlaskClient]:
+    """A client of an API that has one connection for everything that it reads."""
+    url = engine.url.render_as_string(hide_password=False)
+    app = create_app(Settings(database_url=url, database_pool_size=1, data_dir=tmp_path))
+    yield app.test_client()
+    services_of(app.extensions).close()
+
+
+@pytest.fixture
+def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Holds delivery to PostgreSQL back until it is set."""
+    released = threading.Event()
+    insert = BatchInserter.insert
+
+    def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
+        released.wait(10)
+        insert(self, exchanges)
+
+    monkeypatch.setattr(BatchInserter, "insert", held_back)
+    yield released
+    released.set()
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as a read waits for the newest records."""
+    begun = threading.Event()
+    wait_for_all = Recorder.wait_for_all
+
+    def wait(self: Recorder, seconds: float) -> bool:
+        begun.set()
+        return wait_for_all(self, seconds)
+
+    monkeypatch.setattr(Recorder, "wait_for_all", wait)
+    return begun
+
+
+def _record_completion(client: FlaskClient) -> None:
+    """Journal a stored completion as a finished request leaves it."""
+    recorder = services_of(client.application.extensions).recorder
+    exchange = make_exchange(
+        "a session", messages=question("Hello"), storing={"object": "chat.completion", "metadata": {}}
+    )
+    position = recorder.begin(exchange, lambda: None)
+    exchange.answers = reply("Good day")
+    exchange.stored = {"object": "chat.completion", "id": COMPLETION_ID, "model": "m", "choices": []}
+    recorder.end(position, exchange)
+
+
+REFERENCE = {"items": [{"type": "item_reference", "id": "msg_" + "0" * 32}]}
+COMPLETION_URL = f"/v1/chat/completions/{COMPLETION_ID}"
+# A request, and the status it is answered with as soon as the completion is delivered.
+REQUESTS: dict[str, tuple[Callable[[FlaskClient, str], Any], int]] = {
+    "retrieve": (lambda client, _: client.get(COMPLETION_URL), 200),
+    "update": (lambda client, _: client.post(COMPLETION_URL, json={"metadata": {"a": "b"}}), 200),
+    "delete": (lambda client, _: client.delete(COMPLETION_URL), 200),
+    "messages": (lambda client, _: client.get(f"{COMPLETION_URL}/messages"), 200),
+    "new conversation": (lambda client, _: client.post("/v1/conversations", json=REFERENCE), 404),
+    "new items": (lambda client, name: client.post(f"/v1/conversations/{name}/items", json=REFERENCE), 404),
+}
+
+
+@pytest.mark.parametrize(("request_of", "status"), REQUESTS.values(), ids=REQUESTS.keys())
+def test_other_reads_are_served_while_one_waits_for_delivery(
+    client: FlaskClient,
+    delivery: threading.Event,
+    waiting: threading.Event,
+    request_of: Callable[[FlaskClient, str], Any],
+    status: int,
+) -> None:
+    conversation_id = client.post("/v1/conversations").get_json()["id"]
+    with ThreadPoolExecutor() as threads:
+        _record_completion(client)
+        first = threads.submit(request_of, client.application.test_client(), conversation_id)
+        assert waiting.wait(5)
+        other = client.get("/v1/conversations")
+        assert (other.status_code, first.done()) == (200, False)
+        delivery.set()
+        assert first.result(timeout=10).status_code == status
