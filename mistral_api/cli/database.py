@@ -24,7 +24,7 @@ from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.export import Selection, conversations, count_conversations, fine_tuning_line, whole_line
 from mistral_api.database.errors import first_line_of
 from mistral_api.delivery.housekeeping import prune_older_than as prune_database
-from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.settings import SettingError, Settings, load_settings
 
@@ -34,7 +34,7 @@ def command_engine() -> Iterator[Engine]:
     """Connections to the database; what goes wrong with it becomes one sentence and exit code 1."""
     try:
         app = create_app()
-    except (SettingError, EmbeddedPostgresError) as error:
+    except (SettingError, StartError) as error:
         raise click.ClickException(str(error)) from error
     try:
         yield services_of(app.extensions).engine

@@ -42,7 +42,7 @@ class Database:
 def database_of(settings: Settings) -> Database:
     """The database of DATABASE_URL, else the embedded one, started if need be.
 
-    Raises EmbeddedPostgresError when the embedded one cannot be started.
+    Raises StartError when the embedded one cannot be started.
     """
     if settings.database_url is not None:
         return Database(settings.database_url, lambda: None)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.errors import StartError
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.stack import Stack, StopRequests
@@ -16,10 +15,10 @@ from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.addresses import url_of
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.service_manager import ServiceManager
 
-CANNOT_START = 2
 # How long one thread may keep the others from running Python code: the writer must not hold up answers.
 SWITCH_SECONDS = 0.0005
 
@@ -32,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(options)
         stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
         return _run(settings, stack, manager)
-    except (SettingError, StartError, EmbeddedPostgresError) as error:
+    except (SettingError, StartError) as error:
         if str(error):
             print(error, file=sys.stderr)
-        return CANNOT_START
+        return ExitCode.CANNOT_START
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -98,7 +97,7 @@ def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
     finally:
         stack.stop()
         listener.close()
-    return 0
+    return ExitCode.OK
 
 
 def _announce(url: str) -> None:

@@ -17,11 +17,10 @@ import time
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.system.exit_codes import ExitCode
 
 log = logging.getLogger(__name__)
 
-# Exit codes by which the supervisor says that starting it again would not help.
-CANNOT_START, GIVEN_UP = 2, 3
 RESPAWN_SECONDS = 1.0
 # It saves the caches of conversations (15 s at most) before it ends its model server.
 STOP_SECONDS = 60.0
@@ -75,7 +74,10 @@ class SupervisorProcess:
             level = logging.ERROR if process.returncode else logging.INFO
             log.log(level, "the supervisor ended with exit code %d", process.returncode)
             self._respawn_at = time.monotonic() + RESPAWN_SECONDS
-        if process.returncode not in (CANNOT_START, GIVEN_UP) and time.monotonic() >= self._respawn_at:
+        if (
+            process.returncode not in (ExitCode.CANNOT_START, ExitCode.GIVEN_UP)
+            and time.monotonic() >= self._respawn_at
+        ):
             self._respawn_at = None
             self.start()
 

@@ -22,6 +22,7 @@ from mistral_api.supervisor.secondary_servers import SecondarySupervisor, run_se
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
 from mistral_api.system.processes import end_children_with_this_process
@@ -29,11 +30,9 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-CANNOT_START, GIVEN_UP = 2, 3
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 stopped when asked, 2 cannot start, 3 given up; for ``status`` see ``showing``."""
+    """Return an ExitCode, or for ``status`` a ModelServerExitCode."""
     options = _options(arguments)
     try:
         settings = load_settings()
@@ -42,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _supervise(settings, options)
     except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
-        return CANNOT_START
+        return ExitCode.CANNOT_START
     except GivenUp as error:
         print(error, file=sys.stderr)
-        return GIVEN_UP
+        return ExitCode.GIVEN_UP
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,7 +88,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     # The first server's end is ours, and its reason our exit code; the others run beside it.
     with lock, run_secondaries(companions, manager):
         Supervisor(servers[0], events, reporter, retry_gpu=options.retry_gpu).run()
-    return 0
+    return ExitCode.OK
 
 
 def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:

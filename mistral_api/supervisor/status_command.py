@@ -10,18 +10,17 @@ from datetime import UTC, datetime
 from mistral_api.control.server_spec import MAIN, served_models
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
+from mistral_api.system.exit_codes import ModelServerExitCode as Code
 
-# What a script may decide by: ready; not running; not running, and not coming back; coming; running, but silent.
-READY, STOPPED, FATAL, COMING, UNRESPONSIVE = 0, 1, 2, 3, 4
 EXIT_CODES = {
-    State.READY: READY,
-    State.STOPPED: STOPPED,
-    State.STOPPING: STOPPED,
-    State.FATAL: FATAL,
-    State.STARTING: COMING,
-    State.LOADING: COMING,
-    State.BACKOFF: COMING,
-    State.UNRESPONSIVE: UNRESPONSIVE,
+    State.READY: Code.READY,
+    State.STOPPED: Code.STOPPED,
+    State.STOPPING: Code.STOPPED,
+    State.FATAL: Code.FATAL,
+    State.STARTING: Code.STARTING,
+    State.LOADING: Code.STARTING,
+    State.BACKOFF: Code.STARTING,
+    State.UNRESPONSIVE: Code.UNRESPONSIVE,
 }
 SHOWN_RESTARTS = 5
 
@@ -32,7 +31,7 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
     status = read_status(settings.data_dir, first)
     if status is None:
         print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")
-        return STOPPED
+        return Code.STOPPED
     beside = {each: read_status(settings.data_dir, each) for each in others}
     print(_as_json(status, beside) if as_json else "\n".join(_all_lines(status, beside)))
     return EXIT_CODES[status.state]

@@ -18,8 +18,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import psutil
 
@@ -62,6 +63,27 @@ def _state_and_start(pid: int) -> tuple[str, float]:
     return states.get(fields[0], psutil.STATUS_RUNNING), float(fields[_START_TIME])
 
 
+class CommandOptions(TypedDict, total=False):
+    """Where, with which input and as whom a command runs, in the words of subprocess.run."""
+
+    cwd: Path | str
+    env: Mapping[str, str]
+    input: str
+    user: int | None
+    group: int | None
+    extra_groups: Sequence[int] | None
+
+
+def run_command(
+    command: Sequence[str], seconds: float, **options: Unpack[CommandOptions]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its output as text. Raises OSError, and subprocess.TimeoutExpired."""
+    options.setdefault("input", "")  # none of ours: a command must not read what is typed for us
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, **options
+    )
+
+
 def terminate_group(process: subprocess.Popen[Any]) -> None:
     """SIGTERM to the process and all it has started; on Windows what Ctrl-Break sends."""
     if sys.platform == "win32":
@@ -87,16 +109,17 @@ if sys.platform == "win32":
     import win32api
     import win32job
 
-# Open as long as this process lives; that it is closed then is what ends the job.
-_job: Any = None
+# Open as long as this process lives. The job ends when it is closed.
+_job: object = None
 
 
 def end_children_with_this_process() -> None:
     """Have the system end all processes started from now on when this one ends, however it ends."""
     if sys.platform == "win32":
         global _job  # noqa: PLW0603 - one job for the process
-        _job = win32job.CreateJobObject(None, "")
-        limits = win32job.QueryInformationJobObject(_job, win32job.JobObjectExtendedLimitInformation)
+        job: Any = win32job.CreateJobObject(None, "")  # type: ignore[func-returns-value] # the stubs say it returns none
+        limits = win32job.QueryInformationJobObject(job, win32job.JobObjectExtendedLimitInformation)
         limits["BasicLimitInformation"]["LimitFlags"] |= win32job.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-        win32job.SetInformationJobObject(_job, win32job.JobObjectExtendedLimitInformation, limits)
-        win32job.AssignProcessToJobObject(_job, win32api.GetCurrentProcess())
+        win32job.SetInformationJobObject(job, win32job.JobObjectExtendedLimitInformation, limits)
+        win32job.AssignProcessToJobObject(job, win32api.GetCurrentProcess())
+        _job = job

@@ -16,9 +16,10 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
+from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
 from mistral_api.embedded.postgres.files import plan_layout
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root
 from tests.support.processes import ROOT, clean_environment, data_folder, libpq_url, wait_for
 
@@ -119,7 +120,7 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
     home = data_dir / "postgres"
     home.mkdir(parents=True)
     os.chown(home, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(home.iterdir())
 
@@ -128,7 +129,7 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
 def test_root_makes_nothing_in_the_data_of_an_account_that_has_no_database_yet(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700)
     os.chown(data_dir, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(data_dir.iterdir())
 
@@ -137,9 +138,7 @@ def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")
     monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
-    with pytest.raises(
-        EmbeddedPostgresError, match="start as another user, set DATABASE_URL, or make a system account"
-    ):
+    with pytest.raises(StartError, match="start as another user, set DATABASE_URL, or make a system account"):
         start_embedded_postgres(data_dir)
 
 
@@ -227,7 +226,7 @@ def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
     (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13 and this is \d+"):
+    with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)
 
 

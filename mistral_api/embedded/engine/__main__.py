@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import xllamacpp
 
 from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, parse
+from mistral_api.system.exit_codes import ExitCode
 
 # On a CPU a batch of prompt tokens takes seconds, and llama.cpp looks for abandoned requests only between
 # batches. Steps of this size cost about a tenth of the speed there and free such a slot within a second.
@@ -72,8 +73,6 @@ def _has_gpu() -> bool:
     return any(device["type"] not in cpu for device in xllamacpp.get_device_info())
 
 
-BAD_USAGE, LOAD_FAILED = 2, 1
-
 # What the main thread waits for: a signal, the loaded server, or the error of a failed load.
 Event: TypeAlias = "int | BaseException | xllamacpp.Server"
 LOOK_SECONDS = 0.5
@@ -85,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
     except BadFlag as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_USAGE
+        return ExitCode.CANNOT_START
     if asked.version:
         print(f"version: xllamacpp {xllamacpp.__version__} (llama.cpp {xllamacpp.BUILD_INFO['build_target']})")
-        return 0
+        return ExitCode.OK
     if "model.path" not in asked.values:
         print("error: argument -m/--model: a model file is needed", file=sys.stderr)
-        return BAD_USAGE
+        return ExitCode.CANNOT_START
     for name in asked.unknown_variables:
         print(f"warning: {name} has no effect on the bundled engine", file=sys.stderr)
     return _serve(asked)
@@ -126,10 +125,10 @@ def _wait(events: queue.SimpleQueue[Event]) -> int:
             break
         if isinstance(event, BaseException):
             print(f"error: the model could not be loaded: {event}", file=sys.stderr)
-            return LOAD_FAILED
+            return ExitCode.FAILED
         server = event
         print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
-    return 0
+    return ExitCode.OK
 
 
 def _end(code: int) -> None:

