@@ -22,7 +22,7 @@ from mistral_api.responses.stored_responses import (
     read_context,
     read_input,
 )
-from mistral_api.system.identifiers import MADE_SESSION
+from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
 from mistral_api.wire.response_fields import RESPONSE_ID
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ def _read_asked(session: Session, owner: str, response_id: str) -> Asked | None:
 
 
 def _delete(session: Session, owner: str, response_id: str) -> tuple[str | None] | None:
-    there, gone = delete_response(session, owner, response_id, MADE_SESSION)
+    there, gone = delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX)
     return (gone,) if there else None
 
 

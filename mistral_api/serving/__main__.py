@@ -91,7 +91,7 @@ def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
         stack.start(listener)
         if stack.wait_until_ready():
             url = url_of(*listener.getsockname()[:2])
-            manager.status(f"serving on {url}")
+            manager.notify_status(f"serving on {url}")
             _announce(url)
             stack.serve()
     finally:

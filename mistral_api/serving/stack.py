@@ -85,12 +85,12 @@ class Stack:
             self._supervisor.start()
         self._web = WebServer(self._app, listener, self._settings)
         self._web.start()
-        self._manager.ready()
+        self._manager.notify_ready()
 
     def wait_until_ready(self) -> bool:
         """Wait for the model; False when asked to stop before. Raises StartError when it cannot come."""
         while self._supervisor is not None and not self._supervisor.require_ready():
-            self._manager.alive()
+            self._manager.feed_watchdog()
             if self._stop_requests.wait(0.05):
                 return False
         return True
@@ -98,7 +98,7 @@ class Stack:
     def serve(self) -> None:
         """Stay until asked to stop. Raises StartError if the web server dies."""
         while not self._stop_requests.wait():
-            self._manager.alive()
+            self._manager.feed_watchdog()
             if self._supervisor is not None:
                 self._supervisor.tend()
             if self._web is None or not self._web.running:
@@ -106,7 +106,7 @@ class Stack:
 
     def stop(self) -> None:
         """Streams first, then the record, then the model server, then the database."""
-        self._manager.stopping()
+        self._manager.notify_stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
         if self._web is not None and self._app is not None:
             responder = services_of(self._app.extensions).responder
@@ -133,7 +133,7 @@ class Stack:
         watch = services_of(self._app.extensions).model_server.watch if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
         while watch is not None and not watch.wait_until_idle(0.1):
-            self._manager.alive()
+            self._manager.feed_watchdog()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
                 watch.cancel_all("shutdown")

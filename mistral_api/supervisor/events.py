@@ -27,7 +27,7 @@ class Events:
 
     def wait(self, seconds: float) -> None:
         """Wait for one event, at most so long."""
-        self._manager.alive()
+        self._manager.feed_watchdog()
         try:
             event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
         except queue.Empty:

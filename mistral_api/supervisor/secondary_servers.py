@@ -59,7 +59,7 @@ class SecondarySupervisor:
         self.events.queue.put("stop")
         deadline = time.monotonic() + CLOSE_SECONDS
         while self._thread.is_alive() and time.monotonic() < deadline:
-            manager.alive()
+            manager.feed_watchdog()
             self._thread.join(timeout=LOOK_SECONDS)
         if self._thread.is_alive():
             log.error("the %s has not stopped in %.0f s", self._served.label, CLOSE_SECONDS)

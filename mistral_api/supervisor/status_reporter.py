@@ -128,12 +128,12 @@ class StatusReporter:
     def _tell_manager(self) -> None:
         """Ready means that this loop turns: the watchdog begins then, and a model may take long to be loaded."""
         if self.state is State.STARTING:
-            self._manager.ready()
+            self._manager.notify_ready()
         elif self.state is State.STOPPING:
-            self._manager.stopping()
+            self._manager.notify_stopping()
             self._manager.extend_timeout(STOP_SECONDS)
         said = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
-        self._manager.status(f"{self._status.model} {self.state}{said}")
+        self._manager.notify_status(f"{self._status.model} {self.state}{said}")
 
     def catch_up(self) -> None:
         """Write what a disk without space did not take."""

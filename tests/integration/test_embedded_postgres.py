@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
-from mistral_api.embedded.postgres.files import plan_layout
+from mistral_api.embedded.postgres.files import prepare_layout
 from mistral_api.errors import StartError
 from mistral_api.system.files import is_root
 from tests.support.processes import ROOT, clean_environment, data_folder, libpq_url, wait_for
@@ -46,7 +46,7 @@ def _query(url: str, statement: str = "SELECT 1") -> list[tuple[object, ...]]:
 
 
 def _postmaster(data_dir: Path) -> int:
-    return int((plan_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
+    return int((prepare_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
 
 
 def test_it_answers_and_asks_for_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
@@ -68,7 +68,7 @@ def test_every_line_of_its_rules_wants_a_password(shared: tuple[Path, EmbeddedPo
 
 def test_password_and_socket_are_for_its_owner_alone(shared: tuple[Path, EmbeddedPostgres]) -> None:
     data_dir, _ = shared
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
     for folder in (layout.socket_folder, layout.data):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -225,7 +225,7 @@ def test_a_server_that_was_killed_comes_up_again_with_what_was_committed(data_di
 def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
-    (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
+    (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
     with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)
 
@@ -237,7 +237,7 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None
         assert _query(running.url) == [(1,)]
     finally:
         running.stop()
-        plan_layout(deep / "postgres").socket_folder.rmdir()
+        prepare_layout(deep / "postgres").socket_folder.rmdir()
 
 
 @pytest.mark.parametrize("running_still", [False, True])
@@ -246,7 +246,7 @@ def test_data_whose_password_was_deleted_get_another_one(data_dir: Path, running
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     if not running_still:
         first.stop()
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     layout.password_file.unlink()
     second = start_embedded_postgres(data_dir)
     try:

@@ -17,35 +17,35 @@ from typing import Any, TypeAlias
 
 import xllamacpp
 
-from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, parse
+from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, parse_options
 from mistral_api.system.exit_codes import ExitCode
 
 # On a CPU a batch of prompt tokens takes seconds, and llama.cpp looks for abandoned requests only between
 # batches. Steps of this size cost about a tenth of the speed there and free such a slot within a second.
-CPU_BATCH = 64
+LARGEST_CPU_BATCH = 64
 
 _FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
 
-def parameters(values: Mapping[str, Any]) -> xllamacpp.CommonParams:
+def common_params(values: Mapping[str, Any]) -> xllamacpp.CommonParams:
     """llama.cpp's parameters with these values set, by attribute path."""
     made = xllamacpp.CommonParams()
     made.endpoint_slots = True
-    for path, value in _spelt_out(values).items():
+    for path, value in _expand_reranking(values).items():
         *parents, name = path.split(".")
         target = made
         for parent in parents:
             target = getattr(target, parent)
-        setattr(target, name, _native(name, value))
+        setattr(target, name, _native_value(name, value))
     if "timeout_read" in values:
         made.timeout_write = values["timeout_read"]
     # Of a text that is to become a vector all tokens are computed at once.
     if not made.embedding and not _has_gpu():
-        made.n_batch = min(made.n_batch, CPU_BATCH)
+        made.n_batch = min(made.n_batch, LARGEST_CPU_BATCH)
     return made
 
 
-def _spelt_out(values: Mapping[str, Any]) -> dict[str, Any]:
+def _expand_reranking(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the flag ``--reranking`` is short for (common/arg.cpp)."""
     others = dict(values)
     if others.pop("reranking", False):
@@ -53,7 +53,7 @@ def _spelt_out(values: Mapping[str, Any]) -> dict[str, Any]:
     return others
 
 
-def _native(name: str, value: Any) -> Any:
+def _native_value(name: str, value: Any) -> Any:
     """The enumeration member that a word stands for."""
     if name in ("cache_type_k", "cache_type_v"):
         return getattr(xllamacpp.ggml_type, f"GGML_TYPE_{value.upper()}")
@@ -81,7 +81,7 @@ LOOK_SECONDS = 0.5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and serve it; the exit code says how it ended."""
     try:
-        asked = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+        asked = parse_options(sys.argv[1:] if arguments is None else arguments, os.environ)
     except BadFlag as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.CANNOT_START
@@ -106,7 +106,7 @@ def _serve(asked: EngineOptions) -> int:
 
     def load() -> None:
         try:
-            events.put(xllamacpp.Server(parameters(asked.values)))
+            events.put(xllamacpp.Server(common_params(asked.values)))
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
             events.put(error)
 

@@ -22,36 +22,36 @@ class BadFlag(ValueError):
     """A flag or its value is not known; the message names it."""
 
 
-def gpu_layers(text: str) -> int:
+def read_gpu_layers(text: str) -> int:
     """``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
     return {"auto": -1, "all": -2}.get(text) or int(text)
 
 
-def names(text: str) -> set[str]:
+def read_names(text: str) -> set[str]:
     """Names separated by commas."""
     return {name.strip() for name in text.split(",") if name.strip()}
 
 
-def listed(text: str) -> list[str]:
+def read_list(text: str) -> list[str]:
     """Values separated by commas, in order."""
     return [value.strip() for value in text.split(",") if value.strip()]
 
 
-def switch(text: str) -> bool:
+def read_switch(text: str) -> bool:
     """llama.cpp's words for yes and no."""
     if text.lower() not in _YES + _NO:
         raise ValueError(text)
     return text.lower() in _YES
 
 
-def folder(text: str) -> str:
+def read_folder(text: str) -> str:
     """An existing folder, with the separator at its end that llama.cpp puts file names behind (common/arg.cpp)."""
     if not os.path.isdir(text):
         raise ValueError(text)
     return os.path.join(text, "")
 
 
-def text_of(path: str) -> str:
+def read_file(path: str) -> str:
     """The text of a file; UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def text_of(path: str) -> str:
         raise ValueError(path) from error
 
 
-def one_of(*words: str) -> Callable[[str], str]:
+def reader_of_choice(*words: str) -> Callable[[str], str]:
     """One of a few words."""
 
     def read(text: str) -> str:
@@ -92,10 +92,10 @@ class Flag:
 
 FLAGS = (
     Flag(("-m", "--model"), "LLAMA_ARG_MODEL", str, "model.path"),
-    Flag(("--host",), "LLAMA_ARG_HOST", listed, "hostnames"),
+    Flag(("--host",), "LLAMA_ARG_HOST", read_list, "hostnames"),
     Flag(("--port",), "LLAMA_ARG_PORT", int, "port"),
-    Flag(("-a", "--alias"), "LLAMA_ARG_ALIAS", names, "model_alias"),
-    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "LLAMA_ARG_N_GPU_LAYERS", gpu_layers, "n_gpu_layers"),
+    Flag(("-a", "--alias"), "LLAMA_ARG_ALIAS", read_names, "model_alias"),
+    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "LLAMA_ARG_N_GPU_LAYERS", read_gpu_layers, "n_gpu_layers"),
     Flag(("-c", "--ctx-size"), "LLAMA_ARG_CTX_SIZE", int, "n_ctx"),
     Flag(("-b", "--batch-size"), "LLAMA_ARG_BATCH", int, "n_batch"),
     Flag(("-ub", "--ubatch-size"), "LLAMA_ARG_UBATCH", int, "n_ubatch"),
@@ -104,26 +104,26 @@ FLAGS = (
     Flag(("--threads-http",), "LLAMA_ARG_THREADS_HTTP", int, "n_threads_http"),
     Flag(("-np", "--parallel"), "LLAMA_ARG_N_PARALLEL", int, "n_parallel"),
     Flag(("-n", "--predict", "--n-predict"), "LLAMA_ARG_N_PREDICT", int, "n_predict"),
-    Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", switch, "endpoint_metrics"),
-    Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", switch, "endpoint_slots", ("--no-slots",)),
-    Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", switch, "endpoint_props"),
-    Flag(("--slot-save-path",), None, folder, "slot_save_path"),
-    Flag(("--api-key",), "LLAMA_API_KEY", listed, "api_keys"),
+    Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", read_switch, "endpoint_metrics"),
+    Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", read_switch, "endpoint_slots", ("--no-slots",)),
+    Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", read_switch, "endpoint_props"),
+    Flag(("--slot-save-path",), None, read_folder, "slot_save_path"),
+    Flag(("--api-key",), "LLAMA_API_KEY", read_list, "api_keys"),
     Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
-    Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", switch, "cache_prompt", ("--no-cache-prompt",)),
+    Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", read_switch, "cache_prompt", ("--no-cache-prompt",)),
     Flag(("--cache-reuse",), "LLAMA_ARG_CACHE_REUSE", int, "n_cache_reuse"),
-    Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", switch, "ctx_shift", ("--no-context-shift",)),
-    Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", one_of(*_CACHE_TYPES), "cache_type_k"),
-    Flag(("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V", one_of(*_CACHE_TYPES), "cache_type_v"),
-    Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", one_of("on", "off", "auto"), "flash_attn_type"),
-    Flag(("--jinja",), "LLAMA_ARG_JINJA", switch, "use_jinja", ("--no-jinja",)),
+    Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", read_switch, "ctx_shift", ("--no-context-shift",)),
+    Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", reader_of_choice(*_CACHE_TYPES), "cache_type_k"),
+    Flag(("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V", reader_of_choice(*_CACHE_TYPES), "cache_type_v"),
+    Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", reader_of_choice("on", "off", "auto"), "flash_attn_type"),
+    Flag(("--jinja",), "LLAMA_ARG_JINJA", read_switch, "use_jinja", ("--no-jinja",)),
     Flag(("--chat-template",), "LLAMA_ARG_CHAT_TEMPLATE", str, "chat_template"),
-    Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", text_of, "chat_template"),
-    Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", switch, "embedding"),
-    Flag(("--pooling",), "LLAMA_ARG_POOLING", one_of(*_POOLINGS), "pooling_type"),
-    Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", switch, "reranking"),
-    Flag(("--warmup",), "LLAMA_ARG_WARMUP", switch, "warmup", ("--no-warmup",)),
-    Flag(("--ui", "--webui"), "LLAMA_ARG_UI", switch, "ui", ("--no-ui", "--no-webui")),
+    Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", read_file, "chat_template"),
+    Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", read_switch, "embedding"),
+    Flag(("--pooling",), "LLAMA_ARG_POOLING", reader_of_choice(*_POOLINGS), "pooling_type"),
+    Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", read_switch, "reranking"),
+    Flag(("--warmup",), "LLAMA_ARG_WARMUP", read_switch, "warmup", ("--no-warmup",)),
+    Flag(("--ui", "--webui"), "LLAMA_ARG_UI", read_switch, "ui", ("--no-ui", "--no-webui")),
     Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),
 )
 
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the engine's version and exit")
     for flag in FLAGS:
         target = parser.add_mutually_exclusive_group()
-        if flag.read is switch:
+        if flag.read is read_switch:
             target.add_argument(*flag.flags, dest=flag.name, action="store_const", const="on")
         else:
             target.add_argument(*flag.flags, dest=flag.name)
@@ -156,7 +156,7 @@ class EngineOptions:
     unknown_variables: Sequence[str]
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
+def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
     """Read the flags, then the variables where there is no flag. Raises BadFlag."""
     given = vars(_parser().parse_args(list(arguments)))
     by_flag = {flag.attribute for flag in FLAGS if given[flag.name] is not None}

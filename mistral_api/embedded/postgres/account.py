@@ -54,7 +54,7 @@ class Account:
             **options,
         )
 
-    def give(self, path: Path) -> None:
+    def chown(self, path: Path) -> None:
         """Make the account the owner of something we have just made."""
         if self.uid is not None and self.gid is not None and sys.platform != "win32":
             os.chown(path, self.uid, self.gid)
@@ -84,12 +84,12 @@ def account_for_postgres() -> Account:
     try:
         entry = pwd.getpwnam(ACCOUNT_NAME)
     except KeyError:
-        _make_account()
+        _create_account()
         entry = pwd.getpwnam(ACCOUNT_NAME)
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def _make_account() -> None:
+def _create_account() -> None:
     """Make the system account. Raises StartError where that cannot be done."""
     advice = (
         "PostgreSQL does not run as root: start as another user, set DATABASE_URL, "

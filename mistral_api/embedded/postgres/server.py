@@ -20,17 +20,17 @@ from filelock import FileLock, Timeout
 from psycopg2 import errorcodes, sql
 
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
-from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, plan_layout
+from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, prepare_layout
 from mistral_api.errors import StartError
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 
-def claim_ownership(owner_file: Path) -> None:
+def _claim_ownership(owner_file: Path) -> None:
     """Record this process as the owner."""
     owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
 
 
-def live_owner(owner_file: Path) -> int | None:
+def _live_owner(owner_file: Path) -> int | None:
     """The owner's pid, if it still lives."""
     try:
         recorded = json.loads(owner_file.read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def live_owner(owner_file: Path) -> int | None:
     return owner.pid if is_alive(owner) else None
 
 
-def release_ownership(owner_file: Path) -> None:
+def _release_ownership(owner_file: Path) -> None:
     """Forget the owner."""
     owner_file.unlink(missing_ok=True)
 
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
         with _locked(self._layout.home, deadline_seconds):
             if self._cluster.running:
                 self._cluster.stop()
-            release_ownership(self._layout.owner_file)
+            _release_ownership(self._layout.owner_file)
 
 
 def start_embedded_postgres(
@@ -82,18 +82,18 @@ def start_embedded_postgres(
     """
     home = make_home(data_dir.absolute())
     with _locked(home, deadline_seconds):
-        layout = plan_layout(home, system_base)
+        layout = prepare_layout(home, system_base)
         cluster = Cluster(layout)
         if not cluster.exists:
             log.info("making the embedded PostgreSQL in %s", layout.base)
             cluster.initialise(deadline_seconds)
-        cluster.require_same_version()
-        if not cluster.password_known:
+        cluster.require_our_version()
+        if not cluster.has_password:
             _renew_password(layout, cluster, deadline_seconds)
-        _bring_up(layout, cluster, deadline_seconds)
-        owned = live_owner(layout.owner_file) is None
+        _start_until_connected(layout, cluster, deadline_seconds)
+        owned = _live_owner(layout.owner_file) is None
         if owned:
-            claim_ownership(layout.owner_file)
+            _claim_ownership(layout.owner_file)
     return EmbeddedPostgres(layout, cluster, owned=owned)
 
 
@@ -117,7 +117,7 @@ def _renew_password(layout: Layout, cluster: Cluster, seconds: float) -> None:
     cluster.renew_password(seconds)
 
 
-def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
+def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> None:
     """Start the server where it does not run, until it lets us in.
 
     A server that has just been killed counts as running for as long as its process is not gone.
@@ -126,7 +126,7 @@ def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
     while True:
         if not cluster.running:
             cluster.start(seconds)
-            release_ownership(layout.owner_file)
+            _release_ownership(layout.owner_file)
         try:
             _ensure_database(cluster)
         except psycopg2.OperationalError as error:
