@@ -18,7 +18,6 @@ import click
 
 from mistral_api.control.server_spec import ServerSpec, served_models
 from mistral_api.database.engine import MIGRATIONS
-from mistral_api.embedded.demo_model import DemoModelMissing
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import model_file
 from mistral_api.security.access import require_safe_listener
@@ -44,7 +43,7 @@ def main() -> int:
         if SKIP_DATA_DIR not in sys.argv[1:]:
             _require_own_data_dir(settings.data_dir)
         needed = _required_files(settings) if settings.supervises else []
-    except (SettingError, DemoModelMissing, StartError) as error:
+    except (SettingError, StartError) as error:
         click.echo(error, err=True)
         return ExitCode.CANNOT_START
     findings = {

@@ -1,7 +1,7 @@
 """The flags and variables of llama-server that the bundled engine takes, each declared once.
 
-Names and meanings are llama.cpp's (tools/server/README.md). A flag wins over its variable. A flag that
-is not here is refused by name; a variable that is not here is reported and has no effect.
+Names and meanings are llama.cpp's (tools/server/README.md). A flag wins over its variable. A flag that is not declared
+here is refused by name; a variable that is not declared here is reported and has no effect.
 """
 
 from __future__ import annotations
@@ -11,48 +11,50 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
 _YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
 _POOLINGS = ("none", "mean", "cls", "last", "rank")
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
+FlagValue: TypeAlias = bool | int | str | list[str] | set[str]
+
 
 class BadFlag(ValueError):
-    """A flag or its value is not known; the message names it."""
+    """A flag or its value is not known; the message names the flag."""
 
 
 def read_gpu_layers(text: str) -> int:
-    """``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
+    """Return the number of layers; ``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
     return {"auto": -1, "all": -2}.get(text) or int(text)
 
 
 def read_names(text: str) -> set[str]:
-    """Names separated by commas."""
+    """Return the names in a list separated by commas."""
     return {name.strip() for name in text.split(",") if name.strip()}
 
 
 def read_list(text: str) -> list[str]:
-    """Values separated by commas, in order."""
+    """Return the values in a list separated by commas, in order."""
     return [value.strip() for value in text.split(",") if value.strip()]
 
 
 def read_switch(text: str) -> bool:
-    """llama.cpp's words for yes and no."""
+    """Return whether one of llama.cpp's words means yes."""
     if text.lower() not in _YES + _NO:
         raise ValueError(text)
     return text.lower() in _YES
 
 
 def read_folder(text: str) -> str:
-    """An existing folder, with the separator at its end that llama.cpp puts file names behind (common/arg.cpp)."""
+    """Return an existing folder with a separator at its end: llama.cpp appends file names to it (common/arg.cpp)."""
     if not os.path.isdir(text):
         raise ValueError(text)
     return os.path.join(text, "")
 
 
 def read_file(path: str) -> str:
-    """The text of a file; UTF-8."""
+    """Return the text of a UTF-8 file."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -60,7 +62,7 @@ def read_file(path: str) -> str:
 
 
 def reader_of_choice(*words: str) -> Callable[[str], str]:
-    """One of a few words."""
+    """Return a reader of one of a few words."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -72,21 +74,21 @@ def reader_of_choice(*words: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One parameter: its flags, its variable, how its text is read, and the attribute it sets.
+    """One parameter: its flags, its variable, the reader of its text, and the attribute that it sets.
 
-    ``attribute`` is a path in xllamacpp's CommonParams. A ``switch`` needs no value on the command line;
-    ``off`` are the flags that switch it off.
+    ``attribute`` is a path in xllamacpp's CommonParams. A flag read by ``read_switch`` needs no value on the command
+    line; the flags in ``off`` switch it off.
     """
 
     flags: tuple[str, ...]
     variable: str | None
-    read: Callable[[str], Any]
+    read: Callable[[str], FlagValue]
     attribute: str
     off: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its longest flag."""
+        """The longest flag."""
         return self.flags[-1]
 
 
@@ -149,34 +151,34 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the command line and the environment ask for: values by attribute."""
+    """The engine's options, from the command line and the environment: values by attribute."""
 
     version: bool
-    values: Mapping[str, Any]
+    values: Mapping[str, FlagValue]
     unknown_variables: Sequence[str]
 
 
 def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
     """Read the flags, then the variables where there is no flag. Raises BadFlag."""
-    given = vars(_parser().parse_args(list(arguments)))
-    by_flag = {flag.attribute for flag in FLAGS if given[flag.name] is not None}
+    texts = vars(_parser().parse_args(list(arguments)))
+    by_flag = {flag.attribute for flag in FLAGS if texts[flag.name] is not None}
     values = {}
     for flag in FLAGS:
-        text, source = given[flag.name], flag.name
+        text, source = texts[flag.name], flag.name
         if flag.variable and flag.attribute not in by_flag:
             text, source = environment.get(flag.variable), flag.variable
         if text is not None:
             values[flag.attribute] = _read(flag, text, source)
-    return EngineOptions(bool(given["version"]), values, _unknown(environment))
+    return EngineOptions(bool(texts["version"]), values, _unknown_variables(environment))
 
 
-def _read(flag: Flag, text: str, source: str) -> Any:
+def _read(flag: Flag, text: str, source: str) -> FlagValue:
     try:
         return flag.read(text)
     except ValueError as error:
         raise BadFlag(f"argument {source}: '{text}' is not allowed") from error
 
 
-def _unknown(environment: Iterable[str]) -> list[str]:
+def _unknown_variables(environment: Iterable[str]) -> list[str]:
     known = {flag.variable for flag in FLAGS}
     return sorted(name for name in environment if name.startswith("LLAMA_ARG_") and name not in known)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started by whoever needs it first, shared, stopped by its owner."""
+"""The embedded PostgreSQL: started by the first process that needs it, shared by all, stopped by its owner."""
 
 from mistral_api.embedded.postgres.server import EmbeddedPostgres, start_embedded_postgres
 
