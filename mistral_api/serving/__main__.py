@@ -1,4 +1,4 @@
-"""``python -m mistral_api.serving``: what ``bin/serve`` runs once the environment is set up."""
+"""``python -m mistral_api.serving``: ``bin/serve`` runs this once the environment is set up."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.service_manager import ServiceManager
 
-# How long one thread may keep the others from running Python code: the writer must not hold up answers.
+# How long one thread may keep the others from running Python code: the writer must not delay responses.
 SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; the exit code is 0 then, 2 if it cannot start."""
+    """Run the server until it is asked to stop; return an ExitCode."""
     options = _options(arguments)
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
@@ -52,7 +52,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings, options first. They go through the environment, which the supervisor inherits."""
+    """Return the settings, with those of the command line. The supervisor inherits them by the environment."""
     for name, value in (
         ("API_HOST", options.host),
         ("API_PORT", options.port),
@@ -74,7 +74,7 @@ def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorPr
 
 
 def _require_writable(data_dir: Path) -> None:
-    """Raises StartError where nothing can be recorded."""
+    """Refuse a DATA_DIR that nothing can be recorded in. Raises StartError."""
     probe = data_dir / f".writable-{os.getpid()}"
     try:
         make_data_dir(data_dir)
@@ -106,7 +106,7 @@ def _announce(url: str) -> None:
 
 
 def _curl(url: str) -> str:
-    """A first request, quoted for the shell of this system."""
+    """Return a first request, quoted for the shell of this system."""
     body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
     quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
     return f'curl {url}/v1/chat/completions -H "Content-Type: application/json" -d {quoted}'
