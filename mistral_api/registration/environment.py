@@ -20,7 +20,7 @@ from mistral_api.embedded.postgres.account import ACCOUNT_NAME, account_for_post
 from mistral_api.errors import StartError
 from mistral_api.registration.rehearsal import SKIP_DATA_DIR
 from mistral_api.registration.service import RegistrationError
-from mistral_api.settings import declared
+from mistral_api.settings import setting_fields
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root, make_data_dir
 from mistral_api.system.processes import CommandOptions, run_command
@@ -163,7 +163,7 @@ def _require_settings_in_dotenv(dotenv: Path) -> None:
         raise RegistrationError(f"'{dotenv}' cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise RegistrationError(f"'{dotenv}' cannot be read: it is not UTF-8.") from error
-    names = {name for name, _ in declared()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
+    names = {name for name, _ in setting_fields()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
     only_here = sorted(name for name in names if os.environ.get(name) and os.environ[name] != in_file.get(name))
     if only_here:
         raise RegistrationError(

@@ -42,14 +42,14 @@ def main() -> int:
         settings = _readable_settings()
         if SKIP_DATA_DIR not in sys.argv[1:]:
             _require_own_data_dir(settings.data_dir)
-        needed = _required_files(settings) if settings.supervises else []
+        needed = _required_files(settings) if settings.supervises_any else []
     except (SettingError, StartError) as error:
         click.echo(error, err=True)
         return ExitCode.CANNOT_START
     findings = {
         "data_dir": str(settings.data_dir),
         "api_port": settings.api_port,
-        "supervised": settings.supervises,
+        "supervised": settings.supervises_any,
         # The environment's Python is a link to the one that it was made with, which may lie anywhere.
         "needed": [str(path) for path in (Path(sys.executable), Path(sys.base_prefix), *needed)],
     }

@@ -98,7 +98,7 @@ def _data_dir_and_services() -> tuple[Path, tuple[Service, ...]]:
             settings = load_settings()
     except SettingError as error:
         raise RegistrationError(str(error)) from error
-    return settings.data_dir, SERVICES if settings.supervises else (API,)
+    return settings.data_dir, SERVICES if settings.supervises_any else (API,)
 
 
 def _require_readable() -> None:

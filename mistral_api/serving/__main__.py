@@ -68,7 +68,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorProcess | None:
-    if options.api_only or not settings.supervises:
+    if options.api_only or not settings.supervises_any:
         return None
     return SupervisorProcess(settings, retry_gpu=options.retry_gpu)
 

@@ -25,7 +25,7 @@ from mistral_api.registration import unit_files
 from mistral_api.registration.environment import own_account, rehearse_environment
 from mistral_api.registration.service import RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
-from mistral_api.settings import declared
+from mistral_api.settings import setting_fields
 from mistral_api.system.exit_codes import ServiceExitCode
 from tests.support.processes import ROOT, clean_environment, skip_unless_ci
 
@@ -85,7 +85,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     program.write_text(SYSTEMCTL)
     program.chmod(0o755)
     made.says("system", "running\n")
-    for name, _ in declared():
+    for name, _ in setting_fields():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(unit_files, "TEMPORARY", ())  # where the tests are
     monkeypatch.setenv("STAND_IN", str(made.stand_in))

@@ -5,14 +5,14 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from mistral_api.settings import declared, settings_from
+from mistral_api.settings import setting_fields, settings_from
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def _default(declaration: Field[Any]) -> str:
-    if declaration.metadata["shown"]:
-        return str(declaration.metadata["shown"])
+    if declaration.metadata["default_text"]:
+        return str(declaration.metadata["default_text"])
     if isinstance(declaration.default, bool):
         return str(declaration.default).lower()
     if isinstance(declaration.default, float):
@@ -23,7 +23,7 @@ def _default(declaration: Field[Any]) -> str:
 def test_the_readme_table_lists_every_setting_with_its_default_and_meaning() -> None:
     expected = [
         f"| `{name}` | {_default(declaration)} | {declaration.metadata['meaning']} |"
-        for name, declaration in declared()
+        for name, declaration in setting_fields()
     ]
     table = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
     assert table == expected
@@ -32,7 +32,7 @@ def test_the_readme_table_lists_every_setting_with_its_default_and_meaning() -> 
 def test_the_example_file_names_every_setting_once_with_allowed_values() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
-    assert sorted(values) == sorted(name for name, _ in declared())
+    assert sorted(values) == sorted(name for name, _ in setting_fields())
     settings_from(values)
 
 
