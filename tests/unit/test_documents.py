@@ -2,10 +2,14 @@
 
 import re
 from dataclasses import Field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mistral_api.settings import setting_fields, settings_from
+from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,6 +49,13 @@ def test_the_example_file_carries_the_values_for_an_rtx_3050() -> None:
     text = (ROOT / ".env.example").read_text()
     for line in ("GPU_LAYERS=20", "CONTEXT_SIZE=32768", "BATCH_SIZE=2048", "THREADS=8"):
         assert f"# {line}\n" in text
+
+
+@pytest.mark.parametrize(("column", "codes"), [(1, ExitCode), (2, ModelServerExitCode), (3, ServiceExitCode)])
+def test_the_operators_document_has_every_exit_code(column: int, codes: type[IntEnum]) -> None:
+    section = (ROOT / "docs" / "operation.md").read_text().split("## Exit codes\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
+    assert [int(row[0]) for row in rows[2:] if row[column]] == sorted(codes)
 
 
 def test_the_license_is_mit() -> None:
