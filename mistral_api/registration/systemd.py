@@ -1,7 +1,4 @@
-"""Registration with systemd: the units of a user or of the system are written, enabled, removed and queried.
-
-Everything is asked of ``systemctl`` (systemctl(1)).
-"""
+"""Registration with systemd: units of a user or of the system, written here and handled by ``systemctl``."""
 
 from __future__ import annotations
 
@@ -191,7 +188,7 @@ class SystemdRegistration:
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
     def _systemd_runs(self) -> bool:
-        """Whether a systemd runs that can be asked. Without the program there is none."""
+        """Whether a systemd runs. Without the program there is none."""
         if shutil.which("systemctl") is None:
             return False
         return self._run("is-system-running").stdout.strip() not in ("offline", "unknown", "")
@@ -218,7 +215,7 @@ def _user_folder() -> Path:
 
 
 def _detail(properties: Mapping[str, str]) -> str:
-    """Return in one line what else systemd says of a unit."""
+    """Return the details that systemd reports of a unit, in one line."""
     parts = [properties.get("SubState", ""), properties.get("UnitFileState", "")]
     if properties.get("MainPID", "0") != "0":
         parts.append(f"pid {properties['MainPID']}")

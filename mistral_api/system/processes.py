@@ -97,7 +97,7 @@ def handle_stop_signals(handler: Callable[[int], object]) -> None:
         signal.signal(each, lambda number, _frame: handler(number))
 
 
-def terminate_group(process: subprocess.Popen[Any]) -> None:
+def terminate_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Ask the process and all that it has started to end: SIGTERM to its group, on Windows Ctrl-Break."""
     if sys.platform == "win32":
         try:
@@ -109,7 +109,7 @@ def terminate_group(process: subprocess.Popen[Any]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
 
 
-def kill_group(process: subprocess.Popen[Any]) -> None:
+def kill_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Kill the process and all that it has started; on Windows its job object kills the others."""
     if sys.platform == "win32":
         process.kill()

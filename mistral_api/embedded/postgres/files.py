@@ -140,7 +140,7 @@ def _private_folder(folder: Path, account: Account) -> Path:
 
 
 def _require_private(folder: Path, account: Account) -> None:
-    """Refuse what somebody else has put there, and what is no folder. Raises StartError."""
+    """Refuse a folder of another account, and what is no folder. Raises StartError."""
     status = folder.lstat()
     owner = os.geteuid() if account.uid is None and hasattr(os, "geteuid") else account.uid
     if not stat.S_ISDIR(status.st_mode) or (owner is not None and status.st_uid != owner):
