@@ -23,7 +23,7 @@ from mistral_api.registration.service import RegistrationError
 from mistral_api.settings import setting_fields
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root, make_data_dir
-from mistral_api.system.processes import CommandOptions, run_command
+from mistral_api.system.processes import CommandOptions, error_lines, run_command
 
 # Groups that may use graphics cards, on the distributions that have them.
 DEVICE_GROUPS = ("video", "render")
@@ -138,6 +138,23 @@ def rehearse_environment(
 
 def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -> str:
     """Run the rehearsal as the account and return its output. Raises RegistrationError."""
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
+    try:
+        done = run_command(command, REHEARSAL_SECONDS, **_as_service(project, account))
+    except subprocess.TimeoutExpired as error:
+        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
+    except OSError as error:
+        raise _cannot_run(project, account, str(error.strerror)) from error
+    if done.returncode == ExitCode.OK:
+        return done.stdout
+    lines = error_lines(done)
+    if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
+        raise RegistrationError(lines[0])
+    raise _cannot_run(project, account, lines[-1])
+
+
+def _as_service(project: Path, account: pwd.struct_passwd) -> CommandOptions:
+    """Return the options that run a command as systemd would run it under the account."""
     options: CommandOptions = {
         "cwd": project,
         "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
@@ -145,19 +162,7 @@ def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -
     if account.pw_uid != os.geteuid():  # only root can become another account
         groups = os.getgrouplist(account.pw_name, account.pw_gid)
         options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
-    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
-    try:
-        done = run_command(command, REHEARSAL_SECONDS, **options)
-    except subprocess.TimeoutExpired as error:
-        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
-    except OSError as error:
-        raise _cannot_run(project, account, str(error.strerror)) from error
-    if done.returncode == ExitCode.OK:
-        return done.stdout
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
-        raise RegistrationError(lines[0])
-    raise _cannot_run(project, account, lines[-1])
+    return options
 
 
 def _cannot_run(project: Path, account: pwd.struct_passwd, reason: str) -> RegistrationError:

@@ -29,7 +29,7 @@ from mistral_api.system.files import is_root
 # The argument that leaves DATA_DIR unchecked.
 SKIP_DATA_DIR = "--skip-data-dir"
 # The account, as the installation names it.
-ACCOUNT = f"the account '{os.environ.get('USER', '')}'"
+_ACCOUNT = f"the account '{os.environ.get('USER', '')}'"
 
 
 def main() -> int:
@@ -42,18 +42,21 @@ def main() -> int:
         settings = _readable_settings()
         if SKIP_DATA_DIR not in sys.argv[1:]:
             _require_own_data_dir(settings.data_dir)
-        needed = _required_files(settings) if settings.supervises_any else []
+            _require_no_postgres_of_root(settings.data_dir)
+        needed = _required_files(settings)
     except (SettingError, StartError) as error:
         click.echo(error, err=True)
         return ExitCode.CANNOT_START
-    findings = {
-        "data_dir": str(settings.data_dir),
-        "api_port": settings.api_port,
-        "supervised": settings.supervises_any,
-        # The environment's Python is a link to the one that it was made with, which may lie anywhere.
-        "needed": [str(path) for path in (Path(sys.executable), Path(sys.base_prefix), *needed)],
-    }
-    click.echo(json.dumps(findings))
+    click.echo(
+        json.dumps(
+            {
+                "data_dir": str(settings.data_dir),
+                "api_port": settings.api_port,
+                "supervised": settings.supervises_any,
+                "needed": [str(path) for path in needed],
+            }
+        )
+    )
     return ExitCode.OK
 
 
@@ -62,11 +65,11 @@ def _readable_settings() -> Settings:
     # os.path.exists, here and below: Path.exists raises PermissionError where this returns False.
     if os.path.exists(dotenv) and not os.access(dotenv, os.R_OK):
         raise StartError(
-            f"'{dotenv}' cannot be read by {ACCOUNT}: give it the account's group and mode 640 "
+            f"'{dotenv}' cannot be read by {_ACCOUNT}: give it the account's group and mode 640 "
             f"(chgrp {os.getegid()} {dotenv} && chmod 640 {dotenv})."
         )
     if not os.access(MIGRATIONS / "env.py", os.R_OK):
-        raise StartError(f"'{MIGRATIONS}' cannot be read by {ACCOUNT}.")
+        raise StartError(f"'{MIGRATIONS}' cannot be read by {_ACCOUNT}.")
     settings = load_settings()
     require_safe_listener(settings)
     return settings
@@ -77,16 +80,19 @@ def _require_own_data_dir(data_dir: Path) -> None:
     if not os.path.exists(data_dir):
         parent = next(folder for folder in data_dir.parents if os.path.exists(folder))
         if not os.access(parent, os.X_OK):
-            raise StartError(f"DATA_DIR: '{data_dir}' cannot be reached by {ACCOUNT}.")
+            raise StartError(f"DATA_DIR: '{data_dir}' cannot be reached by {_ACCOUNT}.")
         return
     accessible = os.access(data_dir, os.R_OK | os.W_OK | os.X_OK)
     paths = (data_dir, *data_dir.iterdir()) if accessible else ()
     foreign = [path for path in paths if path.lstat().st_uid != os.geteuid()]
     if foreign or not accessible:
         raise StartError(
-            f"DATA_DIR: '{foreign[0] if foreign else data_dir}' belongs to another account than {ACCOUNT}; set another "
-            "DATA_DIR in .env, or hand it over first (docs/operation.md says how)."
+            f"DATA_DIR: '{foreign[0] if foreign else data_dir}' belongs to another account than {_ACCOUNT}; "
+            "set another DATA_DIR in .env, or hand it over first (docs/operation.md says how)."
         )
+
+
+def _require_no_postgres_of_root(data_dir: Path) -> None:
     postgres = data_dir / "postgres"
     if not is_root() and any(os.path.exists(postgres / name) for name in ("server", "location.txt")):
         raise StartError(
@@ -96,12 +102,16 @@ def _require_own_data_dir(data_dir: Path) -> None:
 
 
 def _required_files(settings: Settings) -> list[Path]:
-    """Return the models, the llama-server where there is one, and what llama.cpp's variables name."""
+    """Return Python, and for a model server the models, llama-server and the files in llama.cpp's variables."""
+    # The environment's Python is a link to the one that it was made with, which may lie anywhere.
+    python = [Path(sys.executable), Path(sys.base_prefix)]
+    if not settings.supervises_any:
+        return python
     models = [_readable_model(spec) for spec in served_models(settings)]
     program = shutil.which(settings.llama_server_bin or LLAMA_SERVER)
     if settings.llama_server_bin is not None and program is None:
-        raise StartError(f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}' cannot be run by {ACCOUNT}.")
-    return [*models, *([Path(program).absolute()] if program else []), *_files_in_variables()]
+        raise StartError(f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}' cannot be run by {_ACCOUNT}.")
+    return [*python, *models, *([Path(program).absolute()] if program else []), *_files_in_variables()]
 
 
 def _readable_model(spec: ServerSpec) -> Path:
@@ -109,7 +119,7 @@ def _readable_model(spec: ServerSpec) -> Path:
     try:
         model.open("rb").close()
     except OSError as error:
-        raise StartError(f"{spec.path_setting}: '{model}' cannot be read by {ACCOUNT}: {error.strerror}.") from error
+        raise StartError(f"{spec.path_setting}: '{model}' cannot be read by {_ACCOUNT}: {error.strerror}.") from error
     return model
 
 

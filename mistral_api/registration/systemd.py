@@ -24,7 +24,7 @@ from mistral_api.registration.service import API, PROJECT, SERVICES, Registratio
 from mistral_api.registration.unit_files import SystemAccount, UnitFiles, data_of, file_name, unit_text
 from mistral_api.system.exit_codes import ServiceExitCode
 from mistral_api.system.files import is_root
-from mistral_api.system.processes import run_command
+from mistral_api.system.processes import error_lines, run_command
 
 # To restart both units, one after the other, takes TimeoutStopSec and TimeoutStartSec of each at most.
 SYSTEMCTL_SECONDS = 600.0
@@ -196,8 +196,7 @@ class SystemdRegistration:
     def _systemctl(self, *arguments: str) -> None:
         done = self._run(*arguments)
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RegistrationError(f"'{' '.join((*self._command, *arguments))}' failed: {lines[-1]}")
+            raise RegistrationError(f"'{' '.join((*self._command, *arguments))}' failed: {error_lines(done)[-1]}")
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = (*self._command, *arguments)

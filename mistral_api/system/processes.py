@@ -88,6 +88,11 @@ def run_command(
     )
 
 
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a command has written to its standard error stream, or its exit code where that is nothing."""
+    return done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+
+
 def handle_stop_signals(handler: Callable[[int], object]) -> None:
     """Call the handler with the number of each signal that asks this process to stop. Call this in the main thread."""
     signals = [signal.SIGTERM, signal.SIGINT]
