@@ -16,9 +16,10 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
+from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
-from mistral_api.embedded.postgres.files import plan_layout
+from mistral_api.embedded.postgres.files import prepare_layout
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root
 from tests.support.processes import ROOT, clean_environment, data_folder, libpq_url, wait_for
 
@@ -45,7 +46,7 @@ def _query(url: str, statement: str = "SELECT 1") -> list[tuple[object, ...]]:
 
 
 def _postmaster(data_dir: Path) -> int:
-    return int((plan_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
+    return int((prepare_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
 
 
 def test_it_answers_and_asks_for_a_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
@@ -67,7 +68,7 @@ def test_every_line_of_its_rules_wants_a_password(shared: tuple[Path, EmbeddedPo
 
 def test_password_and_socket_are_for_its_owner_alone(shared: tuple[Path, EmbeddedPostgres]) -> None:
     data_dir, _ = shared
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
     for folder in (layout.socket_folder, layout.data):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -119,7 +120,7 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
     home = data_dir / "postgres"
     home.mkdir(parents=True)
     os.chown(home, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(home.iterdir())
 
@@ -128,7 +129,7 @@ def test_root_does_not_make_a_second_database_beside_that_of_an_account(data_dir
 def test_root_makes_nothing_in_the_data_of_an_account_that_has_no_database_yet(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700)
     os.chown(data_dir, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(data_dir.iterdir())
 
@@ -137,9 +138,7 @@ def test_without_useradd_the_sentence_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")
     monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
-    with pytest.raises(
-        EmbeddedPostgresError, match="start as another user, set DATABASE_URL, or make a system account"
-    ):
+    with pytest.raises(StartError, match="start as another user, set DATABASE_URL, or make a system account"):
         start_embedded_postgres(data_dir)
 
 
@@ -226,8 +225,8 @@ def test_a_server_that_was_killed_comes_up_again_with_what_was_committed(data_di
 def test_the_data_of_another_major_version_are_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
-    (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13 and this is \d+"):
+    (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
+    with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)
 
 
@@ -238,7 +237,7 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(data_dir: Path) -> None
         assert _query(running.url) == [(1,)]
     finally:
         running.stop()
-        plan_layout(deep / "postgres").socket_folder.rmdir()
+        prepare_layout(deep / "postgres").socket_folder.rmdir()
 
 
 @pytest.mark.parametrize("running_still", [False, True])
@@ -247,7 +246,7 @@ def test_data_whose_password_was_deleted_get_another_one(data_dir: Path, running
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     if not running_still:
         first.stop()
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     layout.password_file.unlink()
     second = start_embedded_postgres(data_dir)
     try:
