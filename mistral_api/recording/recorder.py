@@ -268,7 +268,7 @@ class JournalSession:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
             self.lock = undo.enter_context(closing(ProcessLock(folder)))
-            path = prepare_journal(folder, alone=self.lock.alone())
+            path = prepare_journal(folder, alone=self.lock.is_alone())
             self.journal = undo.enter_context(closing(Journal(path, self.lock.name)))
             self.delivery = start_delivery(path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open

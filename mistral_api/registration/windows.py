@@ -1,7 +1,7 @@
-"""The services with Windows' Service Control Manager. Not yet run on Windows: see docs/operation.md.
+"""Registration with Windows' Service Control Manager. Not yet run on Windows: see docs/operation.md.
 
-They run as LocalService, which has no rights but those of any user: not as the system. The functions are
-those of winsvc.h, by pywin32.
+The services run as LocalService, which has no rights but those of any user: not as the system. The functions are those
+of winsvc.h, by pywin32.
 """
 
 from __future__ import annotations
@@ -17,24 +17,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pywintypes
 import win32service
 
-from mistral_api.registration.service import (
-    API,
-    NOT_RUNNING,
-    PROJECT,
-    RUNNING,
-    SERVICES,
-    UNKNOWN,
-    RegistrationError,
-    Service,
-    ServiceState,
-)
+from mistral_api.registration.service import API, PROJECT, SERVICES, RegistrationError, Service, ServiceState
 from mistral_api.settings import SettingError, load_settings
+from mistral_api.system.exit_codes import ServiceExitCode
 from mistral_api.system.files import make_data_dir
+from mistral_api.system.processes import run_command
+
+if TYPE_CHECKING:
+    from _win32typing import PySC_HANDLE as Handle
 
 ACCOUNT = r"NT AUTHORITY\LocalService"
 LOCAL_SERVICE_SID = "*S-1-5-19"
@@ -44,8 +39,8 @@ RESTART_MS = (2_000, 10_000, 60_000)
 RESET_SECONDS = 3600
 # winerror.h
 ACCESS_DENIED, DOES_NOT_EXIST, CANNOT_ACCEPT, NOT_ACTIVE, ALREADY_RUNNING = 5, 1060, 1061, 1062, 1056
-# A service that is still starting takes no control; so long it is asked again.
-STARTING_SECONDS, ASK_AGAIN_SECONDS = 60.0, 0.5
+# A service that is still starting takes no control: the stop is tried again for so long.
+STARTING_SECONDS, RETRY_SECONDS = 60.0, 0.5
 _STATES = {
     win32service.SERVICE_RUNNING: "running",
     win32service.SERVICE_START_PENDING: "starting",
@@ -62,14 +57,14 @@ class WindowsRegistration:
             raise RegistrationError(f"--user, --system and --account are for Linux; here services run as {ACCOUNT}.")
 
     def texts(self) -> dict[Path, str]:
-        """What an installation would register, by service."""
-        return {Path(each.name): f"{_command(each)}\nas {ACCOUNT}\n" for each in _services(_data_dir_and_kind()[1])}
+        """Return what an installation would register, by service."""
+        _, services = _data_dir_and_services()
+        return {Path(each.name): f"{_command(each)}\nas {ACCOUNT}\n" for each in services}
 
     def install(self, *, now: bool) -> list[str]:
-        """Register both, or bring them up to date; lines for whoever asked."""
-        _require_reachable()
-        data_dir, supervised = _data_dir_and_kind()
-        services = _services(supervised)
+        """Register both, or bring them up to date, and start them with ``now``; return lines for the operator."""
+        _require_readable()
+        data_dir, services = _data_dir_and_services()
         with _manager(win32service.SC_MANAGER_CREATE_SERVICE) as manager:
             _grant(data_dir)
             for each in SERVICES:
@@ -80,44 +75,39 @@ class WindowsRegistration:
             if now:
                 for each in services:
                     _start(manager, each)
-        return [f"registered: {each.name}" for each in services] + ["They start with Windows, a little after it."]
+        return [*(f"registered: {each.name}" for each in services), "They start with Windows, a little after it."]
 
     def uninstall(self) -> list[str]:
-        """Stop and remove both; data stay where they are."""
+        """Stop and remove both; the data stay. Return lines for the operator."""
         with _manager(win32service.SC_MANAGER_CONNECT) as manager:
             removed = [each.name for each in reversed(SERVICES) if _remove(manager, each)]
         if not removed:
             raise RegistrationError("No service of ours is installed.")
-        return [f"removed: {name}" for name in removed] + ["The data stay where they are."]
+        return [*(f"removed: {name}" for name in removed), "The data stay where they are."]
 
     def states(self) -> list[ServiceState]:
-        """How each service is."""
+        """Return the state of each service."""
         with _manager(win32service.SC_MANAGER_CONNECT) as manager:
             return [_state(manager, each) for each in SERVICES]
 
 
-def _services(supervised: bool) -> tuple[Service, ...]:
-    """No supervisor where somebody else runs the model server."""
-    return SERVICES if supervised else (API,)
-
-
-def _data_dir_and_kind() -> tuple[Path, bool]:
-    """DATA_DIR as a service will have it, and whether a model server is to be supervised."""
+def _data_dir_and_services() -> tuple[Path, tuple[Service, ...]]:
+    """Return DATA_DIR as a service will have it, and the services: no supervisor without a model server of ours."""
     try:
         with contextlib.chdir(PROJECT):
             settings = load_settings()
     except SettingError as error:
         raise RegistrationError(str(error)) from error
-    return settings.data_dir, settings.supervises
+    return settings.data_dir, SERVICES if settings.supervises_any else (API,)
 
 
-def _require_reachable() -> None:
-    """What lies in a user's profile is closed to LocalService."""
+def _require_readable() -> None:
+    """Refuse what lies in a user's profile, which is closed to LocalService."""
     profiles = Path(os.environ.get("PUBLIC", r"C:\Users\Public")).parent
-    for what, place in (("The project", PROJECT), ("Python", Path(sys.base_prefix))):
-        if place.is_relative_to(profiles):
+    for name, folder in (("The project", PROJECT), ("Python", Path(sys.base_prefix))):
+        if folder.is_relative_to(profiles):
             raise RegistrationError(
-                f"{what} lies in '{place}', where {ACCOUNT} cannot read: it must be outside of '{profiles}'."
+                f"{name} lies in '{folder}', where {ACCOUNT} cannot read: it must be outside of '{profiles}'."
             )
 
 
@@ -128,15 +118,9 @@ def _grant(data_dir: Path) -> None:
     except OSError as error:
         raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
     icacls = Path(os.environ["SYSTEMROOT"], "System32", "icacls.exe")
+    command = [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"]
     try:
-        done = subprocess.run(
-            [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=ICACLS_SECONDS,
-            check=False,
-        )
+        done = run_command(command, ICACLS_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistrationError(f"DATA_DIR: {ACCOUNT} cannot be let into '{data_dir}': {error}") from error
     if done.returncode != 0:
@@ -144,13 +128,16 @@ def _grant(data_dir: Path) -> None:
 
 
 def _command(service: Service) -> str:
-    """The host in the environment's Python. pythonservice.exe, pywin32's own host, knows no environments."""
+    """Return the command of a service: our host in the environment's Python.
+
+    pywin32's own host, pythonservice.exe, knows no environments.
+    """
     return f'"{sys.executable}" -m mistral_api.registration.windows_host {service.name}'
 
 
 @contextlib.contextmanager
-def _manager(access: int) -> Iterator[Any]:
-    """The Service Control Manager; its errors become sentences."""
+def _manager(access: int) -> Iterator[Handle]:
+    """Open the Service Control Manager; its errors become sentences."""
     try:
         manager = win32service.OpenSCManager(None, None, access | win32service.SC_MANAGER_CONNECT)
         try:
@@ -163,8 +150,8 @@ def _manager(access: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _opened(manager: Any, service: Service, access: int) -> Iterator[Any]:
-    """One service, or None where it is not registered."""
+def _opened(manager: Handle, service: Service, access: int) -> Iterator[Handle | None]:
+    """Open one service; None where it is not registered."""
     try:
         handle = win32service.OpenService(manager, service.name, access)
     except pywintypes.error as error:
@@ -178,58 +165,53 @@ def _opened(manager: Any, service: Service, access: int) -> Iterator[Any]:
         win32service.CloseServiceHandle(handle)
 
 
-def _register(manager: Any, service: Service) -> None:
+def _register(manager: Handle, service: Service) -> None:
     """Create the service, or change one that is there, and say how it is started and restarted."""
     kind, start = win32service.SERVICE_WIN32_OWN_PROCESS, win32service.SERVICE_AUTO_START
-    on_error, command, title = win32service.SERVICE_ERROR_NORMAL, _command(service), service.title
-    everything = win32service.SERVICE_ALL_ACCESS
-    with _opened(manager, service, everything) as handle:
+    configuration = (kind, start, win32service.SERVICE_ERROR_NORMAL, _command(service), None, False, None, ACCOUNT, "")
+    access = win32service.SERVICE_ALL_ACCESS
+    with _opened(manager, service, access) as handle:
         if handle is not None:
-            win32service.ChangeServiceConfig(
-                handle, kind, start, on_error, command, None, False, None, ACCOUNT, "", title
-            )
+            win32service.ChangeServiceConfig(handle, *configuration, service.title)
             _configure(handle)
             return
-    handle = win32service.CreateService(
-        manager, service.name, title, everything, kind, start, on_error, command, None, False, None, ACCOUNT, ""
-    )
+    handle = win32service.CreateService(manager, service.name, service.title, access, *configuration)
     try:
         _configure(handle)
     finally:
         win32service.CloseServiceHandle(handle)
 
 
-def _configure(handle: Any) -> None:
-    change, actions = win32service.ChangeServiceConfig2, [(win32service.SC_ACTION_RESTART, ms) for ms in RESTART_MS]
+def _configure(handle: Handle) -> None:
+    actions = [(win32service.SC_ACTION_RESTART, milliseconds) for milliseconds in RESTART_MS]
+    failure_actions = {"ResetPeriod": RESET_SECONDS, "RebootMsg": "", "Command": "", "Actions": actions}
+    change = win32service.ChangeServiceConfig2
     change(handle, win32service.SERVICE_CONFIG_DESCRIPTION, f"Runs in {PROJECT}")
     change(handle, win32service.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, True)
-    change(
-        handle,
-        win32service.SERVICE_CONFIG_FAILURE_ACTIONS,
-        {"ResetPeriod": RESET_SECONDS, "RebootMsg": "", "Command": "", "Actions": actions},
-    )
+    change(handle, win32service.SERVICE_CONFIG_FAILURE_ACTIONS, failure_actions)
 
 
-def _start(manager: Any, service: Service) -> None:
-    with _opened(manager, service, win32service.SERVICE_START) as handle:
-        try:
-            win32service.StartService(handle, None)
-        except pywintypes.error as error:
-            if error.winerror != ALREADY_RUNNING:
-                raise
+def _start(manager: Handle, service: Service) -> None:
+    handle = win32service.OpenService(manager, service.name, win32service.SERVICE_START)
+    try:
+        win32service.StartService(handle, None)
+    except pywintypes.error as error:
+        if error.winerror != ALREADY_RUNNING:
+            raise
+    finally:
+        win32service.CloseServiceHandle(handle)
 
 
-def _remove(manager: Any, service: Service) -> bool:
-    """Whether there was one. It is gone once it has stopped, which it does in its own time."""
+def _remove(manager: Handle, service: Service) -> bool:
+    """Remove a service; return whether there was one. It is gone once it has stopped, which it does in its own time."""
     with _opened(manager, service, win32service.SERVICE_ALL_ACCESS) as handle:
-        if handle is None:
-            return False
-        _stop(handle)
-        win32service.DeleteService(handle)
-        return True
+        if handle is not None:
+            _stop(handle)
+            win32service.DeleteService(handle)
+        return handle is not None
 
 
-def _stop(handle: Any) -> None:
+def _stop(handle: Handle) -> None:
     deadline = time.monotonic() + STARTING_SECONDS
     while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOP_PENDING:
         try:
@@ -239,15 +221,16 @@ def _stop(handle: Any) -> None:
                 return
             if error.winerror != CANNOT_ACCEPT or time.monotonic() > deadline:
                 raise
-            time.sleep(ASK_AGAIN_SECONDS)
+            time.sleep(RETRY_SECONDS)
         else:
             return
 
 
-def _state(manager: Any, service: Service) -> ServiceState:
+def _state(manager: Handle, service: Service) -> ServiceState:
     with _opened(manager, service, win32service.SERVICE_QUERY_STATUS) as handle:
         if handle is None:
-            return ServiceState(service.name, "not installed", UNKNOWN)
+            return ServiceState(service.name, "not installed", ServiceExitCode.UNKNOWN)
         state = win32service.QueryServiceStatus(handle)[1]
     running = state == win32service.SERVICE_RUNNING
-    return ServiceState(service.name, _STATES.get(state, str(state)), RUNNING if running else NOT_RUNNING)
+    code = ServiceExitCode.RUNNING if running else ServiceExitCode.NOT_RUNNING
+    return ServiceState(service.name, _STATES.get(state, str(state)), code)

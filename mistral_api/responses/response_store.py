@@ -24,7 +24,7 @@ from mistral_api.responses.stored_responses import (
     read_input,
     response_not_found,
 )
-from mistral_api.system.identifiers import MADE_SESSION
+from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
 from mistral_api.wire.payload_types import ChatMessage
 from mistral_api.wire.responses import RESPONSE_ID
 
@@ -102,7 +102,7 @@ class ResponseStore:
         # A response that continues this one may still be in the journal: it must find what it builds on.
         require_all_recorded(self._recorder)
         _require_form(response_id)
-        session_id = self._read(lambda session: delete_response(session, owner, response_id, MADE_SESSION))
+        session_id = self._read(lambda session: delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX))
         self.cache.remove(response_id)
         return session_id
 

@@ -1,1 +1,1 @@
-"""Who may ask for what."""
+"""Callers and their rights."""

@@ -1,8 +1,8 @@
-"""Who is calling, and whether this server may serve strangers.
+"""Callers, their scopes, and whether this server may listen to other machines.
 
-No API key exists yet, so every caller on this machine is the one local owner, and nobody beyond
-loopback is served unless ALLOW_ANONYMOUS says so. What changes the model server for everybody needs the
-scope ``admin``, which only the owner has, on a connection of this machine's own.
+No API key exists yet, so every caller on this machine is the one local owner, and nobody beyond loopback is served
+unless ALLOW_ANONYMOUS is set. A request that changes the model server for everybody needs the scope ``admin``, which
+only the owner has, on a connection within this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mistral_api.settings import SettingError, Settings
 
 LOCAL_OWNER = "local"
 ADMIN = "admin"
-# What a proxy says of itself and of the client it speaks for: RFC 7239, RFC 9110, and what is the custom.
+# Headers that a proxy adds about itself and its client: RFC 7239, RFC 9110, and custom.
 _PROXY_HEADERS = frozenset(
     {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"},
 )
@@ -25,7 +25,7 @@ _PROXY_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the owner that their data belongs to, where they call from, and what they may do beside the usual."""
+    """The caller of a request: the owner of their data, their address, and the scopes they have beyond the usual."""
 
     owner: str
     address: str | None
@@ -44,7 +44,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_safe_listener(settings: Settings) -> None:
-    """Refuse to listen to the world without an API key in force. Raises SettingError."""
+    """Refuse to listen to other machines without an API key in force. Raises SettingError."""
     if not is_loopback(settings.api_host) and not settings.allow_anonymous:
         raise SettingError(
             f"API_HOST: '{settings.api_host}' is reachable from other machines and no API key is in force; "
@@ -52,19 +52,19 @@ def require_safe_listener(settings: Settings) -> None:
         )
 
 
-def identify(address: str | None, host: str, header_names: Iterable[str]) -> Caller:
-    """Return the caller of a request: from its client's address, the host it names, and the names of its headers.
+def caller_from(address: str | None, host: str, header_names: Iterable[str]) -> Caller:
+    """Return the caller of a request from the client's address, the host of the request, and the names of its headers.
 
-    A proxy on this machine speaks for callers from elsewhere.
+    A proxy on this machine forwards requests of callers from elsewhere.
     """
     proxied = not _PROXY_HEADERS.isdisjoint(name.lower() for name in header_names)
     local = address is not None and is_loopback(address) and not proxied
-    admin = local and _names_loopback(f"//{host}")
+    admin = local and _has_loopback_host(f"//{host}")
     return Caller(LOCAL_OWNER, address, local, frozenset({ADMIN}) if admin else frozenset())
 
 
-def _names_loopback(url: str) -> bool:
-    """Whether the host of a URL is loopback by its very name: a name of anybody's may be made to lead here."""
+def _has_loopback_host(url: str) -> bool:
+    """Whether the host of a URL is loopback by name: anybody can make another name resolve to this machine."""
     try:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
@@ -74,7 +74,7 @@ def _names_loopback(url: str) -> bool:
 def require_access(caller: Caller, settings: Settings) -> None:
     """Refuse a caller who may not use the API at all. Raises Unauthorized.
 
-    This holds also where the server was started by other means than ``bin/serve`` and listens to the world.
+    ``bin/serve`` does not listen to other machines then; a server that was started by other means may.
     """
     on_loopback = caller.address is None or is_loopback(caller.address)
     if not on_loopback and not settings.allow_anonymous:
@@ -85,19 +85,19 @@ def require_access(caller: Caller, settings: Settings) -> None:
 
 
 def require_admin(caller: Caller, method: str, origin: str | None, *, is_json: bool) -> None:
-    """Refuse a caller who may not change the model server. Raises Forbidden, and InvalidRequest for a body that is
-    not declared as JSON. ``origin`` is the header of that name.
+    """Refuse a caller who may not change the model server. ``origin`` is the header of that name.
 
-    A web page in the owner's browser can send requests to loopback too. Its browser names the page in ``Origin``,
-    and sends JSON across sites only where the server agreed to it (WHATWG Fetch, CORS protocol), which this one
-    never does.
+    Raises Forbidden, and InvalidRequest for a body that is not declared as JSON.
+
+    A web page in the owner's browser can send requests to loopback too. The browser names the page in ``Origin``, and
+    sends JSON across sites only where the server agreed to it (WHATWG Fetch, CORS protocol), which ours never does.
     """
     if ADMIN not in caller.scopes:
         raise Forbidden(
             f"This needs the scope '{ADMIN}': only requests from this machine itself, to localhost and through no "
             "proxy, have it."
         )
-    if origin is not None and not _names_loopback(origin):
+    if origin is not None and not _has_loopback_host(origin):
         raise Forbidden("A web page of another host may not change the model server.")
     if method not in ("GET", "HEAD") and not is_json:
         text = "Expected a body of the content type 'application/json'."

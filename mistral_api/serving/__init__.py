@@ -1,1 +1,1 @@
-"""``bin/serve``: the whole stack in the foreground, started in order and stopped in reverse."""
+"""``bin/serve``: the whole server in the foreground, its parts started in order and stopped in reverse."""

@@ -1,4 +1,4 @@
-"""``python -m mistral_api.serving``: what ``bin/serve`` runs once the environment is set up."""
+"""``python -m mistral_api.serving``: ``bin/serve`` runs this once the environment is set up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mistral_api.embedded.postgres import EmbeddedPostgresError
 from mistral_api.errors import StartError
 from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.stack import Stack, StopRequests
@@ -16,26 +15,26 @@ from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.addresses import url_of
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.service_manager import ServiceManager
 
-CANNOT_START = 2
-# How long one thread may keep the others from running Python code: the writer must not hold up answers.
+# How long one thread may keep the others from running Python code: the writer must not delay responses.
 SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; the exit code is 0 then, 2 if it cannot start."""
+    """Run the server until it is asked to stop; return an ExitCode."""
     options = _options(arguments)
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
         settings = _settings(options)
         stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
         return _run(settings, stack, manager)
-    except (SettingError, StartError, EmbeddedPostgresError) as error:
+    except (SettingError, StartError) as error:
         if str(error):
             print(error, file=sys.stderr)
-        return CANNOT_START
+        return ExitCode.CANNOT_START
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -53,7 +52,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings, options first. They go through the environment, which the supervisor inherits."""
+    """Return the settings, with those of the command line. The supervisor inherits them by the environment."""
     for name, value in (
         ("API_HOST", options.host),
         ("API_PORT", options.port),
@@ -69,13 +68,13 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorProcess | None:
-    if options.api_only or not settings.supervises:
+    if options.api_only or not settings.supervises_any:
         return None
     return SupervisorProcess(settings, retry_gpu=options.retry_gpu)
 
 
 def _require_writable(data_dir: Path) -> None:
-    """Raises StartError where nothing can be recorded."""
+    """Refuse a DATA_DIR that nothing can be recorded in. Raises StartError."""
     probe = data_dir / f".writable-{os.getpid()}"
     try:
         make_data_dir(data_dir)
@@ -92,13 +91,13 @@ def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
         stack.start(listener)
         if stack.wait_until_ready():
             url = url_of(*listener.getsockname()[:2])
-            manager.status(f"serving on {url}")
+            manager.notify_status(f"serving on {url}")
             _announce(url)
             stack.serve()
     finally:
         stack.stop()
         listener.close()
-    return 0
+    return ExitCode.OK
 
 
 def _announce(url: str) -> None:
@@ -107,7 +106,7 @@ def _announce(url: str) -> None:
 
 
 def _curl(url: str) -> str:
-    """A first request, quoted for the shell of this system."""
+    """Return a first request, quoted for the shell of this system."""
     body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
     quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
     return f'curl {url}/v1/chat/completions -H "Content-Type: application/json" -d {quoted}'

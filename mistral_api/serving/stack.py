@@ -1,17 +1,13 @@
-"""Parts in order of start and stop; the requests to stop.
+"""The parts of the server in the order they start, database, schema, supervisor, web server, and their stop in reverse.
 
-Signals and other events that end the server: handlers only enqueue, the main thread decides.
-
-The parts of the server in the order they start: database, schema, supervisor, web server.
+Signal handlers only put their signal into a queue; the main thread decides.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import signal
 import socket
-import sys
 import time
 
 from flask import Flask
@@ -22,43 +18,21 @@ from mistral_api.services import services_of
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
+from mistral_api.system.processes import handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
-
-# The longest that a waiting main thread goes without looking around (Windows delivers Ctrl-C
-# only between waits).
-LOOK_SECONDS = 0.5
-
-
-class StopRequests:
-    """The stop signals received so far. Make it in the main thread."""
-
-    def __init__(self) -> None:
-        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
-        names = [signal.SIGINT, signal.SIGTERM]
-        if sys.platform == "win32":
-            names.append(signal.SIGBREAK)
-        for name in names:
-            signal.signal(name, lambda number, _frame: self._received.put(number))
-
-    def wait(self, seconds: float = LOOK_SECONDS) -> bool:
-        """Wait for the next request to stop; False when none came in time."""
-        try:
-            self._received.get(timeout=seconds)
-        except queue.Empty:
-            return False
-        return True
-
 
 log = logging.getLogger(__name__)
 
-# How long a service manager is asked to wait: for the next revisions of the schema, and, beyond
-# SHUTDOWN_SECONDS, for the supervisor, the record and the database to end.
+# The longest wait of the main thread without a look around (Windows delivers Ctrl-C only between waits).
+POLL_SECONDS = 0.5
+# How long a service manager is asked to wait: for the migrations of the schema, and, beyond SHUTDOWN_SECONDS, for the
+# supervisor, the recorder and the database to end.
 MIGRATION_SECONDS = 1800.0
-ENDING_SECONDS = 120.0
+STOP_SECONDS = 120.0
 
 
 class Stack:
-    """Owns every part from :meth:`start` to :meth:`stop`; stopping a half-started stack is fine."""
+    """Every part of the server, from :meth:`start` to :meth:`stop`. A stack that started in part can be stopped too."""
 
     def __init__(
         self,
@@ -67,12 +41,12 @@ class Stack:
         manager: ServiceManager,
         supervisor: SupervisorProcess | None,
     ) -> None:
-        """``supervisor``: None where somebody else runs it; the API serves whether it has a model yet or not."""
+        """``supervisor`` is None where somebody else runs it: then the API serves without waiting for a model."""
         self._settings = settings
         self._stop_requests = stop_requests
         self._manager = manager
         self._app: Flask | None = None
-        self._web: WebServer | None = None
+        self._web_server: WebServer | None = None
         self._supervisor = supervisor
 
     def start(self, listener: socket.socket) -> None:
@@ -83,59 +57,75 @@ class Stack:
         services_of(self._app.extensions).start()
         if self._supervisor is not None:
             self._supervisor.start()
-        self._web = WebServer(self._app, listener, self._settings)
-        self._web.start()
-        self._manager.ready()
+        self._web_server = WebServer(self._app, listener, self._settings)
+        self._web_server.start()
+        self._manager.notify_ready()
 
     def wait_until_ready(self) -> bool:
-        """Wait for the model; False when asked to stop before. Raises StartError when it cannot come."""
-        while self._supervisor is not None and not self._supervisor.require_ready():
-            self._manager.alive()
+        """Wait for the model; return False when asked to stop before. Raises StartError when it cannot be served."""
+        while self._supervisor is not None and not self._supervisor.is_ready():
+            self._manager.feed_watchdog()
             if self._stop_requests.wait(0.05):
                 return False
         return True
 
     def serve(self) -> None:
-        """Stay until asked to stop. Raises StartError if the web server dies."""
+        """Serve until asked to stop. Raises StartError if the web server ends."""
         while not self._stop_requests.wait():
-            self._manager.alive()
+            self._manager.feed_watchdog()
             if self._supervisor is not None:
-                self._supervisor.tend()
-            if self._web is None or not self._web.running:
+                self._supervisor.restart_if_ended()
+            if self._web_server is None or not self._web_server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
 
     def stop(self) -> None:
-        """Streams first, then the record, then the model server, then the database."""
-        self._manager.stopping()
-        self._manager.extend_timeout(self._settings.shutdown_seconds + ENDING_SECONDS)
-        if self._web is not None and self._app is not None:
-            responses = services_of(self._app.extensions).response_service
-            self._web.stop_accepting()
-            responses.close_queue()
-            self._let_requests_finish()
-            # Who follows a response in the background sees its end before the connection closes.
-            responses.close()
-            self._web.close()
-        self._report_last_requests()
+        """Stop the streams first, then the supervisor and its model server, then the recorder and the database."""
+        self._manager.notify_stopping()
+        self._manager.extend_timeout(self._settings.shutdown_seconds + STOP_SECONDS)
+        if self._web_server is not None and self._app is not None:
+            responder = services_of(self._app.extensions).response_service
+            self._web_server.stop_accepting()
+            responder.close_queue()
+            self._wait_for_requests()
+            # A client that streams a background response gets its end before the connection closes.
+            responder.close()
+            self._web_server.close()
+        self._flush_feedback()
         if self._supervisor is not None:
             self._supervisor.stop()
         if self._app is not None:
             services_of(self._app.extensions).close()
 
-    def _report_last_requests(self) -> None:
-        """The supervisor saves the caches of conversations: it must know which were continued just now."""
+    def _flush_feedback(self) -> None:
+        """Tell the supervisor which conversations were continued just now: it saves their caches."""
         feedback = services_of(self._app.extensions).model_servers.main.feedback if self._app else None
         if feedback is not None:
             feedback.flush()
 
-    def _let_requests_finish(self) -> None:
-        """Bounded by SHUTDOWN_SECONDS; a second request to stop ends the wait."""
+    def _wait_for_requests(self) -> None:
+        """Let requests finish, for SHUTDOWN_SECONDS at most. A second request to stop ends the wait."""
         watcher = services_of(self._app.extensions).model_servers.watcher if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
         while watcher is not None and not watcher.wait_until_idle(0.1):
-            self._manager.alive()
+            self._manager.feed_watchdog()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
                 watcher.cancel_all("shutdown")
                 watcher.wait_until_idle(2.0)
                 return
+
+
+class StopRequests:
+    """The stop signals received so far. Construct it in the main thread."""
+
+    def __init__(self) -> None:
+        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
+        handle_stop_signals(self._received.put)
+
+    def wait(self, seconds: float = POLL_SECONDS) -> bool:
+        """Wait for the next request to stop; return False when none came in time."""
+        try:
+            self._received.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True

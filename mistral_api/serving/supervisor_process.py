@@ -1,9 +1,4 @@
-"""The supervisor's process, kept by bin/serve; `StartError`.
-
-What keeps the server from starting.
-
-The supervisor's process, kept by ``bin/serve``.
-"""
+"""The supervisor's process, which ``bin/serve`` starts, and starts again when it was killed."""
 
 from __future__ import annotations
 
@@ -17,28 +12,27 @@ import time
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.system.exit_codes import FINAL_FOR_SUPERVISOR
 
 log = logging.getLogger(__name__)
 
-# Exit codes by which the supervisor says that starting it again would not help.
-CANNOT_START, GIVEN_UP = 2, 3
 RESPAWN_SECONDS = 1.0
 # It saves the caches of conversations (15 s at most) before it ends its model server.
 STOP_SECONDS = 60.0
 
 
 class SupervisorProcess:
-    """Owns the supervisor's process from :meth:`start` to :meth:`stop`."""
+    """The supervisor's process, from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, settings: Settings, *, retry_gpu: bool) -> None:
-        """``retry_gpu``: the first start tries what was asked for, whatever fitted last time."""
+        """``retry_gpu``: the first start tries the settings again that did not fit into memory last time."""
         self._settings = settings
         self._retry_gpu = retry_gpu
         self._process: subprocess.Popen[bytes] | None = None
         self._respawn_at: float | None = None
 
     def start(self) -> None:
-        """Start the supervisor. Ctrl-C does not reach it: it is stopped in order, by us."""
+        """Start the supervisor. Ctrl-C does not reach it: we stop it in its turn."""
         command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
         if self._retry_gpu:
             command.append("--retry-gpu")
@@ -49,25 +43,25 @@ class SupervisorProcess:
             self._process = subprocess.Popen(command, start_new_session=True, env=os.environ)
 
     def status(self) -> ModelServerStatus | None:
-        """What this supervisor (not an earlier one) has written, if anything yet."""
+        """Return the status that this supervisor, not an earlier one, has written, or None before it has."""
         status = read_status(self._settings.data_dir)
         if status is None or self._process is None or status.supervisor_pid != self._process.pid:
             return None
         return status
 
-    def require_ready(self) -> bool:
-        """Whether the model server is ready by now, if it is ours. Raises StartError when it never will be."""
+    def is_ready(self) -> bool:
+        """Whether the model server is ready, or not ours. Raises StartError when it never will be."""
         if not self._settings.supervised:
             return True
         status = self.status()
         if status is not None and status.state is State.READY:
             return True
         if self._process is not None and self._process.poll() is not None:
-            raise StartError("")  # the supervisor has said why, on the same terminal
+            raise StartError("")  # the supervisor has printed why, on the same terminal
         return False
 
-    def tend(self) -> None:
-        """Start the supervisor again if it was killed; leave it if it has given up."""
+    def restart_if_ended(self) -> None:
+        """Start the supervisor again if it was killed, and not if it has given up."""
         process = self._process
         if process is None or process.poll() is None:
             return
@@ -75,12 +69,12 @@ class SupervisorProcess:
             level = logging.ERROR if process.returncode else logging.INFO
             log.log(level, "the supervisor ended with exit code %d", process.returncode)
             self._respawn_at = time.monotonic() + RESPAWN_SECONDS
-        if process.returncode not in (CANNOT_START, GIVEN_UP) and time.monotonic() >= self._respawn_at:
+        if process.returncode not in FINAL_FOR_SUPERVISOR and time.monotonic() >= self._respawn_at:
             self._respawn_at = None
             self.start()
 
     def stop(self) -> None:
-        """Ask it to stop its model server and itself; bounded, then by force."""
+        """Ask it to stop its model server and itself; kill it where that takes too long."""
         process = self._process
         if process is None or process.poll() is not None:
             return

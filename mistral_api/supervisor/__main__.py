@@ -23,6 +23,7 @@ from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secon
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
 from mistral_api.system.processes import end_children_with_this_process
@@ -30,14 +31,9 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-CANNOT_START, GIVEN_UP = 2, 3
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit code: 0 stopped as requested, 2 cannot start, 3 too many restarts.
-
-    The exit codes of ``status`` are in ``status_command``.
-    """
+    """Run the command. Return an ExitCode, or for ``status`` a ModelServerExitCode."""
     options = _parse_arguments(arguments)
     try:
         settings = load_settings()
@@ -46,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _supervise(settings, options)
     except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
-        return CANNOT_START
+        return ExitCode.CANNOT_START
     except TooManyRestarts as error:
         print(error, file=sys.stderr)
-        return GIVEN_UP
+        return ExitCode.GIVEN_UP
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -35,7 +35,7 @@ class Events:
 
     def wait(self, seconds: float) -> None:
         """Wait for one event, for so many seconds at most."""
-        self._manager.alive()
+        self._manager.feed_watchdog()
         try:
             event = self.queue.get(timeout=seconds) if seconds > 0 else self.queue.get_nowait()
         except queue.Empty:

@@ -60,7 +60,7 @@ class SupervisorThread:
         self.events.request_stop()
         deadline = time.monotonic() + CLOSE_SECONDS
         while self._thread.is_alive() and time.monotonic() < deadline:
-            manager.alive()
+            manager.feed_watchdog()
             self._thread.join(timeout=MAX_WAIT_SECONDS)
         if self._thread.is_alive():
             log.error("the %s has not stopped in %.0f s", self._label, CLOSE_SECONDS)

@@ -10,18 +10,17 @@ from datetime import UTC, datetime
 from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
+from mistral_api.system.exit_codes import ModelServerExitCode as Code
 
-# What a script may decide by: ready; not running; not running, and not coming back; starting; running, but silent.
-READY, STOPPED, FATAL, COMING, UNRESPONSIVE = 0, 1, 2, 3, 4
 EXIT_CODES = {
-    State.READY: READY,
-    State.STOPPED: STOPPED,
-    State.STOPPING: STOPPED,
-    State.FATAL: FATAL,
-    State.STARTING: COMING,
-    State.LOADING: COMING,
-    State.BACKOFF: COMING,
-    State.UNRESPONSIVE: UNRESPONSIVE,
+    State.READY: Code.READY,
+    State.STOPPED: Code.STOPPED,
+    State.STOPPING: Code.STOPPED,
+    State.FATAL: Code.FATAL,
+    State.STARTING: Code.STARTING,
+    State.LOADING: Code.STARTING,
+    State.BACKOFF: Code.STARTING,
+    State.UNRESPONSIVE: Code.UNRESPONSIVE,
 }
 MAX_SHOWN_RESTARTS = 5
 
@@ -32,7 +31,7 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
     status = read_status(settings.data_dir, first)
     if status is None:
         print("null" if as_json else f"no supervisor has run on '{settings.data_dir}'")
-        return STOPPED
+        return Code.STOPPED
     secondary = {name: read_status(settings.data_dir, name) for name in others}
     print(_to_json(status, secondary) if as_json else "\n".join(_to_lines(status, secondary)))
     return EXIT_CODES[status.state]

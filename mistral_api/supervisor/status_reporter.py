@@ -143,12 +143,12 @@ class StatusReporter:
         For it we are ready as soon as our loop runs: its watchdog begins then, and a model may take long to load.
         """
         if self.state is State.STARTING:
-            self._manager.ready()
+            self._manager.notify_ready()
         elif self.state is State.STOPPING:
-            self._manager.stopping()
+            self._manager.notify_stopping()
             self._manager.extend_timeout(SERVICE_STOP_SECONDS)
         reason = f": {self._status.last_error}" if self.state in (State.BACKOFF, State.FATAL) else ""
-        self._manager.status(f"{self._status.model} {self.state}{reason}")
+        self._manager.notify_status(f"{self._status.model} {self.state}{reason}")
 
     def _write(self) -> None:
         """Write the status file. A full disk must not end the model server.

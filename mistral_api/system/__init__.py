@@ -1,1 +1,1 @@
-"""The machine below us: files, processes, addresses, logs, identifiers."""
+"""What every room may use: files, processes, addresses, the service manager, logs, exit codes, identifiers."""

@@ -1,30 +1,32 @@
-"""Host names and addresses as programs on this machine write and reach them."""
+"""Host names, addresses and URLs of the servers on this machine."""
 
 from __future__ import annotations
 
 import socket
 import sys
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 
 
 def reachable_host(host: str) -> str:
-    """Where to connect to reach what listens on ``host``: loopback where it listens everywhere.
+    """Return the host to connect to for a server that listens on ``host``: loopback where it listens on all addresses.
 
-    Connecting to the address "everywhere" itself works on Linux and fails on Windows.
+    A connection to the address "all" itself works on Linux and fails on Windows.
     """
-    return _EVERYWHERE.get(host, host)
+    return _LOOPBACK_OF.get(host, host)
 
 
 def url_of(host: str, port: int) -> str:
-    """The base URL at which a server that listens there is reached; IPv6 in brackets (RFC 3986, 3.2.2)."""
-    reached = reachable_host(host)
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    """Return the base URL of a server that listens on ``host``; IPv6 stands in brackets (RFC 3986, 3.2.2)."""
+    reachable = reachable_host(host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 def claim_address(listener: socket.socket) -> None:
-    """Before ``bind``: on POSIX a port that is merely winding down may be taken; on Windows the same flag would
-    share one that is in use."""
+    """Set the option that lets ``bind`` take a port whose former connections are still closing, but none in use.
+
+    SO_REUSEADDR means that on POSIX; on Windows it would share a port that is in use.
+    """
     if sys.platform == "win32":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:

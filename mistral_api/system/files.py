@@ -1,9 +1,4 @@
-"""Files replaced as a whole; DATA_DIR.
-
-Small files that are replaced as a whole: a reader sees the old one or the new one.
-
-The folder that holds all data of one server.
-"""
+"""Files: replaced as a whole, so that a reader sees the old one or the new one; and DATA_DIR, which holds all data."""
 
 from __future__ import annotations
 
@@ -12,24 +7,29 @@ import sys
 import time
 from pathlib import Path
 
-WINDOWS_SECONDS = 2.0
+# How long a replacement is tried again on Windows.
+REPLACE_SECONDS = 2.0
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, making its folder if need be. Raises OSError."""
+    """Write a file that only its owner may read, and its folder where it is missing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    writing = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with open(writing, "w", encoding="utf-8", opener=_private) as file:
-        file.write(text)
-    _replace(writing, path)
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with open(new, "w", encoding="utf-8", opener=_open_private) as file:
+            file.write(text)
+        _replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
-def _replace(written: Path, path: Path) -> None:
-    """Windows refuses while somebody reads the old one, which nobody does for long."""
-    deadline = time.monotonic() + WINDOWS_SECONDS
+def _replace(new: Path, path: Path) -> None:
+    """Rename the new file. Windows refuses while somebody reads the old one, which nobody does for long."""
+    deadline = time.monotonic() + REPLACE_SECONDS
     while True:
         try:
-            os.replace(written, path)
+            os.replace(new, path)
         except PermissionError:
             if sys.platform != "win32" or time.monotonic() > deadline:
                 raise
@@ -38,15 +38,15 @@ def _replace(written: Path, path: Path) -> None:
             return
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
 def make_data_dir(data_dir: Path) -> None:
-    """Make DATA_DIR and its parents where they are missing; what exists keeps its mode. Raises OSError.
+    """Make DATA_DIR and its parents where they are missing. A folder that exists keeps its mode. Raises OSError.
 
-    Only its owner can list it. Made by root, others may pass through it: the embedded PostgreSQL runs
-    under another account then, and every folder inside has a mode of its own.
+    Only its owner can list it. Where root makes it, others may pass through it: then the embedded PostgreSQL runs
+    under another account. Every folder inside has a mode of its own.
     """
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     data_dir.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)

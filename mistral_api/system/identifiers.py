@@ -1,4 +1,4 @@
-"""Identifiers: most sort by their time of making (UUIDv7, RFC 9562 section 5.7)."""
+"""Identifiers. Most sort by the time at which they were made (UUIDv7, RFC 9562 section 5.7)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import string
 import time
 from uuid import UUID
 
-# What the ids of sessions begin with that no client chose.
-MADE_SESSION = "sess_"
+# Begins the ids of sessions that no client chose.
+GENERATED_SESSION_PREFIX = "sess_"
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 def new_id() -> UUID:
-    """A UUIDv7: 48 bits of Unix milliseconds, then version, variant and 74 random bits."""
+    """Return a UUIDv7: 48 bits of Unix milliseconds, then version, variant and 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     random_bits = secrets.randbits(74)
     high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
@@ -21,15 +21,15 @@ def new_id() -> UUID:
 
 
 def new_session_id() -> str:
-    """The id of a session that the client did not name."""
-    return f"{MADE_SESSION}{new_id().hex}"
+    """Return the id of a session that the client did not name."""
+    return f"{GENERATED_SESSION_PREFIX}{new_id().hex}"
 
 
 def new_conversation_id() -> str:
-    """The id of a session that is made before anything is said in it, in OpenAI's form."""
+    """Return the id of a session that is made before its first message, in OpenAI's form."""
     return f"conv_{new_id().hex}"
 
 
 def new_tool_call_id() -> str:
-    """The id of a tool call: nine letters and digits, which is what Mistral's chat templates demand of it."""
+    """Return the id of a tool call: nine letters and digits, as Mistral's chat templates demand."""
     return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(9))

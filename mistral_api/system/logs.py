@@ -1,38 +1,32 @@
-"""Log lines; a warning that does not repeat too often.
-
-Where log lines go: the standard error stream, one line an event.
-
-Saying that something goes wrong without filling a log, or a disk, with it.
-"""
+"""Log lines: to the standard error stream, one line an event, and no warning so often that it fills the disk."""
 
 from __future__ import annotations
 
 import logging
 import time
 
+WARNING_SECONDS = 60.0
+
 
 def configure_logging(level: str) -> None:
-    """Log to stderr at this level, unless whoever runs us has configured logging already."""
+    """Log to the standard error stream at this level, unless our caller has configured logging already."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # What these libraries say at INFO tells an operator nothing.
+    # The lines of these libraries at INFO tell an operator nothing.
     for library in ("urllib3", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)
     # waitress warns of every single request that has to wait for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
-WARN_SECONDS = 60.0
-
-
 class ThrottledWarning:
-    """A warning that is given once a minute, however often it is raised."""
+    """A warning that is logged once a minute at most, however often it is raised."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._silent_until = float("-inf")
 
     def __call__(self, text: str, *arguments: object) -> None:
-        """Warn, unless that was done less than a minute ago."""
+        """Log the warning, unless one was logged less than a minute ago."""
         if time.monotonic() >= self._silent_until:
-            self._silent_until = time.monotonic() + WARN_SECONDS
+            self._silent_until = time.monotonic() + WARNING_SECONDS
             self._log.warning(text, *arguments)

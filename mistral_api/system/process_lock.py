@@ -1,4 +1,7 @@
-"""Which processes that share a journal are alive: each holds a lock that the system releases when it dies."""
+"""A lock for each process that shares a folder. The system releases it when the process dies, so that others can tell.
+
+The journal uses it: the requests of a process that has died were interrupted.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _FOLDER = "processes"
-# Making a mark and looking at one take a moment: whoever does either keeps all others away.
-_PATIENCE_SECONDS = 5
+# To make a lock file, or to test one, takes a moment, in which all others wait.
+_TURN_SECONDS = 5
 
 
 class ProcessLock:
-    """This process's mark in the journal's folder, from its making to :meth:`close`.
+    """This process's lock file in the folder, until :meth:`close`.
 
     A name is never used twice, so that a process that has died is never mistaken for a living one.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError where the folder cannot be written."""
+        """Take the lock. Raises OSError where the folder cannot be written."""
         self._folder = folder / _FOLDER
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name = uuid.uuid4().hex
@@ -32,11 +35,14 @@ class ProcessLock:
         return self._folder / f"{name}.lock"
 
     def _turn(self) -> FileLock:
-        """Without it a mark that is just being made, and not held yet, would look like that of a dead process."""
-        return FileLock(self._folder.with_name("processes.lock"), timeout=_PATIENCE_SECONDS, mode=0o600)
+        """Let one process at a time work on the lock files.
+
+        Without it, a lock file that is just being made and not locked yet would look like that of a dead process.
+        """
+        return FileLock(self._folder.with_name("processes.lock"), timeout=_TURN_SECONDS, mode=0o600)
 
     def has_ended(self, name: str) -> bool:
-        """Whether the process of that name has died, or has closed the journal. Raises OSError."""
+        """Whether the process of that name has died, or has closed its lock. Raises OSError."""
         if name == self.name:
             return False
         with self._turn():
@@ -48,13 +54,13 @@ class ProcessLock:
             self._path(name).unlink(missing_ok=True)
         return True
 
-    def alone(self) -> bool:
-        """Whether no other process has the journal open; the marks of dead ones are removed."""
+    def is_alone(self) -> bool:
+        """Whether no other process holds a lock in the folder. The lock files of dead ones are removed."""
         names = [path.stem for path in self._folder.glob("*.lock")]
         return {name for name in names if not self.has_ended(name)} <= {self.name}
 
     def close(self) -> None:
-        """Give the mark up."""
+        """Release the lock."""
         self._lock.release()
-        with contextlib.suppress(OSError):  # Windows keeps a file that somebody looks at: they remove it
+        with contextlib.suppress(OSError):  # Windows keeps a file that another process is testing: that one removes it
             self._path(self.name).unlink(missing_ok=True)

@@ -1,14 +1,8 @@
-"""Pid plus start time; process groups; Windows job.
+"""Processes: known by number and start time, run to their end, signalled with all that they have started.
 
-Which process a pid meant: the number alone may have gone to another one since.
-
-Signals to a process that leads a group of its own, and so to all that it has started.
-
-Windows' way to leave no orphans: a job object whose processes end when its last handle is closed.
-
-Job objects and ``JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`` are described in Microsoft's "Job Objects". The supervisor puts
-itself into the job, so that whatever it starts is in it from its first instruction. Elsewhere this does nothing:
-``launcher`` has Linux's way.
+On Windows a job object ends our children with us: it ends its processes when its last handle is closed (Microsoft's
+"Job Objects", ``JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE``). A process puts itself into the job, so that whatever it starts
+is in it from its first instruction. For Linux, ``supervisor.launcher`` does the same by other means.
 """
 
 from __future__ import annotations
@@ -18,29 +12,37 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import psutil
+
+if sys.platform == "win32":
+    import win32api
+    import win32job
 
 # Field 22 of /proc/PID/stat (proc_pid_stat(5)), counted from the state, which is the third.
 _START_TIME = 22 - 3
 
 
 class ProcessIdentity(NamedTuple):
-    """A process: its number, and when it started, on a clock that nobody sets (Linux: ticks since the boot)."""
+    """A process, whose number alone may go to another one: the number, and the start time.
+
+    The time is on a clock that nobody sets (Linux: ticks since the boot).
+    """
 
     pid: int
     started: float
 
 
 def identity_of(pid: int) -> ProcessIdentity:
-    """The identity of a running process. Raises psutil.NoSuchProcess."""
+    """Return the identity of a running process. Raises psutil.NoSuchProcess."""
     return ProcessIdentity(pid, _state_and_start(pid)[1])
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether that very process still runs; one that is only waiting to be reaped does not."""
+    """Whether that very process still runs; one that only waits to be reaped does not."""
     try:
         state, started = _state_and_start(identity.pid)
     except psutil.NoSuchProcess:
@@ -49,7 +51,10 @@ def is_alive(identity: ProcessIdentity) -> bool:
 
 
 def _state_and_start(pid: int) -> tuple[str, float]:
-    """psutil's start times on Linux follow the wall clock: setting that would make every process another one."""
+    """Return the state in psutil's words, and the start time. Raises psutil.NoSuchProcess.
+
+    psutil's start times on Linux follow the wall clock: a change of that would change every identity.
+    """
     if sys.platform != "linux":
         process = psutil.Process(pid)
         return process.status(), process.create_time()
@@ -62,8 +67,43 @@ def _state_and_start(pid: int) -> tuple[str, float]:
     return states.get(fields[0], psutil.STATUS_RUNNING), float(fields[_START_TIME])
 
 
-def terminate_group(process: subprocess.Popen[Any]) -> None:
-    """SIGTERM to the process and all it has started; on Windows what Ctrl-Break sends."""
+class CommandOptions(TypedDict, total=False):
+    """Where, with which input and as whom a command runs, in the words of subprocess.run."""
+
+    cwd: Path | str
+    env: Mapping[str, str]
+    input: str
+    user: int | None
+    group: int | None
+    extra_groups: Sequence[int] | None
+
+
+def run_command(
+    command: Sequence[str], seconds: float, **options: Unpack[CommandOptions]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its output as text. Raises OSError, and subprocess.TimeoutExpired."""
+    options.setdefault("input", "")  # not our own, which may be a terminal
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, **options
+    )
+
+
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a command has written to its standard error stream, or its exit code where that is nothing."""
+    return done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+
+
+def handle_stop_signals(handler: Callable[[int], object]) -> None:
+    """Call the handler with the number of each signal that asks this process to stop. Call this in the main thread."""
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform == "win32":
+        signals.append(signal.SIGBREAK)
+    for each in signals:
+        signal.signal(each, lambda number, _frame: handler(number))
+
+
+def terminate_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Ask the process and all that it has started to end: SIGTERM to its group, on Windows Ctrl-Break."""
     if sys.platform == "win32":
         try:
             process.send_signal(signal.CTRL_BREAK_EVENT)
@@ -74,8 +114,8 @@ def terminate_group(process: subprocess.Popen[Any]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
 
 
-def kill_group(process: subprocess.Popen[Any]) -> None:
-    """The whole group at once; on Windows the process, and its job object the rest."""
+def kill_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Kill the process and all that it has started; on Windows its job object kills the others."""
     if sys.platform == "win32":
         process.kill()
         return
@@ -83,20 +123,17 @@ def kill_group(process: subprocess.Popen[Any]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-if sys.platform == "win32":
-    import win32api
-    import win32job
-
-# Open as long as this process lives; that it is closed then is what ends the job.
-_job: Any = None
+# Open as long as this process lives. The job ends when it is closed.
+_job: object = None
 
 
 def end_children_with_this_process() -> None:
-    """Have the system end all processes started from now on when this one ends, however it ends."""
+    """Have Windows end all processes started from now on when this one ends, however it ends. Elsewhere do nothing."""
     if sys.platform == "win32":
         global _job  # noqa: PLW0603 - one job for the process
-        _job = win32job.CreateJobObject(None, "")
-        limits = win32job.QueryInformationJobObject(_job, win32job.JobObjectExtendedLimitInformation)
+        job: Any = win32job.CreateJobObject(None, "")  # type: ignore[func-returns-value] # the stubs say it returns none
+        limits = win32job.QueryInformationJobObject(job, win32job.JobObjectExtendedLimitInformation)
         limits["BasicLimitInformation"]["LimitFlags"] |= win32job.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-        win32job.SetInformationJobObject(_job, win32job.JobObjectExtendedLimitInformation, limits)
-        win32job.AssignProcessToJobObject(_job, win32api.GetCurrentProcess())
+        win32job.SetInformationJobObject(job, win32job.JobObjectExtendedLimitInformation, limits)
+        win32job.AssignProcessToJobObject(job, win32api.GetCurrentProcess())
+        _job = job

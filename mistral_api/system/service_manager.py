@@ -1,7 +1,7 @@
-"""What a process tells the service manager that runs it: systemd's datagrams of sd_notify(3).
+"""The service manager that runs this process, and the messages that it gets: systemd's datagrams of sd_notify(3).
 
-Standard library alone, and no log of its own beyond one warning: this is ground floor, for the API and the
-supervisor. Where nobody listens (a terminal, a container, Windows) every call does nothing.
+Standard library alone, for the API and the supervisor. Where nobody listens (a terminal, a container, Windows) every
+call does nothing.
 """
 
 from __future__ import annotations
@@ -15,63 +15,63 @@ from collections.abc import MutableMapping
 
 log = logging.getLogger(__name__)
 
-# The manager reads its socket at all times; one that does not is not waited for.
+# The manager reads its socket at all times; a manager that does not is not waited for.
 SEND_SECONDS = 1.0
 
 
 class ServiceManager:
-    """Tells the service manager how this process is. One owner, one thread: the process's main loop.
+    """Reports the state of this process to the service manager. Only the process's main loop calls it.
 
-    A failed message is a warning in the log, once: the manager's deadlines then decide.
+    The first message that fails is logged as a warning: the manager's deadlines then decide.
     """
 
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
-        """``address`` as in NOTIFY_SOCKET; ``watchdog_seconds``: silence after which the manager ends us."""
+        """``address`` is as in NOTIFY_SOCKET; after ``watchdog_seconds`` of silence the manager ends this process."""
         self._address = address
-        self._alive_every = watchdog_seconds / 2 if watchdog_seconds else None
-        self._said_alive_at: float | None = None
+        self._feed_seconds = watchdog_seconds / 2 if watchdog_seconds else None
+        self._fed_at: float | None = None
         self._warned = False
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] | None = None) -> ServiceManager:
-        """The manager that started this process, if it wants to hear from us.
+        """Return the manager that started this process, from its variables.
 
-        Takes its variables out of the environment: our children must not speak for us. ``WATCHDOG_PID``, where
-        it is set, names the process that the watchdog is about (sd_watchdog_enabled(3)).
+        Takes them out of the environment: our children must not send messages for us. ``WATCHDOG_PID``, where it is
+        set, names the process that the watchdog watches (sd_watchdog_enabled(3)).
         """
         variables = os.environ if environment is None else environment
         address = variables.pop("NOTIFY_SOCKET", None)
         microseconds = variables.pop("WATCHDOG_USEC", "")
-        about = variables.pop("WATCHDOG_PID", str(os.getpid()))
-        watched = microseconds.isdigit() and about == str(os.getpid())
+        watched_pid = variables.pop("WATCHDOG_PID", str(os.getpid()))
+        watched = microseconds.isdigit() and watched_pid == str(os.getpid())
         return cls(address, int(microseconds) / 1e6 if watched else None)
 
-    def ready(self) -> None:
-        """Start-up is over: what waits for this service may go on, and the watchdog begins."""
+    def notify_ready(self) -> None:
+        """Report that the start is over: units that wait for this one go on, and the watchdog begins."""
         self._send("READY=1")
 
-    def status(self, text: str) -> None:
-        """One line for ``systemctl status``."""
+    def notify_status(self, text: str) -> None:
+        """Set the line that ``systemctl status`` shows."""
         self._send(f"STATUS={' '.join(text.splitlines())}")
 
-    def alive(self) -> None:
-        """Feed the watchdog; call it on every turn of the main loop, it speaks only as often as need be."""
+    def feed_watchdog(self) -> None:
+        """Feed the watchdog. Call this on every turn of the main loop: it sends a message only as often as needed."""
         now = time.monotonic()
-        if self._alive_every is None or (self._said_alive_at and now - self._said_alive_at < self._alive_every):
+        if self._feed_seconds is None or (self._fed_at and now - self._fed_at < self._feed_seconds):
             return
         if self._send("WATCHDOG=1"):
-            self._said_alive_at = now
+            self._fed_at = now
 
-    def stopping(self) -> None:
-        """The process is about to end, by its own decision or because it was asked to."""
+    def notify_stopping(self) -> None:
+        """Report that the process is about to end, by its own decision or because it was asked to."""
         self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Starting or stopping goes on for up to so long from now: the manager must not lose patience before."""
+        """Ask the manager to wait up to so long from now for the start or the stop to end."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, message: str) -> bool:
-        """Whether the manager has it. A name that begins with @ is an abstract socket (unix(7))."""
+        """Return whether the manager has got the message. A name that begins with @ is an abstract socket (unix(7))."""
         if sys.platform == "win32" or not self._address:
             return False
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address

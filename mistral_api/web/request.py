@@ -16,7 +16,7 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.security.access import Caller, identify, require_access, require_admin
+from mistral_api.security.access import Caller, caller_from, require_access, require_admin
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
 
@@ -28,7 +28,7 @@ def services() -> Services:
 
 def identify_caller() -> Caller:
     """Return the caller of the current request, whether or not they may use the API."""
-    return identify(request.remote_addr, request.host, request.headers.keys())
+    return caller_from(request.remote_addr, request.host, request.headers.keys())
 
 
 def _identify() -> None:

@@ -16,9 +16,10 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from mistral_api.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, start_embedded_postgres
+from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.embedded.postgres.account import Account
-from mistral_api.embedded.postgres.files import plan_layout
+from mistral_api.embedded.postgres.files import prepare_layout
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root
 from tests.support.processes import ROOT, clean_environment, libpq_url, temporary_data_dir, wait_for
 
@@ -45,7 +46,7 @@ def _query(url: str, statement: str = "SELECT 1") -> list[tuple[object, ...]]:
 
 
 def _postmaster(data_dir: Path) -> int:
-    return int((plan_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
+    return int((prepare_layout(data_dir / "postgres").data / "postmaster.pid").read_text().splitlines()[0])
 
 
 def test_embedded_postgres_serves_queries_and_requires_the_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
@@ -69,7 +70,7 @@ def test_embedded_postgres_password_and_socket_are_readable_only_by_the_owner(
     shared: tuple[Path, EmbeddedPostgres],
 ) -> None:
     data_dir, _ = shared
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
     for folder in (layout.socket_folder, layout.data):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -121,7 +122,7 @@ def test_root_creates_no_second_database_beside_that_of_another_account(data_dir
     home = data_dir / "postgres"
     home.mkdir(parents=True)
     os.chown(home, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(home.iterdir())
 
@@ -130,7 +131,7 @@ def test_root_creates_no_second_database_beside_that_of_another_account(data_dir
 def test_root_creates_no_database_in_the_data_dir_of_another_account(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700)
     os.chown(data_dir, 54321, 54321)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to the account with the number 54321"):
+    with pytest.raises(StartError, match="belongs to the account with the number 54321"):
         start_embedded_postgres(data_dir)
     assert not list(data_dir.iterdir())
 
@@ -139,9 +140,7 @@ def test_missing_useradd_is_explained_with_alternatives(monkeypatch: pytest.Monk
     monkeypatch.setattr("mistral_api.embedded.postgres.account.is_root", lambda: True)
     monkeypatch.setattr("mistral_api.embedded.postgres.account.ACCOUNT_NAME", "no-such-account")
     monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
-    with pytest.raises(
-        EmbeddedPostgresError, match="start as another user, set DATABASE_URL, or make a system account"
-    ):
+    with pytest.raises(StartError, match="start as another user, set DATABASE_URL, or make a system account"):
         start_embedded_postgres(data_dir)
 
 
@@ -228,8 +227,8 @@ def test_killed_embedded_postgres_restarts_with_its_committed_data(data_dir: Pat
 def test_data_of_another_postgres_major_version_is_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
-    (plan_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13 and this is \d+"):
+    (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
+    with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)
 
 
@@ -240,7 +239,7 @@ def test_data_dir_too_long_for_a_socket_path_works(data_dir: Path) -> None:
         assert _query(running.url) == [(1,)]
     finally:
         running.stop()
-        plan_layout(deep / "postgres").socket_folder.rmdir()
+        prepare_layout(deep / "postgres").socket_folder.rmdir()
 
 
 @pytest.mark.parametrize("running_still", [False, True])
@@ -249,7 +248,7 @@ def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, run
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     if not running_still:
         first.stop()
-    layout = plan_layout(data_dir / "postgres")
+    layout = prepare_layout(data_dir / "postgres")
     layout.password_file.unlink()
     second = start_embedded_postgres(data_dir)
     try:

@@ -23,9 +23,10 @@ import pwd
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
 from mistral_api.registration import unit_files
 from mistral_api.registration.environment import own_account, rehearse_environment
-from mistral_api.registration.service import NOT_RUNNING, RUNNING, UNKNOWN, RegistrationError, exit_code
+from mistral_api.registration.service import RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
-from mistral_api.settings import declared
+from mistral_api.settings import setting_fields
+from mistral_api.system.exit_codes import ServiceExitCode
 from tests.support.processes import ROOT, clean_environment, skip_unless_ci
 
 SYSTEMCTL = """\
@@ -42,6 +43,7 @@ SECRET = "s3cret-of-the-database"
 API_UNIT, SUPERVISOR_UNIT = "mistral-api.service", "mistral-api-supervisor.service"
 BOTH = {API_UNIT, SUPERVISOR_UNIT}
 FOREIGN_UID = 54321
+RUNNING, NOT_RUNNING, UNKNOWN = ServiceExitCode
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away and install system units")
 
@@ -83,7 +85,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     program.write_text(SYSTEMCTL)
     program.chmod(0o755)
     made.set_output("system", "running\n")
-    for name, _ in declared():
+    for name, _ in setting_fields():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(unit_files, "TEMPORARY", ())  # the tests themselves run in a temporary folder
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
@@ -319,9 +321,21 @@ def _system_registration(machine: Machine) -> SystemdRegistration:
 @pytest.mark.parametrize(
     ("shown", "state", "code"),
     [
-        ("LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=7\nStatusText=ready", "active", RUNNING),
-        ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts=3", "activating", NOT_RUNNING),
-        ("LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=watchdog", "failed", NOT_RUNNING),
+        (
+            "LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=7\nStatusText=ready",
+            "active",
+            RUNNING,
+        ),
+        (
+            "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts=3",
+            "activating",
+            NOT_RUNNING,
+        ),
+        (
+            "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=watchdog",
+            "failed",
+            NOT_RUNNING,
+        ),
         ("LoadState=not-found\nActiveState=inactive", "not installed", UNKNOWN),
     ],
 )

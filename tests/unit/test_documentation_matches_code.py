@@ -2,17 +2,21 @@
 
 import re
 from dataclasses import Field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from mistral_api.settings import declared, settings_from
+import pytest
+
+from mistral_api.settings import setting_fields, settings_from
+from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def _default(declaration: Field[Any]) -> str:
-    if declaration.metadata["shown"]:
-        return str(declaration.metadata["shown"])
+    if declaration.metadata["default_text"]:
+        return str(declaration.metadata["default_text"])
     if isinstance(declaration.default, bool):
         return str(declaration.default).lower()
     if isinstance(declaration.default, float):
@@ -23,7 +27,7 @@ def _default(declaration: Field[Any]) -> str:
 def test_readme_table_lists_every_setting_with_its_default_and_meaning() -> None:
     expected = [
         f"| `{name}` | {_default(declaration)} | {declaration.metadata['meaning']} |"
-        for name, declaration in declared()
+        for name, declaration in setting_fields()
     ]
     table = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
     assert table == expected
@@ -32,7 +36,7 @@ def test_readme_table_lists_every_setting_with_its_default_and_meaning() -> None
 def test_env_example_names_every_setting_once_with_valid_values() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
-    assert sorted(values) == sorted(name for name, _ in declared())
+    assert sorted(values) == sorted(name for name, _ in setting_fields())
     settings_from(values)
 
 
@@ -45,6 +49,13 @@ def test_env_example_contains_the_values_for_an_rtx_3050() -> None:
     text = (ROOT / ".env.example").read_text()
     for line in ("GPU_LAYERS=20", "CONTEXT_SIZE=32768", "BATCH_SIZE=2048", "THREADS=8"):
         assert f"# {line}\n" in text
+
+
+@pytest.mark.parametrize(("column", "codes"), [(1, ExitCode), (2, ModelServerExitCode), (3, ServiceExitCode)])
+def test_the_operators_document_has_every_exit_code(column: int, codes: type[IntEnum]) -> None:
+    section = (ROOT / "docs" / "operation.md").read_text().split("## Exit codes\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
+    assert [int(row[0]) for row in rows[2:] if row[column]] == sorted(codes)
 
 
 def test_license_is_mit() -> None:

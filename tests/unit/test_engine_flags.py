@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mistral_api.control.server_spec import main_server_spec
-from mistral_api.embedded.engine.flags import BadFlag, parse
+from mistral_api.embedded.engine.flags import BadFlag, parse_options
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_ladder import MemoryStep
@@ -19,7 +19,7 @@ def test_bundled_engine_parses_the_supervisors_command_line() -> None:
     command = server_command(
         main_server_spec(Settings(model_alias="a,b")), Engine("bundled", ("engine",)), Path("m"), fit
     )
-    values = dict(parse(command[1:], {}).values)
+    values = dict(parse_options(command[1:], {}).values)
     assert values == values | {
         "model.path": "m",
         "hostnames": ["127.0.0.1"],
@@ -51,45 +51,45 @@ def test_bundled_engine_parses_the_supervisors_command_line() -> None:
 )
 def test_unknown_engine_flag_is_refused_by_name(arguments: list[str], sentence: str) -> None:
     with pytest.raises(BadFlag) as refused:
-        parse(arguments, {})
+        parse_options(arguments, {})
     assert sentence in str(refused.value)
 
 
 def test_engine_flags_override_llama_arg_variables() -> None:
     environment = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_CTX_SIZE": "4096", "LLAMA_ARG_ENDPOINT_SLOTS": "off"}
-    values = parse(["--port", "2"], environment).values
+    values = parse_options(["--port", "2"], environment).values
     assert (values["port"], values["n_ctx"], values["endpoint_slots"]) == (2, 4096, False)
 
 
 def test_bad_llama_arg_variable_is_refused_by_name() -> None:
     with pytest.raises(BadFlag, match="argument LLAMA_ARG_CTX_SIZE: 'wide' is not allowed"):
-        parse([], {"LLAMA_ARG_CTX_SIZE": "wide"})
+        parse_options([], {"LLAMA_ARG_CTX_SIZE": "wide"})
 
 
 def test_unsupported_llama_arg_variables_are_listed() -> None:
-    asked = parse([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
+    asked = parse_options([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
     assert asked.unknown_variables == ["LLAMA_ARG_RPC"]
 
 
 @pytest.mark.parametrize(("text", "layers"), [("auto", -1), ("all", -2), ("0", 0), ("20", 20)])
 def test_gpu_layers_flag_takes_a_number_or_a_word(text: str, layers: int) -> None:
-    assert parse(["-ngl", text], {}).values["n_gpu_layers"] == layers
+    assert parse_options(["-ngl", text], {}).values["n_gpu_layers"] == layers
 
 
 def test_slot_save_path_must_exist_and_gets_a_trailing_separator(tmp_path: Path) -> None:
     flag = "--slot-save-path"
     for given in (str(tmp_path), f"{tmp_path}{os.sep}"):
-        assert parse([flag, given], {}).values["slot_save_path"] == f"{tmp_path}{os.sep}"
+        assert parse_options([flag, given], {}).values["slot_save_path"] == f"{tmp_path}{os.sep}"
     with pytest.raises(BadFlag, match="slot-save-path"):
-        parse([flag, str(tmp_path / "none")], {})
+        parse_options([flag, str(tmp_path / "none")], {})
 
 
 def test_chat_template_is_read_from_a_file_and_flags_override_variables(tmp_path: Path) -> None:
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages }} é", encoding="utf-8")
     variable = {"LLAMA_ARG_CHAT_TEMPLATE_FILE": str(file)}
-    assert parse(["--chat-template-file", str(file)], {}).values["chat_template"] == "{{ messages }} é"
-    assert parse([], variable).values["chat_template"] == "{{ messages }} é"
-    assert parse(["--chat-template", "chatml"], variable).values["chat_template"] == "chatml"
+    assert parse_options(["--chat-template-file", str(file)], {}).values["chat_template"] == "{{ messages }} é"
+    assert parse_options([], variable).values["chat_template"] == "{{ messages }} é"
+    assert parse_options(["--chat-template", "chatml"], variable).values["chat_template"] == "chatml"
     with pytest.raises(BadFlag, match="chat-template-file"):
-        parse(["--chat-template-file", str(tmp_path / "none")], {})
+        parse_options(["--chat-template-file", str(tmp_path / "none")], {})

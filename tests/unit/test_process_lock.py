@@ -16,17 +16,17 @@ _PROGRAM = (
 
 def test_process_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     mine = ProcessLock(tmp_path)
-    assert mine.alone()
+    assert mine.is_alone()
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         name = other.stdout.readline().strip()
         assert not mine.has_ended(name)
-        assert not mine.alone()
+        assert not mine.is_alone()
         other.kill()
         other.wait(timeout=10)
     assert mine.has_ended(name)
-    assert mine.alone()
+    assert mine.is_alone()
     mine.close()
 
 

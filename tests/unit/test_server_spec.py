@@ -17,7 +17,7 @@ from mistral_api.control.server_spec import (
     server_specs,
 )
 from mistral_api.control.status import status_file
-from mistral_api.embedded.engine.flags import parse
+from mistral_api.embedded.engine.flags import parse_options
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings, settings_from
@@ -59,7 +59,7 @@ def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", {**LLAMA, "llama.context_length": 1024})
     served = _embedding_spec(path, embedding_model_alias="e,f", embedding_server_port=9, gpu_layers="0", parallel=3)
     command = _command(served)
-    values = dict(parse(command[1:], {}).values)
+    values = dict(parse_options(command[1:], {}).values)
     assert values == values | {
         "model.path": str(path),
         "port": 9,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.settings import SettingError, Settings, declared, settings_from
+from mistral_api.settings import SettingError, Settings, setting_fields, settings_from
 
 
 def test_empty_environment_gives_the_default_settings() -> None:
@@ -81,7 +81,7 @@ def test_model_server_base_url_follows_host_and_port(host: str, url: str) -> Non
 
 
 def test_every_setting_has_a_meaning_and_a_valid_default() -> None:
-    for name, declaration in declared():
+    for name, declaration in setting_fields():
         assert declaration.metadata["meaning"], name
         if declaration.default is not None and not isinstance(declaration.default, bool):
             declaration.metadata["kind"].read(str(declaration.default))

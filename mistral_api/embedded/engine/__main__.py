@@ -1,65 +1,118 @@
-"""The bundled engine.
+"""``python -m mistral_api.embedded.engine``: serve like llama-server until SIGTERM or SIGINT.
 
-From flag values to xllamacpp's CommonParams.
-
-``python -m mistral_api.embedded.engine``: serves like llama-server until it gets SIGTERM or SIGINT.
+The flags become xllamacpp's parameters. The model is loaded in a thread, since the load blocks in native code: so a
+signal ends the process at any time.
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import xllamacpp
 
-from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, parse
+from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, FlagValue, parse_options
+from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.processes import handle_stop_signals
 
 # On a CPU a batch of prompt tokens takes seconds, and llama.cpp looks for abandoned requests only between
 # batches. Steps of this size cost about a tenth of the speed there and free such a slot within a second.
-CPU_BATCH = 64
+LARGEST_CPU_BATCH = 64
+# The longest wait of the main thread without a look around (Windows delivers Ctrl-C only between waits).
+POLL_SECONDS = 0.5
 
 _FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
+# What the main thread waits for: a signal, the loaded server, or the error of a failed load.
+_LoadEvent: TypeAlias = "int | BaseException | xllamacpp.Server"
 
-def parameters(values: Mapping[str, Any]) -> xllamacpp.CommonParams:
-    """llama.cpp's parameters with these values set, by attribute path."""
-    made = xllamacpp.CommonParams()
-    made.endpoint_slots = True
-    for path, value in _spelt_out(values).items():
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load the model and serve it; return an ExitCode."""
+    try:
+        options = parse_options(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except BadFlag as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.CANNOT_START
+    if options.version:
+        print(f"version: xllamacpp {xllamacpp.__version__} (llama.cpp {xllamacpp.BUILD_INFO['build_target']})")
+        return ExitCode.OK
+    if "model.path" not in options.values:
+        print("error: argument -m/--model: a model file is needed", file=sys.stderr)
+        return ExitCode.CANNOT_START
+    for name in options.unknown_variables:
+        print(f"warning: {name} has no effect on the bundled engine", file=sys.stderr)
+    return _serve(options)
+
+
+def _serve(options: EngineOptions) -> int:
+    events: queue.SimpleQueue[_LoadEvent] = queue.SimpleQueue()
+    handle_stop_signals(events.put)
+
+    def load() -> None:
+        try:
+            events.put(xllamacpp.Server(common_params(options.values)))
+        except BaseException as error:  # noqa: BLE001 - passed to the main thread, which ends the process
+            events.put(error)
+
+    threading.Thread(target=load, name="load", daemon=True).start()
+    return _wait(events)
+
+
+def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
+    server: xllamacpp.Server | None = None
+    while True:
+        try:
+            event = events.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if isinstance(event, int):
+            return ExitCode.OK
+        if isinstance(event, BaseException):
+            print(f"error: the model could not be loaded: {event}", file=sys.stderr)
+            return ExitCode.FAILED
+        server = event
+        print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
+
+
+def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
+    """Return llama.cpp's parameters with these values set, by attribute path."""
+    params = xllamacpp.CommonParams()
+    params.endpoint_slots = True
+    for path, value in _expand_reranking(values).items():
         *parents, name = path.split(".")
-        target = made
+        target = params
         for parent in parents:
             target = getattr(target, parent)
-        setattr(target, name, _native(name, value))
+        setattr(target, name, _native_value(name, value))
     if "timeout_read" in values:
-        made.timeout_write = values["timeout_read"]
-    # Of a text that is to become a vector all tokens are computed at once.
-    if not made.embedding and not _has_gpu():
-        made.n_batch = min(made.n_batch, CPU_BATCH)
-    return made
+        params.timeout_write = values["timeout_read"]
+    # An embedding model computes all tokens of a text at once.
+    if not params.embedding and not _has_gpu():
+        params.n_batch = min(params.n_batch, LARGEST_CPU_BATCH)
+    return params
 
 
-def _spelt_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the flag ``--reranking`` is short for (common/arg.cpp)."""
+def _expand_reranking(values: Mapping[str, FlagValue]) -> dict[str, FlagValue]:
+    """Replace the flag ``--reranking`` by the two values that it stands for (common/arg.cpp)."""
     others = dict(values)
     if others.pop("reranking", False):
         others |= {"embedding": True, "pooling_type": "rank"}
     return others
 
 
-def _native(name: str, value: Any) -> Any:
-    """The enumeration member that a word stands for."""
+def _native_value(name: str, value: FlagValue) -> object:
+    """Return the member of an enumeration for a word, and other values as they are."""
     if name in ("cache_type_k", "cache_type_v"):
-        return getattr(xllamacpp.ggml_type, f"GGML_TYPE_{value.upper()}")
+        return getattr(xllamacpp.ggml_type, f"GGML_TYPE_{str(value).upper()}")
     if name == "pooling_type":
-        return getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{value.upper()}")
+        return getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{str(value).upper()}")
     if name == "flash_attn_type":
-        return getattr(xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH_ATTENTION[value]}")
+        return getattr(xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH_ATTENTION[str(value)]}")
     return value
 
 
@@ -72,68 +125,8 @@ def _has_gpu() -> bool:
     return any(device["type"] not in cpu for device in xllamacpp.get_device_info())
 
 
-BAD_USAGE, LOAD_FAILED = 2, 1
-
-# What the main thread waits for: a signal, the loaded server, or the error of a failed load.
-Event: TypeAlias = "int | BaseException | xllamacpp.Server"
-LOOK_SECONDS = 0.5
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Load the model and serve it; the exit code says how it ended."""
-    try:
-        asked = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
-    except BadFlag as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USAGE
-    if asked.version:
-        print(f"version: xllamacpp {xllamacpp.__version__} (llama.cpp {xllamacpp.BUILD_INFO['build_target']})")
-        return 0
-    if "model.path" not in asked.values:
-        print("error: argument -m/--model: a model file is needed", file=sys.stderr)
-        return BAD_USAGE
-    for name in asked.unknown_variables:
-        print(f"warning: {name} has no effect on the bundled engine", file=sys.stderr)
-    return _serve(asked)
-
-
-def _serve(asked: EngineOptions) -> int:
-    """The load blocks in native code, so it has a thread of its own: signals end the process at any time."""
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, _frame: events.put(number))
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, lambda number, _frame: events.put(number))
-
-    def load() -> None:
-        try:
-            events.put(xllamacpp.Server(parameters(asked.values)))
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process
-            events.put(error)
-
-    threading.Thread(target=load, name="load", daemon=True).start()
-    return _wait(events)
-
-
-def _wait(events: queue.SimpleQueue[Event]) -> int:
-    server: xllamacpp.Server | None = None
-    while True:
-        try:
-            event = events.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            continue
-        if isinstance(event, int):
-            break
-        if isinstance(event, BaseException):
-            print(f"error: the model could not be loaded: {event}", file=sys.stderr)
-            return LOAD_FAILED
-        server = event
-        print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
-    return 0
-
-
 def _end(code: int) -> None:
-    """End at once: native threads that are generating or loading are not waited for."""
+    """End at once, without waiting for native threads that generate or load."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,7 +1,7 @@
 """The flags and variables of llama-server that the bundled engine takes, each declared once.
 
-Names and meanings are llama.cpp's (tools/server/README.md). A flag wins over its variable. A flag that
-is not here is refused by name; a variable that is not here is reported and has no effect.
+Names and meanings are llama.cpp's (tools/server/README.md). A flag wins over its variable. A flag that is not declared
+here is refused by name; a variable that is not declared here is reported and has no effect.
 """
 
 from __future__ import annotations
@@ -11,56 +11,58 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
 _YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
 _POOLINGS = ("none", "mean", "cls", "last", "rank")
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
+FlagValue: TypeAlias = bool | int | str | list[str] | set[str]
+
 
 class BadFlag(ValueError):
-    """A flag or its value is not known; the message names it."""
+    """A flag or its value is not known; the message names the flag."""
 
 
-def gpu_layers(text: str) -> int:
-    """``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
+def read_gpu_layers(text: str) -> int:
+    """Return the number of layers; ``auto`` and ``all`` are -1 and -2 in llama.cpp's parameters (common/common.h)."""
     return {"auto": -1, "all": -2}.get(text) or int(text)
 
 
-def names(text: str) -> set[str]:
-    """Names separated by commas."""
+def read_names(text: str) -> set[str]:
+    """Return the names in a list separated by commas."""
     return {name.strip() for name in text.split(",") if name.strip()}
 
 
-def listed(text: str) -> list[str]:
-    """Values separated by commas, in order."""
+def read_list(text: str) -> list[str]:
+    """Return the values in a list separated by commas, in order."""
     return [value.strip() for value in text.split(",") if value.strip()]
 
 
-def switch(text: str) -> bool:
-    """llama.cpp's words for yes and no."""
+def read_switch(text: str) -> bool:
+    """Return whether one of llama.cpp's words means yes."""
     if text.lower() not in _YES + _NO:
         raise ValueError(text)
     return text.lower() in _YES
 
 
-def folder(text: str) -> str:
-    """An existing folder, with the separator at its end that llama.cpp puts file names behind (common/arg.cpp)."""
+def read_folder(text: str) -> str:
+    """Return an existing folder with a separator at its end: llama.cpp appends file names to it (common/arg.cpp)."""
     if not os.path.isdir(text):
         raise ValueError(text)
     return os.path.join(text, "")
 
 
-def text_of(path: str) -> str:
-    """The text of a file; UTF-8."""
+def read_file(path: str) -> str:
+    """Return the text of a UTF-8 file."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(path) from error
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """One of a few words."""
+def reader_of_choice(*words: str) -> Callable[[str], str]:
+    """Return a reader of one of a few words."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -72,30 +74,30 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One parameter: its flags, its variable, how its text is read, and the attribute it sets.
+    """One parameter: its flags, its variable, the reader of its text, and the attribute that it sets.
 
-    ``attribute`` is a path in xllamacpp's CommonParams. A ``switch`` needs no value on the command line;
-    ``off`` are the flags that switch it off.
+    ``attribute`` is a path in xllamacpp's CommonParams. A flag read by ``read_switch`` needs no value on the command
+    line; the flags in ``off`` switch it off.
     """
 
     flags: tuple[str, ...]
     variable: str | None
-    read: Callable[[str], Any]
+    read: Callable[[str], FlagValue]
     attribute: str
     off: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its longest flag."""
+        """The longest flag."""
         return self.flags[-1]
 
 
 FLAGS = (
     Flag(("-m", "--model"), "LLAMA_ARG_MODEL", str, "model.path"),
-    Flag(("--host",), "LLAMA_ARG_HOST", listed, "hostnames"),
+    Flag(("--host",), "LLAMA_ARG_HOST", read_list, "hostnames"),
     Flag(("--port",), "LLAMA_ARG_PORT", int, "port"),
-    Flag(("-a", "--alias"), "LLAMA_ARG_ALIAS", names, "model_alias"),
-    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "LLAMA_ARG_N_GPU_LAYERS", gpu_layers, "n_gpu_layers"),
+    Flag(("-a", "--alias"), "LLAMA_ARG_ALIAS", read_names, "model_alias"),
+    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "LLAMA_ARG_N_GPU_LAYERS", read_gpu_layers, "n_gpu_layers"),
     Flag(("-c", "--ctx-size"), "LLAMA_ARG_CTX_SIZE", int, "n_ctx"),
     Flag(("-b", "--batch-size"), "LLAMA_ARG_BATCH", int, "n_batch"),
     Flag(("-ub", "--ubatch-size"), "LLAMA_ARG_UBATCH", int, "n_ubatch"),
@@ -104,26 +106,26 @@ FLAGS = (
     Flag(("--threads-http",), "LLAMA_ARG_THREADS_HTTP", int, "n_threads_http"),
     Flag(("-np", "--parallel"), "LLAMA_ARG_N_PARALLEL", int, "n_parallel"),
     Flag(("-n", "--predict", "--n-predict"), "LLAMA_ARG_N_PREDICT", int, "n_predict"),
-    Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", switch, "endpoint_metrics"),
-    Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", switch, "endpoint_slots", ("--no-slots",)),
-    Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", switch, "endpoint_props"),
-    Flag(("--slot-save-path",), None, folder, "slot_save_path"),
-    Flag(("--api-key",), "LLAMA_API_KEY", listed, "api_keys"),
+    Flag(("--metrics",), "LLAMA_ARG_ENDPOINT_METRICS", read_switch, "endpoint_metrics"),
+    Flag(("--slots",), "LLAMA_ARG_ENDPOINT_SLOTS", read_switch, "endpoint_slots", ("--no-slots",)),
+    Flag(("--props",), "LLAMA_ARG_ENDPOINT_PROPS", read_switch, "endpoint_props"),
+    Flag(("--slot-save-path",), None, read_folder, "slot_save_path"),
+    Flag(("--api-key",), "LLAMA_API_KEY", read_list, "api_keys"),
     Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
-    Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", switch, "cache_prompt", ("--no-cache-prompt",)),
+    Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", read_switch, "cache_prompt", ("--no-cache-prompt",)),
     Flag(("--cache-reuse",), "LLAMA_ARG_CACHE_REUSE", int, "n_cache_reuse"),
-    Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", switch, "ctx_shift", ("--no-context-shift",)),
-    Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", one_of(*_CACHE_TYPES), "cache_type_k"),
-    Flag(("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V", one_of(*_CACHE_TYPES), "cache_type_v"),
-    Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", one_of("on", "off", "auto"), "flash_attn_type"),
-    Flag(("--jinja",), "LLAMA_ARG_JINJA", switch, "use_jinja", ("--no-jinja",)),
+    Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", read_switch, "ctx_shift", ("--no-context-shift",)),
+    Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", reader_of_choice(*_CACHE_TYPES), "cache_type_k"),
+    Flag(("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V", reader_of_choice(*_CACHE_TYPES), "cache_type_v"),
+    Flag(("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN", reader_of_choice("on", "off", "auto"), "flash_attn_type"),
+    Flag(("--jinja",), "LLAMA_ARG_JINJA", read_switch, "use_jinja", ("--no-jinja",)),
     Flag(("--chat-template",), "LLAMA_ARG_CHAT_TEMPLATE", str, "chat_template"),
-    Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", text_of, "chat_template"),
-    Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", switch, "embedding"),
-    Flag(("--pooling",), "LLAMA_ARG_POOLING", one_of(*_POOLINGS), "pooling_type"),
-    Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", switch, "reranking"),
-    Flag(("--warmup",), "LLAMA_ARG_WARMUP", switch, "warmup", ("--no-warmup",)),
-    Flag(("--ui", "--webui"), "LLAMA_ARG_UI", switch, "ui", ("--no-ui", "--no-webui")),
+    Flag(("--chat-template-file",), "LLAMA_ARG_CHAT_TEMPLATE_FILE", read_file, "chat_template"),
+    Flag(("--embedding", "--embeddings"), "LLAMA_ARG_EMBEDDINGS", read_switch, "embedding"),
+    Flag(("--pooling",), "LLAMA_ARG_POOLING", reader_of_choice(*_POOLINGS), "pooling_type"),
+    Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", read_switch, "reranking"),
+    Flag(("--warmup",), "LLAMA_ARG_WARMUP", read_switch, "warmup", ("--no-warmup",)),
+    Flag(("--ui", "--webui"), "LLAMA_ARG_UI", read_switch, "ui", ("--no-ui", "--no-webui")),
     Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),
 )
 
@@ -138,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the engine's version and exit")
     for flag in FLAGS:
         target = parser.add_mutually_exclusive_group()
-        if flag.read is switch:
+        if flag.read is read_switch:
             target.add_argument(*flag.flags, dest=flag.name, action="store_const", const="on")
         else:
             target.add_argument(*flag.flags, dest=flag.name)
@@ -149,34 +151,34 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the command line and the environment ask for: values by attribute."""
+    """The engine's options, from the command line and the environment: values by attribute."""
 
     version: bool
-    values: Mapping[str, Any]
+    values: Mapping[str, FlagValue]
     unknown_variables: Sequence[str]
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
+def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> EngineOptions:
     """Read the flags, then the variables where there is no flag. Raises BadFlag."""
-    given = vars(_parser().parse_args(list(arguments)))
-    by_flag = {flag.attribute for flag in FLAGS if given[flag.name] is not None}
+    texts = vars(_parser().parse_args(list(arguments)))
+    by_flag = {flag.attribute for flag in FLAGS if texts[flag.name] is not None}
     values = {}
     for flag in FLAGS:
-        text, source = given[flag.name], flag.name
+        text, source = texts[flag.name], flag.name
         if flag.variable and flag.attribute not in by_flag:
             text, source = environment.get(flag.variable), flag.variable
         if text is not None:
             values[flag.attribute] = _read(flag, text, source)
-    return EngineOptions(bool(given["version"]), values, _unknown(environment))
+    return EngineOptions(bool(texts["version"]), values, _unknown_variables(environment))
 
 
-def _read(flag: Flag, text: str, source: str) -> Any:
+def _read(flag: Flag, text: str, source: str) -> FlagValue:
     try:
         return flag.read(text)
     except ValueError as error:
         raise BadFlag(f"argument {source}: '{text}' is not allowed") from error
 
 
-def _unknown(environment: Iterable[str]) -> list[str]:
+def _unknown_variables(environment: Iterable[str]) -> list[str]:
     known = {flag.variable for flag in FLAGS}
     return sorted(name for name in environment if name.startswith("LLAMA_ARG_") and name not in known)

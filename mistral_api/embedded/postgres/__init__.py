@@ -1,6 +1,5 @@
-"""The embedded PostgreSQL: started by whoever needs it first, shared, stopped by its owner."""
+"""The embedded PostgreSQL: started by the first process that needs it, shared by all, stopped by its owner."""
 
-from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.server import EmbeddedPostgres, start_embedded_postgres
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "start_embedded_postgres"]
+__all__ = ["EmbeddedPostgres", "start_embedded_postgres"]

@@ -1,4 +1,4 @@
-"""One database cluster: made by initdb, started and stopped by pg_ctl (PostgreSQL's reference pages)."""
+"""A database cluster: created by initdb, started and stopped by pg_ctl (PostgreSQL's reference pages)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.files import Layout, package_version
+from mistral_api.errors import StartError
 
 USER = DATABASE = "mistral"
 SOCKET_PORT = 5432
@@ -33,7 +33,7 @@ _CONFIGURATION = {
 
 
 class Cluster:
-    """The cluster of one layout. Whoever calls holds the layout's lock."""
+    """The cluster of one layout. The caller holds the layout's lock."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -44,7 +44,7 @@ class Cluster:
         return (self._layout.data / "PG_VERSION").exists()
 
     def url(self, database: str = DATABASE) -> str:
-        """The SQLAlchemy URL of a database in the cluster, password included."""
+        """Return the SQLAlchemy URL of a database in the cluster, with the password."""
         password = quote(self._layout.password_file.read_text(encoding="utf-8").strip(), safe="")
         if sys.platform == "win32":
             return f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{self._port()}/{database}"
@@ -55,46 +55,46 @@ class Cluster:
         return int(self._layout.port_file.read_text(encoding="utf-8"))
 
     def initialise(self, seconds: float) -> None:
-        """Make the cluster under another name and rename it: it is there whole or not at all."""
+        """Create the cluster under another name and rename it: it is there whole or not at all. Raises StartError."""
         layout = self._layout
-        making = layout.base / "data.new"
-        if making.exists():
-            shutil.rmtree(making)
-        making.mkdir(mode=0o700)
-        layout.account.give(making)
+        new_data = layout.base / "data.new"
+        if new_data.exists():
+            shutil.rmtree(new_data)
+        new_data.mkdir(mode=0o700)
+        layout.account.chown(new_data)
         password_file = _write_password(layout)
         options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         options += ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={USER}", "--no-instructions"]
         try:
-            self._run("initdb", ["-D", str(making), *options], seconds)
+            self._run("initdb", ["-D", str(new_data), *options], seconds)
         finally:
             password_file.unlink()
-        making.rename(layout.data)
+        new_data.rename(layout.data)
 
     @property
-    def password_known(self) -> bool:
-        """Whether we still have the password: it goes when a DATA_DIR is deleted whose data lie elsewhere."""
+    def has_password(self) -> bool:
+        """Whether we have the password. We lose it when a DATA_DIR is deleted whose data lie elsewhere."""
         return self._layout.password_file.exists()
 
     def renew_password(self, seconds: float) -> None:
-        """Choose another password, in PostgreSQL's single-user mode; the server must not run.
+        """Set another password, in PostgreSQL's single-user mode; the server must not run. Raises StartError.
 
-        Who may write the data may do that (reference page of postgres, "Single-User Mode").
+        Whoever may write the data may do that (reference page of postgres, "Single-User Mode").
         """
         password = secrets.token_urlsafe(32)
-        writing = self._layout.password_file.with_suffix(".new")
-        writing.unlink(missing_ok=True)
-        _write_private(writing, password)
+        new = self._layout.password_file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        _write_private(new, password)
         command = ["--single", "-D", str(self._layout.data), "postgres"]
-        self._run("postgres", command, seconds, typed=f"ALTER ROLE {USER} PASSWORD '{password}'\n")
-        writing.replace(self._layout.password_file)
+        self._run("postgres", command, seconds, f"ALTER ROLE {USER} PASSWORD '{password}'\n")
+        new.replace(self._layout.password_file)
 
-    def require_same_version(self) -> None:
-        """Refuse the data of another major version: PostgreSQL would not read them."""
+    def require_our_version(self) -> None:
+        """Refuse the data of another major version, which PostgreSQL would not read. Raises StartError."""
         found = (self._layout.data / "PG_VERSION").read_text(encoding="utf-8").strip()
         ours = package_version().split(".")[0]
         if found != ours:
-            raise EmbeddedPostgresError(
+            raise StartError(
                 f"'{self._layout.data}' was made by PostgreSQL {found} and this is {ours}: dump it with the old "
                 "version and restore it, or choose another DATA_DIR."
             )
@@ -106,27 +106,27 @@ class Cluster:
         return self._layout.account.run(command, seconds=10).returncode == 0
 
     def start(self, seconds: float) -> None:
-        """Start the server and wait until it takes connections. Raises EmbeddedPostgresError."""
+        """Start the server and wait until it takes connections. Raises StartError."""
         self._configure()
         log = self._layout.start_log
         log.unlink(missing_ok=True)
         options = ["-D", str(self._layout.data), "-l", str(log), "-w", "-t", str(int(seconds))]
         try:
             self._run("pg_ctl", ["start", *options], seconds + 5)
-        except EmbeddedPostgresError as error:
-            raise EmbeddedPostgresError(f"{error} {self._last_words()}".strip()) from error
+        except StartError as error:
+            raise StartError(f"{error} {self._start_log_tail()}".strip()) from error
 
     def stop(self) -> None:
-        """Stop the server: open transactions are rolled back, nothing committed is lost."""
+        """Stop the server: open transactions are rolled back, nothing committed is lost. Raises StartError."""
         for mode in ("fast", "immediate"):
             options = ["-D", str(self._layout.data), "-m", mode, "-w", "-t", str(STOP_SECONDS)]
             command = [self._program("pg_ctl"), "stop", *options]
             if self._layout.account.run(command, STOP_SECONDS + 5).returncode == 0 or not self.running:
                 return
-        raise EmbeddedPostgresError(f"The embedded PostgreSQL in '{self._layout.data}' does not stop.")
+        raise StartError(f"The embedded PostgreSQL in '{self._layout.data}' does not stop.")
 
     def _configure(self) -> None:
-        """Write our settings; anew at each start, since folders may have been moved."""
+        """Write our configuration: at each start, since folders may have been moved."""
         settings = dict(_CONFIGURATION)
         if sys.platform == "win32":
             settings |= {"listen_addresses": "127.0.0.1", "port": str(_claim_port(self._layout.port_file))}
@@ -137,14 +137,14 @@ class Cluster:
         ours = self._layout.data / "mistral.conf"
         lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
         ours.write_text("".join(lines), encoding="utf-8")
-        self._layout.account.give(ours)
+        self._layout.account.chown(ours)
         main = self._layout.data / "postgresql.conf"
         if "mistral.conf" not in main.read_text(encoding="utf-8"):
             with main.open("a", encoding="utf-8") as file:
                 file.write("\ninclude 'mistral.conf'\n")
 
-    def _last_words(self) -> str:
-        """The end of what the server said while it failed to start."""
+    def _start_log_tail(self) -> str:
+        """Return the last lines that the server wrote while it failed to start."""
         try:
             lines = self._layout.start_log.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -154,26 +154,26 @@ class Cluster:
     def _program(self, name: str) -> str:
         return str(self._layout.binaries / name)
 
-    def _run(self, program: str, arguments: Sequence[str], seconds: float, typed: str = "") -> None:
+    def _run(self, program: str, arguments: Sequence[str], seconds: float, stdin_text: str = "") -> None:
         try:
-            done = self._layout.account.run([self._program(program), *arguments], seconds, typed)
+            done = self._layout.account.run([self._program(program), *arguments], seconds, stdin_text)
         except subprocess.TimeoutExpired as error:
-            raise EmbeddedPostgresError(f"{program} did not finish in {seconds:.0f} s.") from error
+            raise StartError(f"{program} did not finish in {seconds:.0f} s.") from error
         if done.returncode != 0:
-            said = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-3:])
-            raise EmbeddedPostgresError(f"The embedded PostgreSQL: {program} failed: {said}.")
+            output = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-3:])
+            raise StartError(f"The embedded PostgreSQL: {program} failed: {output}.")
 
 
 def _write_password(layout: Layout) -> Path:
-    """Choose the password, keep it for us, and lend it to initdb in a file of its account."""
+    """Choose the password and write it to two files: ours, and one of the account for initdb. Return the latter."""
     password = secrets.token_urlsafe(32)
     layout.password_file.unlink(missing_ok=True)
     _write_private(layout.password_file, password)
-    lent = layout.base / "password.initdb"
-    lent.unlink(missing_ok=True)
-    _write_private(lent, password)
-    layout.account.give(lent)
-    return lent
+    for_initdb = layout.base / "password.initdb"
+    for_initdb.unlink(missing_ok=True)
+    _write_private(for_initdb, password)
+    layout.account.chown(for_initdb)
+    return for_initdb
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -183,7 +183,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _claim_port(port_file: Path) -> int:
-    """A free loopback port, written where the other processes find it."""
+    """Choose a free loopback port, and write it to the file that other processes read it from."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

