@@ -52,7 +52,7 @@ def test_env_example_contains_the_values_for_an_rtx_3050() -> None:
 
 
 @pytest.mark.parametrize(("column", "codes"), [(1, ExitCode), (2, ModelServerExitCode), (3, ServiceExitCode)])
-def test_the_operators_document_has_every_exit_code(column: int, codes: type[IntEnum]) -> None:
+def test_operation_document_lists_every_exit_code(column: int, codes: type[IntEnum]) -> None:
     section = (ROOT / "docs" / "operation.md").read_text().split("## Exit codes\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
     assert [int(row[0]) for row in rows[2:] if row[column]] == sorted(codes)
