@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
 from tests.support.processes import Server, running_server, temporary_data_dir
+
+
+def pytest_configure() -> None:
+    """Let programs under test get SIGINT: a shell makes what it runs in the background ignore it, children included."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
