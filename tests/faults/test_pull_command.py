@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import constants
@@ -52,6 +54,7 @@ def test_pull_command_resumes_after_a_kill_and_an_interrupt(tmp_path: Path) -> N
             begun = _start_pull(hub, tmp_path, "mistral-7b-instruct")
             _wait_for_requests(hub, number)
             wait_for(lambda: _partial_bytes(tmp_path / "models") >= len(content) // 2, "half of the model")
+            _wait_until_blocked(begun)
             begun.send_signal(ending)
             code, _, errors = _wait_for_end(begun)
             assert not list((tmp_path / "models").glob("*.gguf"))
@@ -70,6 +73,21 @@ def test_pull_command_resumes_after_a_kill_and_an_interrupt(tmp_path: Path) -> N
 
 def _wait_for_requests(hub: ModelHub, number: int) -> None:
     wait_for(lambda: len(hub.storage_requests) == number, f"request {number} for content")
+
+
+def _wait_until_blocked(process: subprocess.Popen[str]) -> None:
+    """Wait until the command waits for the hub: between two looks it has used no processor time.
+
+    Python sees a signal only at its next step or in a blocked call: one that comes just before that call is late.
+    """
+    looks: list[float] = []
+
+    def is_blocked() -> bool:
+        time.sleep(0.2)
+        looks.append(sum(psutil.Process(process.pid).cpu_times()[:2]))
+        return len(looks) > 1 and looks[-1] == looks[-2]
+
+    wait_for(is_blocked, "a command that waits for the hub")
 
 
 def _partial_bytes(folder: Path) -> int:
