@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, lock_conversation
 from mistral_api.conversations.message_matching import message_chains
-from mistral_api.conversations.message_tree import MessageTree, TreeNode, conversation_title, write_trees
+from mistral_api.conversations.message_tree import MessageTree, NewTurn, TreeNode, conversation_title
+from mistral_api.conversations.message_tree_store import write_trees
 from mistral_api.conversations.search import title_vector
 from mistral_api.conversations.stored_message import StoredMessage
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.recording.exchange import Exchange, replace_nul, without_large_attachments
+from mistral_api.recording.exchange import replace_nul, without_large_attachments
 from mistral_api.system.identifiers import new_conversation_id, new_id
 from mistral_api.wire.payload_types import ChatMessage
 
@@ -78,18 +79,12 @@ def _append(session: Session, conversation: Conversation, new: NewMessages) -> l
     session.flush()
     if not messages:
         return []
-    # A complete exchange, so that later messages follow these: see MessageTree.last_answered.
-    exchange = Exchange(
-        id=new_id(),
-        created_at=datetime.now(UTC),
-        endpoint="/v1/conversations",
-        owner=new.owner,
-        client_request_id=new.request_id,
-        messages=messages,
-    )
+    now = datetime.now(UTC)
+    # Complete, so that later messages follow these: see MessageTree.last_answered.
+    turn = NewTurn(messages=messages, request_id=new.request_id, created_at=now, ended_at=now)
     head = _read_head(session, conversation)
     tree = MessageTree(conversation.id, conversation.updated_at, head, conversation.head_id)
-    tree.append(exchange, message_chains(messages))
+    tree.append(turn, message_chains(messages))
     write_trees(session.connection(), [tree])
     return [StoredMessage(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
 

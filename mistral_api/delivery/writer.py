@@ -38,7 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import record_session_use
-from mistral_api.conversations.message_tree import append_exchanges
+from mistral_api.conversations.message_tree_store import append_exchanges
 from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage

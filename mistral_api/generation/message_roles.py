@@ -7,6 +7,8 @@ none. Tool results, and the assistant's messages that call tools, do not count i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from mistral_api.conversations.history import count_leading_system_messages, is_system_message
@@ -35,46 +37,49 @@ def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> li
     """
     if rules.none:
         return list(messages)
-    allowed = list(messages) if rules.systems else _without_systems(messages, keep_first=rules.system)
-    joined: list[ChatMessage] = []
-    for message in allowed:
-        if joined and _must_be_joined(joined[-1], message, rules):
-            joined[-1] = _joined(joined[-1], message)
+    turns = [_Turn(message) for message in messages] if rules.systems else _without_systems(messages, rules)
+    joined: list[_Turn] = []
+    for turn in turns:
+        if joined and _must_be_joined(joined[-1], turn, rules):
+            joined[-1] = _Turn(_joined(joined[-1].message, turn.message), turn.was_system)
         else:
-            joined.append(message)
-    return [_without_mark(message) for message in joined]
+            joined.append(turn)
+    return [turn.message for turn in joined]
 
 
-# Marks a user's turn that was a system message; it never leaves this module.
-_WAS_SYSTEM = "\0system"
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A message, and whether it is a system message that has become a turn of the user."""
+
+    message: ChatMessage
+    was_system: bool = False
 
 
-def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[ChatMessage]:
-    """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
-    leading = count_leading_system_messages(messages) if keep_first else 0
-    changed: list[ChatMessage] = []
-    for message in messages[:leading]:
-        changed = [_joined(changed[0], message) if changed else message]
+def _without_systems(messages: Sequence[ChatMessage], rules: TemplateRules) -> list[_Turn]:
+    """Turn system messages into turns of the user; leading ones are joined into one that stays, where one may."""
+    leading = count_leading_system_messages(messages) if rules.system else 0
+    turns = [_Turn(reduce(_joined, messages[:leading]))] if leading else []
     for message in messages[leading:]:
-        changed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
-                      if is_system_message(message) else message)  # fmt: skip
-    return changed
+        if is_system_message(message):
+            turns.append(_Turn({"role": "user", "content": message.get("content")}, was_system=True))
+        else:
+            turns.append(_Turn(message))
+    return turns
 
 
-def _must_be_joined(first: ChatMessage, second: ChatMessage, rules: TemplateRules) -> bool:
-    if first["role"] != second["role"]:
+def _must_be_joined(first: _Turn, second: _Turn, rules: TemplateRules) -> bool:
+    role = first.message["role"]
+    if role != second.message["role"]:
         return False
-    if first["role"] == "user":
-        return rules.alternates or _WAS_SYSTEM in first
+    if role == "user":
+        return rules.alternates or first.was_system
     # A message that calls tools is followed by their results; the text before the call belongs to it.
-    return rules.alternates and first["role"] == "assistant" and not first.get("tool_calls")
+    return rules.alternates and role == "assistant" and not first.message.get("tool_calls")
 
 
 def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
     """Return two messages as one, with the fields that either has."""
     joined = second | first | {"content": _joined_content(first.get("content"), second.get("content"))}
-    if _WAS_SYSTEM not in second:
-        joined.pop(_WAS_SYSTEM, None)
     if first.get("name") != second.get("name"):
         joined.pop("name", None)
     reasons = [message["reasoning_content"] for message in (first, second) if message.get("reasoning_content")]
@@ -98,9 +103,3 @@ def _joined_content(first: Any, second: Any) -> Any:
 
 def _parts(content: Any) -> list[JsonObject]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-def _without_mark(message: ChatMessage) -> ChatMessage:
-    return (
-        {name: value for name, value in message.items() if name != _WAS_SYSTEM} if _WAS_SYSTEM in message else message
-    )
