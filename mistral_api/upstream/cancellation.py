@@ -101,7 +101,7 @@ class DisconnectWatcher:
         with self._changed:
             self._calls.add(call)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._watch, name="call-watch", daemon=True)
+                self._thread = threading.Thread(target=self._watch, name="disconnect-watcher", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 

@@ -1,6 +1,7 @@
 """README, .env.example, license and docs agree with the code."""
 
 import re
+import tomllib
 from dataclasses import Field
 from enum import IntEnum
 from pathlib import Path
@@ -66,3 +67,44 @@ def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+PACKAGE = ROOT / "mistral_api"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_architecture_lists_every_room_and_no_other() -> None:
+    listed = set(re.findall(r"^\| \d+ \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE))
+    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    assert listed == rooms | modules
+
+
+def test_architecture_puts_the_rooms_on_the_lines_of_the_import_contract() -> None:
+    lines: dict[str, set[str]] = {}
+    for line, room in re.findall(r"^\| (\d+) \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE):
+        lines.setdefault(line, set()).add(room.removesuffix("/").removesuffix(".py"))
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
+    assert [lines[number] for number in sorted(lines, key=int)] == layers
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|toml))`", ARCHITECTURE))
+    missing = {name for name in named if not ((PACKAGE / name).exists() or (ROOT / name).exists())}
+    assert missing - _names_of_siblings(named) == set()
+
+
+def _names_of_siblings(named: set[str]) -> set[str]:
+    """A list of modules of one room names the room once: ``generation/renderer.py``, ``anthropic_renderer.py``."""
+    folders = {Path(name).parent for name in named if "/" in name}
+    return {name for name in named if any((PACKAGE / folder / name).exists() for folder in folders)}
+
+
+def test_every_class_and_thread_that_the_architecture_names_exists() -> None:
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    for name in set(re.findall(r"`([A-Z][A-Za-z]+)(?:\.\w+)?`", ARCHITECTURE)):
+        assert re.search(rf"^class {name}\b", code, re.MULTILINE), name
+    threads = ARCHITECTURE.split("| thread | owner |")[1].split("\n\n")[0]
+    for name in re.findall(r"^\| `([a-z-]+)`", threads, re.MULTILINE):
+        assert f'"{name}"' in code, name
