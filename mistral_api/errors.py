@@ -1,4 +1,4 @@
-"""Our exceptions, and what each says: status, headers and body, as plain data.
+"""Our exceptions, each with its status, headers and body as plain data.
 
 The tree::
 
@@ -10,16 +10,16 @@ The tree::
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
-        ├── ModelServerFailed   502, it said that it failed, or answered nonsense
+        ├── ModelServerFailed   502, it reported a failure, or its answer is unusable
         ├── ModelServerLost     502, it hung up before it had answered anything
         ├── ModelTimeout        504
         └── ModelUnavailable    503, loading, restarting or given up
             └── ModelLoading    503
 
 ``upstream.errors`` translates the errors of requests and urllib3 into this tree, ``database.errors`` those of
-SQLAlchemy. ``web.errors`` makes responses of them. The body is OpenAI's:
+SQLAlchemy. ``web.errors`` turns them into responses. The body is OpenAI's:
 ``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description, schema ``Error``), and ``X-Error-Source``
-says who failed.
+names who failed.
 
 StartError has no HTTP answer: it ends a command with one sentence.
 """
@@ -35,7 +35,7 @@ ErrorBody = dict[str, dict[str, str | None]]
 
 
 class ApiError(Exception):
-    """A failure with an HTTP answer. ``message`` is shown to the client as it is."""
+    """A failure with an HTTP answer. ``message`` goes to the client unchanged."""
 
     status: int = 500
     type: str = "server_error"
@@ -55,7 +55,7 @@ class ApiError(Exception):
         self.code = code or self.default_code
         self.param = param
         self.retry_after = retry_after
-        # What the answer says beside the body, such as the session that keeps the failure.
+        # Further headers of the response, such as the id of the session that records the failure.
         self.headers: dict[str, str] = {}
 
     def body(self) -> ErrorBody:
@@ -119,9 +119,9 @@ class ModelServerRefused(ModelServerError):
 
 
 class ModelServerFailed(ModelServerError):
-    """502: the model server runs, and fails: its own 5xx, an error event, or an answer that is none.
+    """502: the model server runs, and fails: its own 5xx, an error event, or an unusable answer.
 
-    ``summary`` is what it said, up to where it may quote somebody's text.
+    ``summary`` is its error message, cut off before anything that may quote a prompt.
     """
 
     def __init__(self, message: str, *, code: str | None = None, summary: str = "it gave no reason") -> None:
@@ -130,7 +130,7 @@ class ModelServerFailed(ModelServerError):
 
 
 class ModelServerLost(ModelServerError):
-    """502: the model server hung up before it had answered anything; nobody has seen any of it."""
+    """502: the model server closed the connection before it had answered anything, so the request can be repeated."""
 
 
 class ModelTimeout(ModelServerError):
@@ -170,12 +170,12 @@ def error_event(error: ApiError) -> bytes:
 
 
 def internal_error() -> ApiError:
-    """The answer to a failure nobody foresaw: it tells the client nothing of our inside."""
+    """The answer to an unexpected failure: no detail of it reaches the client."""
     return ApiError("The server failed to answer this request; its log has the details under the request id.")
 
 
 def refused_request(status: int, reason: str) -> ApiError:
-    """A request that never got as far as a view, by its HTTP status; ``reason`` is shown to the client."""
+    """A request that never got as far as a view, by its HTTP status; ``reason`` goes to the client."""
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
     else:

@@ -38,12 +38,12 @@ class DownloadDisplay:
         with click.progressbar(
             length=size, label=label, file=sys.stderr, update_min_steps=max(1, size // 1000), show_percent=True
         ) as bar:
-            shown = 0
+            displayed = 0
 
             def update(received: int) -> None:
-                nonlocal shown
-                bar.update(received - shown)
-                shown = received
+                nonlocal displayed
+                bar.update(received - displayed)
+                displayed = received
 
             yield update
 

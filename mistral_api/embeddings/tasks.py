@@ -239,11 +239,11 @@ class Rerank(EmbeddingTask):
     def body(self, payload: JsonObject, results: list[Any]) -> JsonObject:
         """Return the ``top_n`` best documents; of equal ones the earlier comes first."""
         best = sorted(range(len(results)), key=lambda index: -results[index])[: payload.get("top_n")]
-        shown = [{"index": index, "relevance_score": results[index]} for index in best]
+        ranked = [{"index": index, "relevance_score": results[index]} for index in best]
         if payload.get("return_documents"):
             texts = self.items(payload)
-            shown = [entry | {"document": {"text": texts[entry["index"]]}} for entry in shown]
-        return {"results": shown}
+            ranked = [entry | {"document": {"text": texts[entry["index"]]}} for entry in ranked]
+        return {"results": ranked}
 
 
 EMBEDDINGS, RERANK = Embeddings(), Rerank()

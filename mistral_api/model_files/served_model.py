@@ -57,10 +57,7 @@ def read_model(settings: Settings, path_setting: str) -> ModelInfo:
 
     Raises StartError for a model that cannot be served; its sentence begins with ``path_setting``.
     """
-    try:
-        path = served_model_path(settings).absolute()
-    except DemoModelMissing as error:
-        raise StartError(str(error)) from error
+    path = served_model_path(settings).absolute()
     try:
         first = _read_header(path)
         files = _split_files(path, first)
