@@ -1,13 +1,4 @@
-"""/health, its short forms, /v1/stats.
-
-``/v1/stats``.
-
-The state of every part, gathered for ``/health``.
-
-The whole body of ``/health``, and whether a generation request would be served now.
-
-``/health`` and its short forms for orchestrators; none needs a key.
-"""
+"""What operators read: ``/health`` and its short forms, which need no key, and ``/v1/stats``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.hardware.processor_time import COMPUTING_FACTOR, ONE_THREAD_FACTOR, ProcessorTime
+from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ONE_THREAD_FACTOR, ProcessorTime
 from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

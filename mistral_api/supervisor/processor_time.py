@@ -1,4 +1,4 @@
-"""Which threads of a process compute. A batch on the CPU is slow; one thread in an endless loop is a hang."""
+"""Whether a model server without progress computes: all its threads in a slow batch, or one in an endless loop."""
 
 from __future__ import annotations
 
