@@ -73,20 +73,20 @@ PACKAGE = ROOT / "mistral_api"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
-def test_architecture_lists_every_room_and_no_other() -> None:
+def test_architecture_lists_every_package_and_no_other() -> None:
     listed = set(re.findall(r"^\| \d+ \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE))
-    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
-    assert listed == rooms | modules
+    assert listed == packages | modules
 
 
-def test_architecture_puts_the_rooms_on_the_lines_of_the_import_contract() -> None:
-    lines: dict[str, set[str]] = {}
-    for line, room in re.findall(r"^\| (\d+) \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE):
-        lines.setdefault(line, set()).add(room.removesuffix("/").removesuffix(".py"))
+def test_architecture_has_the_layers_of_the_import_contract() -> None:
+    layers: dict[str, set[str]] = {}
+    for number, package in re.findall(r"^\| (\d+) \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE):
+        layers.setdefault(number, set()).add(package.removesuffix("/").removesuffix(".py"))
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layers = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
-    assert [lines[number] for number in sorted(lines, key=int)] == layers
+    enforced = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
+    assert [layers[number] for number in sorted(layers, key=int)] == enforced
 
 
 def test_every_file_that_the_architecture_names_exists() -> None:
@@ -96,7 +96,7 @@ def test_every_file_that_the_architecture_names_exists() -> None:
 
 
 def _names_of_siblings(named: set[str]) -> set[str]:
-    """A list of modules of one room names the room once: ``generation/renderer.py``, ``anthropic_renderer.py``."""
+    """A list of modules of one package names the package once: ``generation/renderer.py``, ``anthropic_renderer.py``."""
     folders = {Path(name).parent for name in named if "/" in name}
     return {name for name in named if any((PACKAGE / folder / name).exists() for folder in folders)}
 
