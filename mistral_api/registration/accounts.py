@@ -61,24 +61,29 @@ def device_groups() -> tuple[str, ...]:
 
 
 def make_data_dir_for(account: pwd.struct_passwd, data_dir: Path) -> None:
-    """Make DATA_DIR for the account alone, where it is missing. Raises RegistrationError.
+    """Make DATA_DIR for the account alone; the rehearsal has checked the owner of one that exists.
 
-    Root gives away what it has made itself: nobody may put a link or another folder in its place before that.
+    Raises RegistrationError.
     """
-    if data_dir.exists():  # the rehearsal has checked its owner
+    if data_dir.exists():
         return
     try:
         if account.pw_uid == os.geteuid():
             make_data_dir(data_dir)
-            return
-        data_dir.parent.mkdir(parents=True, exist_ok=True)
-        data_dir.mkdir(mode=0o700)
-        descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
-                raise RegistrationError(f"DATA_DIR: '{data_dir}' was replaced by somebody else; choose another place.")
-            os.fchown(descriptor, account.pw_uid, account.pw_gid)
-        finally:
-            os.close(descriptor)
+        else:
+            data_dir.parent.mkdir(parents=True, exist_ok=True)
+            data_dir.mkdir(mode=0o700)
+            _give_folder(account, data_dir)
     except OSError as error:
         raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
+
+
+def _give_folder(account: pwd.struct_passwd, folder: Path) -> None:
+    """Give a folder that root has just made to the account. Nobody may put a link in its place before that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise RegistrationError(f"DATA_DIR: '{folder}' was replaced by somebody else; choose another place.")
+        os.fchown(descriptor, account.pw_uid, account.pw_gid)
+    finally:
+        os.close(descriptor)

@@ -1,8 +1,8 @@
-"""``python -m mistral_api.registration.rehearsal``: what a service on Linux will find when it starts.
+"""The rehearsal of a start: what a service on Linux will find, and what would keep it from starting.
 
-:func:`rehearse_environment` runs this under the service's account, in the project's folder, and without the environment
-of the shell. It prints what the unit files need as JSON, or one sentence about what would keep the service from
-starting. It prints no setting that could hold a secret.
+:func:`rehearse_environment` runs ``python -m mistral_api.registration.rehearsal`` under the service's account, in the
+project's folder, and without the environment of the shell. That process prints what the unit files need as JSON, or
+one sentence about what would keep the service from starting. It prints no setting that could hold a secret.
 """
 
 from __future__ import annotations
@@ -38,13 +38,17 @@ REHEARSAL_SECONDS = 120.0
 SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The argument that leaves DATA_DIR unchecked.
 SKIP_DATA_DIR = "--skip-data-dir"
-# The account of the rehearsal's own process, as the installation names it.
+# The account that the rehearsal's process runs as.
 _ACCOUNT = f"the account '{os.environ.get('USER', '')}'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallEnvironment:
-    """Where everything lies, and what shapes the units; ``needed``: files that must stay readable."""
+    """Where everything lies, and what shapes the units.
+
+    ``supervised``: whether there is a model server of ours. ``needed``: other files that must stay readable.
+    ``device_groups``: the groups that a service needs for a graphics card.
+    """
 
     project: Path
     python: Path
@@ -93,16 +97,10 @@ def _require_settings_in_dotenv(dotenv: Path) -> None:
 
 
 def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -> str:
-    """Run the rehearsal as systemd would run a service of the account; return its output. Raises RegistrationError."""
-    options: CommandOptions = {
-        "cwd": project,
-        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
-    }
-    if account.pw_uid != os.geteuid():  # only root can become another account
-        groups = os.getgrouplist(account.pw_name, account.pw_gid)
-        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    """Run the rehearsal as the account and return its output. Raises RegistrationError."""
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
     try:
-        done = run_command([sys.executable, "-m", __spec__.name, *arguments], REHEARSAL_SECONDS, **options)
+        done = run_command(command, REHEARSAL_SECONDS, **_as_service(project, account))
     except subprocess.TimeoutExpired as error:
         raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
     except OSError as error:
@@ -118,6 +116,18 @@ def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -
         f"The account '{account.pw_name}' cannot run the server in '{project}' ({reason}): move the project to a "
         "folder that every account can read, such as /opt, or give another --account, or install with --user."
     )
+
+
+def _as_service(project: Path, account: pwd.struct_passwd) -> CommandOptions:
+    """Return the options that run a command as systemd would run it under the account."""
+    options: CommandOptions = {
+        "cwd": project,
+        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
+    }
+    if account.pw_uid != os.geteuid():  # only root can become another account
+        groups = os.getgrouplist(account.pw_name, account.pw_gid)
+        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    return options
 
 
 def main() -> int:
@@ -166,7 +176,7 @@ def _require_own_data_dir(data_dir: Path) -> None:
         if not os.access(parent, os.X_OK):
             raise StartError(f"DATA_DIR: '{data_dir}' cannot be reached by {_ACCOUNT}.")
         return
-    foreign = [data_dir]
+    foreign = [data_dir]  # unless it can be looked into
     if os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
         foreign = [path for path in (data_dir, *data_dir.iterdir()) if path.lstat().st_uid != os.geteuid()]
     if foreign:

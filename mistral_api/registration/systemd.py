@@ -95,14 +95,8 @@ class SystemdRegistration:
 
     def states(self) -> list[ServiceState]:
         """Return the state of every unit. Without a running systemd only the files are known."""
-        if self._systemd_runs():
-            return [self._state(path) for path in self._paths.values()]
-        installed = self._installed()
-        found = {path: "written, but" if path in installed else "not installed, and" for path in self._paths.values()}
-        return [
-            ServiceState(path.name, "unknown", ServiceExitCode.UNKNOWN, f"{found[path]} no systemd runs here")
-            for path in found
-        ]
+        state = self._state if self._systemd_runs() else self._state_by_file
+        return [state(path) for path in self._paths.values()]
 
     def _require_right(self) -> None:
         if not self._user and not is_root():
@@ -163,14 +157,13 @@ class SystemdRegistration:
             if new:
                 self._systemctl("disable", units=new)  # needs their files
         finally:
-            _delete(new)
-            _write({path: before[path] for path in texts if path in before})
+            _write({path: before.get(path) for path in texts})
             self._systemctl("daemon-reload")
 
     def _remove(self, paths: Iterable[Path], *, systemd_runs: bool = True) -> None:
         """Stop and disable units, and remove their files."""
         self._systemctl("disable", *(["--now"] if systemd_runs else []), units=paths)
-        _delete(paths)
+        _write(dict.fromkeys(paths))
         if systemd_runs:
             self._systemctl("daemon-reload")
 
@@ -195,6 +188,10 @@ class SystemdRegistration:
             for_group = f"chgrp {account.pw_gid} {dotenv} && chmod 640 {dotenv}"
             advice = f"chmod 600 {dotenv}" if self._user else for_group
             yield f"Every account can read {dotenv}; if it holds a password: {advice}"
+
+    def _state_by_file(self, path: Path) -> ServiceState:
+        found = "written, but" if path in self._installed() else "not installed, and"
+        return ServiceState(path.name, "unknown", ServiceExitCode.UNKNOWN, f"{found} no systemd runs here")
 
     def _state(self, path: Path) -> ServiceState:
         """Return the state as systemd reports it.
@@ -242,21 +239,16 @@ def _user_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
 
 
-def _write(texts: Mapping[Path, str]) -> None:
-    """Write files, each as a whole, and readable to everyone as units are."""
+def _write(texts: Mapping[Path, str | None]) -> None:
+    """Write files, each as a whole, and readable to everyone as units are. Remove those whose text is None."""
     for path, text in texts.items():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, text)
-            path.chmod(0o644)
+            if text is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(path, text)
+                path.chmod(0o644)
+            elif path.exists():
+                path.unlink()
         except OSError as error:
-            raise RegistrationError(f"'{error.filename}' cannot be written: {error.strerror}.") from error
-
-
-def _delete(paths: Iterable[Path]) -> None:
-    """Delete files where they are."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise RegistrationError(f"'{path}' cannot be removed: {error.strerror}.") from error
+            verb = "removed" if text is None else "written"
+            raise RegistrationError(f"'{error.filename}' cannot be {verb}: {error.strerror}.") from error

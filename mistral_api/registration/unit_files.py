@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
 from mistral_api.registration.rehearsal import InstallEnvironment
 from mistral_api.registration.service import API, RegistrationError, Service
 from mistral_api.supervisor.engine import VERSION_SECONDS
@@ -44,7 +42,7 @@ def unit_text(service: Service, environment: InstallEnvironment, account: str | 
             f"'{hidden[0]}' is, or links to, a place for temporary files, which a service of the system has for itself "
             "and finds empty: move it elsewhere, such as to /opt."
         )
-    return _template().render(
+    return _render(
         written_by=WRITTEN_BY,
         service=service,
         is_api=service is API,
@@ -65,15 +63,17 @@ def origin_of(text: str) -> UnitOrigin | None:
     return UnitOrigin(found[1], found[2]) if found else None
 
 
-def _template() -> jinja2.Template:
-    templates = jinja2.Environment(  # noqa: S701 - units are not HTML
+def _render(**values: object) -> str:
+    import jinja2  # noqa: PLC0415 - slow, and needed only here
+
+    templates = jinja2.Environment(  # noqa: S701 - no HTML
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
     templates.filters["escaped"] = _escape
-    return templates.get_template("unit.service.j2")
+    return templates.get_template("unit.service.j2").render(values)
 
 
 def _escape(path: Path) -> str:

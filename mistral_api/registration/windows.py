@@ -200,14 +200,13 @@ def _stop(handle: Handle) -> None:
     while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOP_PENDING:
         try:
             win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)
+            return
         except pywintypes.error as error:
             if error.winerror == NOT_ACTIVE:
                 return
             if error.winerror != CANNOT_ACCEPT or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
-        else:
-            return
 
 
 def _state(manager: Handle, service: Service) -> ServiceState:
