@@ -1,62 +1,156 @@
-"""``python -m mistral_api.registration.rehearsal``: what a service on Linux will find when it starts.
+"""The rehearsal of a start: what a service on Linux will find, and what would keep it from starting.
 
-The installation runs this under the service's account, in the project's folder, and without the environment of the
-shell. It prints what the unit files need as JSON, or one sentence about what would keep the service from starting.
-It prints no setting that could hold a secret.
+:func:`rehearse_environment` runs ``python -m mistral_api.registration.rehearsal`` under the service's account, in the
+project's folder, and without the environment of the shell. That process prints what the unit files need as JSON, or
+one sentence about what would keep the service from starting. It prints no setting that could hold a secret.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from dotenv import dotenv_values
 
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.database.engine import MIGRATIONS
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
+from mistral_api.registration.accounts import device_groups
+from mistral_api.registration.service import RegistrationError
 from mistral_api.security.access import require_safe_listener
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import SettingError, Settings, load_settings, setting_fields
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root
+from mistral_api.system.processes import CommandOptions, error_lines, run_command
 
+REHEARSAL_SECONDS = 120.0
+# What systemd gives to a service (systemd.exec(5), "Environment Variables in Spawned Processes").
+SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The argument that leaves DATA_DIR unchecked.
 SKIP_DATA_DIR = "--skip-data-dir"
-# The account, as the installation names it.
+# The account that the rehearsal's process runs as.
 _ACCOUNT = f"the account '{os.environ.get('USER', '')}'"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallEnvironment:
+    """Where everything lies, and what shapes the units.
+
+    ``supervised``: whether there is a model server of ours. ``needed``: other files that must stay readable.
+    ``device_groups``: the groups that a service needs for a graphics card.
+    """
+
+    project: Path
+    python: Path
+    data_dir: Path
+    api_port: int
+    supervised: bool
+    needed: tuple[Path, ...] = ()
+    device_groups: tuple[str, ...] = ()
+
+
+def rehearse_environment(
+    project: Path, account: pwd.struct_passwd, *, check_data_dir: bool = True
+) -> InstallEnvironment:
+    """Rehearse a start as the account. Raises RegistrationError with what would keep the services from starting.
+
+    ``check_data_dir=False`` is for an account that stands in for the services' own.
+    """
+    _require_settings_in_dotenv(project / ".env")
+    findings = json.loads(_run_rehearsal(project, account, *([] if check_data_dir else [SKIP_DATA_DIR])))
+    return InstallEnvironment(
+        project=project,
+        python=Path(sys.executable),
+        data_dir=Path(findings["data_dir"]),
+        api_port=findings["api_port"],
+        supervised=findings["supervised"],
+        needed=tuple(map(Path, findings["needed"])),
+        device_groups=device_groups(),
+    )
+
+
+def _require_settings_in_dotenv(dotenv: Path) -> None:
+    """Refuse a setting that only this shell has: the service would silently have another. Empty means not set."""
+    try:
+        in_file = dotenv_values(dotenv)
+    except OSError as error:
+        raise RegistrationError(f"'{dotenv}' cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RegistrationError(f"'{dotenv}' cannot be read: it is not UTF-8.") from error
+    names = {name for name, _ in setting_fields()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
+    only_here = sorted(name for name in names if os.environ.get(name) and os.environ[name] != in_file.get(name))
+    if only_here:
+        raise RegistrationError(
+            f"A service does not see this shell's environment, which sets {', '.join(only_here)}: write that into "
+            f"'{dotenv}', or unset it."
+        )
+
+
+def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -> str:
+    """Run the rehearsal as the account and return its output. Raises RegistrationError."""
+    command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
+    try:
+        done = run_command(command, REHEARSAL_SECONDS, **_as_service(project, account))
+    except subprocess.TimeoutExpired as error:
+        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
+    except OSError as error:
+        reason = str(error.strerror)
+    else:
+        if done.returncode == ExitCode.OK:
+            return done.stdout
+        lines = error_lines(done)
+        if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
+            raise RegistrationError(lines[0])
+        reason = lines[-1]
+    raise RegistrationError(
+        f"The account '{account.pw_name}' cannot run the server in '{project}' ({reason}): move the project to a "
+        "folder that every account can read, such as /opt, or give another --account, or install with --user."
+    )
+
+
+def _as_service(project: Path, account: pwd.struct_passwd) -> CommandOptions:
+    """Return the options that run a command as systemd would run it under the account."""
+    options: CommandOptions = {
+        "cwd": project,
+        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
+    }
+    if account.pw_uid != os.geteuid():  # only root can become another account
+        groups = os.getgrouplist(account.pw_name, account.pw_gid)
+        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    return options
+
+
 def main() -> int:
-    """Print the findings and return OK, or a sentence on the standard error stream and CANNOT_START, or a few words
-    and FAILED where the account cannot run the server at all."""
+    """Print the findings and return OK, or a sentence on the standard error stream and return CANNOT_START.
+
+    Exits with a few words and FAILED where the account cannot run the server at all.
+    """
     if not os.access(Path.cwd(), os.R_OK | os.X_OK):
-        click.echo("permission denied", err=True)
-        return ExitCode.FAILED
+        sys.exit("permission denied")
     try:
         settings = _readable_settings()
         if SKIP_DATA_DIR not in sys.argv[1:]:
             _require_own_data_dir(settings.data_dir)
-            _require_no_postgres_of_root(settings.data_dir)
-        needed = _required_files(settings)
+        findings = {
+            "data_dir": settings.data_dir,
+            "api_port": settings.api_port,
+            "supervised": settings.supervises_any,
+            "needed": _required_files(settings),
+        }
     except (SettingError, StartError) as error:
         click.echo(error, err=True)
         return ExitCode.CANNOT_START
-    click.echo(
-        json.dumps(
-            {
-                "data_dir": str(settings.data_dir),
-                "api_port": settings.api_port,
-                "supervised": settings.supervises_any,
-                "needed": [str(path) for path in needed],
-            }
-        )
-    )
+    click.echo(json.dumps(findings, default=str))
     return ExitCode.OK
 
 
@@ -82,17 +176,14 @@ def _require_own_data_dir(data_dir: Path) -> None:
         if not os.access(parent, os.X_OK):
             raise StartError(f"DATA_DIR: '{data_dir}' cannot be reached by {_ACCOUNT}.")
         return
-    accessible = os.access(data_dir, os.R_OK | os.W_OK | os.X_OK)
-    paths = (data_dir, *data_dir.iterdir()) if accessible else ()
-    foreign = [path for path in paths if path.lstat().st_uid != os.geteuid()]
-    if foreign or not accessible:
+    foreign = [data_dir]  # unless it can be looked into
+    if os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        foreign = [path for path in (data_dir, *data_dir.iterdir()) if path.lstat().st_uid != os.geteuid()]
+    if foreign:
         raise StartError(
-            f"DATA_DIR: '{foreign[0] if foreign else data_dir}' belongs to another account than {_ACCOUNT}; "
+            f"DATA_DIR: '{foreign[0]}' belongs to another account than {_ACCOUNT}; "
             "set another DATA_DIR in .env, or hand it over first (docs/operation.md says how)."
         )
-
-
-def _require_no_postgres_of_root(data_dir: Path) -> None:
     postgres = data_dir / "postgres"
     if not is_root() and any(os.path.exists(postgres / name) for name in ("server", "location.txt")):
         raise StartError(

@@ -137,32 +137,25 @@ def _command(service: Service) -> str:
 
 @contextlib.contextmanager
 def _manager(access: int) -> Iterator[Handle]:
-    """Open the Service Control Manager; its errors become sentences."""
+    """Open the Service Control Manager; its errors become sentences.
+
+    pywin32 closes this handle, and that of a service, when nothing refers to it any more.
+    """
     try:
-        manager = win32service.OpenSCManager(None, None, access | win32service.SC_MANAGER_CONNECT)
-        try:
-            yield manager
-        finally:
-            win32service.CloseServiceHandle(manager)
+        yield win32service.OpenSCManager(None, None, access | win32service.SC_MANAGER_CONNECT)
     except pywintypes.error as error:
         advice = " Run this as an administrator." if error.winerror == ACCESS_DENIED else ""
         raise RegistrationError(f"The Service Control Manager refuses: {error.strerror}{advice}") from error
 
 
-@contextlib.contextmanager
-def _opened(manager: Handle, service: Service, access: int) -> Iterator[Handle | None]:
+def _open(manager: Handle, service: Service, access: int) -> Handle | None:
     """Open one service; None where it is not registered."""
     try:
-        handle = win32service.OpenService(manager, service.name, access)
+        return win32service.OpenService(manager, service.name, access)
     except pywintypes.error as error:
         if error.winerror != DOES_NOT_EXIST:
             raise
-        yield None
-        return
-    try:
-        yield handle
-    finally:
-        win32service.CloseServiceHandle(handle)
+        return None
 
 
 def _register(manager: Handle, service: Service) -> None:
@@ -170,19 +163,11 @@ def _register(manager: Handle, service: Service) -> None:
     kind, start = win32service.SERVICE_WIN32_OWN_PROCESS, win32service.SERVICE_AUTO_START
     configuration = (kind, start, win32service.SERVICE_ERROR_NORMAL, _command(service), None, False, None, ACCOUNT, "")
     access = win32service.SERVICE_ALL_ACCESS
-    with _opened(manager, service, access) as handle:
-        if handle is not None:
-            win32service.ChangeServiceConfig(handle, *configuration, service.title)
-            _configure(handle)
-            return
-    handle = win32service.CreateService(manager, service.name, service.title, access, *configuration)
-    try:
-        _configure(handle)
-    finally:
-        win32service.CloseServiceHandle(handle)
-
-
-def _configure(handle: Handle) -> None:
+    handle = _open(manager, service, access)
+    if handle is None:
+        handle = win32service.CreateService(manager, service.name, service.title, access, *configuration)
+    else:
+        win32service.ChangeServiceConfig(handle, *configuration, service.title)
     actions = [(win32service.SC_ACTION_RESTART, milliseconds) for milliseconds in RESTART_MS]
     failure_actions = {"ResetPeriod": RESET_SECONDS, "RebootMsg": "", "Command": "", "Actions": actions}
     change = win32service.ChangeServiceConfig2
@@ -198,17 +183,16 @@ def _start(manager: Handle, service: Service) -> None:
     except pywintypes.error as error:
         if error.winerror != ALREADY_RUNNING:
             raise
-    finally:
-        win32service.CloseServiceHandle(handle)
 
 
 def _remove(manager: Handle, service: Service) -> bool:
     """Remove a service; return whether there was one. It is gone once it has stopped, which it does in its own time."""
-    with _opened(manager, service, win32service.SERVICE_ALL_ACCESS) as handle:
-        if handle is not None:
-            _stop(handle)
-            win32service.DeleteService(handle)
-        return handle is not None
+    handle = _open(manager, service, win32service.SERVICE_ALL_ACCESS)
+    if handle is None:
+        return False
+    _stop(handle)
+    win32service.DeleteService(handle)
+    return True
 
 
 def _stop(handle: Handle) -> None:
@@ -216,21 +200,20 @@ def _stop(handle: Handle) -> None:
     while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOP_PENDING:
         try:
             win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)
+            return
         except pywintypes.error as error:
             if error.winerror == NOT_ACTIVE:
                 return
             if error.winerror != CANNOT_ACCEPT or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
-        else:
-            return
 
 
 def _state(manager: Handle, service: Service) -> ServiceState:
-    with _opened(manager, service, win32service.SERVICE_QUERY_STATUS) as handle:
-        if handle is None:
-            return ServiceState(service.name, "not installed", ServiceExitCode.UNKNOWN)
-        state = win32service.QueryServiceStatus(handle)[1]
+    handle = _open(manager, service, win32service.SERVICE_QUERY_STATUS)
+    if handle is None:
+        return ServiceState(service.name, "not installed", ServiceExitCode.UNKNOWN)
+    state = win32service.QueryServiceStatus(handle)[1]
     running = state == win32service.SERVICE_RUNNING
     code = ServiceExitCode.RUNNING if running else ServiceExitCode.NOT_RUNNING
     return ServiceState(service.name, _STATES.get(state, str(state)), code)

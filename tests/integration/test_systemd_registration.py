@@ -22,7 +22,8 @@ import pwd
 
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME, Account
 from mistral_api.registration import unit_files
-from mistral_api.registration.environment import own_account, rehearse_environment
+from mistral_api.registration.accounts import own_account
+from mistral_api.registration.rehearsal import rehearse_environment
 from mistral_api.registration.service import RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import setting_fields

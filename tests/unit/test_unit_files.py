@@ -11,14 +11,14 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("systemd is Linux's", allow_module_level=True)
 
-from mistral_api.registration.environment import InstallEnvironment
+from mistral_api.registration.rehearsal import InstallEnvironment
 from mistral_api.registration.service import API, SERVICES, SUPERVISOR, RegistrationError, Service
-from mistral_api.registration.unit_files import TEMPORARY, SystemAccount, data_of, is_ours, project_of, unit_text
+from mistral_api.registration.unit_files import TEMPORARY, origin_of, unit_text
 from mistral_api.supervisor import process
 from mistral_api.supervisor.engine import VERSION_SECONDS
 from mistral_api.supervisor.slot_cache import STOP_SAVE_SECONDS
 
-ACCOUNT = SystemAccount("mistral-api", ["video", "render"])
+ACCOUNT = "mistral-api"
 # The supervisor's own deadlines: one check in its loop, and saving caches plus stopping the server.
 LOOP_SECONDS = VERSION_SECONDS
 STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
@@ -34,6 +34,7 @@ def _environment(
         api_port=port,
         supervised=True,
         needed=needed,
+        device_groups=("video", "render"),
     )
 
 
@@ -48,7 +49,7 @@ def _directives(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("account", [None, ACCOUNT])
-def test_each_unit_has_a_watchdog_and_restarts_alone(service: Service, account: SystemAccount | None) -> None:
+def test_each_unit_has_a_watchdog_and_restarts_alone(service: Service, account: str | None) -> None:
     unit = _directives(unit_text(service, _environment(), account))
     assert (unit["Type"], unit["NotifyAccess"], unit["Restart"]) == ("notify", "main", "always")
     assert int(unit["WatchdogSec"]) > 2 * LOOP_SECONDS
@@ -144,6 +145,5 @@ def test_path_that_a_unit_file_cannot_contain_is_refused(path: str) -> None:
 
 def test_unit_file_names_its_project_and_data_dir() -> None:
     text = unit_text(API, _environment(), None)
-    assert is_ours(text)
-    assert (project_of(text), data_of(text)) == ("/opt/mistral", "/srv/data")
-    assert not is_ours("[Unit]\nDescription=somebody else's\n")
+    assert origin_of(text) == ("/opt/mistral", "/srv/data")
+    assert not origin_of("[Unit]\nDescription=somebody else's\n")
