@@ -72,7 +72,7 @@ def _render(**values: object) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["escaped"] = _escape
+    templates.filters |= {"escaped": _escape, "on_one_line": _on_one_line}
     return templates.get_template("unit.service.j2").render(values)
 
 
@@ -81,10 +81,22 @@ def _escape(path: Path) -> str:
 
     Quoting rules differ between directives. Nobody has quotes, backslashes and the like in a path: they are refused.
     """
-    text = str(path)
-    if not text.isprintable() or text != text.strip() or set("\"'\\") & set(text):
-        raise RegistrationError(f"The path {text!r} cannot be written into a unit file: choose a simpler one.")
+    text = _on_one_line(path)
+    if text != text.strip() or set("\"'\\") & set(text):
+        raise _unwritable(text)
     return text.replace("%", "%%")
+
+
+def _on_one_line(path: Path) -> str:
+    """Return a path for a comment, which a line break would end. Raises RegistrationError."""
+    text = str(path)
+    if not text.isprintable():
+        raise _unwritable(text)
+    return text
+
+
+def _unwritable(text: str) -> RegistrationError:
+    return RegistrationError(f"The path {text!r} cannot be written into a unit file: choose a simpler one.")
 
 
 def _lies_in(path: Path, folders: Iterable[Path]) -> bool:

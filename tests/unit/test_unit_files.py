@@ -143,6 +143,18 @@ def test_path_that_a_unit_file_cannot_contain_is_refused(path: str) -> None:
         unit_text(API, _environment(project=path), None)
 
 
+@pytest.mark.parametrize("account", [None, ACCOUNT])
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\u2028", "\x85"])
+def test_line_break_in_data_dir_is_refused_in_every_unit(account: str | None, line_break: str) -> None:
+    with pytest.raises(RegistrationError, match="cannot be written into a unit file"):
+        unit_text(API, _environment(data_dir=f"/srv/a{line_break}ExecStartPre=/bin/evil"), account)
+
+
+def test_user_unit_names_a_data_dir_with_quotes_in_its_comment_alone() -> None:
+    text = unit_text(API, _environment(data_dir="/srv/it's"), None)
+    assert [line for line in text.splitlines() if "it's" in line] == ["# Data: /srv/it's"]
+
+
 def test_unit_file_names_its_project_and_data_dir() -> None:
     text = unit_text(API, _environment(), None)
     assert origin_of(text) == ("/opt/mistral", "/srv/data")
