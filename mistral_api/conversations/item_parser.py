@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.fields import without_nulls
+from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import is_placeholder
-from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 ContentPart = dict[str, Any]
 

@@ -14,9 +14,10 @@ from uuid import UUID
 
 from mistral_api.conversations.item_parser import ContentPart, input_parts, output_parts, output_text
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Item
 from mistral_api.wire.field_errors import quote_value
 from mistral_api.wire.pagination import list_body
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 _ID_FORM = re.compile(r"(?P<prefix>msg|rs|fco|fc)_(?P<message>[0-9a-f]{32})(?:_(?P<number>0|[1-9][0-9]{0,5}))?")
 _TYPES = {

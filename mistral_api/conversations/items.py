@@ -24,9 +24,10 @@ from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
-from mistral_api.wire.container_shapes import without_nulls
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.fields import without_nulls
+from mistral_api.payload_types.responses import Item
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 _FETCH_BATCH = 500
 # A message without any of these shows no item.

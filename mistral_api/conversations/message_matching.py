@@ -28,7 +28,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.wire.payload_types import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage
 
 _SORTED = orjson.OPT_SORT_KEYS
 

@@ -29,9 +29,9 @@ from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchab
 from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
-from mistral_api.wire.payload_types import ChatMessage
 
 TITLE_LENGTH = 80
 

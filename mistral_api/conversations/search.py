@@ -6,13 +6,14 @@ A message is searched by its text, a conversation also by its title, in PostgreS
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Required, TypedDict
+from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Select, exists, func, literal_column, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.wire.queries import ConversationFilter
 
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a character takes
 # up to four bytes.
@@ -24,15 +25,6 @@ _CONFIGURATION: ColumnElement[Any] = literal_column(f"'{TEXT_SEARCH_CONFIGURATIO
 # So many conversations are searched one by one before the index is asked for all of them.
 SCANNED_FIRST = 200
 _NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
-
-
-class ConversationFilter(TypedDict, total=False):
-    """Which page of the list: after the session ``after``, with the words ``q``, used ``since`` (Unix seconds)."""
-
-    limit: Required[int]
-    after: str
-    q: str
-    since: float
 
 
 def list_conversations(session: Session, owner: str, query: ConversationFilter) -> tuple[list[Conversation], bool]:

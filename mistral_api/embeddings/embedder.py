@@ -13,12 +13,12 @@ from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
+from mistral_api.payload_types import JsonObject
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.wire import load
-from mistral_api.wire.payload_types import JsonObject
 
 # How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)

@@ -23,8 +23,8 @@ from typing import Any
 from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire import EmbeddingsRequest, RerankRequest
-from mistral_api.wire.payload_types import JsonObject
 
 EmbeddingInput = str | list[int]
 

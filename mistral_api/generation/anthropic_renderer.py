@@ -18,9 +18,10 @@ import orjson
 
 from mistral_api.errors import ApiError
 from mistral_api.generation.renderer import Renderer
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 

@@ -19,9 +19,9 @@ from marshmallow import post_load
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
-from mistral_api.wire.payload_types import JsonObject
 
 # Claude Code puts a stamp before the system text that changes with each request: no prompt would be found cached.
 _STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*?\bcch=)[0-9a-f]{5};")

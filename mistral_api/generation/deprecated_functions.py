@@ -7,7 +7,8 @@ older form too, and the response goes back in it: one ``function_call`` a messag
 from __future__ import annotations
 
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload, Chunk
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.payload_types.completions import Chunk
 
 
 def functions_to_tools(payload: ChatPayload) -> ChatPayload:

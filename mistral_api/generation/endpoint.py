@@ -9,12 +9,12 @@ from uuid import UUID
 from marshmallow import Schema
 
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.security.access import Caller
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import ChatCompletionRequest, CompletionRequest
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload
 
 # Fields of ours, which the model server never gets. ``response_fields`` is llama.cpp's: its renderer does the work.
 OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "response_fields")

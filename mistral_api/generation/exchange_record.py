@@ -10,11 +10,12 @@ from uuid import UUID
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.usage_meter import UsageFigures
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.checkpoints import Progress
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingFailed
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 # The values of ``answer_status``.
 COMPLETE, INTERRUPTED, FAILED = "complete", "interrupted", "failed"

@@ -19,9 +19,11 @@ from typing import Any
 import orjson
 
 from mistral_api.generation.stages import ChunkStage
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.system.identifiers import new_tool_call_id
 from mistral_api.wire.constraints import DATA, NAMED_SCHEMAS
-from mistral_api.wire.payload_types import ChatPayload, Chunk, JsonObject
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 

@@ -9,6 +9,8 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import Dialect, Endpoint
 from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeStream, NativeTranscript
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.llama_cpp import (
     AnyObject,
@@ -19,7 +21,6 @@ from mistral_api.wire.llama_cpp import (
     TokenizeRequest,
     load_adapters,
 )
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 NATIVE = Dialect(NativeRenderer, NativeStream, NativeTranscript, llama_cpp=True)
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from mistral_api.errors import ApiError, ModelServerFailed, error_event
 from mistral_api.generation.renderer import Renderer, ResponseBody
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.sse import ChunkStream, EventBatch, EventSplitter, StreamEvent, encode_event, split_events
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import ChatPayload, Chunk, JsonObject
 
 _FINISH_REASONS = {"eos": "stop", "word": "stop", "limit": "length"}
 # Fields that arrive piece by piece.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.wire.payload_types import Chunk
+from mistral_api.payload_types.completions import Chunk
 
 
 class LogprobsStage(ChunkStage):

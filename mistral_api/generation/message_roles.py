@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mistral_api.conversations.history import count_leading_system_messages, is_system_message
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.upstream.loaded_model import TemplateRules
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 BETWEEN = "\n\n"
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.renderer import Renderer, ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types import JsonObject
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import EventBatch, SSEStream
-from mistral_api.wire.payload_types import JsonObject
 
 log = logging.getLogger(__name__)
 

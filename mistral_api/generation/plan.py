@@ -17,7 +17,8 @@ from mistral_api.generation.forced_tool_calls import (
 )
 from mistral_api.generation.logprobs import LegacyCompletionStage, LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")

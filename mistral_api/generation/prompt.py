@@ -14,10 +14,10 @@ import orjson
 from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
-from mistral_api.wire.payload_types import ChatMessage
 
 _NOT_OPTIONS = ("messages", *OWN_FIELDS)
 # Room for an answer of unknown length: this part of the context (a quarter), but no more tokens than that.

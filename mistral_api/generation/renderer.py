@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 from mistral_api.errors import ApiError, error_event
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 # The body of a response that does not stream; llama.cpp's own may be an array.
 ResponseBody = JsonObject | list[JsonObject]

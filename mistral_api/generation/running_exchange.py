@@ -18,10 +18,10 @@ from mistral_api.generation.exchange_record import (
 )
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageMeter
+from mistral_api.payload_types import JsonObject
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import JsonObject
 
 
 class RunningExchange:

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
-from mistral_api.wire.payload_types import Chunk, JsonObject
 
 
 class ChunkStage(ABC):

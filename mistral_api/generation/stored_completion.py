@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Required, TypedDict, cast
+from typing import Any, cast
 
 from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
@@ -12,9 +12,11 @@ from mistral_api.database.tables.stored import StoredCompletion
 from mistral_api.errors import NotFound
 from mistral_api.generation.exchange_record import COMPLETE, ExchangeOutcome, ExchangeRecord
 from mistral_api.generation.renderer import ResponseBody
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.exchange import COMPLETION_OBJECT
-from mistral_api.wire.pagination import list_body, page_of
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload, JsonObject
+from mistral_api.wire.pagination import PageFilter, list_body, page_of
+from mistral_api.wire.queries import CompletionFilter
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
 _TOLD = {
@@ -51,21 +53,6 @@ def store_completion(record: ExchangeRecord, payload: ChatPayload, body: Callabl
 _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)
 
 CompletionBody = dict[str, Any]
-
-
-class PageFilter(TypedDict, total=False):
-    """Which page of a list: ``order`` is ``asc`` or ``desc`` by time, ``after`` the id of the entry before the page."""
-
-    limit: Required[int]
-    order: Required[str]
-    after: str
-
-
-class CompletionFilter(PageFilter, total=False):
-    """Which stored completions too: of a ``model``, and with all pairs of ``metadata``."""
-
-    model: str
-    metadata: dict[str, str]
 
 
 def find_completion(session: Session, owner: str, completion_id: str, param: str = "completion_id") -> StoredCompletion:

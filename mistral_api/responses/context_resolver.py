@@ -11,6 +11,7 @@ from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.history import HistoryReader, is_system_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.responses.preparation import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
@@ -18,7 +19,6 @@ from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.token_counter import TokenCounter
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage
 
 
 class ContextResolver:

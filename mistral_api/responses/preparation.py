@@ -10,13 +10,14 @@ from uuid import UUID
 from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.fields import without_nulls
 from mistral_api.recording.exchange import RESPONSE_OBJECT
 from mistral_api.responses.response_object import Response, new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
-from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 from mistral_api.wire.responses import UNSUPPORTED, response_tool_names
 
 # Fields of the Responses API that the chat request does not take over as they are.

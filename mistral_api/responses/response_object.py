@@ -9,8 +9,9 @@ from uuid import UUID
 
 from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.errors import ApiError
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.responses import Item
 from mistral_api.upstream.transcript import TokenCounts
-from mistral_api.wire.payload_types import Item, JsonObject
 
 Response = JsonObject
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.errors import InvalidRequest, NotFound
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
 from mistral_api.responses.response_object import Response
 from mistral_api.responses.stored_responses import (
@@ -25,7 +26,6 @@ from mistral_api.responses.stored_responses import (
     response_not_found,
 )
 from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
-from mistral_api.wire.payload_types import ChatMessage
 from mistral_api.wire.responses import RESPONSE_ID
 
 T = TypeVar("T")

@@ -20,9 +20,9 @@ from mistral_api.conversations.stored_message import StoredMessage, prompt_messa
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import replace_nul
 from mistral_api.responses.response_object import Response
-from mistral_api.wire.payload_types import ChatMessage
 
 # The size of the cached responses as JSON, in bytes. The objects in memory take a few times as much.
 MAX_CACHED_BYTES = 32 << 20

@@ -12,6 +12,9 @@ from uuid import UUID
 
 from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.errors import ApiError
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.completions import Chunk
+from mistral_api.payload_types.responses import Item
 from mistral_api.responses.response_object import (
     Response,
     ResponseOutput,
@@ -23,7 +26,6 @@ from mistral_api.responses.response_object import (
     published_logprobs,
 )
 from mistral_api.upstream.transcript import ChoiceTranscript, Transcript
-from mistral_api.wire.payload_types import Chunk, Item, JsonObject
 
 Event = JsonObject
 

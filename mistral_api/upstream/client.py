@@ -10,10 +10,10 @@ import orjson
 import requests
 
 from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed, ModelServerLost, ModelUnavailable
+from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
-from mistral_api.wire.payload_types import JsonObject
 
 # Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mistral_api.errors import ModelServerError, ModelServerRefused, ModelUnavailable
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,10 @@ from typing import Any, cast
 import orjson
 
 from mistral_api.errors import ApiError, ModelServerFailed
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
-from mistral_api.wire.payload_types import Chunk, JsonObject
 
 DONE = b"data: [DONE]"
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
+from mistral_api.payload_types import JsonObject
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModels
-from mistral_api.wire.payload_types import JsonObject
 
 # How many bytes a template may put around a message, beyond the length of the template itself.
 MARKUP = 64

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_api.wire.payload_types import Chunk, JsonObject
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.completions import Chunk
 
 _JOINED = ("content", "reasoning_content", "refusal")
 _HEAD = ("id", "created", "model", "system_fingerprint")

@@ -10,10 +10,10 @@ from flask import Blueprint, Response
 from mistral_api.errors import ApiError, error_headers
 from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
+from mistral_api.payload_types import JsonObject
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import guard, shown_request_id
-from mistral_api.wire.payload_types import JsonObject
 
 blueprint = guard(Blueprint("anthropic", __name__, url_prefix="/v1/messages"))
 

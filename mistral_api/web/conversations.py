@@ -31,6 +31,7 @@ from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
 from mistral_api.conversations.search import ConversationFilter, list_conversations
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session, find_recorded, require_recorded
 from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
 from mistral_api.wire import (
@@ -43,7 +44,6 @@ from mistral_api.wire import (
     load_creation,
     load_metadata,
 )
-from mistral_api.wire.payload_types import Item
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
 items_blueprint = guard(Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items"))

@@ -11,9 +11,9 @@ from flask import Blueprint, Response, request
 from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types import JsonObject
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
-from mistral_api.wire.payload_types import JsonObject
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

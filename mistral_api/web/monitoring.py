@@ -19,13 +19,13 @@ from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
+from mistral_api.payload_types import JsonObject
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, model_server_health
 from mistral_api.version import VERSION
 from mistral_api.web.database_session import database_session
 from mistral_api.web.request import guard, identify_caller, services
 from mistral_api.wire import StatsQuery, load
-from mistral_api.wire.payload_types import JsonObject
 
 stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
 _QUERY = StatsQuery()

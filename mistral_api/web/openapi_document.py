@@ -16,6 +16,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from werkzeug.routing import Rule
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
 from mistral_api.wire import anthropic, generation_bodies, llama_cpp, monitoring_bodies, stored_bodies
@@ -27,7 +28,6 @@ from mistral_api.wire.shapes import (
     AnyOf,
     Component,
     Constant,
-    JsonObject,
     JsonSchema,
     Shape,
     Text,
