@@ -17,9 +17,9 @@ class MediaPrompt(TypedDict, total=False):
     multimodal_data: list[str]
 
 
-# Prompts of legacy completions, ``CreateCompletionRequest.prompt``: strings, tokens, or arrays of tokens. llama.cpp's
-# own endpoint also takes arrays that mix strings and tokens, and prompts with media.
-Prompts = list[str | int | list[str | int] | MediaPrompt]
+# What legacy completions take as a prompt (``CreateCompletionRequest.prompt``) besides a string: strings, tokens, or
+# arrays of tokens. llama.cpp's own endpoint also takes arrays that mix strings and tokens.
+Prompts = list[str | int | list[str | int]]
 
 
 class FunctionCall(TypedDict):
@@ -78,30 +78,22 @@ class ContentPart(TypedDict, total=False):
     file: FileData
 
 
-# The record of a legacy completion has its prompts in the content of the user's message.
+# In the record of a legacy completion the content of the user's message is its prompts.
 MessageContent = str | list[ContentPart] | Prompts | None
 
 
-class _MessageFields(TypedDict, total=False):
-    """What messages have besides role and content. ``reasoning_content`` is llama.cpp's."""
+class ChatMessage(TypedDict, total=False):
+    """A message, ``ChatCompletionRequestMessage``. ``content`` is null, or absent, where something else is said.
 
+    ``reasoning_content`` is llama.cpp's.
+    """
+
+    role: Required[str]
+    content: MessageContent
     reasoning_content: str | None
     refusal: str | None
     tool_calls: list[ToolCall] | None
     function_call: FunctionCall | None
-
-
-class GeneratedMessage(_MessageFields, total=False):
-    """A message that the model has generated, as far as it is there, without its role."""
-
-    content: str | None
-
-
-class ChatMessage(_MessageFields, total=False):
-    """A message, ``ChatCompletionRequestMessage``. ``content`` is null, or absent, where something else is said."""
-
-    role: Required[str]
-    content: MessageContent
     name: str | None
     tool_call_id: str | None
 
@@ -209,7 +201,7 @@ class ChatPayload(TypedDict, total=False):
     # In a legacy completion, and in llama.cpp's own requests, ``logprobs`` is how many alternatives are wanted.
     logprobs: bool | int
     top_logprobs: int
-    prompt: str | Prompts | MediaPrompt
+    prompt: str | Prompts | MediaPrompt | list[str | list[str | int] | MediaPrompt]
     echo: bool
     suffix: str
     best_of: int

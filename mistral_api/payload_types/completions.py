@@ -9,7 +9,21 @@ from __future__ import annotations
 from typing import Any, Required, TypedDict
 
 from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.chat import FunctionCall, ToolCall
+
+
+class GeneratedMessage(TypedDict, total=False):
+    """What the model has generated, ``ChatCompletionResponseMessage``, or as much of it as is there.
+
+    ``reasoning_content`` is llama.cpp's. In a transcript, and in the journal, the message has no ``role``.
+    """
+
+    role: str
+    content: str | None
+    reasoning_content: str | None
+    refusal: str | None
+    tool_calls: list[ToolCall]
+    function_call: FunctionCall
 
 
 class TopLogprob(TypedDict, total=False):
@@ -28,15 +42,10 @@ class TokenLogprob(TopLogprob, total=False):
 
 
 class Logprobs(TypedDict, total=False):
-    """The log probabilities of a choice of a chat."""
+    """The log probabilities of a choice: ``content`` and ``refusal`` in a chat, the others in a legacy completion."""
 
     content: list[TokenLogprob] | None
     refusal: list[TokenLogprob] | None
-
-
-class LegacyLogprobs(TypedDict, total=False):
-    """The log probabilities of a choice of a legacy completion, ``CreateCompletionResponse.choices.logprobs``."""
-
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]] | None
@@ -134,7 +143,7 @@ class ChunkChoice(TypedDict, total=False):
     delta: Delta
     text: str | None
     finish_reason: str | None
-    logprobs: Logprobs | LegacyLogprobs | None
+    logprobs: Logprobs | None
 
 
 class Chunk(_CompletionFields, total=False):
@@ -152,10 +161,10 @@ class Choice(TypedDict, total=False):
     """One choice of a whole response: a ``message`` of a chat, or the ``text`` of a legacy completion."""
 
     index: int
-    message: ChatMessage
+    message: GeneratedMessage
     text: str
     finish_reason: str | None
-    logprobs: Logprobs | LegacyLogprobs | None
+    logprobs: Logprobs | None
 
 
 class Completion(_CompletionFields, total=False):
