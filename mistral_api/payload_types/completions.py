@@ -6,7 +6,7 @@ field that an engine may leave out is not required, whatever its schema says.
 
 from __future__ import annotations
 
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionCall, ToolCall
@@ -98,7 +98,6 @@ class CompletionHead(TypedDict, total=False):
     """What every chunk of a response, and the whole of it, begins with."""
 
     id: str
-    object: str
     created: int
     model: str
     system_fingerprint: str
@@ -152,6 +151,7 @@ class Chunk(_CompletionFields, total=False):
     llama.cpp reports its progress and its failures in such events too.
     """
 
+    object: str
     choices: list[ChunkChoice]
     prompt_progress: PromptProgress
     error: JsonObject
@@ -173,6 +173,7 @@ class Completion(_CompletionFields, total=False):
     ``session_id`` is ours; ``metadata`` is that of a stored one.
     """
 
+    object: Literal["chat.completion", "text_completion"]
     choices: list[Choice]
     session_id: str
     metadata: dict[str, str]
