@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import cast
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -26,10 +25,11 @@ from mistral_api.conversations.message_matching import (
     shared_prefix_length,
 )
 from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
-from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
+from mistral_api.conversations.stored_message import MessageColumns, assistant_message, chat_message_to_columns
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
 
@@ -94,7 +94,7 @@ class MessageTree:
             parent = self._add(exchange, parent, message, status, message_id)
         self.head_id = parent.id if parent else None
         answers = [
-            self._add_answer(exchange, parent, cast("ChatMessage", answer), exchange.answer_id if number == 0 else None)
+            self._add_answer(exchange, parent, answer, exchange.answer_id if number == 0 else None)
             for number, answer in enumerate(exchange.answers or [])
         ]
         if answers:
@@ -131,9 +131,9 @@ class MessageTree:
         self.newly_answered += [node.id for node in nodes if node is not None and node.unanswered]
 
     def _add_answer(
-        self, exchange: Exchange, parent: TreeNode | None, answer: ChatMessage, answer_id: UUID | None
+        self, exchange: Exchange, parent: TreeNode | None, answer: GeneratedMessage, answer_id: UUID | None
     ) -> TreeNode:
-        message = {"role": "assistant"} | answer
+        message = assistant_message(answer)
         node = self._add(exchange, parent, message, exchange.answer_status, answer_id or new_id())
         self.rows[-1]["created_at"], self.rows[-1]["model"] = exchange_end(exchange), exchange.model
         return node
@@ -244,7 +244,7 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
 
 
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
-    return cast("Sequence[ChatMessage]", exchange.messages or [])
+    return exchange.messages or []
 
 
 def _key(exchange: Exchange) -> _ConversationKey:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types.chat import MessageContent
 from mistral_api.wire.queries import ConversationFilter
 
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a character takes
@@ -91,7 +92,7 @@ def title_vector(title: str | None) -> ColumnElement[Any]:
     return func.to_tsvector(_CONFIGURATION, title)
 
 
-def searchable_text(content: Any) -> str | None:
+def searchable_text(content: MessageContent) -> str | None:
     """Return the text of a message's content, cut to a length, or None where there is none."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]

@@ -31,7 +31,7 @@ from mistral_api.payload_types.completions import (
     Usage,
     VerboseFields,
 )
-from mistral_api.payload_types.fields import omit, select
+from mistral_api.payload_types.fields import omit, pick
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class Transcript:
     def _add_counts(self, body: Chunk | Completion) -> None:
         if not self.head:
             # It is the same in a chunk and in the whole.
-            self.head = select(cast("Completion", body), _HEAD)
+            self.head = pick(cast("Completion", body), _HEAD)
         usage, timings, verbose = body.get("usage"), body.get("timings"), body.get(_VERBOSE)
         if isinstance(usage, dict):
             self._usages.append(usage)
