@@ -16,6 +16,10 @@ MOST_DOCUMENTS = 2048
 _DOCUMENT = AnyOf(Text(1), Object(required(text=Text(1))), expected="a string or an object")
 
 
+# One input: a text, or its tokens.
+EmbeddingInput = str | list[int]
+
+
 class EmbeddingsPayload(TypedDict, total=False):
     """A valid request for embeddings (OpenAI's ``CreateEmbeddingRequest``)."""
 
