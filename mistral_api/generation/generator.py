@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -135,7 +135,7 @@ class Generator:
         query = partial(self._query, call)
         return make_plan(endpoint, payload, self._traits, seed, query)
 
-    def _query(self, call: UpstreamCall, path: str, payload: JsonObject) -> JsonObject:
+    def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
 
     def _open_stream(

@@ -7,11 +7,11 @@ none. Tool results, and the assistant's messages that call tools, do not count i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import reduce
 
 from mistral_api.conversations.history import count_leading_system_messages, is_system_message
-from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent, Prompts
 from mistral_api.upstream.loaded_model import TemplateRules
 
 BETWEEN = "\n\n"
@@ -36,55 +36,63 @@ def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> li
     """
     if rules.none:
         return list(messages)
-    allowed = list(messages) if rules.systems else _without_systems(messages, keep_first=rules.system)
-    joined: list[ChatMessage] = []
-    for message in allowed:
-        if joined and _must_be_joined(joined[-1], message, rules):
-            joined[-1] = _joined(joined[-1], message)
+    if rules.systems:
+        turns = [_Turn(message) for message in messages]
+    else:
+        turns = _without_systems(messages, keep_first=rules.system)
+    joined: list[_Turn] = []
+    for turn in turns:
+        if joined and _must_be_joined(joined[-1], turn, rules):
+            joined[-1] = _Turn(_joined(joined[-1].message, turn.message), turn.was_system)
         else:
-            joined.append(message)
-    return [_without_mark(message) for message in joined]
+            joined.append(turn)
+    return [turn.message for turn in joined]
 
 
-# Marks a user's turn that was a system message; it never leaves this module.
-_WAS_SYSTEM = "\0system"
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A message; ``was_system``: it is a turn of the user that was, or ends with, a system message."""
+
+    message: ChatMessage
+    was_system: bool = False
 
 
-def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[ChatMessage]:
+def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[_Turn]:
     """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
     leading = count_leading_system_messages(messages) if keep_first else 0
-    changed: list[ChatMessage] = []
-    for message in messages[:leading]:
-        changed = [_joined(changed[0], message) if changed else message]
-    for message in messages[leading:]:
-        changed.append({"role": "user", "content": message.get("content"), _WAS_SYSTEM: True}
-                      if is_system_message(message) else message)  # fmt: skip
-    return changed
+    turns = [_as_turn(message) for message in messages[leading:]]
+    return [_Turn(reduce(_joined, messages[:leading])), *turns] if leading else turns
 
 
-def _must_be_joined(first: ChatMessage, second: ChatMessage, rules: TemplateRules) -> bool:
-    if first["role"] != second["role"]:
+def _as_turn(message: ChatMessage) -> _Turn:
+    """Return a message as it is, or a system message as a turn of the user."""
+    if not is_system_message(message):
+        return _Turn(message)
+    return _Turn({"role": "user", "content": message.get("content")}, was_system=True)
+
+
+def _must_be_joined(first: _Turn, second: _Turn, rules: TemplateRules) -> bool:
+    role = first.message["role"]
+    if role != second.message["role"]:
         return False
-    if first["role"] == "user":
-        return rules.alternates or _WAS_SYSTEM in first
+    if role == "user":
+        return rules.alternates or first.was_system
     # A message that calls tools is followed by their results; the text before the call belongs to it.
-    return rules.alternates and first["role"] == "assistant" and not first.get("tool_calls")
+    return rules.alternates and role == "assistant" and not first.message.get("tool_calls")
 
 
 def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
     """Return two messages as one, with the fields that either has."""
     joined = second | first | {"content": _joined_content(first.get("content"), second.get("content"))}
-    if _WAS_SYSTEM not in second:
-        joined.pop(_WAS_SYSTEM, None)
     if first.get("name") != second.get("name"):
         joined.pop("name", None)
-    reasons = [message["reasoning_content"] for message in (first, second) if message.get("reasoning_content")]
+    reasons = [reason for message in (first, second) if (reason := message.get("reasoning_content"))]
     if reasons:
         joined["reasoning_content"] = BETWEEN.join(reasons)
     return joined
 
 
-def _joined_content(first: Any, second: Any) -> Any:
+def _joined_content(first: MessageContent, second: MessageContent) -> MessageContent:
     """Join two contents: texts become one text; between parts, the texts that meet become one part."""
     if not first or not second:
         return first or second
@@ -97,11 +105,7 @@ def _joined_content(first: Any, second: Any) -> Any:
     return [*before, *after]
 
 
-def _parts(content: Any) -> list[JsonObject]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-def _without_mark(message: ChatMessage) -> ChatMessage:
-    return (
-        {name: value for name, value in message.items() if name != _WAS_SYSTEM} if _WAS_SYSTEM in message else message
-    )
+def _parts(content: str | list[ContentPart] | Prompts) -> list[ContentPart]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [part for part in content if isinstance(part, dict)]

@@ -26,10 +26,10 @@ class ThinkingBlock(TypedDict):
 
 
 class ToolUseBlock(TypedDict):
-    """A call of a tool, ``ToolUseBlock`` and ``ToolUseBlockParam``."""
+    """A call of a tool, ``ToolUseBlock`` and ``ToolUseBlockParam``; ``id`` is null where the model server gave none."""
 
     type: Literal["tool_use"]
-    id: str
+    id: str | None
     name: str
     input: JsonObject
 

@@ -102,9 +102,9 @@ class FunctionDefinition(TypedDict, total=False):
     """A function that the model may call, ``FunctionObject``. ``parameters`` is a JSON schema."""
 
     name: Required[str]
-    description: str
-    parameters: JsonObject
-    strict: bool
+    description: str | None
+    parameters: JsonObject | None
+    strict: bool | None
 
 
 class Tool(TypedDict):
@@ -145,9 +145,9 @@ class ToolChoice(TypedDict, total=False):
 class NamedSchema(TypedDict, total=False):
     """The JSON schema of an answer, ``ResponseFormatJsonSchema.json_schema``."""
 
-    name: str
-    description: str
-    schema: JsonObject
+    name: str | None
+    description: str | None
+    schema: JsonObject | None
     strict: bool | None
 
 

@@ -63,7 +63,7 @@ class Usage(TypedDict, total=False):
 
     prompt_tokens: int | None
     completion_tokens: int | None
-    total_tokens: int
+    total_tokens: int | None
     prompt_tokens_details: PromptTokensDetails | None
 
 
@@ -97,7 +97,7 @@ _Verbose = TypedDict("_Verbose", {"__verbose": VerboseFields}, total=False)
 class CompletionHead(TypedDict, total=False):
     """What every chunk of a response, and the whole of it, begins with."""
 
-    id: str
+    id: str | None
     created: int
     model: str
     system_fingerprint: str

@@ -84,6 +84,8 @@ class ItemReference(_ItemFields):
     type: NotRequired[Literal["item_reference"]]
 
 
+# What a model generates.
+OutputItem = MessageItem | ReasoningItem | FunctionCallItem
 Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem | ItemReference
 
 
@@ -117,9 +119,9 @@ class TextFormat(TypedDict, total=False):
     """The form of an answer, ``TextResponseFormatConfiguration``. ``schema`` is a JSON schema."""
 
     type: Required[str]
-    name: str
+    name: str | None
     description: str | None
-    schema: JsonObject
+    schema: JsonObject | None
     strict: bool | None
 
 
@@ -224,7 +226,7 @@ class Response(TypedDict):
     error: ResponseError | None
     incomplete_details: IncompleteDetails | None
     model: str
-    output: list[Item]
+    output: list[OutputItem]
     conversation: ConversationId | None
     background: bool
     instructions: str | None
@@ -259,7 +261,7 @@ class ResponseEvent(TypedDict, total=False):
     item_id: str
     output_index: int
     content_index: int
-    item: Item
+    item: OutputItem
     part: ItemPart
     delta: str
     text: str
