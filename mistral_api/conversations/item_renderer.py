@@ -20,6 +20,7 @@ from mistral_api.payload_types.responses import (
     Item,
     ItemPart,
     MessageItem,
+    OutputItem,
     ReasoningItem,
 )
 from mistral_api.wire.field_errors import quote_value
@@ -93,13 +94,19 @@ def message_to_items(message_id: UUID, message: ChatMessage, status: str = "comp
         return [_output_item(ids, message, status)]
     if role != "assistant":
         return [message_item(ids.message, role, input_parts(message.get("content")), status)]
+    return list(assistant_items(message_id, message, status))
+
+
+def assistant_items(message_id: UUID, message: ChatMessage, status: str = "completed") -> list[OutputItem]:
+    """Return the items of a message of the assistant; the parameters are those of :func:`message_to_items`."""
+    ids = ItemIds(message_id)
     items = _reasoning_items(ids, message, status)
     parts = output_parts(message.get("content"), message.get("refusal"))
     calls = _call_items(ids, message, status)
     if not parts and not items and not calls:
         parts = [output_text("")]
     if parts:
-        items.append(message_item(ids.message, role, parts, status))
+        items.append(message_item(ids.message, "assistant", parts, status))
     return items + calls
 
 
@@ -131,7 +138,7 @@ def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str
     }
 
 
-def _reasoning_items(ids: ItemIds, message: ChatMessage, status: str) -> list[Item]:
+def _reasoning_items(ids: ItemIds, message: ChatMessage, status: str) -> list[OutputItem]:
     text = message.get("reasoning_content")
     return [reasoning_item(ids.reasoning, text, status)] if text else []
 
@@ -148,9 +155,9 @@ def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> FunctionOut
     }
 
 
-def _call_items(ids: ItemIds, message: ChatMessage, status: str) -> list[Item]:
+def _call_items(ids: ItemIds, message: ChatMessage, status: str) -> list[OutputItem]:
     calls = message.get("tool_calls") or []
-    items: list[Item] = []
+    items: list[OutputItem] = []
     for number, call in zip(call_numbers(calls), calls, strict=True):
         item_id, function = ids.call(number), call.get("function") or {}
         call_id = call.get("id") or f"call_{ids.message_id.hex}_{number}"

@@ -11,8 +11,8 @@ from mistral_api.generation.exchange_record import ExchangeOpening, ExchangeOutc
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Response
 from mistral_api.responses.preparation import PreparedResponse
-from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_renderer import ResponseRenderer
 from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
 from mistral_api.upstream.sse import SSEStream
