@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from flask import Blueprint, Response
@@ -10,12 +10,17 @@ from flask import Blueprint, Response
 from mistral_api.errors import ApiError, error_headers
 from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
-from mistral_api.payload_types import JsonObject
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import guard, shown_request_id
 
 blueprint = guard(Blueprint("anthropic", __name__, url_prefix="/v1/messages"))
+
+
+class AnthropicTokenCount(TypedDict):
+    """How many tokens a request has (``MessageTokensCount`` of the ``anthropic`` package)."""
+
+    input_tokens: int
 
 
 @blueprint.post("")
@@ -30,7 +35,7 @@ def count_tokens() -> Response:
     return pass_through(COUNT_TOKENS, select=_token_count)
 
 
-def _token_count(response: Any) -> JsonObject:
+def _token_count(response: Any) -> AnthropicTokenCount:
     return {"input_tokens": response["input_tokens"]}
 
 
