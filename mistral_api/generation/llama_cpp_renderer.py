@@ -118,7 +118,7 @@ class NativeRenderer(Renderer):
     def event(self, event: StreamEvent) -> bytes:
         if event.data is None or not _is_last(event.data):
             return event.raw
-        self._last_events += encode_event(select_fields(event.data, self._fields))
+        self._last_events += encode_event(select_fields(_native(event.data), self._fields))
         return b""
 
     def closing(self) -> bytes:
@@ -137,14 +137,14 @@ def _is_last(event: Mapping[str, object]) -> bool:
     return event.get("stop") is True
 
 
-def select_fields(body: Mapping[str, object], paths: list[str] | None) -> JsonObject:
+def select_fields(body: NativeEvent, paths: list[str] | None) -> NativeEvent | JsonObject:
     """Return the fields that ``response_fields`` names, each by its path (``generation_settings/n_predict``).
 
     A path that leads nowhere is left out. Without paths, all fields are returned. We select them, and not llama.cpp:
     the record needs the others.
     """
     if not paths:
-        return dict(body)
+        return body
     selected: JsonObject = {}
     for path in paths:
         value: Any = body

@@ -9,13 +9,14 @@ from mistral_api.errors import ApiError, error_event
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicMessage
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.completions import Completion
+from mistral_api.payload_types.completions import Completion, NativeEvent
 from mistral_api.payload_types.responses import Response
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
 
 # The body of a response that does not stream. llama.cpp's own is what its client has selected, and may be an array.
-ResponseBody = Completion | AnthropicMessage | Response | JsonObject | list[JsonObject]
+NativeBody = NativeEvent | JsonObject
+ResponseBody = Completion | AnthropicMessage | Response | NativeBody | list[NativeBody]
 
 
 class Renderer(ABC):
