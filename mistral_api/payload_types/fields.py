@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Container, ItemsView, Iterable, Mapping, ValuesView
+from typing import Any, Protocol, Self, TypeVar, cast
 
 PayloadT = TypeVar("PayloadT", bound=Mapping[str, Any])
 
@@ -18,8 +18,19 @@ def pick(payload: PayloadT, names: Iterable[str]) -> PayloadT:
     return cast("PayloadT", {name: payload[name] for name in names if name in payload})
 
 
-def without_nulls(payload: PayloadT, keep: str = "") -> PayloadT:
+class _JsonDict(Protocol):
+    """What a dict and a TypedDict have in common."""
+
+    def copy(self) -> Self: ...
+    def items(self) -> ItemsView[str, Any]: ...
+    def values(self) -> ValuesView[Any]: ...
+
+
+_JsonDictT = TypeVar("_JsonDictT", bound=_JsonDict)
+
+
+def without_nulls(payload: _JsonDictT, keep: str = "") -> _JsonDictT:
     """Return an object without its null fields but one: llama.cpp answers 500 to most nulls."""
     if None not in payload.values():
-        return cast("PayloadT", dict(payload))
-    return cast("PayloadT", {name: value for name, value in payload.items() if value is not None or name == keep})
+        return payload.copy()
+    return cast("_JsonDictT", {name: value for name, value in payload.items() if value is not None or name == keep})
