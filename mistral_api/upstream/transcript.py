@@ -104,7 +104,10 @@ class Transcript:
         self._add_counts(chunk)
 
     def _choice(self, choice: ChunkChoice | Choice) -> ChoiceTranscript:
-        entry = self.choices.setdefault(int(choice.get("index") or 0), ChoiceTranscript())
+        index = int(choice.get("index") or 0)
+        entry = self.choices.get(index)
+        if entry is None:
+            entry = self.choices[index] = ChoiceTranscript()
         entry.finish_reason = choice.get("finish_reason") or entry.finish_reason
         return entry
 
