@@ -28,10 +28,24 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
+from typing import TypedDict
 
 import orjson
 
-ErrorBody = dict[str, dict[str, str | None]]
+
+class ErrorObject(TypedDict):
+    """OpenAI's error object (schema ``Error``)."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The body of every response that is an error."""
+
+    error: ErrorObject
 
 
 class ApiError(Exception):

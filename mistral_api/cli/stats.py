@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal
 
 import click
 from sqlalchemy.orm import Session
 from tabulate import tabulate
 
+from mistral_api.analytics.gpu_stats import CardStatistics
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.rebuild import count_rows, rebuild_rollups
-from mistral_api.analytics.usage_stats import usage_stats
+from mistral_api.analytics.usage_stats import GroupUsage, UsageStats, usage_stats
 from mistral_api.cli.database import command_engine
 
-# Rows of the summary: their label, and the name in the statistics.
-_DISTRIBUTIONS = {
-    "latency, ms": "latency_ms",
-    "time to first token, ms": "time_to_first_token_ms",
-    "tokens per second": "tokens_per_second",
-}
-
+_GpuFigure = Literal["utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts"]
 # Figures of a card: name in the statistics, unit, divisor to that unit, digits.
-_GPU_FIGURES = (
+_GPU_FIGURES: tuple[tuple[_GpuFigure, str, int, int], ...] = (
     ("utilization_percent", "%", 1, 0),
     ("memory_used_bytes", "GiB", 1 << 30, 1),
     ("temperature_celsius", "°C", 1, 0),
@@ -47,21 +41,28 @@ def stats(context: click.Context, hours: int, by: str | None) -> None:
     click.echo(_grouped(found, by) if by else _summary(found))
 
 
-def _summary(found: Mapping[str, Any]) -> str:
-    rows: list[list[Any]] = [[f"requests {name}", found["requests"][name]] for name in ("total", "succeeded", "failed")]
+def _summary(found: UsageStats) -> str:
+    rows: list[list[object]] = [
+        [f"requests {name}", found["requests"][name]] for name in ("total", "succeeded", "failed")
+    ]
     rows += [[f"status {status}", number] for status, number in found["requests"]["by_status"].items()]
     rows += [[f"{name} tokens", number] for name, number in found["tokens"].items()]
     rows.append(["sessions", found["sessions"]])
+    distributions = (
+        ("latency, ms", found["latency_ms"]),
+        ("time to first token, ms", found["time_to_first_token_ms"]),
+        ("tokens per second", found["tokens_per_second"]),
+    )
     rows += [
         [f"{label}, {figure}", _rounded(value)]
-        for label, name in _DISTRIBUTIONS.items()
-        for figure, value in found[name].items()
+        for label, distribution in distributions
+        for figure, value in distribution.items()
     ]
     rows += [[f"GPU {card['index']} {card['name']}, peaks", _peaks(card)] for card in found["gpu"]]
     return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right"))
 
 
-def _peaks(card: dict[str, Any]) -> str:
+def _peaks(card: CardStatistics) -> str:
     """Return the highest value of each figure in the window, in one line: ``97 %, 5.2 GiB, 71 °C, 120 W``."""
     texts = []
     for name, unit, divisor, digits in _GPU_FIGURES:
@@ -70,11 +71,11 @@ def _peaks(card: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _grouped(found: Mapping[str, Any], by: str) -> str:
+def _grouped(found: UsageStats, by: str) -> str:
     headers = [by, "requests", "failed", "prompt tokens", "cached", "completion tokens", "mean latency, ms"]
     rows = [
         [
-            entry[by] or "-",
+            name or "-",
             entry["requests"]["total"],
             entry["requests"]["failed"],
             entry["tokens"]["prompt"],
@@ -82,13 +83,22 @@ def _grouped(found: Mapping[str, Any], by: str) -> str:
             entry["tokens"]["completion"],
             _rounded(entry["latency_ms"]["mean"]),
         ]
-        for entry in found[f"by_{by}"]
+        for name, entry in _groups(found, by)
     ]
     alignment = ("left", *["right"] * (len(headers) - 1))
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=alignment if rows else None)
 
 
-def _rounded(value: float | None) -> str:
+def _groups(found: UsageStats, by: str) -> list[tuple[str | None, GroupUsage]]:
+    """Return the usage of each model, endpoint or key, with its name."""
+    if by == "model":
+        return [(entry["model"], entry) for entry in found["by_model"]]
+    if by == "endpoint":
+        return [(entry["endpoint"], entry) for entry in found["by_endpoint"]]
+    return [(entry["key"], entry) for entry in found["by_key"]]
+
+
+def _rounded(value: object) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
@@ -17,10 +17,19 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
-from mistral_api.wire import pagination
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.wire.pagination import Page, list_body
 
-# A message of a conversation: the fields of a chat message, and the id, times, status and usage of the stored one.
-MessageBody = dict[str, Any]
+
+class MessageBody(ChatMessage):
+    """A message of a conversation: a chat message, with the id, time, status and usage of the stored one."""
+
+    id: str
+    created_at: int
+    model: str | None
+    request_id: str
+    status: str
+    usage: MessageUsage | None
 
 
 class ConversationFields(TypedDict):
@@ -161,10 +170,9 @@ def conversation_body(conversation: Conversation, page: MessagePage) -> Conversa
     }
 
 
-def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> dict[str, Any]:
+def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> Page[ConversationSummary]:
     """Return a page of a list of conversations, without their messages."""
-    entries = [dict(conversation_summary(each)) for each in conversations]
-    return pagination.list_body(entries, has_more, key="session_id")
+    return list_body([conversation_summary(each) for each in conversations], has_more, key="session_id")
 
 
 def conversation_summary(conversation: Conversation) -> ConversationSummary:
@@ -186,7 +194,8 @@ def _conversation_fields(conversation: Conversation) -> ConversationFields:
 
 def message_body(message: Message) -> MessageBody:
     """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
-    return row_to_chat_message(message) | {
+    return {
+        **row_to_chat_message(message),
         "id": str(message.id),
         "created_at": int(message.created_at.timestamp()),
         "model": message.model,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -20,9 +19,10 @@ from mistral_api.conversations.message_tree_store import write_trees
 from mistral_api.conversations.search import title_vector
 from mistral_api.conversations.stored_message import StoredMessage
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import replace_nul, without_large_attachments
 from mistral_api.system.identifiers import new_conversation_id, new_id
-from mistral_api.wire.payload_types import ChatMessage
+from mistral_api.wire.conversations import ConversationEdit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,6 @@ class NewMessages:
     request_id: str
     messages: Sequence[ChatMessage]
     max_attachment_bytes: int
-
-
-class ConversationEdit(TypedDict, total=False):
-    """What changes of a conversation. A title of None takes the title away."""
-
-    title: str | None
-    metadata: dict[str, str]
 
 
 def create_conversation(session: Session, new: NewMessages, metadata: dict[str, str]) -> Conversation:

@@ -15,12 +15,12 @@ from mistral_api.conversations.conversation import conversation_summary, message
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.wire.payload_types import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.fields import omit, pick
 
 FETCH_BATCH = 500
-# What a message for fine-tuning may have besides role, content and tool calls (OpenAI's guide to fine-tuning, "chat
-# format").
-_FINE_TUNING_FIELDS = ("name", "tool_call_id")
+# What a message for fine-tuning may have (OpenAI's guide to fine-tuning, "chat format").
+_FINE_TUNING_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,5 @@ def _current_branch(conversation: Conversation, messages: Iterable[Message]) -> 
 
 def _fine_tuning_message(message: ChatMessage) -> ChatMessage:
     role = "system" if message["role"] == "developer" else message["role"]
-    calls = {"tool_calls": message["tool_calls"]} if message["tool_calls"] else {}
-    others = {name: message[name] for name in _FINE_TUNING_FIELDS if name in message}
-    return {"role": role, "content": message["content"], **calls, **others}
+    chosen = pick(message, _FINE_TUNING_FIELDS) | {"role": role}
+    return chosen if chosen["tool_calls"] else omit(chosen, ("tool_calls",))

@@ -7,10 +7,9 @@ double it. Messages that never got an answer are left out, as ``message_tree`` l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, Text, bindparam, exists, select
@@ -25,9 +24,11 @@ from mistral_api.conversations.stored_message import prompt_message, row_to_chat
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.payload_types.fields import omit
+from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import describe_omitted_attachments
 from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
 _IN_SESSION = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
@@ -62,14 +63,14 @@ class SessionHistory:
         self._recordable_messages = recordable_messages
         self._always = always
 
-    def recall(self, payload: Mapping[str, Any], owner: str) -> ContinuedSession | None:
+    def recall(self, payload: ChatPayload, owner: str) -> ContinuedSession | None:
         """Return a chat request with the history of its session, or None where it does not ask for it.
 
         Raises InvalidRequest where this server stores no text, and Unavailable where the history cannot be read now.
         """
         if not payload.get("use_history", self._always):
             return None
-        sent: list[ChatMessage] = payload["messages"]
+        sent = payload["messages"]
         recorded = self._recordable_messages(sent)
         if recorded is None:
             raise InvalidRequest(
@@ -234,7 +235,7 @@ def drop_unanswered_calls(stored: Sequence[ChatMessage], sent: Sequence[ChatMess
         if not calls or has_result or any(call.get("id") in answered for call in calls):
             remaining.append(message)
         elif message.get("content"):
-            remaining.append({name: value for name, value in message.items() if name != "tool_calls"})
+            remaining.append(omit(message, ("tool_calls",)))
     return remaining
 
 

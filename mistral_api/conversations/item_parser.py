@@ -7,17 +7,23 @@ these travel as an ``input_file`` whose ``file_data`` is a data URL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, FileData, FunctionCall, ImageUrl, MessageContent
+from mistral_api.payload_types.responses import (
+    FunctionCallItem,
+    FunctionOutputItem,
+    Item,
+    ItemPart,
+    MessageItem,
+    ReasoningItem,
+)
 from mistral_api.recording.exchange import is_placeholder
-from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage, Item
-
-ContentPart = dict[str, Any]
 
 
 def items_to_messages(items: Iterable[Item]) -> list[ChatMessage]:
@@ -40,7 +46,7 @@ class _MessageBuilder:
         self.messages: list[ChatMessage] = []
         self.turn: ChatMessage | None = None
 
-    def add_message(self, item: Item) -> None:
+    def add_message(self, item: MessageItem) -> None:
         """Add a message of any role."""
         if item["role"] == "assistant":
             self._add_answer(item)
@@ -48,12 +54,15 @@ class _MessageBuilder:
         self.turn = None
         self.messages.append({"role": item["role"], "content": chat_content(item["content"])})
 
-    def _add_answer(self, item: Item) -> None:
+    def _add_answer(self, item: MessageItem) -> None:
         content, refusal = chat_content(item["content"]), _refusal(item["content"])
-        answer = {"content": content or None, "refusal": refusal} if refusal else {"content": content}
-        self._reasoning_turn().update(answer)
+        turn = self._reasoning_turn()
+        if refusal:
+            turn.update({"content": content or None, "refusal": refusal})
+        else:
+            turn["content"] = content
 
-    def add_reasoning(self, item: Item) -> None:
+    def add_reasoning(self, item: ReasoningItem) -> None:
         """Add the reasoning that precedes an answer."""
         text = _reasoning_text(item)
         if not text:
@@ -62,16 +71,23 @@ class _MessageBuilder:
         before = turn.get("reasoning_content")
         turn["reasoning_content"] = f"{before}\n{text}" if before else text
 
-    def add_call(self, item: Item) -> None:
+    def add_call(self, item: FunctionCallItem) -> None:
         """Add a function call of the model."""
         turn = self.turn or self._begin_turn()
-        function = {"name": item["name"], "arguments": item["arguments"]}
-        turn.setdefault("tool_calls", []).append({"id": item["call_id"], "type": "function", "function": function})
+        function: FunctionCall = {"name": item["name"], "arguments": item["arguments"]}
+        calls = turn.get("tool_calls")
+        if calls is None:
+            calls = turn["tool_calls"] = []
+        calls.append({"id": item["call_id"], "type": "function", "function": function})
 
-    def add_output(self, item: Item) -> None:
+    def add_output(self, item: FunctionOutputItem) -> None:
         """Add the output of a function."""
         self.turn = None
-        message = {"role": "tool", "tool_call_id": item["call_id"], "content": chat_content(item["output"])}
+        message: ChatMessage = {
+            "role": "tool",
+            "tool_call_id": item["call_id"],
+            "content": chat_content(item["output"]),
+        }
         if item.get("name"):
             message["name"] = item["name"]
         self.messages.append(message)
@@ -89,7 +105,8 @@ class _MessageBuilder:
         return self.turn
 
 
-_ADD = {
+# The type of an item, by which it is looked up, is the type of what the method takes.
+_ADD: Mapping[str, Callable[[_MessageBuilder, Any], None]] = {
     "message": _MessageBuilder.add_message,
     "reasoning": _MessageBuilder.add_reasoning,
     "function_call": _MessageBuilder.add_call,
@@ -97,20 +114,20 @@ _ADD = {
 }
 
 
-def _refusal(content: str | list[ContentPart]) -> str | None:
+def _refusal(content: str | list[ItemPart]) -> str | None:
     """Return the text with which the model refused, if it did."""
     if isinstance(content, str):
         return None
     return "\n".join(part["refusal"] for part in content if part["type"] == "refusal") or None
 
 
-def _reasoning_text(item: Item) -> str:
+def _reasoning_text(item: ReasoningItem) -> str:
     """Return the reasoning itself, or else its summary."""
     parts = item.get("content") or item.get("summary") or []
     return "\n".join(part["text"] for part in parts if part["text"])
 
 
-def chat_content(content: str | list[ContentPart]) -> str | list[ContentPart]:
+def chat_content(content: str | list[ItemPart]) -> str | list[ContentPart]:
     """Return an item's content in a chat's form. A single text becomes a string, an empty list an empty string."""
     if isinstance(content, str):
         return content
@@ -118,81 +135,82 @@ def chat_content(content: str | list[ContentPart]) -> str | list[ContentPart]:
     if not parts:
         return ""
     if len(parts) == 1 and parts[0]["type"] == "text":
-        return str(parts[0]["text"])
+        return parts[0]["text"]
     return parts
 
 
-def _chat_part(part: ContentPart) -> ContentPart:
+def _chat_part(part: ItemPart) -> ContentPart:
     match part["type"]:
         case "input_image":
-            image = {"url": part["image_url"]}
-            return _typed_part("image_url", image if part.get("detail") is None else image | {"detail": part["detail"]})
+            image, detail = ImageUrl(url=part["image_url"]), part.get("detail")
+            return {"type": "image_url", "image_url": image if detail is None else image | {"detail": detail}}
         case "input_audio":
-            return _typed_part("input_audio", part["input_audio"])
+            return {"type": "input_audio", "input_audio": part["input_audio"]}
         case "input_file":
             return _chat_file(part)
         case _:
-            return _typed_part("text", part["text"])
+            return {"type": "text", "text": part["text"]}
 
 
-def _chat_file(part: ContentPart) -> ContentPart:
+def _chat_file(part: ItemPart) -> ContentPart:
     """Return a file as a chat's part; sound and video become the parts in which models take them."""
     data = part.get("file_data") or ""
     head, _, encoded = data.partition(",")
     media, _, form = head.removeprefix("data:").partition(";")[0].partition("/")
     if head.startswith("data:") and media == "audio":
-        return _typed_part("input_audio", {"data": encoded, "format": form})
+        return {"type": "input_audio", "input_audio": {"data": encoded, "format": form}}
     if head.startswith("data:") and media == "video":
-        return _typed_part("video_url", {"url": data})
-    names = ("file_data", "file_url", "filename")
-    return _typed_part("file", without_nulls({name: part.get(name) for name in names}))
+        return {"type": "video_url", "video_url": {"url": data}}
+    file: FileData = {}
+    for name in ("file_data", "file_url", "filename"):
+        if part.get(name) is not None:
+            file[name] = part[name]
+    return {"type": "file", "file": file}
 
 
-def _typed_part(kind: str, value: Any) -> ContentPart:
-    # The type of a chat's part is also the name of the field with its value.
-    return {"type": kind, kind: value}
-
-
-def input_parts(content: Any) -> list[ContentPart]:
+def input_parts(content: MessageContent) -> list[ItemPart]:
     """Return a chat message's content as parts of an input item."""
     if not isinstance(content, list):
         return [_input_text(content or "")]
     if not all(isinstance(part, dict) for part in content):
         return [_input_text(text) for text in prompt_texts(content)]
-    return [_input_part(part) for part in content]
+    return [_input_part(part) for part in content if isinstance(part, dict)]
 
 
-def prompt_texts(prompt: list[Any]) -> list[str]:
+def prompt_texts(prompt: Sequence[object]) -> list[str]:
     """Return the prompts of a legacy completion as texts; prompts of tokens become one text, their JSON."""
-    return prompt if all(isinstance(text, str) for text in prompt) else [orjson.dumps(prompt).decode()]
+    texts = [text for text in prompt if isinstance(text, str)]
+    return texts if len(texts) == len(prompt) else [orjson.dumps(prompt).decode()]
 
 
-def output_parts(content: Any, refusal: str | None) -> list[ContentPart]:
+def output_parts(content: MessageContent, refusal: str | None) -> list[ItemPart]:
     """Return the content of an assistant's message as parts of an output item."""
-    parts = content if isinstance(content, list) else [_typed_part("text", content)] if content else []
-    output = [_output_part(part) for part in parts]
-    return [*output, _typed_part("refusal", refusal)] if refusal else output
+    if isinstance(content, list):
+        output = [_output_part(part) for part in content if isinstance(part, dict)]
+    else:
+        output = [output_text(content)] if content else []
+    return [*output, {"type": "refusal", "refusal": refusal}] if refusal else output
 
 
-def output_text(text: str) -> ContentPart:
+def output_text(text: str) -> ItemPart:
     """Return a text of the model as a part of an output item."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _output_part(part: ContentPart) -> ContentPart:
+def _output_part(part: ContentPart) -> ItemPart:
     kind = part.get("type")
     if kind == "text":
         return output_text(part["text"])
-    return _typed_part("refusal", part["refusal"]) if kind == "refusal" else _input_part(part)
+    return {"type": "refusal", "refusal": part["refusal"]} if kind == "refusal" else _input_part(part)
 
 
-def _input_text(text: str) -> ContentPart:
+def _input_text(text: str) -> ItemPart:
     return {"type": "input_text", "text": text}
 
 
-def _input_part(part: ContentPart) -> ContentPart:
+def _input_part(part: ContentPart) -> ItemPart:
     kind = str(part.get("type"))
-    value = part.get(kind)
+    value = part.get(kind)  # the type of a chat's part is also the name of the field with its value
     if isinstance(value, str):
         return _input_text(value)
     if not isinstance(value, dict):
@@ -203,18 +221,23 @@ def _input_part(part: ContentPart) -> ContentPart:
         return _input_text(f"[{omitted}]")
     if kind == "image_url":
         return {"type": "input_image", "detail": value.get("detail") or "auto", "image_url": value["url"]}
-    return {"type": "input_file"} | _file_fields(kind, value)
+    return _file_part(kind, value)
 
 
-def _file_fields(kind: str, value: ContentPart) -> ContentPart:
-    """Return the fields of an ``input_file`` for a file, a sound or a video."""
+def _file_part(kind: str, value: JsonObject) -> ItemPart:
+    """Return the ``input_file`` for a file, a sound or a video."""
     if kind == "file":
-        names = ("file_data", "file_url", "file_id", "filename")
-        return {name: value[name] for name in names if isinstance(value.get(name), str)}
+        file: ItemPart = {"type": "input_file"}
+        for name in ("file_data", "file_url", "file_id", "filename"):
+            if isinstance(value.get(name), str):
+                file[name] = value[name]
+        return file
     data, form = value.get("data"), value.get("format")
     if not isinstance(data, str):
         url = str(value.get("url", ""))
-        return {"file_data" if url.startswith("data:") else "file_url": url}
+        is_data = url.startswith("data:")
+        return {"type": "input_file", "file_data": url} if is_data else {"type": "input_file", "file_url": url}
     media = "audio" if kind == "input_audio" else "video"
-    fields = {"file_data": data if data.startswith("data:") else f"data:{media}/{form or 'mp4'};base64,{data}"}
-    return fields | ({"filename": f"{media}.{form}"} if form else {})
+    url = data if data.startswith("data:") else f"data:{media}/{form or 'mp4'};base64,{data}"
+    part: ItemPart = {"type": "input_file", "file_data": url}
+    return part | {"filename": f"{media}.{form}"} if form else part

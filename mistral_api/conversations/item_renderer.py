@@ -9,14 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from mistral_api.conversations.item_parser import ContentPart, input_parts, output_parts, output_text
+from mistral_api.conversations.item_parser import input_parts, output_parts, output_text
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
+from mistral_api.payload_types.responses import (
+    FunctionCallItem,
+    FunctionOutputItem,
+    Item,
+    ItemPart,
+    MessageItem,
+    OutputItem,
+    ReasoningItem,
+)
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.pagination import list_body
-from mistral_api.wire.payload_types import ChatMessage, Item
+from mistral_api.wire.pagination import Page, list_body
 
 _ID_FORM = re.compile(r"(?P<prefix>msg|rs|fco|fc)_(?P<message>[0-9a-f]{32})(?:_(?P<number>0|[1-9][0-9]{0,5}))?")
 _TYPES = {
@@ -86,33 +94,39 @@ def message_to_items(message_id: UUID, message: ChatMessage, status: str = "comp
         return [_output_item(ids, message, status)]
     if role != "assistant":
         return [message_item(ids.message, role, input_parts(message.get("content")), status)]
+    return list(assistant_items(message_id, message, status))
+
+
+def assistant_items(message_id: UUID, message: ChatMessage, status: str = "completed") -> list[OutputItem]:
+    """Return the items of a message of the assistant; the parameters are those of :func:`message_to_items`."""
+    ids = ItemIds(message_id)
     items = _reasoning_items(ids, message, status)
     parts = output_parts(message.get("content"), message.get("refusal"))
     calls = _call_items(ids, message, status)
     if not parts and not items and not calls:
         parts = [output_text("")]
     if parts:
-        items.append(message_item(ids.message, role, parts, status))
+        items.append(message_item(ids.message, "assistant", parts, status))
     return items + calls
 
 
-def item_list(items: Sequence[Item], has_more: bool) -> dict[str, Any]:
+def item_list(items: Sequence[Item], has_more: bool) -> Page[Item]:
     """Return a page of items. The ids of an empty page are empty strings: OpenAI's schema allows no null."""
     return list_body(list(items), has_more, none="")
 
 
-def message_item(item_id: str, role: str, parts: list[ContentPart], status: str) -> Item:
+def message_item(item_id: str, role: str, parts: list[ItemPart], status: str) -> MessageItem:
     """Return a message as an item."""
     return {"id": item_id, "type": "message", "status": status, "role": role, "content": parts}
 
 
-def reasoning_item(item_id: str, text: str, status: str) -> Item:
+def reasoning_item(item_id: str, text: str, status: str) -> ReasoningItem:
     """Return the reasoning of a model as an item."""
-    content = [{"type": "reasoning_text", "text": text}]
+    content: list[ItemPart] = [{"type": "reasoning_text", "text": text}]
     return {"id": item_id, "type": "reasoning", "status": status, "summary": [], "content": content}
 
 
-def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str) -> Item:
+def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str) -> FunctionCallItem:
     """Return a function call of a model as an item."""
     return {
         "id": item_id,
@@ -124,12 +138,12 @@ def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str
     }
 
 
-def _reasoning_items(ids: ItemIds, message: ChatMessage, status: str) -> list[Item]:
+def _reasoning_items(ids: ItemIds, message: ChatMessage, status: str) -> list[OutputItem]:
     text = message.get("reasoning_content")
     return [reasoning_item(ids.reasoning, text, status)] if text else []
 
 
-def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> Item:
+def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> FunctionOutputItem:
     content = message.get("content")
     return {
         "id": ids.output,
@@ -141,21 +155,21 @@ def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> Item:
     }
 
 
-def _call_items(ids: ItemIds, message: ChatMessage, status: str) -> list[Item]:
+def _call_items(ids: ItemIds, message: ChatMessage, status: str) -> list[OutputItem]:
     calls = message.get("tool_calls") or []
-    items = []
+    items: list[OutputItem] = []
     for number, call in zip(call_numbers(calls), calls, strict=True):
         item_id, function = ids.call(number), call.get("function") or {}
         call_id = call.get("id") or f"call_{ids.message_id.hex}_{number}"
         items.append(call_item(item_id, call_id, function.get("name", ""), function.get("arguments", ""), status))
-    if not items and isinstance(message.get("function_call"), dict):
-        function = message["function_call"]
-        name, arguments = str(function.get("name", "")), str(function.get("arguments", ""))
+    deprecated = message.get("function_call")
+    if not items and isinstance(deprecated, dict):
+        name, arguments = str(deprecated.get("name", "")), str(deprecated.get("arguments", ""))
         items.append(call_item(ids.call(0), name, name, arguments, status))
     return items
 
 
-def call_numbers(calls: Sequence[Any]) -> list[int]:
+def call_numbers(calls: Sequence[ToolCall]) -> list[int]:
     """Return the numbers that stand in the ids of a message's function calls.
 
     They are the positions of the calls, or their ``index`` where a call before them was deleted.

@@ -24,9 +24,10 @@ from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
-from mistral_api.wire.container_shapes import without_nulls
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
+from mistral_api.payload_types.fields import without_nulls
+from mistral_api.payload_types.responses import Item
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 _FETCH_BATCH = 500
 # A message without any of these shows no item.
@@ -179,7 +180,7 @@ def _without_item(message: ChatMessage, item: ItemId) -> ChatMessage | None:
     return remainder if any(remainder.get(name) for name in _ITEM_FIELDS) else None
 
 
-def _without_call(calls: list[ChatMessage], number: int) -> list[ChatMessage] | None:
+def _without_call(calls: list[ToolCall], number: int) -> list[ToolCall] | None:
     """Return the calls but one. ``index`` keeps the numbers from which the ids of their items are made."""
     others = [call | {"index": own} for own, call in zip(call_numbers(calls), calls, strict=True) if own != number]
     return others or None

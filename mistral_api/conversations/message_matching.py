@@ -28,7 +28,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.wire.payload_types import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage, MessageContent
 
 _SORTED = orjson.OPT_SORT_KEYS
 
@@ -44,14 +44,14 @@ def message_digest(message: ChatMessage) -> str:
     return hashlib.blake2b(orjson.dumps(parts, option=_SORTED), digest_size=16).hexdigest()
 
 
-def _normalize_content(content: Any) -> Any:
+def _normalize_content(content: MessageContent) -> object:
     """Return text in parts as one string, and no content as empty text."""
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text", "")) for part in content)
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return "" if content is None else content
 
 
-def _normalize_call(call: Any) -> Any:
+def _normalize_call(call: object) -> object:
     """Return the name and arguments of a tool call. Clients change its other fields."""
     function = call.get("function") if isinstance(call, dict) else None
     if isinstance(function, dict):
@@ -83,7 +83,7 @@ def message_chains(messages: Sequence[ChatMessage]) -> list[str]:
     return chains
 
 
-def shared_prefix_length(chains: Sequence[str], roles: Sequence[Any], stored: Container[str]) -> int:
+def shared_prefix_length(chains: Sequence[str], roles: Sequence[str | None], stored: Container[str]) -> int:
     """Return how many messages at the start of a sent list repeat a stored branch, 0 where no answer is among them.
 
     ``chains`` and ``roles`` are those of the sent messages, ``stored`` the chains of the stored ones.
@@ -92,7 +92,7 @@ def shared_prefix_length(chains: Sequence[str], roles: Sequence[Any], stored: Co
     return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in stored), 0)
 
 
-def repeated_system_length(chains: Sequence[str], roles: Sequence[Any], stored: Container[str]) -> int:
+def repeated_system_length(chains: Sequence[str], roles: Sequence[str | None], stored: Container[str]) -> int:
     """Return how many system messages at the start of a sent list are stored already.
 
     A client without a history sends them each turn. The parameters are those of :func:`shared_prefix_length`.

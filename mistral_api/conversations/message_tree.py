@@ -20,9 +20,10 @@ from mistral_api.conversations.message_matching import (
     shared_prefix_length,
 )
 from mistral_api.conversations.search import searchable_text
-from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
+from mistral_api.conversations.stored_message import MessageColumns, assistant_message, chat_message_to_columns
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.system.identifiers import new_id
-from mistral_api.wire.payload_types import ChatMessage
 
 TITLE_LENGTH = 80
 
@@ -57,7 +58,7 @@ class NewTurn:
     created_at: datetime
     ended_at: datetime
     status: str = "complete"
-    answers: Sequence[ChatMessage] = ()
+    answers: Sequence[GeneratedMessage] = ()
     continues: UUID | None = None
     message_ids: Sequence[UUID] | None = None
     answer_id: UUID | None = None
@@ -145,9 +146,9 @@ class MessageTree:
         self.newly_answered += [node.id for node in nodes if node is not None and node.unanswered]
 
     def _add_answer(
-        self, turn: NewTurn, parent: TreeNode | None, answer: ChatMessage, answer_id: UUID | None
+        self, turn: NewTurn, parent: TreeNode | None, answer: GeneratedMessage, answer_id: UUID | None
     ) -> TreeNode:
-        message = {"role": "assistant"} | answer
+        message = assistant_message(answer)
         node = self._add(turn, parent, message, turn.status, answer_id or new_id())
         self.rows[-1]["created_at"], self.rows[-1]["model"] = turn.ended_at, turn.model
         return node

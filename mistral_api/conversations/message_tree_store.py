@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import cast
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -18,9 +17,9 @@ from mistral_api.conversations.message_tree import MessageTree, NewTurn, TreeNod
 from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
-from mistral_api.wire.payload_types import ChatMessage
 
 _ConversationKey = tuple[str, str]
 
@@ -96,7 +95,7 @@ def _turn(exchange: Exchange) -> NewTurn:
         created_at=exchange.created_at,
         ended_at=exchange.created_at + timedelta(milliseconds=exchange.latency_ms),
         status=exchange.answer_status,
-        answers=cast("Sequence[ChatMessage]", exchange.answers or []),
+        answers=exchange.answers or [],
         continues=exchange.continues,
         message_ids=exchange.message_ids,
         answer_id=exchange.answer_id,
@@ -107,7 +106,7 @@ def _turn(exchange: Exchange) -> NewTurn:
 
 
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
-    return cast("Sequence[ChatMessage]", exchange.messages or [])
+    return exchange.messages or []
 
 
 def _key(exchange: Exchange) -> _ConversationKey:

@@ -6,13 +6,15 @@ A message is searched by its text, a conversation also by its title, in PostgreS
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Required, TypedDict
+from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Select, exists, func, literal_column, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types.chat import MessageContent
+from mistral_api.wire.queries import ConversationFilter
 
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a character takes
 # up to four bytes.
@@ -24,15 +26,6 @@ _CONFIGURATION: ColumnElement[Any] = literal_column(f"'{TEXT_SEARCH_CONFIGURATIO
 # So many conversations are searched one by one before the index is asked for all of them.
 SCANNED_FIRST = 200
 _NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
-
-
-class ConversationFilter(TypedDict, total=False):
-    """Which page of the list: after the session ``after``, with the words ``q``, used ``since`` (Unix seconds)."""
-
-    limit: Required[int]
-    after: str
-    q: str
-    since: float
 
 
 def list_conversations(session: Session, owner: str, query: ConversationFilter) -> tuple[list[Conversation], bool]:
@@ -99,7 +92,7 @@ def title_vector(title: str | None) -> ColumnElement[Any]:
     return func.to_tsvector(_CONFIGURATION, title)
 
 
-def searchable_text(content: Any) -> str | None:
+def searchable_text(content: MessageContent) -> str | None:
     """Return the text of a message's content, cut to a length, or None where there is none."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]

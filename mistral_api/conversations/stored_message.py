@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, cast
+from typing import Protocol, TypedDict, cast
 from uuid import UUID
 
 from mistral_api.conversations.item_parser import prompt_texts
 from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.database.tables.conversations import Message
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent, ToolCall
+from mistral_api.payload_types.completions import GeneratedMessage
+from mistral_api.payload_types.fields import without_nulls
+from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import describe_omitted_attachments
-from mistral_api.wire.container_shapes import without_nulls
-from mistral_api.wire.payload_types import ChatMessage, Item
 
 
 class MessageRow(Protocol):
     """A row with the columns of ``messages`` that make a chat message; ``extra`` has its other fields."""
 
     role: str
-    content: Any
-    tool_calls: list[Any] | None
-    extra: dict[str, Any] | None
+    content: MessageContent
+    tool_calls: list[ToolCall] | None
+    extra: JsonObject | None
 
 
 class MessageColumns(TypedDict):
     """A chat message as columns of ``messages``."""
 
     role: str
-    content: Any
-    tool_calls: list[Any] | None
-    extra: dict[str, Any] | None
+    content: MessageContent
+    tool_calls: list[ToolCall] | None
+    extra: JsonObject | None
 
 
 def row_to_chat_message(row: MessageRow) -> ChatMessage:
     """Return a row as the chat message that was recorded."""
-    return {**(row.extra or {}), "role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+    extra = cast("ChatMessage", row.extra or {})  # the fields that columns do not hold
+    return {**extra, "role": row.role, "content": row.content, "tool_calls": row.tool_calls}
+
+
+def assistant_message(generated: GeneratedMessage) -> ChatMessage:
+    """Return what the model has generated as a message of a chat."""
+    return cast("ChatMessage", {"role": "assistant", **generated})
 
 
 def chat_message_to_columns(message: ChatMessage) -> MessageColumns:
@@ -50,7 +58,7 @@ def chat_message_to_columns(message: ChatMessage) -> MessageColumns:
     }
 
 
-def prompt_message(message: Mapping[str, Any]) -> ChatMessage:
+def prompt_message(message: ChatMessage) -> ChatMessage:
     """Return a recorded message as the model gets it again. Nothing in it is null but the content.
 
     It is the same, to the byte, wherever the message was read: the model server reuses the beginning of a prompt that
@@ -58,16 +66,17 @@ def prompt_message(message: Mapping[str, Any]) -> ChatMessage:
     """
     calls = [without_nulls(call) for call in message.get("tool_calls") or []]
     content = _content_parts(describe_omitted_attachments(message.get("content")))
-    prompt = without_nulls(cast("ChatMessage", message)) | {"content": content}
+    prompt = without_nulls(message) | {"content": content}
     prompt.pop("tool_calls", None)
     return prompt | ({"tool_calls": calls} if calls else {})
 
 
-def _content_parts(content: Any) -> Any:
+def _content_parts(content: MessageContent) -> MessageContent:
     """Return the prompts of a legacy completion, which are no content of a chat, as text parts."""
     if not isinstance(content, list) or all(isinstance(part, dict) for part in content):
         return content
-    return [{"type": "text", "text": text} for text in prompt_texts(content)]
+    parts: list[ContentPart] = [{"type": "text", "text": text} for text in prompt_texts(content)]
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

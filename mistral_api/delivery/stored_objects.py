@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import TypedDict, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
 
 from mistral_api.database.tables.base import Base, column_names, recordset, rows_as_json
 from mistral_api.database.tables.stored import StoredCompletion, StoredResponse
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import Completion
+from mistral_api.payload_types.responses import Response, ResponseError
 from mistral_api.recording.exchange import COMPLETION_OBJECT, INTERRUPTED, RESPONSE_OBJECT, Exchange
 
-# What becomes of a response whose process died.
-_INTERRUPTED_RESPONSE = {
-    "status": "failed",
-    "error": {"code": "server_error", "message": "The server ended before the response was complete."},
+# The error of a response whose process died.
+_INTERRUPTED_RESPONSE: ResponseError = {
+    "code": "server_error",
+    "message": "The server ended before the response was complete.",
 }
 
 
@@ -29,8 +32,8 @@ class CompletionRow(TypedDict):
     created_at: datetime
     model: str | None
     metadata: Mapping[str, str]
-    messages: Sequence[Mapping[str, Any]] | None
-    body: Mapping[str, Any]
+    messages: Sequence[ChatMessage] | None
+    body: Mapping[str, object]
 
 
 class ResponseRow(TypedDict):
@@ -44,7 +47,7 @@ class ResponseRow(TypedDict):
     answer_id: UUID | None
     status: str
     created_at: datetime
-    body: Mapping[str, Any]
+    body: Response
 
 
 def _insert(table: type[Base]) -> TextClause:
@@ -71,17 +74,19 @@ def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None
     completions = [_completion_row(exchange, body) for exchange in exchanges if (body := _completion_body(exchange))]
     if completions:
         connection.execute(_INSERT_COMPLETIONS, {"rows": rows_as_json(completions)})
-    responses = [_response_row(exchange, body) for exchange in exchanges if (body := _response_body(exchange))]
+    responses = [_response_row(exchange, response) for exchange in exchanges if (response := _response_body(exchange))]
     if responses:
         connection.execute(_INSERT_RESPONSES, {"rows": rows_as_json(responses)})
 
 
-def _completion_body(exchange: Exchange) -> Mapping[str, Any] | None:
+def _completion_body(exchange: Exchange) -> Completion | None:
     stored = exchange.stored
-    return stored if stored is not None and stored.get("object") == COMPLETION_OBJECT else None
+    if stored is None or "object" not in stored or stored["object"] != COMPLETION_OBJECT:
+        return None
+    return stored
 
 
-def _completion_row(exchange: Exchange, body: Mapping[str, Any]) -> CompletionRow:
+def _completion_row(exchange: Exchange, body: Completion) -> CompletionRow:
     storing = exchange.storing or {}
     return {
         "owner": exchange.owner,
@@ -95,17 +100,17 @@ def _completion_row(exchange: Exchange, body: Mapping[str, Any]) -> CompletionRo
     }
 
 
-def _response_body(exchange: Exchange) -> Mapping[str, Any] | None:
+def _response_body(exchange: Exchange) -> Response | None:
     """Return the response that an exchange is stored as. If its process died, that is the response as it was begun."""
     storing = exchange.storing or {}
     if storing.get("object") != RESPONSE_OBJECT:
         return None
     if exchange.stored is None and exchange.error_code == INTERRUPTED:
-        return {**storing["body"], **_INTERRUPTED_RESPONSE}
-    return exchange.stored
+        return storing["body"] | {"status": "failed", "error": _INTERRUPTED_RESPONSE}
+    return cast("Response | None", exchange.stored)
 
 
-def _response_row(exchange: Exchange, body: Mapping[str, Any]) -> ResponseRow:
+def _response_row(exchange: Exchange, body: Response) -> ResponseRow:
     return {
         "id": body["id"],
         "owner": exchange.owner,

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Generic
 
 import orjson
 
-from mistral_api.embeddings.tasks import Batches, EmbeddingInput, EmbeddingTask, text_size
+from mistral_api.embeddings.tasks import Batches, EmbeddingTask, ResultT, text_size
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.wire import load
-from mistral_api.wire.payload_types import JsonObject
+from mistral_api.wire.embeddings import EmbeddingInput
 
 # How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)
@@ -32,7 +34,7 @@ class Embedder:
         self._servers = servers
         self._recorder = recorder
 
-    def answer(self, task: EmbeddingTask, request: RequestContext) -> JsonObject:
+    def answer(self, task: EmbeddingTask[PayloadT, ResultT], request: RequestContext) -> Mapping[str, object]:
         """Return the body of the response. Raises our exceptions.
 
         Whatever happens, the figures are recorded, and no text.
@@ -43,7 +45,9 @@ class Embedder:
         exchange.succeed()
         return body
 
-    def _answer(self, task: EmbeddingTask, request: RequestContext, exchange: RunningExchange) -> JsonObject:
+    def _answer(
+        self, task: EmbeddingTask[PayloadT, ResultT], request: RequestContext, exchange: RunningExchange
+    ) -> Mapping[str, object]:
         payload = load(task.schema, request.body)
         server = self._choose(task, payload.get("model"))
         if server.feedback is not None:
@@ -52,7 +56,7 @@ class Embedder:
         exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
         return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
 
-    def _choose(self, task: EmbeddingTask, model: str | None) -> ModelServerEntry:
+    def _choose(self, task: EmbeddingTask[PayloadT, ResultT], model: str | None) -> ModelServerEntry:
         """Return the server for a request that names this model, or none.
 
         Raises NotFound for a model that is not served, InvalidRequest (``not_supported``) for one that cannot.
@@ -63,7 +67,7 @@ class Embedder:
         return able[0]
 
 
-def not_supported(task: EmbeddingTask, model: str | None) -> InvalidRequest:
+def not_supported(task: EmbeddingTask[PayloadT, ResultT], model: str | None) -> InvalidRequest:
     """Return the refusal where no model does this; it says what to set."""
     subject = f"The model '{model}'" if model else "The model that is served"
     return InvalidRequest(
@@ -74,13 +78,13 @@ def not_supported(task: EmbeddingTask, model: str | None) -> InvalidRequest:
     )
 
 
-class _EmbeddingRun:
+class _EmbeddingRun(Generic[PayloadT, ResultT]):
     """One request on its way through a model server."""
 
     def __init__(
         self,
-        task: EmbeddingTask,
-        payload: JsonObject,
+        task: EmbeddingTask[PayloadT, ResultT],
+        payload: PayloadT,
         server: ModelServerEntry,
         call: UpstreamCall,
         exchange: RunningExchange,
@@ -91,9 +95,9 @@ class _EmbeddingRun:
         self._call = call
         self._exchange = exchange
 
-    def body(self, model: str | None) -> JsonObject:
+    def body(self, model: str | None) -> Mapping[str, object]:
         """Send all batches, and return all results in one body."""
-        results: list[Any] = []
+        results: list[ResultT] = []
         batches = Batches(self._task.items(self._payload), self._task.extra_bytes(self._payload))
         for first, items in batches:
             began = time.monotonic()
@@ -108,7 +112,7 @@ class _EmbeddingRun:
             raise _invalid_response() from error
         return {"object": "list", "model": model or transcript.model or "", **own_fields, "usage": usage}
 
-    def _send_batch(self, first: int, items: list[EmbeddingInput]) -> list[Any]:
+    def _send_batch(self, first: int, items: list[EmbeddingInput]) -> list[ResultT]:
         """Return the results for some items. Raises ContextExceeded that names the item that is too long."""
         try:
             return self._send(items)
@@ -117,7 +121,7 @@ class _EmbeddingRun:
                 raise self._refusal(error) from error
             raise self._too_long(first, items, error) from error
 
-    def _send(self, items: list[EmbeddingInput]) -> list[Any]:
+    def _send(self, items: list[EmbeddingInput]) -> list[ResultT]:
         payload = self._task.upstream_payload(self._payload, items)
         content = self._server.client.post(self._task.path, payload, self._call).content()
         try:

@@ -17,16 +17,17 @@ import binascii
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-from marshmallow import Schema
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.fields import PayloadT, omit
 from mistral_api.wire import EmbeddingsRequest, RerankRequest
-from mistral_api.wire.payload_types import JsonObject
+from mistral_api.wire.embeddings import Document, EmbeddingInput, EmbeddingsPayload, RerankPayload
+from mistral_api.wire.request_schema import RequestSchema
 
-EmbeddingInput = str | list[int]
+ResultT = TypeVar("ResultT")
 
 MOST_ITEMS = 256
 # Sizes of a batch in bytes of text, where a token counts as four: from what a CPU reads in that time to more than
@@ -121,45 +122,73 @@ def to_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode("ascii")
 
 
-class EmbeddingTask(ABC):
-    """One kind of embedding request.
+class Embedding(TypedDict):
+    """The vector of one input (OpenAI's ``Embedding``): numbers, or their base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: Sequence[float] | str
+
+
+class EmbeddingData(TypedDict):
+    """The results of a request for embeddings."""
+
+    data: list[Embedding]
+
+
+class Rank(TypedDict):
+    """The score of one document."""
+
+    index: int
+    relevance_score: float
+    document: NotRequired[Document]
+
+
+class RankingData(TypedDict):
+    """The results of a request to order documents, the best first."""
+
+    results: list[Rank]
+
+
+class EmbeddingTask(ABC, Generic[PayloadT, ResultT]):
+    """One kind of embedding request, with the type of its payload, and that of the result for one input.
 
     ``ranks``: it needs a reranker. ``field``: the field of the inputs. ``refusal`` and ``model``: what a model that
     cannot do it lacks, and which model can, as parts of a sentence.
     """
 
     path: str
-    schema: Schema
+    schema: RequestSchema[PayloadT]
     ranks: bool
     refusal: str
     model: str
     field: str
 
     @abstractmethod
-    def items(self, payload: JsonObject) -> list[EmbeddingInput]:
+    def items(self, payload: PayloadT) -> Sequence[EmbeddingInput]:
         """Return the inputs, one by one."""
 
     @abstractmethod
-    def extra_bytes(self, payload: JsonObject) -> int:
+    def extra_bytes(self, payload: PayloadT) -> int:
         """Return how many bytes are computed with each input."""
 
     @abstractmethod
-    def upstream_payload(self, payload: JsonObject, items: list[EmbeddingInput]) -> JsonObject:
+    def upstream_payload(self, payload: PayloadT, items: list[EmbeddingInput]) -> Mapping[str, object]:
         """Return the request to the model server for some of the inputs."""
 
     @abstractmethod
-    def read(self, payload: JsonObject, body: JsonObject) -> dict[int, Any]:
+    def read(self, payload: PayloadT, body: JsonObject) -> dict[int, ResultT]:
         """Return the results in the model server's response, by their index among those inputs.
 
         Raises KeyError, TypeError or ValueError for a response that makes no sense, and InvalidRequest.
         """
 
     @abstractmethod
-    def body(self, payload: JsonObject, results: list[Any]) -> JsonObject:
+    def body(self, payload: PayloadT, results: list[ResultT]) -> Mapping[str, object]:
         """Return the fields of our response that this task has of its own."""
 
 
-class Embeddings(EmbeddingTask):
+class Embeddings(EmbeddingTask[EmbeddingsPayload, bytes]):
     """A vector for each input."""
 
     path, schema = "/v1/embeddings", EmbeddingsRequest()
@@ -167,22 +196,21 @@ class Embeddings(EmbeddingTask):
     refusal, model, field = "makes no embeddings", "an embedding model", "input"
     _OWN_FIELDS = ("input", "encoding_format", "dimensions", "user")
 
-    def items(self, payload: JsonObject) -> list[EmbeddingInput]:
+    def items(self, payload: EmbeddingsPayload) -> Sequence[EmbeddingInput]:
         """Return the inputs: the field holds one alone, or many."""
         inputs = payload["input"]
         alone = isinstance(inputs, str) or isinstance(inputs[0], int)
-        return [inputs] if alone else inputs
+        return cast("Sequence[EmbeddingInput]", [inputs] if alone else inputs)
 
-    def extra_bytes(self, payload: JsonObject) -> int:
+    def extra_bytes(self, payload: EmbeddingsPayload) -> int:
         """Nothing is computed with an input."""
         return 0
 
-    def upstream_payload(self, payload: JsonObject, items: list[EmbeddingInput]) -> JsonObject:
+    def upstream_payload(self, payload: EmbeddingsPayload, items: list[EmbeddingInput]) -> Mapping[str, object]:
         """Return the request; unknown fields are passed on."""
-        others = {name: value for name, value in payload.items() if name not in self._OWN_FIELDS}
-        return others | {"input": items, "encoding_format": "base64"}
+        return {**omit(payload, self._OWN_FIELDS), "input": items, "encoding_format": "base64"}
 
-    def read(self, payload: JsonObject, body: JsonObject) -> dict[int, Any]:
+    def read(self, payload: EmbeddingsPayload, body: JsonObject) -> dict[int, bytes]:
         """Return the packed embeddings, cut to ``dimensions``."""
         found = {int(entry["index"]): pack_floats(entry["embedding"]) for entry in body["data"]}
         wanted = payload.get("dimensions")
@@ -190,10 +218,12 @@ class Embeddings(EmbeddingTask):
             return found
         return {index: _cut(raw, wanted) for index, raw in found.items()}
 
-    def body(self, payload: JsonObject, results: list[Any]) -> JsonObject:
+    def body(self, payload: EmbeddingsPayload, results: list[bytes]) -> EmbeddingData:
         """Return the list, in the encoding asked for. Raises ValueError for a number that is not finite."""
         encode = to_base64 if payload.get("encoding_format") == "base64" else unpack_floats
-        data = [{"object": "embedding", "index": index, "embedding": encode(raw)} for index, raw in enumerate(results)]
+        data: list[Embedding] = [
+            {"object": "embedding", "index": index, "embedding": encode(raw)} for index, raw in enumerate(results)
+        ]
         return {"data": data}
 
 
@@ -209,37 +239,37 @@ def _cut(raw: bytes, dimensions: int) -> bytes:
     return raw if dimensions == size else shorten(raw, dimensions)
 
 
-class Rerank(EmbeddingTask):
+class Rerank(EmbeddingTask[RerankPayload, float]):
     """A score for each document; the best first."""
 
     path, schema = "/v1/rerank", RerankRequest()
     ranks = True
     refusal, model, field = "does not rerank", "a reranker", "documents"
 
-    def items(self, payload: JsonObject) -> list[EmbeddingInput]:
+    def items(self, payload: RerankPayload) -> list[str]:
         """Return the texts of the documents."""
         return [document if isinstance(document, str) else document["text"] for document in payload["documents"]]
 
-    def extra_bytes(self, payload: JsonObject) -> int:
+    def extra_bytes(self, payload: RerankPayload) -> int:
         """Return the size of the query."""
         return text_size(payload["query"])
 
-    def upstream_payload(self, payload: JsonObject, items: list[EmbeddingInput]) -> JsonObject:
+    def upstream_payload(self, payload: RerankPayload, items: list[EmbeddingInput]) -> Mapping[str, object]:
         """Return the request. It asks for all scores: only all of them show which are the best."""
         model = {"model": payload["model"]} if "model" in payload else {}
         return model | {"query": payload["query"], "documents": items}
 
-    def read(self, payload: JsonObject, body: JsonObject) -> dict[int, Any]:
+    def read(self, payload: RerankPayload, body: JsonObject) -> dict[int, float]:
         """Return the scores."""
         scores = {int(entry["index"]): float(entry["relevance_score"]) for entry in body["results"]}
         if not all(map(math.isfinite, scores.values())):
             raise ValueError("not a number")
         return scores
 
-    def body(self, payload: JsonObject, results: list[Any]) -> JsonObject:
+    def body(self, payload: RerankPayload, results: list[float]) -> RankingData:
         """Return the ``top_n`` best documents; of equal ones the earlier comes first."""
         best = sorted(range(len(results)), key=lambda index: -results[index])[: payload.get("top_n")]
-        ranked = [{"index": index, "relevance_score": results[index]} for index in best]
+        ranked: list[Rank] = [{"index": index, "relevance_score": results[index]} for index in best]
         if payload.get("return_documents"):
             texts = self.items(payload)
             ranked = [entry | {"document": {"text": texts[entry["index"]]}} for entry in ranked]

@@ -12,15 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import orjson
 
-from mistral_api.errors import ApiError
+from mistral_api.errors import ApiError, ErrorObject
 from mistral_api.generation.renderer import Renderer
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.anthropic import (
+    AnthropicEvent,
+    AnthropicMessage,
+    AnthropicUsage,
+    BlockDelta,
+    ResponseBlock,
+    StopFields,
+    ToolUseBlock,
+)
+from mistral_api.payload_types.chat import ChatPayload, ToolCall
+from mistral_api.payload_types.completions import Chunk, Completion, Delta, GeneratedMessage, ToolCallDelta, Usage
 from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -32,7 +43,7 @@ class AnthropicRenderer(Renderer):
         super().__init__(transcript, payload, session_id)
         self._model = payload.get("model")
         self._started = False
-        self._usage: JsonObject = {}
+        self._usage: Usage = {}
         self._finish_reason: str | None = None
         self._tool_called = False
         # The open block: its number, and its key (a tool's block is told from others by the index of its call).
@@ -48,14 +59,14 @@ class AnthropicRenderer(Renderer):
     def failure(self, error: ApiError) -> bytes:
         return _event(anthropic_error(error))
 
-    def body(self) -> JsonObject:
+    def body(self) -> AnthropicMessage:
         return self._body
 
     @cached_property
-    def _body(self) -> JsonObject:
+    def _body(self) -> AnthropicMessage:
         return self.convert(assemble_body(self.transcript, chat=True))
 
-    def convert(self, body: JsonObject) -> JsonObject:
+    def convert(self, body: Completion) -> AnthropicMessage:
         message = anthropic_message(body, self._model, stop_sequence=self._stop_sequence)
         return message | {"session_id": self.session_id}
 
@@ -64,7 +75,7 @@ class AnthropicRenderer(Renderer):
         """The stop sequence that the model server met: llama.cpp says it in its verbose form."""
         return self.transcript.verbose.get("stopping_word")
 
-    def _chunk(self, chunk: JsonObject) -> Iterator[bytes]:
+    def _chunk(self, chunk: Chunk) -> Iterator[bytes]:
         if not self._started:
             self._started = True
             yield self._message_start(chunk)
@@ -73,14 +84,14 @@ class AnthropicRenderer(Renderer):
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             yield from self._delta(choice.get("delta") or {})
 
-    def _message_start(self, chunk: JsonObject) -> bytes:
+    def _message_start(self, chunk: Chunk) -> bytes:
         """The event counts the tokens of the prompt: llama.cpp's last report on it has them."""
         progress = self.transcript.progress or {}
-        usage = {
+        usage: Usage = {
             "prompt_tokens": progress.get("total"),
             "prompt_tokens_details": {"cached_tokens": progress.get("cache")},
         }
-        message: JsonObject = {
+        message: AnthropicMessage = {
             "id": message_id(chunk.get("id")),
             "type": "message",
             "role": "assistant",
@@ -92,20 +103,21 @@ class AnthropicRenderer(Renderer):
         }
         return _event({"type": "message_start", "message": message})
 
-    def _delta(self, delta: JsonObject) -> Iterator[bytes]:
-        if delta.get("reasoning_content"):
+    def _delta(self, delta: Delta) -> Iterator[bytes]:
+        reasoning, content = delta.get("reasoning_content"), delta.get("content")
+        if reasoning:
             yield from self._open_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            yield self._block_delta({"type": "thinking_delta", "thinking": delta["reasoning_content"]})
-        if delta.get("content"):
+            yield self._block_delta({"type": "thinking_delta", "thinking": reasoning})
+        if content:
             yield from self._open_block("text", {"type": "text", "text": ""})
-            yield self._block_delta({"type": "text_delta", "text": delta["content"]})
+            yield self._block_delta({"type": "text_delta", "text": content})
         for call in delta.get("tool_calls") or []:
             yield from self._tool_call(call)
 
-    def _tool_call(self, call: JsonObject) -> Iterator[bytes]:
+    def _tool_call(self, call: ToolCallDelta) -> Iterator[bytes]:
         self._tool_called = True
         function = call.get("function") or {}
-        block: JsonObject = {
+        block: ToolUseBlock = {
             "type": "tool_use",
             "id": call.get("id") or "",
             "name": function.get("name") or "",
@@ -115,7 +127,7 @@ class AnthropicRenderer(Renderer):
         if function.get("arguments"):
             yield self._block_delta({"type": "input_json_delta", "partial_json": function["arguments"]})
 
-    def _open_block(self, key: object, block: JsonObject) -> Iterator[bytes]:
+    def _open_block(self, key: object, block: ResponseBlock) -> Iterator[bytes]:
         """Open a block, unless it is the one that is open."""
         if self._block_key == key:
             return
@@ -129,7 +141,7 @@ class AnthropicRenderer(Renderer):
             yield _event({"type": "content_block_stop", "index": self._index})
         self._block_key = None
 
-    def _block_delta(self, delta: JsonObject) -> bytes:
+    def _block_delta(self, delta: BlockDelta) -> bytes:
         return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
 
     def _closing(self) -> Iterator[bytes]:
@@ -141,25 +153,27 @@ class AnthropicRenderer(Renderer):
         yield _event({"type": "message_stop"})
 
 
-def _event(data: JsonObject) -> bytes:
+def _event(data: AnthropicEvent | AnthropicErrorBody) -> bytes:
     """Return one server-sent event, named by its type."""
     return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), orjson.dumps(data))
 
 
-def anthropic_message(body: JsonObject, model: str | None, *, stop_sequence: str | None = None) -> JsonObject:
+def anthropic_message(body: Completion, model: str | None, *, stop_sequence: str | None = None) -> AnthropicMessage:
     """Return the ``Message`` of a ``chat.completion`` object.
 
     ``model``: the one that the client named; ``stop_sequence``: the one that the model server met.
     """
     choice = (body.get("choices") or [{}])[0]
     message = choice.get("message") or {}
+    stop = stop_fields(choice.get("finish_reason"), stop_sequence, tool_called=bool(message.get("tool_calls")))
     return {
         "id": message_id(body.get("id")),
         "type": "message",
         "role": "assistant",
         "model": model or body.get("model") or "",
         "content": _blocks(message),
-        **stop_fields(choice.get("finish_reason"), stop_sequence, tool_called=bool(message.get("tool_calls"))),
+        "stop_reason": stop["stop_reason"],
+        "stop_sequence": stop["stop_sequence"],
         "usage": anthropic_usage(body.get("usage") or {}),
     }
 
@@ -169,7 +183,7 @@ def message_id(completion_id: object) -> str:
     return "msg_" + str(completion_id or "").removeprefix("chatcmpl-")
 
 
-def stop_fields(finish_reason: str | None, stop_sequence: str | None, *, tool_called: bool) -> JsonObject:
+def stop_fields(finish_reason: str | None, stop_sequence: str | None, *, tool_called: bool) -> StopFields:
     """Return ``stop_reason`` and ``stop_sequence``.
 
     ``tool_called``: a tool was called. OpenAI's reason is ``stop`` for a tool that the client named.
@@ -181,7 +195,7 @@ def stop_fields(finish_reason: str | None, stop_sequence: str | None, *, tool_ca
     return {"stop_reason": _STOP_REASONS.get(finish_reason or "", "end_turn"), "stop_sequence": None}
 
 
-def anthropic_usage(usage: JsonObject) -> JsonObject:
+def anthropic_usage(usage: Usage) -> AnthropicUsage:
     """Return the usage of a completion as Anthropic's, which counts tokens read from the cache apart."""
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     return {
@@ -192,16 +206,17 @@ def anthropic_usage(usage: JsonObject) -> JsonObject:
     }
 
 
-def _blocks(message: JsonObject) -> list[JsonObject]:
-    blocks: list[JsonObject] = []
-    if message.get("reasoning_content"):
-        blocks.append({"type": "thinking", "thinking": message["reasoning_content"], "signature": ""})
-    if message.get("content"):
-        blocks.append({"type": "text", "text": message["content"]})
+def _blocks(message: GeneratedMessage) -> list[ResponseBlock]:
+    reasoning, content = message.get("reasoning_content"), message.get("content")
+    blocks: list[ResponseBlock] = []
+    if reasoning:
+        blocks.append({"type": "thinking", "thinking": reasoning, "signature": ""})
+    if content:
+        blocks.append({"type": "text", "text": content})
     return blocks + [_tool_use(call) for call in message.get("tool_calls") or []]
 
 
-def _tool_use(call: JsonObject) -> JsonObject:
+def _tool_use(call: ToolCall) -> ToolUseBlock:
     function = call["function"]
     return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function["arguments"])}
 
@@ -234,7 +249,15 @@ _BY_CODE = {
 }
 
 
-def anthropic_error(error: ApiError, status: int | None = None) -> JsonObject:
+class AnthropicErrorBody(TypedDict):
+    """An error, as a body or as an event; a body has the id of its request."""
+
+    type: Literal["error"]
+    error: ErrorObject
+    request_id: NotRequired[str]
+
+
+def anthropic_error(error: ApiError, status: int | None = None) -> AnthropicErrorBody:
     """Return the error body for one of our errors; ``status``: the HTTP status, None in a stream."""
     kind = _BY_STATUS.get(status or 0) or _BY_CODE.get(error.code or "")
     if kind is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any
+from typing import cast
 
 import orjson
 from marshmallow import post_load
@@ -19,32 +19,56 @@ from marshmallow import post_load
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types.anthropic import (
+    AnthropicTool,
+    AnthropicToolChoice,
+    AssistantBlock,
+    ContentBlock,
+    DocumentBlock,
+    ImageSource,
+    MessagesPayload,
+    OutputConfig,
+    RequestMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserBlock,
+)
+from mistral_api.payload_types.chat import (
+    ChatMessage,
+    ChatPayload,
+    ContentPart,
+    FunctionCall,
+    FunctionDefinition,
+    NamedSchema,
+    Tool,
+    ToolCall,
+)
+from mistral_api.payload_types.fields import omit
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
-from mistral_api.wire.payload_types import JsonObject
 
 # Claude Code puts a stamp before the system text that changes with each request: no prompt would be found cached.
 _STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*?\bcch=)[0-9a-f]{5};")
 
 
-def system_text(system: str | list[JsonObject]) -> str:
+def system_text(system: str | list[TextBlock]) -> str:
     """Return the system prompt as one string."""
     texts = [system] if isinstance(system, str) else [block["text"] for block in system]
     return "\n".join(_STAMP.sub(r"\g<1>00000;", text) for text in texts)
 
 
-def chat_messages(message: JsonObject) -> list[JsonObject]:
+def chat_messages(message: RequestMessage) -> list[ChatMessage]:
     """Return one message in OpenAI's form. The results of tools become messages of their own, before the rest."""
-    role, content = message["role"], message["content"]
-    if role == "system":
-        return [{"role": "system", "content": system_text(content)}]
-    if isinstance(content, str):
-        return [{"role": role, "content": content}]
-    return [_assistant(content)] if role == "assistant" else _user(content)
+    if message["role"] == "system":
+        return [{"role": "system", "content": system_text(message["content"])}]
+    if isinstance(message["content"], str):
+        return [{"role": message["role"], "content": message["content"]}]
+    return [_assistant(message["content"])] if message["role"] == "assistant" else _user(message["content"])
 
 
-def _assistant(blocks: list[JsonObject]) -> JsonObject:
-    message: JsonObject = {"role": "assistant"}
+def _assistant(blocks: list[AssistantBlock]) -> ChatMessage:
+    message: ChatMessage = {"role": "assistant"}
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
     calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
@@ -56,12 +80,12 @@ def _assistant(blocks: list[JsonObject]) -> JsonObject:
     return message
 
 
-def _tool_call(block: JsonObject) -> JsonObject:
-    function = {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()}
+def _tool_call(block: ToolUseBlock) -> ToolCall:
+    function: FunctionCall = {"name": block["name"], "arguments": orjson.dumps(block["input"]).decode()}
     return {"id": block["id"], "type": "function", "function": function}
 
 
-def _user(blocks: list[JsonObject]) -> list[JsonObject]:
+def _user(blocks: list[UserBlock]) -> list[ChatMessage]:
     messages = [_tool_message(block) for block in blocks if block["type"] == "tool_result"]
     others = [block for block in blocks if block["type"] != "tool_result"]
     if others or not messages:
@@ -69,7 +93,7 @@ def _user(blocks: list[JsonObject]) -> list[JsonObject]:
     return messages
 
 
-def _tool_message(block: JsonObject) -> JsonObject:
+def _tool_message(block: ToolResultBlock) -> ChatMessage:
     content = block.get("content") or ""
     result = content if isinstance(content, str) else _content(content)
     if not result and block.get("is_error"):
@@ -77,7 +101,7 @@ def _tool_message(block: JsonObject) -> JsonObject:
     return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": result}
 
 
-def _content(blocks: list[JsonObject]) -> str | list[JsonObject]:
+def _content(blocks: list[ContentBlock]) -> str | list[ContentPart]:
     """Return one string where the blocks are a single text, else parts."""
     parts = [part for block in blocks for part in _parts(block)]
     if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
@@ -85,32 +109,32 @@ def _content(blocks: list[JsonObject]) -> str | list[JsonObject]:
     return parts
 
 
-def _parts(block: JsonObject) -> list[JsonObject]:
-    kind = block["type"]
-    if kind == "text":
+def _parts(block: ContentBlock) -> list[ContentPart]:
+    if block["type"] == "text":
         return [_text(block["text"])]
-    if kind == "image":
+    if block["type"] == "image":
         return [{"type": "image_url", "image_url": {"url": _image_url(block["source"])}}]
-    if kind == "search_result":
+    if block["type"] == "search_result":
         return [_text(f"{block['title']}\n{block['source']}"), *(_text(each["text"]) for each in block["content"])]
     return _document(block)
 
 
-def _document(block: JsonObject) -> list[JsonObject]:
+def _document(block: DocumentBlock) -> list[ContentPart]:
     source = block["source"]
-    heads = [_text(block[name]) for name in ("title", "context") if block.get(name)]
+    heads = [_text(text) for text in (block.get("title"), block.get("context")) if text]
     if source["type"] == "text":
         return [*heads, _text(source["data"])]
     content = source["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [*heads, *(part for each in blocks for part in _parts(each))]
+    if isinstance(content, str):
+        return [*heads, _text(content)]
+    return [*heads, *(part for each in content for part in _parts(each))]
 
 
-def _text(text: str) -> JsonObject:
+def _text(text: str) -> ContentPart:
     return {"type": "text", "text": text}
 
 
-def _image_url(source: JsonObject) -> str:
+def _image_url(source: ImageSource) -> str:
     if source["type"] == "url":
         return str(source["url"])
     return f"data:{source['media_type']};base64,{source['data']}"
@@ -131,9 +155,10 @@ _ANTHROPIC_ONLY = (
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def chat_request(request: JsonObject) -> JsonObject:
+def chat_request(request: MessagesPayload) -> ChatPayload:
     """Return the chat completion request that asks for the same; unknown fields stay as they are."""
-    chat = {name: value for name, value in request.items() if name not in _TRANSLATED + _ANTHROPIC_ONLY}
+    # The fields that are left have the same names and meanings there.
+    chat = cast("ChatPayload", omit(request, _TRANSLATED + _ANTHROPIC_ONLY))
     chat["messages"] = _messages(request)
     if request.get("tools"):
         chat["tools"] = [_tool(tool) for tool in request["tools"]]
@@ -147,48 +172,56 @@ def chat_request(request: JsonObject) -> JsonObject:
     return chat | _thinking(request) | _output(request.get("output_config") or {})
 
 
-def _messages(request: JsonObject) -> list[JsonObject]:
-    leading = [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
+def _messages(request: MessagesPayload) -> list[ChatMessage]:
+    leading: list[ChatMessage] = (
+        [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
+    )
     return leading + [each for message in request["messages"] for each in chat_messages(message)]
 
 
-def _tool(tool: JsonObject) -> JsonObject:
-    function = {"name": tool["name"], "parameters": tool["input_schema"]}
-    for name in ("description", "strict"):
-        if tool.get(name) is not None:
-            function[name] = tool[name]
+def _tool(tool: AnthropicTool) -> Tool:
+    function: FunctionDefinition = {"name": tool["name"], "parameters": tool["input_schema"]}
+    description, strict = tool.get("description"), tool.get("strict")
+    if description is not None:
+        function["description"] = description
+    if strict is not None:
+        function["strict"] = strict
     return {"type": "function", "function": function}
 
 
-def _tool_choice(choice: JsonObject) -> JsonObject:
-    kind = choice["type"]
-    named = {"type": "function", "function": {"name": choice.get("name")}}
-    chosen: JsonObject = {"tool_choice": _CHOICES.get(kind, named)}
+def _tool_choice(choice: AnthropicToolChoice) -> ChatPayload:
+    chosen: ChatPayload = {}
+    if choice["type"] == "tool":
+        chosen["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    else:
+        chosen["tool_choice"] = _CHOICES[choice["type"]]
     if choice.get("disable_parallel_tool_use") is not None:
         chosen["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]
     return chosen
 
 
-def _thinking(request: JsonObject) -> JsonObject:
+def _thinking(request: MessagesPayload) -> ChatPayload:
     """Return llama.cpp's fields for reasoning; templates without a switch for it ignore them."""
-    thinking = request.get("thinking") or {}
-    options = request.get("chat_template_kwargs") or {}
-    if thinking.get("type") == "enabled":
+    thinking, options = request.get("thinking"), request.get("chat_template_kwargs") or {}
+    if thinking is None:
+        return {}
+    if thinking["type"] == "enabled":
         return {
             "thinking_budget_tokens": thinking["budget_tokens"],
             "chat_template_kwargs": {"enable_thinking": True} | options,
         }
-    if thinking.get("type") == "disabled":
+    if thinking["type"] == "disabled":
         return {"chat_template_kwargs": {"enable_thinking": False} | options}
     return {}
 
 
-def _output(config: JsonObject) -> JsonObject:
-    wanted: JsonObject = {}
-    if config.get("effort") is not None:
-        wanted["reasoning_effort"] = config["effort"]
-    if config.get("format") is not None:
-        schema = {"name": "output", "strict": True, "schema": config["format"]["schema"]}
+def _output(config: OutputConfig) -> ChatPayload:
+    effort, output_format = config.get("effort"), config.get("format")
+    wanted: ChatPayload = {}
+    if effort is not None:
+        wanted["reasoning_effort"] = effort
+    if output_format is not None:
+        schema: NamedSchema = {"name": "output", "strict": True, "schema": output_format["schema"]}
         wanted["response_format"] = {"type": "json_schema", "json_schema": schema}
     return wanted
 
@@ -196,24 +229,24 @@ def _output(config: JsonObject) -> JsonObject:
 _CHAT = ChatCompletionRequest()
 
 
-def _as_chat(request: JsonObject) -> JsonObject:
+def _as_chat(request: MessagesPayload) -> ChatPayload:
     """Return the chat completion request, checked as such. Raises InvalidRequest."""
     return load(_CHAT, chat_request(request))
 
 
-class _Messages(MessagesRequest):
+class _Messages(MessagesRequest[ChatPayload]):
     """Loads as a chat completion request."""
 
     @post_load
-    def _translate(self, data: JsonObject, **_options: Any) -> JsonObject:
+    def _translate(self, data: MessagesPayload, **_options: object) -> ChatPayload:
         return _as_chat(data)
 
 
-class _CountTokens(CountTokensRequest):
+class _CountTokens(CountTokensRequest[ChatPayload]):
     """Loads as a chat completion request."""
 
     @post_load
-    def _translate(self, data: JsonObject, **_options: Any) -> JsonObject:
+    def _translate(self, data: MessagesPayload, **_options: object) -> ChatPayload:
         return _as_chat(data)
 
 

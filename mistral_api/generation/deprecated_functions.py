@@ -7,35 +7,39 @@ older form too, and the response goes back in it: one ``function_call`` a messag
 from __future__ import annotations
 
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload, Chunk
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ToolChoice
+from mistral_api.payload_types.completions import Chunk
+from mistral_api.payload_types.fields import omit
 
 
 def functions_to_tools(payload: ChatPayload) -> ChatPayload:
     """Return the request with tools in place of functions, if it has any."""
     if "functions" not in payload and "function_call" not in payload:
         return payload
-    functions, choice = payload.get("functions"), payload.get("function_call")
-    others = {name: value for name, value in payload.items() if name not in ("functions", "function_call")}
+    functions, call = payload.get("functions"), payload.get("function_call")
+    others = omit(payload, ("functions", "function_call"))
     if not functions:
         return others
-    if isinstance(choice, dict):
-        choice = {"type": "function", "function": {"name": choice["name"]}}
+    choice: str | ToolChoice = call if isinstance(call, str) else "auto"
+    if isinstance(call, dict):
+        choice = {"type": "function", "function": {"name": call["name"]}}
     return others | {
         "messages": _with_tool_calls(payload["messages"]),
         "tools": [{"type": "function", "function": function} for function in functions],
-        "tool_choice": choice or "auto",
+        "tool_choice": choice,
         "parallel_tool_calls": False,
     }
 
 
 def _with_tool_calls(messages: list[ChatMessage]) -> list[ChatMessage]:
     """Give calls and their results ids: a result belongs to the last call before it."""
-    changed, call_id = [], ""
+    changed: list[ChatMessage] = []
+    call_id = ""
     for number, message in enumerate(messages):
-        copy = {name: value for name, value in message.items() if name != "function_call"}
-        if message.get("function_call"):
+        copy, call = omit(message, ("function_call",)), message.get("function_call")
+        if call:
             call_id = f"call{number:05d}"
-            copy["tool_calls"] = [{"id": call_id, "type": "function", "function": message["function_call"]}]
+            copy["tool_calls"] = [{"id": call_id, "type": "function", "function": call}]
         elif message["role"] == "function":
             copy |= {"role": "tool", "tool_call_id": call_id}
         changed.append(copy)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
-from marshmallow import Schema
-
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import ChatCompletionRequest, CompletionRequest
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload
+from mistral_api.wire.request_schema import RequestSchema
 
 # Fields of ours, which the model server never gets. ``response_fields`` is llama.cpp's: its renderer does the work.
 OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "response_fields")
@@ -53,7 +53,7 @@ class Endpoint:
 
     path: str
     chat: bool
-    schema: Schema
+    schema: RequestSchema[ChatPayload]
     messages: Callable[[ChatPayload], list[ChatMessage]]
     dialect: Dialect
     upstream_path: str = ""
@@ -67,7 +67,8 @@ def _chat_messages(payload: ChatPayload) -> list[ChatMessage]:
 
 
 def _prompt_message(payload: ChatPayload) -> list[ChatMessage]:
-    return [{"role": "user", "content": payload["prompt"]}]
+    # Only llama.cpp's own endpoint takes media in a prompt.
+    return [{"role": "user", "content": cast("str | Prompts", payload["prompt"])}]
 
 
 CHAT = Endpoint("/v1/chat/completions", True, ChatCompletionRequest(), _chat_messages, Dialect(ChatRenderer))

@@ -10,11 +10,11 @@ from uuid import UUID
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.usage_meter import UsageFigures
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.checkpoints import Progress
-from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.exchange import Exchange, StorageRequest, StoredObject
 from mistral_api.recording.recorder import Recorder, RecordingFailed
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 # The values of ``answer_status``.
 COMPLETE, INTERRUPTED, FAILED = "complete", "interrupted", "failed"
@@ -46,7 +46,7 @@ class ExchangeOutcome:
 
 
 # Makes the object that an exchange is stored as besides; None where nothing is to be stored.
-MakeStoredObject = Callable[[ExchangeOutcome], JsonObject | None]
+MakeStoredObject = Callable[[ExchangeOutcome], StoredObject | None]
 
 
 class ExchangeRecord:
@@ -74,7 +74,7 @@ class ExchangeRecord:
         """Whether this server stores text at all (STORE_CONTENT)."""
         return self._recorder.recordable_messages([]) is not None
 
-    def store_as(self, storing: JsonObject, make: MakeStoredObject) -> None:
+    def store_as(self, storing: StorageRequest, make: MakeStoredObject) -> None:
         """Store the exchange as an object of its own too, if its text is stored. Call it before :meth:`begin`.
 
         ``storing`` is what the object's store needs to know (``Exchange.storing``), ``make`` is called at the end.

@@ -19,9 +19,12 @@ from typing import Any
 import orjson
 
 from mistral_api.generation.stages import ChunkStage
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
+from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
+from mistral_api.payload_types.fields import omit, pick
 from mistral_api.system.identifiers import new_tool_call_id
 from mistral_api.wire.constraints import DATA, NAMED_SCHEMAS
-from mistral_api.wire.payload_types import ChatPayload, Chunk, JsonObject
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -30,7 +33,7 @@ _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": Fal
 class ForcedToolChoice:
     """The demand to call one of these tools. ``named``: the client named the function."""
 
-    tools: list[JsonObject]
+    tools: list[Tool]
     named: bool
 
     @property
@@ -49,7 +52,10 @@ class ForcedToolChoice:
             schema = _parameters(self.tools[0])
         else:
             schema = {"anyOf": [_call_schema(index, tool) for index, tool in enumerate(self.tools)]}
-        form = {"type": "json_schema", "json_schema": {"name": "tool_call", "strict": True, "schema": schema}}
+        form: ResponseFormat = {
+            "type": "json_schema",
+            "json_schema": {"name": "tool_call", "strict": True, "schema": schema},
+        }
         return payload | {"tool_choice": "none", "response_format": form}
 
 
@@ -74,13 +80,13 @@ def forced_tool_choice(payload: ChatPayload) -> ForcedToolChoice | None:
     return ForcedToolChoice([tool for tool in payload["tools"] if tool["function"]["name"] == name][:1], named=True)
 
 
-def _parameters(tool: JsonObject) -> JsonObject:
+def _parameters(tool: Tool) -> JsonObject:
     """Return the schema of the arguments; a function without parameters takes none (OpenAI's ``FunctionObject``)."""
     schema: JsonObject = tool["function"].get("parameters") or _NO_ARGUMENTS
     return schema if "type" in schema or "$ref" in schema else schema | {"type": "object"}
 
 
-def _call_schema(index: int, tool: JsonObject) -> JsonObject:
+def _call_schema(index: int, tool: Tool) -> JsonObject:
     path = f"#/anyOf/{index}/properties/arguments"
     return {
         "type": "object",
@@ -144,27 +150,29 @@ class ToolCallStage(ChunkStage):
         if not choices:
             return [chunk]
         split = [piece for choice in choices for piece in self._split(choice)]
-        extras = {name: chunk.pop(name) for name in _CHUNK_EXTRAS if name in chunk}
-        chunks = [chunk | {"choices": [choice]} for choice in split]
+        extras, rest = pick(chunk, _CHUNK_EXTRAS), omit(chunk, _CHUNK_EXTRAS)
+        chunks = [rest | {"choices": [choice]} for choice in split]
         return [*chunks[:-1], chunks[-1] | extras] if chunks else []
 
-    def _split(self, choice: JsonObject) -> list[JsonObject]:
+    def _split(self, choice: ChunkChoice) -> list[ChunkChoice]:
         """Return the choice of a chunk as one or more: other fields of its delta, the call, why it ended."""
         delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
         call = self._calls.setdefault(choice["index"], _Call())
         call.unsent += delta.pop("content", None) or ""
         if "role" in delta:
             delta["content"] = None
-        deltas = [delta] if delta else []
+        deltas: list[Delta] = [delta] if delta else []
         deltas += [{"tool_calls": [{"index": 0} | piece]} for piece in self._call_deltas(call, last=reason is not None)]
         if reason is not None and not deltas:
             deltas = [{}]
-        split = [{"index": choice["index"], "delta": each, "logprobs": None, "finish_reason": None} for each in deltas]
+        split: list[ChunkChoice] = [
+            {"index": choice["index"], "delta": each, "logprobs": None, "finish_reason": None} for each in deltas
+        ]
         if reason is not None:
             split[-1]["finish_reason"] = self._finish_reason if reason == "stop" else reason
         return split
 
-    def _call_deltas(self, call: _Call, *, last: bool) -> Iterator[JsonObject]:
+    def _call_deltas(self, call: _Call, *, last: bool) -> Iterator[ToolCallDelta]:
         """Yield the deltas of a call as OpenAI streams them: id and name, then the arguments as they come."""
         name = self._read_name(call) if call.arguments is None else None
         if name is not None:

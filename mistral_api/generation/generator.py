@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -19,6 +19,8 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -26,7 +28,6 @@ from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.sse import SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Generator:
         query = partial(self._query, call)
         return make_plan(endpoint, payload, self._traits, seed, query)
 
-    def _query(self, call: UpstreamCall, path: str, payload: JsonObject) -> JsonObject:
+    def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
 
     def _open_stream(

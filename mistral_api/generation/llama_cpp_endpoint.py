@@ -9,6 +9,8 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import Dialect, Endpoint
 from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeStream, NativeTranscript
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.llama_cpp import (
     AnyObject,
@@ -19,12 +21,11 @@ from mistral_api.wire.llama_cpp import (
     TokenizeRequest,
     load_adapters,
 )
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 NATIVE = Dialect(NativeRenderer, NativeStream, NativeTranscript, llama_cpp=True)
 
 
-def _prompt_message(payload: JsonObject) -> list[ChatMessage]:
+def _prompt_message(payload: ChatPayload) -> list[ChatMessage]:
     """Return the prompt as a user's message; of a prompt with images and sounds its text."""
     return [{"role": "user", "content": _prompt_text(payload["prompt"])}]
 
@@ -37,16 +38,17 @@ def _prompt_text(prompt: Any) -> Any:
     return prompt
 
 
-def _gap_message(payload: JsonObject) -> list[ChatMessage]:
+def _gap_message(payload: ChatPayload) -> list[ChatMessage]:
     """Return a user's message whose parts are the other files, the text before the gap, and the text after it."""
     before = payload["input_prefix"]
     if isinstance(before, str):
-        before += payload.get("prompt") or ""
+        before += str(payload.get("prompt") or "")
     texts = [*(extra["text"] for extra in payload.get("input_extra", [])), before, payload["input_suffix"]]
-    return [{"role": "user", "content": [{"type": "text", "text": _joined(text)} for text in texts]}]
+    parts: list[ContentPart] = [{"type": "text", "text": _joined(text)} for text in texts]
+    return [{"role": "user", "content": parts}]
 
 
-def _joined(mixed: Any) -> str:
+def _joined(mixed: str | list[str | int]) -> str:
     """Return strings and tokens as one string; the text of a token is not known here."""
     return mixed if isinstance(mixed, str) else " ".join(map(str, mixed))
 

@@ -8,18 +8,18 @@ event (tools/server/README.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 from mistral_api.errors import ApiError, ModelServerFailed, error_event
 from mistral_api.generation.renderer import Renderer, ResponseBody
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.completions import Chunk, ChunkChoice, NativeEvent
 from mistral_api.upstream.sse import ChunkStream, EventBatch, EventSplitter, StreamEvent, encode_event, split_events
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import ChatPayload, Chunk, JsonObject
 
 _FINISH_REASONS = {"eos": "stop", "word": "stop", "limit": "length"}
-# Fields that arrive piece by piece.
-_GATHERED = ("tokens", "completion_probabilities")
 _ABSENT = object()
 
 
@@ -35,7 +35,7 @@ class NativeStream(ChunkStream):
                 data = event.data
                 if data is None or ("prompt_progress" in data and not self._show_progress):
                     continue
-                (finished if _is_last(data) else unfinished).add(int(data.get("index") or 0))
+                (finished if _is_last(data) else unfinished).add(int(_native(data).get("index") or 0))
                 yield EventBatch(event.raw, [event])
         if not finished or unfinished - finished:
             raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
@@ -46,34 +46,51 @@ class NativeTranscript(Transcript):
 
     def __init__(self, choices_per_prompt: int = 1) -> None:
         super().__init__(choices_per_prompt)
-        self._last_events: dict[int, JsonObject] = {}
-        self._gathered: dict[int, dict[str, list[Any]]] = {}
+        self._last_events: dict[int, NativeEvent] = {}
+        self._gathered: dict[int, NativeEvent] = {}
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Take one event."""
-        index, last = int(chunk.get("index") or 0), _is_last(chunk)
-        gathered = self._gathered.setdefault(index, {})
-        for name in _GATHERED:
-            if chunk.get(name) and "prompt_progress" not in chunk:
-                gathered[name] = gathered.get(name, []) + chunk[name]
-        choice = {"index": index, "text": chunk.get("content") or None}
+        event = _native(chunk)
+        index, last = int(event.get("index") or 0), _is_last(event)
+        if "prompt_progress" not in event:
+            _gather(self._gathered.setdefault(index, {}), event)
+        choice: ChunkChoice = {"index": index, "text": event.get("content") or None}
         if last:
-            self._last_events[index] = chunk
-            choice["finish_reason"] = _FINISH_REASONS.get(str(chunk.get("stop_type")), "stop")
-        super().add_chunk({"choices": [choice], **_figures(chunk, last)})
+            self._last_events[index] = event
+            choice["finish_reason"] = _FINISH_REASONS.get(str(event.get("stop_type")), "stop")
+        super().add_chunk(_figures(event, last) | {"choices": [choice]})
 
-    def native_bodies(self) -> list[JsonObject]:
+    def native_bodies(self) -> list[NativeEvent]:
         """Return the whole responses, in the order of their indexes."""
         return [self._native_body(index) for index in sorted(self._last_events)]
 
-    def _native_body(self, index: int) -> JsonObject:
+    def _native_body(self, index: int) -> NativeEvent:
         content = self.choices[index].message.get("content") or ""
         return self._last_events[index] | {"content": content, "tokens": []} | self._gathered.get(index, {})
 
 
-def _figures(event: JsonObject, last: bool) -> JsonObject:
+def _gather(gathered: NativeEvent, event: NativeEvent) -> None:
+    """Add the fields that arrive piece by piece."""
+    if event.get("tokens"):
+        gathered["tokens"] = gathered.get("tokens", []) + event["tokens"]
+    if event.get("completion_probabilities"):
+        gathered["completion_probabilities"] = (
+            gathered.get("completion_probabilities", []) + event["completion_probabilities"]
+        )
+
+
+def _native(data: Chunk) -> NativeEvent:
+    """Return the data of an event of this dialect; streams and transcripts are typed for OpenAI's chunks."""
+    return cast("NativeEvent", data)
+
+
+def _figures(event: NativeEvent, last: bool) -> Chunk:
     """Return the figures of an event under OpenAI's names."""
-    figures: JsonObject = {name: event[name] for name in ("model", "timings") if name in event}
+    figures: Chunk = {}
+    for name in ("model", "timings"):
+        if name in event:
+            figures[name] = event[name]
     if last and "tokens_evaluated" in event:
         cached = (event.get("timings") or {}).get("cache_n")
         figures["usage"] = {
@@ -92,7 +109,7 @@ class NativeRenderer(Renderer):
     def __init__(self, transcript: NativeTranscript, payload: ChatPayload, session_id: str) -> None:
         super().__init__(transcript, payload, session_id)
         # The fields that the client wants of a last event; None: all of them.
-        self._fields: list[str] | None = payload.get("response_fields")
+        self._fields = payload.get("response_fields")
         self._last_events = b""
 
     def relay(self, batch: EventBatch) -> bytes | None:
@@ -101,7 +118,7 @@ class NativeRenderer(Renderer):
     def event(self, event: StreamEvent) -> bytes:
         if event.data is None or not _is_last(event.data):
             return event.raw
-        self._last_events += encode_event(select_fields(event.data, self._fields))
+        self._last_events += encode_event(select_fields(_native(event.data), self._fields))
         return b""
 
     def closing(self) -> bytes:
@@ -115,12 +132,12 @@ class NativeRenderer(Renderer):
         return bodies[0] if len(bodies) == 1 else bodies
 
 
-def _is_last(event: JsonObject) -> bool:
+def _is_last(event: Mapping[str, object]) -> bool:
     """Whether an event is the last one of its index."""
     return event.get("stop") is True
 
 
-def select_fields(body: JsonObject, paths: list[str] | None) -> JsonObject:
+def select_fields(body: NativeEvent, paths: list[str] | None) -> NativeEvent | JsonObject:
     """Return the fields that ``response_fields`` names, each by its path (``generation_settings/n_predict``).
 
     A path that leads nowhere is left out. Without paths, all fields are returned. We select them, and not llama.cpp:

@@ -7,10 +7,9 @@ end of the text, or a part of a stop sequence) has an empty text there; OpenAI l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.wire.payload_types import Chunk
+from mistral_api.payload_types.completions import Chunk, ChunkChoice, Logprobs, TokenLogprob, TopLogprob
 
 
 class LogprobsStage(ChunkStage):
@@ -48,14 +47,14 @@ class LegacyCompletionStage(ChunkStage):
 
     def apply(self, chunk: Chunk) -> list[Chunk]:
         chunk["id"] = "cmpl-" + str(chunk.get("id")).removeprefix("chatcmpl-")
-        if self._silent and "usage" in chunk:
-            tokens = chunk["usage"]["prompt_tokens"]
-            chunk["usage"] |= {"completion_tokens": 0, "total_tokens": tokens}
+        usage = chunk.get("usage")
+        if self._silent and usage is not None:
+            chunk["usage"] = usage | {"completion_tokens": 0, "total_tokens": usage["prompt_tokens"]}
         for choice in chunk["choices"]:
             self._complete(choice)
         return [chunk]
 
-    def _complete(self, choice: dict[str, Any]) -> None:
+    def _complete(self, choice: ChunkChoice) -> None:
         entries = visible_tokens(choice)
         index, text = choice["index"], "" if self._silent else choice.get("text") or ""
         prompt = self._echo[index // self._per_prompt] if self._echo and index not in self._lengths else ""
@@ -66,13 +65,13 @@ class LegacyCompletionStage(ChunkStage):
         choice["logprobs"] = legacy_logprobs(entries, self._logprobs or 0, offset) if wanted else None
 
 
-def visible_tokens(choice: dict[str, Any]) -> list[dict[str, Any]]:
+def visible_tokens(choice: ChunkChoice) -> list[TokenLogprob]:
     """Return llama.cpp's entries for the tokens of a choice that are part of its text."""
     entries = (choice.get("logprobs") or {}).get("content") or []
     return [entry for entry in entries if entry.get("token") or entry.get("bytes")]
 
 
-def legacy_logprobs(entries: list[dict[str, Any]], alternatives: int, offset: int) -> dict[str, Any]:
+def legacy_logprobs(entries: list[TokenLogprob], alternatives: int, offset: int) -> Logprobs:
     """Return the ``logprobs`` of a legacy completion; ``offset``: where in the text the first token begins."""
     tokens, offsets = [_token_text(entry) for entry in entries], []
     for entry in entries:
@@ -86,13 +85,13 @@ def legacy_logprobs(entries: list[dict[str, Any]], alternatives: int, offset: in
     }
 
 
-def _alternatives(entry: dict[str, Any], count: int) -> dict[str, float]:
+def _alternatives(entry: TokenLogprob, count: int) -> dict[str, float]:
     """Return the likeliest tokens and the one that was taken: at most ``count`` + 1 (OpenAI's description)."""
     likeliest = entry["top_logprobs"][:count]
     return {_token_text(each): each["logprob"] for each in [*likeliest, entry]}
 
 
-def _token_text(entry: dict[str, Any]) -> str:
+def _token_text(entry: TopLogprob) -> str:
     r"""Return a token's text; of a token that is no whole character its bytes, as in ``bytes:\xe2\x80``."""
     content = bytes(entry.get("bytes") or ())
     try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 from mistral_api.conversations.history import count_leading_system_messages, is_system_message
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent, Prompts
 from mistral_api.upstream.loaded_model import TemplateRules
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 BETWEEN = "\n\n"
 
@@ -37,7 +36,10 @@ def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> li
     """
     if rules.none:
         return list(messages)
-    turns = [_Turn(message) for message in messages] if rules.systems else _without_systems(messages, rules)
+    if rules.systems:
+        turns = [_Turn(message) for message in messages]
+    else:
+        turns = _without_systems(messages, keep_first=rules.system)
     joined: list[_Turn] = []
     for turn in turns:
         if joined and _must_be_joined(joined[-1], turn, rules):
@@ -49,22 +51,24 @@ def normalize_roles(messages: Sequence[ChatMessage], rules: TemplateRules) -> li
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A message, and whether it is a system message that has become a turn of the user."""
+    """A message; ``was_system``: it is a turn of the user that was, or ends with, a system message."""
 
     message: ChatMessage
     was_system: bool = False
 
 
-def _without_systems(messages: Sequence[ChatMessage], rules: TemplateRules) -> list[_Turn]:
-    """Turn system messages into turns of the user; leading ones are joined into one that stays, where one may."""
-    leading = count_leading_system_messages(messages) if rules.system else 0
-    turns = [_Turn(reduce(_joined, messages[:leading]))] if leading else []
-    for message in messages[leading:]:
-        if is_system_message(message):
-            turns.append(_Turn({"role": "user", "content": message.get("content")}, was_system=True))
-        else:
-            turns.append(_Turn(message))
-    return turns
+def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[_Turn]:
+    """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
+    leading = count_leading_system_messages(messages) if keep_first else 0
+    turns = [_as_turn(message) for message in messages[leading:]]
+    return [_Turn(reduce(_joined, messages[:leading])), *turns] if leading else turns
+
+
+def _as_turn(message: ChatMessage) -> _Turn:
+    """Return a message as it is, or a system message as a turn of the user."""
+    if not is_system_message(message):
+        return _Turn(message)
+    return _Turn({"role": "user", "content": message.get("content")}, was_system=True)
 
 
 def _must_be_joined(first: _Turn, second: _Turn, rules: TemplateRules) -> bool:
@@ -82,13 +86,13 @@ def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
     joined = second | first | {"content": _joined_content(first.get("content"), second.get("content"))}
     if first.get("name") != second.get("name"):
         joined.pop("name", None)
-    reasons = [message["reasoning_content"] for message in (first, second) if message.get("reasoning_content")]
+    reasons = [reason for message in (first, second) if (reason := message.get("reasoning_content"))]
     if reasons:
         joined["reasoning_content"] = BETWEEN.join(reasons)
     return joined
 
 
-def _joined_content(first: Any, second: Any) -> Any:
+def _joined_content(first: MessageContent, second: MessageContent) -> MessageContent:
     """Join two contents: texts become one text; between parts, the texts that meet become one part."""
     if not first or not second:
         return first or second
@@ -101,5 +105,7 @@ def _joined_content(first: Any, second: Any) -> Any:
     return [*before, *after]
 
 
-def _parts(content: Any) -> list[JsonObject]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+def _parts(content: str | list[ContentPart] | Prompts) -> list[ContentPart]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [part for part in content if isinstance(part, dict)]

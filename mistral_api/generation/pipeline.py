@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.renderer import Renderer, ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.completions import Completion
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import EventBatch, SSEStream
-from mistral_api.wire.payload_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -154,13 +155,13 @@ class GenerationPipeline:
             self.exchange.read_event(event)
             self.renderer.gather(event)
 
-    def relay_whole(self, open_response: Callable[[], UpstreamResponse]) -> JsonObject:
+    def relay_whole(self, open_response: Callable[[], UpstreamResponse]) -> ResponseBody:
         """Return the response of an engine that is not asked for a stream, once it is recorded.
 
         Raises our exceptions.
         """
         with self._refusals_located():
-            body = open_response().json_object()
+            body = cast("Completion", open_response().json_object())
         self.exchange.read_body(body)
         self.exchange.succeed()
         return self.renderer.convert(body)

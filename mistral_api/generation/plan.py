@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,15 @@ from mistral_api.generation.forced_tool_calls import (
 )
 from mistral_api.generation.logprobs import LegacyCompletionStage, LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.fields import omit
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
 
 # Sends a request to a path of the model server, and returns the JSON object it is answered with.
-Query = Callable[[str, JsonObject], JsonObject]
+Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None 
     ``llama_cpp``: the model server is known to be llama.cpp. It is asked for a stream whatever the client asked for,
     with reports of progress: see ``upstream.transcript`` and ``upstream.sse`` for the reasons.
     """
-    request = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
+    request = omit(payload, OWN_FIELDS)
     if llama_cpp:
         request |= {"stream": True, "return_progress": True}
     if seed is not None:
@@ -114,8 +116,7 @@ def _plan_completion(plan: GenerationPlan, traits: UpstreamTraits, query: Query)
     request = plan.requests[0]
     logprobs, silent = request.get("logprobs"), request.get("max_tokens") == 0 and "n_predict" not in request
     echo = _prompt_texts(request["prompt"], query) if request.pop("echo", False) else []
-    for name in ("best_of", "suffix"):  # llama.cpp refuses both, whatever their value
-        request.pop(name, None)
+    request = omit(request, ("best_of", "suffix"))  # llama.cpp refuses both, whatever their value
     if logprobs is not None:
         request = _with_probabilities(request, logprobs)
     counts = _choice_counts(request, traits)
@@ -127,8 +128,7 @@ def _plan_completion(plan: GenerationPlan, traits: UpstreamTraits, query: Query)
 
 def _with_probabilities(request: ChatPayload, alternatives: int) -> ChatPayload:
     """llama.cpp's own field does what ``logprobs`` does, and also with tools. With 0 it would give none at all."""
-    others = {name: value for name, value in request.items() if name not in _LOGPROBS}
-    return others | {"n_probs": max(1, alternatives)}
+    return omit(request, _LOGPROBS) | {"n_probs": max(1, alternatives)}
 
 
 def _choice_counts(request: ChatPayload, traits: UpstreamTraits) -> list[int]:
@@ -143,9 +143,10 @@ def _divided(request: ChatPayload, counts: list[int]) -> list[ChatPayload]:
     next request follow on."""
     if len(counts) == 1:
         return [request]
-    requests, before = [], 0
+    requests: list[ChatPayload] = []
+    before = 0
     for count in counts:
-        seed = {"seed": (request["seed"] + before) % _UINT32} if request.get("seed", -1) >= 0 else {}
+        seed: ChatPayload = {"seed": (request["seed"] + before) % _UINT32} if request.get("seed", -1) >= 0 else {}
         requests.append(request | {"n": count} | seed)
         before += count
     return requests

@@ -6,25 +6,26 @@ user's next one: the answer, tool calls, tool results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import orjson
 
 from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.payload_types.fields import omit
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
-from mistral_api.wire.payload_types import ChatMessage
 
 _NOT_OPTIONS = ("messages", *OWN_FIELDS)
 # Room for an answer of unknown length: this part of the context (a quarter), but no more tokens than that.
 ANSWER_PART, ANSWER_TOKENS = 4, 1024
 # So many guesses before the search halves: guesses are nearly always right, halving is better for uneven texts.
 GUESSES = 4
-_LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "n_predict")
 
 
 class PromptBuilder:
@@ -37,7 +38,7 @@ class PromptBuilder:
         self._normalizes = normalize_roles == "auto"
 
     def prompt(
-        self, request: Mapping[str, Any], continued: ContinuedSession | None, truncation: str | None, call: UpstreamCall
+        self, request: ChatPayload, continued: ContinuedSession | None, truncation: str | None, call: UpstreamCall
     ) -> list[ChatMessage]:
         """Return the messages to send for a chat request. ``continued``: the session that it continues, if it does.
 
@@ -56,14 +57,14 @@ class PromptBuilder:
         leading: Sequence[ChatMessage],
         stored: Sequence[ChatMessage],
         new: Sequence[ChatMessage],
-        request: Mapping[str, Any],
+        request: ChatPayload,
         call: UpstreamCall,
     ) -> list[ChatMessage]:
         """Return these messages without the oldest turns that do not fit, in roles that the template takes.
 
         ``request``: what else changes the prompt, and the limit of the answer. Raises as :meth:`prompt` does.
         """
-        options = {name: value for name, value in request.items() if name not in _NOT_OPTIONS}
+        options = omit(request, _NOT_OPTIONS)
 
         def count(messages: list[ChatMessage]) -> int:
             return self._counter.count_tokens(self.fit_roles(messages, call), options=options, call=call)
@@ -85,7 +86,7 @@ class PromptBuilder:
         return normalize_roles(messages, self._loaded.current(call).rules)
 
 
-def room_for_prompt(context: int, options: Mapping[str, Any]) -> int:
+def room_for_prompt(context: int, options: ChatPayload) -> int:
     """Return how many tokens a prompt may have: the context without the room for the answer.
 
     ``options``: the request. An answer without a limit gets a quarter of the context, at most 1024 tokens. A limit

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from mistral_api.errors import ModelServerRefused
-from mistral_api.wire.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject
 
 _NOT_SUPPORTED = re.compile(r"(image|audio|video) input is not supported")
 _PART_TYPES = {"image": ("image_url", "image"), "audio": ("input_audio",), "video": ("video_url", "input_video")}

@@ -6,12 +6,17 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 from mistral_api.errors import ApiError, error_event
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.anthropic import AnthropicMessage
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.completions import Completion, NativeEvent
+from mistral_api.payload_types.responses import Response
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
-from mistral_api.wire.payload_types import ChatPayload, JsonObject
 
-# The body of a response that does not stream; llama.cpp's own may be an array.
-ResponseBody = JsonObject | list[JsonObject]
+# The body of a response that does not stream. llama.cpp's own is what its client has selected, and may be an array.
+NativeBody = NativeEvent | JsonObject
+ResponseBody = Completion | AnthropicMessage | Response | NativeBody | list[NativeBody]
 
 
 class Renderer(ABC):
@@ -61,7 +66,7 @@ class Renderer(ABC):
     def body(self) -> ResponseBody:
         """Return the whole of a complete response."""
 
-    def convert(self, body: JsonObject) -> JsonObject:
+    def convert(self, body: Completion) -> ResponseBody:
         """Return the response of an engine that was not asked for a stream, in this dialect."""
         return body | {"session_id": self.session_id}
 
@@ -85,12 +90,12 @@ class CompletionRenderer(Renderer):
     def failure(self, error: ApiError) -> bytes:
         return error_event(error)
 
-    def body(self) -> JsonObject:
+    def body(self) -> ResponseBody:
         """The completion is put together once: it is sent, and it may be stored."""
         return self._body
 
     @cached_property
-    def _body(self) -> JsonObject:
+    def _body(self) -> ResponseBody:
         return self.convert(assemble_body(self.transcript, chat=self.chat))
 
     @cached_property

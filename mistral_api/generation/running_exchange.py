@@ -18,10 +18,10 @@ from mistral_api.generation.exchange_record import (
 )
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageMeter
+from mistral_api.payload_types.completions import Completion
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
-from mistral_api.wire.payload_types import JsonObject
 
 
 class RunningExchange:
@@ -86,7 +86,7 @@ class RunningExchange:
                 self.transcript.add_chunk(event.data)
                 self._grown = True
 
-    def read_body(self, body: JsonObject) -> None:
+    def read_body(self, body: Completion) -> None:
         """Take a whole response, of an engine that was not asked for a stream, into the transcript."""
         with self._lock:
             self.transcript.add_body(body)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
+from mistral_api.payload_types.completions import Chunk, PromptProgress, Timings, Usage
+from mistral_api.payload_types.fields import pick
 from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
-from mistral_api.wire.payload_types import Chunk, JsonObject
 
 
 class ChunkStage(ABC):
@@ -40,7 +40,7 @@ class StagedStream(SSEStream):
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
-        progress: JsonObject | None = None
+        progress: PromptProgress | None = None
         for stream in self._streams:
             self._current = stream
             for stage in self._stages:
@@ -82,7 +82,7 @@ class StagedStream(SSEStream):
             self._current.close()
 
 
-def _batch(events: list[StreamEvent], progress: JsonObject | None) -> EventBatch:
+def _batch(events: list[StreamEvent], progress: PromptProgress | None) -> EventBatch:
     return EventBatch(b"".join(event.raw for event in events), events, progress=progress)
 
 
@@ -103,14 +103,14 @@ class ChoiceIndexStage(ChunkStage):
         self._head: Chunk = {}
         self._prompts: dict[int, tuple[int, int]] = {}
         self._completion = 0
-        self._timings: Any = None
+        self._timings: Timings | None = None
 
     def next_response(self) -> None:
         self._response += 1
 
     def apply(self, chunk: Chunk) -> list[Chunk]:
         if not self._head:
-            self._head = {name: chunk[name] for name in _HEAD if name in chunk}
+            self._head = pick(chunk, _HEAD)
         chunk["id"] = self._head.get("id")
         usage, choices = chunk.pop("usage", None), chunk.get("choices") or []
         for choice in choices:
@@ -126,7 +126,7 @@ class ChoiceIndexStage(ChunkStage):
         prompt, choice = divmod(index, self._counts[self._response])
         return prompt * sum(self._counts) + sum(self._counts[: self._response]) + choice
 
-    def _add(self, usage: JsonObject, prompt: int) -> None:
+    def _add(self, usage: Usage, prompt: int) -> None:
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         # The first choice to read a prompt tells what it cost: the others find it in the cache.
         self._prompts.setdefault(prompt, (int(usage.get("prompt_tokens") or 0), cached))
@@ -134,7 +134,7 @@ class ChoiceIndexStage(ChunkStage):
 
     def end(self) -> list[Chunk]:
         prompt = sum(tokens for tokens, _ in self._prompts.values())
-        usage = {
+        usage: Usage = {
             "prompt_tokens": prompt,
             "completion_tokens": self._completion,
             "total_tokens": prompt + self._completion,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Required, TypedDict, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session
@@ -12,9 +12,11 @@ from mistral_api.database.tables.stored import StoredCompletion
 from mistral_api.errors import NotFound
 from mistral_api.generation.exchange_record import COMPLETE, ExchangeOutcome, ExchangeRecord
 from mistral_api.generation.renderer import ResponseBody
-from mistral_api.recording.exchange import COMPLETION_OBJECT
-from mistral_api.wire.pagination import list_body, page_of
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload, JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart, Prompts
+from mistral_api.payload_types.completions import Completion
+from mistral_api.recording.exchange import COMPLETION_OBJECT, StorageRequest
+from mistral_api.wire.pagination import Page, PageFilter, list_body, page_of
+from mistral_api.wire.queries import CompletionFilter
 
 # What OpenAI's list of stored completions tells of the request, under the names it has there.
 _TOLD = {
@@ -36,36 +38,29 @@ def store_completion(record: ExchangeRecord, payload: ChatPayload, body: Callabl
     ``body`` makes the complete response. Call this before the record begins.
     """
 
-    def make(outcome: ExchangeOutcome) -> JsonObject | None:
-        return cast(JsonObject, body()) if outcome.status == COMPLETE else None
+    def make(outcome: ExchangeOutcome) -> Completion | None:
+        return cast("Completion", body()) if outcome.status == COMPLETE else None
 
-    storing = {
+    fields: Mapping[str, object] = payload
+    storing: StorageRequest = {
         "object": COMPLETION_OBJECT,
         "metadata": payload.get("metadata") or {},
-        "request": {"request_id": record.exchange.public_request_id}
-        | {stored: payload[name] for name, stored in _TOLD.items() if name in payload},
+        "request": {
+            "request_id": record.exchange.public_request_id,
+            **{stored: fields[name] for name, stored in _TOLD.items() if name in fields},
+        },
     }
     record.store_as(storing, make)
 
 
 _POSITION = tuple_(StoredCompletion.created_at, StoredCompletion.id)
 
-CompletionBody = dict[str, Any]
 
+class CompletionMessage(ChatMessage):
+    """A message of a completion's request (OpenAI's ``ChatCompletionMessageList.data``), whose parts stand apart."""
 
-class PageFilter(TypedDict, total=False):
-    """Which page of a list: ``order`` is ``asc`` or ``desc`` by time, ``after`` the id of the entry before the page."""
-
-    limit: Required[int]
-    order: Required[str]
-    after: str
-
-
-class CompletionFilter(PageFilter, total=False):
-    """Which stored completions too: of a ``model``, and with all pairs of ``metadata``."""
-
-    model: str
-    metadata: dict[str, str]
+    id: str
+    content_parts: list[ContentPart] | Prompts | None
 
 
 def find_completion(session: Session, owner: str, completion_id: str, param: str = "completion_id") -> StoredCompletion:
@@ -115,35 +110,34 @@ def delete_completion(session: Session, owner: str, completion_id: str) -> None:
     session.commit()
 
 
-def completion_body(completion: StoredCompletion) -> CompletionBody:
+def completion_body(completion: StoredCompletion) -> Completion:
     """Return a completion as its client received it, with its metadata (OpenAI's ``CreateChatCompletionResponse``)."""
     return completion.body | {"metadata": completion.attributes}
 
 
-def completions_body(completions: Sequence[StoredCompletion], has_more: bool) -> dict[str, Any]:
+def completions_body(completions: Sequence[StoredCompletion], has_more: bool) -> Page[Completion]:
     """Return a page of stored completions (OpenAI's ``ChatCompletionList``)."""
     return list_body([completion_body(completion) for completion in completions], has_more)
 
 
-def messages_body(completion: StoredCompletion, query: PageFilter) -> dict[str, Any]:
+def messages_body(completion: StoredCompletion, query: PageFilter) -> Page[CompletionMessage]:
     """Return a page of the messages of a completion's request (OpenAI's ``ChatCompletionMessageList``).
 
     Raises NotFound for an unknown ``after``.
     """
     messages = [_message_body(completion, number, each) for number, each in enumerate(completion.messages)]
-    return list_body(*page_of(messages, dict(query), "Message with id '{}' not found in this completion."))
+    return list_body(*page_of(messages, query, "Message with id '{}' not found in this completion."))
 
 
-def _message_body(completion: StoredCompletion, number: int, message: ChatMessage) -> ChatMessage:
+def _message_body(completion: StoredCompletion, number: int, message: ChatMessage) -> CompletionMessage:
     """Return a message with an id. Its parts stand in ``content_parts``; ``content`` is text or null."""
     content = message.get("content")
     parts = content if isinstance(content, list) else None
-    return (
-        {"refusal": None, "name": None}
-        | message
-        | {
-            "id": f"{completion.id}-{number}",
-            "content": content if parts is None else None,
-            "content_parts": parts,
-        }
-    )
+    return {
+        "refusal": None,
+        "name": None,
+        **message,
+        "id": f"{completion.id}-{number}",
+        "content": content if parts is None else None,
+        "content_parts": parts,
+    }

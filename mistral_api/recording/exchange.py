@@ -15,14 +15,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypedDict, TypeVar
 from uuid import UUID
 
 import orjson
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, MessageContent
+from mistral_api.payload_types.completions import Completion, GeneratedMessage
+from mistral_api.payload_types.responses import Response
+
 # The values of ``Exchange.storing["object"]``: as which object an exchange is stored besides its messages.
-COMPLETION_OBJECT = "chat.completion"
-RESPONSE_OBJECT = "response"
+COMPLETION_OBJECT: Final = "chat.completion"
+RESPONSE_OBJECT: Final = "response"
 
 # The error code of an exchange whose process died before the end.
 INTERRUPTED = "interrupted"
@@ -34,7 +39,24 @@ UNKNOWN_OUTCOME = orjson.dumps(_INTERRUPTED_OUTCOME)
 _DATA_FIELDS = {"image_url": "url", "input_audio": "data", "file": "file_data"}
 _PLACEHOLDER = re.compile(r"data:([^;]*);omitted;length=(\d+);sha256=[0-9a-f]{64}")
 
-ChatMessageT = TypeVar("ChatMessageT", bound=Mapping[str, Any])
+T = TypeVar("T")
+
+# An object that an exchange is stored as besides its messages.
+StoredObject = Completion | Response
+
+
+class StorageRequest(TypedDict, total=False):
+    """As which object an exchange is stored besides its messages, and what its store has to know.
+
+    Of a completion its ``metadata``, and fields of the ``request`` that OpenAI shows with it. Of a response its
+    ``body`` as it was begun, and ``only_answered``: without an answer the messages are not stored.
+    """
+
+    object: str
+    metadata: dict[str, str]
+    request: JsonObject
+    body: Response
+    only_answered: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,11 +83,11 @@ class Exchange:
     client_request_id: str | None = None
     session_id: str | None = None
     stream: bool = False
-    messages: Sequence[Mapping[str, Any]] | None = None
+    messages: Sequence[ChatMessage] | None = None
     continues: UUID | None = None
     message_ids: list[UUID] | None = None
     answer_id: UUID | None = None
-    storing: Mapping[str, Any] | None = None
+    storing: StorageRequest | None = None
     # The model stands in both parts: it may be known only at the end.
     model: str | None = None
     # From here on everything belongs to the outcome.
@@ -78,9 +100,9 @@ class Exchange:
     time_to_first_token_ms: float | None = None
     tokens_per_second: float | None = None
     finish_reason: str | None = None
-    answers: Sequence[Mapping[str, Any]] | None = None
+    answers: Sequence[GeneratedMessage] | None = None
     answer_status: str = "complete"
-    stored: Mapping[str, Any] | None = None
+    stored: StoredObject | None = None
 
     def as_interrupted(self) -> Exchange:
         """Return the exchange as it is recorded if this process dies now."""
@@ -129,7 +151,7 @@ def belongs_to_conversation(exchange: Exchange) -> bool:
     return bool(exchange.answers) or not only_answered
 
 
-def _to_json(values: Mapping[str, Any]) -> bytes:
+def _to_json(values: Mapping[str, object]) -> bytes:
     try:
         return orjson.dumps(values)
     except TypeError:
@@ -137,9 +159,10 @@ def _to_json(values: Mapping[str, Any]) -> bytes:
         return orjson.dumps(_map_strings(values, lambda text: text.encode("utf-8", "replace").decode()))
 
 
-def replace_nul(value: Any) -> Any:
+def replace_nul(value: T) -> T:
     """Return a JSON value with U+FFFD for every NUL character: PostgreSQL's text and jsonb cannot hold one."""
-    return _map_strings(value, lambda text: text.replace("\0", "\ufffd"))
+    replaced: T = _map_strings(value, lambda text: text.replace("\0", "\ufffd"))
+    return replaced
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
@@ -153,16 +176,16 @@ def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def without_large_attachments(messages: Sequence[ChatMessageT], max_bytes: int) -> list[ChatMessageT]:
+def without_large_attachments(messages: Sequence[ChatMessage], max_bytes: int) -> list[ChatMessage]:
     """Return the messages with a placeholder for every attachment whose base64 is longer than ``max_bytes``."""
     return [_shorten_message(message, max_bytes) for message in messages]
 
 
-def _shorten_message(message: ChatMessageT, max_bytes: int) -> ChatMessageT:
+def _shorten_message(message: ChatMessage, max_bytes: int) -> ChatMessage:
     content = message.get("content")
     if not isinstance(content, list):
         return message
-    return cast("ChatMessageT", {**message, "content": [_shorten_part(part, max_bytes) for part in content]})
+    return {**message, "content": [_shorten_part(part, max_bytes) for part in content]}
 
 
 def _shorten_part(part: Any, max_bytes: int) -> Any:
@@ -188,7 +211,7 @@ def is_placeholder(data: str) -> bool:
     return _PLACEHOLDER.fullmatch(data) is not None
 
 
-def describe_omitted_attachments(content: Any) -> Any:
+def describe_omitted_attachments(content: MessageContent) -> MessageContent:
     """Return the content of a message with a short text in the place of every placeholder."""
     return [_describe_if_omitted(part) for part in content] if isinstance(content, list) else content
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mistral_api.errors import NotFound, Unavailable
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
-from mistral_api.recording.exchange import ChatMessageT, Exchange, without_large_attachments
+from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
@@ -93,7 +94,7 @@ class Recorder:
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._note_failure(error)
 
-    def recordable_messages(self, messages: Sequence[ChatMessageT]) -> list[ChatMessageT] | None:
+    def recordable_messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be."""
         if not self._policy.store_content:
             return None

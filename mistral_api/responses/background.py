@@ -11,12 +11,12 @@ from queue import SimpleQueue
 from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable
-from mistral_api.responses.response_object import Response
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import split_events
-from mistral_api.wire.payload_types import ChatMessage
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -11,6 +9,9 @@ from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.history import HistoryReader, is_system_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.payload_types.fields import omit
+from mistral_api.payload_types.responses import Item, ResponsePayload
 from mistral_api.responses.preparation import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
@@ -18,7 +19,6 @@ from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.token_counter import TokenCounter
 from mistral_api.wire.items import item_type
-from mistral_api.wire.payload_types import ChatMessage
 
 
 class ContextResolver:
@@ -38,7 +38,7 @@ class ContextResolver:
         self._history = history
         self._counter = counter
 
-    def resolve(self, request: dict[str, Any], owner: str) -> StoredContext:
+    def resolve(self, request: ResponsePayload, owner: str) -> StoredContext:
         """Return what a request continues: a response, a conversation, or nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
@@ -63,7 +63,7 @@ class ContextResolver:
         branch = self._history.branch(owner, session_id)
         return StoredContext(session_id, branch.head_id, branch.messages)
 
-    def resolve_references(self, items: list[dict[str, Any]], owner: str) -> list[dict[str, Any]]:
+    def resolve_references(self, items: list[Item], owner: str) -> list[Item]:
         """Return input items, the referenced ones in place of their references.
 
         Raises InvalidRequest, NotFound and Unavailable.
@@ -96,6 +96,6 @@ def _split_system(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[
     return leading, [message for message in messages if not is_system_message(message)]
 
 
-def _options(prepared: PreparedResponse) -> dict[str, Any]:
+def _options(prepared: PreparedResponse) -> ChatPayload:
     """Return the fields of the request that change its prompt."""
-    return {name: value for name, value in prepared.payload([]).items() if name != "messages"}
+    return omit(prepared.payload([]), ("messages",))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
-from mistral_api.recording.exchange import RESPONSE_OBJECT
-from mistral_api.responses.response_object import Response, new_response
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, FunctionDefinition, NamedSchema, Tool, ToolChoice
+from mistral_api.payload_types.fields import omit, without_nulls
+from mistral_api.payload_types.responses import Item, Response, ResponsePayload, ResponseTool, ResponseToolChoice
+from mistral_api.recording.exchange import RESPONSE_OBJECT, StorageRequest
+from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
-from mistral_api.wire.container_shapes import without_nulls
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 from mistral_api.wire.responses import UNSUPPORTED, response_tool_names
 
 # Fields of the Responses API that the chat request does not take over as they are.
@@ -29,18 +31,17 @@ _NOT_PASSED_ON = frozenset(
         "access_programs", "image", "personality", *UNSUPPORTED,
     )
 )  # fmt: skip
-_TOOL_FIELDS = ("name", "description", "parameters", "strict")
-_FORMAT_FIELDS = ("name", "description", "schema", "strict")
 _LOGPROBS = "message.output_text.logprobs"
 
 
-def chat_payload(request: JsonObject, messages: list[JsonObject]) -> JsonObject:
+def chat_payload(request: ResponsePayload, messages: list[ChatMessage]) -> ChatPayload:
     """Return the chat completion payload of a valid request.
 
     ``messages``: the whole prompt: instructions, history and input. Fields of llama.cpp's own, and unknown ones, are
     passed on.
     """
-    payload = {name: value for name, value in request.items() if name not in _NOT_PASSED_ON}
+    # The fields that are left have the same names and meanings there.
+    payload = cast("ChatPayload", omit(request, _NOT_PASSED_ON))
     payload["messages"] = messages
     if "max_output_tokens" in request:
         payload["max_completion_tokens"] = request["max_output_tokens"]
@@ -52,35 +53,52 @@ def chat_payload(request: JsonObject, messages: list[JsonObject]) -> JsonObject:
     return payload | _tools(request) | _response_format(request) | _logprobs(request)
 
 
-def _tools(request: JsonObject) -> JsonObject:
+def _tools(request: ResponsePayload) -> ChatPayload:
     """Return the tools and the choice among them. Of ``allowed_tools`` the model gets only those allowed."""
     tools, choice = request.get("tools") or [], request.get("tool_choice")
-    names = response_tool_names(choice)
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        tools, choice = [tool for tool in tools if tool["name"] in names], choice["mode"]
-    elif isinstance(choice, dict):
-        choice = {"type": "function", "function": {"name": choice["name"]}}
+        names = response_tool_names(choice)
+        tools = [tool for tool in tools if tool["name"] in names]
     if not tools:
         return {}
-    nested = [{"type": "function", "function": _function(tool)} for tool in tools]
-    return {"tools": nested} if choice is None else {"tools": nested, "tool_choice": choice}
+    nested: list[Tool] = [{"type": "function", "function": _function(tool)} for tool in tools]
+    return {"tools": nested} if choice is None else {"tools": nested, "tool_choice": _tool_choice(choice)}
 
 
-def _function(tool: JsonObject) -> JsonObject:
-    return without_nulls({name: tool[name] for name in _TOOL_FIELDS if name in tool})
+def _function(tool: ResponseTool) -> FunctionDefinition:
+    function: FunctionDefinition = {
+        "name": tool["name"],
+        "description": tool.get("description"),
+        "parameters": tool.get("parameters"),
+        "strict": tool.get("strict"),
+    }
+    return without_nulls(function)
 
 
-def _response_format(request: JsonObject) -> JsonObject:
+def _tool_choice(choice: str | ResponseToolChoice) -> str | ToolChoice:
+    if isinstance(choice, str):
+        return choice
+    if choice["type"] == "allowed_tools":
+        return choice["mode"]
+    return {"type": "function", "function": {"name": choice["name"]}}
+
+
+def _response_format(request: ResponsePayload) -> ChatPayload:
     wanted = request.get("text", {}).get("format") or {"type": "text"}
     if wanted["type"] == "text":
         return {}
     if wanted["type"] == "json_object":
         return {"response_format": {"type": "json_object"}}
-    schema = without_nulls({name: wanted[name] for name in _FORMAT_FIELDS if name in wanted})
-    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    schema: NamedSchema = {
+        "name": wanted.get("name"),
+        "description": wanted.get("description"),
+        "schema": wanted.get("schema"),
+        "strict": wanted.get("strict"),
+    }
+    return {"response_format": {"type": "json_schema", "json_schema": without_nulls(schema)}}
 
 
-def _logprobs(request: JsonObject) -> JsonObject:
+def _logprobs(request: ResponsePayload) -> ChatPayload:
     """Ask for at least one alternative: llama.cpp gives 20 where none are asked for, and no log probabilities for 0."""
     most = request.get("top_logprobs") or 0
     if not most and _LOGPROBS not in request.get("include", ()):
@@ -96,7 +114,7 @@ class PreparedResponse:
     ``input_ids`` and ``answer_id``: the ids that its messages get in their conversation.
     """
 
-    request: JsonObject
+    request: ResponsePayload
     context: StoredContext
     input: list[ChatMessage]
     response: Response
@@ -107,14 +125,14 @@ class PreparedResponse:
     def messages(self) -> list[ChatMessage]:
         """The whole prompt. Instructions hold for this response alone; calls without a result are left out."""
         instructions = self.request.get("instructions")
-        leading = [{"role": "system", "content": instructions}] if instructions else []
+        leading: list[ChatMessage] = [{"role": "system", "content": instructions}] if instructions else []
         return [*leading, *drop_unanswered_calls(self.context.messages, self.input), *self.input]
 
-    def payload(self, messages: list[ChatMessage]) -> JsonObject:
+    def payload(self, messages: list[ChatMessage]) -> ChatPayload:
         """Return the chat completion request that answers it."""
         return chat_payload(self.request, messages)
 
-    def storing(self) -> JsonObject:
+    def storing(self) -> StorageRequest:
         """Return what is journaled of it.
 
         A conversation that others add to takes no input that was not answered. A session that does not exist yet does:
@@ -130,7 +148,7 @@ class PreparedResponse:
 
 
 def prepare_response(
-    request: JsonObject, input_items: list[JsonObject], context: StoredContext, model: str
+    request: ResponsePayload, input_items: list[Item], context: StoredContext, model: str
 ) -> PreparedResponse:
     """Prepare a valid request. Raises InvalidRequest where the input has the output of a call that was not made."""
     messages = items_to_messages(input_items)
@@ -142,16 +160,15 @@ def prepare_response(
     return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id())
 
 
-def parse_input_items(request: JsonObject) -> list[JsonObject]:
+def parse_input_items(request: ResponsePayload) -> list[Item]:
     """Return the input as items: a string is a message of the user."""
     items = request.get("input", [])
     return [{"type": "message", "role": "user", "content": items}] if isinstance(items, str) else list(items)
 
 
-def _conversation_id(request: JsonObject) -> str | None:
+def _conversation_id(request: ResponsePayload) -> str | None:
     """Return the conversation that the client named; a session is one."""
-    conversation_id: str | None = request.get("conversation") or request.get("session_id")
-    return conversation_id
+    return request.get("conversation") or request.get("session_id")
 
 
 def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage]) -> None:
@@ -159,8 +176,8 @@ def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage
     known = {call.get("id") for message in before for call in message.get("tool_calls") or []}
     for message in messages:
         known |= {call.get("id") for call in message.get("tool_calls") or []}
-        if message["role"] == "tool" and message["tool_call_id"] not in known:
+        call_id = message.get("tool_call_id")
+        if message["role"] == "tool" and call_id not in known:
             raise InvalidRequest(
-                f"No tool call found for function call output with call_id {quote_value(message['tool_call_id'])}.",
-                param="input",
+                f"No tool call found for function call output with call_id {quote_value(str(call_id))}.", param="input"
             )

@@ -14,15 +14,15 @@ from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.payload_types.responses import Response, ResponsePayload
 from mistral_api.responses.background import BackgroundRunner, LiveResponse
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.preparation import PreparedResponse, parse_input_items, prepare_response
-from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.wire import load
-from mistral_api.wire.payload_types import ChatMessage, ChatPayload, JsonObject
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 
 _REQUEST, _COUNT_REQUEST = ResponseRequest(), InputTokensRequest()
@@ -93,7 +93,7 @@ class ResponseService:
         run.begin(self._store.cache)
         return run
 
-    def _prepare(self, payload: JsonObject, request: RequestContext) -> PreparedResponse:
+    def _prepare(self, payload: ResponsePayload, request: RequestContext) -> PreparedResponse:
         model = self._generator.served_model(payload.get("model"))
         self._require_ended(request.caller.owner, payload.get("previous_response_id", ""))
         context = self._contexts.resolve(payload, request.caller.owner)

@@ -7,31 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from mistral_api.conversations.item_renderer import message_to_items
+from mistral_api.conversations.item_renderer import assistant_items, message_to_items
+from mistral_api.conversations.stored_message import assistant_message
 from mistral_api.errors import ApiError
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import GeneratedMessage, TokenLogprob, TopLogprob
+from mistral_api.payload_types.responses import (
+    Item,
+    ItemPart,
+    OutputItem,
+    Response,
+    ResponseLogprob,
+    ResponsePayload,
+    ResponseTool,
+    ResponseUsage,
+    TextOptions,
+)
 from mistral_api.upstream.transcript import TokenCounts
-from mistral_api.wire.payload_types import Item, JsonObject
 
-Response = JsonObject
-
-# Fields that repeat those of the request, and their values where the request has none (OpenAI's defaults).
-_ECHOED: JsonObject = {
-    "background": False,
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "safety_identifier": None,
-    "store": True,
-    "temperature": 1.0,
-    "tool_choice": "auto",
-    "top_logprobs": 0,
-    "top_p": 1.0,
-    "truncation": "disabled",
-    "user": None,
-}
 _INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -44,14 +37,14 @@ class ResponseOutput:
     """
 
     id: UUID
-    message: JsonObject
+    message: GeneratedMessage
     finish_reason: str | None
     tokens: TokenCounts
-    logprobs: list[JsonObject] | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 def new_response(
-    request: JsonObject, response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
+    request: ResponsePayload, response_id: str, created_at: int, model: str, *, conversation_id: str | None = None
 ) -> Response:
     """Return a response before anything is generated: ``in_progress``, or ``queued`` in the background.
 
@@ -69,7 +62,22 @@ def new_response(
         "model": model,
         "output": [],
         "conversation": None if conversation_id is None else {"id": conversation_id},
-        **{name: request.get(name, default) for name, default in _ECHOED.items()},
+        # Fields that repeat those of the request, and OpenAI's defaults where the request has none.
+        "background": request.get("background", False),
+        "instructions": request.get("instructions"),
+        "max_output_tokens": request.get("max_output_tokens"),
+        "max_tool_calls": request.get("max_tool_calls"),
+        "parallel_tool_calls": request.get("parallel_tool_calls", True),
+        "previous_response_id": request.get("previous_response_id"),
+        "prompt_cache_key": request.get("prompt_cache_key"),
+        "safety_identifier": request.get("safety_identifier"),
+        "store": request.get("store", True),
+        "temperature": request.get("temperature", 1.0),
+        "tool_choice": request.get("tool_choice", "auto"),
+        "top_logprobs": request.get("top_logprobs", 0),
+        "top_p": request.get("top_p", 1.0),
+        "truncation": request.get("truncation", "disabled"),
+        "user": request.get("user"),
         "metadata": dict(request.get("metadata", {})),
         "reasoning": {"effort": None, "summary": None} | request.get("reasoning", {}),
         "service_tier": "default",
@@ -79,11 +87,11 @@ def new_response(
     }
 
 
-def _text(text: JsonObject) -> JsonObject:
+def _text(text: TextOptions) -> TextOptions:
     return {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"}
 
 
-def _tool(tool: JsonObject) -> JsonObject:
+def _tool(tool: ResponseTool) -> ResponseTool:
     """Return a function tool as OpenAI shows it: ``strict`` is true where the request does not say."""
     strict = True if tool.get("strict") is None else tool["strict"]
     return {"description": None, "parameters": None} | tool | {"strict": strict}
@@ -113,18 +121,24 @@ def complete_response(response: Response, answer: ResponseOutput, *, completed_a
     }
 
 
-def output_items(answer_id: UUID, message: JsonObject, logprobs: list[JsonObject]) -> list[Item]:
+def output_items(answer_id: UUID, message: GeneratedMessage, logprobs: list[ResponseLogprob]) -> list[OutputItem]:
     """Return the items of an answer. ``logprobs``: of its text, in published form."""
-    items = message_to_items(answer_id, {"role": "assistant", "content": None} | message)
+    items = assistant_items(answer_id, assistant_message(message))
     for item in items if logprobs else ():
         if item["type"] == "message":
             item["content"] = [
-                part | {"logprobs": logprobs} if part["type"] == "output_text" else part for part in item["content"]
+                part | {"logprobs": logprobs} if part["type"] == "output_text" else part for part in item_parts(item)
             ]
     return items
 
 
-def published_logprobs(logprobs: list[JsonObject], most: int) -> list[JsonObject]:
+def item_parts(item: OutputItem) -> list[ItemPart]:
+    """Return the parts of an item that the model has generated; a function call has none."""
+    content = [] if item["type"] == "function_call" else item["content"]
+    return content if isinstance(content, list) else []
+
+
+def published_logprobs(logprobs: list[TokenLogprob], most: int) -> list[ResponseLogprob]:
     """Return log probabilities as the Responses API has them: without token ids, bytes never null.
 
     ``most``: how many alternatives the client asked for; the model server may have been asked for more.
@@ -132,15 +146,15 @@ def published_logprobs(logprobs: list[JsonObject], most: int) -> list[JsonObject
     return [_logprob(each) | {"top_logprobs": [_logprob(top) for top in _top(each)[:most]]} for each in logprobs]
 
 
-def _logprob(token: JsonObject) -> JsonObject:
+def _logprob(token: TopLogprob) -> ResponseLogprob:
     return {"token": token["token"], "bytes": token.get("bytes") or [], "logprob": token["logprob"]}
 
 
-def _top(token: JsonObject) -> list[JsonObject]:
+def _top(token: TokenLogprob) -> list[TopLogprob]:
     return token.get("top_logprobs") or []
 
 
-def usage(tokens: TokenCounts) -> JsonObject:
+def usage(tokens: TokenCounts) -> ResponseUsage:
     """Return the token counts. llama.cpp tells neither what it writes to its cache nor what part of an answer is
     reasoning."""
     prompt, completion = tokens.prompt or 0, tokens.completion or 0
@@ -168,7 +182,7 @@ def cancelled(response: Response) -> Response:
     return response | {"status": "cancelled"}
 
 
-def input_items(messages: Sequence[JsonObject], message_ids: Sequence[UUID]) -> list[Item]:
+def input_items(messages: Sequence[ChatMessage], message_ids: Sequence[UUID]) -> list[Item]:
     """Return the items of chat messages, in their order. ``message_ids``: the ids of the messages."""
     return [
         item

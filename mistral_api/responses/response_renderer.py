@@ -8,9 +8,9 @@ import orjson
 
 from mistral_api.errors import ApiError
 from mistral_api.generation.renderer import Renderer
+from mistral_api.payload_types.responses import Response, ResponseEvent
 from mistral_api.responses.preparation import PreparedResponse
-from mistral_api.responses.response_object import Response
-from mistral_api.responses.stream_events import Event, ResponseEvents
+from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript
@@ -22,9 +22,10 @@ class ResponseRenderer(Renderer):
     """The events of one response, or the whole Response object."""
 
     def __init__(self, transcript: Transcript, prepared: PreparedResponse) -> None:
-        super().__init__(transcript, prepared.request, prepared.context.session_id)
+        # Nothing is rendered of a chat request: the Response object repeats what the client sent.
+        super().__init__(transcript, {}, prepared.context.session_id)
         self._events = ResponseEvents(prepared.response, prepared.answer_id, transcript)
-        self._closing: list[Event] = []
+        self._closing: list[ResponseEvent] = []
 
     @property
     def response(self) -> Response:
@@ -67,6 +68,6 @@ class ResponseRenderer(Renderer):
         return self.response
 
 
-def _encoded(events: Iterable[Event]) -> bytes:
+def _encoded(events: Iterable[ResponseEvent]) -> bytes:
     """Return events as server-sent events, each named by its type."""
     return b"".join(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event)) for event in events)

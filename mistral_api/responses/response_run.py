@@ -10,12 +10,12 @@ from mistral_api.errors import ModelServerRefused
 from mistral_api.generation.exchange_record import ExchangeOpening, ExchangeOutcome
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Response
 from mistral_api.responses.preparation import PreparedResponse
-from mistral_api.responses.response_object import Response
 from mistral_api.responses.response_renderer import ResponseRenderer
 from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
 from mistral_api.upstream.sse import SSEStream
-from mistral_api.wire.payload_types import ChatMessage
 
 # What the fields of a chat completion are called in a Responses request.
 _FIELD_NAMES = {"messages": "input", "response_format": "text.format", "max_completion_tokens": "max_output_tokens"}

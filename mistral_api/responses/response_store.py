@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.errors import InvalidRequest, NotFound
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Response
 from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
-from mistral_api.responses.response_object import Response
 from mistral_api.responses.stored_responses import (
     CachedChain,
     ResponseCache,
@@ -25,7 +26,6 @@ from mistral_api.responses.stored_responses import (
     response_not_found,
 )
 from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
-from mistral_api.wire.payload_types import ChatMessage
 from mistral_api.wire.responses import RESPONSE_ID
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class ResponseStore:
         """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
         cached = self.cache.get(owner, response_id)
         if cached is not None:
-            return list(zip(cached.input_ids, cast("list[ChatMessage]", cached.input), strict=True))
+            return list(zip(cached.input_ids, cached.input, strict=True))
         _require_form(response_id)
         stored = self._find(lambda session: read_input(session, find_response(session, owner, response_id)))
         return [(each.id, each.message) for each in stored]

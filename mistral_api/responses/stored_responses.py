@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
+from mistral_api.conversations.stored_message import (
+    StoredMessage,
+    assistant_message,
+    prompt_message,
+    row_to_chat_message,
+)
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import GeneratedMessage
+from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import replace_nul
-from mistral_api.responses.response_object import Response
-from mistral_api.wire.payload_types import ChatMessage
 
 # The size of the cached responses as JSON, in bytes. The objects in memory take a few times as much.
 MAX_CACHED_BYTES = 32 << 20
@@ -125,20 +130,20 @@ class CachedResponse:
     session_id: str
     body: Response
     input_ids: list[UUID]
-    input: Sequence[Mapping[str, Any]]
+    input: Sequence[ChatMessage]
     answer_id: UUID | None
-    answer: Mapping[str, Any] | None
+    answer: GeneratedMessage | None
     in_chain: bool
 
     @property
     def id(self) -> str:
         """The id of the response."""
-        return str(self.body["id"])
+        return self.body["id"]
 
     @property
     def prompt_messages(self) -> list[ChatMessage]:
         """Input and answer as the model gets them again, as PostgreSQL would return them."""
-        answer = [] if self.answer is None else [{"role": "assistant", **self.answer}]
+        answer = [] if self.answer is None else [assistant_message(self.answer)]
         return [prompt_message(message) for message in [*self.input, *answer]]
 
 
@@ -161,12 +166,15 @@ class ResponseCache:
 
     def add(self, response: CachedResponse) -> None:
         """Add a response. The oldest ones are removed where there is no room for all."""
-        parts = [response.body, response.input, response.answer]
-        encoded = orjson.dumps(parts)
+        encoded = orjson.dumps([response.body, response.input, response.answer])
         size = len(encoded)
         if rb"\u0000" in encoded:
-            body, messages, answer = replace_nul(parts)
-            response = replace(response, body=body, input=messages, answer=answer)
+            response = replace(
+                response,
+                body=replace_nul(response.body),
+                input=replace_nul(response.input),
+                answer=replace_nul(response.answer),
+            )
         with self._lock:
             self._entries[response.id] = response, size
             self._bytes += size

@@ -10,22 +10,22 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
+from mistral_api.conversations.item_parser import output_text
 from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.errors import ApiError
+from mistral_api.payload_types.completions import Chunk, Delta, Logprobs, TokenLogprob
+from mistral_api.payload_types.responses import ItemPart, OutputItem, Response, ResponseEvent, ResponseLogprob
 from mistral_api.responses.response_object import (
-    Response,
     ResponseOutput,
     cancelled,
     complete_response,
     failed,
     in_progress,
+    item_parts,
     output_items,
     published_logprobs,
 )
 from mistral_api.upstream.transcript import ChoiceTranscript, Transcript
-from mistral_api.wire.payload_types import Chunk, Item, JsonObject
-
-Event = JsonObject
 
 
 class ContentPartKind(StrEnum):
@@ -35,16 +35,11 @@ class ContentPartKind(StrEnum):
     REFUSAL = "refusal"
     REASONING = "reasoning_text"
 
-    @property
-    def field(self) -> str:
-        """The field of a part that holds its text."""
-        return "refusal" if self is ContentPartKind.REFUSAL else "text"
-
-    def part(self, text: str) -> JsonObject:
+    def part(self, text: str) -> ItemPart:
         """Return a part of this kind with a text."""
-        return {"type": str(self), self.field: text} | (
-            {"annotations": [], "logprobs": []} if self is ContentPartKind.TEXT else {}
-        )
+        if self is ContentPartKind.REFUSAL:
+            return {"type": str(self), "refusal": text}
+        return output_text(text) if self is ContentPartKind.TEXT else {"type": str(self), "text": text}
 
 
 class OutputItemStream:
@@ -53,53 +48,62 @@ class OutputItemStream:
     def __init__(self, item_id: str, output_index: int) -> None:
         self.id = item_id
         self._output_index = output_index
-        self._location = {"item_id": item_id, "output_index": output_index}
         self._parts: list[ContentPartKind] = []
 
-    def added(self, item: Item) -> list[Event]:
+    def added(self, item: OutputItem) -> list[ResponseEvent]:
         """Announce the item, with nothing in it yet."""
-        empty: Item = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
-        announced = item | empty | {"status": "in_progress"}
+        if item["type"] == "function_call":
+            announced: OutputItem = item | {"arguments": "", "status": "in_progress"}
+        else:
+            announced = item | {"content": [], "status": "in_progress"}
         return [{"type": "response.output_item.added", "output_index": self._output_index, "item": announced}]
 
-    def part_added(self, kind: ContentPartKind) -> list[Event]:
+    def part_added(self, kind: ContentPartKind) -> list[ResponseEvent]:
         """Announce a part, unless it has been announced."""
         if kind in self._parts:
             return []
         self._parts.append(kind)
-        return [{"type": "response.content_part.added", **self._part_location(kind), "part": kind.part("")}]
+        return [self._about_part("response.content_part.added", kind) | {"part": kind.part("")}]
 
-    def text_delta(self, kind: ContentPartKind, text: str, logprobs: list[JsonObject] | None = None) -> list[Event]:
+    def text_delta(
+        self, kind: ContentPartKind, text: str, logprobs: list[ResponseLogprob] | None = None
+    ) -> list[ResponseEvent]:
         """Add text to a part. ``logprobs``: of its tokens, in published form."""
         announced = self.part_added(kind)
-        delta = {"type": f"response.{kind}.delta", **self._part_location(kind), "delta": text}
-        return [*announced, delta | ({"logprobs": logprobs or []} if kind is ContentPartKind.TEXT else {})]
+        delta = self._about_part(f"response.{kind}.delta", kind) | {"delta": text}
+        return [*announced, delta | {"logprobs": logprobs or []} if kind is ContentPartKind.TEXT else delta]
 
-    def arguments_delta(self, arguments: str | None) -> list[Event]:
+    def arguments_delta(self, arguments: str | None) -> list[ResponseEvent]:
         """Add to a function's arguments, where there is anything to add."""
-        delta = {"type": "response.function_call_arguments.delta", **self._location, "delta": arguments}
-        return [delta] if arguments else []
+        if not arguments:
+            return []
+        return [self._about_item("response.function_call_arguments.delta") | {"delta": arguments}]
 
-    def closed(self, item: Item) -> list[Event]:
+    def closed(self, item: OutputItem) -> list[ResponseEvent]:
         """Close the item; ``item`` is all of it."""
-        events: list[Event] = []
+        events: list[ResponseEvent] = []
         if item["type"] == "function_call":
-            done = {"name": item["name"], "arguments": item["arguments"]}
-            events.append({"type": "response.function_call_arguments.done", **self._location, **done})
+            done = self._about_item("response.function_call_arguments.done")
+            events.append(done | {"name": item["name"], "arguments": item["arguments"]})
         for kind in self._parts:
-            events += self._part_done(kind, next(each for each in item["content"] if each["type"] == kind))
+            events += self._part_done(kind, next(each for each in item_parts(item) if each["type"] == kind))
         return [*events, {"type": "response.output_item.done", "output_index": self._output_index, "item": item}]
 
-    def _part_done(self, kind: ContentPartKind, part: JsonObject) -> list[Event]:
-        location, text = self._part_location(kind), {kind.field: part[kind.field]}
-        logprobs = {"logprobs": part["logprobs"]} if kind is ContentPartKind.TEXT else {}
-        return [
-            {"type": f"response.{kind}.done", **location, **text, **logprobs},
-            {"type": "response.content_part.done", **location, "part": part},
-        ]
+    def _part_done(self, kind: ContentPartKind, part: ItemPart) -> list[ResponseEvent]:
+        done = self._about_part(f"response.{kind}.done", kind)
+        if kind is ContentPartKind.REFUSAL:
+            done["refusal"] = part["refusal"]
+        else:
+            done["text"] = part["text"]
+        if kind is ContentPartKind.TEXT:
+            done["logprobs"] = part["logprobs"]
+        return [done, self._about_part("response.content_part.done", kind) | {"part": part}]
 
-    def _part_location(self, kind: ContentPartKind) -> JsonObject:
-        return self._location | {"content_index": self._parts.index(kind)}
+    def _about_item(self, event_type: str) -> ResponseEvent:
+        return {"type": event_type, "item_id": self.id, "output_index": self._output_index}
+
+    def _about_part(self, event_type: str, kind: ContentPartKind) -> ResponseEvent:
+        return self._about_item(event_type) | {"content_index": self._parts.index(kind)}
 
 
 _TERMINAL = {"completed": "response.completed", "incomplete": "response.incomplete"}
@@ -118,7 +122,7 @@ class ResponseEvents:
         self.response = response
         self.transcript = transcript
         # The log probabilities of the answer's text alone; llama.cpp also gives those of its reasoning.
-        self.logprobs: list[JsonObject] = []
+        self.logprobs: list[TokenLogprob] = []
         self._answer_id = answer_id
         self._ids = ItemIds(answer_id)
         self._numbered = 0
@@ -126,38 +130,38 @@ class ResponseEvents:
         self._opened: dict[str, OutputItemStream] = {}
         self._current: OutputItemStream | None = None
 
-    def begin(self) -> list[Event]:
+    def begin(self) -> list[ResponseEvent]:
         """Announce the response: queued, or in progress."""
         created = self._about_response("response.created")
         follows = "response.queued" if self.response["status"] == "queued" else "response.in_progress"
         return [created, self._about_response(follows)]
 
-    def start(self) -> list[Event]:
+    def start(self) -> list[ResponseEvent]:
         """Announce that the generation of a queued response has begun."""
         self.response = in_progress(self.response)
         return [self._about_response("response.in_progress")]
 
-    def chunk(self, chunk: Chunk) -> list[Event]:
+    def chunk(self, chunk: Chunk) -> list[ResponseEvent]:
         """Take a chunk of the chat completion."""
-        events: list[Event] = []
+        events: list[ResponseEvent] = []
         for choice in chunk.get("choices") or ():
             events += self._of_delta(choice.get("delta") or {}, choice.get("logprobs") or {})
         return self._numbering(events)
 
-    def complete(self, completed_at: int | None = None) -> list[Event]:
+    def complete(self, completed_at: int | None = None) -> list[ResponseEvent]:
         """Close what is open, since all chunks are there. ``completed_at``: in Unix seconds, now where not given."""
         choice, tokens = self._choice, self.transcript.count_tokens()
         answer = ResponseOutput(self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs)
         self.response = complete_response(self.response, answer, completed_at=completed_at)
         return [*self._numbering(self._closing()), self._about_response(_TERMINAL[self.response["status"]])]
 
-    def fail(self, error: ApiError) -> list[Event]:
+    def fail(self, error: ApiError) -> list[ResponseEvent]:
         """Announce that the generation failed: the error, and the response that failed."""
         self.response = failed(self.response, error)
-        failure = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        failure: ResponseEvent = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
         return [*self._numbering([failure]), self._about_response("response.failed")]
 
-    def cancel(self) -> list[Event]:
+    def cancel(self) -> list[ResponseEvent]:
         """Announce that the response was cancelled. OpenAI publishes no event of that name: ``status`` says it."""
         self.response = cancelled(self.response)
         return [self._about_response("response.incomplete")]
@@ -166,25 +170,26 @@ class ResponseEvents:
     def _choice(self) -> ChoiceTranscript:
         return self.transcript.choices.get(0) or ChoiceTranscript()
 
-    def _of_delta(self, delta: JsonObject, logprobs: JsonObject) -> list[Event]:
-        events: list[Event] = []
-        if delta.get("reasoning_content"):
+    def _of_delta(self, delta: Delta, logprobs: Logprobs) -> list[ResponseEvent]:
+        events: list[ResponseEvent] = []
+        reasoning, content, refusal = delta.get("reasoning_content"), delta.get("content"), delta.get("refusal")
+        if reasoning:
             item = self._go_to(self._ids.reasoning, events)
-            events += item.text_delta(ContentPartKind.REASONING, delta["reasoning_content"])
-        if delta.get("content"):
+            events += item.text_delta(ContentPartKind.REASONING, reasoning)
+        if content:
             tokens = logprobs.get("content") or []
             self.logprobs += tokens
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(ContentPartKind.TEXT, delta["content"], self._published(tokens))
-        if delta.get("refusal"):
+            events += item.text_delta(ContentPartKind.TEXT, content, self._published(tokens))
+        if refusal:
             item = self._go_to(self._ids.message, events)
-            events += item.text_delta(ContentPartKind.REFUSAL, delta["refusal"])
+            events += item.text_delta(ContentPartKind.REFUSAL, refusal)
         for call in delta.get("tool_calls") or ():
             item = self._go_to(self._ids.call(int(call.get("index") or 0)), events)
             events += item.arguments_delta((call.get("function") or {}).get("arguments"))
         return events
 
-    def _go_to(self, item_id: str, events: list[Event]) -> OutputItemStream:
+    def _go_to(self, item_id: str, events: list[ResponseEvent]) -> OutputItemStream:
         """Make an item the current one. The events that this takes are added to ``events``."""
         current = self._current
         if current is not None and current.id == item_id:
@@ -198,17 +203,17 @@ class ResponseEvents:
         self._current = self._opened[item_id]
         return self._current
 
-    def _items(self) -> dict[str, JsonObject]:
+    def _items(self) -> dict[str, OutputItem]:
         """Return the items as they are now, by id."""
         items = output_items(self._answer_id, self._choice.answer, self._published(self.logprobs))
         return {item["id"]: item for item in items}
 
-    def _published(self, logprobs: list[JsonObject]) -> list[JsonObject]:
+    def _published(self, logprobs: list[TokenLogprob]) -> list[ResponseLogprob]:
         return published_logprobs(logprobs, self.response["top_logprobs"])
 
-    def _closing(self) -> list[Event]:
+    def _closing(self) -> list[ResponseEvent]:
         """Close the items of the complete response; an empty answer has a message with an empty text."""
-        final, events = {item["id"]: item for item in self.response["output"]}, list[Event]()
+        final, events = {item["id"]: item for item in self.response["output"]}, list[ResponseEvent]()
         for item_id in final:
             if item_id not in self._opened:
                 item = self._go_to(item_id, events)
@@ -217,9 +222,9 @@ class ResponseEvents:
             events += self._current.closed(final[self._current.id])
         return events
 
-    def _about_response(self, kind: str) -> Event:
+    def _about_response(self, kind: str) -> ResponseEvent:
         return self._numbering([{"type": kind, "response": self.response}])[0]
 
-    def _numbering(self, events: list[Event]) -> list[Event]:
+    def _numbering(self, events: list[ResponseEvent]) -> list[ResponseEvent]:
         first, self._numbered = self._numbered, self._numbered + len(events)
         return [event | {"sequence_number": number} for number, event in enumerate(events, first)]

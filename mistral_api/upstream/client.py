@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
 import requests
 
 from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed, ModelServerLost, ModelUnavailable
+from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
-from mistral_api.wire.payload_types import JsonObject
 
 # Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
@@ -50,11 +50,11 @@ class ModelServerClient:
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
-    def post(self, path: str, payload: JsonObject, call: UpstreamCall) -> UpstreamResponse:
+    def post(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> UpstreamResponse:
         """Send a JSON object; as :meth:`request`."""
         return self.request("POST", path, payload, call)
 
-    def query(self, path: str, payload: JsonObject, call: UpstreamCall) -> JsonObject:
+    def query(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> JsonObject:
         """Send a request that takes no slot, and return the JSON object it is answered with.
 
         Waits for a server that is loading. Raises as :meth:`request` does.
@@ -62,7 +62,7 @@ class ModelServerClient:
         return self.request("POST", path, payload, call, silence=NO_SLOT_SECONDS).json_object()
 
     def request(
-        self, method: str, path: str, payload: Any, call: UpstreamCall, *, silence: float | None = None
+        self, method: str, path: str, payload: object, call: UpstreamCall, *, silence: float | None = None
     ) -> UpstreamResponse:
         """Send a request, without a body where ``payload`` is None. Return once the model server begins to answer.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import orjson
 import requests
@@ -26,6 +25,7 @@ from mistral_api.errors import (
     ModelUnavailable,
     Unavailable,
 )
+from mistral_api.payload_types import JsonObject
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its response
 
@@ -101,7 +101,7 @@ def upstream_error(status: int, body: bytes) -> ApiError:
     return error_from(status, _error_object(body))
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
+def _error_object(body: bytes) -> JsonObject:
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -110,7 +110,7 @@ def _error_object(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def error_from(status: int, error: dict[str, Any]) -> ApiError:
+def error_from(status: int, error: JsonObject) -> ApiError:
     """Return the exception for an ``error`` object of the model server. ``status``: the HTTP status."""
     message = str(error.get("message") or f"The model server answered {status}.")
     too_large = _TOO_LARGE.search(message)
@@ -135,7 +135,7 @@ def _failed(message: str) -> ModelServerError:
     return ModelServerFailed(text, summary=_BEFORE_QUOTES.split(message, maxsplit=1)[0][:100].strip())
 
 
-def _refused(status: int, message: str, error: dict[str, Any]) -> ModelServerRefused:
+def _refused(status: int, message: str, error: JsonObject) -> ModelServerRefused:
     schema = _JSON_SCHEMA.search(message)
     if schema is not None:  # before it llama.cpp says that it could not parse with the template
         return ModelServerRefused(schema[0], code="invalid_json_schema")
@@ -159,7 +159,7 @@ def context_exceeded(
     return error
 
 
-def _code_of(message: str, error: dict[str, Any]) -> str | None:
+def _code_of(message: str, error: JsonObject) -> str | None:
     if isinstance(error.get("code"), str):
         return str(error["code"])
     if _UNSUPPORTED_INPUT.search(message):
@@ -167,7 +167,7 @@ def _code_of(message: str, error: dict[str, Any]) -> str | None:
     return "chat_template_error" if _TEMPLATE.search(message) else "invalid_value"
 
 
-def _param_of(message: str, error: dict[str, Any]) -> str | None:
+def _param_of(message: str, error: JsonObject) -> str | None:
     """Return the field that the model server names, or that stands in llama.cpp's ``Field 'n': …``."""
     if isinstance(error.get("param"), str):
         return str(error["param"])

@@ -13,12 +13,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mistral_api.errors import ModelServerError, ModelServerRefused, ModelUnavailable
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
-from mistral_api.wire.payload_types import ChatMessage, JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,9 @@ FRESH_SECONDS = 10.0
 
 Messages = list[ChatMessage]
 
-_SYSTEM, _USER, _ASSISTANT = (
-    {"role": "system", "content": "Be kind."},
-    {"role": "user", "content": "Hello."},
-    {"role": "assistant", "content": "Good day."},
-)
+_SYSTEM: ChatMessage = {"role": "system", "content": "Be kind."}
+_USER: ChatMessage = {"role": "user", "content": "Hello."}
+_ASSISTANT: ChatMessage = {"role": "assistant", "content": "Good day."}
 PLAIN: Messages = [_USER]
 
 
@@ -56,7 +54,7 @@ class TemplateRules:
 ANYTHING = TemplateRules()
 
 
-def read_template_rules(takes: Callable[[Messages], bool], caps: Mapping[str, Any]) -> TemplateRules:
+def read_template_rules(takes: Callable[[Messages], bool], caps: Mapping[str, object]) -> TemplateRules:
     """Return the rules of a template that takes :data:`PLAIN`.
 
     ``takes``: whether it takes a list; ``caps``: llama.cpp's ``chat_template_caps``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
@@ -120,17 +120,17 @@ class ModelServers:
 
 
 class ModelServerHealth(TypedDict):
-    """The ``model_server`` object of ``/health``."""
+    """The ``model_server`` object of ``/health``; ``pid`` and ``last_error`` are not for strangers."""
 
     state: str
     model: str | None
     engine: str | None
-    pid: int | None
+    pid: NotRequired[int | None]
     restarts: int
     gpu_layers: str | None
     context_size: int | None
     slots: dict[str, int] | None
-    last_error: str | None
+    last_error: NotRequired[str | None]
 
 
 # The state of a model server by its answer to a probe, where nobody supervises it.

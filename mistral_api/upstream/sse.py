@@ -19,9 +19,11 @@ from typing import Any, cast
 import orjson
 
 from mistral_api.errors import ApiError, ModelServerFailed
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.completions import Chunk, PromptProgress
+from mistral_api.payload_types.fields import omit
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
-from mistral_api.wire.payload_types import Chunk, JsonObject
 
 DONE = b"data: [DONE]"
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
@@ -113,13 +115,13 @@ class EventBatch:
     """Whole events that arrived together.
 
     ``raw``: their bytes, to be sent on untouched. ``events``: one by one. ``progress``: the model server's last report
-    on the prompt before these events (``{"total", "cache", "processed", "time_ms"}``), where there was one.
+    on the prompt before these events, where there was one.
     """
 
     __slots__ = ("_events", "progress", "raw")
 
     def __init__(
-        self, raw: bytes, events: list[StreamEvent] | None = None, *, progress: JsonObject | None = None
+        self, raw: bytes, events: list[StreamEvent] | None = None, *, progress: PromptProgress | None = None
     ) -> None:
         self.raw = raw
         self.progress = progress
@@ -176,7 +178,7 @@ class ChunkStream(SSEStream):
         self._pieces = response.iter_bytes()
         self._show_progress = show_progress
         self._opening: bytes | None = None
-        self._progress: JsonObject | None = None
+        self._progress: PromptProgress | None = None
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
@@ -232,4 +234,4 @@ def _without_progress(event: StreamEvent) -> bytes:
     """Return the chunk that carries a report of progress, without the report; nothing where little else is in it."""
     if event.data is None or _ROLE not in event.raw:
         return b""
-    return encode_event({name: value for name, value in event.data.items() if name != "prompt_progress"})
+    return encode_event(omit(event.data, ("prompt_progress",)))

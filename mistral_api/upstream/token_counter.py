@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Tool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModels
-from mistral_api.wire.payload_types import JsonObject
 
 # How many bytes a template may put around a message, beyond the length of the template itself.
 MARKUP = 64
@@ -35,9 +35,7 @@ class TokenCounter:
             raise _cannot_count()
         return size
 
-    def most_tokens(
-        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], call: UpstreamCall
-    ) -> int | None:
+    def most_tokens(self, messages: Sequence[ChatMessage], options: ChatPayload, call: UpstreamCall) -> int | None:
         """Return a number of tokens that the chat does not exceed, without asking the model server; None: not known.
 
         A token stands for at least a byte of text, or for something that the template writes.
@@ -52,10 +50,10 @@ class TokenCounter:
 
     def count_tokens(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Sequence[ChatMessage],
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        options: Mapping[str, Any] | None = None,
+        tools: Sequence[Tool] | None = None,
+        options: ChatPayload | None = None,
         call: UpstreamCall | None = None,
     ) -> int:
         """Return how many tokens a chat has as a prompt, in one round trip.
@@ -90,12 +88,14 @@ class TokenCounter:
         return _whole_number(len(tokens) if isinstance(tokens, list) else None)
 
 
-def _has_more_than_text(message: Mapping[str, Any]) -> bool:
+def _has_more_than_text(message: ChatMessage) -> bool:
     content = message.get("content")
-    return isinstance(content, list) and any(part.get("type") not in ("text", "refusal") for part in content)
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") not in ("text", "refusal") for part in content
+    )
 
 
-def _whole_number(count: Any) -> int:
+def _whole_number(count: object) -> int:
     if not isinstance(count, int):
         raise ModelServerFailed("The model server did not say how many tokens these are.", summary="no token count")
     return count

@@ -11,15 +11,34 @@ model server is always asked for a stream, and :func:`assemble_body` makes the o
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar, cast
 
-from mistral_api.wire.payload_types import Chunk, JsonObject
+from mistral_api.payload_types.chat import FunctionCall, ToolCall
+from mistral_api.payload_types.completions import (
+    Choice,
+    Chunk,
+    ChunkChoice,
+    Completion,
+    Delta,
+    FunctionDelta,
+    GeneratedMessage,
+    Logprobs,
+    PromptProgress,
+    Timings,
+    ToolCallDelta,
+    Usage,
+    VerboseFields,
+)
+from mistral_api.payload_types.fields import omit, pick
 
-_JOINED = ("content", "reasoning_content", "refusal")
+T = TypeVar("T")
+
+_JOINED: Final = ("content", "reasoning_content", "refusal")
 _HEAD = ("id", "created", "model", "system_fingerprint")
 # What llama.cpp says beside OpenAI's fields (tools/server/server-task.cpp); it holds the stop sequence that was met.
-_VERBOSE = "__verbose"
+_VERBOSE: Final = "__verbose"
 
 
 @dataclass(slots=True)
@@ -35,12 +54,12 @@ class TokenCounts:
 class ChoiceTranscript:
     """One choice: the fields of its message, why it ended, the log probabilities of its tokens."""
 
-    message: dict[str, Any] = field(default_factory=dict)
+    message: GeneratedMessage = field(default_factory=GeneratedMessage)
     finish_reason: str | None = None
-    logprobs: dict[str, list[Any] | None] | None = None
+    logprobs: Logprobs | None = None
 
     @property
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> GeneratedMessage:
         """The message; its content is null only where tool calls stand in its place (OpenAI's ``Message``)."""
         content = self.message.get("content")
         calls = self.message.get("tool_calls") or self.message.get("function_call")
@@ -58,19 +77,19 @@ class Transcript:
         self.choices: dict[int, ChoiceTranscript] = {}
         self.choices_per_prompt = choices_per_prompt
         self.tokens = TokenCounts()
-        self.head: dict[str, Any] = {}
-        self.timings: dict[str, Any] | None = None
-        self.progress: JsonObject | None = None
-        self.verbose: JsonObject = {}
+        self.head: Completion = {}
+        self.timings: Timings | None = None
+        self.progress: PromptProgress | None = None
+        self.verbose: VerboseFields = {}
         self._deltas = 0
-        self._usages: list[dict[str, Any]] = []
+        self._usages: list[Usage] = []
 
-    def add_body(self, body: dict[str, Any]) -> None:
+    def add_body(self, body: Completion) -> None:
         """Take a whole response (``chat.completion`` or ``text_completion``)."""
         for choice in _objects(body.get("choices")):
             message = choice.get("message") or {"content": choice.get("text")}
             entry = self._choice(choice)
-            entry.message = {name: value for name, value in message.items() if name != "role"}
+            entry.message = omit(message, ("role",))
         self._add_counts(body)
 
     def add_chunk(self, chunk: Chunk) -> None:
@@ -79,24 +98,30 @@ class Transcript:
             delta = choice.get("delta") or {"content": choice.get("text")}
             entry = self._choice(choice)
             self._deltas += _extend_message(entry.message, delta)
-            if choice.get("logprobs"):
-                entry.logprobs = _extended_logprobs(entry.logprobs or {}, choice["logprobs"])
+            logprobs = choice.get("logprobs")
+            if logprobs:
+                entry.logprobs = _extended_logprobs(entry.logprobs or {}, logprobs)
         self._add_counts(chunk)
 
-    def _choice(self, choice: dict[str, Any]) -> ChoiceTranscript:
-        entry = self.choices.setdefault(int(choice.get("index") or 0), ChoiceTranscript())
+    def _choice(self, choice: ChunkChoice | Choice) -> ChoiceTranscript:
+        index = int(choice.get("index") or 0)
+        entry = self.choices.get(index)
+        if entry is None:
+            entry = self.choices[index] = ChoiceTranscript()
         entry.finish_reason = choice.get("finish_reason") or entry.finish_reason
         return entry
 
-    def _add_counts(self, body: dict[str, Any]) -> None:
+    def _add_counts(self, body: Chunk | Completion) -> None:
         if not self.head:
-            self.head = {name: body[name] for name in _HEAD if name in body}
-        if isinstance(body.get("usage"), dict):
-            self._usages.append(body["usage"])
-        if isinstance(body.get("timings"), dict):
-            self.timings = body["timings"]
-        if isinstance(body.get(_VERBOSE), dict):
-            self.verbose = body[_VERBOSE]
+            # It is the same in a chunk and in the whole.
+            self.head = pick(cast("Completion", body), _HEAD)
+        usage, timings, verbose = body.get("usage"), body.get("timings"), body.get(_VERBOSE)
+        if isinstance(usage, dict):
+            self._usages.append(usage)
+        if isinstance(timings, dict):
+            self.timings = timings
+        if isinstance(verbose, dict):
+            self.verbose = verbose
 
     def count_tokens(self) -> TokenCounts:
         """Return the counts as far as they are known. In a stream cut short each delta counts as one token, since
@@ -107,9 +132,9 @@ class Transcript:
         if self._usages:
             sharing = self.choices_per_prompt if len(self._usages) > 1 else 1
             details = [usage.get("prompt_tokens_details") or {} for usage in self._usages]
-            self.tokens.prompt = _sum(self._usages, "prompt_tokens") // sharing
-            self.tokens.cached = _sum(details, "cached_tokens") // sharing
-            self.tokens.completion = _sum(self._usages, "completion_tokens")
+            self.tokens.prompt = _sum(usage.get("prompt_tokens") for usage in self._usages) // sharing
+            self.tokens.cached = _sum(each.get("cached_tokens") for each in details) // sharing
+            self.tokens.completion = _sum(usage.get("completion_tokens") for usage in self._usages)
         elif self._deltas:
             self.tokens.completion = self._deltas
         return self.tokens
@@ -130,41 +155,44 @@ class Transcript:
         return any(any(choice.message.values()) for choice in self.choices.values())
 
     @property
-    def answers(self) -> list[dict[str, Any]]:
+    def answers(self) -> list[GeneratedMessage]:
         """The message of each choice, in the order of their indexes."""
         return [self.choices[index].answer for index in sorted(self.choices)]
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
+def _objects(value: list[T] | None) -> list[T]:
+    """Return the objects of an array that an engine sent, which may be none."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _sum(counts: list[dict[str, Any]], name: str) -> int:
-    return sum(int(count.get(name) or 0) for count in counts)
+def _sum(counts: Iterable[int | None]) -> int:
+    return sum(int(count or 0) for count in counts)
 
 
-def _extended_logprobs(known: dict[str, list[Any] | None], piece: dict[str, Any]) -> dict[str, list[Any] | None]:
+def _extended_logprobs(known: Mapping[str, Any], piece: Mapping[str, Any]) -> Logprobs:
     """Return the lists of a ``logprobs`` object, a chat's or a legacy completion's, with those of the next chunk."""
-    return {name: (known.get(name) or []) + each if each else known.get(name) for name, each in piece.items()}
+    lists = {name: (known.get(name) or []) + each if each else known.get(name) for name, each in piece.items()}
+    return cast("Logprobs", lists)
 
 
-def _extend_message(message: dict[str, Any], delta: dict[str, Any]) -> int:
+def _extend_message(message: GeneratedMessage, delta: Delta) -> int:
     """Add a delta to a message. Return 1 if it carries something that the model generated, else 0."""
     generated = 0
     for name in _JOINED:
-        if delta.get(name):
-            message[name] = (message.get(name) or "") + delta[name]
+        if name in delta and (piece := delta[name]):
+            message[name] = (message[name] or "") + piece if name in message else piece
             generated = 1
     for call in _objects(delta.get("tool_calls")):
         _extend_tool_call(message.setdefault("tool_calls", []), call)
         generated = 1
-    if isinstance(delta.get("function_call"), dict):  # the deprecated form of a tool call
-        _extend_function(message.setdefault("function_call", {"name": "", "arguments": ""}), delta["function_call"])
+    function = delta.get("function_call")  # the deprecated form of a tool call
+    if isinstance(function, dict):
+        _extend_function(message.setdefault("function_call", {"name": "", "arguments": ""}), function)
         generated = 1
     return generated
 
 
-def _extend_tool_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
+def _extend_tool_call(calls: list[ToolCall], delta: ToolCallDelta) -> None:
     """Add a delta to the tool call of its index. The first delta of a call brings id and name, all bring arguments."""
     index = int(delta.get("index") or 0)
     while len(calls) <= index:
@@ -174,16 +202,16 @@ def _extend_tool_call(calls: list[dict[str, Any]], delta: dict[str, Any]) -> Non
     _extend_function(call["function"], delta.get("function") or {})
 
 
-def _extend_function(function: dict[str, str], delta: dict[str, Any]) -> None:
-    for name in ("name", "arguments"):
-        function[name] += delta.get(name) or ""
+def _extend_function(function: FunctionCall, delta: FunctionDelta) -> None:
+    function["name"] += delta.get("name") or ""
+    function["arguments"] += delta.get("arguments") or ""
 
 
-def assemble_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
+def assemble_body(transcript: Transcript, *, chat: bool) -> Completion:
     """Return the ``chat.completion`` or ``text_completion`` object of a complete transcript."""
     render_choice = _chat_choice if chat else _text_choice
     tokens = transcript.count_tokens()
-    usage = {
+    usage: Usage = {
         "prompt_tokens": tokens.prompt or 0,
         "completion_tokens": tokens.completion or 0,
         "total_tokens": (tokens.prompt or 0) + (tokens.completion or 0),
@@ -197,7 +225,7 @@ def assemble_body(transcript: Transcript, *, chat: bool) -> dict[str, Any]:
     return body if transcript.timings is None else body | {"timings": transcript.timings}
 
 
-def _chat_choice(index: int, choice: ChoiceTranscript) -> dict[str, Any]:
+def _chat_choice(index: int, choice: ChoiceTranscript) -> Choice:
     return {
         "index": index,
         "message": {"role": "assistant", "refusal": None} | choice.answer,
@@ -206,7 +234,7 @@ def _chat_choice(index: int, choice: ChoiceTranscript) -> dict[str, Any]:
     }
 
 
-def _text_choice(index: int, choice: ChoiceTranscript) -> dict[str, Any]:
+def _text_choice(index: int, choice: ChoiceTranscript) -> Choice:
     return {
         "index": index,
         "text": choice.message.get("content") or "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from flask import Blueprint, Response
@@ -13,9 +13,14 @@ from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import guard, shown_request_id
-from mistral_api.wire.payload_types import JsonObject
 
 blueprint = guard(Blueprint("anthropic", __name__, url_prefix="/v1/messages"))
+
+
+class AnthropicTokenCount(TypedDict):
+    """How many tokens a request has (``MessageTokensCount`` of the ``anthropic`` package)."""
+
+    input_tokens: int
 
 
 @blueprint.post("")
@@ -30,7 +35,7 @@ def count_tokens() -> Response:
     return pass_through(COUNT_TOKENS, select=_token_count)
 
 
-def _token_count(response: Any) -> JsonObject:
+def _token_count(response: Any) -> AnthropicTokenCount:
     return {"input_tokens": response["input_tokens"]}
 
 

@@ -5,8 +5,6 @@ The docstring of a view is its summary in ``/openapi.json``.
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from flask import Blueprint, request
 
 from mistral_api.conversations.conversation import (
@@ -19,7 +17,6 @@ from mistral_api.conversations.conversation import (
     read_page,
 )
 from mistral_api.conversations.editing import (
-    ConversationEdit,
     NewMessages,
     add_messages,
     change_conversation,
@@ -29,8 +26,9 @@ from mistral_api.conversations.editing import (
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
-from mistral_api.conversations.search import ConversationFilter, list_conversations
+from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session, find_recorded, require_recorded
 from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
 from mistral_api.wire import (
@@ -43,7 +41,8 @@ from mistral_api.wire import (
     load_creation,
     load_metadata,
 )
-from mistral_api.wire.payload_types import Item
+from mistral_api.wire.conversations import ConversationEdit
+from mistral_api.wire.pagination import Deletion, Page
 
 blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
 items_blueprint = guard(Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items"))
@@ -52,9 +51,9 @@ _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 
 
 @blueprint.get("")
-def list_all() -> dict[str, Any]:
+def list_all() -> Page[ConversationSummary]:
     """The caller's conversations, the last used first."""
-    query = cast("ConversationFilter", load(_LIST_QUERY, request.args.to_dict()))
+    query = load(_LIST_QUERY, request.args.to_dict())
     with database_session() as session:
         return conversation_list_body(*list_conversations(session, caller().owner, query))
 
@@ -92,7 +91,7 @@ def retrieve(session_id: str) -> ConversationBody:
 @blueprint.patch("/<session_id>")
 def change(session_id: str) -> ConversationSummary:
     """Change the title and the metadata of a conversation; answers it without its messages."""
-    return _change(session_id, cast("ConversationEdit", load_changes(json_body())))
+    return _change(session_id, load_changes(json_body()))
 
 
 @blueprint.post("/<session_id>")
@@ -108,7 +107,7 @@ def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
 
 
 @blueprint.delete("/<session_id>")
-def remove(session_id: str) -> dict[str, Any]:
+def remove(session_id: str) -> Deletion:
     """Delete a conversation with its messages."""
     require_recorded(caller().owner, session_id)
     with database_session() as session:
@@ -118,7 +117,7 @@ def remove(session_id: str) -> dict[str, Any]:
 
 
 @items_blueprint.post("", endpoint="create")
-def create_items(session_id: str) -> dict[str, Any]:
+def create_items(session_id: str) -> Page[Item]:
     """Put items at the end of a conversation; answers them."""
     creation = load(_ITEMS_CREATION, json_body())
     require_recorded(caller().owner, session_id)
@@ -129,7 +128,7 @@ def create_items(session_id: str) -> dict[str, Any]:
 
 
 @items_blueprint.get("", endpoint="list_all")
-def list_conversation_items(session_id: str) -> dict[str, Any]:
+def list_conversation_items(session_id: str) -> Page[Item]:
     """A page of a conversation's items."""
     query = load(_ITEM_LIST_QUERY, request.args.to_dict())
     page = ItemPageQuery(query["limit"], query["order"] == "desc", query.get("after"))

@@ -8,12 +8,13 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask
+from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask, ResultT
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.generation.renderer import ResponseBody
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
-from mistral_api.wire.payload_types import JsonObject
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -40,11 +41,11 @@ def pass_through(
     return json_response(response if select is None else select(response))
 
 
-def json_or_stream(body: JsonObject | list[JsonObject] | Iterable[bytes], session_id: str) -> Response:
+def json_or_stream(body: ResponseBody | Iterable[bytes], session_id: str) -> Response:
     """Return the response to a generation: a whole body, or events as they come."""
-    if isinstance(body, dict | list):
-        return json_response(body, session_id)
-    return stream_response(body, session_id)
+    if not isinstance(body, dict) and not isinstance(body, list):
+        return stream_response(body, session_id)
+    return json_response(body, session_id)
 
 
 def stream_response(events: Iterable[bytes], session_id: str | None = None) -> Response:
@@ -53,7 +54,7 @@ def stream_response(events: Iterable[bytes], session_id: str | None = None) -> R
     return _with_session(response, session_id)
 
 
-def json_response(body: Any, session_id: str | None = None) -> Response:
+def json_response(body: object, session_id: str | None = None) -> Response:
     """Return a response with a whole JSON body."""
     return _with_session(Response(orjson.dumps(body), mimetype="application/json"), session_id)
 
@@ -97,5 +98,5 @@ def rerank() -> Response:
     return _embed(RERANK)
 
 
-def _embed(task: EmbeddingTask) -> Response:
+def _embed(task: EmbeddingTask[PayloadT, ResultT]) -> Response:
     return json_response(services().embedder.answer(task, request_context(json_body())))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import TypedDict
 
 from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
+from mistral_api.database.probe import DatabaseHealth
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.fields import omit
 from mistral_api.services import Services
-from mistral_api.upstream.model_servers import ModelServerEntry, model_server_health
+from mistral_api.upstream.model_servers import ModelServerEntry, ModelServerHealth, model_server_health
 from mistral_api.version import VERSION
 from mistral_api.web.database_session import database_session
 from mistral_api.web.request import guard, identify_caller, services
 from mistral_api.wire import StatsQuery, load
-from mistral_api.wire.payload_types import JsonObject
 
 stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
 _QUERY = StatsQuery()
@@ -34,12 +37,34 @@ def show_stats() -> UsageStats:
 _PRIVATE = ("pid", "last_error")
 
 
+class RecordingHealth(TypedDict):
+    """The ``recording`` object of ``/health``."""
+
+    status: str
+    pending: int
+    oldest_pending_seconds: float | None
+    rejected: int
+
+
+class HealthBody(TypedDict):
+    """The body of ``/health``. ``gpu`` has the fields of a GpuReading."""
+
+    status: str
+    version: str
+    uptime_seconds: float
+    model_server: ModelServerHealth
+    embedding_server: ModelServerHealth | None
+    database: DatabaseHealth
+    recording: RecordingHealth
+    gpu: list[JsonObject]
+
+
 @dataclass(frozen=True, slots=True)
 class HealthReport:
     """The state of every part; ``serving`` is what the HTTP status says."""
 
     serving: bool
-    body: JsonObject
+    body: HealthBody
 
 
 def health_of(services: Services, *, details: bool) -> HealthReport:
@@ -73,16 +98,16 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     )
 
 
-def _server_health(server: ModelServerEntry, *, details: bool) -> JsonObject:
-    health: JsonObject = dict(model_server_health(server))
-    return health if details else {name: value for name, value in health.items() if name not in _PRIVATE}
+def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHealth:
+    health = model_server_health(server)
+    return health if details else omit(health, _PRIVATE)
 
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
 
 @blueprint.get("")
-def show_health() -> tuple[JsonObject, int]:
+def show_health() -> tuple[HealthBody, int]:
     """The state of every part: 200 when a generation request would be served now, else 503."""
     health = health_of(services(), details=identify_caller().local)
     return health.body, 200 if health.serving else 503
@@ -95,7 +120,7 @@ def show_liveness() -> dict[str, str]:
 
 
 @blueprint.get("/ready")
-def show_readiness() -> tuple[JsonObject, int]:
+def show_readiness() -> tuple[dict[str, str], int]:
     """As /health, in one word."""
     health = health_of(services(), details=False)
     return {"status": health.body["status"]}, 200 if health.serving else 503

@@ -16,6 +16,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 from werkzeug.routing import Rule
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
 from mistral_api.wire import anthropic, generation_bodies, llama_cpp, monitoring_bodies, stored_bodies
@@ -27,7 +28,6 @@ from mistral_api.wire.shapes import (
     AnyOf,
     Component,
     Constant,
-    JsonObject,
     JsonSchema,
     Shape,
     Text,
@@ -68,7 +68,7 @@ class RequestSchemas(MarshmallowPlugin):
         self.converter: Any  # apispec has none before this
         self.converter.add_attribute_function(_field_schema)
 
-    def body(self, schema: type[RequestSchema]) -> JsonSchema:
+    def body(self, schema: type[RequestSchema[Any]]) -> JsonSchema:
         """Return the JSON schema of a body."""
         json_schema: JsonSchema = self.converter.schema2jsonschema(schema())
         rules = dict(schema.RULES)
@@ -77,7 +77,7 @@ class RequestSchemas(MarshmallowPlugin):
         example = {} if schema.EXAMPLE is None else {"example": schema.EXAMPLE}
         return {"type": "object"} | json_schema | rules | description | example
 
-    def arguments(self, schema: type[RequestSchema]) -> list[JsonSchema]:
+    def arguments(self, schema: type[RequestSchema[Any]]) -> list[JsonSchema]:
         """Return the arguments of a query; objects come as ``name[key]=value``."""
         arguments: list[JsonSchema] = self.converter.schema2parameters(schema(), location="query")
         for argument in arguments:

@@ -40,8 +40,8 @@ class Operation:
     """
 
     response: Component | None = None
-    request: type[RequestSchema] | None = None
-    query: type[RequestSchema] | None = None
+    request: type[RequestSchema[Any]] | None = None
+    query: type[RequestSchema[Any]] | None = None
     body: Shape | None = None
     required_arguments: dict[str, Shape] = field(default_factory=dict)
     optional_arguments: dict[str, Shape] = field(default_factory=dict)

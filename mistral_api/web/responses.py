@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, TypedDict
 
 from flask import Blueprint, Response, request
 
 from mistral_api.conversations.item_renderer import item_list
+from mistral_api.payload_types.responses import Item
 from mistral_api.responses.response_object import input_items
 from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
 from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import load
-from mistral_api.wire.pagination import page_of
+from mistral_api.wire.pagination import Deletion, Page, page_of
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
 
 blueprint = guard(Blueprint("responses", __name__, url_prefix="/v1/responses"))
 _QUERY, _ITEMS_QUERY = ResponseQuery(), InputItemsQuery()
+
+
+class InputTokens(TypedDict):
+    """How many tokens the prompt of a request has (OpenAI's ``TokenCountsResource``)."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
 
 
 @blueprint.post("")
@@ -26,7 +34,7 @@ def create() -> Response:
 
 
 @blueprint.post("/input_tokens")
-def count_input_tokens() -> dict[str, Any]:
+def count_input_tokens() -> InputTokens:
     """How many tokens the model would have to read."""
     return {
         "object": "response.input_tokens",
@@ -45,7 +53,7 @@ def retrieve(response_id: str) -> Response:
 
 
 @blueprint.delete("/<response_id>")
-def remove(response_id: str) -> dict[str, Any]:
+def remove(response_id: str) -> Deletion:
     """Delete a response; with the last one of a conversation that no client named, that goes too."""
     gone = services().response_service.delete(caller().owner, response_id)
     if gone is not None:
@@ -60,7 +68,7 @@ def cancel(response_id: str) -> Response:
 
 
 @blueprint.get("/<response_id>/input_items")
-def list_input_items(response_id: str) -> dict[str, Any]:
+def list_input_items(response_id: str) -> Page[Item]:
     """What a response was asked with, as items, the newest first unless asked otherwise."""
     query = load(_ITEMS_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     messages = services().response_service.input(caller().owner, response_id)

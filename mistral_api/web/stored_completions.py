@@ -5,14 +5,10 @@ The docstring of a view is its summary in ``/openapi.json``.
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from flask import Blueprint, request
 
 from mistral_api.generation.stored_completion import (
-    CompletionBody,
-    CompletionFilter,
-    PageFilter,
+    CompletionMessage,
     change_completion,
     completion_body,
     completions_body,
@@ -21,40 +17,42 @@ from mistral_api.generation.stored_completion import (
     list_completions,
     messages_body,
 )
+from mistral_api.payload_types.completions import Completion
 from mistral_api.recording.recorder import require_all_recorded
 from mistral_api.web.database_session import database_session, find_recorded
 from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
+from mistral_api.wire.pagination import Deletion, Page
 
 blueprint = guard(Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions"))
 _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 
 
 @blueprint.get("")
-def list_all() -> dict[str, Any]:
+def list_all() -> Page[Completion]:
     """The caller's stored completions."""
-    query = cast("CompletionFilter", load(_LIST_QUERY, request.args.to_dict()))
+    query = load(_LIST_QUERY, request.args.to_dict())
     require_all_recorded(services().recorder)
     with database_session() as session:
         return completions_body(*list_completions(session, caller().owner, query))
 
 
 @blueprint.get("/<completion_id>")
-def retrieve(completion_id: str) -> CompletionBody:
+def retrieve(completion_id: str) -> Completion:
     """A stored completion as it was answered."""
     owner = caller().owner
     return find_recorded(lambda session: completion_body(find_completion(session, owner, completion_id)))
 
 
 @blueprint.post("/<completion_id>")
-def change(completion_id: str) -> CompletionBody:
+def change(completion_id: str) -> Completion:
     """Replace the metadata of a stored completion."""
     metadata, owner = load_metadata(json_body()), caller().owner
     return find_recorded(lambda session: completion_body(change_completion(session, owner, completion_id, metadata)))
 
 
 @blueprint.delete("/<completion_id>")
-def remove(completion_id: str) -> dict[str, Any]:
+def remove(completion_id: str) -> Deletion:
     """Delete a stored completion."""
     owner = caller().owner
     find_recorded(lambda session: delete_completion(session, owner, completion_id))
@@ -62,7 +60,7 @@ def remove(completion_id: str) -> dict[str, Any]:
 
 
 @blueprint.get("/<completion_id>/messages")
-def list_messages(completion_id: str) -> dict[str, Any]:
+def list_messages(completion_id: str) -> Page[CompletionMessage]:
     """The messages a stored completion was made from."""
-    query, owner = cast("PageFilter", load(_PAGE_QUERY, request.args.to_dict())), caller().owner
+    query, owner = load(_PAGE_QUERY, request.args.to_dict()), caller().owner
     return find_recorded(lambda session: messages_body(find_completion(session, owner, completion_id), query))

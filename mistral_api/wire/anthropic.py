@@ -10,12 +10,14 @@ from typing import ClassVar
 
 from marshmallow import INCLUDE, validates_schema
 
+from mistral_api.payload_types.anthropic import MessagesPayload
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.anthropic_blocks import ASSISTANT_BLOCKS, SYSTEM_BLOCKS, USER_BLOCKS
 from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MOST_MESSAGES
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.sampling import STOPS
 from mistral_api.wire.shapes import (
     ANYTHING,
@@ -91,10 +93,10 @@ def _refuse_servers(servers: list[object]) -> None:
 _NO_SERVERS = Array().refined(_refuse_servers).with_keywords(maxItems=0)
 
 
-class CountTokensRequest(RequestSchema):
+class CountTokensRequest(RequestSchema[PayloadT]):
     """What both requests have."""
 
-    EXAMPLE: ClassVar[Payload] = {"messages": [{"role": "user", "content": "Hello, how are you?"}]}
+    EXAMPLE: ClassVar[MessagesPayload] = {"messages": [{"role": "user", "content": "Hello, how are you?"}]}
 
     class Meta:
         unknown = INCLUDE
@@ -109,10 +111,10 @@ class CountTokensRequest(RequestSchema):
     mcp_servers = Field(_NO_SERVERS)
 
 
-class MessagesRequest(CountTokensRequest):
+class MessagesRequest(CountTokensRequest[PayloadT]):
     """A message request."""
 
-    EXAMPLE: ClassVar[Payload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
+    EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
     stop_sequences = Field(Array(Text(1), 0, STOPS))
@@ -120,11 +122,13 @@ class MessagesRequest(CountTokensRequest):
     n = Field(Integer(1, 1))
 
     @validates_schema
-    def _choice_is_a_tool(self, data: Payload, **_options: object) -> None:
-        choice, tools = data.get("tool_choice") or {}, data.get("tools") or []
-        if choice.get("type") == "any" and not tools:
+    def _choice_is_a_tool(self, data: MessagesPayload, **_options: object) -> None:
+        choice, tools = data.get("tool_choice"), data.get("tools") or []
+        if choice is None:
+            return
+        if choice["type"] == "any" and not tools:
             refuse("invalid_value", "'{param}' of type 'any' is only allowed with 'tools'.", field="tool_choice")
-        if choice.get("type") == "tool" and choice["name"] not in [tool["name"] for tool in tools]:
+        if choice["type"] == "tool" and choice["name"] not in [tool["name"] for tool in tools]:
             refuse("invalid_value", "'{param}' names a tool that is not in 'tools'.", field="tool_choice")
 
 

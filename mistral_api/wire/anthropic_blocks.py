@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import Array, Object, Rule, Tagged, nullable, required
 from mistral_api.wire.field_errors import quote_words, refuse
-from mistral_api.wire.shapes import AnyOf, Boolean, JsonObject, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, Shape, Text, Word
 
 
 def _refuse_type(types: Iterable[str], path: str = "") -> NoReturn:

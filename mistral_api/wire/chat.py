@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from marshmallow import validates_schema
 
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Object
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MESSAGES
-from mistral_api.wire.request_schema import Field, Payload
+from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
 from mistral_api.wire.shapes import INT32_MAX, Boolean, Constant, Integer, Word
 from mistral_api.wire.tools import (
@@ -28,10 +29,10 @@ _MODALITY = Constant(
 )
 
 
-class ChatCompletionRequest(GenerationRequest):
+class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     """A chat completion request."""
 
-    EXAMPLE: ClassVar[Payload] = {
+    EXAMPLE: ClassVar[ChatPayload] = {
         "messages": [{"role": "user", "content": "Hello, how are you?"}],
         "max_tokens": 60,
         "session_id": "first-steps",
@@ -55,7 +56,7 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt = Field(Boolean())
 
     @validates_schema
-    def _allowed_combinations(self, data: Payload, **_options: object) -> None:
+    def _allowed_combinations(self, data: ChatPayload, **_options: object) -> None:
         if "max_tokens" in data and "max_completion_tokens" in data:
             text = "'max_tokens' and '{param}' cannot both be given; use '{param}'."
             refuse("mutually_exclusive_parameters", text, field="max_completion_tokens")
@@ -65,7 +66,7 @@ class ChatCompletionRequest(GenerationRequest):
             refuse_ignore_eos(data, "response_format")
 
     @validates_schema
-    def _choice_is_a_tool(self, data: Payload, **_options: object) -> None:
+    def _choice_is_a_tool(self, data: ChatPayload, **_options: object) -> None:
         choice, tools = data.get("tool_choice"), data.get("tools", [])
         if forces_call(choice):
             refuse_ignore_eos(data, "tool_choice")
@@ -78,7 +79,7 @@ class ChatCompletionRequest(GenerationRequest):
                 refuse("invalid_value", text, path, field="tool_choice")
 
     @validates_schema
-    def _call_is_a_function(self, data: Payload, **_options: object) -> None:
+    def _call_is_a_function(self, data: ChatPayload, **_options: object) -> None:
         call, functions = data.get("function_call"), data.get("functions")
         if functions and ("tools" in data or "tool_choice" in data):
             refuse("mutually_exclusive_parameters", "'{param}' and 'tools' cannot both be given.", field="functions")

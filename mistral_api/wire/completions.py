@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from marshmallow import post_load, validates_schema
 
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import TextsOrTokens
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.request_schema import Field, Payload
+from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_choices_of_empty_prompt
 from mistral_api.wire.shapes import Boolean, Integer, Text
 
@@ -26,10 +27,10 @@ def _refuse_suffix(suffix: str) -> None:
 _NO_SUFFIX = Text().refined(_refuse_suffix).with_schema({"const": ""})
 
 
-class CompletionRequest(GenerationRequest):
+class CompletionRequest(GenerationRequest[ChatPayload]):
     """A legacy completion request; without ``max_tokens`` it gets OpenAI's 16."""
 
-    EXAMPLE: ClassVar[Payload] = {"prompt": "Once upon a time", "max_tokens": 20}
+    EXAMPLE: ClassVar[ChatPayload] = {"prompt": "Once upon a time", "max_tokens": 20}
 
     prompt = Field(TextsOrTokens(MOST_PROMPTS), required=True)
     suffix = Field(_NO_SUFFIX)
@@ -38,17 +39,17 @@ class CompletionRequest(GenerationRequest):
     best_of = Field(Integer(0, 20))
 
     @validates_schema
-    def _echo_without_logprobs(self, data: Payload, **_options: object) -> None:
+    def _echo_without_logprobs(self, data: ChatPayload, **_options: object) -> None:
         if data.get("echo") and data.get("logprobs") is not None:
             text = "'{param}' cannot be given with 'echo': the model server tells nothing of a prompt's tokens."
             refuse("unsupported_value", text, field="logprobs")
 
     @validates_schema
-    def _choices_need_a_prompt(self, data: Payload, **_options: object) -> None:
+    def _choices_need_a_prompt(self, data: ChatPayload, **_options: object) -> None:
         refuse_choices_of_empty_prompt(data)
 
     @validates_schema
-    def _best_of_fits(self, data: Payload, **_options: object) -> None:
+    def _best_of_fits(self, data: ChatPayload, **_options: object) -> None:
         best_of, wanted = data.get("best_of", 0), data.get("n", 1)
         if best_of > wanted:
             refuse("unsupported_value", "Unsupported value: '{param}' above 'n' is not supported.", field="best_of")
@@ -56,7 +57,7 @@ class CompletionRequest(GenerationRequest):
             refuse("invalid_value", "Invalid '{param}': expected a value that is not below 'n'.", field="best_of")
 
     @post_load
-    def _limit(self, data: Payload, **_options: object) -> Payload:
+    def _limit(self, data: ChatPayload, **_options: object) -> ChatPayload:
         if "n_predict" not in data:
             data.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
         return data

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from marshmallow import ValidationError
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.fields import without_nulls
 from mistral_api.wire.field_errors import add_path, refuse, refuse_missing, refuse_type
 from mistral_api.wire.shapes import (
     ANYTHING,
@@ -23,7 +25,6 @@ from mistral_api.wire.shapes import (
     AnyOf,
     Check,
     Conversion,
-    JsonObject,
     JsonSchema,
     Shape,
     Text,
@@ -221,13 +222,6 @@ def at_least_one(*names: str) -> FieldGroup:
 
 def _checks(shapes: Mapping[str, Shape]) -> list[tuple[str, Check]]:
     return [(name, shape.check) for name, shape in shapes.items()]
-
-
-def without_nulls(value: JsonObject, keep: str = "") -> JsonObject:
-    """Return an object without its null fields but one: llama.cpp answers 500 to most nulls."""
-    if None not in value.values():
-        return value.copy()
-    return {name: field for name, field in value.items() if field is not None or name == keep}
 
 
 class Object(Shape):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from marshmallow import EXCLUDE
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.responses import Item
 from mistral_api.wire.container_shapes import Map
 from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.items import ADDED_ITEMS
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
+from mistral_api.wire.request_schema import Field, RequestSchema, load
 from mistral_api.wire.sampling import METADATA
 from mistral_api.wire.shapes import JsonSchema, Text
 
@@ -36,20 +38,40 @@ STORED_METADATA = METADATA.refined(_check_metadata).with_schema(
 )
 
 
-class ConversationChanges(RequestSchema):
+class ConversationEdit(TypedDict, total=False):
+    """What changes of a conversation. A title of None takes the title away."""
+
+    title: str | None
+    metadata: dict[str, str]
+
+
+class NewConversation(TypedDict, total=False):
+    """What a conversation begins with."""
+
+    items: list[Item]
+    metadata: dict[str, str]
+
+
+class NewItems(TypedDict):
+    """Items that are added to a conversation."""
+
+    items: list[Item]
+
+
+class ConversationChanges(RequestSchema[ConversationEdit]):
     """``PATCH /v1/conversations/{session_id}``: what of a conversation can be changed; both are optional."""
 
-    EXAMPLE: ClassVar[Payload] = {"title": "First steps"}
+    EXAMPLE: ClassVar[ConversationEdit] = {"title": "First steps"}
     RULES: ClassVar[JsonSchema] = {"minProperties": 1}
 
     title = Field(_TITLE)
     metadata = Field(STORED_METADATA)
 
 
-class ConversationCreation(RequestSchema):
+class ConversationCreation(RequestSchema[NewConversation]):
     """``POST /v1/conversations``."""
 
-    EXAMPLE: ClassVar[Payload] = {"metadata": {"topic": "pandas"}}
+    EXAMPLE: ClassVar[NewConversation] = {"metadata": {"topic": "pandas"}}
 
     class Meta:
         unknown = EXCLUDE
@@ -58,10 +80,10 @@ class ConversationCreation(RequestSchema):
     metadata = Field(STORED_METADATA)
 
 
-class ConversationUpdate(RequestSchema):
+class ConversationUpdate(RequestSchema[ConversationEdit]):
     """``POST /v1/conversations/{id}``, OpenAI's way to replace the metadata."""
 
-    EXAMPLE: ClassVar[Payload] = {"metadata": {"topic": "pandas"}}
+    EXAMPLE: ClassVar[ConversationEdit] = {"metadata": {"topic": "pandas"}}
     RULES: ClassVar[JsonSchema] = {"required": ["metadata"]}
 
     class Meta:
@@ -70,10 +92,10 @@ class ConversationUpdate(RequestSchema):
     metadata = Field(STORED_METADATA)
 
 
-class ItemsCreation(RequestSchema):
+class ItemsCreation(RequestSchema[NewItems]):
     """``POST /v1/conversations/{id}/items``."""
 
-    EXAMPLE: ClassVar[Payload] = {"items": [{"role": "user", "content": "Hello, how are you?"}]}
+    EXAMPLE: ClassVar[NewItems] = {"items": [{"role": "user", "content": "Hello, how are you?"}]}
 
     class Meta:
         unknown = EXCLUDE
@@ -84,7 +106,7 @@ class ItemsCreation(RequestSchema):
 _CHANGES, _CREATION, _UPDATE = ConversationChanges(), ConversationCreation(), ConversationUpdate()
 
 
-def load_changes(body: object) -> Payload:
+def load_changes(body: object) -> ConversationEdit:
     """Load the changes of a conversation. ``"title": null`` removes the title, ``"metadata": null`` all pairs.
 
     Raises InvalidRequest, also where nothing is to change.
@@ -99,7 +121,7 @@ def load_changes(body: object) -> Payload:
                 "Nothing to change: give 'title', 'metadata' or both.", code="missing_required_parameter"
             )
     changes = load(_CHANGES, body)
-    sent: Payload = body if isinstance(body, dict) else {}
+    sent: JsonObject = body if isinstance(body, dict) else {}
     if "title" in sent and sent["title"] is None:
         changes["title"] = None
     if "metadata" in sent and sent["metadata"] is None:
@@ -107,7 +129,7 @@ def load_changes(body: object) -> Payload:
     return changes
 
 
-def load_creation(body: object) -> Payload:
+def load_creation(body: object) -> NewConversation:
     """Load ``items`` and ``metadata`` of a new conversation, both empty by default. Raises InvalidRequest."""
     return {"items": [], "metadata": {}} | load(_CREATION, body)
 

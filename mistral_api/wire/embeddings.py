@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Required, TypedDict
 
 from marshmallow import INCLUDE
 
 from mistral_api.wire.container_shapes import Array, Object, TextsOrTokens, required
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, Text, Word
 
 MOST_INPUTS = 2048
@@ -16,10 +16,40 @@ MOST_DOCUMENTS = 2048
 _DOCUMENT = AnyOf(Text(1), Object(required(text=Text(1))), expected="a string or an object")
 
 
-class EmbeddingsRequest(RequestSchema):
+# One input: a text, or its tokens.
+EmbeddingInput = str | list[int]
+
+
+class EmbeddingsPayload(TypedDict, total=False):
+    """A valid request for embeddings (OpenAI's ``CreateEmbeddingRequest``)."""
+
+    model: str
+    input: Required[str | list[str] | list[int] | list[list[int]]]
+    encoding_format: str
+    dimensions: int
+    user: str
+
+
+class Document(TypedDict):
+    """A document in an object."""
+
+    text: str
+
+
+class RerankPayload(TypedDict, total=False):
+    """A valid request to order documents."""
+
+    model: str
+    query: Required[str]
+    documents: Required[list[str | Document]]
+    top_n: int
+    return_documents: bool
+
+
+class EmbeddingsRequest(RequestSchema[EmbeddingsPayload]):
     """A request for embeddings; unknown fields pass on to the model server."""
 
-    EXAMPLE: ClassVar[Payload] = {"input": ["What is a panda?", "A bear."]}
+    EXAMPLE: ClassVar[EmbeddingsPayload] = {"input": ["What is a panda?", "A bear."]}
 
     class Meta:
         unknown = INCLUDE
@@ -31,10 +61,10 @@ class EmbeddingsRequest(RequestSchema):
     user = Field(Text())
 
 
-class RerankRequest(RequestSchema):
+class RerankRequest(RequestSchema[RerankPayload]):
     """A request to order documents by what they have to do with a query."""
 
-    EXAMPLE: ClassVar[Payload] = {"query": "What is a panda?", "documents": ["A bear.", "A kind of bread."]}
+    EXAMPLE: ClassVar[RerankPayload] = {"query": "What is a panda?", "documents": ["A bear.", "A kind of bread."]}
 
     class Meta:
         unknown = INCLUDE

@@ -5,8 +5,10 @@ Unknown fields of an item do no harm: clients send back the items that they were
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NoReturn
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import (
     Array,
     Object,
@@ -18,7 +20,7 @@ from mistral_api.wire.container_shapes import (
     required,
 )
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_word
-from mistral_api.wire.shapes import AnyOf, JsonObject, Null, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Null, Shape, Text, Word
 
 MOST_ITEMS = 10_000
 # So many can be added to a conversation at once (OpenAI's description of POST /conversations/{id}/items).
@@ -96,7 +98,7 @@ _OTHER_ITEMS = {
 _ITEMS: dict[str, Shape] = {"message": _MESSAGE, **_OTHER_ITEMS}
 
 
-def item_type(item: JsonObject) -> str:
+def item_type(item: Mapping[str, object]) -> str:
     """Return the type of an item that may leave it out: with a role it is a message, with an id alone a reference."""
     if item.get("type") is not None:
         return str(item["type"])

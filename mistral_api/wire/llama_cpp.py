@@ -7,14 +7,16 @@ versions.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema, load
+from mistral_api.wire.request_schema import Field, RequestSchema, load
 from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_empty_prompt
 from mistral_api.wire.shapes import ANYTHING, TOKEN, AnyOf, Boolean, Component, Integer, Number, Shape, Text
 
@@ -69,7 +71,7 @@ _SLOT_FILE = (
 ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
 
 
-class NativeRequest(GenerationRequest):
+class NativeRequest(GenerationRequest[ChatPayload]):
     """The fields of both generation requests; ``logprobs`` is another name of ``n_probs`` there."""
 
     logprobs = Field(Integer(0, MOST_PROBABILITIES))
@@ -79,19 +81,19 @@ class NativeRequest(GenerationRequest):
 class NativeCompletionRequest(NativeRequest):
     """``POST /completion``."""
 
-    EXAMPLE: ClassVar[Payload] = {"prompt": "Once upon a time", "n_predict": 20}
+    EXAMPLE: ClassVar[ChatPayload] = {"prompt": "Once upon a time", "n_predict": 20}
 
     prompt = Field(_PROMPT_OR_PROMPTS, required=True)
 
     @validates_schema
-    def _choices_need_a_prompt(self, data: Payload, **_options: object) -> None:
+    def _choices_need_a_prompt(self, data: ChatPayload, **_options: object) -> None:
         refuse_choices_of_empty_prompt(data)
 
 
 class InfillRequest(NativeRequest):
     """``POST /infill``."""
 
-    EXAMPLE: ClassVar[Payload] = {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20}
+    EXAMPLE: ClassVar[ChatPayload] = {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20}
 
     input_prefix = Field(_TEXT_OR_TOKENS, required=True)
     input_suffix = Field(_TEXT_OR_TOKENS, required=True)
@@ -99,7 +101,7 @@ class InfillRequest(NativeRequest):
     prompt = Field(Text())
 
 
-class PassthroughRequest(RequestSchema):
+class PassthroughRequest(RequestSchema[JsonObject]):
     """The base of questions that the model server answers: unknown fields pass on."""
 
     class Meta:
@@ -111,7 +113,7 @@ class PassthroughRequest(RequestSchema):
 class TokenizeRequest(PassthroughRequest):
     """``POST /tokenize``."""
 
-    EXAMPLE: ClassVar[Payload] = {"content": "Hello, how are you?"}
+    EXAMPLE: ClassVar[JsonObject] = {"content": "Hello, how are you?"}
 
     content = Field(_TEXT_OR_TOKENS, required=True)
     add_special = Field(Boolean())
@@ -122,7 +124,7 @@ class TokenizeRequest(PassthroughRequest):
 class DetokenizeRequest(PassthroughRequest):
     """``POST /detokenize``."""
 
-    EXAMPLE: ClassVar[Payload] = {"tokens": [1, 2, 3]}
+    EXAMPLE: ClassVar[JsonObject] = {"tokens": [1, 2, 3]}
 
     tokens = Field(Array(TOKEN, 0, MOST_TOKENS), required=True)
 
@@ -136,19 +138,29 @@ class SlotFileRequest(PassthroughRequest):
 class AnyObject(PassthroughRequest):
     """An object of which nothing is known."""
 
-    EXAMPLE: ClassVar[Payload] = {}
+    EXAMPLE: ClassVar[JsonObject] = {}
 
 
-class _Adapters(RequestSchema):
+class Adapter(TypedDict):
+    """A LoRA adapter by its number, and its scale."""
+
+    id: int
+    scale: float
+
+
+class _AdaptersPayload(TypedDict):
+    adapters: list[Adapter]
+
+
+class _Adapters(RequestSchema[_AdaptersPayload]):
     adapters = Field(ADAPTERS, required=True)
 
 
-def load_adapters(body: object) -> list[Payload]:
+def load_adapters(body: object) -> list[Adapter]:
     """Load the array of ``POST /lora-adapters``, ``[{"id", "scale"}]``. Raises InvalidRequest."""
     if not isinstance(body, list):
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
-    loaded: list[Payload] = load(_Adapters(), {"adapters": body})["adapters"]
-    return loaded
+    return load(_Adapters(), {"adapters": body})["adapters"]
 
 
 # With ``response_fields`` a completion has only the fields that were asked for.

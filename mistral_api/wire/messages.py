@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import Array, Object, Tagged, nullable, optional, required
 from mistral_api.wire.field_errors import refuse_missing
-from mistral_api.wire.shapes import AnyOf, JsonObject, Null, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Null, Shape, Text, Word
 
 MOST_MESSAGES = 10_000
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")

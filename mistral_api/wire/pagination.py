@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, Required, TypedDict, TypeVar
 
 from mistral_api.errors import NotFound
 from mistral_api.wire.container_shapes import Array, Object, required
-from mistral_api.wire.shapes import Boolean, Constant, JsonObject, Nullable, Shape, Text
+from mistral_api.wire.shapes import Boolean, Constant, Nullable, Shape, Text
+
+EntryT = TypeVar("EntryT", bound=Mapping[str, Any])
 
 
-def page_of(entries: Sequence[JsonObject], query: JsonObject, missing: str) -> tuple[list[JsonObject], bool]:
+class PageFilter(TypedDict, total=False):
+    """Which page of a list: ``order`` is ``asc`` or ``desc`` by time, ``after`` the id of the entry before the page."""
+
+    limit: Required[int]
+    order: Required[str]
+    after: str
+
+
+class Page(TypedDict, Generic[EntryT]):
+    """A page of a list, with the ids of its ends."""
+
+    object: Literal["list"]
+    data: list[EntryT]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Deletion(TypedDict):
+    """What a client is told of a deletion."""
+
+    id: str
+    object: str
+    deleted: Literal[True]
+
+
+def page_of(entries: Sequence[EntryT], query: PageFilter, missing: str) -> tuple[list[EntryT], bool]:
     """Return a page of ``entries``, which are all of a list, oldest first, and whether more follow.
 
-    ``query`` holds ``limit``, ``order`` (``asc`` or ``desc``) and maybe ``after``, the id of an entry. Raises NotFound
-    for an unknown id, with the text ``missing`` in which the id replaces ``{}``.
+    Raises NotFound for an unknown id ``after``, with the text ``missing`` in which the id replaces ``{}``.
     """
     ordered = list(entries) if query["order"] == "asc" else list(reversed(entries))
     if query.get("after") is not None:
@@ -24,7 +52,7 @@ def page_of(entries: Sequence[JsonObject], query: JsonObject, missing: str) -> t
     return ordered[: query["limit"]], len(ordered) > query["limit"]
 
 
-def list_body(data: list[JsonObject], has_more: bool, *, key: str = "id", none: str | None = None) -> JsonObject:
+def list_body(data: list[EntryT], has_more: bool, *, key: str = "id", none: str | None = None) -> Page[EntryT]:
     """Return the list object of a page.
 
     ``key`` is the field of an entry that holds its id; ``none`` stands for the ids of an empty page.

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Required, TypedDict
 from uuid import UUID
 
 from marshmallow import EXCLUDE, pre_load
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.conversations import STORED_METADATA, WITHOUT_NUL
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.pagination import PageFilter
+from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.responses import INCLUDE
 from mistral_api.wire.sampling import SESSION_ID, SESSION_ID_LENGTH, valid_session_id
 from mistral_api.wire.shapes import INT32_MAX, Boolean, Integer, Number, Parsed, Shape, Text, Word, pass_anything
@@ -75,14 +79,51 @@ _SEARCH = Text(1, 200).converted(_without_nul)
 _NAME = Text(1, LONGEST_NAME, WITHOUT_NUL)
 
 
-class Query(RequestSchema):
+class Query(RequestSchema[PayloadT]):
     """The base of all queries."""
 
     class Meta:
         unknown = EXCLUDE
 
 
-class ConversationQuery(Query):
+class MessagePageFilter(TypedDict, total=False):
+    """Which page of a branch: the messages next ``before`` or ``after`` one of it, else the newest."""
+
+    limit: Required[int]
+    before: UUID
+    after: UUID
+
+
+class ConversationFilter(TypedDict, total=False):
+    """Which page of the list: after the session ``after``, with the words ``q``, used ``since`` (Unix seconds)."""
+
+    limit: Required[int]
+    after: str
+    q: str
+    since: float
+
+
+class CompletionFilter(PageFilter, total=False):
+    """Which stored completions too: of a ``model``, and with all pairs of ``metadata``."""
+
+    model: str
+    metadata: dict[str, str]
+
+
+class ResponseForm(TypedDict, total=False):
+    """Whether a response is asked for as a stream, and after which event that begins."""
+
+    stream: Required[bool]
+    starting_after: int
+
+
+class StatsRange(TypedDict):
+    """How many hours of statistics."""
+
+    hours: int
+
+
+class ConversationQuery(Query[MessagePageFilter]):
     """``GET /v1/conversations/{session_id}``."""
 
     limit = Field(_integer_text(1, 500), load_default=50)
@@ -90,7 +131,7 @@ class ConversationQuery(Query):
     after = Field(_MESSAGE_ID)
 
 
-class ConversationListQuery(Query):
+class ConversationListQuery(Query[ConversationFilter]):
     """``GET /v1/conversations``."""
 
     limit = Field(_integer_text(1, 100), load_default=20)
@@ -99,7 +140,7 @@ class ConversationListQuery(Query):
     since = Field(_SECONDS)
 
 
-class ItemListQuery(Query):
+class ItemListQuery(Query[PageFilter]):
     """Lists of items: ``GET /v1/conversations/{id}/items`` and its like."""
 
     limit = Field(_integer_text(1, 100), load_default=20)
@@ -113,7 +154,7 @@ class InputItemsQuery(ItemListQuery):
     include = Field(INCLUDE)
 
 
-class ResponseQuery(Query):
+class ResponseQuery(Query[ResponseForm]):
     """``GET /v1/responses/{id}``; ``starting_after`` is a ``sequence_number``."""
 
     stream = Field(Parsed(_boolean, Boolean()), load_default=False)
@@ -121,13 +162,13 @@ class ResponseQuery(Query):
     include = Field(INCLUDE)
 
 
-class StatsQuery(Query):
+class StatsQuery(Query[StatsRange]):
     """``GET /v1/stats``."""
 
     hours = Field(_integer_text(1, 8760), load_default=24)
 
 
-class PageQuery(Query):
+class _OldestFirstQuery(Query[PayloadT]):
     """A page of a list, oldest first unless asked otherwise."""
 
     limit = Field(_integer_text(1, 100), load_default=20)
@@ -135,14 +176,18 @@ class PageQuery(Query):
     after = Field(_NAME)
 
 
-class CompletionListQuery(PageQuery):
+class PageQuery(_OldestFirstQuery[PageFilter]):
+    """A page of a list."""
+
+
+class CompletionListQuery(_OldestFirstQuery[CompletionFilter]):
     """``GET /v1/chat/completions``; pairs of metadata come as ``metadata[key]=value``."""
 
     model = Field(_NAME)
     metadata = Field(STORED_METADATA)
 
     @pre_load
-    def _gather(self, data: Payload, **_options: object) -> Payload:
+    def _gather(self, data: JsonObject, **_options: object) -> JsonObject:
         """Make one object of the pairs."""
         found = {name: _METADATA_PAIR.fullmatch(name) for name in data}
         pairs = {match.group(1): data[name] for name, match in found.items() if match}
@@ -150,12 +195,12 @@ class CompletionListQuery(PageQuery):
         return rest | {"metadata": pairs} if pairs else rest
 
 
-def joined_arguments(arguments: Mapping[str, Sequence[str]]) -> Payload:
+def joined_arguments(arguments: Mapping[str, Sequence[str]]) -> JsonObject:
     """Return the arguments of a query, ``include`` as a list: clients repeat ``include`` or ``include[]``.
 
     ``arguments``: all values of each name, as werkzeug's ``request.args.to_dict(flat=False)`` gives them.
     """
-    joined: Payload = {name: values[0] for name, values in arguments.items()}
+    joined: JsonObject = {name: values[0] for name, values in arguments.items()}
     joined.pop("include[]", None)
     include = [*arguments.get("include", ()), *arguments.get("include[]", ())]
     return joined | ({"include": include} if include else {})

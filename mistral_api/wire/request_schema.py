@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic
 
 from marshmallow import Schema, ValidationError, fields, missing
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.constraints import levels
 from mistral_api.wire.field_errors import Issue, quote_value
-from mistral_api.wire.shapes import JsonObject, JsonSchema, Shape
+from mistral_api.wire.shapes import JsonSchema, Shape
 
-Payload = JsonObject
 # orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
 MOST_LEVELS = 100
 
@@ -28,18 +29,18 @@ class Field(fields.Field[Any]):
         return value if self.shape.convert is None else self.shape.convert(value)
 
 
-class RequestSchema(Schema):
-    """The base of request schemas.
+class RequestSchema(Schema, Generic[PayloadT]):
+    """The base of request schemas. ``PayloadT`` is the type of what a request is loaded as.
 
     For the OpenAPI document, ``EXAMPLE`` is a body that a reader can try first, and ``RULES`` are keywords of the JSON
     schema of the whole body: what is demanded beyond single fields, as far as JSON schemas say it simply.
     """
 
-    EXAMPLE: ClassVar[Payload | None] = None
+    EXAMPLE: ClassVar[Mapping[str, object] | None] = None
     RULES: ClassVar[JsonSchema] = {}
 
 
-def load(schema: Schema, payload: object) -> Payload:
+def load(schema: RequestSchema[PayloadT], payload: object) -> PayloadT:
     """Return the fields of a decoded body, or of the arguments of a query. Nulls of known fields count as absent.
 
     Raises InvalidRequest for the first field that is wrong, in the order in which the schema declares them. Rules
@@ -51,7 +52,7 @@ def load(schema: Schema, payload: object) -> Payload:
         _check_depth(name, value)
     present = {name: value for name, value in payload.items() if value is not None or name not in schema.fields}
     try:
-        loaded: Payload = schema.load(present)
+        loaded: PayloadT = schema.load(present)
     except ValidationError as error:
         raise _refusal(schema, error) from error
     return loaded

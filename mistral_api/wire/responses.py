@@ -8,11 +8,12 @@ from typing import ClassVar, NoReturn
 
 from marshmallow import validates_schema
 
+from mistral_api.payload_types.responses import ResponsePayload, ResponseToolChoice
 from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse
 from mistral_api.wire.items import ITEMS
-from mistral_api.wire.request_schema import Field, Payload
+from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import (
     SESSION_ID,
     SESSION_ID_LENGTH,
@@ -20,7 +21,7 @@ from mistral_api.wire.sampling import (
     refuse_ignore_eos,
     valid_session_id,
 )
-from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonObject, JsonSchema, Text, Word
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonSchema, Text, Word
 from mistral_api.wire.tools import FUNCTION_FIELDS, FUNCTION_NAME, MOST_TOOLS, TOOL_CHOICES, allowed_tools
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
@@ -115,24 +116,24 @@ _REASONING = Object(
 INCLUDE = Array(Word(*_INCLUDABLE))
 
 
-def response_tool_names(choice: str | JsonObject | None) -> list[str]:
+def response_tool_names(choice: str | ResponseToolChoice | None) -> list[str]:
     """Return the names of the functions that a valid tool choice names."""
     if not isinstance(choice, dict):
         return []
     return [tool["name"] for tool in choice.get("tools", [choice])]
 
 
-def response_forces_call(choice: str | JsonObject | None) -> bool:
+def response_forces_call(choice: str | ResponseToolChoice | None) -> bool:
     """Return whether a valid tool choice demands a call."""
     if isinstance(choice, dict):
         return bool(choice["type"] == "function" or choice["mode"] == "required")
     return choice == "required"
 
 
-class ResponseRequest(GenerationRequest):
+class ResponseRequest(GenerationRequest[ResponsePayload]):
     """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was."""
 
-    EXAMPLE: ClassVar[Payload] = {"input": "Hello, how are you?", "max_output_tokens": 60}
+    EXAMPLE: ClassVar[ResponsePayload] = {"input": "Hello, how are you?", "max_output_tokens": 60}
     RULES: ClassVar[JsonSchema] = {
         "properties": {
             name: {"enum": _HARMLESS.get(name, [None, False, []]), "description": f"Not supported. {instead}"}
@@ -166,13 +167,13 @@ class ResponseRequest(GenerationRequest):
     chat_template_kwargs = Field(Object())
 
     @validates_schema
-    def _nothing_unsupported(self, data: Payload, **_options: object) -> None:
+    def _nothing_unsupported(self, data: ResponsePayload, **_options: object) -> None:
         for name, instead in UNSUPPORTED.items():
             if data.get(name) not in (None, False, []):
                 refuse("unsupported_parameter", f"Unsupported parameter: '{{param}}'. {instead}", field=name)
 
     @validates_schema
-    def _has_something_to_answer(self, data: Payload, **_options: object) -> None:
+    def _has_something_to_answer(self, data: ResponsePayload, **_options: object) -> None:
         if not any(data.get(name) is not None for name in ("input", "previous_response_id", "conversation")):
             text = "Missing required parameter: '{param}', 'previous_response_id' or 'conversation' must be given."
             refuse("missing_required_parameter", text, field="input")
@@ -180,7 +181,7 @@ class ResponseRequest(GenerationRequest):
             refuse("empty_array", "Invalid '{param}': there is nothing to answer.", field="input")
 
     @validates_schema
-    def _continues_one_thing(self, data: Payload, **_options: object) -> None:
+    def _continues_one_thing(self, data: ResponsePayload, **_options: object) -> None:
         """A response continues one thing only."""
         given = [name for name in ("previous_response_id", "conversation", "session_id") if name in data]
         if len(given) > 1:
@@ -188,12 +189,12 @@ class ResponseRequest(GenerationRequest):
             refuse("mutually_exclusive_parameters", text, field=given[1])
 
     @validates_schema
-    def _background_is_stored(self, data: Payload, **_options: object) -> None:
+    def _background_is_stored(self, data: ResponsePayload, **_options: object) -> None:
         if data.get("background") and data.get("store") is False:
             refuse("invalid_value", "'{param}' is only allowed when 'store' is true.", field="background")
 
     @validates_schema
-    def _choice_is_among_tools(self, data: Payload, **_options: object) -> None:
+    def _choice_is_among_tools(self, data: ResponsePayload, **_options: object) -> None:
         choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
         if response_forces_call(choice):
             refuse_ignore_eos(data, "tool_choice")
@@ -203,7 +204,7 @@ class ResponseRequest(GenerationRequest):
             refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
 
     @validates_schema
-    def _format_can_end(self, data: Payload, **_options: object) -> None:
+    def _format_can_end(self, data: ResponsePayload, **_options: object) -> None:
         text_format = data.get("text", {}).get("format") or {"type": "text"}
         if text_format["type"] != "text":
             refuse_ignore_eos(data, "text.format")
@@ -212,4 +213,4 @@ class ResponseRequest(GenerationRequest):
 class InputTokensRequest(ResponseRequest):
     """What is to be counted: a request as it would be made, but that nothing is generated."""
 
-    EXAMPLE: ClassVar[Payload] = {"input": "Hello, how are you?"}
+    EXAMPLE: ClassVar[ResponsePayload] = {"input": "Hello, how are you?"}

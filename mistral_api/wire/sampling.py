@@ -12,13 +12,17 @@ other request is answered meanwhile.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from marshmallow import INCLUDE, validates_schema
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.request_schema import Field, Payload, RequestSchema
+from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import (
     INT32_MAX,
     AnyOf,
@@ -117,14 +121,14 @@ _NO_HISTORY = Boolean().refined(_refuse_history).with_schema({"const": False})
 _NO_TRUNCATION = Word("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
 
 
-def refuse_ignore_eos(data: Payload, constraint: str) -> None:
+def refuse_ignore_eos(data: Mapping[str, object], constraint: str) -> None:
     """Refuse ``ignore_eos`` with a constraint: past the end of its grammar llama.cpp answers 500."""
     if data.get("ignore_eos"):
         text = f"'{{param}}' cannot be true together with '{constraint}'."
         refuse("mutually_exclusive_parameters", text, field="ignore_eos")
 
 
-def refuse_choices_of_empty_prompt(data: Payload) -> None:
+def refuse_choices_of_empty_prompt(data: ChatPayload) -> None:
     """Refuse several choices for an empty prompt: the second waits in llama.cpp's slot for ever, seen on its server.
 
     ``prompt``: a string, tokens, an object with ``prompt_string``, or an array of these.
@@ -136,7 +140,7 @@ def refuse_choices_of_empty_prompt(data: Payload) -> None:
         refuse("invalid_value", "'{param}' above 1 is only allowed with a prompt that is not empty.", field="n")
 
 
-class GenerationRequest(RequestSchema):
+class GenerationRequest(RequestSchema[PayloadT]):
     """The fields of every generation request; unknown fields pass on to the model server."""
 
     class Meta:
@@ -204,19 +208,19 @@ class GenerationRequest(RequestSchema):
     grammar_triggers = Field(SERVER_OWNED)
 
     @validates_schema
-    def _only_with_stream(self, data: Payload, **_options: object) -> None:
+    def _only_with_stream(self, data: JsonObject, **_options: object) -> None:
         if data.get("stream_options") is not None and not data.get("stream"):
             refuse("invalid_value", "'{param}' is only allowed when 'stream' is true.", field="stream_options")
 
     @validates_schema
-    def _infill_is_quick(self, data: Payload, **_options: object) -> None:
+    def _infill_is_quick(self, data: JsonObject, **_options: object) -> None:
         """Refuse the sampler ``infill`` with a ``top_k`` that leaves it too many tokens."""
         if "infill" in data.get("samplers", ()) and not 0 < data.get("top_k", 1) <= MOST_INFILL_TOKENS:
             text = f"Invalid '{{param}}': expected 1 to {MOST_INFILL_TOKENS} together with the sampler 'infill'."
             refuse("invalid_value", text, field="top_k")
 
     @validates_schema
-    def _one_constraint(self, data: Payload, **_options: object) -> None:
+    def _one_constraint(self, data: JsonObject, **_options: object) -> None:
         grammar, schema = bool(data.get("grammar")), "json_schema" in data
         if grammar and schema:
             text = "'{param}' and 'grammar' cannot both be given."

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from marshmallow import ValidationError
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire.field_errors import add_path, quote_value, refuse, refuse_type, refuse_word
 
-JsonObject = dict[str, Any]
 JsonSchema = JsonObject  # of draft 2020-12, the dialect of OpenAPI 3.1
 Check = Callable[[Any], None]
 Conversion = Callable[[Any], Any]

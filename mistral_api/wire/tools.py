@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import ToolChoice
 from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, FieldGroup, Object, Tagged, absent_as, nullable, required
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_missing
-from mistral_api.wire.shapes import AnyOf, Boolean, Constant, JsonObject, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, Constant, Shape, Text, Word
 
 MOST_TOOLS = 128
 TOOL_CHOICES = ("none", "auto", "required")
@@ -88,7 +90,7 @@ RESPONSE_FORMAT = Tagged(
 )
 
 
-def chosen_functions(choice: str | JsonObject | None) -> list[tuple[str, str]]:
+def chosen_functions(choice: str | ToolChoice | None) -> list[tuple[str, str]]:
     """Return the names of the functions that a valid choice names, each with its path in the choice."""
     if not isinstance(choice, dict):
         return []
@@ -98,7 +100,7 @@ def chosen_functions(choice: str | JsonObject | None) -> list[tuple[str, str]]:
     return [(tool["function"]["name"], f".allowed_tools.tools[{index}]") for index, tool in enumerate(listed)]
 
 
-def forces_call(choice: str | JsonObject | None) -> bool:
+def forces_call(choice: str | ToolChoice | None) -> bool:
     """Return whether a valid choice demands a call."""
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
         choice = choice["allowed_tools"]["mode"]

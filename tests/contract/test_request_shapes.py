@@ -24,7 +24,7 @@ VALUES = 150
 _BEYOND_SCHEMAS = {"invalid_json_schema"}
 
 
-def _schemas() -> list[type[RequestSchema]]:
+def _schemas() -> list[type[RequestSchema[Any]]]:
     found = [kind for each in OPERATIONS.values() for kind in (each.request, each.query) if kind is not None]
     return [*dict.fromkeys(found), SlotFileRequest]
 

@@ -8,6 +8,7 @@ import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
@@ -15,7 +16,11 @@ from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
 from tests.support.misbehaving_server import misbehaving_server
 
-MESSAGES = [{"role": "system", "content": "Be kind."}, *[{"role": "user", "content": "Hi"}] * 2]
+MESSAGES: list[ChatMessage] = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hi"},
+    {"role": "user", "content": "Hi"},
+]
 
 
 @pytest.fixture

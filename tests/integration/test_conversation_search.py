@@ -17,6 +17,7 @@ from mistral_api.conversations.editing import change_conversation
 from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import BatchInserter
+from mistral_api.wire.queries import ConversationFilter
 from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
@@ -41,7 +42,7 @@ def filled(engine: Engine) -> Engine:
 
 def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     with Session(engine) as session:
-        wanted = cast("listing.ConversationFilter", {"limit": 20, "q": search} | query)
+        wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
         rows, _ = list_conversations(session, owner, wanted)
         return [row.session_id for row in rows]
 

@@ -14,13 +14,14 @@ from mistral_api.conversations.history import HistoryReader, SessionBranch
 from mistral_api.conversations.message_matching import message_chains
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import Unavailable
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.conversations import deliver_each
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, reply, unreachable_engine
 
-CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
 
 
 def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> None:
-    start = [*question("hi"), {"role": "assistant", "content": "hello"}]
+    start: list[ChatMessage] = [*question("hi"), {"role": "assistant", "content": "hello"}]
     deliver_each(
         engine,
         make_exchange(messages=question("hi"), answers=reply("hello")),
@@ -78,7 +79,7 @@ def test_history_omits_unanswered_messages_and_keeps_interrupted_answers(engine:
 
 
 def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> None:
-    sent: list[dict[str, Any]] = [
+    sent: list[Any] = [
         {"role": "user", "name": "Ann", "content": [
             {"type": "text", "text": "Add"},
             {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 99}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.editing import create_conversation
 from mistral_api.conversations.items import resolve_references
 from mistral_api.errors import NotFound
+from mistral_api.payload_types.chat import ContentPart
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
     Messages,
@@ -85,9 +87,10 @@ def test_unanswered_message_stays_before_added_items(engine: Engine) -> None:
 
 
 def test_nul_characters_and_large_attachments_of_added_items_are_replaced(engine: Engine) -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100}}
+    image: ContentPart = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100}}
     with Session(engine) as session:
-        messages: Messages = [user("nul \0"), {"role": "user", "content": [{"type": "text", "text": "\0"}, image]}]
+        parts: list[ContentPart] = [{"type": "text", "text": "\0"}, image]
+        messages: Messages = [user("nul \0"), {"role": "user", "content": parts}]
         create_conversation(session, new_messages(messages, most_bytes=50), {})
     first, second = [content for (content,) in rows_of(engine, "SELECT content FROM messages ORDER BY sequence")]
     assert (first, second[0]["text"]) == ("nul \ufffd", "\ufffd")
@@ -105,7 +108,7 @@ def test_interrupted_answer_is_an_incomplete_item(engine: Engine) -> None:
 def test_item_references_are_resolved_only_for_their_owner(engine: Engine) -> None:
     one = start_conversation(engine, [user("a"), ASSISTANT_WITH_CALLS])
     items, _ = read_items(engine, one)
-    sent = [{"id": items[0]["id"]}, user("b"), {"type": "item_reference", "id": items[-1]["id"]}]
+    sent: list[Any] = [{"id": items[0]["id"]}, user("b"), {"type": "item_reference", "id": items[-1]["id"]}]
     with Session(engine) as session:
         assert resolve_references(session, "local", sent, "input") == [items[0], user("b"), items[-1]]
         with pytest.raises(NotFound) as missing:

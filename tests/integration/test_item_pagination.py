@@ -13,6 +13,7 @@ from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.conversations.items import ItemPageQuery, find_item, list_items
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
+from mistral_api.payload_types.chat import ChatMessage
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
     TOOL_CALLS,
@@ -32,7 +33,7 @@ def test_item_pages_contain_every_item_once_and_mark_the_last_page(
     engine: Engine, limit: int, newest_first: bool
 ) -> None:
     # 1 + 5 + 3 + 1 items
-    tools = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in TOOL_CALLS]
+    tools: list[ChatMessage] = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in TOOL_CALLS]
     one = start_conversation(engine, [user("Add"), ASSISTANT_WITH_CALLS, *tools, assistant("Done")])
     everything = read_item_ids(engine, one, newest_first=newest_first)
     assert len(everything) == 10

@@ -10,11 +10,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, read_page
+from mistral_api.payload_types.chat import ChatMessage
 from tests.support.conversations import assistant, deliver_batch, together, user
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
 
-Messages = list[dict[str, Any]]
+Messages = list[ChatMessage]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 

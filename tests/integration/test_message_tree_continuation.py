@@ -16,7 +16,7 @@ from tests.support.conversations import deliver_batch, together
 from tests.support.exchanges import make_exchange, question, reply
 
 
-def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, str]]:
+def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, Any]]:
     with Session(engine) as session:
         page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
         return [(message.id, message.content) for message in page.messages]

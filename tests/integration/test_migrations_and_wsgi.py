@@ -18,6 +18,7 @@ from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.search import list_conversations
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.payload_types.chat import ChatMessage
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import ROOT, clean_environment, free_port, temporary_data_dir, wait_for
@@ -62,7 +63,10 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
     _, url = database
     assert _flask(url, "downgrade", "base").returncode == 0
     assert _flask(url, "upgrade", "0001").returncode == 0
-    history = [{"role": "user", "content": "A quagga?"}, {"role": "assistant", "content": "Extinct."}]
+    history: list[ChatMessage] = [
+        {"role": "user", "content": "A quagga?"},
+        {"role": "assistant", "content": "Extinct."},
+    ]
     ids = [uuid4() for _ in history]
     engine = create_engine(url.replace("postgres://", "postgresql+psycopg2://"))
     with engine.begin() as connection:
@@ -81,7 +85,7 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
                     " :digest, 'complete', 'r', now())"
                 ),
                 {"id": ids[number], "conversation": ids[0], "parent": ids[0] if number else None}
-                | {"digest": message_digest(message)} | message,
+                | {"digest": message_digest(message)} | dict(message),
             )  # fmt: skip
     assert _flask(url, "upgrade").returncode == 0
     BatchInserter(engine).insert(

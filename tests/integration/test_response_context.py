@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -15,6 +15,8 @@ from mistral_api.conversations.editing import delete_conversation
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.completions import Chunk, Delta
+from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.preparation import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
@@ -23,9 +25,9 @@ from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import EventBatch, SSEStream, split_events
-from tests.support.chat_chunks import CALL_DELTAS, REASONING_DELTAS, TEXT_DELTAS, Chunk, chunk_stream
+from tests.support.chat_chunks import CALL_DELTAS, REASONING_DELTAS, TEXT_DELTAS, chunk_stream
 
-Deltas = list[dict[str, Any]]
+Deltas = list[Delta]
 Meanwhile = Callable[[], None]
 LARGE = "data:image/png;base64," + "x" * 200
 
@@ -63,7 +65,7 @@ class ResponseChain:
         """Create a response to an input; ``meanwhile`` is called during its generation."""
         before = {"previous_response_id": self.last} if self.last else {}
         context = self.store.context("local", self.last) if self.last else StoredContext("sess_1")
-        request = before | ({} if given is None else {"input": given})
+        request = cast("ResponsePayload", before | ({} if given is None else {"input": given}))
         ready = prepare_response(request, parse_input_items(request), context, "m")
         asked = RequestContext(Caller("local", None, local=True), new_id(), None, {})
         exchange = RunningExchange(self._recorder, "/v1/responses", asked)

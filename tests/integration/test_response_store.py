@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.errors import InvalidRequest, NotFound
+from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_store import ResponseStore
@@ -60,8 +61,9 @@ def _response_id(exchange: Exchange) -> str:
 def _cached_response(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
+    body = cast("Response", dict(exchange.stored))
     return CachedResponse(
-        "local", exchange.session_id or "", dict(exchange.stored), exchange.message_ids or [], exchange.messages or [],
+        "local", exchange.session_id or "", body, exchange.message_ids or [], exchange.messages or [],
         exchange.answer_id, exchange.answers[0], in_chain=True,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import pytest
 from mistral_api.conversations.history import without_history
 from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart, Tool, ToolCall
 from mistral_api.settings import Settings
 from mistral_api.upstream import loaded_model
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -18,12 +19,12 @@ from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
 from tests.support.processes import Server
 
-SYSTEM = {"role": "system", "content": "You answer in few words."}
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+SYSTEM: ChatMessage = {"role": "system", "content": "You answer in few words."}
+TOOL: Tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 WORDS = "one two three four five six seven eight nine ten. "
 CONTEXT = 2048
 
-Messages = list[dict[str, Any]]
+Messages = list[ChatMessage]
 
 
 @pytest.fixture
@@ -65,25 +66,22 @@ def test_template_is_read_again_after_a_busy_model_server_timed_out(
 
 def _turns(number: int, words: int) -> Messages:
     """Return turns of unequal length."""
-    return [
-        message
-        for turn in range(number)
-        for message in (
-            {"role": "user", "content": f"Turn {turn}: " + WORDS * (words + turn % 3)},
-            {"role": "assistant", "content": "Yes, indeed. " * (turn % 4)},
-        )
-    ]
+    turns: Messages = []
+    for turn in range(number):
+        turns.append({"role": "user", "content": f"Turn {turn}: " + WORDS * (words + turn % 3)})
+        turns.append({"role": "assistant", "content": "Yes, indeed. " * (turn % 4)})
+    return turns
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 3])
 def test_truncation_omits_a_turn_only_when_one_token_is_missing(
     prompts: PromptBuilder, counter: TokenCounter, dropped: int
 ) -> None:
-    others = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
+    others: Messages = [*_turns(9, 14), {"role": "user", "content": "Well?"}]
     kept = [SYSTEM, *others[2 * dropped :]]
     tokens = counter.count_tokens(kept)
     assert tokens > CONTEXT // 2  # max_tokens reserves at most half of the context
-    request = {"messages": [SYSTEM, *others], "max_tokens": CONTEXT - tokens}
+    request: ChatPayload = {"messages": [SYSTEM, *others], "max_tokens": CONTEXT - tokens}
     assert prompts.prompt(request, None, "auto", UpstreamCall()) == kept
     request["max_tokens"] = CONTEXT - tokens + 1
     assert prompts.prompt(request, None, "auto", UpstreamCall()) == [SYSTEM, *others[2 * dropped + 2 :]]
@@ -92,14 +90,14 @@ def test_truncation_omits_a_turn_only_when_one_token_is_missing(
 def test_truncation_counts_tools_and_keeps_tool_results_with_their_turn(
     prompts: PromptBuilder, counter: TokenCounter
 ) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    call: ToolCall = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     last: Messages = [
         {"role": "user", "content": "Weather?"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
     ]
     sent = [*_turns(20, 14), *last]
-    request = {"messages": sent, "tools": [TOOL] * 3, "max_tokens": 1000}
+    request: ChatPayload = {"messages": sent, "tools": [TOOL] * 3, "max_tokens": 1000}
     fitted = prompts.prompt(request, None, "auto", UpstreamCall())
     assert fitted[-3:] == last
     without = counter.count_tokens(fitted)
@@ -119,7 +117,8 @@ def test_truncation_uses_an_upper_bound_before_counting_tokens(
         most = counter.most_tokens(chat, {}, UpstreamCall())
         assert most is not None
         assert most >= counter.count_tokens(chat)
-    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    parts: list[ContentPart] = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]
+    image: ChatMessage = {"role": "user", "content": parts}
     assert counter.most_tokens([image], {}, UpstreamCall()) is None
     monkeypatch.setattr(counter, "count_tokens", lambda *_, **__: pytest.fail("counted"))
     assert prompts.prompt({"messages": chats[1], "max_tokens": 9}, None, "auto", UpstreamCall()) == chats[1]
@@ -128,7 +127,7 @@ def test_truncation_uses_an_upper_bound_before_counting_tokens(
 def test_truncation_keeps_the_last_turn_even_if_it_does_not_fit(
     prompts: PromptBuilder, model_server: ModelServerClient
 ) -> None:
-    last = [{"role": "user", "content": "word " * 3000}]
+    last: Messages = [{"role": "user", "content": "word " * 3000}]
     fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, UpstreamCall())
     assert fitted == [SYSTEM, *last]
     with pytest.raises(ModelServerRefused) as refused:

@@ -4,66 +4,74 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any
 
+from mistral_api.payload_types.completions import (
+    Chunk,
+    ChunkChoice,
+    Delta,
+    FunctionDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from mistral_api.payload_types.responses import ResponseEvent
 from mistral_api.responses.stream_events import ResponseEvents
 
-Chunk = dict[str, Any]
-
-_HEAD = {"id": "chatcmpl-1", "created": 1795572458, "model": "smol", "object": "chat.completion.chunk"}
-OPENING = {"role": "assistant", "content": None}
+_HEAD: Chunk = {"id": "chatcmpl-1", "created": 1795572458, "model": "smol", "object": "chat.completion.chunk"}
+OPENING: Delta = {"role": "assistant", "content": None}
 
 
-def chunk(delta: dict[str, Any], finish_reason: str | None = None, logprobs: list[Any] | None = None) -> Chunk:
+def chunk(delta: Delta, finish_reason: str | None = None, logprobs: list[TokenLogprob] | None = None) -> Chunk:
     """Return a chunk with one choice."""
-    choice: dict[str, Any] = {"finish_reason": finish_reason, "index": 0, "delta": delta}
+    choice: ChunkChoice = {"finish_reason": finish_reason, "index": 0, "delta": delta}
     if logprobs is not None:
         choice["logprobs"] = {"content": logprobs}
     return {"choices": [choice], **_HEAD}
 
 
-def text_delta(piece: str) -> dict[str, Any]:
+def text_delta(piece: str) -> Delta:
     """Return a delta of text."""
     return {"content": piece}
 
 
-def reasoning_delta(piece: str) -> dict[str, Any]:
+def reasoning_delta(piece: str) -> Delta:
     """Return a delta of reasoning."""
     return {"reasoning_content": piece}
 
 
-def call_delta(index: int, name: str) -> dict[str, Any]:
+def call_delta(index: int, name: str) -> Delta:
     """Return the delta that begins a function call."""
-    function = {"name": name, "arguments": ""}
+    function: FunctionDelta = {"name": name, "arguments": ""}
     return {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
 
 
-def arguments_delta(index: int, piece: str) -> dict[str, Any]:
+def arguments_delta(index: int, piece: str) -> Delta:
     """Return a delta of a function call's arguments."""
     return {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def token_logprob(word: str, alternatives: int = 1) -> dict[str, Any]:
+def token_logprob(word: str, alternatives: int = 1) -> TokenLogprob:
     """Return the log probabilities of a token, with llama.cpp's ids."""
-    own = {"id": 7, "token": word, "bytes": list(word.encode()), "logprob": -0.5}
-    return own | {"top_logprobs": [own] * alternatives}
+    own: TopLogprob = {"id": 7, "token": word, "bytes": list(word.encode()), "logprob": -0.5}
+    return {**own, "top_logprobs": [own] * alternatives}
 
 
-def chunk_stream(deltas: list[dict[str, Any]], finish_reason: str = "stop") -> list[Chunk]:
+def chunk_stream(deltas: list[Delta], finish_reason: str = "stop") -> list[Chunk]:
     """Return a whole stream: prompt progress, the role, the deltas, the finish reason, and the usage."""
     progress = chunk(OPENING) | {"prompt_progress": {"total": 11, "cache": 4, "processed": 11, "time_ms": 1}}
-    usage = {"completion_tokens": 5, "prompt_tokens": 11, "total_tokens": 16}
-    usage_chunk = {"choices": [], **_HEAD, "usage": usage | {"prompt_tokens_details": {"cached_tokens": 4}}}
+    usage: Usage = {"completion_tokens": 5, "prompt_tokens": 11, "total_tokens": 16}
+    usage_chunk: Chunk = {"choices": [], **_HEAD, "usage": usage | {"prompt_tokens_details": {"cached_tokens": 4}}}
     ended = chunk({}, finish_reason)
     return [progress, chunk(OPENING), *(chunk(delta) for delta in deltas), ended, usage_chunk]
 
 
-def split_deltas(deltas: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
+def split_deltas(deltas: list[Delta], dice: random.Random) -> list[Delta]:
     """Return the same deltas in other pieces: texts are cut at random places, and some deltas are empty."""
-    pieces: list[dict[str, Any]] = []
+    pieces: list[Delta] = []
     for delta in deltas:
-        for name in ("content", "reasoning_content", "refusal"):
-            pieces += [{name: piece} for piece in _cut(delta.get(name) or "", dice)]
+        pieces += [{"content": piece} for piece in _cut(delta.get("content") or "", dice)]
+        pieces += [{"reasoning_content": piece} for piece in _cut(delta.get("reasoning_content") or "", dice)]
+        pieces += [{"refusal": piece} for piece in _cut(delta.get("refusal") or "", dice)]
         for each in delta.get("tool_calls", ()):
             words = each["function"]["arguments"]
             if "id" in each:
@@ -85,8 +93,8 @@ CALL_DELTAS = [
     call_delta(0, "weather"), arguments_delta(0, '{"city": '), arguments_delta(0, '"Paris"}'),
     call_delta(1, "weather"), arguments_delta(1, '{"city": "Rome"}'),
 ]  # fmt: skip
-REFUSAL_DELTAS = [{"refusal": "I will "}, {"refusal": "not."}]
-ANSWER_DELTAS: dict[str, list[dict[str, Any]]] = {
+REFUSAL_DELTAS: list[Delta] = [{"refusal": "I will "}, {"refusal": "not."}]
+ANSWER_DELTAS: dict[str, list[Delta]] = {
     "text": TEXT_DELTAS,
     "reasoning-text": REASONING_DELTAS + TEXT_DELTAS,
     "calls": CALL_DELTAS,
@@ -100,9 +108,9 @@ ANSWER_DELTAS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def take_chunks(events: ResponseEvents, chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+def take_chunks(events: ResponseEvents, chunks: Iterable[Chunk]) -> list[ResponseEvent]:
     """Give the chunks to the events of a response as the pipeline does: each is in the transcript first."""
-    taken = []
+    taken: list[ResponseEvent] = []
     for chunk in chunks:
         events.transcript.add_chunk(chunk)
         taken += events.chunk(chunk)

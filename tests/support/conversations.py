@@ -15,24 +15,30 @@ from mistral_api.conversations.message_matching import extend_chain, message_dig
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.writer import BatchInserter
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import rows_of
 
-Messages = list[dict[str, Any]]
-TOOL_CALLS = [
+Messages = list[ChatMessage]
+TOOL_CALLS: list[ToolCall] = [
     {"id": f"call_{number}", "type": "function", "function": {"name": "add", "arguments": "{}"}} for number in range(3)
 ]
-ASSISTANT_WITH_CALLS = {"role": "assistant", "content": "Wait.", "tool_calls": TOOL_CALLS, "reasoning_content": "Hm"}
+ASSISTANT_WITH_CALLS: ChatMessage = {
+    "role": "assistant",
+    "content": "Wait.",
+    "tool_calls": TOOL_CALLS,
+    "reasoning_content": "Hm",
+}
 # Deliver the exchanges of a test in one batch, and one by one.
 together = pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: str) -> ChatMessage:
     """Return a user message in chat form."""
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> dict[str, Any]:
+def assistant(text: str) -> ChatMessage:
     """Return an assistant message in chat form."""
     return {"role": "assistant", "content": text}
 
@@ -75,7 +81,7 @@ def branch_texts(engine: Engine, session_id: str) -> list[Any]:
         return [message.content for message in page.messages]
 
 
-def read_items(engine: Engine, session_id: str, **query: Any) -> tuple[list[dict[str, Any]], bool]:
+def read_items(engine: Engine, session_id: str, **query: Any) -> tuple[list[Any], bool]:
     """Return a page of items, by default the oldest 100, and whether there are more."""
     with Session(engine) as session:
         wanted = ItemPageQuery(**{"limit": 100, "newest_first": False} | query)

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine
 
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder
 from mistral_api.system.identifiers import new_id
@@ -18,12 +20,12 @@ def make_exchange(session_id: str | None = "one", **fields: Any) -> Exchange:
     return Exchange(id=new_id(), session_id=session_id, **common | fields)
 
 
-def question(text: str) -> list[dict[str, Any]]:
+def question(text: str) -> list[ChatMessage]:
     """Return the messages of a request: one user message with this text."""
     return [{"role": "user", "content": text}]
 
 
-def reply(text: str) -> list[dict[str, Any]]:
+def reply(text: str) -> list[GeneratedMessage]:
     """Return the answers of an exchange: one answer with this text."""
     return [{"content": text}]
 

@@ -12,15 +12,16 @@ from pydantic import TypeAdapter
 
 from mistral_api.errors import ApiError, Forbidden, InvalidRequest, ModelLoading, ModelTimeout, NotFound
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer, anthropic_error, anthropic_message
+from mistral_api.payload_types.completions import Completion, Usage
 from mistral_api.upstream.sse import StreamEvent, encode_event
 from mistral_api.upstream.transcript import Transcript
 from tests.support.openai_schemas import validate
 
-USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
+USAGE: Usage = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
 
 
-def _body(finish: str, **message: Any) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
+def _body(finish: str, **message: Any) -> Completion:
+    choice: Any = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
     return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE}
 
 

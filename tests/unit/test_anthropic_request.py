@@ -15,7 +15,7 @@ TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
-def _chat(**more: Any) -> dict[str, Any]:
+def _chat(**more: Any) -> Any:
     return load(MESSAGES.schema, HI | more)
 
 

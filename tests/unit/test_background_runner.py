@@ -11,6 +11,7 @@ from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner, LiveResponse
 from mistral_api.responses.preparation import parse_input_items, prepare_response
@@ -35,7 +36,7 @@ def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     recorder = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
 
     def made(size: int = 1, instructions: str = "") -> LiveResponse:
-        request = {"input": "Hi.", "background": True, "instructions": instructions}
+        request: ResponsePayload = {"input": "Hi.", "background": True, "instructions": instructions}
         ready = prepare_response(request, parse_input_items(request), StoredContext("sess_1"), "m")
         asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
         return LiveResponse(

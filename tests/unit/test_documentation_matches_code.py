@@ -96,7 +96,7 @@ def test_every_file_that_the_architecture_names_exists() -> None:
 
 
 def _names_of_siblings(named: set[str]) -> set[str]:
-    """A list of modules of one package names the package once: ``generation/renderer.py``, ``anthropic_renderer.py``."""
+    """Modules of one package name it once: ``generation/renderer.py``, ``anthropic_renderer.py``."""
     folders = {Path(name).parent for name in named if "/" in name}
     return {name for name in named if any((PACKAGE / folder / name).exists() for folder in folders)}
 

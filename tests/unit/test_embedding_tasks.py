@@ -112,7 +112,7 @@ def test_shortened_vector_has_length_1_and_a_zero_vector_stays_zero() -> None:
 
 
 def test_embedding_payload_omits_fields_that_the_api_handles() -> None:
-    payload = {"model": "m", "input": "x", "dimensions": 2, "user": "u", "embd_normalize": 2}
+    payload: Any = {"model": "m", "input": "x", "dimensions": 2, "user": "u", "embd_normalize": 2}
     sent = EMBEDDINGS.upstream_payload(payload, ["x"])
     assert sent == {"model": "m", "input": ["x"], "embd_normalize": 2, "encoding_format": "base64"}
     payload = {"query": "q", "documents": ["d"], "top_n": 1, "texts": ["another form"], "return_documents": True}

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from mistral_api.generation.forced_tool_calls import ToolCallStage
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.transcript import Transcript
 
 # Braces and white space that may be mistaken for those around the arguments.
@@ -16,12 +17,12 @@ ARGUMENTS = '{\n  "where": {"name": "a } b", "deep": {"x": 1\n} }\n}'
 WRAPPED = f' {{\n "name": "find_\\"it\\"",\n "arguments" :  {ARGUMENTS}\n }}\n'
 
 
-def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> dict[str, Any]:
-    said = delta if text is None else delta | {"content": text}
+def _chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> Chunk:
+    said: Any = delta if text is None else delta | {"content": text}
     return {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": said, "finish_reason": reason}]}
 
 
-def _run_stage(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[dict[str, Any]], Any, Any]:
+def _run_stage(pieces: list[str], only: str | None, reason: str = "stop") -> tuple[list[Any], Any, Any]:
     """Return all chunks, the call that a reader assembles from them, and the finish reason."""
     stage, transcript = ToolCallStage(only, "tool_calls"), Transcript()
     sent = [_chunk(None, role="assistant", content=None), *map(_chunk, pieces), _chunk(None, reason)]

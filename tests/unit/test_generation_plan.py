@@ -8,10 +8,12 @@ import pytest
 
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
+from mistral_api.payload_types.chat import ChatMessage, Tool
+from mistral_api.payload_types.completions import Delta
 
 OURS = UpstreamTraits(supervised=True, llama_cpp=lambda: True, slots=4)
-HELLO = [{"role": "user", "content": "Hello"}]
-TOOLS = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
+HELLO: list[ChatMessage] = [{"role": "user", "content": "Hello"}]
+TOOLS: list[Tool] = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
 
 
 def _fail_on_question(*_question: Any) -> Any:
@@ -19,7 +21,7 @@ def _fail_on_question(*_question: Any) -> Any:
 
 
 def _plan(
-    payload: dict[str, Any], engine: UpstreamTraits = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7
+    payload: Any, engine: UpstreamTraits = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7
 ) -> GenerationPlan:
     return make_plan(endpoint, payload, engine, seed, _fail_on_question)
 
@@ -31,7 +33,8 @@ def _plan(
 def test_plain_chat_needs_no_stages(fields: dict[str, Any], stream: bool) -> None:
     plan = _plan({"messages": HELLO, "stream": stream, **fields})
     assert plan.stages == []
-    (sent,) = plan.requests
+    (request,) = plan.requests
+    sent: Any = request
     assert {name: sent[name] for name in fields} == fields
     assert sent["stream"] is True
 
@@ -69,7 +72,8 @@ def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
     tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
     (sent,) = _plan({"messages": HELLO, "tools": [TOOLS[0], tool], "tool_choice": "required"}).requests
     assert sent["tool_choice"] == "none"
-    moved = sent["response_format"]["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
+    form: Any = sent["response_format"]
+    moved = form["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
     place = "#/anyOf/1/properties/arguments"
     assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
     assert moved["properties"] == {
@@ -87,11 +91,12 @@ def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls()
     plan = _plan(payload, UpstreamTraits(supervised=False, llama_cpp=lambda: False, slots=None))
     (sent,) = plan.requests
     assert (sent["tools"], sent["tool_choice"], plan.streamed) == (TOOLS[:1], "auto", True)
-    call, answer = sent["messages"][1:]
+    messages: list[Any] = sent["messages"][1:]
+    call, answer = messages
     assert call["tool_calls"][0]["function"] == called["function_call"]
     assert (answer["role"], answer["tool_call_id"]) == ("tool", call["tool_calls"][0]["id"])
     (stage,) = plan.stages
-    delta: dict[str, Any] = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "one", "arguments": ""}}]}
+    delta: Delta = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "one", "arguments": ""}}]}
     (chunk,) = stage.apply({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
     assert chunk["choices"][0] == {
         "index": 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -11,6 +11,8 @@ from openai.types.responses import ResponseItem
 
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list, message_to_items
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, FunctionCall, ToolCall
+from mistral_api.payload_types.responses import FunctionCallItem, FunctionOutputItem, Item, ItemPart, ReasoningItem
 from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.wire.items import ITEMS
 from tests.support.openai_schemas import validate
@@ -20,25 +22,25 @@ HEX = MESSAGE.hex
 IMAGE = "data:image/png;base64,AAAA"
 
 
-def _call(number: int, **more: Any) -> dict[str, Any]:
-    function = {"name": "add", "arguments": f'{{"a": {number}}}'}
-    return {"id": f"call_{number}", "type": "function", "function": function} | more
+def _call(number: int, **more: Any) -> ToolCall:
+    function: FunctionCall = {"name": "add", "arguments": f'{{"a": {number}}}'}
+    return cast("ToolCall", {"id": f"call_{number}", "type": "function", "function": function} | more)
 
 
-def _call_item(number: int) -> dict[str, Any]:
+def _call_item(number: int) -> FunctionCallItem:
     return {"type": "function_call", "call_id": f"call_{number}", "name": "add", "arguments": f'{{"a": {number}}}'}
 
 
-def _thought(text: str) -> dict[str, Any]:
+def _thought(text: str) -> ReasoningItem:
     return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
 
 
-def _output(text: str, call: int = 1) -> dict[str, Any]:
+def _output(text: str, call: int = 1) -> FunctionOutputItem:
     return {"type": "function_call_output", "call_id": f"call_{call}", "output": text}
 
 
 def test_text_items_become_messages_with_string_content() -> None:
-    items: list[dict[str, Any]] = [
+    items: list[Item] = [
         {"role": "developer", "content": "Be brief."},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "Hello", "annotations": []}], "id": "msg_1"},
@@ -51,7 +53,7 @@ def test_text_items_become_messages_with_string_content() -> None:
 
 
 def test_reasoning_text_and_call_items_become_one_assistant_message() -> None:
-    items = [
+    items: list[Item] = [
         {"role": "user", "content": "Add"},
         _thought("I need"),
         _thought("a tool."),
@@ -77,8 +79,8 @@ def test_reasoning_text_and_call_items_become_one_assistant_message() -> None:
 
 
 def test_items_after_a_complete_turn_begin_another_message() -> None:
-    answers = [{"role": "assistant", "content": text} for text in ("One", "")]
-    items = [answers[0], answers[1], _thought("Hm"), _call_item(1), answers[0], _thought("So")]
+    answers: list[Item] = [{"role": "assistant", "content": text} for text in ("One", "")]
+    items: list[Item] = [answers[0], answers[1], _thought("Hm"), _call_item(1), answers[0], _thought("So")]
     assert items_to_messages(items) == [
         {"role": "assistant", "content": "One"},
         {"role": "assistant", "content": ""},
@@ -89,13 +91,14 @@ def test_items_after_a_complete_turn_begin_another_message() -> None:
 
 
 def test_reasoning_summary_replaces_missing_text_and_encrypted_reasoning_is_dropped() -> None:
-    summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short"}]}
+    summary: Any = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Short"}]}
     assert items_to_messages([summary]) == [{"role": "assistant", "content": None, "reasoning_content": "Short"}]
-    assert items_to_messages([{"type": "reasoning", "summary": [], "encrypted_content": "x"}]) == []
+    encrypted: Any = {"type": "reasoning", "summary": [], "encrypted_content": "x"}
+    assert items_to_messages([encrypted]) == []
 
 
 def test_refusal_item_becomes_a_refusal_field() -> None:
-    refusal = {"type": "refusal", "refusal": "No."}
+    refusal: ItemPart = {"type": "refusal", "refusal": "No."}
     assert items_to_messages([{"role": "assistant", "content": [refusal]}]) == [
         {"role": "assistant", "content": None, "refusal": "No."}
     ]
@@ -132,20 +135,23 @@ PARTS = [
 
 
 def test_content_parts_are_converted_both_ways() -> None:
+    item_parts: list[Any]
+    chat_parts: list[Any]
     item_parts, chat_parts = [list(parts) for parts in zip(*PARTS, strict=True)]
     assert items_to_messages([{"role": "user", "content": item_parts}]) == [{"role": "user", "content": chat_parts}]
+    shown: Any
     (shown,) = message_to_items(MESSAGE, {"role": "user", "content": chat_parts})
     assert shown["content"] == item_parts
     validate(ConversationItem, shown)  # type: ignore[arg-type]  # a union of models is no type to mypy
 
 
 def test_input_audio_part_is_unchanged() -> None:
-    audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+    audio: ItemPart = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
     assert items_to_messages([{"role": "user", "content": [audio]}])[0]["content"] == [audio]
 
 
 def test_assistant_message_becomes_reasoning_text_and_call_items() -> None:
-    message = {
+    message: ChatMessage = {
         "role": "assistant",
         "content": "Wait.",
         "reasoning_content": "I need a tool.",
@@ -165,7 +171,7 @@ def test_assistant_message_becomes_reasoning_text_and_call_items() -> None:
     ]
 
 
-STORED: dict[str, dict[str, Any]] = {
+STORED: dict[str, Any] = {
     "user": {"role": "user", "content": "Hi", "name": "Ann"},
     "system": {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
     "silent": {"role": "assistant", "content": ""},
@@ -186,7 +192,7 @@ STORED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("message", STORED.values(), ids=STORED.keys())
-def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict[str, Any]) -> None:
+def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: ChatMessage) -> None:
     items = message_to_items(MESSAGE, message)
     assert items
     for item in items:
@@ -199,12 +205,13 @@ def test_stored_message_becomes_valid_items_that_can_be_sent_again(message: dict
 
 
 def test_omitted_attachment_becomes_a_text_part() -> None:
-    parts = [
+    parts: list[ContentPart] = [
         {"type": "image_url", "image_url": {"url": IMAGE + "A" * 100, "detail": "auto"}},
         {"type": "input_audio", "input_audio": {"data": "A" * 100, "format": "wav"}},
         {"type": "file", "file": {"file_data": "A" * 100, "filename": "a.pdf"}},
     ]
     (stored,) = without_large_attachments([{"role": "user", "content": parts}], 10)
+    item: Any
     (item,) = message_to_items(MESSAGE, stored)
     validate(ConversationItem, item)  # type: ignore[arg-type]
     assert [part["type"] for part in item["content"]] == ["input_text"] * 3
@@ -212,7 +219,7 @@ def test_omitted_attachment_becomes_a_text_part() -> None:
 
 
 def test_call_items_keep_their_ids_when_an_earlier_call_is_deleted() -> None:
-    message = {"role": "assistant", "content": None, "tool_calls": [_call(2, index=1), _call(3, index=2)]}
+    message: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [_call(2, index=1), _call(3, index=2)]}
     assert [item["id"] for item in message_to_items(MESSAGE, message)] == [f"fc_{HEX}_1", f"fc_{HEX}_2"]
 
 

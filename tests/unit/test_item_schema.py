@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import load
 from mistral_api.wire.container_shapes import Array
 from mistral_api.wire.items import ITEM
-from mistral_api.wire.request_schema import Field
+from mistral_api.wire.request_schema import Field, RequestSchema
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": "{}"}
 TEXT = {"type": "input_text", "text": "a"}
 OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "3"}
 
 
-class _Request(Schema):
+class _Request(RequestSchema[Any]):
     input = Field(Array(ITEM, 1, 20))
 
 

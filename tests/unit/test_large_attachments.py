@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from mistral_api.conversations.message_matching import message_digest
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import without_large_attachments
 
 LARGE = "A" * 101
 IMAGE = "data:image/png;base64," + LARGE
 
 
-def _message(*parts: Any) -> dict[str, Any]:
+def _message(*parts: Any) -> ChatMessage:
     return {"role": "user", "content": [{"type": "text", "text": "Look"}, *parts]}
 
 
@@ -45,13 +46,14 @@ def test_large_attachment_is_replaced_by_its_hash_and_length(
     (kept,) = without_large_attachments([_message(part)], 100)
     digest_of = hashlib.sha256(data.encode()).hexdigest()
     placeholder = f"{media};omitted;length={len(data)};sha256={digest_of}"
-    assert kept["content"][0] == {"type": "text", "text": "Look"}
-    assert kept["content"][1] == part | {kind: part[kind] | {field: placeholder}}
+    content: Any = kept["content"]
+    assert content[0] == {"type": "text", "text": "Look"}
+    assert content[1] == part | {kind: part[kind] | {field: placeholder}}
     assert part[kind][field] == data
 
 
 def test_small_attachments_and_other_content_are_unchanged() -> None:
-    messages = [
+    messages: list[ChatMessage] = [
         _message({"image_url": {"url": "data:image/png;base64,AA"}}),
         _message({"image_url": {"url": "https://example.com/cat.png"}}),
         _message({"image_url": "odd"}, {"type": ["odd"]}, "odd", None),

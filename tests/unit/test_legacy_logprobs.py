@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mistral_api.generation.logprobs import legacy_logprobs, visible_tokens
+from mistral_api.payload_types.completions import TokenLogprob, TopLogprob
 
 
-def _entry(token: str, content: bytes, logprob: float, *alternatives: dict[str, Any]) -> dict[str, Any]:
+def _entry(token: str, content: bytes, logprob: float, *alternatives: TopLogprob) -> TokenLogprob:
     return {"token": token, "bytes": list(content), "logprob": logprob, "top_logprobs": list(alternatives)}
 
 

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from mistral_api.generation.llama_cpp_endpoint import INFILL, NATIVE_COMPLETION, public_props
 from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeTranscript, select_fields
+from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.completions import Chunk, NativeEvent
 from mistral_api.upstream.sse import EventBatch, StreamEvent, encode_event
 
-LAST = {"content": "", "tokens": [], "stop": True, "stop_type": "eos", "tokens_evaluated": 5, "tokens_predicted": 2}
+LAST: NativeEvent = {
+    "content": "",
+    "tokens": [],
+    "stop": True,
+    "stop_type": "eos",
+    "tokens_evaluated": 5,
+    "tokens_predicted": 2,
+}
 
 
-def _piece(index: int, text: str, token: int) -> dict[str, Any]:
+def _piece(index: int, text: str, token: int) -> NativeEvent:
     return {"index": index, "content": text, "tokens": [token], "stop": False}
+
+
+def _add(transcript: NativeTranscript, event: NativeEvent) -> None:
+    transcript.add_chunk(cast("Chunk", event))
 
 
 def test_interleaved_native_chunks_are_joined_by_index() -> None:
     transcript = NativeTranscript(2)
-    transcript.add_chunk({"index": 0, "content": "", "tokens": [0], "stop": False, "prompt_progress": {"total": 5}})
+    _add(transcript, {"index": 0, "content": "", "tokens": [0], "stop": False, "prompt_progress": {"total": 5}})
     for index, text, token in ((0, "a", 1), (1, "x", 7), (0, "b", 2), (1, "y", 8)):
-        transcript.add_chunk(_piece(index, text, token))
+        _add(transcript, _piece(index, text, token))
     for index in (1, 0):
-        transcript.add_chunk(LAST | {"index": index, "timings": {"cache_n": 3}})
+        _add(transcript, LAST | {"index": index, "timings": {"cache_n": 3}})
     assert [(each["content"], each["tokens"]) for each in transcript.native_bodies()] == [
         ("ab", [1, 2]),
         ("xy", [7, 8]),
@@ -42,13 +55,13 @@ def test_last_native_event_is_sent_after_recording() -> None:
 
 
 def test_response_fields_are_selected_by_path() -> None:
-    answer = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
+    answer: NativeEvent = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
     assert select_fields(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
     assert select_fields(answer, None) is answer
 
 
 def test_native_prompts_are_recorded_as_user_messages() -> None:
-    def content(payload: dict[str, Any]) -> Any:
+    def content(payload: Any) -> Any:
         return NATIVE_COMPLETION.messages(payload)[0]["content"]
 
     assert content({"prompt": "a"}) == "a"
@@ -57,9 +70,10 @@ def test_native_prompts_are_recorded_as_user_messages() -> None:
         [1, 2],
         "b",
     ]
-    gap = {"input_prefix": "f(", "input_suffix": [7, ")"], "prompt": "x", "input_extra": [{"text": "e"}]}
+    gap: ChatPayload = {"input_prefix": "f(", "input_suffix": [7, ")"], "prompt": "x", "input_extra": [{"text": "e"}]}
     (message,) = INFILL.messages(gap)
-    assert [part["text"] for part in message["content"]] == ["e", "f(x", "7 )"]
+    parts: Any = message["content"]
+    assert [part["text"] for part in parts] == ["e", "f(x", "7 )"]
 
 
 def test_props_for_remote_callers_omit_prompt_and_path() -> None:

@@ -12,9 +12,10 @@ from mistral_api.conversations.message_matching import (
     repeated_system_length,
     shared_prefix_length,
 )
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
 
-USER = {"role": "user", "content": "Hello"}
-CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+USER: ChatMessage = {"role": "user", "content": "Hello"}
+CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
         {"role": "user", "content": "Hello", "name": "Ann"},
     ],
 )
-def test_equal_content_in_other_forms_has_the_same_digest(same: dict[str, Any]) -> None:
+def test_equal_content_in_other_forms_has_the_same_digest(same: ChatMessage) -> None:
     assert message_digest(same) == message_digest(USER)
 
 
@@ -40,7 +41,7 @@ def test_equal_content_in_other_forms_has_the_same_digest(same: dict[str, Any]) 
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
     ],
 )
-def test_different_message_has_another_digest(other: dict[str, Any]) -> None:
+def test_different_message_has_another_digest(other: ChatMessage) -> None:
     assert message_digest(other) != message_digest(USER)
 
 
@@ -56,8 +57,8 @@ def test_null_and_empty_assistant_content_have_the_same_digest() -> None:
     ids=["other order", "other value", "cut off", "deep", "no text"],
 )
 def test_reordered_tool_arguments_have_the_same_digest(other: Any) -> None:
-    def with_arguments(arguments: Any) -> dict[str, Any]:
-        call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    def with_arguments(arguments: Any) -> ChatMessage:
+        call: ToolCall = {"type": "function", "function": {"name": "add", "arguments": arguments}}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
 
     same = message_digest(with_arguments(other)) == message_digest(with_arguments('{"a": 1, "b": [2]}'))
@@ -65,9 +66,9 @@ def test_reordered_tool_arguments_have_the_same_digest(other: Any) -> None:
 
 
 def test_tool_calls_match_by_name_and_arguments() -> None:
-    stored = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-    resent = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "renamed", "index": 0}]}
-    changed = {
+    stored: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    resent: ChatMessage = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "renamed", "index": 0}]}
+    changed: ChatMessage = {
         "role": "assistant",
         "content": "",
         "tool_calls": [CALL | {"function": {"name": "sub", "arguments": "{}"}}],
@@ -94,7 +95,7 @@ def test_shared_prefix_requires_a_repeated_answer(stored: list[str], sent: list[
     assert shared_prefix_length(message_chains(_messages(sent)), roles, known) == shared
 
 
-def _messages(written: list[str]) -> list[dict[str, Any]]:
+def _messages(written: list[str]) -> list[ChatMessage]:
     roles = {"u": "user", "a": "assistant", "s": "system"}
     return [{"role": roles[each[0]], "content": each[1:]} for each in written]
 

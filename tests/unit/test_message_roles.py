@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, ToolCall
 from mistral_api.upstream.loaded_model import ANYTHING, TemplateRules, read_template_rules
 
 STRICT = TemplateRules(system=False, systems=False, alternates=True)
 ONE_SYSTEM = TemplateRules(system=True, systems=False, alternates=True)
 NO_SYSTEM = TemplateRules(system=False, systems=False, alternates=False)
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+IMAGE: ContentPart = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+CALL: ToolCall = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant", "t": "tool"}
 
-Messages = list[dict[str, Any]]
+Messages = list[ChatMessage]
 
 
 def _messages(written: str) -> Messages:
@@ -65,20 +64,21 @@ def test_roles_are_normalized_to_the_template_rules(rules: TemplateRules, sent: 
 
 
 def test_merged_messages_join_texts_and_parts_in_order() -> None:
-    text, parts = {"role": "user", "content": "one"}, [{"type": "text", "text": "two"}, IMAGE]
+    text: ChatMessage = {"role": "user", "content": "one"}
+    parts: list[ContentPart] = [{"type": "text", "text": "two"}, IMAGE]
     sent: Messages = [{"role": "system", "content": parts[:1]}, text, {"role": "user", "content": parts}, text]
     joined = normalize_roles(sent, STRICT)
     seam = {"type": "text", "text": "two\n\none\n\ntwo"}
     assert joined == [{"role": "user", "content": [seam, IMAGE, {"type": "text", "text": "one"}]}]
-    images = [{"role": "user", "content": [IMAGE]}] * 2
+    images: Messages = [{"role": "user", "content": [IMAGE]}] * 2
     assert normalize_roles(images, STRICT) == [{"role": "user", "content": [IMAGE, IMAGE]}]
 
 
 def test_merged_messages_keep_names_that_agree_and_join_reasoning() -> None:
-    ann = {"role": "user", "content": "hi", "name": "Ann"}
+    ann: ChatMessage = {"role": "user", "content": "hi", "name": "Ann"}
     assert normalize_roles([ann, ann], STRICT) == [ann | {"content": "hi\n\nhi"}]
     assert normalize_roles([ann, ann | {"name": "Bob"}], STRICT) == [{"role": "user", "content": "hi\n\nhi"}]
-    thought = {"role": "assistant", "content": "a", "reasoning_content": "x"}
+    thought: ChatMessage = {"role": "assistant", "content": "a", "reasoning_content": "x"}
     assert normalize_roles([thought, thought | {"reasoning_content": "y"}], STRICT)[0]["reasoning_content"] == "x\n\ny"
     assert normalize_roles([thought | {"content": ""}, thought], STRICT)[0]["content"] == "a"
 

@@ -16,6 +16,7 @@ from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.renderer import ChatRenderer
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import Journal
@@ -63,7 +64,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 def _pipeline(recorder: Recorder, chunks: Chunks) -> GenerationPipeline:
     context = RequestContext(Caller("local", None, local=True), new_id(), None, {})
     exchange = RunningExchange(recorder, "/v1/chat/completions", context)
-    messages = [{"role": "user", "content": "Hello"}]
+    messages: list[ChatMessage] = [{"role": "user", "content": "Hello"}]
     exchange.begin(ExchangeOpening(messages=messages, session_id="sess_1", model="m", stream=True))
     renderer = ChatRenderer(exchange.transcript, {}, "sess_1")
 

@@ -1,12 +1,13 @@
 """Query strings: text becomes numbers and ids, or is refused."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
-from marshmallow import Schema
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ConversationListQuery, ConversationQuery, StatsQuery, load, valid_session_id
+from mistral_api.wire.request_schema import RequestSchema
 
 MESSAGE = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -50,7 +51,7 @@ def test_query_text_becomes_values_and_unknown_arguments_are_dropped() -> None:
         (StatsQuery(), "hours", "-24", "integer_below_min_value"),
     ],
 )
-def test_bad_query_argument_is_refused_by_name(schema: Schema, name: str, text: str, code: str) -> None:
+def test_bad_query_argument_is_refused_by_name(schema: RequestSchema[Any], name: str, text: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         load(schema, {name: text})
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, name, code)

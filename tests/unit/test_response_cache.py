@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
 from mistral_api.system.identifiers import new_id
 
 
 def _cached_response(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
-    body = {"id": name, "created_at": created_at, "status": "completed"}
-    asked = [{"role": "user", "content": "x" * 1000}]
+    body: Any = {"id": name, "created_at": created_at, "status": "completed"}
+    asked: list[ChatMessage] = [{"role": "user", "content": "x" * 1000}]
     return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, in_chain=True)
 
 

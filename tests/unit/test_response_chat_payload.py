@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.responses.preparation import chat_payload
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.responses import ResponseRequest
 
-MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+MESSAGES: list[ChatMessage] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True, "description": None}
 HEAR = {"type": "function", "name": "hear", "parameters": None}
 CHAT_LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}, "strict": True}}
@@ -16,7 +17,7 @@ CHAT_HEAR = {"type": "function", "function": {"name": "hear"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
-def _chat_payload(**request: Any) -> dict[str, Any]:
+def _chat_payload(**request: Any) -> ChatPayload:
     """Return the chat payload without its messages, after checking that it is a valid chat completion request."""
     payload = chat_payload(load(ResponseRequest(), {"input": "Hello", **request}), MESSAGES)
     assert load(ChatCompletionRequest(), payload) == payload

@@ -7,6 +7,9 @@ import pytest
 from openai.types.responses import Response, ResponseItem, response_error
 
 from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, Unavailable
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
+from mistral_api.payload_types.completions import GeneratedMessage
+from mistral_api.payload_types.responses import Response as ResponseBody
 from mistral_api.responses.response_object import (
     ResponseOutput,
     cancelled,
@@ -51,11 +54,11 @@ FULL: dict[str, Any] = {
 TOKENS = TokenCounts(prompt=11, cached=4, completion=5)
 
 
-def _new_response(request: dict[str, Any]) -> dict[str, Any]:
+def _new_response(request: dict[str, Any]) -> ResponseBody:
     return new_response(load(ResponseRequest(), request), "resp_2", 1795572458, "smol")
 
 
-def _output(message: dict[str, Any], finish_reason: str = "stop", logprobs: Any = None) -> ResponseOutput:
+def _output(message: GeneratedMessage, finish_reason: str = "stop", logprobs: Any = None) -> ResponseOutput:
     return ResponseOutput(ANSWER_ID, message, finish_reason, TOKENS, logprobs)
 
 
@@ -72,7 +75,7 @@ def test_new_response_has_openais_defaults() -> None:
 
 
 def test_new_response_echoes_the_request() -> None:
-    body = _new_response(FULL)
+    body: Any = _new_response(FULL)
     validate(Response, body)
     shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
     assert {name: body[name] for name in shown} == {name: FULL[name] for name in shown}
@@ -90,7 +93,11 @@ def test_background_response_is_queued_and_names_its_conversation() -> None:
 
 
 def test_completed_response_has_output_items_and_usage() -> None:
-    message = {"content": "Hi", "reasoning_content": "Hm", "tool_calls": [_call("call_1"), _call("call_2")]}
+    message: GeneratedMessage = {
+        "content": "Hi",
+        "reasoning_content": "Hm",
+        "tool_calls": [_call("call_1"), _call("call_2")],
+    }
     body = complete_response(_new_response({"input": "Hello"}), _output(message, "tool_calls"), completed_at=1795572460)
     validate(Response, body)
     assert (body["status"], body["completed_at"]) == ("completed", 1795572460)
@@ -110,7 +117,7 @@ def test_completed_response_has_output_items_and_usage() -> None:
     }
 
 
-def _call(call_id: str) -> dict[str, Any]:
+def _call(call_id: str) -> ToolCall:
     return {"id": call_id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
@@ -118,7 +125,7 @@ def _call(call_id: str) -> dict[str, Any]:
     ("finish_reason", "shown"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
 )
 def test_truncated_response_and_its_last_item_are_incomplete(finish_reason: str, shown: str) -> None:
-    message = {"content": "Hi", "reasoning_content": "Hm"}
+    message: GeneratedMessage = {"content": "Hi", "reasoning_content": "Hm"}
     body = complete_response(_new_response({"input": "Hello"}), _output(message, finish_reason))
     validate(Response, body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": shown})
@@ -138,7 +145,8 @@ def test_output_text_has_the_requested_number_of_log_probabilities() -> None:
         _new_response(FULL), _output({"content": "Hi"}, logprobs=[token_logprob("H", 5), nothing_shown])
     )
     validate(Response, body)
-    shown = body["output"][0]["content"][0]["logprobs"]
+    item: Any = body["output"][0]
+    shown = item["content"][0]["logprobs"]
     plain = {"token": "H", "bytes": [72], "logprob": -0.5}
     assert shown == [plain | {"top_logprobs": [plain] * 2}, plain | {"bytes": [], "top_logprobs": []}]
 
@@ -162,13 +170,14 @@ def test_failed_response_has_an_openai_error_code_and_our_message(error: ApiErro
 def test_rate_limit_error_code_and_cancelled_status() -> None:
     error = ApiError("Slow down.")
     error.status = 429
-    assert failed(_new_response({"input": "Hello"}), error)["error"]["code"] == "rate_limit_exceeded"
+    body: Any = failed(_new_response({"input": "Hello"}), error)
+    assert body["error"]["code"] == "rate_limit_exceeded"
     assert validate(Response, cancelled(_new_response({"input": "Hello"}))).status == "cancelled"
 
 
 def test_input_items_are_listed_in_message_order() -> None:
     other = UUID(int=ANSWER_ID.int + 1)
-    messages: list[dict[str, Any]] = [
+    messages: list[ChatMessage] = [
         {"role": "assistant", "content": None, "tool_calls": [_call("call_1")]},
         {"role": "tool", "content": "a cat", "tool_call_id": "call_1"},
     ]

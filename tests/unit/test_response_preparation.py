@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.responses.preparation import parse_input_items, prepare_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
 
-QUESTION = {"role": "user", "content": "Weather?"}
-UNFINISHED_CALL = {
+QUESTION: ChatMessage = {"role": "user", "content": "Weather?"}
+UNFINISHED_CALL: ChatMessage = {
     "role": "assistant",
     "content": None,
     "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city'}}],
 }
-RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
+RESULT: ChatMessage = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
 
 
 @pytest.mark.parametrize(
@@ -32,9 +34,9 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
     ids=["left open", "nothing new", "answered"],
 )
 def test_unfinished_call_of_an_incomplete_response_is_omitted_from_the_prompt(
-    given: Any, read: list[dict[str, Any]]
+    given: Any, read: list[ChatMessage]
 ) -> None:
-    request = {"input": given, "instructions": "Be brief."}
+    request: ResponsePayload = {"input": given, "instructions": "Be brief."}
     ready = prepare_response(
         request,
         parse_input_items(request),

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -17,8 +17,10 @@ from openai.types.responses import ParsedResponse
 from pydantic import BaseModel
 
 from mistral_api.errors import ModelTimeout
+from mistral_api.payload_types.completions import Delta
+from mistral_api.payload_types.responses import ResponseEvent, ResponsePayload
 from mistral_api.responses.response_object import new_response
-from mistral_api.responses.stream_events import Event, ResponseEvents
+from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.upstream.transcript import Transcript
 from tests.support.chat_chunks import (
     ANSWER_DELTAS,
@@ -41,7 +43,7 @@ class Person(BaseModel):
 
 
 @contextmanager
-def _client_of(told: list[Event]) -> Iterator[OpenAI]:
+def _client_of(told: list[ResponseEvent]) -> Iterator[OpenAI]:
     """Yield a client of a server that responds to every request with these events."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,14 +69,18 @@ def _client_of(told: list[Event]) -> Iterator[OpenAI]:
     server.server_close()
 
 
-def _events(deltas: list[dict[str, Any]], finish_reason: str = "stop", **request: Any) -> list[Event]:
+def _events(deltas: list[Delta], finish_reason: str = "stop", **request: Any) -> list[ResponseEvent]:
     events = ResponseEvents(
-        new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID, Transcript()
+        new_response(cast("ResponsePayload", {"input": "Hello", **request}), "resp_1", 1795572458, "smol"),
+        ANSWER_ID,
+        Transcript(),
     )
     return events.begin() + take_chunks(events, chunk_stream(deltas, finish_reason)) + events.complete()
 
 
-def _read_stream(told: list[Event], **options: Any) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
+def _read_stream(
+    told: list[ResponseEvent], **options: Any
+) -> tuple[list[ResponseStreamEvent[Any]], ParsedResponse[Any]]:
     """Return the events as the package gives them to a program, and the response it has assembled."""
     with _client_of(told) as client, client.responses.stream(model="smol", input="Hello", **options) as reading:
         return list(reading), reading.get_final_response()

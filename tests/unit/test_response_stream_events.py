@@ -1,13 +1,15 @@
 """The typed events of a streamed response: their order, their schema, and the final object they add up to."""
 
 import random
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from openai.types.responses import ResponseStreamEvent
 
 from mistral_api.errors import ModelTimeout
+from mistral_api.payload_types.completions import Chunk
+from mistral_api.payload_types.responses import Response, ResponseEvent, ResponsePayload
 from mistral_api.responses.preparation import PreparedResponse
 from mistral_api.responses.response_object import ResponseOutput, complete_response, new_response
 from mistral_api.responses.response_renderer import ResponseRenderer
@@ -29,7 +31,6 @@ from tests.support.chat_chunks import (
 )
 from tests.support.openai_schemas import validate
 
-Event = dict[str, Any]
 ANSWER_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 HEX = ANSWER_ID.hex
 BEGIN = ["response.created", "response.in_progress"]
@@ -52,20 +53,22 @@ CALLS = [
 
 def _new_events(**request: Any) -> ResponseEvents:
     return ResponseEvents(
-        new_response({"input": "Hello", **request}, "resp_1", 1795572458, "smol"), ANSWER_ID, Transcript()
+        new_response(cast("ResponsePayload", {"input": "Hello", **request}), "resp_1", 1795572458, "smol"),
+        ANSWER_ID,
+        Transcript(),
     )
 
 
-def _all_events(chunks: list[dict[str, Any]], **request: Any) -> list[Event]:
+def _all_events(chunks: list[Chunk], **request: Any) -> list[Any]:
     events = _new_events(**request)
-    return events.begin() + take_chunks(events, chunks) + events.complete(completed_at=1795572460)
+    return [*events.begin(), *take_chunks(events, chunks), *events.complete(completed_at=1795572460)]
 
 
-def _types(told: list[Event]) -> list[str]:
+def _types(told: list[ResponseEvent]) -> list[str]:
     return [event["type"] for event in told]
 
 
-def _final_response(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+def _final_response(chunks: list[Chunk]) -> Response:
     """Return the response made of the same chunks without events."""
     transcript = Transcript()
     for each in chunks:
@@ -115,7 +118,7 @@ def test_response_deltas_and_done_items_add_up_to_the_final_response(name: str, 
                                       and event["type"].endswith(".delta"))  # fmt: skip
 
 
-def _item_text(item: Event) -> str:
+def _item_text(item: Any) -> str:
     return str(item.get("arguments") or "".join(part.get("text") or part.get("refusal") or ""
                                                 for part in item.get("content", ())))  # fmt: skip
 

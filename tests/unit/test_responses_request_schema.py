@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 import pytest
-from marshmallow import Schema
 
 from mistral_api.wire import load
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
+from mistral_api.wire.request_schema import RequestSchema
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 from tests.support.schema_errors import load_error
 
@@ -178,7 +178,7 @@ def test_response_queries_have_defaults_and_take_both_spellings_of_include() -> 
     ],
     ids=["limit-0", "limit-101", "order", "include", "stream", "starting_after"],
 )
-def test_bad_response_query_argument_is_refused(schema: Schema, name: str, value: Any, code: str) -> None:
+def test_bad_response_query_argument_is_refused(schema: RequestSchema[Any], name: str, value: Any, code: str) -> None:
     refusal = load_error(schema, {name: value})
     assert refusal.code == code
     assert str(refusal.param).startswith(name)

@@ -8,13 +8,14 @@ import pytest
 
 from mistral_api.conversations.history import SessionBranch, continue_session, has_no_known_prefix
 from mistral_api.conversations.message_matching import message_chains
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, ToolCall
 from mistral_api.system.identifiers import new_id
 
 HEAD = new_id()
 ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}
-CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
-Messages = list[dict[str, Any]]
+Messages = list[ChatMessage]
 
 
 def _messages(written: str) -> Messages:
@@ -61,8 +62,8 @@ def test_stored_turns_come_first_and_are_not_duplicated(
 
 
 def test_tool_result_continues_the_stored_tool_call() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-    result = {"role": "tool", "tool_call_id": "c1", "content": "3"}
+    call: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result: ChatMessage = {"role": "tool", "tool_call_id": "c1", "content": "3"}
     branch = _branch([*_messages("u1"), call])
     again: list[Messages] = [[result], [call | {"content": ""}, result]]
     for sent in again:
@@ -72,8 +73,9 @@ def test_tool_result_continues_the_stored_tool_call() -> None:
 
 
 @pytest.mark.parametrize(("content", "left"), [(None, []), ("Let me see.", [{"content": "Let me see."}])])
-def test_tool_call_without_a_result_is_omitted(content: str | None, left: Messages) -> None:
-    call = {"role": "assistant", "content": content, "tool_calls": [CALL | {"function": {"arguments": '{"a'}}]}
+def test_tool_call_without_a_result_is_omitted(content: str | None, left: list[Any]) -> None:
+    half: Any = CALL | {"function": {"arguments": '{"a'}}
+    call: ChatMessage = {"role": "assistant", "content": content, "tool_calls": [half]}
     said = [{"role": "assistant"} | each for each in left]
     for after in ("u2", "u2 a2 u3"):
         branch = _branch([*_messages("u1"), call, *_messages(after)[:-1]])
@@ -84,8 +86,8 @@ def test_tool_call_without_a_result_is_omitted(content: str | None, left: Messag
 
 
 def test_tool_call_is_kept_when_its_result_follows_later() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-    result = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
+    call: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result: ChatMessage = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
     branch = _branch([*_messages("u1"), call])
     found = continue_session(branch, [*_messages("u2"), result], [*_messages("u2"), result])
     assert found.history == [*_messages("u1"), call]
@@ -99,7 +101,8 @@ def test_last_stored_message_stays_when_nothing_follows_it() -> None:
 
 def test_omitted_attachment_is_recognised_and_sent_to_the_model() -> None:
     def image(url: str) -> Messages:
-        return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+        parts: list[ContentPart] = [{"type": "image_url", "image_url": {"url": url}}]
+        return [{"role": "user", "content": parts}]
 
     omitted = f"data:image/png;omitted;length=9;sha256={'0' * 64}"
     branch = _branch([*image(omitted), *_messages("a1")])

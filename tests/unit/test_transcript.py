@@ -1,17 +1,17 @@
 """What a transcript collects from whole and streamed completions."""
 
-from typing import Any
-
+from mistral_api.payload_types.completions import Chunk, Delta, Timings, ToolCallDelta, Usage
 from mistral_api.upstream.transcript import Transcript
 
 
-def _chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:
+def _chunk(delta: Delta, index: int = 0, finish: str | None = None) -> Chunk:
     return {"model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
 
 
 def test_streamed_deltas_are_joined_to_one_message() -> None:
     transcript = Transcript()
-    for delta in ({"role": "assistant", "content": None}, {"content": "Hel"}, {"content": "lo"}):
+    deltas: list[Delta] = [{"role": "assistant", "content": None}, {"content": "Hel"}, {"content": "lo"}]
+    for delta in deltas:
         transcript.add_chunk(_chunk(delta))
     transcript.add_chunk(_chunk({}, finish="stop"))
     assert transcript.choices[0].message == {"content": "Hello"}
@@ -21,7 +21,7 @@ def test_streamed_deltas_are_joined_to_one_message() -> None:
 
 def test_tool_call_deltas_are_joined_by_index() -> None:
     transcript = Transcript()
-    pieces = [
+    pieces: list[ToolCallDelta] = [
         {"index": 0, "id": "call_a", "type": "function", "function": {"name": "add", "arguments": ""}},
         {"index": 1, "id": "call_b", "type": "function", "function": {"name": "sub", "arguments": "{"}},
         {"index": 0, "function": {"arguments": '{"x":'}},
@@ -47,8 +47,8 @@ def test_interleaved_choices_are_kept_apart() -> None:
 
 def test_usage_chunk_gives_the_token_counts() -> None:
     transcript = Transcript()
-    usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
-    timings = {"predicted_ms": 30.0, "predicted_per_second": 99.5}
+    usage: Usage = {"prompt_tokens": 31, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 30}}
+    timings: Timings = {"predicted_ms": 30.0, "predicted_per_second": 99.5}
     transcript.add_chunk({"choices": [], "usage": usage, "timings": timings})
     tokens = transcript.count_tokens()
     assert (tokens.prompt, tokens.cached, tokens.completion) == (31, 30, 3)

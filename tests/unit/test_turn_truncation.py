@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import random
 from itertools import chain
-from typing import Any
 
 import pytest
 
 from mistral_api.generation.prompt import room_for_prompt, truncate_turns, turns_of
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 
-Messages = list[dict[str, Any]]
-SYSTEM = {"role": "system", "content": "12345"}
+Messages = list[ChatMessage]
+SYSTEM: ChatMessage = {"role": "system", "content": "12345"}
 
 
 def _turn(size: int, *more: str) -> Messages:
     """Return a user message of ``size`` tokens, followed by messages of one token in these roles."""
-    return [{"role": "user", "content": "x" * size}, *({"role": role, "content": "y"} for role in more)]
+    others: Messages = [{"role": role, "content": "y"} for role in more]
+    return [{"role": "user", "content": "x" * size}, *others]
 
 
 def _tokens(messages: Messages) -> int:
-    return sum(len(message["content"]) for message in messages)
+    return sum(len(str(message["content"])) for message in messages)
 
 
 def _truncate(leading: Messages, others: Messages, room: int) -> tuple[Messages, int]:
@@ -72,7 +73,11 @@ def test_truncation_search_of_uneven_turns_takes_few_counts() -> None:
 
 
 def test_turn_ends_before_the_next_user_message() -> None:
-    chat = [{"role": "assistant", "content": "y"}, *_turn(1, "assistant", "tool", "tool", "assistant"), *_turn(2)]
+    chat: Messages = [
+        {"role": "assistant", "content": "y"},
+        *_turn(1, "assistant", "tool", "tool", "assistant"),
+        *_turn(2),
+    ]
     assert [len(turn) for turn in turns_of(chat)] == [1, 5, 1]
 
 
@@ -87,5 +92,5 @@ def test_turn_ends_before_the_next_user_message() -> None:
         (2048, {"max_tokens": -1}, 1536),
     ],
 )
-def test_room_for_the_prompt_leaves_space_for_the_answer(context: int, options: dict[str, Any], room: int) -> None:
+def test_room_for_the_prompt_leaves_space_for_the_answer(context: int, options: ChatPayload, room: int) -> None:
     assert room_for_prompt(context, options) == room

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, UniqueConstraint, text
@@ -11,6 +10,8 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mistral_api.database.tables.base import TIMESTAMPTZ, Base
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.chat import MessageContent, ToolCall
 
 
 class Conversation(Base):
@@ -62,10 +63,10 @@ class Message(Base):
     conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
     parent_id: Mapped[UUID | None]
     role: Mapped[str] = mapped_column(Text)
-    content: Mapped[Any] = mapped_column(JSONB, nullable=False)
-    tool_calls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    content: Mapped[MessageContent] = mapped_column(JSONB, nullable=False)
+    tool_calls: Mapped[list[ToolCall] | None] = mapped_column(JSONB(none_as_null=True))
     # The other fields that the client sent: name, tool_call_id, refusal, reasoning_content ...
-    extra: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    extra: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     # A hash of the message and all messages before it, by which it is recognised when a client sends it again
     # (conversations.message_matching).
     chain: Mapped[UUID] = mapped_column(deferred=True)

@@ -6,7 +6,6 @@ Both belong to a conversation, and are deleted with it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, Text, Uuid, text
@@ -14,6 +13,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mistral_api.database.tables.base import TIMESTAMPTZ, Base
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import Completion
+from mistral_api.payload_types.responses import Response
 
 
 class StoredCompletion(Base):
@@ -32,8 +34,8 @@ class StoredCompletion(Base):
     model: Mapped[str | None] = mapped_column(Text)
     # ``metadata`` is taken by the declarative base, so the attribute has another name than the column.
     attributes: Mapped[dict[str, str]] = mapped_column("metadata", JSONB)
-    messages: Mapped[list[Any]] = mapped_column(JSONB)
-    body: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    messages: Mapped[list[ChatMessage]] = mapped_column(JSONB)
+    body: Mapped[Completion] = mapped_column(JSONB)
 
 
 class StoredResponse(Base):
@@ -55,5 +57,5 @@ class StoredResponse(Base):
     answer_id: Mapped[UUID | None]
     status: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
-    body: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    body: Mapped[Response | None] = mapped_column(JSONB(none_as_null=True))
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
