@@ -26,7 +26,7 @@ from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
-from mistral_api.responses.responder import ResponseService
+from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.settings import Settings
 from mistral_api.upstream.loaded_model import LoadedModels

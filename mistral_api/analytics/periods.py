@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
-from mistral_api.database.tables.usage import EVERYBODY
+from mistral_api.database.tables.usage import ALL_OWNERS
 
 PERIODS = ("hour", "day", "month")
 # A longer window has a point for each day instead of one for each hour.
@@ -47,10 +47,10 @@ class TimeWindow:
     hours: int
     start: datetime
     end: datetime
-    owner: str = EVERYBODY
+    owner: str = ALL_OWNERS
 
     @classmethod
-    def last(cls, hours: int, owner: str = EVERYBODY) -> TimeWindow:
+    def last(cls, hours: int, owner: str = ALL_OWNERS) -> TimeWindow:
         """Return the window of the last ``hours``, with the whole of the hour or day in which it begins."""
         end = datetime.now(UTC)
         return cls(hours, start_of(_unit(hours), end - timedelta(hours=hours)), end, owner)

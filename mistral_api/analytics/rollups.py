@@ -19,7 +19,7 @@ from mistral_api.analytics.histogram import count_value, sum_histograms
 from mistral_api.analytics.periods import PERIODS, start_of
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import (
-    EVERYBODY,
+    ALL_OWNERS,
     ROLLUP_SUMS,
     SERIES_COUNTS,
     SERIES_HISTOGRAMS,
@@ -111,7 +111,7 @@ class Rollups:
             group = (row.start, row.endpoint, row.model, row.owner, row.status)
             self._groups[group] = [getattr(row, name) for name in ROLLUP_SUMS]
         for row in points:
-            if row.owner != EVERYBODY:
+            if row.owner != ALL_OWNERS:
                 columns = {name: getattr(row, name) for name in SERIES_COUNTS + SERIES_HISTOGRAMS}
                 self._points[row.start, row.owner] = SeriesSums(**columns)
 
@@ -141,7 +141,7 @@ class Rollups:
         series: defaultdict[tuple[str, str, datetime], list[SeriesSums]] = defaultdict(list)
         for (hour, owner), point in self._points.items():
             for period in periods:
-                for each in (owner, EVERYBODY):
+                for each in (owner, ALL_OWNERS):
                     series[period, each, start_of(period, hour)].append(point)
         return [
             {"period": period, "owner": owner, "start": start} | SeriesSums.total(points).columns()

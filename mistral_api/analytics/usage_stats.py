@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 from mistral_api.analytics.gpu_stats import CardStatistics, gpu_series
 from mistral_api.analytics.histogram import bucket_middle, percentile, sum_histograms
 from mistral_api.analytics.periods import SERIES_POINTS, WINDOW_COVER, TimeWindow
-from mistral_api.database.tables.usage import EVERYBODY, ROLLUP_SUMS, SERIES_HISTOGRAMS
+from mistral_api.database.tables.usage import ALL_OWNERS, ROLLUP_SUMS, SERIES_HISTOGRAMS
 
 # The sums of ROLLUP_SUMS by name, and ``failed``.
 UsageSums = Counter[str]
 
 _READ_GROUPS = text(
     f"SELECT endpoint, model, owner, status, {', '.join(f'sum({name}) AS {name}' for name in ROLLUP_SUMS)} "
-    f"FROM usage_rollups WHERE {WINDOW_COVER} AND (:owner = '{EVERYBODY}' OR owner = :owner) "
+    f"FROM usage_rollups WHERE {WINDOW_COVER} AND (:owner = '{ALL_OWNERS}' OR owner = :owner) "
     "GROUP BY endpoint, model, owner, status"
 )
 # A point of the series needs no histogram: it has the bucket of its 95th percentile.

@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 # The server cancels a statement that takes longer than this (milliseconds); we give up a little later.
 STATEMENT_TIMEOUT_MS = 30_000
-ANSWER_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 5
-CONNECT_SECONDS = 5
+ANSWER_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 5
+CONNECT_TIMEOUT_SECONDS = 5
 
 _CONNECTED = 0  # CONNECTION_OK of libpq
 _EVENTS = {POLL_READ: selectors.EVENT_READ, POLL_WRITE: selectors.EVENT_WRITE}
@@ -29,10 +29,10 @@ _EVENTS = {POLL_READ: selectors.EVENT_READ, POLL_WRITE: selectors.EVENT_WRITE}
 # poll() on POSIX, where select() knows no descriptor above 1023. Windows has select() alone, and no such bound.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
-_answer_seconds: ContextVar[float] = ContextVar("answer_seconds", default=ANSWER_SECONDS)
+_answer_seconds: ContextVar[float] = ContextVar("answer_seconds", default=ANSWER_TIMEOUT_SECONDS)
 
 
-def install_deadlines(connect_seconds: float = CONNECT_SECONDS) -> None:
+def install_deadlines(connect_seconds: float = CONNECT_TIMEOUT_SECONDS) -> None:
     """Bound every wait of psycopg2 in this process. ``connect_seconds`` is the bound for connecting."""
 
     def wait(connection: psycopg2.extensions.connection) -> None:

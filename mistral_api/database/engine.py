@@ -13,7 +13,7 @@ import psycopg2.extensions
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
-from mistral_api.database.deadlines import CONNECT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
+from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
 
@@ -22,7 +22,7 @@ MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
 _LIBPQ_DEADLINES: dict[str, int | str] = {
-    "connect_timeout": CONNECT_SECONDS,
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -74,7 +74,7 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
 
 def _connect_seconds(in_url: object) -> float:
     """Return the ``connect_timeout`` of a URL, where 0 means no limit as it does to libpq; without one, our own."""
-    return float(in_url) or float("inf") if isinstance(in_url, str) and in_url.isdigit() else CONNECT_SECONDS
+    return float(in_url) or float("inf") if isinstance(in_url, str) and in_url.isdigit() else CONNECT_TIMEOUT_SECONDS
 
 
 def create_writer_engine(engine: Engine, settings: Settings) -> Engine:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 # How long a health check waits for a database that does not answer.
-CHECK_SECONDS = 1.5
+CHECK_TIMEOUT_SECONDS = 1.5
 
 
 class DatabaseHealth(TypedDict):
@@ -39,13 +39,13 @@ class DatabaseProbe:
         self._running: Future[DatabaseHealth] | None = None
 
     def check(self) -> DatabaseHealth:
-        """Return the health of PostgreSQL within ``CHECK_SECONDS``. A check that still runs is waited for again."""
+        """Return the health of PostgreSQL within CHECK_TIMEOUT_SECONDS. A check that still runs is waited for again."""
         with self._lock:
             if self._running is None or self._running.done():
                 self._running = self._executor.submit(self._query)
             running = self._running
         try:
-            return running.result(timeout=CHECK_SECONDS)
+            return running.result(timeout=CHECK_TIMEOUT_SECONDS)
         except (FutureTimeoutError, SQLAlchemyError):
             return {"status": "unavailable", "latency_ms": None, "schema": None}
 

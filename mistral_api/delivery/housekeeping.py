@@ -27,7 +27,7 @@ INTERVAL_SECONDS, RETRY_SECONDS = 3600.0, 30.0
 DELETE_BATCH = 100
 # Dropping a partition locks the whole table. If it cannot get the lock in this time, it gives up, so that others do
 # not have to wait behind it.
-LOCK_SECONDS = 3
+LOCK_TIMEOUT_SECONDS = 3
 
 
 def _delete_oldest(table: str, key: str, moment: str, locking: str = "") -> TextClause:
@@ -145,7 +145,7 @@ def _drop_partitions(engine: Engine, before: datetime, stop: Callable[[], bool])
         if stop():
             break
         with engine.begin() as connection:
-            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
             connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
         dropped += 1
     return dropped

@@ -13,7 +13,7 @@ from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
 from mistral_api.generation.prompt import PromptBuilder
-from mistral_api.generation.refusals import locate_refusal
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
@@ -111,7 +111,7 @@ class Generator:
             exchange,
             renderer,
             partial(self._open_stream, endpoint, payload, plan, request.call),
-            partial(locate_refusal, body=cast(JsonObject, request.body), forced=plan.forced is not None),
+            partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None),
         )
         if not plan.streamed:
             open_response = partial(self._client.post, endpoint.upstream_path, plan.requests[0], request.call)

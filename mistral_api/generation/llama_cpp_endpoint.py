@@ -7,7 +7,7 @@ from typing import Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import Dialect, Endpoint
-from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeStream, NativeTranscript
+from mistral_api.generation.llama_cpp_renderer import LlamaCppRenderer, LlamaCppStream, LlamaCppTranscript
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart
@@ -16,13 +16,13 @@ from mistral_api.wire.llama_cpp import (
     AnyObject,
     DetokenizeRequest,
     InfillRequest,
-    NativeCompletionRequest,
+    LlamaCppCompletionRequest,
     SlotFileRequest,
     TokenizeRequest,
     load_adapters,
 )
 
-NATIVE = Dialect(NativeRenderer, NativeStream, NativeTranscript, llama_cpp=True)
+LLAMA_CPP = Dialect(LlamaCppRenderer, LlamaCppStream, LlamaCppTranscript, llama_cpp=True)
 
 
 def _prompt_message(payload: ChatPayload) -> list[ChatMessage]:
@@ -53,13 +53,16 @@ def _joined(mixed: str | list[str | int]) -> str:
     return mixed if isinstance(mixed, str) else " ".join(map(str, mixed))
 
 
-def native_endpoint(path: str) -> Endpoint:
+def completion_endpoint(path: str) -> Endpoint:
     """Return the endpoint ``/completion``, under either of its names."""
-    return Endpoint(path, False, NativeCompletionRequest(), _prompt_message, NATIVE, upstream_path="/completion")
+    return Endpoint(path, False, LlamaCppCompletionRequest(), _prompt_message, LLAMA_CPP, upstream_path="/completion")
 
 
-NATIVE_COMPLETION, NATIVE_COMPLETION_ALIAS = native_endpoint("/completion"), native_endpoint("/completions")
-INFILL = Endpoint("/infill", False, InfillRequest(), _gap_message, NATIVE)
+LLAMA_CPP_COMPLETION, LLAMA_CPP_COMPLETION_ALIAS = (
+    completion_endpoint("/completion"),
+    completion_endpoint("/completions"),
+)
+INFILL = Endpoint("/infill", False, InfillRequest(), _gap_message, LLAMA_CPP)
 
 _UNKNOWN_TOKENS = "Invalid '{0}': not all of these are tokens of the model served."
 TOKENIZE = PassthroughEndpoint(

@@ -15,7 +15,7 @@ from mistral_api.errors import ApiError, ModelServerFailed, error_event
 from mistral_api.generation.renderer import Renderer, ResponseBody
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.completions import Chunk, ChunkChoice, NativeEvent
+from mistral_api.payload_types.completions import Chunk, ChunkChoice, LlamaCppEvent
 from mistral_api.upstream.sse import ChunkStream, EventBatch, EventSplitter, StreamEvent, encode_event, split_events
 from mistral_api.upstream.transcript import Transcript
 
@@ -23,7 +23,7 @@ _FINISH_REASONS = {"eos": "stop", "word": "stop", "limit": "length"}
 _ABSENT = object()
 
 
-class NativeStream(ChunkStream):
+class LlamaCppStream(ChunkStream):
     """Batches of one event each, until every index has had its last one."""
 
     def _read(self) -> Iterator[EventBatch]:
@@ -35,23 +35,23 @@ class NativeStream(ChunkStream):
                 data = event.data
                 if data is None or ("prompt_progress" in data and not self._show_progress):
                     continue
-                (finished if _is_last(data) else unfinished).add(int(_native(data).get("index") or 0))
+                (finished if _is_last(data) else unfinished).add(int(_as_event(data).get("index") or 0))
                 yield EventBatch(event.raw, [event])
         if not finished or unfinished - finished:
             raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
 
 
-class NativeTranscript(Transcript):
+class LlamaCppTranscript(Transcript):
     """The growing transcript of one response, or of one for each index."""
 
     def __init__(self, choices_per_prompt: int = 1) -> None:
         super().__init__(choices_per_prompt)
-        self._last_events: dict[int, NativeEvent] = {}
-        self._gathered: dict[int, NativeEvent] = {}
+        self._last_events: dict[int, LlamaCppEvent] = {}
+        self._gathered: dict[int, LlamaCppEvent] = {}
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Take one event."""
-        event = _native(chunk)
+        event = _as_event(chunk)
         index, last = int(event.get("index") or 0), _is_last(event)
         if "prompt_progress" not in event:
             _gather(self._gathered.setdefault(index, {}), event)
@@ -61,16 +61,16 @@ class NativeTranscript(Transcript):
             choice["finish_reason"] = _FINISH_REASONS.get(str(event.get("stop_type")), "stop")
         super().add_chunk(_figures(event, last) | {"choices": [choice]})
 
-    def native_bodies(self) -> list[NativeEvent]:
+    def bodies(self) -> list[LlamaCppEvent]:
         """Return the whole responses, in the order of their indexes."""
-        return [self._native_body(index) for index in sorted(self._last_events)]
+        return [self._body(index) for index in sorted(self._last_events)]
 
-    def _native_body(self, index: int) -> NativeEvent:
+    def _body(self, index: int) -> LlamaCppEvent:
         content = self.choices[index].message.get("content") or ""
         return self._last_events[index] | {"content": content, "tokens": []} | self._gathered.get(index, {})
 
 
-def _gather(gathered: NativeEvent, event: NativeEvent) -> None:
+def _gather(gathered: LlamaCppEvent, event: LlamaCppEvent) -> None:
     """Add the fields that arrive piece by piece."""
     if event.get("tokens"):
         gathered["tokens"] = gathered.get("tokens", []) + event["tokens"]
@@ -80,12 +80,12 @@ def _gather(gathered: NativeEvent, event: NativeEvent) -> None:
         )
 
 
-def _native(data: Chunk) -> NativeEvent:
+def _as_event(data: Chunk) -> LlamaCppEvent:
     """Return the data of an event of this dialect; streams and transcripts are typed for OpenAI's chunks."""
-    return cast("NativeEvent", data)
+    return cast("LlamaCppEvent", data)
 
 
-def _figures(event: NativeEvent, last: bool) -> Chunk:
+def _figures(event: LlamaCppEvent, last: bool) -> Chunk:
     """Return the figures of an event under OpenAI's names."""
     figures: Chunk = {}
     for name in ("model", "timings"):
@@ -101,12 +101,12 @@ def _figures(event: NativeEvent, last: bool) -> Chunk:
     return figures
 
 
-class NativeRenderer(Renderer):
+class LlamaCppRenderer(Renderer):
     """The events as they come, but the last of each index only once the exchange is recorded."""
 
-    transcript: NativeTranscript
+    transcript: LlamaCppTranscript
 
-    def __init__(self, transcript: NativeTranscript, payload: ChatPayload, session_id: str) -> None:
+    def __init__(self, transcript: LlamaCppTranscript, payload: ChatPayload, session_id: str) -> None:
         super().__init__(transcript, payload, session_id)
         # The fields that the client wants of a last event; None: all of them.
         self._fields = payload.get("response_fields")
@@ -118,7 +118,7 @@ class NativeRenderer(Renderer):
     def event(self, event: StreamEvent) -> bytes:
         if event.data is None or not _is_last(event.data):
             return event.raw
-        self._last_events += encode_event(select_fields(_native(event.data), self._fields))
+        self._last_events += encode_event(select_fields(_as_event(event.data), self._fields))
         return b""
 
     def closing(self) -> bytes:
@@ -128,7 +128,7 @@ class NativeRenderer(Renderer):
         return error_event(error)
 
     def body(self) -> ResponseBody:
-        bodies = [select_fields(body, self._fields) for body in self.transcript.native_bodies()]
+        bodies = [select_fields(body, self._fields) for body in self.transcript.bodies()]
         return bodies[0] if len(bodies) == 1 else bodies
 
 
@@ -137,7 +137,7 @@ def _is_last(event: Mapping[str, object]) -> bool:
     return event.get("stop") is True
 
 
-def select_fields(body: NativeEvent, paths: list[str] | None) -> NativeEvent | JsonObject:
+def select_fields(body: LlamaCppEvent, paths: list[str] | None) -> LlamaCppEvent | JsonObject:
     """Return the fields that ``response_fields`` names, each by its path (``generation_settings/n_predict``).
 
     A path that leads nowhere is left out. Without paths, all fields are returned. We select them, and not llama.cpp:

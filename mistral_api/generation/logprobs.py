@@ -1,12 +1,10 @@
-"""Log probabilities in OpenAI's two forms, that of chats and that of legacy completions; legacy completions.
+"""Log probabilities in OpenAI's two forms: that of chats, and that of legacy completions.
 
 llama.cpp has the form of chats alone, with as many alternatives as it was asked for. A token that shows nothing (the
 end of the text, or a part of a stop sequence) has an empty text there; OpenAI lists no such token.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from mistral_api.generation.stages import ChunkStage
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Logprobs, TokenLogprob, TopLogprob
@@ -25,44 +23,6 @@ class LogprobsStage(ChunkStage):
             for entry in entries:
                 entry["top_logprobs"] = entry["top_logprobs"][: self._alternatives]
         return [chunk]
-
-
-class LegacyCompletionStage(ChunkStage):
-    """Makes OpenAI's ``text_completion`` of llama.cpp's.
-
-    llama.cpp gives ids of chats, log probabilities in the form of chats, no ``echo``, and a token where none was asked
-    for.
-    """
-
-    def __init__(
-        self, *, logprobs: int | None = None, silent: bool = False, echo: Sequence[str] = (), per_prompt: int = 1
-    ) -> None:
-        """``silent``: no tokens were asked for; ``echo``: the prompts, each to stand before its ``per_prompt`` choices;
-        ``logprobs``: how many alternatives, None for no log probabilities."""
-        self._logprobs = logprobs
-        self._silent = silent
-        self._echo = echo
-        self._per_prompt = per_prompt
-        self._lengths: dict[int, int] = {}
-
-    def apply(self, chunk: Chunk) -> list[Chunk]:
-        chunk["id"] = "cmpl-" + str(chunk.get("id")).removeprefix("chatcmpl-")
-        usage = chunk.get("usage")
-        if self._silent and usage is not None:
-            chunk["usage"] = usage | {"completion_tokens": 0, "total_tokens": usage["prompt_tokens"]}
-        for choice in chunk["choices"]:
-            self._complete(choice)
-        return [chunk]
-
-    def _complete(self, choice: ChunkChoice) -> None:
-        entries = visible_tokens(choice)
-        index, text = choice["index"], "" if self._silent else choice.get("text") or ""
-        prompt = self._echo[index // self._per_prompt] if self._echo and index not in self._lengths else ""
-        offset = self._lengths.get(index, 0) + len(prompt)
-        self._lengths[index] = offset + len(text)
-        choice["text"] = prompt + text
-        wanted = self._logprobs is not None and entries and not self._silent
-        choice["logprobs"] = legacy_logprobs(entries, self._logprobs or 0, offset) if wanted else None
 
 
 def visible_tokens(choice: ChunkChoice) -> list[TokenLogprob]:

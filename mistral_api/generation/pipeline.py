@@ -34,14 +34,14 @@ class GenerationPipeline:
         exchange: RunningExchange,
         renderer: Renderer,
         open_stream: Callable[[], SSEStream],
-        locate_refusal: Callable[[ModelServerRefused], None],
+        name_refused_field: Callable[[ModelServerRefused], None],
     ) -> None:
-        """``open_stream`` sends the request to the model server; ``locate_refusal`` completes a refusal with the field
-        of the client's request that is at fault."""
+        """``open_stream`` sends the request to the model server; ``name_refused_field`` completes a refusal with the
+        field of the client's request that is at fault."""
         self.exchange = exchange
         self.renderer = renderer
         self._open_stream = open_stream
-        self._locate_refusal = locate_refusal
+        self._name_refused_field = name_refused_field
         self._stream: SSEStream | None = None
         self._opening_rendered = False
         # The batch that is being sent, and has not been decoded yet.
@@ -53,25 +53,25 @@ class GenerationPipeline:
         Raises our exceptions.
         """
         if self._stream is None:
-            with self._refusals_located():
+            with self._refused_field_named():
                 stream = self._open_stream()
                 self._stream = stream
                 stream.wait_for_first()
         return self._stream
 
-    def opening(self) -> bytes:
+    def first_events(self) -> bytes:
         """Return the events that come before all others, once."""
         if self._opening_rendered:
             return b""
         self._opening_rendered = True
-        return self.renderer.opening()
+        return self.renderer.first_events()
 
     def render(self, batch: EventBatch) -> Iterator[bytes]:
         """Yield what the client reads of a batch, and take the batch into the transcript.
 
         What is relayed untouched goes out first: it is decoded while the next bytes are on their way.
         """
-        self.exchange.first_token()
+        self.exchange.note_first_token()
         relayed = self.renderer.relay(batch)
         if relayed is not None:
             self._relayed = batch
@@ -119,7 +119,7 @@ class GenerationPipeline:
     def __iter__(self) -> Iterator[bytes]:
         """Yield the bytes of the response as they come, a failure among them."""
         try:
-            opening = self.opening()
+            opening = self.first_events()
             if opening:
                 yield opening
             stream = self.open()
@@ -139,7 +139,7 @@ class GenerationPipeline:
         """Read the stream to its end and return the whole response, once it is recorded. Raises our exceptions."""
         try:
             stream = self.open()
-            with self._refusals_located():
+            with self._refused_field_named():
                 for batch in stream:
                     self._gather(batch)
             stream.drain()
@@ -149,7 +149,7 @@ class GenerationPipeline:
         return self.renderer.body()
 
     def _gather(self, batch: EventBatch) -> None:
-        self.exchange.first_token()
+        self.exchange.note_first_token()
         self.exchange.read_progress(batch)
         for event in batch.events:
             self.exchange.read_event(event)
@@ -160,18 +160,18 @@ class GenerationPipeline:
 
         Raises our exceptions.
         """
-        with self._refusals_located():
+        with self._refused_field_named():
             body = cast("Completion", open_response().json_object())
         self.exchange.read_body(body)
         self.exchange.succeed()
         return self.renderer.convert(body)
 
     @contextlib.contextmanager
-    def _refusals_located(self) -> Iterator[None]:
+    def _refused_field_named(self) -> Iterator[None]:
         try:
             yield
         except ModelServerRefused as error:
-            self._locate_refusal(error)
+            self._name_refused_field(error)
             raise
 
     def _close_stream(self) -> None:

@@ -15,7 +15,8 @@ from mistral_api.generation.forced_tool_calls import (
     filter_allowed_tools,
     forced_tool_choice,
 )
-from mistral_api.generation.logprobs import LegacyCompletionStage, LogprobsStage
+from mistral_api.generation.legacy_completion import LegacyCompletionStage
+from mistral_api.generation.logprobs import LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload

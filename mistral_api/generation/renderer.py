@@ -9,14 +9,14 @@ from mistral_api.errors import ApiError, error_event
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicMessage
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.completions import Completion, NativeEvent
+from mistral_api.payload_types.completions import Completion, LlamaCppEvent
 from mistral_api.payload_types.responses import Response
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
 
 # The body of a response that does not stream. llama.cpp's own is what its client has selected, and may be an array.
-NativeBody = NativeEvent | JsonObject
-ResponseBody = Completion | AnthropicMessage | Response | NativeBody | list[NativeBody]
+LlamaCppBody = LlamaCppEvent | JsonObject
+ResponseBody = Completion | AnthropicMessage | Response | LlamaCppBody | list[LlamaCppBody]
 
 
 class Renderer(ABC):
@@ -34,7 +34,7 @@ class Renderer(ABC):
         self.session_id = session_id
         self.payload = payload
 
-    def opening(self) -> bytes:
+    def first_events(self) -> bytes:
         """Return the events that come before all others."""
         return b""
 

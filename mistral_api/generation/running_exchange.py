@@ -61,9 +61,9 @@ class RunningExchange:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
         self.record.begin(opening, self._progress)
 
-    def first_token(self) -> None:
+    def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""
-        self._meter.first_token()
+        self._meter.note_first_token()
 
     def read(self, batch: EventBatch) -> None:
         """Take a batch of events into the transcript."""
@@ -121,7 +121,7 @@ class RunningExchange:
         # Outside the lock: a slow disk must not hold up the checkpoints of others.
         self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
         if self.feedback is not None:
-            self.feedback.ended(self.record.exchange, error)
+            self.feedback.report_end(self.record.exchange, error)
 
     def _progress(self) -> bytes | None:
         """Return the outcome if this process died now; None where it is the same as last time."""

@@ -30,7 +30,7 @@ class SupervisorFeedback:
         self._writer = writer
         self._seed = seed
 
-    def ended(self, exchange: Exchange, error: ApiError | None) -> None:
+    def report_end(self, exchange: Exchange, error: ApiError | None) -> None:
         """Note how the generation ended. That a model server died is not noted: its supervisor sees that itself."""
         if error is None:
             self._writer.add_success()

@@ -27,7 +27,7 @@ class UsageMeter:
         self._started = time.monotonic()
         self._first_token_ms: float | None = None
 
-    def first_token(self) -> None:
+    def note_first_token(self) -> None:
         """Note that the first token has come; later calls change nothing."""
         if self._first_token_ms is None:
             self._first_token_ms = self._elapsed_ms()

@@ -19,12 +19,12 @@ from mistral_api.hardware.nvml import RETRY_SECONDS, Card, GpuReading, NvmlSessi
 log = logging.getLogger(__name__)
 
 # How long a health check waits for the driver.
-READ_SECONDS = 1.5
+READ_TIMEOUT_SECONDS = 1.5
 # How long a decision that needs the answer waits: opening the driver may take seconds where no other program has it
 # open.
 DECISION_SECONDS = 10.0
 # A driver that has not answered for so long hangs.
-HANG_SECONDS = 10.0
+DRIVER_HANG_SECONDS = 10.0
 # How long closing waits for the thread to release the driver.
 CLOSE_SECONDS = 1.0
 
@@ -56,7 +56,7 @@ class GpuMonitor:
     A process may have only one: NVML finds a lost card again when the last user in the process closes it.
     """
 
-    def __init__(self, read_seconds: float = READ_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, read_seconds: float = READ_TIMEOUT_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
         """``read_seconds``: the longest that a read waits. ``retry_seconds``: how often a missing driver is tried."""
         self._read_seconds = read_seconds
         self._retry_seconds = retry_seconds
@@ -112,12 +112,12 @@ class GpuMonitor:
 
     def _log_hang(self, pending: _PendingRead, *, done: bool) -> None:
         """Log once that the driver hangs, and once that it answers again."""
-        hangs = not done and time.monotonic() - pending.requested_at >= HANG_SECONDS
+        hangs = not done and time.monotonic() - pending.requested_at >= DRIVER_HANG_SECONDS
         with self._lock:
             before, self._hangs = self._hangs, hangs or (self._hangs and not done)
             now = self._hangs
         if now and not before:
-            log.warning("the NVIDIA driver has not answered for %g s: there are no GPU readings", HANG_SECONDS)
+            log.warning("the NVIDIA driver has not answered for %g s: there are no GPU readings", DRIVER_HANG_SECONDS)
         elif before and not now:
             log.info("the NVIDIA driver answers again")
 

@@ -179,7 +179,7 @@ class Completion(_CompletionFields, total=False):
     metadata: dict[str, str]
 
 
-class NativeEvent(TypedDict, total=False):
+class LlamaCppEvent(TypedDict, total=False):
     """An event of llama.cpp's own ``/completion`` and ``/infill``, and the whole response, which is the last event.
 
     Only the last event of an index has ``stop`` true, and the figures.

@@ -20,7 +20,7 @@ from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal_repair import replace_damaged
 
 JOURNAL_FILE = "journal.sqlite3"
-BUSY_SECONDS = 5.0
+BUSY_TIMEOUT_SECONDS = 5.0
 VERSION = 2
 
 # exchanges: the opening of each request. AUTOINCREMENT never uses a position twice, so that a late write cannot reach
@@ -149,7 +149,7 @@ def session_key(owner: str, session_id: str) -> str:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection in autocommit mode. Several threads may share it under a lock of their own."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous=NORMAL")
     # The checkpoint thread moves the WAL into the file, so that no request pays for the fsync.
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -184,7 +184,7 @@ def prepare_journal(folder: Path, *, alone: bool) -> Path:
 
 def _create(path: Path) -> None:
     path.touch(mode=0o600)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
     try:
         # Lets the file shrink after a long outage. SQLite heeds it only before the first table.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")

@@ -36,7 +36,7 @@ MAX_UNWRITTEN = 200
 # How long closing may take to deliver what waits.
 DRAIN_SECONDS = 5.0
 # How long a reader waits for the newest records.
-READ_WAIT_SECONDS = 2.0
+READ_TIMEOUT_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -286,7 +286,7 @@ class JournalSession:
 
 def require_session_recorded(recorder: Recorder, owner: str, session_id: str) -> None:
     """Wait until all messages of a session can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_session(owner, session_id, READ_WAIT_SECONDS):
+    if not recorder.wait_for_session(owner, session_id, READ_TIMEOUT_SECONDS):
         raise Unavailable(
             "The newest messages of this conversation are recorded but not readable yet.", code="recording_delayed"
         )
@@ -294,7 +294,7 @@ def require_session_recorded(recorder: Recorder, owner: str, session_id: str) ->
 
 def require_all_recorded(recorder: Recorder) -> None:
     """Wait until every finished exchange can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_all(READ_WAIT_SECONDS):
+    if not recorder.wait_for_all(READ_TIMEOUT_SECONDS):
         raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
 
 

@@ -33,7 +33,7 @@ from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root
 from mistral_api.system.processes import CommandOptions, error_lines, run_command
 
-REHEARSAL_SECONDS = 120.0
+REHEARSAL_TIMEOUT_SECONDS = 120.0
 # What systemd gives to a service (systemd.exec(5), "Environment Variables in Spawned Processes").
 SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The argument that leaves DATA_DIR unchecked.
@@ -100,9 +100,11 @@ def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -
     """Run the rehearsal as the account and return its output. Raises RegistrationError."""
     command = [sys.executable, "-m", "mistral_api.registration.rehearsal", *arguments]
     try:
-        done = run_command(command, REHEARSAL_SECONDS, **_as_service(project, account))
+        done = run_command(command, REHEARSAL_TIMEOUT_SECONDS, **_as_service(project, account))
     except subprocess.TimeoutExpired as error:
-        raise RegistrationError(f"'{sys.executable}' did not come up within {REHEARSAL_SECONDS:.0f} s.") from error
+        raise RegistrationError(
+            f"'{sys.executable}' did not come up within {REHEARSAL_TIMEOUT_SECONDS:.0f} s."
+        ) from error
     except OSError as error:
         reason = str(error.strerror)
     else:

@@ -19,7 +19,7 @@ from mistral_api.system.files import is_root, replace_file
 from mistral_api.system.processes import error_lines, run_command
 
 # To restart both units, one after the other, takes TimeoutStopSec and TimeoutStartSec of each at most.
-SYSTEMCTL_SECONDS = 600.0
+SYSTEMCTL_TIMEOUT_SECONDS = 600.0
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 LINGERING = Path("/var/lib/systemd/linger")
 # What is shown of a unit beside its state, unless it is empty, 0 or "success".
@@ -227,11 +227,13 @@ class SystemdRegistration:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = (*self._command, *arguments)
         try:
-            return run_command(command, SYSTEMCTL_SECONDS)
+            return run_command(command, SYSTEMCTL_TIMEOUT_SECONDS)
         except FileNotFoundError as error:
             raise RegistrationError("The program systemctl is missing: this system is not run by systemd.") from error
         except subprocess.TimeoutExpired as error:
-            raise RegistrationError(f"'{' '.join(command)}' did not end in {SYSTEMCTL_SECONDS:.0f} s.") from error
+            raise RegistrationError(
+                f"'{' '.join(command)}' did not end in {SYSTEMCTL_TIMEOUT_SECONDS:.0f} s."
+            ) from error
 
 
 def _user_folder() -> Path:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from mistral_api.registration.rehearsal import InstallEnvironment
 from mistral_api.registration.service import API, RegistrationError, Service
-from mistral_api.supervisor.engine import VERSION_SECONDS
+from mistral_api.supervisor.engine import VERSION_TIMEOUT_SECONDS
 from mistral_api.supervisor.process import KILL_SECONDS, STOP_SECONDS
-from mistral_api.supervisor.slot_cache import STOP_SAVE_SECONDS
+from mistral_api.supervisor.slot_cache import STOP_SAVE_TIMEOUT_SECONDS
 
 WRITTEN_BY = "# Written by `mistral-api service install`, which writes it anew; `… uninstall` removes it."
 # Below this port only root may listen, or who has the capability.
@@ -51,8 +51,8 @@ def unit_text(service: Service, environment: InstallEnvironment, account: str | 
         account=account,
         binds_low_port=service is API and 0 < environment.api_port < FIRST_FREE_PORT,
         reads_home=any(_lies_in(path, HOMES) for path in paths),
-        check_seconds=int(VERSION_SECONDS),
-        save_seconds=int(STOP_SAVE_SECONDS),
+        check_seconds=int(VERSION_TIMEOUT_SECONDS),
+        save_seconds=int(STOP_SAVE_TIMEOUT_SECONDS),
         stop_seconds=int(STOP_SECONDS + KILL_SECONDS),
     )
 

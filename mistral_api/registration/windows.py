@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 ACCOUNT = r"NT AUTHORITY\LocalService"
 LOCAL_SERVICE_SID = "*S-1-5-19"
-ICACLS_SECONDS = 60.0
+ICACLS_TIMEOUT_SECONDS = 60.0
 # Restarted after so many milliseconds, the last as often as need be; an hour without a failure begins anew.
 RESTART_MS = (2_000, 10_000, 60_000)
 RESET_SECONDS = 3600
 # winerror.h
 ACCESS_DENIED, DOES_NOT_EXIST, CANNOT_ACCEPT, NOT_ACTIVE, ALREADY_RUNNING = 5, 1060, 1061, 1062, 1056
 # A service that is still starting takes no control: the stop is tried again for so long.
-STARTING_SECONDS, RETRY_SECONDS = 60.0, 0.5
+START_TIMEOUT_SECONDS, RETRY_SECONDS = 60.0, 0.5
 _STATES = {
     win32service.SERVICE_RUNNING: "running",
     win32service.SERVICE_START_PENDING: "starting",
@@ -120,7 +120,7 @@ def _grant(data_dir: Path) -> None:
     icacls = Path(os.environ["SYSTEMROOT"], "System32", "icacls.exe")
     command = [str(icacls), str(data_dir), "/grant", f"{LOCAL_SERVICE_SID}:(OI)(CI)M"]
     try:
-        done = run_command(command, ICACLS_SECONDS)
+        done = run_command(command, ICACLS_TIMEOUT_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistrationError(f"DATA_DIR: {ACCOUNT} cannot be let into '{data_dir}': {error}") from error
     if done.returncode != 0:
@@ -196,7 +196,7 @@ def _remove(manager: Handle, service: Service) -> bool:
 
 
 def _stop(handle: Handle) -> None:
-    deadline = time.monotonic() + STARTING_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while win32service.QueryServiceStatus(handle)[1] != win32service.SERVICE_STOP_PENDING:
         try:
             win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)

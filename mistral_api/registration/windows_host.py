@@ -35,7 +35,7 @@ from mistral_api.system.files import make_data_dir
 POLL_SECONDS = 0.5
 # How long the manager is asked to wait; it begins anew with every poll.
 WAIT_HINT_MS = 30_000
-DISPATCHER_SECONDS = 30.0
+DISPATCHER_TIMEOUT_SECONDS = 30.0
 LOG_BYTES, LOG_FILES = 10 << 20, 3
 
 _running = threading.Event()
@@ -78,13 +78,13 @@ def main() -> int:
     servicemanager.PrepareToHostSingle(_Host)
     dispatcher = threading.Thread(target=servicemanager.StartServiceCtrlDispatcher, name="dispatcher", daemon=True)
     dispatcher.start()
-    if not _running.wait(DISPATCHER_SECONDS):
+    if not _running.wait(DISPATCHER_TIMEOUT_SECONDS):
         return ExitCode.FAILED  # not started by the manager
     code = _run(service)
     if code not in (ExitCode.OK, *service.final):
         os._exit(code)  # without a report to the manager, which counts that as a failure and restarts us
     _ended.set()
-    dispatcher.join(DISPATCHER_SECONDS)
+    dispatcher.join(DISPATCHER_TIMEOUT_SECONDS)
     return code
 
 

@@ -27,11 +27,11 @@ MOST_WAITING_BYTES = 256 << 20
 FOLLOWED_AFTER_END = 100
 MOST_EVENT_BYTES = 32 << 20
 # A comment is sent this often, which shows whether a follower is still there (HTML standard, section 9.2.7).
-PING_SECONDS = 5.0
+PING_INTERVAL_SECONDS = 5.0
 _PING = b": ping\n\n"
 
 
-class LiveResponse:
+class BackgroundResponse:
     """A response in the background: its events so far, for any number of followers."""
 
     def __init__(self, owner: str, run: ResponseRun, call: UpstreamCall, size: int) -> None:
@@ -62,7 +62,7 @@ class LiveResponse:
     def announce(self) -> None:
         """Make the response's first events."""
         if self._run is not None:
-            self._add(self._run.pipeline.opening())
+            self._add(self._run.pipeline.first_events())
 
     def generate(self) -> None:
         """Generate the response, on the thread that calls this."""
@@ -111,7 +111,7 @@ class LiveResponse:
     def _since(self, number: int) -> tuple[list[bytes], bool]:
         """Wait a while for the events from that number on. Return them, and whether they are the last ones."""
         with self._changed:
-            self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_SECONDS)
+            self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_INTERVAL_SECONDS)
             return self._events[number:], self.ended
 
     def _claim(self) -> ResponseRun | None:
@@ -141,8 +141,8 @@ class BackgroundRunner:
         self._lock = threading.Lock()
         self._most_threads = most_threads
         self._threads: list[threading.Thread] = []
-        self._waiting: SimpleQueue[LiveResponse] = SimpleQueue()
-        self._live: OrderedDict[str, LiveResponse] = OrderedDict()
+        self._waiting: SimpleQueue[BackgroundResponse] = SimpleQueue()
+        self._live: OrderedDict[str, BackgroundResponse] = OrderedDict()
         self._closing = False
 
     def require_room(self, size: int) -> None:
@@ -153,7 +153,7 @@ class BackgroundRunner:
         if waiting and (len(waiting) >= MOST_WAITING or sum(waiting) + size > MOST_WAITING_BYTES):
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
-    def add(self, live: LiveResponse) -> None:
+    def add(self, live: BackgroundResponse) -> None:
         """Generate a response as soon as there is a thread for it."""
         live.announce()
         with self._lock:
@@ -187,11 +187,11 @@ class BackgroundRunner:
             size -= freed
             del self._live[name]
 
-    def _unended(self) -> list[LiveResponse]:
+    def _unended(self) -> list[BackgroundResponse]:
         with self._lock:
             return [live for live in self._live.values() if not live.ended]
 
-    def find(self, owner: str, response_id: str) -> LiveResponse | None:
+    def find(self, owner: str, response_id: str) -> BackgroundResponse | None:
         """Return an owner's response that is being generated, or whose events can still be followed."""
         live = self._live.get(response_id)
         return live if live is not None and live.owner == owner else None
@@ -209,7 +209,7 @@ class BackgroundRunner:
         """Forget the ended responses that were made before a moment in Unix seconds."""
         self._forget(lambda live: live.response["created_at"] < moment)
 
-    def _forget(self, matches: Callable[[LiveResponse], bool]) -> None:
+    def _forget(self, matches: Callable[[BackgroundResponse], bool]) -> None:
         with self._lock:
             for name in [name for name, live in self._live.items() if live.ended and matches(live)]:
                 del self._live[name]

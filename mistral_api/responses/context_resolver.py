@@ -12,7 +12,7 @@ from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.fields import omit
 from mistral_api.payload_types.responses import Item, ResponsePayload
-from mistral_api.responses.preparation import PreparedResponse
+from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_session_id

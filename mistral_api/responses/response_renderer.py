@@ -9,7 +9,7 @@ import orjson
 from mistral_api.errors import ApiError
 from mistral_api.generation.renderer import Renderer
 from mistral_api.payload_types.responses import Response, ResponseEvent
-from mistral_api.responses.preparation import PreparedResponse
+from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import StreamEvent
@@ -37,7 +37,7 @@ class ResponseRenderer(Renderer):
         """Whether the Response object is in its final state."""
         return self.response["status"] not in _OPEN
 
-    def opening(self) -> bytes:
+    def first_events(self) -> bytes:
         return _encoded(self._events.begin())
 
     def start(self) -> bytes:

@@ -12,9 +12,9 @@ from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
-from mistral_api.responses.preparation import PreparedResponse
+from mistral_api.responses.prepared_response import PreparedResponse
+from mistral_api.responses.response_cache import CachedResponse, ResponseCache
 from mistral_api.responses.response_renderer import ResponseRenderer
-from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
 from mistral_api.upstream.sse import SSEStream
 
 # What the fields of a chat completion are called in a Responses request.
@@ -31,7 +31,7 @@ class ResponseRun:
         self._prepared = prepared
         self._exchange = exchange
         self.renderer = ResponseRenderer(exchange.transcript, prepared)
-        self.pipeline = GenerationPipeline(exchange, self.renderer, open_stream, _locate_refusal)
+        self.pipeline = GenerationPipeline(exchange, self.renderer, open_stream, _name_refused_field)
 
     def begin(self, cache: ResponseCache) -> None:
         """Journal the response, and have it stored at its end. Raises Unavailable (``recording_unavailable``)."""
@@ -86,7 +86,7 @@ class ResponseRun:
         return self.response
 
 
-def _locate_refusal(error: ModelServerRefused) -> None:
+def _name_refused_field(error: ModelServerRefused) -> None:
     """Let a refusal name the field of the Responses request."""
     field = re.split(r"[.\[]", error.param or "")[0]
     error.param = _FIELD_NAMES.get(field, error.param)

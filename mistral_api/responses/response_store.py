@@ -15,9 +15,8 @@ from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
 from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
+from mistral_api.responses.response_cache import CachedChain, ResponseCache
 from mistral_api.responses.stored_responses import (
-    CachedChain,
-    ResponseCache,
     StoredContext,
     delete_response,
     find_response,

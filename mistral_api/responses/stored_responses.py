@@ -1,36 +1,18 @@
-"""Stored responses: the rows in PostgreSQL, and a cache of the newest ones in memory.
-
-With the cache a chain of responses continues without waiting for a PostgreSQL that is far away, or down.
-"""
+"""The responses stored in PostgreSQL: found, read as the context of the next one, and deleted."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
-import orjson
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.stored_message import (
-    StoredMessage,
-    assistant_message,
-    prompt_message,
-    row_to_chat_message,
-)
+from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.payload_types.completions import GeneratedMessage
-from mistral_api.payload_types.responses import Response
-from mistral_api.recording.exchange import replace_nul
-
-# The size of the cached responses as JSON, in bytes. The objects in memory take a few times as much.
-MAX_CACHED_BYTES = 32 << 20
 
 # One query, however long the chain: the branch of the conversation that ends with the response's answer.
 _CONTEXT = text(
@@ -116,106 +98,3 @@ def delete_response(session: Session, owner: str, response_id: str, made_prefix:
     session_id: str | None = session.scalar(_DELETE_UNUSED, {"conversation": conversation, "made": made_prefix})
     session.commit()
     return session_id
-
-
-@dataclass(frozen=True, slots=True)
-class CachedResponse:
-    """A finished response, with its input and its answer as they were recorded, in chat form.
-
-    ``in_chain`` says that it continues its previous response alone, or nothing; it does not belong to a conversation
-    that others add to.
-    """
-
-    owner: str
-    session_id: str
-    body: Response
-    input_ids: list[UUID]
-    input: Sequence[ChatMessage]
-    answer_id: UUID | None
-    answer: GeneratedMessage | None
-    in_chain: bool
-
-    @property
-    def id(self) -> str:
-        """The id of the response."""
-        return self.body["id"]
-
-    @property
-    def prompt_messages(self) -> list[ChatMessage]:
-        """Input and answer as the model gets them again, as PostgreSQL would return them."""
-        answer = [] if self.answer is None else [assistant_message(self.answer)]
-        return [prompt_message(message) for message in [*self.input, *answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class CachedChain:
-    """The cached end of a chain. ``previous_response_id`` is the response before it, which is not cached, if any."""
-
-    context: StoredContext
-    previous_response_id: str | None
-
-
-class ResponseCache:
-    """The newest responses by id, as many as fit. Safe to use from many threads."""
-
-    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[str, tuple[CachedResponse, int]] = OrderedDict()
-        self._bytes = 0
-
-    def add(self, response: CachedResponse) -> None:
-        """Add a response. The oldest ones are removed where there is no room for all."""
-        encoded = orjson.dumps([response.body, response.input, response.answer])
-        size = len(encoded)
-        if rb"\u0000" in encoded:
-            response = replace(
-                response,
-                body=replace_nul(response.body),
-                input=replace_nul(response.input),
-                answer=replace_nul(response.answer),
-            )
-        with self._lock:
-            self._entries[response.id] = response, size
-            self._bytes += size
-            while self._bytes > self._max_bytes:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._bytes -= freed
-
-    def get(self, owner: str, response_id: str) -> CachedResponse | None:
-        """Return an owner's response, or None where it is not cached."""
-        response, _ = self._entries.get(response_id, (None, 0))
-        return response if response is not None and response.owner == owner else None
-
-    def chain(self, owner: str, response_id: str) -> CachedChain | None:
-        """Return the chain that ends with a response, as far back as it is cached; None where the response is not."""
-        last = self.get(owner, response_id)
-        if last is None or not last.in_chain:
-            return None
-        chain, previous_id = [last], last.body.get("previous_response_id")
-        while previous_id and (previous := self.get(owner, previous_id)) is not None and previous.in_chain:
-            chain.append(previous)
-            previous_id = previous.body.get("previous_response_id")
-        messages = [message for response in reversed(chain) for message in response.prompt_messages]
-        context = StoredContext(last.session_id, last.answer_id, messages, last.body["status"])
-        return CachedChain(context, previous_id)
-
-    def remove(self, response_id: str) -> None:
-        """Remove a response."""
-        with self._lock:
-            _, freed = self._entries.pop(response_id, (None, 0))
-            self._bytes -= freed
-
-    def remove_session(self, owner: str, session_id: str) -> None:
-        """Remove the responses of a session: its conversation was deleted or changed."""
-        self._remove_where(lambda response: (response.owner, response.session_id) == (owner, session_id))
-
-    def remove_before(self, moment: float) -> None:
-        """Remove the responses created before a moment (Unix seconds): PostgreSQL may have deleted them."""
-        self._remove_where(lambda response: response.body["created_at"] < moment)
-
-    def _remove_where(self, condition: Callable[[CachedResponse], bool]) -> None:
-        with self._lock:
-            ids = [response_id for response_id, (response, _) in self._entries.items() if condition(response)]
-        for response_id in ids:
-            self.remove(response_id)

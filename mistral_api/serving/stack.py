@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 # How long a service manager is asked to wait: for the migrations of the schema, and, beyond SHUTDOWN_SECONDS, for the
 # supervisor, the recorder and the database to end.
-MIGRATION_SECONDS = 1800.0
+MIGRATION_TIMEOUT_SECONDS = 1800.0
 STOP_SECONDS = 120.0
 
 
@@ -52,7 +52,7 @@ class Stack:
     def start(self, listener: socket.socket) -> None:
         """Start every part; the model may still be loading afterwards. Raises StartError."""
         self._app = create_app(self._settings)
-        self._manager.extend_timeout(MIGRATION_SECONDS)
+        self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
         upgrade_database(self._app)
         services_of(self._app.extensions).start()
         if self._supervisor is not None:
@@ -83,12 +83,12 @@ class Stack:
         self._manager.notify_stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + STOP_SECONDS)
         if self._web_server is not None and self._app is not None:
-            responder = services_of(self._app.extensions).response_service
+            response_service = services_of(self._app.extensions).response_service
             self._web_server.stop_accepting()
-            responder.close_queue()
+            response_service.close_queue()
             self._wait_for_requests()
             # A client that streams a background response gets its end before the connection closes.
-            responder.close()
+            response_service.close()
             self._web_server.close()
         self._flush_feedback()
         if self._supervisor is not None:

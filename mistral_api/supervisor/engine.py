@@ -18,13 +18,13 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
-from mistral_api.supervisor.memory_ladder import MemoryStep
+from mistral_api.supervisor.memory_fallback import MemoryStep
 from mistral_api.system.processes import kill_group
 
 BUNDLED = "bundled"
 LLAMA_SERVER = "llama-server"
 # How long the program may take for ``--version``.
-VERSION_SECONDS = 30.0
+VERSION_TIMEOUT_SECONDS = 30.0
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
 
@@ -91,9 +91,10 @@ def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]
 def _read_output(process: subprocess.Popen[str], label: str, stop_requested: Callable[[], bool]) -> str:
     """Return all that the process prints.
 
-    When it takes longer than VERSION_SECONDS, or a stop is requested, it is killed with all that it has started.
+    When it takes longer than VERSION_TIMEOUT_SECONDS, or a stop is requested, it is killed with all that it has
+    started.
     """
-    deadline = time.monotonic() + VERSION_SECONDS
+    deadline = time.monotonic() + VERSION_TIMEOUT_SECONDS
     while True:
         try:
             return process.communicate(timeout=0.1)[0]

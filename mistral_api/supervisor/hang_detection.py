@@ -20,7 +20,7 @@ from enum import Enum
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import HttpClient, NoHttpResponse, SlotFields
 
-PROBE_SECONDS = 2.0
+PROBE_TIMEOUT_SECONDS = 2.0
 # Statuses of an endpoint that this server does not offer us: unknown, switched off, or behind a key.
 NOT_OFFERED = (401, 403, 404, 501)
 _METRIC = re.compile(rb"^llamacpp:(requests_processing|n_decode_total) (\S+)$", re.MULTILINE)
@@ -100,7 +100,7 @@ class HealthResult(Enum):
 
 
 class Probe:
-    """Asks one model server how it is. Each request has a deadline of PROBE_SECONDS."""
+    """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = HttpClient(settings)
@@ -132,7 +132,7 @@ class Probe:
     def _get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of a response; status 0 where there is none."""
         try:
-            return self._client.request("GET", path, seconds=PROBE_SECONDS)
+            return self._client.request("GET", path, seconds=PROBE_TIMEOUT_SECONDS)
         except NoHttpResponse:
             return 0, b""
 

@@ -19,7 +19,7 @@ from mistral_api.system.addresses import reachable_host
 
 # With LLAMA_SERVER_SLOTS_DEBUG, ``/slots`` of a server with long prompts is large. A larger body is nonsense.
 MAX_BODY_BYTES = 16 << 20
-SLOTS_SECONDS = 2.0
+SLOTS_TIMEOUT_SECONDS = 2.0
 
 
 class NoHttpResponse(Exception):
@@ -101,7 +101,7 @@ class SlotClient:
 
     def list_slots(self) -> list[Slot]:
         """Return every slot. Raises SlotFailure."""
-        response = self._request("GET", "/slots", None, SLOTS_SECONDS)
+        response = self._request("GET", "/slots", None, SLOTS_TIMEOUT_SECONDS)
         try:
             return [_parse_slot(fields) for fields in response]
         except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Which step of the memory ladder is tried: the one that worked last time, then lower ones while memory is short."""
+"""Which memory step is tried: the one that worked last time, then lower ones while memory is short."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, server_file
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import ModelInfo
 from mistral_api.supervisor.engine import Engine
-from mistral_api.supervisor.memory_ladder import MemoryLadder, MemoryShortage, MemoryStep, requested_step
+from mistral_api.supervisor.memory_fallback import MemoryFallback, MemoryStep, requested_step
+from mistral_api.supervisor.memory_shortage import MemoryShortage
 from mistral_api.supervisor.preflight import PreflightResult
 from mistral_api.system.files import replace_file
 
@@ -24,9 +25,9 @@ class MemoryFitter:
     """Finds the step that fits into memory. ``step`` is tried now. There is one for each run of the supervisor."""
 
     def __init__(self, spec: ServerSpec, preflight: PreflightResult, *, start_over: bool) -> None:
-        """``start_over``: begin at the top of the ladder, whatever worked last time."""
+        """``start_over``: begin with what the settings ask for, whatever worked last time."""
         self._model = f"{spec.path_setting}: '{preflight.model.path}'"
-        self._ladder = MemoryLadder(spec.settings, preflight.model, spec.environment())
+        self._fallback = MemoryFallback(spec.settings, preflight.model, spec.environment())
         self._remembered = RememberedStep(spec, preflight.model, preflight.engine)
         known = None if start_over else self._remembered.recall()
         if known is not None:
@@ -43,7 +44,7 @@ class MemoryFitter:
         ``was_ready``: whether the server had been ready before. Raises StartError where not even the lowest step can
         be loaded.
         """
-        lower = self._ladder.next_step(self.step, shortage)
+        lower = self._fallback.next_step(self.step, shortage)
         if lower is None and not was_ready:
             raise StartError(
                 f"{self._model} does not fit into the {shortage.value}, not even with {self.step}; "

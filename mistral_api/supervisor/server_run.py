@@ -17,7 +17,7 @@ from mistral_api.control.status import State
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.hang_detection import HangDetector, HealthResult, Probe, SlotActivity
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
-from mistral_api.supervisor.memory_ladder import MemoryShortage, count_oom_kills, find_shortage, killed_for_memory
+from mistral_api.supervisor.memory_shortage import MemoryShortage, count_oom_kills, find_shortage, killed_for_memory
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
 from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ProcessorTime
 from mistral_api.supervisor.status_reporter import StatusReporter

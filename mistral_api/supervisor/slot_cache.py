@@ -37,17 +37,17 @@ from mistral_api.supervisor.slot_cache_transfer import CacheRestorer, CacheSaver
 log = logging.getLogger(__name__)
 
 # The time for all caches together, at a planned stop and at a start.
-STOP_SAVE_SECONDS, RESTORE_SECONDS = 15.0, 20.0
+STOP_SAVE_TIMEOUT_SECONDS, RESTORE_TIMEOUT_SECONDS = 15.0, 20.0
 # While a cache is written, the generations of all slots wait. So a save that is due waits for a moment without busy
 # slots and looks every RETRY_SECONDS, for QUIET_WAIT_SECONDS at most, or for SLOT_SAVE_SECONDS where that is longer.
 # QUIET_WAIT_SECONDS is also the time for all caches of one save.
 RETRY_SECONDS, QUIET_WAIT_SECONDS = 5.0, 120.0
 # A server that dies so soon after a restore does not get the same caches again.
-DISTRUST_SECONDS = 30.0
+EARLY_END_SECONDS = 30.0
 # How long the end of the saving thread is waited for.
-END_SECONDS = 5.0
+THREAD_END_TIMEOUT_SECONDS = 5.0
 # How long a generation takes to reach us through an API process's feedback, and some more.
-FEEDBACK_SECONDS = 0.6
+FEEDBACK_DELAY_SECONDS = 0.6
 
 # Command line flags that say how the server is reached and how fast it computes, but not what.
 _IRRELEVANT_FLAGS = ("--host", "--port", "--alias", "--threads-http", "-t", "-tb", "--slot-save-path")
@@ -93,7 +93,9 @@ class SlotCacheManager:
         """Whether caches are being written now: meanwhile the model server answers late about its slots."""
         return self._saving_thread is not None and self._saving_thread.is_alive()
 
-    def restore(self, stop_requested: Callable[[], bool] = lambda: False, seconds: float = RESTORE_SECONDS) -> int:
+    def restore(
+        self, stop_requested: Callable[[], bool] = lambda: False, seconds: float = RESTORE_TIMEOUT_SECONDS
+    ) -> int:
         """Fill the slots of a server that has just become ready, the busiest conversation first.
 
         Return the number of conversations. ``stop_requested`` is called between two of them, and ends it early.
@@ -108,12 +110,12 @@ class SlotCacheManager:
             log.info("restored %d conversations in %.2f s", len(self._restored), time.monotonic() - began)
         return len(self._restored)
 
-    def distrust_restored(self, healthy_seconds: float) -> None:
+    def discard_if_ended_early(self, healthy_seconds: float) -> None:
         """Delete the restored caches where the server died or hung soon after it got them: they may be the cause.
 
         ``healthy_seconds``: how long it had been ready and making progress.
         """
-        if self._end_saving() and self._restored and healthy_seconds < DISTRUST_SECONDS:
+        if self._end_saving() and self._restored and healthy_seconds < EARLY_END_SECONDS:
             log.warning("the restored conversations are deleted: the model server did not last with them")
             self._store.delete(self._restored.values())
         self._restored = {}
@@ -131,7 +133,7 @@ class SlotCacheManager:
         self._saving_thread = threading.Thread(target=run, name="slot-save", daemon=True)
         self._saving_thread.start()
 
-    def save_all(self, read_feedback: Callable[[], Feedback], seconds: float = STOP_SAVE_SECONDS) -> int:
+    def save_all(self, read_feedback: Callable[[], Feedback], seconds: float = STOP_SAVE_TIMEOUT_SECONDS) -> int:
         """Save what has changed before a planned stop. Return the number of conversations saved."""
         if not (self._end_saving() and self._store.enabled):
             return 0
@@ -154,7 +156,7 @@ class SlotCacheManager:
 
     def _wait_for_feedback(self, read_feedback: Callable[[], Feedback]) -> Feedback:
         """Return the feedback once it has every slot's generation, since the newest may still be on its way."""
-        deadline = time.monotonic() + FEEDBACK_SECONDS
+        deadline = time.monotonic() + FEEDBACK_DELAY_SECONDS
         seeds = {slot.seed for slot in self._slots.list_slots() if slot.tokens and not slot.busy}
         while not seeds <= (feedback := read_feedback()).generations.keys() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -164,7 +166,7 @@ class SlotCacheManager:
         """End the thread, and return whether it has ended. One that waits for a server that hangs has a deadline."""
         self._stop_saving.set()
         if self._saving_thread is not None:
-            self._saving_thread.join(timeout=END_SECONDS)
+            self._saving_thread.join(timeout=THREAD_END_TIMEOUT_SECONDS)
         return not self.is_saving
 
     def _has_new_generation(self, feedback: Feedback) -> bool:

@@ -15,7 +15,7 @@ from mistral_api.supervisor.slot_cache_store import CacheCandidate, CacheStore
 log = logging.getLogger(__name__)
 
 # Enough for one slot of the largest context on a slow disk.
-SAVE_SECONDS = 30.0
+SAVE_TIMEOUT_SECONDS = 30.0
 
 
 class CacheSaver:
@@ -45,7 +45,7 @@ class CacheSaver:
         try:
             if not (self._may_save(candidate) and self._store.make_room(candidate)):
                 return False
-            tokens = self._slots.save(slot, name, min(deadline - time.monotonic(), SAVE_SECONDS))
+            tokens = self._slots.save(slot, name, min(deadline - time.monotonic(), SAVE_TIMEOUT_SECONDS))
             cache = self._check_saved(candidate, slot, name, tokens, deadline)
         except (SlotFailure, OSError) as error:
             log.warning("a conversation is not saved: %s", error)

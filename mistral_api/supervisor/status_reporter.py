@@ -19,7 +19,7 @@ from mistral_api.control.status import (
     write_status,
 )
 from mistral_api.model_files.served_model import served_model_names
-from mistral_api.supervisor.memory_ladder import MemoryStep, requested_step
+from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
 from mistral_api.supervisor.preflight import PreflightResult
 from mistral_api.supervisor.process import output_log_path
 from mistral_api.system.processes import ProcessIdentity, identity_of

@@ -95,7 +95,7 @@ class Supervisor:
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
             if result.end_reason is not RunEndReason.STOPPED:
-                caches.distrust_restored(result.healthy_seconds or 0.0)
+                caches.discard_if_ended_early(result.healthy_seconds or 0.0)
         if result.end_reason is RunEndReason.STOPPED:
             self._enter_stopped()
         elif self._step_down(memory_fitter, result, output):
@@ -115,7 +115,7 @@ class Supervisor:
         return process
 
     def _step_down(self, memory_fitter: MemoryFitter, result: RunResult, output: OutputLog) -> bool:
-        """Go down the memory ladder where memory was short. Return whether there is a lower step to try."""
+        """Take a lower memory step where memory was short. Return whether there is a lower step to try."""
         shortage = result.memory_shortage(output.lines(), uses_device=memory_fitter.step.uses_device)
         if shortage is None:
             return False

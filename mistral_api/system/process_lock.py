@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 _FOLDER = "processes"
 # To make a lock file, or to test one, takes a moment, in which all others wait.
-_TURN_SECONDS = 5
+_EXCLUSIVE_TIMEOUT_SECONDS = 5
 
 
 class ProcessLock:
@@ -28,24 +28,24 @@ class ProcessLock:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name = uuid.uuid4().hex
         self._lock = FileLock(self._path(self.name), mode=0o600)
-        with self._turn():
+        with self._exclusive():
             self._lock.acquire(timeout=0)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lock"
 
-    def _turn(self) -> FileLock:
+    def _exclusive(self) -> FileLock:
         """Let one process at a time work on the lock files.
 
         Without it, a lock file that is just being made and not locked yet would look like that of a dead process.
         """
-        return FileLock(self._folder.with_name("processes.lock"), timeout=_TURN_SECONDS, mode=0o600)
+        return FileLock(self._folder.with_name("processes.lock"), timeout=_EXCLUSIVE_TIMEOUT_SECONDS, mode=0o600)
 
     def has_ended(self, name: str) -> bool:
         """Whether the process of that name has died, or has closed its lock. Raises OSError."""
         if name == self.name:
             return False
-        with self._turn():
+        with self._exclusive():
             try:
                 with FileLock(self._path(name), timeout=0, mode=0o600):
                     pass

@@ -16,7 +16,7 @@ from collections.abc import MutableMapping
 log = logging.getLogger(__name__)
 
 # The manager reads its socket at all times; a manager that does not is not waited for.
-SEND_SECONDS = 1.0
+SEND_TIMEOUT_SECONDS = 1.0
 
 
 class ServiceManager:
@@ -77,7 +77,7 @@ class ServiceManager:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.settimeout(SEND_SECONDS)
+                sender.settimeout(SEND_TIMEOUT_SECONDS)
                 sender.sendto(message.encode(), address)
         except OSError as error:
             self._warn(error)

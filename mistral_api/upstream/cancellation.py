@@ -22,7 +22,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
-WATCH_SECONDS = 0.1
+WATCH_INTERVAL_SECONDS = 0.1
 
 _current = threading.local()
 
@@ -61,7 +61,7 @@ class UpstreamCall:
             if self._socket is not None:
                 _shut_down(self._socket)
 
-    def finished(self) -> None:
+    def release(self) -> None:
         """Release the socket: it goes back to the pool, and must not be shut down there."""
         with self._lock:
             self._socket = None
@@ -107,7 +107,7 @@ class DisconnectWatcher:
 
     def remove(self, call: UpstreamCall) -> None:
         """Stop watching a call that has ended."""
-        call.finished()
+        call.release()
         with self._changed:
             self._calls.discard(call)
             self._changed.notify_all()
@@ -144,7 +144,7 @@ class DisconnectWatcher:
                 if call.client_is_gone():
                     call.cancel("client")
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, timeout=WATCH_SECONDS)
+                self._changed.wait_for(lambda: self._closed, timeout=WATCH_INTERVAL_SECONDS)
 
 
 # llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
@@ -174,7 +174,7 @@ class _CallConnection(HTTPConnection):
     def became_idle(self) -> None:
         """Forget the call before the pool gives the connection to another one."""
         if self._call is not None:
-            self._call.finished()
+            self._call.release()
             self._call = None
         self._last_used = time.monotonic()
 

@@ -18,7 +18,7 @@ from mistral_api.upstream.errors import cancelled_error, translate_errors, upstr
 # Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
 # The longest silence, in seconds, of requests that take no slot: applying the template, counting tokens.
-NO_SLOT_SECONDS = 30.0
+NO_SLOT_TIMEOUT_SECONDS = 30.0
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -59,7 +59,7 @@ class ModelServerClient:
 
         Waits for a server that is loading. Raises as :meth:`request` does.
         """
-        return self.request("POST", path, payload, call, silence=NO_SLOT_SECONDS).json_object()
+        return self.request("POST", path, payload, call, silence=NO_SLOT_TIMEOUT_SECONDS).json_object()
 
     def request(
         self, method: str, path: str, payload: object, call: UpstreamCall, *, silence: float | None = None

@@ -1,4 +1,4 @@
-"""Generation over HTTP: chat and legacy completions, embeddings, rankings; how every generation view answers."""
+"""Generation over HTTP: chat and legacy completions, and how every generation view answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask, ResultT
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.renderer import ResponseBody
-from mistral_api.payload_types.fields import PayloadT
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
 
@@ -81,22 +79,3 @@ completions_blueprint = guard(Blueprint("completions", __name__, url_prefix="/v1
 def create_completion() -> Response:
     """Continue a prompt."""
     return generate(COMPLETION)
-
-
-embeddings_blueprint = guard(Blueprint("embeddings", __name__, url_prefix="/v1"))
-
-
-@embeddings_blueprint.post("/embeddings")
-def create_embeddings() -> Response:
-    """A vector for each input."""
-    return _embed(EMBEDDINGS)
-
-
-@embeddings_blueprint.post("/rerank")
-def rerank() -> Response:
-    """The documents, the most relevant first."""
-    return _embed(RERANK)
-
-
-def _embed(task: EmbeddingTask[PayloadT, ResultT]) -> Response:
-    return json_response(services().embedder.answer(task, request_context(json_body())))

@@ -20,13 +20,13 @@ blueprint = guard(Blueprint("llama_cpp", __name__))
 @blueprint.post("/completion")
 def complete() -> Response:
     """Continue a raw prompt."""
-    return generate(llama_cpp_endpoint.NATIVE_COMPLETION)
+    return generate(llama_cpp_endpoint.LLAMA_CPP_COMPLETION)
 
 
 @blueprint.post("/completions")
 def completion_alias() -> Response:
     """The same under its other name."""
-    return generate(llama_cpp_endpoint.NATIVE_COMPLETION_ALIAS)
+    return generate(llama_cpp_endpoint.LLAMA_CPP_COMPLETION_ALIAS)
 
 
 @blueprint.post("/infill")

@@ -23,7 +23,7 @@ from mistral_api.wire import (
 )
 from mistral_api.wire.container_shapes import Object, optional
 from mistral_api.wire.request_schema import RequestSchema
-from mistral_api.wire.shapes import Component, Nullable, Shape, Text, Word
+from mistral_api.wire.shapes import Component, Nullable, Shape, StringEnum, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
 
 
 _NATIVE_COMPLETION = generation_operation(
-    llama_cpp.NATIVE_COMPLETIONS, llama_cpp.NATIVE_COMPLETION, request=llama_cpp.NativeCompletionRequest
+    llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.LlamaCppCompletionRequest
 )
 
 OPERATIONS: dict[str, Operation] = {
@@ -168,7 +168,7 @@ OPERATIONS: dict[str, Operation] = {
     "llama_cpp.complete": _NATIVE_COMPLETION,
     "llama_cpp.completion_alias": _NATIVE_COMPLETION,
     "llama_cpp.infill": generation_operation(
-        llama_cpp.NATIVE_COMPLETIONS, llama_cpp.NATIVE_COMPLETION, request=llama_cpp.InfillRequest
+        llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.InfillRequest
     ),
     "llama_cpp.tokenize": passthrough_operation(llama_cpp.TOKENS, request=llama_cpp.TokenizeRequest),
     "llama_cpp.detokenize": passthrough_operation(llama_cpp.DETOKENIZED, request=llama_cpp.DetokenizeRequest),
@@ -178,7 +178,7 @@ OPERATIONS: dict[str, Operation] = {
     "model_server.act_on_slot": admin_operation(
         llama_cpp.SLOT_ACTION,
         body=Object(optional(model=Nullable(Text()), filename=Text())),
-        required_arguments={"action": Word("save", "restore", "erase")},
+        required_arguments={"action": StringEnum("save", "restore", "erase")},
     ),
     "model_server.change_props": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.list_adapters": admin_operation(llama_cpp.ADAPTER_LIST),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flask import Blueprint, request
 
-from mistral_api.generation.stored_completion import (
+from mistral_api.conversations.stored_completions import (
     CompletionMessage,
     change_completion,
     completion_body,

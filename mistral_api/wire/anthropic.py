@@ -14,7 +14,7 @@ from mistral_api.payload_types.anthropic import MessagesPayload
 from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.anthropic_blocks import ASSISTANT_BLOCKS, SYSTEM_BLOCKS, USER_BLOCKS
 from mistral_api.wire.constraints import JSON_SCHEMA
-from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
+from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MOST_MESSAGES
 from mistral_api.wire.request_schema import Field, RequestSchema
@@ -29,20 +29,20 @@ from mistral_api.wire.shapes import (
     Constant,
     Integer,
     Nullable,
+    StringEnum,
     Text,
-    Word,
 )
 from mistral_api.wire.tools import MOST_TOOLS, name_of
 
 _SYSTEM = AnyOf(Text(), SYSTEM_BLOCKS)
-_MESSAGE = Tagged(
+_MESSAGE = TaggedUnion(
     "role",
     {
         "user": Object(required(content=AnyOf(Text(), USER_BLOCKS))),
         "assistant": Object(required(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
         "system": Object(required(content=_SYSTEM)),
     },
-    required(role=Word("user", "assistant", "system"), content=ANYTHING),
+    required(role=StringEnum("user", "assistant", "system"), content=ANYTHING),
 )
 
 _NAME = name_of("a tool")
@@ -60,13 +60,13 @@ _TOOL = Object(
 )
 _PARALLEL = nullable(disable_parallel_tool_use=Boolean())
 _ANY_TOOL = Object(_PARALLEL)
-_TOOL_CHOICE = Tagged(
+_TOOL_CHOICE = TaggedUnion(
     "type",
     {"auto": _ANY_TOOL, "any": _ANY_TOOL, "tool": Object(required(name=_NAME), _PARALLEL), "none": _ANY_TOOL},
 )
 
 _WITHOUT_BUDGET = Object()
-_THINKING = Tagged(
+_THINKING = TaggedUnion(
     "type",
     {
         "disabled": _WITHOUT_BUDGET,
@@ -74,12 +74,12 @@ _THINKING = Tagged(
         "between_tools": _WITHOUT_BUDGET,
         "enabled": Object(required(budget_tokens=Integer(0, INT32_MAX))),
     },
-    absent_as("", type=Word("enabled", "disabled", "adaptive", "between_tools")),
+    required_or_checked_as("", type=StringEnum("enabled", "disabled", "adaptive", "between_tools")),
 )
 _OUTPUT_CONFIG = Object(
     nullable(
-        effort=Word("low", "medium", "high", "xhigh", "max"),
-        format=Object(absent_as("", type=Word("json_schema")), required(schema=JSON_SCHEMA)),
+        effort=StringEnum("low", "medium", "high", "xhigh", "max"),
+        format=Object(required_or_checked_as("", type=StringEnum("json_schema")), required(schema=JSON_SCHEMA)),
     )
 )
 

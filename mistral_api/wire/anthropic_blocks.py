@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from mistral_api.payload_types import JsonObject
-from mistral_api.wire.container_shapes import Array, Object, Rule, Tagged, nullable, required
+from mistral_api.wire.container_shapes import Array, Object, Rule, TaggedUnion, nullable, required
 from mistral_api.wire.field_errors import quote_words, refuse
-from mistral_api.wire.shapes import AnyOf, Boolean, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, Shape, StringEnum, Text
 
 
 def _refuse_type(types: Iterable[str], path: str = "") -> NoReturn:
@@ -23,7 +23,7 @@ def _blocks(variants: dict[str, Object]) -> Shape:
         Text(1).check(kind)
         _refuse_type(variants)
 
-    return Array(Tagged("type", variants, required(type=Word(*variants, refuse_other=refuse_other))))
+    return Array(TaggedUnion("type", variants, required(type=StringEnum(*variants, refuse_other=refuse_other))))
 
 
 def _source_type(*types: str) -> Rule:
@@ -40,9 +40,11 @@ _TEXT = {"text": Object(required(text=Text()))}
 _URL = Object(required(url=Text(1)))
 _BASE64 = Object(required(media_type=Text()), required(data=Text()))
 _IMAGE = {
-    "image": Object(required(source=Tagged("type", {"url": _URL, "base64": _BASE64}, _source_type("base64", "url"))))
+    "image": Object(
+        required(source=TaggedUnion("type", {"url": _URL, "base64": _BASE64}, _source_type("base64", "url")))
+    )
 }
-_DOCUMENT_SOURCE = Tagged(
+_DOCUMENT_SOURCE = TaggedUnion(
     "type",
     {
         "text": Object(required(data=Text())),

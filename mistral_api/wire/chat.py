@@ -12,7 +12,7 @@ from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.messages import MESSAGES
 from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
-from mistral_api.wire.shapes import INT32_MAX, Boolean, Constant, Integer, Word
+from mistral_api.wire.shapes import INT32_MAX, Boolean, Constant, Integer, StringEnum
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
     FUNCTIONS,
@@ -40,7 +40,7 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
 
     messages = Field(MESSAGES, required=True)
     use_history = Field(Boolean())
-    truncation = Field(Word("auto", "disabled"))
+    truncation = Field(StringEnum("auto", "disabled"))
     max_completion_tokens = Field(Integer(-1, INT32_MAX))
     tools = Field(TOOLS)
     tool_choice = Field(TOOL_CHOICE)
@@ -51,7 +51,7 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     logprobs = Field(Boolean())
     top_logprobs = Field(Integer(0, 20))
     modalities = Field(Array(_MODALITY, 1))
-    reasoning_effort = Field(Word("none", "minimal", "low", "medium", "high", "xhigh", "max"))
+    reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
     chat_template_kwargs = Field(Object())
     add_generation_prompt = Field(Boolean())
 

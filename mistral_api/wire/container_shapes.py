@@ -27,8 +27,8 @@ from mistral_api.wire.shapes import (
     Conversion,
     JsonSchema,
     Shape,
+    StringEnum,
     Text,
-    Word,
     any_of,
     check_at,
     keywords,
@@ -169,7 +169,7 @@ def not_null(*names: str, **shapes: Shape) -> FieldGroup:
     return FieldGroup(check, shapes, needed=wanted)
 
 
-def absent_as(default: object, **shapes: Shape) -> FieldGroup:
+def required_or_checked_as(default: object, **shapes: Shape) -> FieldGroup:
     """Declare fields that have to be there, where an absent one is refused as if this value had been sent."""
     check_fields, defaults = required(**shapes).check, dict.fromkeys(shapes, default)
 
@@ -284,7 +284,7 @@ def _object_schema(groups: list[FieldGroup], needed: list[str]) -> JsonSchema:
     return json_schema | ({"required": list(dict.fromkeys(needed))} if needed else {})
 
 
-class Tagged(Shape):
+class TaggedUnion(Shape):
     """Objects of several variants, which a field, the tag, tells apart.
 
     ``before`` are groups that all variants share. They are checked first, the tag among them; without any, the tag is
@@ -292,7 +292,7 @@ class Tagged(Shape):
     """
 
     def __init__(self, tag: str, variants: Mapping[str, Object], *before: FieldGroup | Rule) -> None:
-        shared = before or (required(**{tag: Word(*variants)}),)
+        shared = before or (required(**{tag: StringEnum(*variants)}),)
         shared_checks, checks = _group_checks(shared), {word: variant.check for word, variant in variants.items()}
 
         def check(value: object) -> None:
@@ -303,7 +303,8 @@ class Tagged(Shape):
             checks[value[tag]](value)
 
         tagged = [
-            Object(*shared, required(**{tag: Word(*words)}), *variant.groups) for words, variant in _distinct(variants)
+            Object(*shared, required(**{tag: StringEnum(*words)}), *variant.groups)
+            for words, variant in _distinct(variants)
         ]
         json_schemas = [json_schema for variant in tagged for json_schema in variant.alternatives]
         super().__init__(check, any_of(json_schemas), dict)

@@ -8,7 +8,7 @@ from marshmallow import INCLUDE
 
 from mistral_api.wire.container_shapes import Array, Object, TextsOrTokens, required
 from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, Text, Word
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, StringEnum, Text
 
 MOST_INPUTS = 2048
 MOST_DOCUMENTS = 2048
@@ -56,7 +56,7 @@ class EmbeddingsRequest(RequestSchema[EmbeddingsPayload]):
 
     model = Field(Text(1, 256))
     input = Field(TextsOrTokens(MOST_INPUTS, low=1), required=True)
-    encoding_format = Field(Word("float", "base64"))
+    encoding_format = Field(StringEnum("float", "base64"))
     dimensions = Field(Integer(1, INT32_MAX))
     user = Field(Text())
 

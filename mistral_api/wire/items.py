@@ -12,7 +12,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import (
     Array,
     Object,
-    Tagged,
+    TaggedUnion,
     at_least_one,
     not_null,
     nullable,
@@ -20,7 +20,7 @@ from mistral_api.wire.container_shapes import (
     required,
 )
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_word
-from mistral_api.wire.shapes import AnyOf, Null, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Null, Shape, StringEnum, Text
 
 MOST_ITEMS = 10_000
 # So many can be added to a conversation at once (OpenAI's description of POST /conversations/{id}/items).
@@ -45,7 +45,7 @@ _INPUT_PARTS = {
     "input_image": Object(
         optional(file_id=_NO_FILE_ID),
         not_null(image_url=Text(1)),
-        nullable(detail=Word("low", "high", "auto", "original")),
+        nullable(detail=StringEnum("low", "high", "auto", "original")),
     ),
     "input_file": Object(
         optional(file_id=_NO_FILE_ID),
@@ -63,24 +63,24 @@ _ASSISTANT_PARTS = {
 
 def _content(parts: dict[str, Object], low: int) -> Shape:
     """A string, or an array of at least ``low`` parts of these types."""
-    part = Tagged("type", parts, not_null(type=Word(*parts)))
+    part = TaggedUnion("type", parts, not_null(type=StringEnum(*parts)))
     return AnyOf(Text(), Array(part, low), expected="a string or an array of parts")
 
 
 def _reasoning_parts(kind: str) -> Shape:
-    return Array(Object(not_null(type=Word(kind), text=Text())))
+    return Array(Object(not_null(type=StringEnum(kind), text=Text())))
 
 
-_STATUS = Word("in_progress", "completed", "incomplete")
+_STATUS = StringEnum("in_progress", "completed", "incomplete")
 _COMMON = nullable(id=Text(1), status=_STATUS)
 _INPUT_MESSAGE = Object(required(content=_content(_INPUT_PARTS, 1)))
 # A response that was cut off at once is given back with no parts.
 _ASSISTANT_MESSAGE = Object(required(content=_content(_ASSISTANT_PARTS, 0)))
-_MESSAGE = Tagged(
+_MESSAGE = TaggedUnion(
     "role",
     {role: _ASSISTANT_MESSAGE if role == "assistant" else _INPUT_MESSAGE for role in ROLES},
-    nullable(type=Word("message"), id=Text(1), status=_STATUS),
-    not_null("content", role=Word(*ROLES)),
+    nullable(type=StringEnum("message"), id=Text(1), status=_STATUS),
+    not_null("content", role=StringEnum(*ROLES)),
 )
 _OTHER_ITEMS = {
     "function_call": Object(_COMMON, not_null(call_id=Text(1), name=Text(1), arguments=Text())),
@@ -120,10 +120,10 @@ def _check_item(item: JsonObject) -> None:
 
 
 _REFERENCE_WITHOUT_TYPE = Object(optional(type=Null()), *_OTHER_ITEMS["item_reference"].groups)
-ITEM = Object(nullable(type=Word(*_ITEMS, refuse_other=_refuse_type)), _check_item).with_schema(
+ITEM = Object(nullable(type=StringEnum(*_ITEMS, refuse_other=_refuse_type)), _check_item).with_schema(
     AnyOf(
         _MESSAGE,
-        *(Object(required(type=Word(kind)), *item.groups) for kind, item in _OTHER_ITEMS.items()),
+        *(Object(required(type=StringEnum(kind)), *item.groups) for kind, item in _OTHER_ITEMS.items()),
         _REFERENCE_WITHOUT_TYPE.with_keywords(**{"not": {"required": ["role"]}}),
     )
 )

@@ -71,14 +71,14 @@ _SLOT_FILE = (
 ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
 
 
-class NativeRequest(GenerationRequest[ChatPayload]):
+class LlamaCppRequest(GenerationRequest[ChatPayload]):
     """The fields of both generation requests; ``logprobs`` is another name of ``n_probs`` there."""
 
     logprobs = Field(Integer(0, MOST_PROBABILITIES))
     response_fields = Field(Array(Text(1, 256), 0, MOST_FIELDS))
 
 
-class NativeCompletionRequest(NativeRequest):
+class LlamaCppCompletionRequest(LlamaCppRequest):
     """``POST /completion``."""
 
     EXAMPLE: ClassVar[ChatPayload] = {"prompt": "Once upon a time", "n_predict": 20}
@@ -90,7 +90,7 @@ class NativeCompletionRequest(NativeRequest):
         refuse_choices_of_empty_prompt(data)
 
 
-class InfillRequest(NativeRequest):
+class InfillRequest(LlamaCppRequest):
     """``POST /infill``."""
 
     EXAMPLE: ClassVar[ChatPayload] = {"input_prefix": "def add(", "input_suffix": "return a + b", "n_predict": 20}
@@ -164,11 +164,11 @@ def load_adapters(body: object) -> list[Adapter]:
 
 
 # With ``response_fields`` a completion has only the fields that were asked for.
-NATIVE_COMPLETION = Component(
-    "NativeCompletion",
+COMPLETION = Component(
+    "LlamaCppCompletion",
     Object(optional(index=Integer(), content=Text(), tokens=Array(Integer()), stop=Boolean(), model=Text())),
 )
-NATIVE_COMPLETIONS = Component("NativeCompletions", AnyOf(NATIVE_COMPLETION, Array(NATIVE_COMPLETION)))
+COMPLETIONS = Component("LlamaCppCompletions", AnyOf(COMPLETION, Array(COMPLETION)))
 _TOKEN_WITH_PIECE = Object(required(id=Integer(), piece=ANYTHING))
 TOKENS = Component("Tokens", Object(required(tokens=Array(AnyOf(Integer(), _TOKEN_WITH_PIECE)))))
 DETOKENIZED = Component("Detokenized", Object(required(content=Text())))

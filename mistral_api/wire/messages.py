@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mistral_api.payload_types import JsonObject
-from mistral_api.wire.container_shapes import Array, Object, Tagged, nullable, optional, required
+from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, optional, required
 from mistral_api.wire.field_errors import refuse_missing
-from mistral_api.wire.shapes import AnyOf, Null, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Null, Shape, StringEnum, Text
 
 MOST_MESSAGES = 10_000
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
-_URL = Object(required(url=Text(1)), nullable(detail=Word("auto", "low", "high")))
+_URL = Object(required(url=Text(1)), nullable(detail=StringEnum("auto", "low", "high")))
 _AUDIO = Object(required(data=Text(1)), required(format=Text(1)))
 # A part's type is also the name of the field that carries it.
 _PARTS: dict[str, Shape] = {
@@ -22,11 +22,13 @@ _PARTS: dict[str, Shape] = {
     "input_video": Object(),
     "file": Object(),
 }
-_PART = Tagged("type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()})
+_PART = TaggedUnion("type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()})
 _CONTENT = AnyOf(Text(), Array(_PART, 1), expected="a string or an array of parts")
 
 _FUNCTION_CALL = Object(required(name=Text()), required(arguments=Text()))
-_TOOL_CALL = Object(nullable(id=Text()), required(type=Word("function"), function=_FUNCTION_CALL), drop_nulls=True)
+_TOOL_CALL = Object(
+    nullable(id=Text()), required(type=StringEnum("function"), function=_FUNCTION_CALL), drop_nulls=True
+)
 # llama.cpp reads the texts in messages of every role, and answers 500 where one is no string.
 _OTHERS = nullable(
     name=Text(),
@@ -57,15 +59,17 @@ def _require_tool_call_id(message: JsonObject) -> None:
         refuse_missing(".tool_call_id")
 
 
-_WITH_CONTENT = Object(_OTHERS, required(role=Word(*(role for role in ROLES if role != "tool")), content=_CONTENT))
-_TOOL_RESULT = Object(_OTHERS, required(role=Word("tool"), content=_CONTENT, tool_call_id=Text()))
+_WITH_CONTENT = Object(
+    _OTHERS, required(role=StringEnum(*(role for role in ROLES if role != "tool")), content=_CONTENT)
+)
+_TOOL_RESULT = Object(_OTHERS, required(role=StringEnum("tool"), content=_CONTENT, tool_call_id=Text()))
 _WITHOUT_CONTENT = (
-    Object(_OTHERS, optional(content=Null()), required(role=Word("assistant"), **{name: shape}))
+    Object(_OTHERS, optional(content=Null()), required(role=StringEnum("assistant"), **{name: shape}))
     for name, shape in _INSTEAD_OF_CONTENT.items()
 )
 # What is null in a message counts as absent, as SDKs replay it; a null content says that there is none.
 MESSAGE = Object(
-    required(role=Word(*ROLES)),
+    required(role=StringEnum(*ROLES)),
     nullable(content=_CONTENT),
     _require_content,
     _OTHERS,

@@ -14,12 +14,12 @@ from mistral_api.wire.shapes import (
     Nullable,
     Number,
     Shape,
+    StringEnum,
     Text,
-    Word,
 )
 
 _FIGURE = Nullable(Number())
-_STATUS = Word("ok", "degraded", "unavailable")
+_STATUS = StringEnum("ok", "degraded", "unavailable")
 _CARD = required(index=COUNT, name=Nullable(Text()), memory_total_bytes=Nullable(COUNT))
 _CARD_FIGURES = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
 
@@ -47,10 +47,12 @@ HEALTH = Component(
             uptime_seconds=Number(),
             model_server=MODEL_SERVER_HEALTH,
             embedding_server=Nullable(MODEL_SERVER_HEALTH),
-            database=Object(required(status=Word("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text()))),
+            database=Object(
+                required(status=StringEnum("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text()))
+            ),
             recording=Object(
                 required(
-                    status=Word("ok", "failing"),
+                    status=StringEnum("ok", "failing"),
                     pending=Nullable(COUNT),
                     oldest_pending_seconds=_FIGURE,
                     rejected=Nullable(COUNT),

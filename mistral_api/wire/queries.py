@@ -18,7 +18,7 @@ from mistral_api.wire.pagination import PageFilter
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.responses import INCLUDE
 from mistral_api.wire.sampling import SESSION_ID, SESSION_ID_LENGTH, valid_session_id
-from mistral_api.wire.shapes import INT32_MAX, Boolean, Integer, Number, Parsed, Shape, Text, Word, pass_anything
+from mistral_api.wire.shapes import INT32_MAX, Boolean, Integer, Number, Parsed, Shape, StringEnum, Text, pass_anything
 
 # The years that PostgreSQL and Python can both represent.
 LAST_SECOND = 253_402_300_799
@@ -144,7 +144,7 @@ class ItemListQuery(Query[PageFilter]):
     """Lists of items: ``GET /v1/conversations/{id}/items`` and its like."""
 
     limit = Field(_integer_text(1, 100), load_default=20)
-    order = Field(Word("asc", "desc"), load_default="desc")
+    order = Field(StringEnum("asc", "desc"), load_default="desc")
     after = Field(Text(1))
 
 
@@ -172,7 +172,7 @@ class _OldestFirstQuery(Query[PayloadT]):
     """A page of a list, oldest first unless asked otherwise."""
 
     limit = Field(_integer_text(1, 100), load_default=20)
-    order = Field(Word("asc", "desc"), load_default="asc")
+    order = Field(StringEnum("asc", "desc"), load_default="asc")
     after = Field(_NAME)
 
 

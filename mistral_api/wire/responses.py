@@ -10,7 +10,7 @@ from marshmallow import validates_schema
 
 from mistral_api.payload_types.responses import ResponsePayload, ResponseToolChoice
 from mistral_api.wire.constraints import JSON_SCHEMA
-from mistral_api.wire.container_shapes import Array, Object, Tagged, absent_as, nullable, required
+from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse
 from mistral_api.wire.items import ITEMS
 from mistral_api.wire.request_schema import Field
@@ -21,7 +21,7 @@ from mistral_api.wire.sampling import (
     refuse_ignore_eos,
     valid_session_id,
 )
-from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonSchema, Text, Word
+from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonSchema, StringEnum, Text
 from mistral_api.wire.tools import FUNCTION_FIELDS, FUNCTION_NAME, MOST_TOOLS, TOOL_CHOICES, allowed_tools
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
@@ -82,16 +82,16 @@ def _refuse_hosted(kind: str) -> NoReturn:
 
 
 # Tools are flat, unlike a chat's: ``{"type": "function", "name": …, "parameters": …, "strict": …}``.
-_FUNCTION_TYPE = Word("function", refuse_other=_refuse_hosted)
+_FUNCTION_TYPE = StringEnum("function", refuse_other=_refuse_hosted)
 _TOOLS = Array(Object(required(type=_FUNCTION_TYPE), *FUNCTION_FIELDS), 0, MOST_TOOLS)
-_NAMED_TOOL = Object(absent_as(None, type=_FUNCTION_TYPE), required(name=FUNCTION_NAME))
+_NAMED_TOOL = Object(required_or_checked_as(None, type=_FUNCTION_TYPE), required(name=FUNCTION_NAME))
 # A word, one function, or ``{"type": "allowed_tools", "mode": …, "tools": […]}``.
 _TOOL_CHOICE = AnyOf(
-    Word(*TOOL_CHOICES),
-    Tagged(
+    StringEnum(*TOOL_CHOICES),
+    TaggedUnion(
         "type",
         {"function": Object(required(name=FUNCTION_NAME)), "allowed_tools": Object(allowed_tools(_NAMED_TOOL))},
-        required(type=Word("function", "allowed_tools", refuse_other=_refuse_hosted)),
+        required(type=StringEnum("function", "allowed_tools", refuse_other=_refuse_hosted)),
     ),
     expected=f"one of {quote_words(TOOL_CHOICES)} or an object",
 )
@@ -100,20 +100,22 @@ _WITHOUT_SCHEMA = Object()
 _WITH_SCHEMA = Object(required(name=FUNCTION_NAME, schema=JSON_SCHEMA), nullable(description=Text(), strict=Boolean()))
 _TEXT_OPTIONS = Object(
     nullable(
-        verbosity=Word("low", "medium", "high"),
-        format=Tagged("type", {"text": _WITHOUT_SCHEMA, "json_object": _WITHOUT_SCHEMA, "json_schema": _WITH_SCHEMA}),
+        verbosity=StringEnum("low", "medium", "high"),
+        format=TaggedUnion(
+            "type", {"text": _WITHOUT_SCHEMA, "json_object": _WITHOUT_SCHEMA, "json_schema": _WITH_SCHEMA}
+        ),
     )
 )
-_SUMMARY = Word("auto", "concise", "detailed")
+_SUMMARY = StringEnum("auto", "concise", "detailed")
 _REASONING = Object(
     nullable(
-        effort=Word("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        effort=StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"),
         summary=_SUMMARY,
         generate_summary=_SUMMARY,
     )
 )
 # OpenAI knows these; those that only its hosted tools have are never there.
-INCLUDE = Array(Word(*_INCLUDABLE))
+INCLUDE = Array(StringEnum(*_INCLUDABLE))
 
 
 def response_tool_names(choice: str | ResponseToolChoice | None) -> list[str]:
@@ -159,10 +161,10 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
     top_logprobs = Field(Integer(0, 20))
     text = Field(_TEXT_OPTIONS)
     reasoning = Field(_REASONING)
-    truncation = Field(Word("auto", "disabled"))
+    truncation = Field(StringEnum("auto", "disabled"))
     prompt_cache_key = Field(Text())
     safety_identifier = Field(Text(0, 64))
-    service_tier = Field(Word("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
+    service_tier = Field(StringEnum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
     n = Field(Integer(1, 1))
     chat_template_kwargs = Field(Object())
 

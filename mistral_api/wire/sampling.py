@@ -31,8 +31,8 @@ from mistral_api.wire.shapes import (
     Integer,
     Number,
     Shape,
+    StringEnum,
     Text,
-    Word,
     check_at,
 )
 
@@ -118,7 +118,7 @@ def _refuse_truncation(truncation: str) -> None:
 
 # For requests without messages: only messages have a history, and only messages can be left out.
 _NO_HISTORY = Boolean().refined(_refuse_history).with_schema({"const": False})
-_NO_TRUNCATION = Word("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
+_NO_TRUNCATION = StringEnum("auto", "disabled").refined(_refuse_truncation).with_schema({"const": "disabled"})
 
 
 def refuse_ignore_eos(data: Mapping[str, object], constraint: str) -> None:
@@ -193,7 +193,7 @@ class GenerationRequest(RequestSchema[PayloadT]):
     id_slot = Field(Integer(-1, INT32_MAX))
     grammar = Field(GRAMMAR)
     json_schema = Field(JSON_SCHEMA.with_keywords(description="A JSON schema that some value can satisfy."))
-    reasoning_format = Field(Word("none", "auto", "deepseek", "deepseek-legacy"))
+    reasoning_format = Field(StringEnum("none", "auto", "deepseek", "deepseek-legacy"))
     ignore_eos = Field(Boolean())
     cache_prompt = Field(Boolean())
     return_tokens = Field(Boolean())

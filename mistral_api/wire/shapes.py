@@ -139,7 +139,7 @@ def keywords(**values: object) -> JsonSchema:
     return {name: value for name, value in values.items() if value is not None}
 
 
-class Word(Shape):
+class StringEnum(Shape):
     """One of a few words. ``refuse_other`` refuses other strings where OpenAI's usual sentence does not fit."""
 
     def __init__(self, *words: str, refuse_other: Callable[[str], NoReturn] | None = None) -> None:

@@ -16,8 +16,8 @@ from mistral_api.wire.shapes import (
     Null,
     Nullable,
     Number,
+    StringEnum,
     Text,
-    Word,
 )
 
 _METADATA = Map(ANYTHING, Text())
@@ -33,7 +33,7 @@ CONVERSATION_MESSAGE = Component(
             created_at=UNIX_SECONDS,
             model=Nullable(Text()),
             request_id=Nullable(Text()),
-            status=Word("complete", "interrupted", "failed"),
+            status=StringEnum("complete", "interrupted", "failed"),
             usage=Nullable(
                 Object(
                     required(
@@ -71,7 +71,7 @@ CONVERSATION_WITH_MESSAGES = Component(
 CONVERSATION_PAGE = Component("ConversationPage", page(CONVERSATION))
 CONVERSATION_DELETED = Component("ConversationDeleted", deleted("conversation.deleted"))
 
-_COMMON = required(id=Text(), status=Word("in_progress", "completed", "incomplete"))
+_COMMON = required(id=Text(), status=StringEnum("in_progress", "completed", "incomplete"))
 _REASONING_TEXT = Object(required(type=Constant("reasoning_text"), text=Text()))
 ITEM = Component(
     "Item",
@@ -117,7 +117,7 @@ RESPONSE = Component(
             object=Constant("response"),
             created_at=UNIX_SECONDS,
             completed_at=Nullable(UNIX_SECONDS),
-            status=Word("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
+            status=StringEnum("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
             error=Nullable(Object(required(code=Text(), message=Text()))),
             incomplete_details=Nullable(Object(required(reason=Text()))),
             model=Text(),

@@ -7,9 +7,17 @@ import re
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ToolChoice
 from mistral_api.wire.constraints import JSON_SCHEMA
-from mistral_api.wire.container_shapes import Array, FieldGroup, Object, Tagged, absent_as, nullable, required
+from mistral_api.wire.container_shapes import (
+    Array,
+    FieldGroup,
+    Object,
+    TaggedUnion,
+    nullable,
+    required,
+    required_or_checked_as,
+)
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_missing
-from mistral_api.wire.shapes import AnyOf, Boolean, Constant, Shape, Text, Word
+from mistral_api.wire.shapes import AnyOf, Boolean, Constant, Shape, StringEnum, Text
 
 MOST_TOOLS = 128
 TOOL_CHOICES = ("none", "auto", "required")
@@ -50,37 +58,37 @@ def _require_function_name(tool: JsonObject) -> None:
 
 
 _NAMED_FUNCTION = (_require_function_name, required(function=Object(required(name=FUNCTION_NAME))))
-_NAMED_TOOL = Object(absent_as("", type=Word("function")), *_NAMED_FUNCTION)
+_NAMED_TOOL = Object(required_or_checked_as("", type=StringEnum("function")), *_NAMED_FUNCTION)
 
 
 def allowed_tools(named_tool: Shape) -> FieldGroup:
     """Return the fields of OpenAI's ``allowed_tools``: some of the tools, and whether one of them has to be called."""
-    return required(mode=Word("auto", "required"), tools=Array(named_tool, 1, MOST_TOOLS))
+    return required(mode=StringEnum("auto", "required"), tools=Array(named_tool, 1, MOST_TOOLS))
 
 
 # A word, a named function, or ``{"type": "allowed_tools", "allowed_tools": {"mode": …, "tools": […]}}``.
 TOOL_CHOICE = AnyOf(
-    Word(*TOOL_CHOICES),
-    Tagged(
+    StringEnum(*TOOL_CHOICES),
+    TaggedUnion(
         "type",
         {
             "function": Object(*_NAMED_FUNCTION),
             "allowed_tools": Object(required(allowed_tools=Object(allowed_tools(_NAMED_TOOL)))),
         },
-        absent_as("", type=Word("function", "allowed_tools")),
+        required_or_checked_as("", type=StringEnum("function", "allowed_tools")),
     ),
     expected=f"one of {quote_words(TOOL_CHOICES)} or an object",
 )
 
 # The deprecated forms of the tools and of the choice among them.
 FUNCTIONS = Array(_FUNCTION, 0, MOST_TOOLS).with_keywords(deprecated=True)
-FUNCTION_CALL = AnyOf(Word("none", "auto"), Object(required(name=FUNCTION_NAME))).with_keywords(deprecated=True)
+FUNCTION_CALL = AnyOf(StringEnum("none", "auto"), Object(required(name=FUNCTION_NAME))).with_keywords(deprecated=True)
 
 # llama.cpp also takes {"type": "json_object", "schema": …}
 _SCHEMA = nullable(schema=JSON_SCHEMA)
 _WITHOUT_NAME = Object(_SCHEMA)
 _NAMED_SCHEMA = Object(nullable(name=Text(1), strict=Boolean(), schema=JSON_SCHEMA))
-RESPONSE_FORMAT = Tagged(
+RESPONSE_FORMAT = TaggedUnion(
     "type",
     {
         "text": _WITHOUT_NAME,

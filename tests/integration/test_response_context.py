@@ -18,7 +18,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.completions import Chunk, Delta
 from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext

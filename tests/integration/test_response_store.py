@@ -14,8 +14,8 @@ from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.responses.response_cache import CachedResponse
 from mistral_api.responses.response_store import ResponseStore
-from mistral_api.responses.stored_responses import CachedResponse
 from mistral_api.system.identifiers import new_id, new_session_id
 from tests.support.databases import count_rows
 from tests.support.exchanges import make_exchange, question, reply

@@ -10,7 +10,7 @@ import requests
 from openai.types.responses import ResponseStreamEvent
 
 from mistral_api.generation.plan import upstream_payload
-from mistral_api.responses.preparation import chat_payload
+from mistral_api.responses.prepared_response import chat_payload
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stream_events import ResponseEvents
 from mistral_api.system.identifiers import new_id

@@ -202,7 +202,7 @@ def test_slot_caches_restored_before_a_crash_are_deleted(engine: RunningEngine, 
     assert caches.save_all(engine.feedback) == 1
     again = SlotCacheManager(engine.settings, "same")
     assert again.restore() == 1
-    again.distrust_restored(healthy_seconds=1)
+    again.discard_if_ended_early(healthy_seconds=1)
     assert _files(engine) == []
 
 

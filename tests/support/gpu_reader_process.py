@@ -42,7 +42,7 @@ def _main() -> None:
     log_lines = _LogLines()
     logging.basicConfig(level=logging.DEBUG, handlers=[log_lines])
     patience = float(sys.argv[1])
-    gpu.HANG_SECONDS = 2 * patience
+    gpu.DRIVER_HANG_SECONDS = 2 * patience
     monitor = GpuMonitor(patience, retry_seconds=float(sys.argv[2]))
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_answer(line.strip(), monitor, log_lines)) + "\n")

@@ -13,8 +13,8 @@ from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner, LiveResponse
-from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundResponse, BackgroundRunner
+from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
@@ -23,7 +23,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import SSEStream
 from tests.support.exchanges import unreachable_engine
 
-MakeResponse = Callable[..., LiveResponse]
+MakeResponse = Callable[..., BackgroundResponse]
 
 
 def _fail_to_generate() -> SSEStream:
@@ -35,11 +35,11 @@ def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     """A function that makes new background responses."""
     recorder = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
 
-    def made(size: int = 1, instructions: str = "") -> LiveResponse:
+    def made(size: int = 1, instructions: str = "") -> BackgroundResponse:
         request: ResponsePayload = {"input": "Hi.", "background": True, "instructions": instructions}
         ready = prepare_response(request, parse_input_items(request), StoredContext("sess_1"), "m")
         asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
-        return LiveResponse(
+        return BackgroundResponse(
             "me",
             ResponseRun(ready, RunningExchange(recorder, "/v1/responses", asked), _fail_to_generate),
             UpstreamCall(),

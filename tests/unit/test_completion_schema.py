@@ -7,7 +7,7 @@ import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import CompletionRequest, load
-from mistral_api.wire.llama_cpp import NativeCompletionRequest
+from mistral_api.wire.llama_cpp import LlamaCppCompletionRequest
 
 SCHEMA = CompletionRequest()
 
@@ -85,7 +85,7 @@ def test_bad_completion_request_is_refused_with_code_and_message(
 
 @pytest.mark.parametrize("prompt", ["", [""], [[], "x"], {"prompt_string": ""}], ids=repr)
 def test_several_choices_for_an_empty_native_prompt_are_refused(prompt: Any) -> None:
-    assert load(NativeCompletionRequest(), {"prompt": prompt, "n": 1})["prompt"] == prompt
+    assert load(LlamaCppCompletionRequest(), {"prompt": prompt, "n": 1})["prompt"] == prompt
     with pytest.raises(InvalidRequest) as refusal:
-        load(NativeCompletionRequest(), {"prompt": prompt, "n": 2})
+        load(LlamaCppCompletionRequest(), {"prompt": prompt, "n": 2})
     assert (refusal.value.param, refusal.value.code) == ("n", "invalid_value")

@@ -11,7 +11,7 @@ from mistral_api.control.server_spec import main_server_spec
 from mistral_api.embedded.engine.flags import BadFlag, parse_options
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, server_command
-from mistral_api.supervisor.memory_ladder import MemoryStep
+from mistral_api.supervisor.memory_fallback import MemoryStep
 
 
 def test_bundled_engine_parses_the_supervisors_command_line() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from mistral_api.generation.llama_cpp_endpoint import INFILL, NATIVE_COMPLETION, public_props
-from mistral_api.generation.llama_cpp_renderer import NativeRenderer, NativeTranscript, select_fields
+from mistral_api.generation.llama_cpp_endpoint import INFILL, LLAMA_CPP_COMPLETION, public_props
+from mistral_api.generation.llama_cpp_renderer import LlamaCppRenderer, LlamaCppTranscript, select_fields
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.completions import Chunk, NativeEvent
+from mistral_api.payload_types.completions import Chunk, LlamaCppEvent
 from mistral_api.upstream.sse import EventBatch, StreamEvent, encode_event
 
-LAST: NativeEvent = {
+LAST: LlamaCppEvent = {
     "content": "",
     "tokens": [],
     "stop": True,
@@ -20,22 +20,22 @@ LAST: NativeEvent = {
 }
 
 
-def _piece(index: int, text: str, token: int) -> NativeEvent:
+def _piece(index: int, text: str, token: int) -> LlamaCppEvent:
     return {"index": index, "content": text, "tokens": [token], "stop": False}
 
 
-def _add(transcript: NativeTranscript, event: NativeEvent) -> None:
+def _add(transcript: LlamaCppTranscript, event: LlamaCppEvent) -> None:
     transcript.add_chunk(cast("Chunk", event))
 
 
 def test_interleaved_native_chunks_are_joined_by_index() -> None:
-    transcript = NativeTranscript(2)
+    transcript = LlamaCppTranscript(2)
     _add(transcript, {"index": 0, "content": "", "tokens": [0], "stop": False, "prompt_progress": {"total": 5}})
     for index, text, token in ((0, "a", 1), (1, "x", 7), (0, "b", 2), (1, "y", 8)):
         _add(transcript, _piece(index, text, token))
     for index in (1, 0):
         _add(transcript, LAST | {"index": index, "timings": {"cache_n": 3}})
-    assert [(each["content"], each["tokens"]) for each in transcript.native_bodies()] == [
+    assert [(each["content"], each["tokens"]) for each in transcript.bodies()] == [
         ("ab", [1, 2]),
         ("xy", [7, 8]),
     ]
@@ -45,7 +45,7 @@ def test_interleaved_native_chunks_are_joined_by_index() -> None:
 
 
 def test_last_native_event_is_sent_after_recording() -> None:
-    renderer = NativeRenderer(NativeTranscript(), {"response_fields": ["stop_type"]}, "sess_1")
+    renderer = LlamaCppRenderer(LlamaCppTranscript(), {"response_fields": ["stop_type"]}, "sess_1")
     first, last = (StreamEvent(encode_event(each)) for each in (_piece(0, "a", 1), LAST))
     assert renderer.relay(EventBatch(first.raw)) == first.raw
     assert renderer.relay(EventBatch(last.raw)) is None
@@ -55,14 +55,14 @@ def test_last_native_event_is_sent_after_recording() -> None:
 
 
 def test_response_fields_are_selected_by_path() -> None:
-    answer: NativeEvent = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
+    answer: LlamaCppEvent = {"content": "a", "timings": {"cache_n": 3}, "stop": True}
     assert select_fields(answer, ["timings/cache_n", "content/length", "gone"]) == {"timings/cache_n": 3}
     assert select_fields(answer, None) is answer
 
 
 def test_native_prompts_are_recorded_as_user_messages() -> None:
     def content(payload: Any) -> Any:
-        return NATIVE_COMPLETION.messages(payload)[0]["content"]
+        return LLAMA_CPP_COMPLETION.messages(payload)[0]["content"]
 
     assert content({"prompt": "a"}) == "a"
     assert content({"prompt": ["a", [1, 2], {"prompt_string": "b", "multimodal_data": ["x" * 99]}]}) == [

@@ -34,7 +34,7 @@ from mistral_api.wire import (
 )
 from mistral_api.wire import anthropic as anthropic_shapes
 from mistral_api.wire.embeddings import EmbeddingsPayload, RerankPayload
-from mistral_api.wire.llama_cpp import NATIVE_COMPLETION, InfillRequest, NativeCompletionRequest
+from mistral_api.wire.llama_cpp import COMPLETION, InfillRequest, LlamaCppCompletionRequest
 from mistral_api.wire.request_schema import RequestSchema
 from mistral_api.wire.responses import ResponseRequest
 from mistral_api.wire.shapes import Component
@@ -89,7 +89,7 @@ def test_type_of_a_body_has_the_declared_fields(body: Component, payload_type: A
         (stored_bodies.CONVERSATION_MESSAGE, MessageBody),
         (stored_bodies.RESPONSE_EVENT, responses.ResponseEvent),
         (anthropic_shapes.ANTHROPIC_EVENT, anthropic.AnthropicEvent),
-        (NATIVE_COMPLETION, completions.NativeEvent),
+        (COMPLETION, completions.LlamaCppEvent),
     ],
     ids=lambda each: each.name if isinstance(each, Component) else "",
 )
@@ -106,7 +106,7 @@ def test_types_of_items_have_the_declared_fields() -> None:
 @pytest.mark.parametrize(
     ("payload_type", "schemas"),
     [
-        (chat.ChatPayload, [ChatCompletionRequest, CompletionRequest, NativeCompletionRequest, InfillRequest]),
+        (chat.ChatPayload, [ChatCompletionRequest, CompletionRequest, LlamaCppCompletionRequest, InfillRequest]),
         (responses.ResponsePayload, [ResponseRequest]),
         (EmbeddingsPayload, [EmbeddingsRequest]),
         (RerankPayload, [RerankRequest]),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.responses.stored_responses import CachedResponse, ResponseCache
+from mistral_api.responses.response_cache import CachedResponse, ResponseCache
 from mistral_api.system.identifiers import new_id
 
 

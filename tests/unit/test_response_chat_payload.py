@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
-from mistral_api.responses.preparation import chat_payload
+from mistral_api.responses.prepared_response import chat_payload
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.responses import ResponseRequest
 

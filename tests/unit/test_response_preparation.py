@@ -8,7 +8,7 @@ import pytest
 
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import ResponsePayload
-from mistral_api.responses.preparation import parse_input_items, prepare_response
+from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
 

@@ -10,7 +10,7 @@ from openai.types.responses import ResponseStreamEvent
 from mistral_api.errors import ModelTimeout
 from mistral_api.payload_types.completions import Chunk
 from mistral_api.payload_types.responses import Response, ResponseEvent, ResponsePayload
-from mistral_api.responses.preparation import PreparedResponse
+from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_object import ResponseOutput, complete_response, new_response
 from mistral_api.responses.response_renderer import ResponseRenderer
 from mistral_api.responses.stored_responses import StoredContext
@@ -204,7 +204,7 @@ def test_cancelled_response_stream_ends_with_the_status_cancelled() -> None:
 def test_response_event_is_encoded_under_its_type() -> None:
     response = new_response({"input": "Hello"}, "resp_1", 1795572458, "smol")
     prepared = PreparedResponse({}, StoredContext("sess_1"), [], response, [], ANSWER_ID)
-    created, _ = ResponseRenderer(Transcript(), prepared).opening().removesuffix(b"\n\n").split(b"\n\n")
+    created, _ = ResponseRenderer(Transcript(), prepared).first_events().removesuffix(b"\n\n").split(b"\n\n")
     head, data = created.split(b"\n")
     assert head == b"event: response.created"
     assert event_data(data) == _new_events().begin()[0]

@@ -22,7 +22,7 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings, settings_from
 from mistral_api.supervisor.engine import Engine, server_command
-from mistral_api.supervisor.memory_ladder import requested_step
+from mistral_api.supervisor.memory_fallback import requested_step
 from mistral_api.supervisor.preflight import require_free_port
 from tests.support.gguf_files import LLAMA, write_gguf
 from tests.support.reranker_model import CONTEXT, write_reranker

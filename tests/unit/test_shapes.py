@@ -15,15 +15,15 @@ from mistral_api.wire.container_shapes import (
     Array,
     Map,
     Object,
-    Tagged,
+    TaggedUnion,
     TextsOrTokens,
     Tuple,
-    absent_as,
     at_least_one,
     not_null,
     nullable,
     optional,
     required,
+    required_or_checked_as,
 )
 from mistral_api.wire.shapes import (
     ANYTHING,
@@ -38,27 +38,29 @@ from mistral_api.wire.shapes import (
     Number,
     Parsed,
     Shape,
+    StringEnum,
     Text,
-    Word,
 )
 from tests.support.schema_values import mutate, random_value
 
 VALUES = 300
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 _POINT = Object(required(x=Integer(), y=Integer()))
-_TAGGED_AFTER_ID = Tagged("kind", {"a": Object(required(x=Text()))}, nullable(id=Text()), required(kind=Word("a")))
+_TAGGED_AFTER_ID = TaggedUnion(
+    "kind", {"a": Object(required(x=Text()))}, nullable(id=Text()), required(kind=StringEnum("a"))
+)
 _CIRCLE, _OTHER = Object(required(radius=Number(0))), Object(nullable(name=Text(1)))
 # Shapes of every kind whose JSON schema expresses their whole check.
 EXACT: dict[str, Shape] = {
     "null": Null(),
     "nullable text": Nullable(Text(1, 3)),
-    "nullable word": Nullable(Word("a", "b")),
+    "nullable word": Nullable(StringEnum("a", "b")),
     "nullable of any": Nullable(AnyOf(Text(), Integer())),
     "text": Text(),
     "text of 2 to 5": Text(2, 5),
     "text of a pattern": Text(1, 20, _NAME),
-    "word": Word("asc", "desc"),
-    "one word": Word("asc"),
+    "word": StringEnum("asc", "desc"),
+    "one word": StringEnum("asc"),
     "constant text": Constant("text"),
     "constant false": Constant(False),
     "boolean": Boolean(),
@@ -68,7 +70,7 @@ EXACT: dict[str, Shape] = {
     "number up to 2": Number(high=2),
     "token": TOKEN,
     "array of anything": Array(),
-    "array of 1 to 3 words": Array(Word("a", "b"), 1, 3),
+    "array of 1 to 3 words": Array(StringEnum("a", "b"), 1, 3),
     "array of arrays": Array(Array(Integer(), 1)),
     "tuple": Tuple(Integer(), Text(), expected="a pair"),
     "map": Map(Text(1, 4), Number(0, 1), most=3),
@@ -85,13 +87,13 @@ EXACT: dict[str, Shape] = {
     "optional": Object(optional(x=Integer(), y=Text(1))),
     "nullable fields": Object(nullable(x=Integer(), y=AnyOf(Text(), Boolean()))),
     "at least one": Object(nullable(x=Integer(), y=Text()), at_least_one("x", "y")),
-    "absent as empty": Object(absent_as("", kind=Word("circle"))),
-    "tagged": Tagged("kind", {"circle": _CIRCLE, "square": _OTHER, "oval": _OTHER}),
-    "tagged with more": Tagged(
+    "absent as empty": Object(required_or_checked_as("", kind=StringEnum("circle"))),
+    "tagged": TaggedUnion("kind", {"circle": _CIRCLE, "square": _OTHER, "oval": _OTHER}),
+    "tagged with more": TaggedUnion(
         "kind",
         {"circle": _CIRCLE, "oval": _OTHER},
         nullable(id=Text()),
-        not_null(kind=Word("oval", "circle")),
+        not_null(kind=StringEnum("oval", "circle")),
     ),
     "refined": Integer(0).refined(lambda value: None if value < 5 else Null().check(value)).with_keywords(maximum=4),
 }
@@ -163,7 +165,7 @@ def test_shape_refusal_names_the_path_and_the_reason(shape: Shape, value: object
         (Object(nullable(b=Integer()), required(a=Integer())), {"b": "x"}, ".b"),
         (Object(required(a=Integer()), nullable(b=Integer())), {"b": "x"}, ".a"),
         (
-            Tagged("kind", {"a": Object(required(x=Text()))}, nullable(id=Text()), required(kind=Word("a"))),
+            TaggedUnion("kind", {"a": Object(required(x=Text()))}, nullable(id=Text()), required(kind=StringEnum("a"))),
             {"id": 3},
             ".id",
         ),

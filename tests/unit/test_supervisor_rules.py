@@ -23,7 +23,7 @@ from mistral_api.control.status import (
 from mistral_api.settings import Settings
 from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.engine import Engine, server_command
-from mistral_api.supervisor.memory_ladder import MemoryStep, requested_step
+from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
 from mistral_api.supervisor.status_command import EXIT_CODES
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.system.processes import identity_of, is_alive

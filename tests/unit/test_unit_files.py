@@ -15,13 +15,13 @@ from mistral_api.registration.rehearsal import InstallEnvironment
 from mistral_api.registration.service import API, SERVICES, SUPERVISOR, RegistrationError, Service
 from mistral_api.registration.unit_files import TEMPORARY, origin_of, unit_text
 from mistral_api.supervisor import process
-from mistral_api.supervisor.engine import VERSION_SECONDS
-from mistral_api.supervisor.slot_cache import STOP_SAVE_SECONDS
+from mistral_api.supervisor.engine import VERSION_TIMEOUT_SECONDS
+from mistral_api.supervisor.slot_cache import STOP_SAVE_TIMEOUT_SECONDS
 
 ACCOUNT = "mistral-api"
 # The supervisor's own deadlines: one check in its loop, and saving caches plus stopping the server.
-LOOP_SECONDS = VERSION_SECONDS
-STOP_SECONDS = VERSION_SECONDS + STOP_SAVE_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
+LOOP_SECONDS = VERSION_TIMEOUT_SECONDS
+STOP_SECONDS = VERSION_TIMEOUT_SECONDS + STOP_SAVE_TIMEOUT_SECONDS + process.STOP_SECONDS + process.KILL_SECONDS
 
 
 def _environment(

@@ -49,7 +49,7 @@ class ApiUsage(Base):
 
 
 # The owner of the rows that sum up all keys. No key can have this name.
-EVERYBODY = ""
+ALL_OWNERS = ""
 
 # The columns that are added up: those of usage_rollups, and the counts and histograms of usage_series.
 ROLLUP_SUMS = (

@@ -19,7 +19,7 @@ from mistral_api.system.processes import run_command
 log = logging.getLogger(__name__)
 
 ACCOUNT_NAME = "mistral-api"
-USERADD_SECONDS = 30.0
+USERADD_TIMEOUT_SECONDS = 30.0
 # Nothing else of our environment reaches PostgreSQL: no PG* variables, no secrets.
 _PASSED_VARIABLES = ("PATH", "SYSTEMROOT", "TEMP", "TMP")
 
@@ -93,7 +93,7 @@ def _create_account() -> None:
         raise StartError(f"{advice}; the program useradd, which could make it, is missing.")
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
     command = [useradd, *options, "--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
-    done = Account().run(command, USERADD_SECONDS)
+    done = Account().run(command, USERADD_TIMEOUT_SECONDS)
     if done.returncode != 0:
         raise StartError(f"{advice}; useradd could not make it: {done.stderr.strip()}.")
     log.info("made the system account %s for the embedded PostgreSQL", ACCOUNT_NAME)

@@ -25,7 +25,7 @@ from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.1
 
 
@@ -125,7 +125,7 @@ def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> 
 def _ensure_database(cluster: Cluster) -> None:
     """Create our database where it is missing. Raises psycopg2.OperationalError while no connection is accepted."""
     try:
-        psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_SECONDS).close()
+        psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_TIMEOUT_SECONDS).close()
     except psycopg2.OperationalError as error:
         if f'database "{DATABASE}" does not exist' not in str(error):
             raise
@@ -133,7 +133,7 @@ def _ensure_database(cluster: Cluster) -> None:
 
 
 def _create_database(cluster: Cluster) -> None:
-    connection = psycopg2.connect(_dsn(cluster.url("postgres")), connect_timeout=CONNECT_SECONDS)
+    connection = psycopg2.connect(_dsn(cluster.url("postgres")), connect_timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

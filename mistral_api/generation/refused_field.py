@@ -16,7 +16,7 @@ _NEVER_SUPPORTED = ("file", "refusal")
 _SCHEMA_FIELDS = ("response_format", "json_schema", "output_config")
 
 
-def locate_refusal(error: ModelServerRefused, body: JsonObject, *, forced: bool) -> None:
+def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: bool) -> None:
     """Complete a refusal with the field at fault in the client's own ``body``.
 
     ``forced``: the request forced a tool call, so that a refused schema is that of the tools.
@@ -25,10 +25,10 @@ def locate_refusal(error: ModelServerRefused, body: JsonObject, *, forced: bool)
         present = () if forced else (name for name in _SCHEMA_FIELDS if body.get(name) is not None)
         error.param = next(iter(present), "tools")
     if error.code == "unsupported_value" and "messages" in body:
-        _locate_part(error, body["messages"])
+        _name_refused_part(error, body["messages"])
 
 
-def _locate_part(error: ModelServerRefused, messages: list[Any]) -> None:
+def _name_refused_part(error: ModelServerRefused, messages: list[Any]) -> None:
     kind = _NOT_SUPPORTED.match(error.message)
     types = _PART_TYPES[kind[1]] if kind else _NEVER_SUPPORTED
     found = _first_part(messages, types)

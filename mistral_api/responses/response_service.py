@@ -16,9 +16,9 @@ from mistral_api.generation.generator import Generator
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Response, ResponsePayload
-from mistral_api.responses.background import BackgroundRunner, LiveResponse
+from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
-from mistral_api.responses.preparation import PreparedResponse, parse_input_items, prepare_response
+from mistral_api.responses.prepared_response import PreparedResponse, parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -74,7 +74,7 @@ class ResponseService:
         chat_payload = self._chat_payload(prepared, call)
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
-        live = LiveResponse(request.caller.owner, self._begin(prepared, exchange, chat_payload, call), call, size)
+        live = BackgroundResponse(request.caller.owner, self._begin(prepared, exchange, chat_payload, call), call, size)
         queued = live.response
         self._background.add(live)
         stream = prepared.request.get("stream")

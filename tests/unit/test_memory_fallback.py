@@ -12,16 +12,9 @@ from mistral_api.control.server_spec import main_server_spec
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.memory_fallback import MemoryFallback, MemoryStep, requested_step
 from mistral_api.supervisor.memory_fit import RememberedStep, memory_fits_file
-from mistral_api.supervisor.memory_ladder import (
-    MemoryLadder,
-    MemoryShortage,
-    MemoryStep,
-    count_oom_kills,
-    find_shortage,
-    killed_for_memory,
-    requested_step,
-)
+from mistral_api.supervisor.memory_shortage import MemoryShortage, count_oom_kills, find_shortage, killed_for_memory
 from tests.support.gguf_files import write_gguf
 
 ENGINE = Engine("llama-server", ("/opt/llama-server",), "1")
@@ -36,8 +29,8 @@ def model(tmp_path: Path) -> ModelInfo:
 def _steps(
     model: ModelInfo, shortage: MemoryShortage, settings: Settings, environment: dict[str, str] | None = None
 ) -> list[MemoryStep]:
-    ladder, steps = MemoryLadder(settings, model, environment or {}), [requested_step(settings)]
-    while (below := ladder.next_step(steps[-1], shortage)) is not None:
+    fallback, steps = MemoryFallback(settings, model, environment or {}), [requested_step(settings)]
+    while (below := fallback.next_step(steps[-1], shortage)) is not None:
         assert below not in steps
         steps.append(below)
         shortage = shortage if below.uses_device else MemoryShortage.HOST
@@ -60,7 +53,7 @@ def test_device_shortage_reduces_layers_then_cache_then_uses_the_cpu(model: Mode
     ]
 
 
-def test_memory_ladder_begins_at_the_configured_number_of_layers(model: ModelInfo) -> None:
+def test_memory_fallback_begins_at_the_configured_number_of_layers(model: ModelInfo) -> None:
     layers = [
         fit.gpu_layers for fit in _steps(model, MemoryShortage.DEVICE, Settings(gpu_layers="20", context_size=8192))
     ]
