@@ -15,8 +15,8 @@ from mistral_api.conversations.conversation import conversation_summary, message
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.payload_types import omit, pick
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.payload_types.fields import omit, pick
 
 FETCH_BATCH = 500
 # What a message for fine-tuning may have (OpenAI's guide to fine-tuning, "chat format").

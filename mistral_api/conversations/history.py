@@ -24,8 +24,8 @@ from mistral_api.conversations.stored_message import prompt_message, row_to_chat
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
-from mistral_api.payload_types.fields import omit
 from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import describe_omitted_attachments
 from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded

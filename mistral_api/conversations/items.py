@@ -24,8 +24,8 @@ from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
+from mistral_api.payload_types import without_nulls
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
-from mistral_api.payload_types.fields import without_nulls
 from mistral_api.payload_types.responses import Item
 from mistral_api.wire.items import item_type
 

@@ -9,10 +9,9 @@ from uuid import UUID
 from mistral_api.conversations.item_parser import prompt_texts
 from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.database.tables.conversations import Message
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, without_nulls
 from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent, ToolCall
 from mistral_api.payload_types.completions import GeneratedMessage
-from mistral_api.payload_types.fields import without_nulls
 from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import describe_omitted_attachments
 

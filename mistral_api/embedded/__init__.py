@@ -1,1 +1,1 @@
-"""The defaults that need no installation: a PostgreSQL, an engine and a small model."""
+"""The defaults that need no installation: a PostgreSQL and an engine."""

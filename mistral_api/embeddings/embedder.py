@@ -14,7 +14,7 @@ from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
-from mistral_api.payload_types.fields import PayloadT
+from mistral_api.payload_types import PayloadT
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded

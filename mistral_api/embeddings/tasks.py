@@ -21,8 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.fields import PayloadT, omit
+from mistral_api.payload_types import JsonObject, PayloadT, omit
 from mistral_api.wire import EmbeddingsRequest, RerankRequest
 from mistral_api.wire.embeddings import Document, EmbeddingInput, EmbeddingsPayload, RerankPayload
 from mistral_api.wire.request_schema import RequestSchema

@@ -19,6 +19,7 @@ from marshmallow import post_load
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.anthropic import (
     AnthropicTool,
     AnthropicToolChoice,
@@ -44,7 +45,6 @@ from mistral_api.payload_types.chat import (
     Tool,
     ToolCall,
 )
-from mistral_api.payload_types.fields import omit
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
 

@@ -7,9 +7,9 @@ older form too, and the response goes back in it: one ``function_call`` a messag
 from __future__ import annotations
 
 from mistral_api.generation.stages import ChunkStage
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ToolChoice
 from mistral_api.payload_types.completions import Chunk
-from mistral_api.payload_types.fields import omit
 
 
 def functions_to_tools(payload: ChatPayload) -> ChatPayload:

@@ -19,10 +19,9 @@ from typing import Any
 import orjson
 
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
-from mistral_api.payload_types.fields import omit, pick
 from mistral_api.system.identifiers import new_tool_call_id
 from mistral_api.wire.constraints import DATA, NAMED_SCHEMAS
 

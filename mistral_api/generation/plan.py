@@ -18,9 +18,8 @@ from mistral_api.generation.forced_tool_calls import (
 from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.fields import omit
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")

@@ -14,8 +14,8 @@ import orjson
 from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
-from mistral_api.payload_types.fields import omit
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter

@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
+from mistral_api.payload_types import pick
 from mistral_api.payload_types.completions import Chunk, PromptProgress, Timings, Usage
-from mistral_api.payload_types.fields import pick
 from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
 
 

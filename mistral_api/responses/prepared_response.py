@@ -11,8 +11,8 @@ from uuid import UUID
 from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import omit, without_nulls
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, FunctionDefinition, NamedSchema, Tool, ToolChoice
-from mistral_api.payload_types.fields import omit, without_nulls
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload, ResponseTool, ResponseToolChoice
 from mistral_api.recording.exchange import RESPONSE_OBJECT, StorageRequest
 from mistral_api.responses.response_object import new_response

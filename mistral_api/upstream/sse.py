@@ -19,9 +19,8 @@ from typing import Any, cast
 import orjson
 
 from mistral_api.errors import ApiError, ModelServerFailed
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.completions import Chunk, PromptProgress
-from mistral_api.payload_types.fields import omit
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
+from mistral_api.payload_types import omit, pick
 from mistral_api.payload_types.chat import FunctionCall, ToolCall
 from mistral_api.payload_types.completions import (
     Choice,
@@ -31,7 +32,6 @@ from mistral_api.payload_types.completions import (
     Usage,
     VerboseFields,
 )
-from mistral_api.payload_types.fields import omit, pick
 
 T = TypeVar("T")
 

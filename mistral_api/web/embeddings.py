@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask, ResultT
-from mistral_api.payload_types.fields import PayloadT
+from mistral_api.payload_types import PayloadT
 from mistral_api.web.generation import json_response, request_context
 from mistral_api.web.request import guard, json_body, services
 

@@ -12,8 +12,7 @@ from flask import Blueprint, request
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
-from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.fields import omit
+from mistral_api.payload_types import JsonObject, omit
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServerHealth, model_server_health
 from mistral_api.version import VERSION

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from marshmallow import ValidationError
 
-from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.fields import without_nulls
+from mistral_api.payload_types import JsonObject, without_nulls
 from mistral_api.wire.field_errors import add_path, refuse, refuse_missing, refuse_type
 from mistral_api.wire.shapes import (
     ANYTHING,

@@ -10,8 +10,7 @@ from uuid import UUID
 
 from marshmallow import EXCLUDE, pre_load
 
-from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.fields import PayloadT
+from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.wire.conversations import STORED_METADATA, WITHOUT_NUL
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.pagination import PageFilter

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 from marshmallow import Schema, ValidationError, fields, missing
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.payload_types.fields import PayloadT
+from mistral_api.payload_types import PayloadT
 from mistral_api.wire.constraints import levels
 from mistral_api.wire.field_errors import Issue, quote_value
 from mistral_api.wire.shapes import JsonSchema, Shape

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 
 from marshmallow import INCLUDE, validates_schema
 
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.payload_types.fields import PayloadT
 from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable
 from mistral_api.wire.field_errors import refuse

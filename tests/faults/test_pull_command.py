@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 
 from mistral_api.cli import main
-from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.served_model import demo_model_path
 from tests.support.model_hub import ModelHub, model_hub
 from tests.support.model_pulls import REPO, pull_from
 from tests.support.processes import clean_environment, wait_for

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from mistral_api.control.server_spec import EMBEDDING_SERVER
 from mistral_api.control.status import read_status
-from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.model_files.served_model import demo_model_path
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import validate

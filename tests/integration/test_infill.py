@@ -10,7 +10,7 @@ import orjson
 import pytest
 import requests
 
-from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.served_model import demo_model_path
 from tests.support.gguf_files import STRING, U32, encode_string
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request

@@ -15,7 +15,7 @@ import requests
 
 from mistral_api.control.feedback import Feedback, FinishedGeneration
 from mistral_api.control.saved_caches import LIST_FILE, conversation_key, mark_deleted, slots_folder
-from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.served_model import demo_model_path
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import Slot, SlotClient, SlotFailure
 from mistral_api.supervisor.slot_cache import SlotCacheManager

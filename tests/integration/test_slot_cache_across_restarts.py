@@ -13,7 +13,7 @@ import requests
 
 from mistral_api.control.saved_caches import conversation_key, slots_folder
 from mistral_api.control.status import State, read_status
-from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.served_model import demo_model_path
 from tests.support.processes import (
     Server,
     clean_environment,

@@ -13,7 +13,7 @@ import requests
 
 from mistral_api.control.server_spec import EMBEDDING_SERVER, MAIN_SERVER
 from mistral_api.control.status import ModelServerStatus, State, read_status
-from mistral_api.embedded.demo_model import demo_model_path
+from mistral_api.model_files.served_model import demo_model_path
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.processes import free_port, processes_of, wait_for
 from tests.support.reranker_model import write_reranker

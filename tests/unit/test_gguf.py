@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.embedded.demo_model import demo_model_path
 from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, read_header
-from mistral_api.model_files.served_model import read_model
+from mistral_api.model_files.served_model import demo_model_path, read_model
 from mistral_api.settings import Settings
 from tests.support.gguf_files import LLAMA, write_gguf
 
