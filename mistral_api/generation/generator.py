@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -25,7 +25,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.model_servers import ModelServerEntry
-from mistral_api.upstream.sse import SSEStream
+from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
 
@@ -58,7 +58,16 @@ class Generator:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
-            return self._generate(endpoint, request, exchange)
+            payload = load(endpoint.schema, request.body)
+            session_id = payload.get("session_id") or new_session_id()
+            plan, pipeline = self._begin(endpoint, payload, session_id, request, exchange)
+            if not plan.streamed:
+                send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)
+                return GenerationResult(session_id, pipeline.relay_whole(send))
+            if not payload.get("stream"):
+                return GenerationResult(session_id, pipeline.body())
+            pipeline.open()
+            return GenerationResult(session_id, pipeline)
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
@@ -84,12 +93,18 @@ class Generator:
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._open_stream(CHAT, payload, plan, call)
+        return self._stream_opener(CHAT, payload, plan, call)()
 
-    def _generate(self, endpoint: Endpoint, request: RequestContext, exchange: RunningExchange) -> GenerationResult:
-        payload = load(endpoint.schema, request.body)
+    def _begin(
+        self,
+        endpoint: Endpoint,
+        payload: ChatPayload,
+        session_id: str,
+        request: RequestContext,
+        exchange: RunningExchange,
+    ) -> tuple[GenerationPlan, GenerationPipeline]:
+        """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
-        session_id = payload.get("session_id") or new_session_id()
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
         renderer = endpoint.dialect.renderer(exchange.transcript, payload, session_id)
         if endpoint is CHAT and payload.get("store"):
@@ -107,19 +122,9 @@ class Generator:
             )
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)
-        pipeline = GenerationPipeline(
-            exchange,
-            renderer,
-            partial(self._open_stream, endpoint, payload, plan, request.call),
-            partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None),
-        )
-        if not plan.streamed:
-            open_response = partial(self._client.post, endpoint.upstream_path, plan.requests[0], request.call)
-            return GenerationResult(session_id, pipeline.relay_whole(open_response))
-        if not payload.get("stream"):
-            return GenerationResult(session_id, pipeline.body())
-        pipeline.open()
-        return GenerationResult(session_id, pipeline)
+        open_stream = self._stream_opener(endpoint, payload, plan, request.call)
+        name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
+        return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
     def _plan(
         self,
@@ -138,15 +143,18 @@ class Generator:
     def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
 
-    def _open_stream(
+    def _stream_opener(
         self, endpoint: Endpoint, payload: ChatPayload, plan: GenerationPlan, call: UpstreamCall
-    ) -> SSEStream:
-        """Send the first request of a plan. One of several requests is sent when the one before has been answered."""
-        show_progress = bool(payload.get("return_progress"))
-        streams = (
-            endpoint.dialect.stream(
-                self._client.post(endpoint.upstream_path, request, call), show_progress=show_progress
-            )
-            for request in plan.requests
-        )
-        return StagedStream(streams, plan.stages) if plan.stages else next(streams)
+    ) -> Callable[[], SSEStream]:
+        """Return what sends the requests of a plan, each when the one before has been answered."""
+        open_stream = partial(self._open_stream, endpoint, call, show_progress=bool(payload.get("return_progress")))
+        if not plan.stages:
+            return partial(open_stream, plan.requests[0])
+        return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)
+
+    def _open_stream(
+        self, endpoint: Endpoint, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
+    ) -> ChunkStream:
+        """Send one request, and return its stream once the model server begins to answer."""
+        response = self._client.request(endpoint.upstream_path, request, call)
+        return endpoint.dialect.stream(response, show_progress=show_progress)

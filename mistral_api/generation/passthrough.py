@@ -67,7 +67,7 @@ class PassthroughService:
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:
-            return self._client.request(endpoint.method, path, payload, request.call).json()
+            return self._client.request(path, payload, request.call, method=endpoint.method).json()
         except ModelServerFailed as error:
             if endpoint.refusal is None:
                 raise

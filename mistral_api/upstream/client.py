@@ -50,19 +50,15 @@ class ModelServerClient:
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._session = model_server_session(settings.api_threads)
 
-    def post(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> UpstreamResponse:
-        """Send a JSON object; as :meth:`request`."""
-        return self.request("POST", path, payload, call)
-
     def query(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> JsonObject:
         """Send a request that takes no slot, and return the JSON object it is answered with.
 
         Waits for a server that is loading. Raises as :meth:`request` does.
         """
-        return self.request("POST", path, payload, call, silence=NO_SLOT_TIMEOUT_SECONDS).json_object()
+        return self.request(path, payload, call, silence=NO_SLOT_TIMEOUT_SECONDS).json_object()
 
     def request(
-        self, method: str, path: str, payload: object, call: UpstreamCall, *, silence: float | None = None
+        self, path: str, payload: object, call: UpstreamCall, *, method: str = "POST", silence: float | None = None
     ) -> UpstreamResponse:
         """Send a request, without a body where ``payload`` is None. Return once the model server begins to answer.
 

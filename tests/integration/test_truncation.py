@@ -131,7 +131,7 @@ def test_truncation_keeps_the_last_turn_even_if_it_does_not_fit(
     fitted = prompts.truncated([SYSTEM], _turns(2, 3), last, {}, UpstreamCall())
     assert fitted == [SYSTEM, *last]
     with pytest.raises(ModelServerRefused) as refused:
-        model_server.post("/v1/chat/completions", {"messages": fitted}, UpstreamCall())
+        model_server.request("/v1/chat/completions", {"messages": fitted}, UpstreamCall())
     assert refused.value.code == "context_length_exceeded"
 
 

@@ -91,5 +91,5 @@ def test_cancelled_call_does_not_wait_for_the_model_server(pauses: list[float]) 
             call = UpstreamCall()
             call.cancel("client")
             with pytest.raises(ClientClosedRequest):
-                server.post("/v1/completions", {}, call)
+                server.request("/v1/completions", {}, call)
     assert not pauses
