@@ -251,7 +251,12 @@ class _CountTokens(CountTokensRequest[ChatPayload]):
 
 
 MESSAGES = Endpoint(
-    "/v1/messages", True, _Messages(), CHAT.messages, Dialect(AnthropicRenderer), upstream_path=CHAT.path
+    "/v1/messages",
+    True,
+    _Messages(),
+    CHAT.messages,
+    Dialect(AnthropicRenderer, shows_progress=False),
+    upstream_path=CHAT.path,
 )
 COUNT_TOKENS = PassthroughEndpoint(
     "/v1/messages/count_tokens",

@@ -35,13 +35,15 @@ class RequestContext:
 class Dialect:
     """How the model server's stream is read, and how the response to the client is rendered.
 
-    ``llama_cpp``: the dialect is llama.cpp's own; no other engine speaks it.
+    ``llama_cpp``: the dialect is llama.cpp's own; no other engine speaks it. ``shows_progress``: whether its streams
+    may contain llama.cpp's reports of its progress through the prompt (``return_progress``).
     """
 
     renderer: type[Renderer]
     stream: type[ChunkStream] = ChunkStream
     transcript: type[Transcript] = Transcript
     llama_cpp: bool = False
+    shows_progress: bool = True
 
 
 @dataclass(frozen=True, slots=True)

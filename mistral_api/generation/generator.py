@@ -93,7 +93,7 @@ class Generator:
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._stream_opener(CHAT, payload, plan, call)()
+        return self._stream_opener(CHAT, plan, call, show_progress=False)()
 
     def _begin(
         self,
@@ -122,7 +122,8 @@ class Generator:
             )
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)
-        open_stream = self._stream_opener(endpoint, payload, plan, request.call)
+        show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
+        open_stream = self._stream_opener(endpoint, plan, request.call, show_progress=show_progress)
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
         return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
@@ -144,10 +145,10 @@ class Generator:
         return self._client.query(path, payload, call)
 
     def _stream_opener(
-        self, endpoint: Endpoint, payload: ChatPayload, plan: GenerationPlan, call: UpstreamCall
+        self, endpoint: Endpoint, plan: GenerationPlan, call: UpstreamCall, *, show_progress: bool
     ) -> Callable[[], SSEStream]:
         """Return what sends the requests of a plan, each when the one before has been answered."""
-        open_stream = partial(self._open_stream, endpoint, call, show_progress=bool(payload.get("return_progress")))
+        open_stream = partial(self._open_stream, endpoint, call, show_progress=show_progress)
         if not plan.stages:
             return partial(open_stream, plan.requests[0])
         return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)

@@ -43,7 +43,9 @@ class GenerationPipeline:
         self._open_stream = open_stream
         self._name_refused_field = name_refused_field
         self._stream: SSEStream | None = None
-        self._opening_rendered = False
+        self._first_events_rendered = False
+        # Whether the last events have been rendered: nothing may follow them.
+        self._closed = False
         # The batch that is being sent, and has not been decoded yet.
         self._relayed: EventBatch | None = None
 
@@ -61,9 +63,9 @@ class GenerationPipeline:
 
     def first_events(self) -> bytes:
         """Return the events that come before all others, once."""
-        if self._opening_rendered:
+        if self._first_events_rendered:
             return b""
-        self._opening_rendered = True
+        self._first_events_rendered = True
         return self.renderer.first_events()
 
     def render(self, batch: EventBatch) -> Iterator[bytes]:
@@ -78,38 +80,45 @@ class GenerationPipeline:
             yield relayed
             self._read_relayed()
             return
-        rendered = b"".join(self._render_events(batch))
-        if rendered:
-            yield rendered
+        self.exchange.read_progress(batch)
+        rendered = bytearray()
+        try:
+            for event in batch.events:
+                self.exchange.read_event(event)
+                rendered += self.renderer.event(event)
+        finally:  # what came before an event that makes no sense is sent too
+            if rendered:
+                yield bytes(rendered)
 
     def _read_relayed(self) -> None:
         batch, self._relayed = self._relayed, None
         if batch is not None:
             self.exchange.read(batch)
 
-    def _render_events(self, batch: EventBatch) -> Iterator[bytes]:
-        self.exchange.read_progress(batch)
-        for event in batch.events:
-            self.exchange.read_event(event)
-            yield self.renderer.event(event)
-
     def finish(self) -> bytes:
         """End a complete response. Return its last events: whoever has seen them finds the exchange recorded."""
         self._complete()
-        return self.renderer.closing()
+        closing = self.renderer.closing()
+        self._closed = True
+        return closing
 
     def _complete(self) -> None:
         self.renderer.complete()
         self.exchange.succeed()
 
     def fail(self, error: ApiError) -> bytes:
-        """End a response that has failed, unless it has ended. Return its last events."""
-        if self.exchange.ended:
+        """End a response that has failed, unless its last events have been rendered. Return its last events."""
+        if self._closed:
             return b""
-        self._read_relayed()
-        failure = self.renderer.failure(error)
-        self.exchange.fail(error)
-        return failure
+        self._closed = True
+        try:
+            self._read_relayed()
+        except Exception:
+            log.exception("what was relayed last cannot be recorded")
+        try:
+            return self.renderer.failure(error)
+        finally:
+            self.exchange.fail(error)
 
     def close(self) -> None:
         """End the request. The WSGI server calls this whatever happened: before the end the client has left."""

@@ -72,7 +72,7 @@ class BackgroundResponse:
         try:
             self._add(run.renderer.start())
             for events in run.pipeline:
-                self._add(events)
+                self._add(events, run if run.pipeline.exchange.ended else None)
         finally:
             self._end(run)
 
@@ -120,17 +120,17 @@ class BackgroundResponse:
             first, self._started = not self._started, True
         return self._run if first else None
 
-    def _add(self, events: bytes) -> None:
+    def _add(self, events: bytes, ended_run: ResponseRun | None = None) -> None:
+        """Add events. With the last ones, after which clients may continue the response, its run has ended."""
         with self._changed:
             self._events += [event + b"\n\n" for event in split_events(events)]
             self.event_bytes += len(events)
+            if ended_run is not None:
+                self._response, self._run, self.ended = ended_run.response, None, True
             self._changed.notify_all()
 
     def _end(self, run: ResponseRun) -> None:
-        with self._changed:
-            self._response, self._run = run.response, None
-            self.ended = True
-            self._changed.notify_all()
+        self._add(b"", run)
 
 
 class BackgroundRunner:

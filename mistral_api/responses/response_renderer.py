@@ -15,7 +15,7 @@ from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript
 
-_OPEN = ("queued", "in_progress")
+OPEN_STATUSES = ("queued", "in_progress")
 
 
 class ResponseRenderer(Renderer):
@@ -35,7 +35,7 @@ class ResponseRenderer(Renderer):
     @property
     def ended(self) -> bool:
         """Whether the Response object is in its final state."""
-        return self.response["status"] not in _OPEN
+        return self.response["status"] not in OPEN_STATUSES
 
     def first_events(self) -> bytes:
         return _encoded(self._events.begin())

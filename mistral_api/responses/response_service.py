@@ -19,6 +19,7 @@ from mistral_api.payload_types.responses import Response, ResponsePayload
 from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.prepared_response import PreparedResponse, parse_input_items, prepare_response
+from mistral_api.responses.response_renderer import OPEN_STATUSES
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -101,9 +102,11 @@ class ResponseService:
         return prepare_response(payload, items, context, model or "")
 
     def _require_ended(self, owner: str, response_id: str) -> None:
-        """Raise InvalidRequest for a response that cannot be continued yet: it is still being generated."""
+        """Raise InvalidRequest for a response that is still being generated. The end of its recording is waited for."""
         live = self._background.find(owner, response_id)
-        if live is not None and not live.ended:
+        if live is None or live.ended:
+            return
+        if live.response["status"] in OPEN_STATUSES or not live.wait(CANCEL_SECONDS):
             raise InvalidRequest(
                 f"Previous response with id '{response_id}' is {live.response['status']}: wait for its end.",
                 code="invalid_value",

@@ -194,6 +194,7 @@ class ChunkStream(SSEStream):
             for event in batch.events:
                 event.raise_error()
                 if event.done:
+                    yield from self._held_back()
                     return
                 yield from self._visible(event)
         raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
@@ -211,12 +212,18 @@ class ChunkStream(SSEStream):
     def _opened(self, batch: EventBatch) -> Iterator[EventBatch]:
         """A chat's stream opens with a chunk that names the role. llama.cpp leaves it out where its first token was
         held back (half a character), but its reports of progress name the role too."""
-        opening, self._opening = self._opening, b""
-        if opening and _ROLE not in batch.raw:
-            yield EventBatch(opening, progress=self._progress)
-            self._progress = None
+        if _ROLE not in batch.raw:
+            yield from self._held_back()
+        self._opening = b""
         batch.progress, self._progress = self._progress, None
         yield batch
+
+    def _held_back(self) -> Iterator[EventBatch]:
+        """Yield the chunk that names the role, where it was held back."""
+        opening, self._opening = self._opening, b""
+        if opening:
+            yield EventBatch(opening, progress=self._progress)
+            self._progress = None
 
     def drain(self) -> None:
         """Read what follows ``[DONE]``, so that the connection can be used again. Never raises."""

@@ -118,7 +118,7 @@ class Transcript:
         usage, timings, verbose = body.get("usage"), body.get("timings"), body.get(_VERBOSE)
         if isinstance(usage, dict):
             self._usages.append(usage)
-        if isinstance(timings, dict):
+        if isinstance(timings, dict) and all(isinstance(value, int | float) for value in timings.values()):
             self.timings = timings
         if isinstance(verbose, dict):
             self.verbose = verbose
@@ -165,8 +165,9 @@ def _objects(value: list[T] | None) -> list[T]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _sum(counts: Iterable[int | None]) -> int:
-    return sum(int(count or 0) for count in counts)
+def _sum(counts: Iterable[object]) -> int:
+    """Return the sum of counts that an engine sent; what is no number does not count."""
+    return sum(int(count) for count in counts if isinstance(count, int | float))
 
 
 def _extended_logprobs(known: Mapping[str, Any], piece: Mapping[str, Any]) -> Logprobs:

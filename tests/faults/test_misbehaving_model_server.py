@@ -26,6 +26,12 @@ def _ask(server: Server, model: str, **more: Any) -> requests.Response:
     return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=20)
 
 
+def _stored(server: Server, session_id: str) -> list[dict[str, Any]]:
+    url = f"{server.url}/v1/conversations/{session_id}"
+    messages: list[dict[str, Any]] = requests.get(url, timeout=10).json()["messages"]
+    return messages
+
+
 def test_external_engine_is_used_with_its_own_models(server: Server) -> None:
     answer = _ask(server, "fine")
     assert answer.json()["choices"][0]["message"]["content"] == "fine"
@@ -62,8 +68,7 @@ def test_whole_response_failure_is_reported_by_status_and_code_and_stored(
     assert_error_shape(answer.json(), code=code)
     assert answer.headers["X-Error-Source"] == "model-server"
     assert ("Retry-After" in answer.headers) == (status == 503)
-    stored = requests.get(f"{server.url}/v1/conversations/{model}", timeout=10).json()["messages"]
-    assert [(message["role"], message["status"]) for message in stored] == [("user", "failed")]
+    assert [(message["role"], message["status"]) for message in _stored(server, model)] == [("user", "failed")]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,44 @@ def test_stream_failure_ends_with_an_error_event_and_the_text_is_stored(server: 
         ("Hi", "complete"),
         ("one", "interrupted"),
     ]
+
+
+@pytest.mark.parametrize(("path", "more"), [("/v1/messages", {"max_tokens": 9}), ("/v1/responses", {"input": "Hi"})])
+def test_failure_after_progress_reports_that_the_dialect_lacks_is_an_http_error(
+    server: Server, path: str, more: dict[str, Any]
+) -> None:
+    body = {"model": "progress-error", "stream": True, "return_progress": True, **more}
+    if path == "/v1/messages":
+        body["messages"] = [{"role": "user", "content": "Hi"}]
+    answer = requests.post(server.url + path, json=body, timeout=20)
+    assert answer.status_code == 502
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_response_of_progress_reports_alone_has_one_empty_choice(server: Server) -> None:
+    with _ask(server, "progress-done", stream=True) as streamed:
+        events = [event for event in streamed.content.split(b"\n\n") if event]
+    assert orjson.loads(events[0][6:])["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}
+    ]
+    assert events[1:] == [b"data: [DONE]"]
+
+
+def test_figures_that_are_no_numbers_do_not_count(server: Server) -> None:
+    with _ask(server, "odd-usage", stream=True) as answer:
+        assert answer.content.endswith(b"data: [DONE]\n\n")
+    (message,) = _stored(server, "odd-usage")[1:]
+    assert (message["content"], message["status"]) == ("one", "complete")
+    assert message["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+def test_background_response_is_continued_as_soon_as_its_end_was_seen(server: Server) -> None:
+    url, body = f"{server.url}/v1/responses", {"model": "late-end", "input": "Hi"}
+    with requests.post(url, json=body | {"background": True, "stream": True}, stream=True, timeout=20) as followed:
+        lines = followed.iter_lines()
+        data = next(orjson.loads(next(lines)[6:]) for line in lines if line == b"event: response.completed")
+        continued = requests.post(url, json=body | {"previous_response_id": data["response"]["id"]}, timeout=20)
+    assert continued.status_code == 200, continued.text
 
 
 def test_failure_before_the_first_chunk_of_a_stream_is_an_http_error(server: Server) -> None:

@@ -29,7 +29,19 @@ MODEL_NAMES = (
     "hangs-up",
     "calls-tools",
     "no-such-url",
+    "progress-error",
+    "progress-done",
+    "odd-usage",
+    "late-end",
 )
+ROLE = {"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}
+PROGRESS = {"id": "x", "model": "fake", "choices": [ROLE], "prompt_progress": {"total": 9, "cache": 0, "processed": 4}}
+ODD_USAGE = {
+    "id": "x",
+    "choices": [],
+    "usage": {"prompt_tokens": "x", "completion_tokens": None},
+    "timings": {"a": "b"},
+}
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 NOT_FOUND = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
 DONE = b"data: [DONE]\n\n"
@@ -101,6 +113,10 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
             "hangs-up": self._hang_up,
             "no-such-url": lambda: self._whole(404, {"detail": "Not Found"}),
             "error-event": lambda: self._stream(one + _event(COMPUTE_ERROR), lambda: self._send(b"")),
+            "progress-error": lambda: self._stream(_event(PROGRESS) + _event(COMPUTE_ERROR), lambda: self._send(b"")),
+            "progress-done": lambda: self._stream(_event(PROGRESS) + DONE, lambda: self._send(b"")),
+            "odd-usage": lambda: self._stream(one + _event(ODD_USAGE) + DONE, lambda: self._send(b"")),
+            "late-end": lambda: self._stream(one + DONE, self._end_late),
             "calls-tools": lambda: self._stream(_calls_tools() + DONE, lambda: self._send(b"")),
         }
         self.model, self.streams = body["model"], body.get("stream", False)
@@ -144,6 +160,10 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
     def _wait(self) -> None:
         self.released.wait(timeout=60)
         self.close_connection = True
+
+    def _end_late(self) -> None:
+        self.released.wait(timeout=0.5)
+        self._send(b"")
 
     def _cut(self) -> None:
         self.close_connection = True

@@ -51,6 +51,9 @@ class Chunks(SSEStream):
 
 HELLO = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunk_stream(TEXT_DELTAS, "stop")]
 
+# A chunk that no transcript can take.
+NONSENSE = b'data: {"choices":[{"index":0,"delta":{"content":5}}]}\n\n'
+
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
@@ -68,10 +71,10 @@ def _pipeline(recorder: Recorder, chunks: Chunks) -> GenerationPipeline:
     exchange.begin(ExchangeOpening(messages=messages, session_id="sess_1", model="m", stream=True))
     renderer = ChatRenderer(exchange.transcript, {}, "sess_1")
 
-    def locate_refusal(_error: ModelServerRefused) -> None:
+    def name_refused_field(_error: ModelServerRefused) -> None:
         """Nothing is refused here."""
 
-    return GenerationPipeline(exchange, renderer, lambda: chunks, locate_refusal)
+    return GenerationPipeline(exchange, renderer, lambda: chunks, name_refused_field)
 
 
 def _recorded(tmp_path: Path) -> list[Exchange]:
@@ -112,6 +115,39 @@ def test_first_end_of_a_generation_wins_over_later_ones(recorder: Recorder, tmp_
     (exchange,) = _recorded(tmp_path)
     assert (exchange.status, exchange.error_code, exchange.answer_status) == (502, "model_server_error", "interrupted")
     assert exchange.answers == [{"content": "Hello"}]
+
+
+def test_exchange_is_recorded_where_what_was_relayed_last_makes_no_sense(recorder: Recorder, tmp_path: Path) -> None:
+    pipeline = _pipeline(recorder, Chunks([*HELLO[:3], NONSENSE]))
+    events = iter(pipeline)
+    assert [next(events) for _ in range(4)] == [*HELLO[:3], NONSENSE]
+    pipeline.close()
+    (exchange,) = _recorded(tmp_path)
+    assert (exchange.status, exchange.answers) == (499, [{"content": "Hello"}])
+
+
+def test_events_before_one_that_makes_no_sense_are_sent(recorder: Recorder, tmp_path: Path) -> None:
+    # A batch that mentions the usage is rendered event by event.
+    pipeline = _pipeline(recorder, Chunks([b"".join(HELLO[:3]) + NONSENSE.replace(b"}]}", b'}],"usage":null}')]))
+    sent = list(pipeline)
+    assert sent[0] == b"".join(HELLO[:3])
+    assert orjson.loads(sent[1].removeprefix(b"data: "))["error"]["code"] == "internal_error"
+    (exchange,) = _recorded(tmp_path)
+    assert (exchange.status, exchange.answers) == (500, [{"content": "Hello"}])
+
+
+def test_client_is_told_when_the_end_cannot_be_recorded(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("out of order")
+
+    pipeline = _pipeline(recorder, Chunks(HELLO))
+    monkeypatch.setattr(Journal, "end", broken)
+    content = b"".join(pipeline)
+    assert content.startswith(b"".join(HELLO[:3]))
+    assert orjson.loads(content.rsplit(b"data: ", 1)[1])["error"]["code"] == "internal_error"
+    pipeline.close()
 
 
 def test_stream_of_a_disconnected_client_is_recorded_as_499_with_its_text(recorder: Recorder, tmp_path: Path) -> None:

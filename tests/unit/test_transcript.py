@@ -1,5 +1,7 @@
 """What a transcript collects from whole and streamed completions."""
 
+from typing import Any
+
 from mistral_api.payload_types.completions import Chunk, Delta, Timings, ToolCallDelta, Usage
 from mistral_api.upstream.transcript import Transcript
 
@@ -35,6 +37,18 @@ def test_tool_call_deltas_are_joined_by_index() -> None:
         {"id": "call_b", "type": "function", "function": {"name": "sub", "arguments": "{}"}},
     ]
     assert transcript.has_content
+
+
+def test_figures_that_are_no_numbers_do_not_count() -> None:
+    transcript = Transcript()
+    odd: list[Any] = [
+        {"usage": {"prompt_tokens": "x", "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": []}}},
+        {"usage": {"prompt_tokens": 2.0, "completion_tokens": None}, "timings": {"predicted_ms": "soon"}},
+    ]
+    for chunk in odd:
+        transcript.add_chunk(chunk)
+    tokens = transcript.count_tokens()
+    assert (tokens.prompt, tokens.cached, tokens.completion, transcript.timings) == (2, 0, 3, None)
 
 
 def test_interleaved_choices_are_kept_apart() -> None:
