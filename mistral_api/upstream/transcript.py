@@ -131,7 +131,7 @@ class Transcript:
         """
         if self._usages:
             sharing = self.choices_per_prompt if len(self._usages) > 1 else 1
-            details = _objects([usage.get("prompt_tokens_details") for usage in self._usages])
+            details = _objects([usage.get("prompt_tokens_details") or {} for usage in self._usages])
             self.tokens.prompt = _sum(usage.get("prompt_tokens") for usage in self._usages) // sharing
             self.tokens.cached = _sum(each.get("cached_tokens") for each in details) // sharing
             self.tokens.completion = _sum(usage.get("completion_tokens") for usage in self._usages)

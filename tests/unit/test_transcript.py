@@ -43,10 +43,8 @@ def test_figures_that_are_no_numbers_do_not_count() -> None:
     transcript = Transcript()
     odd: list[Any] = [
         {"usage": {"prompt_tokens": "x", "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": []}}},
-        {
-            "usage": {"prompt_tokens": 2.0, "completion_tokens": None, "prompt_tokens_details": "x"},
-            "timings": {"predicted_ms": "soon"},
-        },
+        {"usage": {"prompt_tokens": 2.0, "completion_tokens": None, "prompt_tokens_details": "x"}},
+        {"timings": {"predicted_ms": "soon"}},
     ]
     for chunk in odd:
         transcript.add_chunk(chunk)
