@@ -22,7 +22,7 @@ ResponseBody = Completion | AnthropicMessage | Response | LlamaCppBody | list[Ll
 class Renderer(ABC):
     """Renders one response, as a stream of events or as one body. It never waits, and records nothing.
 
-    The pipeline calls :meth:`opening`, then :meth:`relay` or :meth:`event` for all that arrives, at the end
+    The pipeline calls :meth:`first_events`, then :meth:`relay` or :meth:`event` for all that arrives, at the end
     :meth:`complete` and, once the exchange is recorded, :meth:`closing`; or :meth:`failure`. Every event is in the
     transcript before :meth:`event` gets it. For a response that does not stream the pipeline calls :meth:`gather` in
     the place of :meth:`event`, and :meth:`body` in the place of :meth:`closing`.
