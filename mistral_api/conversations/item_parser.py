@@ -27,7 +27,7 @@ from mistral_api.wire.items import item_type
 
 
 def items_to_messages(items: Iterable[Item]) -> list[ChatMessage]:
-    """Return the chat messages of items that :func:`mistral_api.wire.items.check_items` has accepted.
+    """Return the chat messages of items that ``wire.items`` has accepted.
 
     Reasoning, the assistant's message and the function calls that follow one another become one message, as in a
     chat. Reasoning without a readable text is left out. Every ``item_reference`` must have been replaced by the item

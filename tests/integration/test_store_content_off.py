@@ -14,7 +14,7 @@ from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
-# The number of requests that :func:`_say` sends.
+# The number of requests that :func:`_send_marker` sends.
 REQUESTS = 12
 
 
