@@ -108,6 +108,11 @@ _NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_
 _AFTER = branch_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
 
+def newest_messages(session: Session, start: UUID | None, number: int) -> list[Message]:
+    """Return the last ``number`` messages of the branch that ends with ``start``, oldest first; none for None."""
+    return list(session.scalars(_NEWEST, {"start": start, "number": number}))
+
+
 def find_conversation(session: Session, owner: str, session_id: str, param: str = "session_id") -> Conversation:
     """Return an owner's conversation. Raises NotFound, which names ``param``, also for another owner's."""
     return _find(session, _select_conversation(owner, session_id), session_id, param)
@@ -147,7 +152,7 @@ def read_page(
         _find_message(session, conversation, after, "after")
         rows = list(session.scalars(_AFTER, {"start": start, "after": after}))
         return MessagePage(rows[:limit], has_more=len(rows) > limit)
-    rows = list(session.scalars(_NEWEST, {"start": start, "number": limit + 1}))
+    rows = newest_messages(session, start, limit + 1)
     return MessagePage(rows[-limit:], has_more=len(rows) > limit)
 
 

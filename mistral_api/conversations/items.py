@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import branch_messages, branch_upwards, lock_conversation
+from mistral_api.conversations.conversation import branch_upwards, lock_conversation, newest_messages
 from mistral_api.conversations.item_renderer import ItemId, call_numbers, parse_item_id
 from mistral_api.conversations.message_matching import extend_chain, message_digest
 from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
@@ -58,7 +58,6 @@ def _oldest_messages(branch: CTE) -> Select[Message]:
 
 
 _START = bindparam("start", type_=Uuid)
-_NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
 _OLDEST = _oldest_messages(branch_upwards(_START))
 _OLDEST_AFTER = _oldest_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
 
@@ -83,7 +82,7 @@ def _read_newest(session: Session, conversation: Conversation, query: ItemPageQu
         start, number = conversation.head_id, query.limit + 1
     else:
         start, number = find_item_message(session, conversation, query.after, "after").id, query.limit + 2
-    return list(session.scalars(_NEWEST, {"start": start, "number": number}))[::-1]
+    return newest_messages(session, start, number)[::-1]
 
 
 def _read_oldest(session: Session, conversation: Conversation, query: ItemPageQuery) -> Sequence[Message]:

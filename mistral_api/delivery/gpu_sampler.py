@@ -20,6 +20,7 @@ from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.database.errors import error_summary
 from mistral_api.hardware.nvml import Card
 from mistral_api.system.logs import ThrottledWarning
+from mistral_api.system.process_lock import acquire_if_free
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,7 @@ class GpuSampler:
 
     def _acquire_sampler_lock(self) -> bool:
         """Return whether this process is the one that samples."""
-        if self._sampler_lock.is_locked:
-            return True
-        try:
-            Path(self._sampler_lock.lock_file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._sampler_lock.acquire(timeout=0)
-        except OSError:  # another process holds it (filelock's Timeout), or the disk fails
-            return False
-        return True
+        return self._sampler_lock.is_locked or acquire_if_free(self._sampler_lock)
 
     def _deliver(self) -> None:
         while not self._stop_delivery.is_set():

@@ -48,7 +48,7 @@ from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.exchange import Exchange, belongs_to_conversation
 from mistral_api.recording.recorder import StartDelivery
 from mistral_api.system.logs import ThrottledWarning
-from mistral_api.system.process_lock import ProcessLock
+from mistral_api.system.process_lock import ProcessLock, acquire_if_free
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Writer:
 
     def _run(self) -> None:
         with closing(self._backlog):
-            while not self._acquire_writer_lock():
+            while not acquire_if_free(self._writer_lock):
                 if self._closing.wait(TAKE_OVER_SECONDS):
                     return
             try:
@@ -117,13 +117,6 @@ class Writer:
             finally:
                 self._inserter.disconnect()
                 self._writer_lock.release()
-
-    def _acquire_writer_lock(self) -> bool:
-        try:
-            self._writer_lock.acquire(timeout=0)
-        except OSError:  # another process holds it (filelock's Timeout), or the disk fails
-            return False
-        return True
 
     def _run_once(self) -> bool:
         """Deliver the backlog, and wait for more. Return False after the last time."""

@@ -9,7 +9,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import Dialect, Endpoint
 from mistral_api.generation.llama_cpp_renderer import LlamaCppRenderer, LlamaCppStream, LlamaCppTranscript
 from mistral_api.generation.passthrough import PassthroughEndpoint
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, pick
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.llama_cpp import (
@@ -112,9 +112,9 @@ _PUBLIC_SETTINGS = ("params", "n_ctx")
 
 def public_props(props: JsonObject) -> JsonObject:
     """Return what anyone may see of the model server's properties."""
-    public = {name: props[name] for name in _PUBLIC_PROPS if name in props}
+    public = pick(props, _PUBLIC_PROPS)
     settings = public.get("default_generation_settings")
     if isinstance(settings, dict):
         # Older servers show the first slot here, with its prompt.
-        public["default_generation_settings"] = {name: settings[name] for name in _PUBLIC_SETTINGS if name in settings}
+        public["default_generation_settings"] = pick(settings, _PUBLIC_SETTINGS)
     return public

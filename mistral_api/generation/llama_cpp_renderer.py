@@ -73,11 +73,9 @@ class LlamaCppTranscript(Transcript):
 def _gather(gathered: LlamaCppEvent, event: LlamaCppEvent) -> None:
     """Add the fields that arrive piece by piece."""
     if event.get("tokens"):
-        gathered["tokens"] = gathered.get("tokens", []) + event["tokens"]
+        gathered.setdefault("tokens", []).extend(event["tokens"])
     if event.get("completion_probabilities"):
-        gathered["completion_probabilities"] = (
-            gathered.get("completion_probabilities", []) + event["completion_probabilities"]
-        )
+        gathered.setdefault("completion_probabilities", []).extend(event["completion_probabilities"])
 
 
 def _as_event(data: Chunk) -> LlamaCppEvent:

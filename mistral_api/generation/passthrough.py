@@ -10,6 +10,7 @@ from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types import omit
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.model_servers import ModelServerEntry
 
@@ -63,7 +64,7 @@ class PassthroughService:
         self._catalogue.check(model)
         exchange.record.exchange.model = model or self._catalogue.default()
         if isinstance(payload, dict):
-            payload = {name: value for name, value in payload.items() if name not in OWN_FIELDS}
+            payload = omit(payload, OWN_FIELDS)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:

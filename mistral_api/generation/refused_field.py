@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from mistral_api.errors import ModelServerRefused
 from mistral_api.payload_types import JsonObject
+from mistral_api.upstream.errors import UNSUPPORTED_INPUT
 
-_NOT_SUPPORTED = re.compile(r"(image|audio|video) input is not supported")
 _PART_TYPES = {"image": ("image_url", "image"), "audio": ("input_audio",), "video": ("video_url", "input_video")}
 # The parts that no model behind llama.cpp takes (its words: "unsupported content[].type").
 _NEVER_SUPPORTED = ("file", "refusal")
@@ -29,8 +28,8 @@ def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: b
 
 
 def _name_refused_part(error: ModelServerRefused, messages: list[Any]) -> None:
-    kind = _NOT_SUPPORTED.match(error.message)
-    types = _PART_TYPES[kind[1]] if kind else _NEVER_SUPPORTED
+    found_kind = UNSUPPORTED_INPUT.match(error.message)
+    types = _PART_TYPES[found_kind[1]] if found_kind and found_kind[1] else _NEVER_SUPPORTED
     found = _first_part(messages, types)
     if found is not None:
         error.param, part_type = found

@@ -16,6 +16,16 @@ _FOLDER = "processes"
 _EXCLUSIVE_TIMEOUT_SECONDS = 5
 
 
+def acquire_if_free(lock: FileLock) -> bool:
+    """Acquire a lock, and make its folder. Return False where another process holds the lock, or the disk fails."""
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire(timeout=0)
+    except OSError:  # filelock's Timeout is one
+        return False
+    return True
+
+
 class ProcessLock:
     """This process's lock file in the folder, until :meth:`close`.
 

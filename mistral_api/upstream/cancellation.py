@@ -23,6 +23,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
 WATCH_INTERVAL_SECONDS = 0.1
+# llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
+# longer than this is not used again, so that no request meets the closing.
+MAX_IDLE_SECONDS = 3.0
 
 _current = threading.local()
 
@@ -145,11 +148,6 @@ class DisconnectWatcher:
                     call.cancel("client")
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, timeout=WATCH_INTERVAL_SECONDS)
-
-
-# llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
-# longer than this is not used again, so that no request meets the closing.
-MAX_IDLE_SECONDS = 3.0
 
 
 class _CallConnection(HTTPConnection):

@@ -33,16 +33,16 @@ class ModelServerClient:
         settings: Settings,
         given_up: Callable[[], str | None],
         being_started: Callable[[], bool],
-        watcher: DisconnectWatcher | None = None,
+        watcher: DisconnectWatcher,
     ) -> None:
         """``given_up`` returns why nobody will start the model server again, or None while it may come;
-        ``being_started``: whether requests must wait, although the server may answer already; ``watcher``: the watcher
-        that our calls are added to, where it is not one of our own."""
+        ``being_started``: whether requests must wait, although the server may answer already; ``watcher``: watches our
+        calls, and stays its owner's to close."""
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
         # How many slots another engine has is not known.
         self.slots = settings.parallel if settings.supervised else None
-        self.watcher = watcher or DisconnectWatcher()
+        self._watcher = watcher
         self._given_up = given_up
         self._being_started = being_started
         self._wait_seconds = settings.model_wait_seconds
@@ -68,17 +68,17 @@ class ModelServerClient:
         """
         body = None if payload is None else orjson.dumps(payload)
         retries = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
-        self.watcher.add(call)
+        self._watcher.add(call)
         try:
             while True:
                 try:
-                    return UpstreamResponse(self._send(method, path, body, call, silence), call, self.watcher)
+                    return UpstreamResponse(self._send(method, path, body, call, silence), call, self._watcher)
                 except ModelUnavailable as error:
                     retries.after_unavailable(error)
                 except ModelServerLost as error:
                     retries.after_lost(error)
         except BaseException:
-            self.watcher.remove(call)
+            self._watcher.remove(call)
             raise
 
     def _send(
@@ -131,8 +131,7 @@ class ModelServerClient:
         return "ready"
 
     def close(self) -> None:
-        """Cancel what is in flight and close every connection."""
-        self.watcher.close()
+        """Close every connection."""
         self._session.close()
 
 

@@ -57,7 +57,8 @@ _NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceed
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)[^(]*\([^)\d]*(\d+)")
 # llama.cpp quotes what it could not read after a colon, in quotes or on a line of its own.
 _BEFORE_QUOTES = re.compile(r"[:\n\"'`]")
-_UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported|unsupported content\[\]\.type")
+# Its message for media that the model does not take, which it names, or for a part of another type.
+UNSUPPORTED_INPUT = re.compile(r"(image|audio|video) input is not supported|unsupported content\[\]\.type")
 _JSON_SCHEMA = re.compile(r"JSON schema (error|conversion failed).*", re.DOTALL)
 _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_exception")
 # llama.cpp writes where in the template it happened, and then the template's own message (common/jinja/value.cpp).
@@ -162,7 +163,7 @@ def context_exceeded(
 def _code_of(message: str, error: JsonObject) -> str | None:
     if isinstance(error.get("code"), str):
         return str(error["code"])
-    if _UNSUPPORTED_INPUT.search(message):
+    if UNSUPPORTED_INPUT.search(message):
         return "unsupported_value"
     return "chat_template_error" if _TEMPLATE.search(message) else "invalid_value"
 
@@ -174,4 +175,4 @@ def _param_of(message: str, error: JsonObject) -> str | None:
     field = re.match(r"Field '([^']+)'", message)
     if field:
         return field.group(1)
-    return "messages" if _UNSUPPORTED_INPUT.search(message) or _TEMPLATE.search(message) else None
+    return "messages" if UNSUPPORTED_INPUT.search(message) or _TEMPLATE.search(message) else None

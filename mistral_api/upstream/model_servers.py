@@ -99,7 +99,8 @@ class ModelServers:
             entry.start()
 
     def close(self) -> None:
-        """End all connections."""
+        """Cancel what is in flight, and end all connections."""
+        self.watcher.close()
         for entry in self.all:
             entry.close()
 

@@ -20,18 +20,9 @@ from mistral_api.web.database_session import database_session
 from mistral_api.web.request import guard, identify_caller, services
 from mistral_api.wire import StatsQuery, load
 
+blueprint = Blueprint("health", __name__, url_prefix="/health")
 stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
 _QUERY = StatsQuery()
-
-
-@stats_blueprint.get("")
-def show_stats() -> UsageStats:
-    """The usage of the last hours. Every caller is the one local owner, who may see it all."""
-    query = load(_QUERY, request.args.to_dict())
-    with database_session() as session:
-        return usage_stats(session, TimeWindow.last(query["hours"]))
-
-
 # Details that help an attacker more than a stranger who wants to know whether the server works.
 _PRIVATE = ("pid", "last_error")
 
@@ -102,9 +93,6 @@ def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHea
     return health if details else omit(health, _PRIVATE)
 
 
-blueprint = Blueprint("health", __name__, url_prefix="/health")
-
-
 @blueprint.get("")
 def show_health() -> tuple[HealthBody, int]:
     """The state of every part: 200 when a generation request would be served now, else 503."""
@@ -123,3 +111,11 @@ def show_readiness() -> tuple[dict[str, str], int]:
     """As /health, in one word."""
     health = health_of(services(), details=False)
     return {"status": health.body["status"]}, 200 if health.serving else 503
+
+
+@stats_blueprint.get("")
+def show_stats() -> UsageStats:
+    """The usage of the last hours. Every caller is the one local owner, who may see it all."""
+    query = load(_QUERY, request.args.to_dict())
+    with database_session() as session:
+        return usage_stats(session, TimeWindow.last(query["hours"]))

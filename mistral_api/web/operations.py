@@ -94,7 +94,7 @@ def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
     return tuple(f"{blueprint}.{view}" for view in views)
 
 
-_NATIVE_COMPLETION = generation_operation(
+_LLAMA_CPP_COMPLETION = generation_operation(
     llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.LlamaCppCompletionRequest
 )
 
@@ -165,8 +165,8 @@ OPERATIONS: dict[str, Operation] = {
     "anthropic.count_tokens": passthrough_operation(
         anthropic.ANTHROPIC_TOKEN_COUNT, request=anthropic.CountTokensRequest, error=anthropic.ANTHROPIC_ERROR
     ),
-    "llama_cpp.complete": _NATIVE_COMPLETION,
-    "llama_cpp.completion_alias": _NATIVE_COMPLETION,
+    "llama_cpp.complete": _LLAMA_CPP_COMPLETION,
+    "llama_cpp.completion_alias": _LLAMA_CPP_COMPLETION,
     "llama_cpp.infill": generation_operation(
         llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.InfillRequest
     ),

@@ -20,6 +20,10 @@ from mistral_api.security.access import Caller, caller_from, require_access, req
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
 
+access_log = logging.getLogger("mistral_api.access")
+
+_ACCEPTABLE = re.compile(r"[!-~]{1,128}")
+
 
 def services() -> Services:
     """Return the services of the application that handles the current request."""
@@ -67,11 +71,6 @@ def json_body() -> object:
             "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
             f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
         ) from error
-
-
-access_log = logging.getLogger("mistral_api.access")
-
-_ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
 
 def request_id() -> UUID:

@@ -38,7 +38,7 @@ def _body(model: str) -> dict[str, Any]:
 
 
 def _stored(server: Server, session_id: str) -> list[tuple[str, str, str]]:
-    messages = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    messages = server.stored_messages(session_id)
     return [(each["role"], each["content"], each["status"]) for each in messages]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -10,7 +11,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
@@ -26,8 +27,8 @@ MESSAGES: list[ChatMessage] = [
 @pytest.fixture
 def prompts() -> Iterator[PromptBuilder]:
     """The prompt builder for an engine without llama.cpp's properties."""
-    with misbehaving_server() as url:
-        server = ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False)
+    with misbehaving_server() as url, closing(DisconnectWatcher()) as watcher:
+        server = ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False, watcher)
         loaded = LoadedModels(server, lambda: None)
         assert loaded.current(UpstreamCall()) == LoadedModel()
         yield PromptBuilder(loaded, TokenCounter(server, loaded), "auto")

@@ -26,12 +26,6 @@ def _ask(server: Server, model: str, **more: Any) -> requests.Response:
     return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=20)
 
 
-def _stored(server: Server, session_id: str) -> list[dict[str, Any]]:
-    url = f"{server.url}/v1/conversations/{session_id}"
-    messages: list[dict[str, Any]] = requests.get(url, timeout=10).json()["messages"]
-    return messages
-
-
 def test_external_engine_is_used_with_its_own_models(server: Server) -> None:
     answer = _ask(server, "fine")
     assert answer.json()["choices"][0]["message"]["content"] == "fine"
@@ -68,7 +62,7 @@ def test_whole_response_failure_is_reported_by_status_and_code_and_stored(
     assert_error_shape(answer.json(), code=code)
     assert answer.headers["X-Error-Source"] == "model-server"
     assert ("Retry-After" in answer.headers) == (status == 503)
-    assert [(message["role"], message["status"]) for message in _stored(server, model)] == [("user", "failed")]
+    assert [(message["role"], message["status"]) for message in server.stored_messages(model)] == [("user", "failed")]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +104,7 @@ def test_stream_failure_ends_with_an_error_event_and_the_text_is_stored(server: 
     events = [event for event in answer.content.split(b"\n\n") if event]
     assert b'"one"' in events[0]
     assert_error_shape(orjson.loads(events[-1].removeprefix(b"data: ")), code=code)
-    stored = requests.get(f"{server.url}/v1/conversations/{model}", timeout=10).json()["messages"]
+    stored = server.stored_messages(model)
     assert [(message["content"], message["status"]) for message in stored] == [
         ("Hi", "complete"),
         ("one", "interrupted"),
@@ -141,7 +135,7 @@ def test_response_of_progress_reports_alone_has_one_empty_choice(server: Server)
 def test_figures_that_are_no_numbers_do_not_count(server: Server) -> None:
     with _ask(server, "odd-usage", stream=True) as answer:
         assert answer.content.endswith(b"data: [DONE]\n\n")
-    (message,) = _stored(server, "odd-usage")[1:]
+    (message,) = server.stored_messages("odd-usage")[1:]
     assert (message["content"], message["status"]) == ("one", "complete")
     assert message["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 

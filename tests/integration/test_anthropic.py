@@ -68,7 +68,7 @@ def test_anthropic_message_is_answered_and_recorded(
     assert raw.headers["X-Session-Id"] == session_id
     assert raw.headers["request-id"] == raw.headers["X-Request-Id"]
 
-    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert [(each["role"], each["content"]) for each in stored] == [
         ("system", "Answer in one sentence."),
         ("user", "What is the capital of France?"),
@@ -92,7 +92,7 @@ def test_anthropic_history_sent_again_continues_its_conversation(
     turns = [*FRANCE["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": "Why?"}]
     second = claude.messages.create(**body | {"messages": turns})
     assert (second.usage.cache_read_input_tokens or 0) > 0
-    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert [each["role"] for each in stored] == ["system", "user", "assistant", "user", "assistant"]
 
 
@@ -170,7 +170,7 @@ def test_anthropic_tool_results_are_stored_as_tool_messages(server: Server, clau
     ]
     body = FRANCE | {"model": _model_id(server), "messages": turns, "tools": [WEATHER], "max_tokens": 4}
     claude.messages.create(**body | _with_session(session_id))
-    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert [each["role"] for each in stored[1:5]] == ["user", "assistant", "tool", "user"]
     assert stored[2]["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
     assert (stored[3]["content"], stored[4]["content"]) == ("Rain.", "Well?")

@@ -45,7 +45,7 @@ def test_more_choices_than_slots_are_numbered_and_their_prompt_is_counted_once(
         assert (usage.prompt_tokens, usage.completion_tokens) == (one.prompt_tokens, 2 * (SLOTS + 2))
         assert usage.prompt_tokens_details
         assert usage.prompt_tokens_details.cached_tokens == one.prompt_tokens - 1
-    stored = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"][-1]
+    stored = server.stored_messages(session_id)[-1]
     assert stored["usage"]["completion_tokens"] == 2 * (SLOTS + 2)
 
 

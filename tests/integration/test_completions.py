@@ -116,7 +116,7 @@ def test_completion_without_max_tokens_ends_after_16_tokens(client: OpenAI) -> N
 
 def test_completion_stream_is_relayed_and_recorded(server: Server, http: requests.Session, session_id: str) -> None:
     chunks = _chunks(server, http, prompt="Once upon a time", max_tokens=5, session_id=session_id)
-    stored = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert [(message["role"], message["content"]) for message in stored] == [
         ("user", "Once upon a time"),
         ("assistant", _texts(chunks)[0]),

@@ -14,7 +14,13 @@ from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of
-from tests.support.exchanges import make_exchange, question, record_exchange, reply, unreachable_engine
+from tests.support.exchanges import (
+    make_exchange,
+    question,
+    record_exchange,
+    reply,
+    undelivered_recorder,
+)
 from tests.support.processes import wait_for
 
 
@@ -68,7 +74,7 @@ def test_exchange_that_postgresql_refuses_is_rejected_and_blocks_no_other(engine
 
 
 def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engine, tmp_path: Path) -> None:
-    earlier = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
+    earlier = undelivered_recorder(tmp_path)
     record_exchange(earlier, make_exchange("left", messages=question("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)

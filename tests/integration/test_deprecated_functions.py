@@ -49,7 +49,7 @@ def test_named_function_call_has_the_deprecated_form(
         assert (choice.message.content, choice.message.tool_calls, choice.finish_reason) == (None, None, "stop")
         made = choice.message.function_call.model_dump()
     assert (made["name"], orjson.loads(made["arguments"])) == ("clock", {"zone": "utc"})
-    recorded = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    recorded = server.stored_messages(session_id)
     assert (recorded[1]["function_call"], recorded[-1]["function_call"]) == (CALLED["function_call"], made)
 
 

@@ -19,7 +19,14 @@ from mistral_api.recording.exchange import without_large_attachments
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.conversations import deliver_each
 from tests.support.databases import rows_of
-from tests.support.exchanges import make_exchange, question, record_exchange, reply, unreachable_engine
+from tests.support.exchanges import (
+    make_exchange,
+    question,
+    record_exchange,
+    reply,
+    undelivered_recorder,
+    unreachable_engine,
+)
 
 CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
@@ -27,7 +34,7 @@ CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "add"
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database: its records stay pending."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
+    made = undelivered_recorder(tmp_path / "journal")
     yield made
     made.close(0)
 

@@ -32,7 +32,7 @@ def test_llama_cpp_completion_is_generated_and_recorded(
     assert "Paris" in body["content"]
     assert (body["tokens_predicted"], body["stop"], body["stop_type"]) == (6, True, "limit")
     assert body["generation_settings"]["temperature"] == 0
-    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert [(each["role"], each["content"]) for each in stored] == [
         ("user", FRANCE["prompt"]),
         ("assistant", body["content"]),
@@ -69,7 +69,7 @@ def test_response_fields_limit_the_response_but_not_the_record(server: Server, s
     assert whole.keys() == {"content", "generation_settings/n_predict"}
     assert whole["generation_settings/n_predict"] == 6
     assert _events(_post(server, "/completion", body | {"stream": True}))[-1].keys() == whole.keys()
-    stored = requests.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"]
+    stored = server.stored_messages(session_id)
     assert stored[1]["usage"]["completion_tokens"] == 6
 
 

@@ -88,7 +88,7 @@ def test_client_request_id_is_stored_with_usage_and_message(
     body = {"messages": HELLO, "max_tokens": 1, "session_id": session_id}
     http.post(f"{server.url}/v1/chat/completions", json=body, headers={"X-Request-Id": given}, timeout=60)
     assert _usage_row(database, given)["client_request_id"] == given
-    message = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"][0]
+    message = server.stored_messages(session_id)[0]
     assert message["request_id"] == given
 
 

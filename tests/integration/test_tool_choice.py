@@ -90,7 +90,7 @@ def test_forced_tool_call_is_made(
     assert ended == reason
     assert call["function"]["name"] in names
     _check_arguments(call["function"])
-    recorded = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()["messages"][-1]
+    recorded = server.stored_messages(session_id)[-1]
     assert (recorded["content"], recorded["tool_calls"]) == (None, [call])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart, Tool, ToolCall
 from mistral_api.settings import Settings
 from mistral_api.upstream import loaded_model
-from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.token_counter import TokenCounter
@@ -30,9 +31,10 @@ Messages = list[ChatMessage]
 @pytest.fixture
 def model_server(server: Server) -> Iterator[ModelServerClient]:
     """The real model server, without an API in front of it."""
-    made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False)
-    yield made
-    made.close()
+    with closing(DisconnectWatcher()) as watcher:
+        made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False, watcher)
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine
 
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.recording.exchange import Exchange
-from mistral_api.recording.recorder import Recorder
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.system.identifiers import new_id
 
 
@@ -33,6 +35,11 @@ def reply(text: str) -> list[GeneratedMessage]:
 def record_exchange(recorder: Recorder, exchange: Exchange) -> None:
     """Record an exchange from its beginning to its end."""
     recorder.end(recorder.begin(exchange, lambda: None), exchange)
+
+
+def undelivered_recorder(folder: Path, policy: RecordingPolicy | None = None) -> Recorder:
+    """Return a recorder whose PostgreSQL does not run: what it records stays in its journal, ``folder``."""
+    return Recorder(folder, policy or RecordingPolicy(), writer_starter(unreachable_engine()))
 
 
 def unreachable_engine() -> Engine:

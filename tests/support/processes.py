@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -29,12 +30,35 @@ _SETTING_PREFIXES = (
 )  # fmt: skip
 
 
+# Below the ports that the system gives to outgoing connections (from 32768 on Linux, 49152 on Windows): none of those
+# takes a port between the moment that it is found free and the moment that a server listens on it.
+_TEST_PORTS = range(10_000, 32_000)
+_PORTS_A_WORKER = 1_000
+
+
+def _test_ports() -> Iterator[int]:
+    """Yield the ports of this process of pytest-xdist, each once a round, beginning anywhere: no two share a port."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = _TEST_PORTS.start + worker * _PORTS_A_WORKER % len(_TEST_PORTS)
+    begin = random.randrange(_PORTS_A_WORKER)
+    while True:
+        for offset in range(_PORTS_A_WORKER):
+            yield first + (begin + offset) % _PORTS_A_WORKER
+
+
+_ports = _test_ports()
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port that nobody listens on, and that no other test of this run gets."""
+    for port in _ports:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
+    raise AssertionError("the ports of the tests never end")
 
 
 def skip_unless_ci(reason: str) -> NoReturn:
@@ -117,6 +141,12 @@ class Server:
         """Return the body of GET /health."""
         body: dict[str, Any] = requests.get(self.url + "/health", timeout=10).json()
         return body
+
+    def stored_messages(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the messages of a conversation, as GET /v1/conversations/{session_id} shows them."""
+        url = f"{self.url}/v1/conversations/{session_id}"
+        messages: list[dict[str, Any]] = requests.get(url, timeout=10).json()["messages"]
+        return messages
 
     def slots_busy(self) -> int:
         """Return the number of busy slots by the model server's own count."""

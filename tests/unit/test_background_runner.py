@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.responses import ResponsePayload
-from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundResponse, BackgroundRunner
 from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
@@ -21,7 +19,7 @@ from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import SSEStream
-from tests.support.exchanges import unreachable_engine
+from tests.support.exchanges import undelivered_recorder
 
 MakeResponse = Callable[..., BackgroundResponse]
 
@@ -33,7 +31,7 @@ def _fail_to_generate() -> SSEStream:
 @pytest.fixture
 def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     """A function that makes new background responses."""
-    recorder = Recorder(tmp_path, RecordingPolicy(), writer_starter(unreachable_engine()))
+    recorder = undelivered_recorder(tmp_path)
 
     def made(size: int = 1, instructions: str = "") -> BackgroundResponse:
         request: ResponsePayload = {"input": "Hi.", "background": True, "instructions": instructions}

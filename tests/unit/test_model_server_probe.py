@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mistral_api.settings import Settings
+from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.client import ModelServerClient
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
@@ -41,6 +42,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def test_probe_retries_on_a_new_connection_after_the_server_closed_an_idle_one(address: tuple[str, int]) -> None:
-    server = ModelServerClient(Settings(model_server_url=f"http://127.0.0.1:{address[1]}"), lambda: None, lambda: False)
+    settings = Settings(model_server_url=f"http://127.0.0.1:{address[1]}")
+    server = ModelServerClient(settings, lambda: None, lambda: False, DisconnectWatcher())
     assert [server.probe() for _ in range(4)] == ["ready"] * 4
     server.close()

@@ -9,7 +9,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import ApiError, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
@@ -20,12 +19,12 @@ from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import Journal
-from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.recording.recorder import Recorder
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import EventBatch, SSEStream
 from tests.support.chat_chunks import TEXT_DELTAS, chunk_stream
-from tests.support.exchanges import unreachable_engine
+from tests.support.exchanges import make_exchange, record_exchange, undelivered_recorder
 
 
 class Chunks(SSEStream):
@@ -58,7 +57,7 @@ NONSENSE = b'data: {"choices":[{"index":0,"delta":{"content":5}}]}\n\n'
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database."""
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
+    recorder = undelivered_recorder(tmp_path / "journal")
     recorder.start()
     yield recorder
     recorder.close(seconds=0)
@@ -96,9 +95,7 @@ def test_successful_stream_is_recorded_as_200_when_the_journal_is_written_after_
         disk.setattr(Journal, "end", full)
         assert b"".join(pipeline).endswith(b"data: [DONE]\n\n")
         pipeline.close()  # as the WSGI server does at the end of every stream
-    recorder.end(
-        None, Exchange(id=new_id(), created_at=pipeline.exchange.record.exchange.created_at, endpoint="/", owner="o")
-    )
+    record_exchange(recorder, make_exchange())
     (exchange,) = [each for each in _recorded(tmp_path) if each.id == pipeline.exchange.record.exchange.id]
     assert (exchange.status, exchange.error_code, exchange.answer_status) == (200, None, "complete")
 

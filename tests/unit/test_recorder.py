@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
-from tests.support.exchanges import make_exchange, question, record_exchange, unreachable_engine
+from tests.support.exchanges import make_exchange, question, record_exchange, undelivered_recorder
 from tests.support.processes import wait_for
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A recorder without a database."""
-    made = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(unreachable_engine()))
+    made = undelivered_recorder(tmp_path / "journal")
     made.start()
     yield made
     made.close(seconds=0)
@@ -63,7 +62,7 @@ def test_recorder_recovers_from_a_full_disk_without_a_request(
 
 def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path / "journal", RecordingPolicy(required=True), writer_starter(unreachable_engine()))
+    recorder = undelivered_recorder(tmp_path / "journal", RecordingPolicy(required=True))
     recorder.start()
     assert not recorder.state().healthy
     with pytest.raises(RecordingFailed):
@@ -75,7 +74,7 @@ def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("mistral_api.recording.recorder.RETRY_SECONDS", 0.0)
     folder = tmp_path / "journal"
     folder.write_text("in the way")
-    recorder = Recorder(folder, RecordingPolicy(), writer_starter(unreachable_engine()))
+    recorder = undelivered_recorder(folder)
     recorder.start()
     exchange = make_exchange()
     record_exchange(recorder, exchange)
