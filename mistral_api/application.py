@@ -7,7 +7,7 @@ from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.database.engine import MIGRATIONS, engine_options, limit_statements, open_database
+from mistral_api.database.engine import MIGRATIONS, check_connections, engine_options, limit_statements, open_database
 from mistral_api.database.errors import error_message
 from mistral_api.errors import StartError
 from mistral_api.services import EXTENSION, Services
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         engine = db.engine
     limit_statements(engine)
+    check_connections(engine)
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)

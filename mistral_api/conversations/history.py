@@ -23,12 +23,12 @@ from mistral_api.conversations.message_matching import message_chains, message_d
 from mistral_api.conversations.stored_message import prompt_message, row_to_chat_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.errors import InvalidRequest
+from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item
 from mistral_api.recording.exchange import describe_omitted_attachments
-from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
+from mistral_api.recording.recorder import Recorder
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
 _IN_SESSION = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
@@ -119,10 +119,9 @@ class HistoryReader:
     def branch(self, owner: str, session_id: str) -> SessionBranch:
         """Return the current branch of an owner's session, in one query.
 
-        Raises Unavailable: ``recording_delayed`` where its newest messages cannot be read yet,
-        ``database_unavailable`` without PostgreSQL.
+        Raises Unavailable (``database_unavailable``).
         """
-        require_session_recorded(self._recorder, owner, session_id)
+        self._recorder.require_delivered(owner, session_id)
         with translate_database_errors(), self._engine.connect() as connection:
             rows = connection.execute(_BRANCH, {"owner": owner, "session_id": session_id}).all()
         if not rows:
@@ -146,7 +145,11 @@ class HistoryReader:
             with translate_database_errors(), Session(self._engine) as session:
                 return resolve_references(session, owner, items, field)
 
-        return retry_until_recorded(self._recorder, find)
+        try:
+            return find()
+        except NotFound:
+            self._recorder.require_all_delivered()
+            return find()
 
 
 @dataclass(frozen=True, slots=True)

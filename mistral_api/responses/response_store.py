@@ -14,7 +14,7 @@ from mistral_api.database.errors import translate_database_errors
 from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
-from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
+from mistral_api.recording.recorder import Recorder
 from mistral_api.responses.response_cache import CachedChain, ResponseCache
 from mistral_api.responses.stored_responses import (
     StoredContext,
@@ -99,7 +99,7 @@ class ResponseStore:
         Raises NotFound and Unavailable.
         """
         # A response that continues this one may still be in the journal: it must find what it builds on.
-        require_all_recorded(self._recorder)
+        self._recorder.require_all_delivered()
         _require_form(response_id)
         session_id = self._read(lambda session: delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX))
         self.cache.remove(response_id)
@@ -110,7 +110,11 @@ class ResponseStore:
 
         ``find`` raises NotFound for what is not there.
         """
-        return retry_until_recorded(self._recorder, lambda: self._read(find))
+        try:
+            return self._read(find)
+        except NotFound:
+            self._recorder.require_all_delivered()
+            return self._read(find)
 
     def _read(self, read: Callable[[Session], T]) -> T:
         with translate_database_errors(), Session(self._engine) as session:

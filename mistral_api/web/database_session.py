@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.base import Base
-from mistral_api.recording.recorder import require_session_recorded, retry_until_recorded
+from mistral_api.errors import NotFound
 from mistral_api.web.request import services
 
 # Made without an application; the factory binds both to one.
@@ -44,16 +44,20 @@ def find_recorded(find: Callable[[Session], T]) -> T:
     """Return what ``find`` finds in a session: at once, or after every finished exchange has been delivered.
 
     Each attempt has a session of its own; none is open during the wait. Raises NotFound, and Unavailable
-    (``database_unavailable``, ``recording_delayed``).
+    (``database_unavailable``).
     """
 
     def attempt() -> T:
         with database_session() as session:
             return find(session)
 
-    return retry_until_recorded(services().recorder, attempt)
+    try:
+        return attempt()
+    except NotFound:
+        services().recorder.require_all_delivered()
+        return attempt()
 
 
 def require_recorded(owner: str, session_id: str) -> None:
-    """Wait until all messages of a session can be read. Raises Unavailable (``recording_delayed``)."""
-    require_session_recorded(services().recorder, owner, session_id)
+    """Wait until PostgreSQL has all messages of a session. Raises Unavailable (``database_unavailable``)."""
+    services().recorder.require_delivered(owner, session_id)

@@ -18,7 +18,6 @@ from mistral_api.conversations.stored_completions import (
     messages_body,
 )
 from mistral_api.payload_types.completions import Completion
-from mistral_api.recording.recorder import require_all_recorded
 from mistral_api.web.database_session import database_session, find_recorded
 from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
@@ -32,7 +31,7 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 def list_all() -> Page[Completion]:
     """The caller's stored completions."""
     query = load(_LIST_QUERY, request.args.to_dict())
-    require_all_recorded(services().recorder)
+    services().recorder.require_all_delivered()
     with database_session() as session:
         return completions_body(*list_completions(session, caller().owner, query))
 
