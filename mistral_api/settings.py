@@ -229,9 +229,9 @@ class Settings:
         False,
         "put what was said in a session before each chat request on it, unless it says use_history: false",
     )
-    session_headers: tuple[str, ...] = _setting(
+    session_headers: tuple[str, ...] | None = _setting(
         HEADER_NAMES,
-        (),
+        None,
         "further headers in which clients name their session, separated by commas; they come before the known ones",
         default_text="none",
     )

@@ -79,19 +79,14 @@ _USER_AGENTS = {"claude-cli/": "claude-code", "codex": "codex", "opencode/": "op
 
 @dataclass(frozen=True)
 class ClientSession:
-    """The session that a client names.
-
-    ``session_id`` is a valid session id; ``client`` is the name of the client, None where it is not known.
-    ``sends_whole_history`` is whether this client sends its whole history each turn. All the programs known here do;
-    of a client that is not known nothing can be said, and it is False.
-    """
+    """The session that a client names, as a valid session id; ``client`` is None where the program is not known."""
 
     session_id: str
     client: str | None = None
 
     @property
     def sends_whole_history(self) -> bool:
-        """Whether the client is a known program. All of these send their whole history each turn."""
+        """Whether the client sends its whole history each turn: all programs known here do; of others it is unsaid."""
         return self.client is not None
 
 

@@ -5,7 +5,7 @@ the same history. Such a *side request* is no part of the main line. :func:`is_s
 program sends:
 
 - Its headers: Codex names the kind of a request in ``x-codex-turn-metadata`` and ``x-openai-subagent``.
-- Its system text: a line that begins as the system prompt of a title or summary generator does.
+- Its system text: a line in its beginning that begins as the system prompt of a title or summary generator does.
 - Its last message, or one text part of it, begins as a prompt does that the program itself puts there. Where few
   words begin such a prompt, further words must follow that no person writes beside them. Open WebUI's prompts begin
   with "### Task:", as a person's may, and as its own prompt for retrieved documents does, which is the main line; so
@@ -26,7 +26,7 @@ opencode        npm opencode-ai 1.18.33: requests seen (title, compaction); prog
 qwen-code       npm @qwen-code/qwen-code 0.15.10: request seen (memory extraction); program text (title, recap,
                 suggestion, next speaker, compression, which are Gemini CLI's as well)
 Open WebUI      PyPI open-webui 0.12.4: open_webui/config.py (DEFAULT_…_PROMPT_TEMPLATE),
-                open_webui/utils/context_compaction.py
+                open_webui/utils/context_compaction.py, open_webui/utils/middleware.py (choice of tools)
 LibreChat       npm @librechat/agents 3.2.21: src/utils/title.ts, src/summarization/node.ts; older:
                 danny-avila/LibreChat api/app/clients/OpenAIClient.js (titleConvo)
 Zed             zed-industries/zed crates/agent_settings/src/prompts/summarize_thread_prompt.txt
@@ -49,25 +49,27 @@ import orjson
 from mistral_api.conversations.client_sessions import RequestHeaders, find_client
 from mistral_api.payload_types.chat import ChatMessage
 
-# Lines that begin a system prompt. Claude Code puts a line of its own before them.
-_SYSTEM_LINES = (
-    "Generate a concise, sentence-case title (3-7 words) that captures ",  # Claude Code, qwen-code
-    "Generate a short kebab-case name (2-4 words) that captures the main topic of this conversation.",  # Claude Code
-    "Analyze if this message indicates a new conversation topic.",  # Claude Code 1 and 2.0
-    "Summarize this coding conversation in under ",  # Claude Code 1 and 2.0
-    "You are a helpful AI assistant tasked with summarizing conversations.",  # Claude Code, older opencode
-    "You are a title generator. You output ONLY a thread title.",  # opencode
-    "You are a context summarization agent. You are given a conversation between a user and an agent.",  # opencode
-    "Summarize what was done in this conversation. Write like a pull request description.",  # opencode
-    "You are now acting as the managed memory extraction subagent",  # qwen-code
-    "You generate session recaps for a programming assistant CLI.",  # qwen-code
-    "You are the component that summarizes internal chat history into a given structure.",  # qwen-code, Gemini CLI
-    "Detect user language and write in the same language an extremely concise title for this conversation",  # LibreChat
-    # Cherry Studio
-    "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title",
-    "Available Tools: ",  # Open WebUI, with _FUNCTION_CALLING
+# How a line at the beginning of the system text begins. Claude Code puts two lines of its own before it.
+_SYSTEM_LINES = tuple(
+    "\n" + line
+    for line in (
+        "Generate a concise, sentence-case title (3-7 words) that captures ",  # Claude Code, qwen-code
+        "Generate a short kebab-case name (2-4 words) that captures the main topic ",  # Claude Code
+        "Analyze if this message indicates a new conversation topic.",  # Claude Code 1 and 2.0
+        "Summarize this coding conversation in under ",  # Claude Code 1 and 2.0
+        "You are a helpful AI assistant tasked with summarizing conversations.",  # Claude Code, older opencode
+        "You are a title generator. You output ONLY a thread title.",  # opencode
+        "You are a context summarization agent. You are given a conversation between a user and an agent.",  # opencode
+        "Summarize what was done in this conversation. Write like a pull request description.",  # opencode
+        "You are now acting as the managed memory extraction subagent",  # qwen-code
+        "You generate session recaps for a programming assistant CLI.",  # qwen-code
+        "You are the component that summarizes internal chat history into a given structure.",  # qwen-code, Gemini CLI
+        "Detect user language and write in the same language an extremely concise title for ",  # LibreChat
+        # Cherry Studio
+        "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title",
+    )
 )
-_FUNCTION_CALLING = "Your task is to choose and return the correct tool(s) from the list of available tools"
+_SYSTEM_BEGINNING = 1000  # characters
 
 # How the last message begins, and what else must stand in it.
 _LAST_MESSAGES = (
@@ -82,7 +84,6 @@ _LAST_MESSAGES = (
     ("Please write a 5-10 word title for the following conversation:", ""),  # Claude Code 1 and 2.0
     ("You are performing a CONTEXT CHECKPOINT COMPACTION.", ""),  # Codex
     ("Generate a concise, single-line task title of at most ", "Do not answer the request."),  # Codex
-    ("Generate a title for this conversation:\n", ""),  # opencode
     ("Provide a detailed prompt for continuing our conversation above.", ""),  # older opencode
     ("Analyze *only* the content and structure of your immediately preceding response", ""),  # qwen-code, Gemini CLI
     ("Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title", ""),
@@ -97,6 +98,7 @@ _LAST_MESSAGES = (
 _ONLY_MESSAGES = (
     ("### Task:\n", "<chat_history>", "</chat_history>"),
     ("### Task:\nSummarize the conversation history that will be compacted out of the active chat context.",),
+    ("Query: History:\n", "\nQuery: "),
     ("Your task is to reflect the speaker's likely facial expression through a fitting emoji.", "Message: ```"),
     (
         "You have been provided with a set of responses from various models to the latest user query:",
@@ -109,10 +111,10 @@ _SUMMARIES = (
     "This session is being continued from a previous conversation that ran out of context.",  # Claude Code
     "Another language model started to solve this problem and produced a summary of its thinking process.",  # Codex
 )
-# A question that the program puts before its summary, or its own answer to one.
-_SUMMARY_QUESTION = ("user", "What did we do so far?")  # opencode
-_SUMMARY_REPLY = ("assistant", "Got it. Thanks for the additional context!")  # qwen-code, Gemini CLI
+_SUMMARY_QUESTION = "What did we do so far?"  # opencode puts it before its summary, at the beginning (seen)
+_SUMMARY_REPLY = "Got it. Thanks for the additional context!"  # the answer of qwen-code and Gemini CLI to their summary
 
+_SYSTEM_ROLES = ("system", "developer")
 _MAIN_KINDS = ("", "turn", "prewarm")
 _SIDE_SUBAGENTS = ("compact", "memory_consolidation")
 
@@ -135,10 +137,14 @@ def carries_summary(messages: Sequence[ChatMessage]) -> bool:
 
     Codex then keeps the user's messages and drops all answers (seen), so no answer of ours need be in the list.
     """
-    turns = {(str(message.get("role")), text) for message in messages for text in _texts(message)}
-    if _SUMMARY_QUESTION in turns or _SUMMARY_REPLY in turns:
+    turns = _turns(messages)
+    if turns and list(_texts(turns[0])) == [_SUMMARY_QUESTION] and len(turns) > 1:
         return True
-    return any(role == "user" and text.startswith(_SUMMARIES) for role, text in turns)
+    return any(_is_summary(str(message.get("role")), text) for message in turns for text in _texts(message))
+
+
+def _is_summary(role: str, text: str) -> bool:
+    return text.startswith(_SUMMARIES) if role == "user" else role == "assistant" and text == _SUMMARY_REPLY
 
 
 def _has_side_headers(headers: RequestHeaders) -> bool:
@@ -162,21 +168,19 @@ def _turn_metadata(text: str) -> Mapping[str, object]:
 
 def _has_side_system_text(messages: Sequence[ChatMessage]) -> bool:
     for message in messages:
-        if message.get("role") not in ("system", "developer"):
+        if message.get("role") not in _SYSTEM_ROLES:
             return False
-        if any(_has_side_line(text) for text in _texts(message)):
+        if any(_has_side_line("\n" + text[:_SYSTEM_BEGINNING]) for text in _texts(message)):
             return True
     return False
 
 
 def _has_side_line(text: str) -> bool:
-    line = next((line for line in _SYSTEM_LINES if text.startswith(line) or f"\n{line}" in text), None)
-    return line is not None and (line != _SYSTEM_LINES[-1] or _FUNCTION_CALLING in text)
+    return any(line in text for line in _SYSTEM_LINES)
 
 
 def _ends_with_side_prompt(messages: Sequence[ChatMessage]) -> bool:
-    # Claude Code puts a system message after the user's.
-    turns = [message for message in messages if message.get("role") not in ("system", "developer")]
+    turns = _turns(messages)
     if not turns or turns[-1].get("role") != "user":
         return False
     texts = list(_texts(turns[-1]))
@@ -192,6 +196,11 @@ def _is_only_prompt(text: str) -> bool:
 def _is_quota_check(headers: Mapping[str, str], messages: Sequence[ChatMessage]) -> bool:
     """Return whether Claude Code asks for one token, to see whether it is let in."""
     return len(messages) == 1 and list(_texts(messages[0])) == ["quota"] and find_client(headers) == "claude-code"
+
+
+def _turns(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return the messages without system text, which Claude Code also puts after the user's message."""
+    return [message for message in messages if message.get("role") not in _SYSTEM_ROLES]
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:
