@@ -26,7 +26,7 @@ opencode        npm opencode-ai 1.18.33: requests seen (title, compaction); prog
 qwen-code       npm @qwen-code/qwen-code 0.15.10: request seen (memory extraction); program text (title, recap,
                 suggestion, next speaker, compression, which are Gemini CLI's as well)
 Open WebUI      PyPI open-webui 0.12.4: open_webui/config.py (DEFAULT_…_PROMPT_TEMPLATE),
-                open_webui/utils/context_compaction.py, open_webui/utils/middleware.py (choice of tools)
+                open_webui/utils/context_compaction.py
 LibreChat       npm @librechat/agents 3.2.21: src/utils/title.ts, src/summarization/node.ts; older:
                 danny-avila/LibreChat api/app/clients/OpenAIClient.js (titleConvo)
 Zed             zed-industries/zed crates/agent_settings/src/prompts/summarize_thread_prompt.txt
@@ -70,6 +70,8 @@ _SYSTEM_LINES = tuple(
     )
 )
 _SYSTEM_BEGINNING = 1000  # characters
+# Open WebUI's choice of tools: how the system text begins, and what follows the list of tools.
+_TOOL_CHOICE = ("Available Tools: ", "Your task is to choose and return the correct tool(s) from the list of available")
 
 # How the last message begins, and what else must stand in it.
 _LAST_MESSAGES = (
@@ -98,7 +100,6 @@ _LAST_MESSAGES = (
 _ONLY_MESSAGES = (
     ("### Task:\n", "<chat_history>", "</chat_history>"),
     ("### Task:\nSummarize the conversation history that will be compacted out of the active chat context.",),
-    ("Query: History:\n", "\nQuery: "),
     ("Your task is to reflect the speaker's likely facial expression through a fitting emoji.", "Message: ```"),
     (
         "You have been provided with a set of responses from various models to the latest user query:",
@@ -170,13 +171,16 @@ def _has_side_system_text(messages: Sequence[ChatMessage]) -> bool:
     for message in messages:
         if message.get("role") not in _SYSTEM_ROLES:
             return False
-        if any(_has_side_line("\n" + text[:_SYSTEM_BEGINNING]) for text in _texts(message)):
+        if any(_is_side_system_text(text) for text in _texts(message)):
             return True
     return False
 
 
-def _has_side_line(text: str) -> bool:
-    return any(line in text for line in _SYSTEM_LINES)
+def _is_side_system_text(text: str) -> bool:
+    beginning = "\n" + text[:_SYSTEM_BEGINNING]
+    return any(line in beginning for line in _SYSTEM_LINES) or (
+        text.startswith(_TOOL_CHOICE[0]) and _TOOL_CHOICE[1] in text
+    )
 
 
 def _ends_with_side_prompt(messages: Sequence[ChatMessage]) -> bool:

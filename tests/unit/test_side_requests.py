@@ -44,6 +44,7 @@ SYSTEM_TEXTS = [
     "You are the component that summarizes internal chat history into a given structure.",
     "Detect user language and write in the same language an extremely concise title for this conversation, which",
     "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title within",
+    f"Available Tools: {'[]' * 2000}\n\nYour task is to choose and return the correct tool(s) from the list of available",
 ]
 
 LAST_TEXTS = [
@@ -73,7 +74,6 @@ ONLY_TEXTS = [
     "### Task:\nPredict 3-5 useful messages this user might naturally send next" + OPEN_WEBUI_TAIL,
     "### Task:\nYou are an autocompletion system. Continue the text" + OPEN_WEBUI_TAIL + "\n#### Output:\n",
     "### Task:\nSummarize the conversation history that will be compacted out of the active chat context.\n\n###",
-    'Query: History:\nUSER: """Hi"""\nASSISTANT: """Hello"""\nQuery: How late is it?',
     "Your task is to reflect the speaker's likely facial expression through a fitting emoji.\n\nMessage: ```Hi```",
     'You have been provided with a set of responses from various models to the latest user query: "Hi"\n\n'
     "Your task is to synthesize these responses into a single, high-quality response.",
