@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mistral_api.conversations.side_requests import carries_summary, is_side_request
-from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage, ContentPart
 
 CLAUDE_CODE = {"User-Agent": "claude-cli/2.1.197 (external, cli)"}
 STAMP = "x-anthropic-billing-header: cc_version=2.1.197.68e; cc_entrypoint=cli;\nYou are Claude Code.\n"
@@ -21,7 +21,8 @@ def system(text: str) -> ChatMessage:
 def user(*texts: str) -> ChatMessage:
     if len(texts) == 1:
         return {"role": "user", "content": texts[0]}
-    return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
+    parts: list[ContentPart] = [{"type": "text", "text": text} for text in texts]
+    return {"role": "user", "content": parts}
 
 
 def assistant(text: str) -> ChatMessage:
@@ -44,7 +45,8 @@ SYSTEM_TEXTS = [
     "You are the component that summarizes internal chat history into a given structure.",
     "Detect user language and write in the same language an extremely concise title for this conversation, which",
     "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title within",
-    f"Available Tools: {'[]' * 2000}\n\nYour task is to choose and return the correct tool(s) from the list of available",
+    f"Available Tools: {'[]' * 2000}\n\n"
+    "Your task is to choose and return the correct tool(s) from the list of available tools based",
 ]
 
 LAST_TEXTS = [
@@ -83,7 +85,8 @@ ONLY_TEXTS = [
 @pytest.mark.parametrize("text", SYSTEM_TEXTS)
 def test_system_text_of_a_title_or_summary_makes_a_side_request(text: str) -> None:
     assert is_side_request({}, [system(text), user("Hi")])
-    assert is_side_request({}, [{"role": "developer", "content": [{"type": "text", "text": text}]}, user("Hi")])
+    parts: list[ContentPart] = [{"type": "text", "text": text}]
+    assert is_side_request({}, [{"role": "developer", "content": parts}, user("Hi")])
     assert is_side_request({}, [system("Another."), system(text), user("Hi"), assistant("Hello"), user("More")])
 
 
@@ -171,7 +174,9 @@ def test_quota_check_of_claude_code_is_a_side_request() -> None:
 
 def test_lists_without_a_last_user_message_are_no_side_requests() -> None:
     tool: ChatMessage = {"role": "tool", "tool_call_id": "call_1", "content": LAST_TEXTS[0]}
-    for messages in ([], [system("Be brief.")], HISTORY, [*HISTORY, tool], [{"role": "user", "content": None}]):
+    empty: ChatMessage = {"role": "user", "content": None}
+    lists: list[list[ChatMessage]] = [[], [system("Be brief.")], HISTORY, [*HISTORY, tool], [empty]]
+    for messages in lists:
         assert not is_side_request({}, messages)
 
 
