@@ -59,7 +59,7 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
-            session_id = payload.get("session_id") or new_session_id()
+            session_id = payload.get("session_id") or new_session_id(request.request_id)
             plan, pipeline = self._begin(endpoint, payload, session_id, request, exchange)
             if not plan.streamed:
                 send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)

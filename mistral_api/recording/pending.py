@@ -186,5 +186,6 @@ def _decode(opening: bytes, outcome: bytes) -> Exchange | None:
         exchange = Exchange.from_parts(opening, outcome)
     except (ValueError, KeyError, TypeError):
         return None
-    said = [*(exchange.messages or []), *(exchange.answers or [])]
-    return exchange if all(isinstance(each, dict) for each in said) else None
+    messages, answers = exchange.messages or [], exchange.answers or []
+    whole = all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages)
+    return exchange if whole and all(isinstance(each, dict) for each in answers) else None

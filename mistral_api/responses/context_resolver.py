@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from uuid import UUID
 
-from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.message_matching import is_system_message
-from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -27,19 +24,17 @@ class ContextResolver:
 
     def __init__(
         self,
-        engine: Engine,
         store: ResponseStore,
         history: HistoryReader,
         prompts: PromptBuilder,
         counter: TokenCounter,
     ) -> None:
         self._prompts = prompts
-        self._engine = engine
         self._store = store
         self._history = history
         self._counter = counter
 
-    def resolve(self, request: ResponsePayload, owner: str) -> StoredContext:
+    def resolve(self, request: ResponsePayload, owner: str, request_id: UUID) -> StoredContext:
         """Return what a request continues: a response, a conversation, or nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
@@ -50,14 +45,11 @@ class ContextResolver:
             return self._conversation(owner, request["conversation"])
         if "session_id" in request:
             return self._session(owner, request["session_id"])
-        return StoredContext(new_session_id())
+        return StoredContext(new_session_id(request_id))
 
     def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
-        context = self._session(owner, conversation_id)
-        if not context.messages:
-            with translate_database_errors(), Session(self._engine) as session:
-                find_conversation(session, owner, conversation_id, "conversation")
-        return context
+        branch = self._history.existing_branch(owner, conversation_id, "conversation")
+        return StoredContext(conversation_id, branch.head_id, branch.prompt_messages)
 
     def _session(self, owner: str, session_id: str) -> StoredContext:
         """Return a session with all its messages; it need not exist yet."""

@@ -97,7 +97,7 @@ class ResponseService:
     def _prepare(self, payload: ResponsePayload, request: RequestContext) -> PreparedResponse:
         model = self._generator.served_model(payload.get("model"))
         self._require_ended(request.caller.owner, payload.get("previous_response_id", ""))
-        context = self._contexts.resolve(payload, request.caller.owner)
+        context = self._contexts.resolve(payload, request.caller.owner, request.request_id)
         items = self._contexts.resolve_references(parse_input_items(payload), request.caller.owner)
         return prepare_response(payload, items, context, model or "")
 

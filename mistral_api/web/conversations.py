@@ -13,8 +13,6 @@ from mistral_api.conversations.conversation import (
     conversation_body,
     conversation_list_body,
     conversation_summary,
-    find_conversation,
-    read_page,
 )
 from mistral_api.conversations.editing import (
     NewMessages,
@@ -25,11 +23,11 @@ from mistral_api.conversations.editing import (
 )
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
-from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
+from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items, read_item, resolve_references
 from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
-from mistral_api.web.database_session import database_session, find_recorded, require_recorded
+from mistral_api.web.database_session import database_session
 from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
 from mistral_api.wire import (
     ConversationListQuery,
@@ -73,7 +71,7 @@ def parse_new_messages(items: list[Item]) -> NewMessages:
     if items and not settings.store_content:
         text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
         raise InvalidRequest(text, code="not_supported", param="items")
-    resolved = find_recorded(lambda session: resolve_references(session, owner, items, "items"))
+    resolved = resolve_references(services().conversation_reader, owner, items, "items")
     return NewMessages(owner, shown_request_id(), items_to_messages(resolved), settings.store_attachment_bytes)
 
 
@@ -81,11 +79,10 @@ def parse_new_messages(items: list[Item]) -> NewMessages:
 def retrieve(session_id: str) -> ConversationBody:
     """A page of a conversation's current branch."""
     query = load(_PAGE_QUERY, request.args.to_dict())
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        conversation = find_conversation(session, caller().owner, session_id)
-        page = read_page(session, conversation, query["limit"], query.get("before"), query.get("after"))
-        return conversation_body(conversation, page)
+    reader = services().conversation_reader
+    return conversation_body(
+        *reader.read_page(caller().owner, session_id, query["limit"], query.get("before"), query.get("after"))
+    )
 
 
 @blueprint.patch("/<session_id>")
@@ -101,7 +98,7 @@ def update(session_id: str) -> ConversationSummary:
 
 
 def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     with database_session() as session:
         return conversation_summary(change_conversation(session, caller().owner, session_id, changes))
 
@@ -109,7 +106,7 @@ def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
 @blueprint.delete("/<session_id>")
 def remove(session_id: str) -> Deletion:
     """Delete a conversation with its messages."""
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     with database_session() as session:
         delete_conversation(session, caller().owner, session_id)
     services().forget_session(caller().owner, session_id)
@@ -120,7 +117,7 @@ def remove(session_id: str) -> Deletion:
 def create_items(session_id: str) -> Page[Item]:
     """Put items at the end of a conversation; answers them."""
     creation = load(_ITEMS_CREATION, json_body())
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     new = parse_new_messages(creation["items"])
     with database_session() as session:
         stored = add_messages(session, session_id, new)
@@ -132,23 +129,19 @@ def list_conversation_items(session_id: str) -> Page[Item]:
     """A page of a conversation's items."""
     query = load(_ITEM_LIST_QUERY, request.args.to_dict())
     page = ItemPageQuery(query["limit"], query["order"] == "desc", query.get("after"))
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        return item_list(*list_items(session, find_conversation(session, caller().owner, session_id), page))
+    return item_list(*list_items(services().conversation_reader, caller().owner, session_id, page))
 
 
 @items_blueprint.get("/<item_id>", endpoint="retrieve")
 def retrieve_item(session_id: str, item_id: str) -> Item:
     """One item."""
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        return find_item(session, find_conversation(session, caller().owner, session_id), item_id)
+    return read_item(services().conversation_reader, caller().owner, session_id, item_id)
 
 
 @items_blueprint.delete("/<item_id>", endpoint="remove")
 def remove_item(session_id: str, item_id: str) -> ConversationSummary:
     """Delete one item; answers the conversation."""
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     with database_session() as session:
         body = conversation_summary(delete_item(session, caller().owner, session_id, item_id))
     # What memory and the supervisor hold of the session has the deleted words.

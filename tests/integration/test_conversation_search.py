@@ -12,9 +12,13 @@ from sqlalchemy.orm import Session
 from mistral_api.analytics import usage_stats
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
-from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
 from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
+from mistral_api.conversations.stored_conversation import (
+    BranchQuery,
+    conversation_parameters,
+    conversations_statement,
+)
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
@@ -148,8 +152,10 @@ def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
     with Session(many) as session:
         head = session.scalars(select(Conversation.head_id)).first()
     assert head is not None
-    page = branch_messages(branch_upwards(head, limit=51)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    plan = _plan(many, str(page), page.params)
+    statement = conversations_statement(with_branch=True, with_pending=False)
+    parameters = conversation_parameters("local", ["one"]) | BranchQuery(newest=51, start=head).parameters()
+    compiled = statement.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    plan = _plan(many, str(compiled), parameters)
     assert "pk_messages" in plan
     assert "Seq Scan on messages" not in plan
     bounds = TimeWindow.last(24).bounds()
