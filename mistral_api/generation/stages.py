@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mistral_api.payload_types import pick
 from mistral_api.payload_types.completions import Chunk, Timings, Usage
 from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
+from mistral_api.upstream.token_tally import read_usage
 
 
 class ChunkStage(ABC):
@@ -150,10 +151,10 @@ class ChoiceIndexStage(ChunkStage):
         return prompt * sum(self._counts) + sum(self._counts[: self._response]) + choice
 
     def _add(self, usage: Usage, prompt: int) -> None:
-        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        tokens = read_usage(usage)
         # The first choice to read a prompt tells what it cost: the others find it in the cache.
-        self._prompts.setdefault(prompt, (int(usage.get("prompt_tokens") or 0), cached))
-        self._completion += int(usage.get("completion_tokens") or 0)
+        self._prompts.setdefault(prompt, (tokens.prompt or 0, tokens.cached or 0))
+        self._completion += tokens.completion or 0
 
     def end(self) -> list[Chunk]:
         prompt = sum(tokens for tokens, _ in self._prompts.values())
