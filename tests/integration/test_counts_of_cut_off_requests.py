@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import psycopg2.extensions
 import pytest
 import requests
 from openai import OpenAI
@@ -20,6 +19,7 @@ from mistral_api.embedded.engine.__main__ import LARGEST_CPU_BATCH
 from tests.support.engine_counts import EngineCounts, engine_counts, most_generated, most_processed
 from tests.support.processes import Server, wait_for
 from tests.support.raw_requests import send_request
+from tests.support.recorded_usage import recorded_usage
 
 pytestmark = pytest.mark.usefixtures("idle_slots")
 
@@ -50,16 +50,6 @@ def _send(server: Server, path: str, body: dict[str, Any]) -> tuple[str, Any]:
     return request_id, send_request(server, path, body, f"X-Request-Id: {request_id}")
 
 
-def _row(database: psycopg2.extensions.cursor, request_id: str) -> dict[str, Any]:
-    """Wait until a request is recorded, and return its usage."""
-
-    def row() -> Any:
-        database.execute("SELECT * FROM api_usage WHERE client_request_id = %s", (request_id,))
-        return database.fetchone()
-
-    return dict(wait_for(row, "the usage of a request"))
-
-
 def _counts(row: dict[str, Any]) -> EngineCounts:
     """Return the counts of a row as the engine would count them; what is not known is none."""
     prompt, cached = row["prompt_tokens"] or 0, row["cached_tokens"] or 0
@@ -67,7 +57,7 @@ def _counts(row: dict[str, Any]) -> EngineCounts:
 
 
 def _leave(
-    server: Server, path: str, body: dict[str, Any], moment: Callable[[], bool], database: psycopg2.extensions.cursor
+    server: Server, path: str, body: dict[str, Any], moment: Callable[[], bool]
 ) -> tuple[dict[str, Any], EngineCounts]:
     """Send a request and leave at a moment. Return what was recorded, and what the engine has counted."""
     before = engine_counts(server)
@@ -75,7 +65,7 @@ def _leave(
     with connection:
         wait_for(moment, "the moment to leave")
     wait_for(lambda: server.slots_busy() == 0, "a freed slot")
-    row = _row(database, request_id)
+    row = recorded_usage(server, request_id)
     assert (row["status"], row["error_code"]) == (499, "client_closed_request")
     return row, engine_counts(server) - before
 
@@ -83,10 +73,10 @@ def _leave(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", BODIES)
 def test_client_that_leaves_while_its_prompt_is_read_has_used_what_was_read(
-    server: Server, database: psycopg2.extensions.cursor, path: str, stream: bool
+    server: Server, path: str, stream: bool
 ) -> None:
     body = BODIES[path](_long_prompt(), TOKENS) | {"stream": stream}
-    row, engine = _leave(server, path, body, lambda: most_processed(server) >= LARGEST_CPU_BATCH, database)
+    row, engine = _leave(server, path, body, lambda: most_processed(server) >= LARGEST_CPU_BATCH)
     ours = _counts(row)
     assert LARGEST_CPU_BATCH <= ours.processed <= engine.processed <= ours.processed + LAST_BATCHES
     assert (ours.cached, ours.predicted) == (engine.cached, 0)
@@ -95,10 +85,10 @@ def test_client_that_leaves_while_its_prompt_is_read_has_used_what_was_read(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", BODIES)
 def test_client_that_leaves_during_the_answer_has_used_the_prompt_and_the_tokens_so_far(
-    server: Server, database: psycopg2.extensions.cursor, path: str, stream: bool
+    server: Server, path: str, stream: bool
 ) -> None:
     body = BODIES[path](f"{uuid4().hex} Count.", TOKENS) | {"stream": stream, "ignore_eos": True}
-    row, engine = _leave(server, path, body, lambda: most_generated(server) >= 8, database)
+    row, engine = _leave(server, path, body, lambda: most_generated(server) >= 8)
     ours = _counts(row)
     assert (ours.processed, ours.cached) == (engine.processed, engine.cached)
     assert ours.processed > 10
@@ -118,20 +108,16 @@ RESHAPED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("kind", RESHAPED)
-def test_converted_answer_that_is_cut_off_is_counted(
-    server: Server, database: psycopg2.extensions.cursor, kind: str, stream: bool
-) -> None:
+def test_converted_answer_that_is_cut_off_is_counted(server: Server, kind: str, stream: bool) -> None:
     path = "/v1/chat/completions"
     body = BODIES[path](f"{uuid4().hex} Say a word.", TOKENS) | {"stream": stream, "ignore_eos": True} | RESHAPED[kind]
-    row, engine = _leave(server, path, body, lambda: most_generated(server) >= 8, database)
+    row, engine = _leave(server, path, body, lambda: most_generated(server) >= 8)
     ours = _counts(row)
     assert (ours.processed, ours.cached) == (engine.processed, engine.cached)
     assert 4 <= ours.predicted <= engine.predicted <= ours.predicted + 2 * LAST_TOKENS
 
 
-def test_tokens_of_characters_that_take_several_are_counted(
-    server: Server, database: psycopg2.extensions.cursor
-) -> None:
+def test_tokens_of_characters_that_take_several_are_counted(server: Server) -> None:
     # There is a chunk only for the last token of each of them.
     body = {"prompt": "Smile.", "max_tokens": TOKENS, "stream": True, "grammar": "root ::= [😀-😏]+"}
     before = engine_counts(server)
@@ -141,15 +127,13 @@ def test_tokens_of_characters_that_take_several_are_counted(
         while received.count(b"data: ") < 20:
             received += connection.recv(65536)
     wait_for(lambda: server.slots_busy() == 0, "a freed slot")
-    ours, engine = _counts(_row(database, request_id)), engine_counts(server) - before
+    ours, engine = _counts(recorded_usage(server, request_id)), engine_counts(server) - before
     assert b"timings" not in received
     assert ours.predicted > 1.8 * received.count(b"data: ")
     assert ours.predicted <= engine.predicted <= ours.predicted + LAST_TOKENS
 
 
-def test_cancelled_background_response_has_used_what_was_known(
-    server: Server, client: OpenAI, database: psycopg2.extensions.cursor, model: str
-) -> None:
+def test_cancelled_background_response_has_used_what_was_known(server: Server, client: OpenAI, model: str) -> None:
     before, request_id = engine_counts(server), f"cut-{uuid4().hex}"
     queued = client.responses.create(
         model=model,
@@ -161,7 +145,7 @@ def test_cancelled_background_response_has_used_what_was_known(
     wait_for(lambda: most_processed(server) >= LARGEST_CPU_BATCH, "a part of the prompt")
     assert client.responses.cancel(queued.id).status == "cancelled"
     wait_for(lambda: server.slots_busy() == 0, "a freed slot")
-    ours, engine = _counts(_row(database, request_id)), engine_counts(server) - before
+    ours, engine = _counts(recorded_usage(server, request_id)), engine_counts(server) - before
     assert LARGEST_CPU_BATCH <= ours.processed <= engine.processed <= ours.processed + LAST_BATCHES
     assert ours.cached == engine.cached
 
@@ -200,13 +184,11 @@ def test_sums_of_complete_and_refused_requests_are_those_of_the_engine(server: S
     assert _statistics(server) - recorded_before == engine_counts(server) - before
 
 
-def test_prompt_of_more_choices_than_slots_is_counted_once_and_read_by_the_engine_twice(
-    server: Server, database: psycopg2.extensions.cursor
-) -> None:
+def test_prompt_of_more_choices_than_slots_is_counted_once_and_read_by_the_engine_twice(server: Server) -> None:
     path, before, request_id = "/v1/chat/completions", engine_counts(server), f"cut-{uuid4().hex}"
     body = BODIES[path](f"{uuid4().hex} Hello.", 4) | {"n": 6, "ignore_eos": True}
     answer = requests.post(server.url + path, json=body, headers={"X-Request-Id": request_id}, timeout=60)
-    row, engine = _row(database, request_id), engine_counts(server) - before
+    row, engine = recorded_usage(server, request_id), engine_counts(server) - before
     assert row["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
     assert engine.processed + engine.cached == 2 * row["prompt_tokens"]
     assert row["completion_tokens"] == engine.predicted == 6 * 4
@@ -234,15 +216,13 @@ class _LeavingClient(threading.Thread):
                 self._pause.wait(self._chance.uniform(0, 3))
 
 
-def test_sums_of_requests_that_were_cut_off_anywhere_are_almost_those_of_the_engine(
-    server: Server, database: psycopg2.extensions.cursor
-) -> None:
+def test_sums_of_requests_that_were_cut_off_anywhere_are_almost_those_of_the_engine(server: Server) -> None:
     before, recorded_before = engine_counts(server), _statistics(server)
     clients = [_LeavingClient(server, seed, 6) for seed in range(2)]
     for client in clients:
         client.join(timeout=60)
     wait_for(lambda: server.slots_busy() == 0, "freed slots")
-    rows = [_row(database, request_id) for client in clients for request_id in client.request_ids]
+    rows = [recorded_usage(server, request_id) for client in clients for request_id in client.request_ids]
     ours, engine = _statistics(server) - recorded_before, engine_counts(server) - before
     assert {row["status"] for row in rows} == {499}
     assert ours == EngineCounts(*(sum(getattr(_counts(row), name) for row in rows) for name in EngineCounts.__slots__))
