@@ -36,6 +36,10 @@ def _kill(server: Server) -> tuple[int, int]:
     return model_server["pid"], model_server["restarts"]
 
 
+def _wait_until_ready(server: Server) -> None:
+    wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).status_code == 200, "health", 30)
+
+
 def test_next_request_is_served_after_the_idle_model_server_was_killed(server: Server) -> None:
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
     pid, restarts = _kill(server)
@@ -68,6 +72,7 @@ def test_stream_gets_an_error_event_when_the_model_server_is_killed(server: Serv
 def test_request_has_used_what_was_read_of_its_prompt_when_the_model_server_was_killed(
     server: Server, stream: bool
 ) -> None:
+    _wait_until_ready(server)
     body = {"messages": [{"role": "user", "content": f"{stream} " + "word " * 1500}], "max_tokens": 5, "stream": stream}
     with send_request(server, "/v1/chat/completions", body, f"X-Request-Id: killed-{stream}") as connection:
         wait_for(lambda: most_processed(server) >= 64, "a part of the prompt")
@@ -77,6 +82,7 @@ def test_request_has_used_what_was_read_of_its_prompt_when_the_model_server_was_
     assert usage["error_code"] == "model_server_error"
     assert 64 <= usage["prompt_tokens"] - usage["cached_tokens"] < 1500
     assert usage["completion_tokens"] == 0
+    _wait_until_ready(server)
 
 
 def test_health_is_503_while_the_model_server_restarts(server: Server) -> None:
@@ -87,4 +93,4 @@ def test_health_is_503_while_the_model_server_restarts(server: Server) -> None:
         return answer.status_code == 503 and answer.json()["status"] == "unavailable"
 
     wait_for(unavailable, "a health of 503", 5)
-    wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).status_code == 200, "health again", 30)
+    _wait_until_ready(server)

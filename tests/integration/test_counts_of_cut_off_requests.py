@@ -92,7 +92,7 @@ def test_client_that_leaves_during_the_answer_has_used_the_prompt_and_the_tokens
     ours = _counts(row)
     assert (ours.processed, ours.cached) == (engine.processed, engine.cached)
     assert ours.processed > 10
-    assert 4 <= ours.predicted <= engine.predicted <= ours.predicted + LAST_TOKENS
+    assert 0 < ours.predicted <= engine.predicted <= ours.predicted + LAST_TOKENS
 
 
 RESHAPED: dict[str, dict[str, Any]] = {
@@ -114,7 +114,7 @@ def test_converted_answer_that_is_cut_off_is_counted(server: Server, kind: str, 
     row, engine = _leave(server, path, body, lambda: most_generated(server) >= 8)
     ours = _counts(row)
     assert (ours.processed, ours.cached) == (engine.processed, engine.cached)
-    assert 4 <= ours.predicted <= engine.predicted <= ours.predicted + 2 * LAST_TOKENS
+    assert 0 < ours.predicted <= engine.predicted <= ours.predicted + 2 * LAST_TOKENS
 
 
 def test_tokens_of_characters_that_take_several_are_counted(server: Server) -> None:
