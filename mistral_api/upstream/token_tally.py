@@ -1,7 +1,8 @@
 """The token counts of one response, as far as the model server has said them, also where the response was cut off.
 
-What llama.cpp says, and when (tools/server/server-context.cpp and server-task.cpp; ``cache_n`` since autumn 2025, the
-rest since 2024 or 2025):
+What llama.cpp says, and when (tools/server/server-context.cpp and server-task.cpp). An older one ignores what it does
+not know: ``return_progress`` and ``cache_n`` came with its pull request 15827 (September 2025), which lost
+``timings_per_token`` until 15879, two days later.
 
 - ``prompt_progress`` (``return_progress``), when a prompt is begun and after each batch of it: ``cache`` tokens were
   found in the KV cache, ``processed`` tokens are in it by now, those of ``cache`` among them, of ``total``.
@@ -10,8 +11,8 @@ rest since 2024 or 2025):
 - ``usage`` at the end of each choice.
 
 A chunk is no token. One that is half a character, or that may begin a stop sequence or a tool call, waits for the next:
-of a text in emojis or in Japanese two tokens in three come without a chunk of their own (seen on the demo model). So
-deltas are counted only where an engine says nothing better.
+of 60 tokens of emojis or of Japanese only 24 and 30 came with text (the demo model). So deltas are counted only where an
+engine says nothing better.
 
 llama.cpp's own ``/metrics`` count alike (``metrics_post_decode``, ``callback_on_reset`` there), also for requests that
 were cut off: ``prompt_tokens_total`` each batch of a prompt without what was in the cache,
