@@ -262,7 +262,7 @@ def _elements(name: str, stream: io.BufferedReader) -> Iterator[tuple[str, objec
     number = 0
     try:
         values = ijson.items(stream, "item" if array else "", buf_size=_READ_BYTES, multiple_values=not array)
-        for number, value in enumerate(values, 1):  # noqa: B007 - the error names it
+        for number, value in enumerate(values, 1):
             yield f"conversation {number}", plain_numbers(value) if isinstance(value, dict) else value
     except ijson.JSONError as error:
         raise UnreadableFile(
