@@ -267,7 +267,7 @@ def test_a_conversation_that_postgresql_refuses_costs_only_itself(engine: Engine
     _import(engine, write_json(tmp_path / "first.json", [chatgpt_chat(1)]))
     lines = [json.loads(line) for line in _export(engine).splitlines()]
     stolen = lines[0] | {"session_id": "thief", "id": "thief"}
-    fresh = {"session_id": "fresh", "id": "fresh", "messages": [], "head_id": None}
+    fresh: Json = {"session_id": "fresh", "id": "fresh", "messages": [], "head_id": None}
     nul = lines[0] | fresh | {"session_id": "nul", "title": "a\x00b"}
     file = write_lines(tmp_path / "export.jsonl", [stolen, lines[0] | fresh, nul])
     done = _run(engine, "import", file)
@@ -315,49 +315,40 @@ def test_large_images_become_hash_and_length(engine: Engine, tmp_path: Path) -> 
     assert content[1]["image_url"]["url"].startswith("data:image/png;omitted;length=422;sha256=")
 
 
-def test_an_import_that_is_killed_goes_on_where_it_was(engine: Engine, tmp_path: Path) -> None:
-    number = 3000
-    file = write_zip(
-        tmp_path / "chatgpt.zip",
-        {
-            f"conversations-{shard:03}.json": [chatgpt_chat(shard * 1000 + n, 3, " tide" * 100) for n in range(1000)]
-            for shard in range(number // 1000)
-        },
+def _start(engine: Engine, file: Path) -> subprocess.Popen[bytes]:
+    """Start an import, and return when it has stored something or has ended."""
+    before = count_rows(engine, "conversations")
+    environment = _environment(_url(engine))
+    process = subprocess.Popen(
+        [PROGRAM, "import", str(file)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    kills = 0
-    while True:
-        before = count_rows(engine, "conversations")
-        process = subprocess.Popen(
-            [PROGRAM, "import", str(file)],
-            env=_environment(_url(engine)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        if kills < 3:
-            wait_for(lambda: count_rows(engine, "conversations") > before or process.poll() is not None, "progress")
-            time.sleep(0.03 * kills)
-        if kills < 3 and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        output, errors = process.communicate(timeout=120)
-        partly = rows_of(engine, "SELECT count(*) FROM conversations WHERE message_count <> 6 OR head_id IS NULL")
-        assert partly == [(0,)]
-        if process.returncode != -signal.SIGKILL:
-            break
-    assert process.returncode == 0, errors.decode()
-    assert kills == 3
-    assert f"{number - before} conversations new" in output.decode()
-    assert (count_rows(engine, "conversations"), count_rows(engine, "messages")) == (number, number * 6)
-    counted = rows_of(engine, "SELECT conversation_id, count(*) FROM messages GROUP BY 1 HAVING count(*) <> 6")
-    assert counted == []
+    wait_for(lambda: count_rows(engine, "conversations") > before or process.poll() is not None, "progress")
+    return process
+
+
+def test_an_import_that_is_killed_goes_on_where_it_was(engine: Engine, tmp_path: Path) -> None:
+    shards = {
+        f"conversations-{shard:03}.json": [chatgpt_chat(shard * 1000 + n, 3, " tide" * 100) for n in range(1000)]
+        for shard in range(3)
+    }
+    file = write_zip(tmp_path / "chatgpt.zip", shards)
+    for kill in range(3):
+        process = _start(engine, file)
+        time.sleep(0.03 * kill)
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        torn = "SELECT count(*) FROM conversations WHERE message_count <> 6 OR head_id IS NULL"
+        assert rows_of(engine, torn) == [(0,)]
+    before = count_rows(engine, "conversations")
+    assert 0 < before < 3000
+    assert _import(engine, file) == _summary(3000 - before, 0, (3000 - before) * 6, unchanged=before)
+    assert (count_rows(engine, "conversations"), count_rows(engine, "messages")) == (3000, 18000)
+    assert rows_of(engine, "SELECT conversation_id FROM messages GROUP BY 1 HAVING count(*) <> 6") == []
 
 
 def test_an_import_that_is_interrupted_says_how_to_go_on(engine: Engine, tmp_path: Path) -> None:
-    file = write_json(tmp_path / "c.json", [chatgpt_chat(n, 3, " tide" * 200) for n in range(2000)])
-    process = subprocess.Popen(
-        [PROGRAM, "import", str(file)], env=_environment(_url(engine)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: count_rows(engine, "conversations") > 0, "progress")
+    process = _start(engine, write_json(tmp_path / "c.json", [chatgpt_chat(n, 3, " tide" * 200) for n in range(2000)]))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def write_lines(path: Path, values: list[Any]) -> Path:
     return path
 
 
-def write_zip(path: Path, entries: dict[str, object]) -> Path:
+def write_zip(path: Path, entries: Mapping[str, object]) -> Path:
     """Write a ZIP of entries: bytes as they are, anything else as JSON. Return the file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in entries.items():

@@ -91,6 +91,8 @@ class ExportFile:
         ``format_name`` is the format where the caller knows it.
         """
         self.path = path
+        if not path.is_file():
+            raise UnreadableFile(f"{path.name} is no file that can be read more than once.")
         self._read = 0
         self._archived = zipfile.is_zipfile(path)
         if self._archived:

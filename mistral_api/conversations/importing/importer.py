@@ -29,6 +29,7 @@ from mistral_api.conversations.message_tree import MessageTree, NewMessageRow
 from mistral_api.conversations.message_tree_store import write_trees
 from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
 from mistral_api.conversations.stored_message import chat_message_to_columns
+from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.errors import error_message, is_row_error
 from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation
@@ -116,7 +117,7 @@ class ConversationImporter:
             return [ImportedResult(batch[0], reason=_refusal(error))]
 
     def _store(self, batch: Sequence[ImportedConversation]) -> list[ImportedResult]:
-        with self._engine.begin() as connection:
+        with self._engine.begin() as connection, without_deadline(connection):
             stored = _with_messages(connection, batch, _rows(connection, batch))
             results = [_result(conversation, stored.get(conversation.key)) for conversation in batch]
             changed = [result.conversation for result in results if not result.was_stored or result.new_messages]
