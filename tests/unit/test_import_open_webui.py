@@ -177,3 +177,10 @@ def test_a_malformed_chat_is_skipped(tmp_path: Path) -> None:
         SkippedConversation("chats.json, conversation 2 ('Odd')", "has neither 'history.messages' nor 'messages'"),
         SkippedConversation("chats.json, conversation 3", "has no message"),
     ]
+
+
+def test_the_current_message_may_be_named_beside_the_chat(tmp_path: Path) -> None:
+    chat = webui_chat(QUESTION, ANSWER, webui_message("a3", "u1", "assistant", "Gravity."), current_message_id="a2")
+    del chat["chat"]["history"]["currentId"]
+    read = read_one(write_json(tmp_path / "chats.json", [chat]))
+    assert [message["content"] for message in branch_of(read)] == ["Why?", "The moon."]

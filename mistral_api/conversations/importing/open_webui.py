@@ -1,6 +1,6 @@
 """Open WebUI's chat export (Settings, Data Controls, Export Chats; or the download of one chat).
 
-Sources: open-webui/open-webui ``backend/open_webui/models/chats.py`` (``ChatResponse``, what is exported),
+Sources: open-webui/open-webui ``backend/open_webui/models/chats.py`` (``ChatResponse``, what is exported; ``get_current_message_id``),
 ``src/lib/components/chat/Settings/DataControls.svelte`` (what its own import takes, older exports included),
 ``backend/open_webui/utils/middleware.py`` (``serialize_content_blocks``: the ``<details>`` in answers) and
 ``src/lib/utils/index.ts``; danny-avila/LibreChat ``api/server/utils/import/importers.js`` (``importOpenWebUiConvo``:
@@ -8,7 +8,8 @@ the newer ``output`` of a message, items as of OpenAI's Responses API).
 
 The file is an array of chats, ``{"id", "title", "chat": {…}, "created_at", "updated_at"}``; older ones have the inner
 object alone. ``history.messages`` of that holds the messages by id, each with ``parentId``, and ``history.currentId``
-is the end of the branch that is shown. The oldest have ``messages``, a list, alone.
+(``current_message_id`` beside the chat in the newest) is the end of the branch that is shown. The oldest have
+``messages``, a list, alone.
 
 - The chat's system text (``params.system``, ``system`` before) is its first message.
 - Reasoning and tool calls are in ``output``, else in the text as ``<details type="reasoning">`` and ``tool_calls``.
@@ -55,7 +56,7 @@ _ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
 def read_conversation(value: JsonObject) -> SourceConversation:
     """Return one chat of the array. Raises MalformedConversation."""
     chat = value["chat"] if isinstance(value.get("chat"), dict) else value
-    messages, current = _history(chat)
+    messages = _messages(chat)
     created_at = time_of(value.get("created_at")) or time_of(chat.get("timestamp"))
     nodes = [_node(key, object_of(message), chat) for key, message in messages.items()]
     return SourceConversation(
@@ -65,15 +66,15 @@ def read_conversation(value: JsonObject) -> SourceConversation:
         created_at=created_at,
         updated_at=time_of(value.get("updated_at")),
         nodes=_below_system_text(nodes, chat),
-        current=current,
+        current=_current(value, chat, messages),
     )
 
 
-def _history(chat: JsonObject) -> tuple[JsonObject, str | None]:
-    """Return the messages by id, and the id of the current one. Raises MalformedConversation."""
+def _messages(chat: JsonObject) -> JsonObject:
+    """Return the messages by id. Raises MalformedConversation."""
     history = object_of(chat.get("history"))
     if isinstance(history.get("messages"), dict):
-        return history["messages"], optional_text(history.get("currentId"))
+        return history["messages"]
     if not isinstance(chat.get("messages"), list):
         raise MalformedConversation("has neither 'history.messages' nor 'messages'")
     messages: JsonObject = {}
@@ -83,7 +84,14 @@ def _history(chat: JsonObject) -> tuple[JsonObject, str | None]:
         # Without parents the order of the list is that of the chat.
         messages[key] = message if "parentId" in message else message | {"parentId": previous}
         previous = key
-    return messages, previous
+    return messages
+
+
+def _current(value: JsonObject, chat: JsonObject, messages: JsonObject) -> str | None:
+    """Return the id of the message at the end of the branch that is shown."""
+    history = object_of(chat.get("history"))
+    named = (history.get("currentId"), chat.get("currentId"), value.get("current_message_id"))
+    return next((key for key in named if isinstance(key, str) and key in messages), next(reversed(messages), None))
 
 
 def _source_id(value: JsonObject, chat: JsonObject, messages: JsonObject) -> str:
