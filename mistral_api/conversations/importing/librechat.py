@@ -3,8 +3,8 @@
 Sources: danny-avila/LibreChat ``client/src/hooks/Conversations/useExportConversation.ts`` (``exportJSON``) and
 ``client/src/hooks/Messages/useBuildMessageTree.ts`` (list or tree, branches or not),
 ``api/server/utils/import/importers.js`` (``importLibreChatConvo``), ``packages/data-provider/src/types/runs.ts``
-(``ContentTypes``, the parts of an answer) and ``api/app/clients/OpenAIClient.js`` (``getStreamText``: ``:::thinking`` in the text of older
-answers).
+(``ContentTypes``, the parts of an answer) and ``api/app/clients/OpenAIClient.js`` (``getStreamText``: ``:::thinking``
+in the text of older answers).
 
 ``messages`` is a list in which ``parentMessageId`` makes the tree, or ``messagesTree`` (``recursive``) holds each
 message with its ``children``. Nothing says which branch was shown: it is the one with the newest message.

@@ -1,10 +1,10 @@
 """Open WebUI's chat export (Settings, Data Controls, Export Chats; or the download of one chat).
 
-Sources: open-webui/open-webui ``backend/open_webui/models/chats.py`` (``ChatResponse``, what is exported; ``get_current_message_id``),
-``src/lib/components/chat/Settings/DataControls.svelte`` (what its own import takes, older exports included),
-``backend/open_webui/utils/middleware.py`` (``serialize_content_blocks``: the ``<details>`` in answers) and
-``src/lib/utils/index.ts``; danny-avila/LibreChat ``api/server/utils/import/importers.js`` (``importOpenWebUiConvo``:
-the newer ``output`` of a message, items as of OpenAI's Responses API).
+Sources: open-webui/open-webui ``backend/open_webui/models/chats.py`` (``ChatResponse``, what is exported;
+``get_current_message_id``), ``src/lib/components/chat/Settings/DataControls.svelte`` (what its own import takes, older
+exports included), ``backend/open_webui/utils/middleware.py`` (``serialize_content_blocks``: the ``<details>`` in
+answers) and ``src/lib/utils/index.ts``; danny-avila/LibreChat ``api/server/utils/import/importers.js``
+(``importOpenWebUiConvo``: the newer ``output`` of a message, items as of OpenAI's Responses API).
 
 The file is an array of chats, ``{"id", "title", "chat": {…}, "created_at", "updated_at"}``; older ones have the inner
 object alone. ``history.messages`` of that holds the messages by id, each with ``parentId``, and ``history.currentId``
@@ -72,9 +72,9 @@ def read_conversation(value: JsonObject) -> SourceConversation:
 
 def _messages(chat: JsonObject) -> JsonObject:
     """Return the messages by id. Raises MalformedConversation."""
-    history = object_of(chat.get("history"))
-    if isinstance(history.get("messages"), dict):
-        return history["messages"]
+    listed = object_of(chat.get("history")).get("messages")
+    if isinstance(listed, dict):
+        return listed
     if not isinstance(chat.get("messages"), list):
         raise MalformedConversation("has neither 'history.messages' nor 'messages'")
     messages: JsonObject = {}
@@ -120,13 +120,14 @@ def _below_system_text(nodes: list[SourceNode], chat: JsonObject) -> list[Source
 
 
 def _node(key: str, message: JsonObject, chat: JsonObject) -> SourceNode:
-    models = [model for model in chat.get("models") or [] if isinstance(model, str)]
+    models = chat.get("models")
+    first_model = optional_text(models[0]) if isinstance(models, list) and models else None
     usage = object_of(message.get("usage"))
     node = SourceNode(
         key=key,
         parent=optional_text(message.get("parentId")),
         created_at=time_of(message.get("timestamp")),
-        model=optional_text(message.get("model")) or next(iter(models), None),
+        model=optional_text(message.get("model")) or first_model,
         prompt_tokens=count_of(usage.get("prompt_tokens")),
         completion_tokens=count_of(usage.get("completion_tokens")),
     )
