@@ -64,10 +64,10 @@ class _Summary:
 
     def sentence(self) -> str:
         """Return the figures as a sentence."""
-        begin = "Nothing was written; it would be imported: " if self.dry_run else "Imported: "
+        begin = "Nothing was written. To import" if self.dry_run else "Imported"
         return (
-            f"{begin}{self.new} conversations new, {self.continued} continued, {self.messages} messages; "
-            f"{self.unchanged} conversations were there already, {len(self.problems)} problems."
+            f"{begin}: conversations {self.new} new, {self.continued} continued, {self.unchanged} there already; "
+            f"messages {self.messages}; problems {len(self.problems)}."
         )
 
 
@@ -98,7 +98,7 @@ def import_conversations(files: tuple[Path, ...], format_name: str | None, dry_r
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None
     click.echo(summary.sentence())
     if summary.problems:
-        raise click.ClickException(f"{len(summary.problems)} conversations or files were not imported; see above.")
+        raise click.ClickException(f"Not everything was imported: problems {len(summary.problems)}, see above.")
 
 
 def _settings() -> Settings:

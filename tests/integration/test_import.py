@@ -80,8 +80,8 @@ def _export(engine: Engine) -> str:
 
 def _summary(new: int, continued: int, messages: int, unchanged: int = 0, problems: int = 0) -> str:
     return (
-        f"Imported: {new} conversations new, {continued} continued, {messages} messages; "
-        f"{unchanged} conversations were there already, {problems} problems."
+        f"Imported: conversations {new} new, {continued} continued, {unchanged} there already; "
+        f"messages {messages}; problems {problems}."
     )
 
 
@@ -139,7 +139,7 @@ def test_lines_for_fine_tuning_are_imported_once(engine: Engine, tmp_path: Path)
     file.write_text(_run(engine, "export", "--format", "openai-finetune").stdout)
     number = len(file.read_text().splitlines())
     empty_tables(engine)
-    assert _import(engine, file).startswith(f"Imported: {number} conversations new")
+    assert _import(engine, file).startswith(f"Imported: conversations {number} new")
     again = _run(engine, "export", "--format", "openai-finetune").stdout
     assert sorted(again.splitlines()) == sorted(file.read_text().splitlines())
     assert _import(engine, file) == _summary(0, 0, 0, unchanged=number)
@@ -237,8 +237,7 @@ def test_a_dry_run_says_what_would_be_imported_and_writes_nothing(engine: Engine
     lines = done.stdout.splitlines()
     assert lines[0] == "new: chatgpt:chat-0, 4 messages: Chat 0"
     assert lines[-1] == (
-        "Nothing was written; it would be imported: 4 conversations new, 0 continued, 14 messages; "
-        "1 conversations were there already, 0 problems."
+        "Nothing was written. To import: conversations 4 new, 0 continued, 1 there already; messages 14; problems 0."
     )
     assert _export(engine) == before
 
@@ -256,7 +255,7 @@ def test_malformed_conversations_are_reported_and_nothing_of_them_is_stored(engi
     assert (
         "conversations.json, conversation 2 ('Chat 2') has messages that follow each other in a circle" in done.stderr
     )
-    assert "1 conversations or files were not imported; see above." in done.stderr
+    assert "Not everything was imported: problems 1, see above." in done.stderr
     assert done.stdout.splitlines()[-1] == _summary(3, 0, 6, problems=1)
     sessions = rows_of(engine, "SELECT session_id FROM conversations ORDER BY 1")
     assert sessions == [("chatgpt:chat-1",), ("chatgpt:chat-3",), ("chatgpt:chat-4",)]
