@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
+from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.stored_completions import CompletionReader
@@ -62,6 +63,7 @@ class Services:
         self.embedder = Embedder(self.model_servers, self.recorder)
         self.database_reads = DatabaseReads(engine)
         self.conversation_reader = ConversationReader(self.database_reads, self.recorder.pending)
+        self.conversation_lister = ConversationLister(self.database_reads, self.recorder.pending)
         self.completion_reader = CompletionReader(self.database_reads, self.recorder.pending)
         self.history_reader = HistoryReader(self.conversation_reader)
         self.session_history = SessionHistory(

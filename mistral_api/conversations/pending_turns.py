@@ -102,7 +102,7 @@ def _new_conversation(exchanges: Sequence[Exchange]) -> Conversation:
         id=first.id,
         owner=first.owner,
         session_id=first.session_id,
-        title=_title(exchanges),
+        title=pending_title(exchanges),
         attributes={},
         head_id=None,
         message_count=0,
@@ -113,11 +113,12 @@ def _new_conversation(exchanges: Sequence[Exchange]) -> Conversation:
 
 def _titled(stored: Conversation, exchanges: Sequence[Exchange]) -> Conversation:
     if stored.title is None and stored.head_id is None:
-        stored.title = _title(exchanges)
+        stored.title = pending_title(exchanges)
     return stored
 
 
-def _title(exchanges: Sequence[Exchange]) -> str | None:
+def pending_title(exchanges: Sequence[Exchange]) -> str | None:
+    """Return the title that exchanges give to a conversation without one, None where they give none."""
     titles = (None if each.side_request else conversation_title(each.messages or []) for each in exchanges)
     return next((title for title in titles if title), None)
 

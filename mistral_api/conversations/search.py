@@ -5,16 +5,12 @@ A message is searched by its text, a conversation also by its title, in PostgreS
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Select, exists, func, literal_column, select, tuple_, union
-from sqlalchemy.orm import Session
+from sqlalchemy import CTE, ColumnElement, Select, exists, func, literal_column, select, union
 
-from mistral_api.conversations.conversation import find_conversation
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.payload_types.chat import MessageContent
-from mistral_api.wire.queries import ConversationFilter
 
 # A text vector holds at most a megabyte of words (PostgreSQL's documentation, section 12.11), and a character takes
 # up to four bytes.
@@ -25,38 +21,28 @@ TEXT_SEARCH_CONFIGURATION = "simple"
 _CONFIGURATION: ColumnElement[Any] = literal_column(f"'{TEXT_SEARCH_CONFIGURATION}'")
 # So many conversations are searched one by one before the index is asked for all of them.
 SCANNED_FIRST = 200
-_NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
+NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
 
 
-def list_conversations(session: Session, owner: str, query: ConversationFilter) -> tuple[list[Conversation], bool]:
-    """Return a page of an owner's conversations, the last used first, and whether more follow."""
-    selected = select(Conversation).where(Conversation.owner == owner)
-    if query.get("after"):
-        last = find_conversation(session, owner, query["after"])
-        position = tuple_(Conversation.updated_at, Conversation.id)
-        selected = selected.where(position < tuple_(last.updated_at, last.id))
-    if query.get("since") is not None:
-        selected = selected.where(Conversation.updated_at >= datetime.fromtimestamp(query["since"], UTC))
-    number = query["limit"] + 1
-    words = query.get("q")
-    rows = _newest(session, selected, number) if words is None else _search(session, selected, number, words)
-    return rows[: query["limit"]], len(rows) == number
+def search_statement(listed: Select[Conversation], number: int, words: str) -> Select[Conversation]:
+    """Return the search among the conversations that ``listed`` selects, in one round trip.
 
-
-def _newest(session: Session, selected: Select[Conversation], number: int) -> list[Conversation]:
-    return list(session.scalars(selected.order_by(*_NEWEST_FIRST).limit(number)))
-
-
-def _search(session: Session, selected: Select[Conversation], number: int, words: str) -> list[Conversation]:
-    """Search the newest conversations one by one, which suffices for a common word; then ask the index for all."""
-    newest = selected.order_by(*_NEWEST_FIRST).limit(SCANNED_FIRST).subquery()
-    first = _newest(
-        session, select(Conversation).where(Conversation.id.in_(select(newest.c.id)), matches_query(words)), number
-    )
-    if len(first) == number:
-        return first
+    First the newest ones are searched one by one, which suffices for a common word. Only where that finds fewer than
+    ``number``, the index is asked for all.
+    """
+    newest = listed.with_only_columns(Conversation.id).order_by(*NEWEST_FIRST).limit(SCANNED_FIRST).subquery()
+    among_newest = select(Conversation.id).where(Conversation.id.in_(select(newest.c.id)), matches_query(words))
+    first = among_newest.order_by(*NEWEST_FIRST).limit(number).cte().prefix_with("MATERIALIZED")
+    too_few = select(func.count()).select_from(first).scalar_subquery() < number
     matching = matching_conversations(words)
-    return _newest(session, selected.join(matching, matching.c.id == Conversation.id), number)
+    among_all = listed.with_only_columns(Conversation.id).join(matching, matching.c.id == Conversation.id)
+    found = union(select(first.c.id), among_all.where(too_few)).subquery("found")
+    return select(Conversation).join(found, found.c.id == Conversation.id).order_by(*NEWEST_FIRST).limit(number)
+
+
+def matches_text(words: str, text: str) -> bool:
+    """Return whether a text that PostgreSQL does not have yet matches, by the same rules."""
+    return all(word in text.casefold() for word in words.casefold().split())
 
 
 def matches_query(words: str) -> ColumnElement[bool]:
@@ -79,7 +65,7 @@ def matching_conversations(words: str) -> CTE:
     )
     # Otherwise PostgreSQL, whose estimate for a rare word is too high, would look at the newest conversations one by
     # one.
-    return ids.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
+    return ids.cte().prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 def search_query(words: str) -> ColumnElement[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import TextClause, text
+from sqlalchemy import ColumnElement, Text, TextClause, column, text
 
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_matching import NO_DIGEST
@@ -118,14 +118,27 @@ class StoredConversations:
     @classmethod
     def from_row(cls, row: Any) -> StoredConversations:
         """Read the row of the statement."""
-        conversations = [_conversation(each) for each in _rows(row.conversations)]
+        conversations = [conversation_of(each) for each in json_rows(getattr(row, "conversations", None))]
         return cls(
             {each.session_id: each for each in conversations},
-            [_message(each) for each in _rows(row.branch)],
-            {each.id: each for each in map(_message, _rows(row.wanted))},
-            [_node(each) for each in _rows(row.nodes)],
-            frozenset(UUID(each["request_id"]) for each in _rows(row.delivered)),
+            [_message(each) for each in json_rows(getattr(row, "branch", None))],
+            {each.id: each for each in map(_message, json_rows(getattr(row, "wanted", None)))},
+            [_node(each) for each in json_rows(getattr(row, "nodes", None))],
+            frozenset(UUID(each["request_id"]) for each in json_rows(getattr(row, "delivered", None))),
         )
+
+
+def json_of(query: str) -> str:
+    """Return SQL for the rows of a query as the text of a JSON array."""
+    return f"CAST((SELECT json_agg(row_to_json(found)) FROM ({query}) AS found) AS text)"
+
+
+def pending_columns() -> list[ColumnElement[Any]]:
+    """Return columns for another statement: the conversations that are named, and what their pending turns need."""
+    return [
+        text(f"WITH {_CONVERSATIONS} SELECT {json_of(query)}").columns(column(name, Text)).scalar_subquery().label(name)
+        for name, query in (("conversations", _DESCRIBED), ("nodes", _NODES), ("delivered", _DELIVERED))
+    ]
 
 
 @cache
@@ -143,13 +156,8 @@ def conversations_statement(*, with_branch: bool, with_pending: bool) -> TextCla
     }
     return text(
         f"WITH {_CONVERSATIONS} SELECT "
-        + ", ".join(f"{_json(query) if query else 'NULL'} AS {name}" for name, query in parts.items())
+        + ", ".join(f"{json_of(query) if query else 'NULL'} AS {name}" for name, query in parts.items())
     )
-
-
-def _json(query: str) -> str:
-    """Return SQL for the rows of a query as the text of a JSON array."""
-    return f"CAST((SELECT json_agg(row_to_json(found)) FROM ({query}) AS found) AS text)"
 
 
 def conversation_parameters(owner: str, sessions: Sequence[str]) -> dict[str, Any]:
@@ -176,12 +184,12 @@ def pending_parameters(exchanges: Sequence[Exchange]) -> dict[str, Any]:
     }
 
 
-def _rows(array: str | None) -> list[dict[str, Any]]:
+def json_rows(array: str | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = orjson.loads(array) if array else []
     return rows
 
 
-def _conversation(values: Mapping[str, Any]) -> Conversation:
+def conversation_of(values: Mapping[str, Any]) -> Conversation:
     times = {name: datetime.fromisoformat(values[name]) for name in ("created_at", "updated_at")}
     return Conversation(**{**values, **times, "id": UUID(values["id"]), "head_id": _uuid(values["head_id"])})
 

@@ -24,7 +24,6 @@ from mistral_api.conversations.editing import (
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items, read_item, resolve_references
-from mistral_api.conversations.search import list_conversations
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session
@@ -52,8 +51,7 @@ _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 def list_all() -> Page[ConversationSummary]:
     """The caller's conversations, the last used first."""
     query = load(_LIST_QUERY, request.args.to_dict())
-    with database_session() as session:
-        return conversation_list_body(*list_conversations(session, caller().owner, query))
+    return conversation_list_body(*services().conversation_lister.list_page(caller().owner, query))
 
 
 @blueprint.post("")

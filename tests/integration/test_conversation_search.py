@@ -13,7 +13,7 @@ from mistral_api.analytics import usage_stats
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
+from mistral_api.conversations.search import matches_query, matching_conversations
 from mistral_api.conversations.stored_conversation import (
     BranchQuery,
     conversation_parameters,
@@ -22,6 +22,7 @@ from mistral_api.conversations.stored_conversation import (
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
+from tests.support.conversations import conversation_lister
 from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
@@ -45,10 +46,9 @@ def filled(engine: Engine) -> Engine:
 
 
 def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
-    with Session(engine) as session:
-        wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
-        rows, _ = list_conversations(session, owner, wanted)
-        return [row.session_id for row in rows]
+    wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
+    rows, _ = conversation_lister(engine).list_page(owner, wanted)
+    return [row.session_id for row in rows]
 
 
 @pytest.mark.parametrize("looked_at_first", [0, 200])
@@ -89,9 +89,9 @@ def test_search_finds_a_changed_title(filled: Engine) -> None:
 
 
 def test_search_results_are_paginated(filled: Engine) -> None:
-    with Session(filled) as session:
-        first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
-        rest, no_more = list_conversations(session, "local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
+    lister = conversation_lister(filled)
+    first, more = lister.list_page("local", {"limit": 1, "q": "zebra"})
+    rest, no_more = lister.list_page("local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
     assert ([row.session_id for row in first], more) == (["travel"], True)
     assert ([row.session_id for row in rest], no_more) == (["animals"], False)
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
 from mistral_api.conversations.history import HistoryReader
@@ -93,6 +94,11 @@ def read_messages(engine: Engine, session_id: str) -> list[Message]:
 def conversation_reader(engine: Engine, pending: PendingExchanges | None = None) -> ConversationReader:
     """Return a reader of the conversations in a database, by default without a journal."""
     return ConversationReader(DatabaseReads(engine), pending or PendingExchanges(list))
+
+
+def conversation_lister(engine: Engine, pending: PendingExchanges | None = None) -> ConversationLister:
+    """Return what lists the conversations in a database, by default without a journal."""
+    return ConversationLister(DatabaseReads(engine), pending or PendingExchanges(list))
 
 
 def response_store(engine: Engine, recorder: Recorder) -> ResponseStore:
