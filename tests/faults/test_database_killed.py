@@ -53,7 +53,7 @@ def _kill_postgres(server: Server) -> None:
 
 def test_requests_are_served_and_recorded_after_postgresql_was_killed(server: Server) -> None:
     assert _ask(server, "before").status_code == 200
-    assert requests.get(f"{server.url}/v1/conversations/before", timeout=10).status_code == 200
+    wait_for(lambda: server.health()["recording"]["pending"] == 0, "the delivery of what came before")
     _kill_postgres(server)
 
     assert _ask(server, "meanwhile").status_code == 200
