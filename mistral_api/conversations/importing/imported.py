@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from mistral_api.conversations.message_tree import SentAttributes
 from mistral_api.payload_types.chat import ChatMessage
 
 STATUSES = ("complete", "interrupted", "failed")
@@ -17,7 +18,10 @@ class MalformedConversation(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedMessage:
-    """One message: the columns of ``messages`` that an export knows. ``parent_id`` is null for the first message."""
+    """One message: the columns of ``messages`` that an export knows. ``parent_id`` is null for the first message.
+
+    ``framing`` is the digest of the system messages in force.
+    """
 
     id: UUID
     parent_id: UUID | None
@@ -28,6 +32,8 @@ class ImportedMessage:
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    sent: SentAttributes | None = None
+    framing: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
