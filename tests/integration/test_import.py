@@ -119,7 +119,8 @@ def test_an_export_that_is_imported_and_exported_again_is_the_same(engine: Engin
         "SELECT owner, session_id, title, metadata::text, search::text, head_id, message_count, created_at, updated_at "
         "FROM conversations ORDER BY owner, session_id",
         "SELECT m.id, m.parent_id, owner, session_id, role, content::text, tool_calls::text, extra::text, "
-        "m.framing, m.sent::text, m.search::text, m.status, m.request_id, m.model, m.prompt_tokens, m.completion_tokens, m.created_at "
+        "m.framing, m.sent::text, m.search::text, "
+        "m.status, m.request_id, m.model, m.prompt_tokens, m.completion_tokens, m.created_at "
         "FROM messages AS m JOIN conversations AS c ON c.id = m.conversation_id "
         "ORDER BY owner, session_id, m.sequence",
     )
