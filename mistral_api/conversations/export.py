@@ -94,15 +94,10 @@ def archive_line(conversation: Conversation, messages: Iterable[Message]) -> byt
 
 def _archive_message(message: Message) -> JsonObject:
     """Return a message with its place in the tree. ``framing`` is there if system messages were in force."""
-    line = {
-        **message_body(message),
-        "parent_id": message.parent_id,
-        "created_at": message.created_at.timestamp(),
-    }
-    if message.framing is not None:
-        line["framing"] = message.framing
+    places = {"parent_id": message.parent_id, "created_at": message.created_at.timestamp()}
+    framing = {"framing": message.framing} if message.framing is not None else {}
     extra = pick(message.extra or {}, sorted(MESSAGE_FIELDS))
-    return line | ({"extra": extra} if extra else {})
+    return {**message_body(message), **places, **framing, **({"extra": extra} if extra else {})}
 
 
 def fine_tuning_line(conversation: Conversation, messages: Iterable[Message]) -> bytes | None:

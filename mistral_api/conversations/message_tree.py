@@ -53,7 +53,7 @@ class RowFields(TypedDict):
 class NewMessageRow(MessageColumns, RowFields):
     """A row to insert into ``messages``. ``words`` is the text that is searched.
 
-    Only below a message without a depth a row has no digest and no depth either.
+    Digest and depth are null where they are to be found when the conversation is written to the next time.
     """
 
     id: UUID

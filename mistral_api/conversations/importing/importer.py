@@ -73,12 +73,15 @@ class ImportedResult:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A stored conversation, and those messages of an import that are stored, by id with their depths."""
+    """A stored conversation, and those messages of an import that are stored, by id with their depths.
+
+    A depth is null for a message whose digest is not known yet (``message_tree``).
+    """
 
     id: UUID
     head_id: UUID | None
     updated_at: datetime
-    depths: dict[UUID | None, int | None] = field(default_factory=dict)
+    depths: dict[UUID, int | None] = field(default_factory=dict)
 
 
 def batches(conversations: Iterable[ImportedConversation]) -> Iterator[list[ImportedConversation]]:
@@ -201,15 +204,16 @@ def _write(connection: Connection, conversations: Sequence[ImportedConversation]
 def _tree(conversation: ImportedConversation, stored: _Stored) -> MessageTree:
     """Return the tree with the new messages of a conversation, ready to be written."""
     deleted = _deleted(conversation, stored)
-    tree = MessageTree(stored.id, stored.updated_at, stored.head_id)
-    depths = dict(stored.depths)
+    tree = MessageTree(stored.id, stored.updated_at, head_id=stored.head_id)
+    depths: dict[UUID | None, int | None] = {None: -1}
+    depths.update(stored.depths.items())
     resolved: dict[UUID | None, UUID | None] = {None: None}
     for message in conversation.messages:
         parent = resolved[message.parent_id]
         resolved[message.id] = parent if message.id in deleted else message.id
         if message.id not in stored.depths and message.id not in deleted:
-            row = _message_row(stored.id, message, parent)
-            _add_digest(row, message, depths)
+            row = _message_row(stored.id, message, parent, depths[parent])
+            depths[message.id] = row["depth"]
             tree.rows.append(row)
     own_ids = {message.id for message in conversation.messages}
     if tree.rows and (stored.head_id is None or stored.head_id in own_ids):
@@ -217,27 +221,21 @@ def _tree(conversation: ImportedConversation, stored: _Stored) -> MessageTree:
     return tree
 
 
-def _add_digest(row: NewMessageRow, message: ImportedMessage, depths: dict[UUID | None, int | None]) -> None:
-    """Add digest and depth, but not below a stored message that has none: its conversation gets them all at once."""
-    parent_depth = depths.get(row["parent_id"])
-    if row["parent_id"] is None or parent_depth is not None:
-        digest = message_digest(message.message)
-        row["digest"], row["depth"] = stored_digest(digest), depth_below(parent_depth, digest)
-    depths[row["id"]] = row["depth"]
-
-
-def _message_row(conversation_id: UUID, message: ImportedMessage, parent_id: UUID | None) -> NewMessageRow:
-    """Return the row of a message, still without digest and depth."""
+def _message_row(
+    conversation_id: UUID, message: ImportedMessage, parent_id: UUID | None, parent_depth: int | None
+) -> NewMessageRow:
+    """Return the row of a message below a stored or new one. Without the depth of that, it gets a digest later."""
+    digest = message_digest(message.message)
     return {
         "id": message.id,
         "conversation_id": conversation_id,
         "parent_id": parent_id,
         **chat_message_to_columns(message.message),
-        "digest": None,
-        "depth": None,
+        "digest": None if parent_depth is None else stored_digest(digest),
+        "depth": None if parent_depth is None else depth_below(parent_depth, digest),
         "framing": message.framing,
-        "words": searchable_text(message.message.get("content")),
         "sent": message.sent,
+        "words": searchable_text(message.message.get("content")),
         "status": message.status,
         "request_id": message.request_id,
         "created_at": message.created_at,

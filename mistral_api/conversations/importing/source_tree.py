@@ -103,9 +103,9 @@ class _Builder:
         self._places: dict[str, _Place] = {}
         self._messages: list[ImportedMessage] = []
         self._parents = {node.parent for node in source.nodes}
-        # The system messages in force at each message.
+        # The system messages in force at each message, and which messages are system messages.
         self._systems: dict[UUID | None, list[ChatMessage]] = {None: []}
-        self._messages_by_id: dict[UUID, ChatMessage] = {}
+        self._system_ids: set[UUID | None] = set()
 
     def add(self, node: SourceNode) -> None:
         """Add the messages of a node whose parent has been added."""
@@ -152,12 +152,12 @@ class _Builder:
 
     def _framing(self, message_id: UUID, parent: UUID | None, message: ChatMessage) -> UUID | None:
         """Return the digest of the system messages in force: the last ones that follow one another."""
-        above = self._systems[parent]
+        systems = self._systems[parent]
         if is_system_message(message):
-            follows = parent is not None and is_system_message(self._messages_by_id[parent])
-            above = [*above, message] if follows else [message]
-        self._systems[message_id], self._messages_by_id[message_id] = above, message
-        return UUID(system_digest(above)) if above else None
+            systems = [*systems, message] if parent in self._system_ids else [message]
+            self._system_ids.add(message_id)
+        self._systems[message_id] = systems
+        return UUID(system_digest(systems)) if systems else None
 
     def _message_id(self, key: str, number: int) -> UUID:
         names = (self._target.owner, self._source.format, self._source.id, key, str(number))
