@@ -233,7 +233,7 @@ def _message_row(
         **chat_message_to_columns(message.message),
         "digest": None if parent_depth is None else stored_digest(digest),
         "depth": None if parent_depth is None else depth_below(parent_depth, digest),
-        "framing": None,
+        "framing": message.framing,
         "sent": message.sent,
         "words": searchable_text(message.message.get("content")),
         "status": message.status,
