@@ -232,6 +232,8 @@ class RecognitionIndex:
             self._size -= node.size
             for each in node.keys:
                 lookup.remove(each, node)
+        # Nodes and tree refer to each other: without this they would wait for the garbage collector.
+        tree.nodes, tree.last_answer = [], None
         if not lookup:
             self._lookups.pop(tree.owner, None)
 

@@ -232,24 +232,24 @@ def test_an_exchange_without_text_is_not_remembered(index: RecognitionIndex) -> 
 
 
 def test_the_memory_stays_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One million messages in a hundred thousand conversations, by digests that cost nothing."""
+    """Fifty thousand messages in five thousand conversations; ``bin/bench recognition`` feeds a million."""
     maker = random.Random(1)
     monkeypatch.setattr("mistral_api.conversations.digest_tree.node_digest", lambda _message: maker.randbytes(16))
     monkeypatch.setattr(recognition, "node_digest", lambda _message: maker.randbytes(16))
-    index = RecognitionIndex(max_messages=20_000)
+    index = RecognitionIndex(max_messages=5_000)
     messages = said(*(f"Text {number}" for number in range(9)))
     tracemalloc.start()
     try:
-        for number in range(100_000):
+        for number in range(5_000):
             index.note(make_exchange(f"s{number}", messages=messages, answers=reply(LONG)))
-            if number == 10_000:
+            if number == 1_000:
                 full, _ = tracemalloc.get_traced_memory()
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 19_000 < index.size <= 20_000
+    assert 4_900 < index.size <= 5_000
     assert after < full * 1.1
-    assert after / index.size < 600  # bytes for each message
+    assert after / index.size < 400  # bytes for each message
 
 
 WORDS = st.sampled_from(["Hi", "Hello!", "ok", "Why?", LONG])
