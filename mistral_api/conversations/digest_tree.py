@@ -10,12 +10,11 @@ to find it. Any other answer is found only together with the message before it.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mistral_api.conversations.message_matching import message_digest
+from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
 from mistral_api.payload_types.chat import ChatMessage
 
 # So many characters of text make an answer distinctive.
@@ -47,52 +46,68 @@ class CutAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of ours: its comparable text, or the beginning of it; whether it calls tools, and was cut off."""
+    """An answer that this server generated, as far as it matters for finding it.
 
-    text: str
-    calls_tools: bool = False
-    cut: bool = False
+    ``distinctive`` and ``ordinary``: whether it is found by its digest alone, and with the message before it; both
+    where that is not known. ``cut`` is there for an answer that was cut off.
+    """
+
+    distinctive: bool
+    ordinary: bool
+    cut: CutAnswer | None = None
 
     @classmethod
-    def of(cls, message: ChatMessage, *, cut: bool = False) -> Answer:
+    def of(cls, message: ChatMessage, *, was_cut: bool = False) -> Answer:
         """Return what matters of an assistant's message."""
-        return cls(comparable_text(message), bool(message.get("tool_calls")), cut)
+        distinctive = is_distinctive(message)
+        if was_cut:
+            return cls(distinctive, not distinctive, CutAnswer(normalized_text(message)))
+        return DISTINCTIVE_ANSWER if distinctive else ORDINARY_ANSWER
 
-    def key(self, digest: bytes, before: bytes) -> bytes:
-        """Return the key by which the answer is found: its digest, and unless it is distinctive the one before it."""
-        distinctive = self.calls_tools or len(self.text) >= DISTINCTIVE_CHARACTERS
-        return digest if distinctive else digest + b"\0" + before
+
+# There are many answers, and nearly all are one of these.
+DISTINCTIVE_ANSWER, ORDINARY_ANSWER = Answer(distinctive=True, ordinary=False), Answer(distinctive=False, ordinary=True)
 
 
 class DigestNode:
     """A message of a conversation.
 
-    ``key`` is that under which an answer of ours is found, None for all other messages. ``continuations`` counts the
-    messages that follow it, and the running requests that are about to add one. ``cut`` is there for an answer that was
-    cut off.
+    ``answer`` is there for a message that this server generated. ``continuations`` counts the messages that follow it,
+    and the running requests that are about to add one.
     """
 
-    __slots__ = ("continuations", "cut", "digest", "key", "parent", "tree")
+    __slots__ = ("answer", "continuations", "digest", "parent", "tree")
 
     def __init__(
         self, tree: DigestTree, parent: DigestNode | None, digest: bytes, answer: Answer | None = None
     ) -> None:
-        """``answer`` is there for a message that this server generated."""
-        self.tree, self.parent, self.digest = tree, parent, digest
-        self.key = answer.key(digest, parent.digest if parent else b"") if answer else None
-        self.cut = CutAnswer(answer.text) if answer and answer.cut else None
+        self.tree, self.parent, self.digest, self.answer = tree, parent, digest, answer
         self.continuations = 0
+
+    @property
+    def cut(self) -> CutAnswer | None:
+        """The text of an answer that was cut off."""
+        return self.answer.cut if self.answer is not None else None
 
     @property
     def keys(self) -> list[bytes]:
         """Every key under which it is found."""
-        cut = [cut_answer_key(self.parent.digest)] if self.cut and self.parent else []
-        return cut if self.key is None else [self.key, *cut]
+        before = self.parent.digest if self.parent is not None else b""
+        return [] if self.answer is None else _keys(self.digest, before, self.answer)
 
     @property
     def size(self) -> int:
         """What it takes of the memory, in messages of the usual size."""
         return 1 if self.cut is None else 1 + len(self.cut.beginning) // 100
+
+
+def _keys(digest: bytes, before: bytes, answer: Answer) -> list[bytes]:
+    keys = [digest] if answer.distinctive else []
+    if answer.ordinary:
+        keys.append(ordinary_key(digest, before))
+    if answer.cut is not None and before:
+        keys.append(cut_key(before))
+    return keys
 
 
 class DigestTree:
@@ -167,12 +182,18 @@ class SentMessages:
 
     def answer_key(self, position: int) -> bytes:
         """Return the key under which the same answer of ours would be found."""
-        before = self.before(position)
-        return Answer.of(self._messages[position]).key(self.digest(position), self.digest(before))
+        digest = self.digest(position)
+        return (
+            digest if is_distinctive(self._messages[position]) else ordinary_key(digest, self.digest_before(position))
+        )
+
+    def digest_before(self, position: int) -> bytes:
+        """Return the digest of the message before, empty for the first one."""
+        return self.digest(self.before(position))
 
     def text(self, position: int) -> str:
         """Return the text of a message in the form in which texts are compared."""
-        return comparable_text(self._messages[position])
+        return normalized_text(self._messages[position])
 
     def repeats(self, position: int, node: DigestNode) -> bool:
         """Return whether a message is the one that a node stands for."""
@@ -217,24 +238,28 @@ class AnswerLookup:
 
 def node_digest(message: ChatMessage) -> bytes:
     """Return the digest of a message: 16 bytes, none for a message that makes no difference."""
-    if message.get("role") in ("system", "developer") or _is_empty_answer(message):
-        return b""
-    return bytes.fromhex(message_digest(message))
+    return digest_bytes(message_digest(message))
 
 
-def _is_empty_answer(message: ChatMessage) -> bool:
-    return message.get("role") == "assistant" and not message.get("tool_calls") and not message.get("content")
+def digest_bytes(digest: str) -> bytes:
+    """Return a digest of ``message_matching`` in the form in which it is remembered."""
+    return b"" if digest in (NO_DIGEST, _EMPTY_ANSWER) else bytes.fromhex(digest)
 
 
-def cut_answer_key(before: bytes) -> bytes:
+# Clients add and drop empty answers, such as those of requests that failed.
+_EMPTY_ANSWER = message_digest({"role": "assistant", "content": None})
+
+
+def is_distinctive(message: ChatMessage) -> bool:
+    """Return whether an answer is recognised without the message before it."""
+    return bool(message.get("tool_calls")) or len(normalized_text(message)) >= DISTINCTIVE_CHARACTERS
+
+
+def ordinary_key(digest: bytes, before: bytes) -> bytes:
+    """Return the key of an answer that is found together with the message before it."""
+    return digest + b"\0" + before
+
+
+def cut_key(before: bytes) -> bytes:
     """Return the key of an answer that was cut off: the digest of the message before it."""
     return b"\0" + before
-
-
-def comparable_text(message: ChatMessage) -> str:
-    """Return the text of a message without white space at its ends, in Unicode's composed form, with LF line ends."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    text = content if isinstance(content, str) else ""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()

@@ -40,7 +40,7 @@ from mistral_api.conversations.digest_tree import (
     DigestNode,
     DigestTree,
     SentMessages,
-    cut_answer_key,
+    cut_key,
     node_digest,
 )
 from mistral_api.conversations.stored_message import assistant_message
@@ -124,10 +124,10 @@ class RecognitionIndex:
     def _candidates(self, owner: str, sent: SentMessages, position: int) -> list[DigestNode]:
         """Return the answers of ours that may be the one at a position, the newest first."""
         candidates = self._lookup(owner, sent.answer_key(position))
-        before = sent.digest(sent.before(position))
+        before = sent.digest_before(position)
         if candidates or not before:
             return candidates
-        return [node for node in self._lookup(owner, cut_answer_key(before)) if sent.repeats(position, node)]
+        return [node for node in self._lookup(owner, cut_key(before)) if sent.repeats(position, node)]
 
     def _lookup(self, owner: str, key: bytes) -> list[DigestNode]:
         with self._lock:
@@ -140,17 +140,20 @@ class RecognitionIndex:
             self._claims[exchange_id] = match
             match.node.continuations += 1
 
-    def note(self, exchange: Exchange, client: str | None = None) -> None:
-        """Take in an exchange that has ended. Without an answer, or a conversation, nothing of it is remembered."""
+    def note(self, exchange: Exchange) -> None:
+        """Take in an exchange that has ended.
+
+        Without an answer, or a conversation, nothing of it is remembered. Nobody continues a side request.
+        """
         match = self._release(exchange.id)
-        if not belongs_to_conversation(exchange) or not exchange.answers:
+        if not belongs_to_conversation(exchange) or not exchange.answers or exchange.side_request:
             return
-        tree = self._used_tree(exchange, client)
+        tree = self._used_tree(exchange)
         sent = SentMessages(exchange.messages or [])
         parent, new = self._place(tree, exchange, sent, match)
-        cut = exchange.answer_status == INTERRUPTED
+        was_cut = exchange.answer_status == INTERRUPTED
         answers = [assistant_message(answer) for answer in exchange.answers]
-        nodes = [(node_digest(answer), Answer.of(answer, cut=cut)) for answer in answers]
+        nodes = [(node_digest(answer), Answer.of(answer, was_cut=was_cut)) for answer in answers]
         with self._lock:
             if self._is_forgotten(tree):
                 return
@@ -168,14 +171,14 @@ class RecognitionIndex:
                 match.node.continuations -= 1
         return match
 
-    def _used_tree(self, exchange: Exchange, client: str | None) -> DigestTree:
+    def _used_tree(self, exchange: Exchange) -> DigestTree:
         """Return the tree of an exchange's conversation, now the one that was used last."""
         owner, session_id = exchange.owner, exchange.session_id or ""
         used_at = (exchange.created_at + timedelta(milliseconds=exchange.latency_ms)).timestamp()
         with self._lock:
             tree = self._trees.get((owner, session_id)) or self._add_tree(owner, session_id)
             self._trees.move_to_end((owner, session_id))
-            tree.client, tree.used_at = client or tree.client, max(tree.used_at, used_at)
+            tree.client, tree.used_at = exchange.client or tree.client, max(tree.used_at, used_at)
         return tree
 
     def _add_tree(self, owner: str, session_id: str) -> DigestTree:

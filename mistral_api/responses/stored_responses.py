@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
@@ -45,13 +46,15 @@ _DELETE_UNUSED = text(
 class StoredContext:
     """What a new response continues: ``messages`` in chat form, oldest first, the last of which is ``continues``.
 
-    ``status`` is that of the response that it continues, None where it continues none.
+    ``status`` is that of the response that it continues, None where it continues none. ``resolved`` says how its
+    conversation was found, once it was.
     """
 
     session_id: str
     continues: UUID | None = None
     messages: list[ChatMessage] = field(default_factory=list)
     status: str | None = None
+    resolved: ResolvedSession | None = None
 
 
 def response_not_found(response_id: str) -> NotFound:

@@ -63,6 +63,7 @@ def end_turn(
     index: RecognitionIndex, exchange: Exchange, answer: str | None, client: str | None = None, status: str = "complete"
 ) -> None:
     """End an exchange with an answer, None for a failure."""
+    exchange.client = client
     exchange.answers = None if answer is None else reply(answer)
     exchange.answer_status = status if answer is not None else "failed"
-    index.note(exchange, client)
+    index.note(exchange)
