@@ -43,8 +43,7 @@ CONVERSATION_MESSAGE = Component(
                     )
                 )
             ),
-        ),
-        optional(sent=Object(optional(system=Array(Object()), summary=Array(Object()), answer=Object()))),
+        )
     ),
 )
 _HEAD = required(
