@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
@@ -17,12 +17,16 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
+from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.wire.pagination import Page, list_body
 
 
 class MessageBody(ChatMessage):
-    """A message of a conversation: a chat message, with the id, time, status and usage of the stored one."""
+    """A message of a conversation: a chat message, with the id, time, status and usage of the stored one.
+
+    ``sent`` is there where its client sent more with it than the message.
+    """
 
     id: str
     created_at: int
@@ -30,6 +34,7 @@ class MessageBody(ChatMessage):
     request_id: str
     status: str
     usage: MessageUsage | None
+    sent: NotRequired[JsonObject]
 
 
 class ConversationFields(TypedDict):
@@ -199,8 +204,8 @@ def _conversation_fields(conversation: Conversation) -> ConversationFields:
 
 def message_body(message: Message) -> MessageBody:
     """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
-    return {
-        **row_to_chat_message(message),
+    body: MessageBody = {
+        **row_to_chat_message(message),  # type: ignore[typeddict-item]  # it takes every field of ours for missing
         "id": str(message.id),
         "created_at": int(message.created_at.timestamp()),
         "model": message.model,
@@ -208,6 +213,9 @@ def message_body(message: Message) -> MessageBody:
         "status": message.status,
         "usage": _usage(message),
     }
+    if message.sent:
+        body["sent"] = message.sent
+    return body
 
 
 def _usage(message: Message) -> MessageUsage | None:

@@ -6,7 +6,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.history import HistoryReader, is_system_message
+from mistral_api.conversations.history import HistoryReader
+from mistral_api.conversations.message_matching import is_system_message
 from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
@@ -69,7 +70,7 @@ class ContextResolver:
     def _session(self, owner: str, session_id: str) -> StoredContext:
         """Return a session with all its messages; it need not exist yet."""
         branch = self._history.branch(owner, session_id)
-        return StoredContext(session_id, branch.head_id, branch.messages)
+        return StoredContext(session_id, branch.head_id, branch.prompt_messages)
 
     def resolve_references(self, items: list[Item], owner: str) -> list[Item]:
         """Return input items, the referenced ones in place of their references.

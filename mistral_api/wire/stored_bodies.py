@@ -43,7 +43,8 @@ CONVERSATION_MESSAGE = Component(
                     )
                 )
             ),
-        )
+        ),
+        optional(sent=Object(optional(system=Array(Object()), summary=Array(Object()), answer=Object()))),
     ),
 )
 _HEAD = required(

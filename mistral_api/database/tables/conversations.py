@@ -53,7 +53,7 @@ class Message(Base):
     __tablename__ = "messages"
     __table_args__ = (
         Index("ix_messages_conversation_id_sequence", "conversation_id", "sequence"),
-        Index("ix_messages_conversation_id_chain", "conversation_id", "chain"),
+        Index("ix_messages_digest_conversation_id", "digest", "conversation_id"),
         Index("ix_messages_search", "search", postgresql_using="gin"),
     )
 
@@ -67,9 +67,14 @@ class Message(Base):
     tool_calls: Mapped[list[ToolCall] | None] = mapped_column(JSONB(none_as_null=True))
     # The other fields that the client sent: name, tool_call_id, refusal, reasoning_content ...
     extra: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
-    # A hash of the message and all messages before it, by which it is recognised when a client sends it again
-    # (conversations.message_matching).
-    chain: Mapped[UUID] = mapped_column(deferred=True)
+    # By its digest a message is recognised when a client sends it again (conversations.message_matching), depth counts
+    # the messages with a digest above it, framing is the digest of the system messages in force. All three are null in
+    # rows of older versions until their conversation is written to again.
+    digest: Mapped[UUID | None] = mapped_column(deferred=True)
+    depth: Mapped[int | None] = mapped_column(deferred=True)
+    framing: Mapped[UUID | None] = mapped_column(deferred=True)
+    # What the client sent with the turn that this message begins (conversations.message_tree.SentAttributes).
+    sent: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     search: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     status: Mapped[str] = mapped_column(Text)
     request_id: Mapped[str] = mapped_column(Text)
