@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,13 +12,13 @@ from hypothesis import strategies as st
 from mistral_api.conversations import recognition
 from mistral_api.conversations.digest_tree import Answer, node_digest
 from mistral_api.conversations.recognition import RecognitionIndex, StoredNode
-from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.system.identifiers import new_id
 from tests.support.dialogues import Dialogue, begin_turn, end_turn, said, take_turn
 from tests.support.exchanges import make_exchange, reply
 
 LONG = "The capital of France is Paris, which lies on the Seine and has been the capital for many centuries."
-CALL: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 
 @pytest.fixture
@@ -104,7 +103,8 @@ def test_a_part_of_the_history_is_enough(index: RecognitionIndex, sent: list[Cha
 def test_tool_calls_are_distinctive(index: RecognitionIndex) -> None:
     exchange = make_exchange("tools", messages=said("1 + 1?"), answers=[{"content": None, "tool_calls": [CALL]}])
     index.note(exchange)
-    call: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [CALL | {"id": "call_of_the_client"}]}
+    sent_call: ToolCall = {**CALL, "id": "call_of_the_client"}
+    call: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [sent_call]}
     result: ChatMessage = {"role": "tool", "tool_call_id": "call_1", "content": "2"}
     assert found(index, [*said("Summary"), call, result]) == "tools"
 
@@ -290,10 +290,12 @@ def test_windows_summaries_and_trims_are_recognised(data: st.DataObject) -> None
             dialogue.turn(index, "Hi" if data.draw(st.booleans()) else f"Hi {number}", answer)
             continue
         keep = data.draw(st.integers(2, len(dialogue.messages)))
-        window = [{**message, "content": f" {message['content']}\n"} for message in dialogue.messages[-keep:]]
+        window: list[ChatMessage] = [
+            {**message, "content": f" {message['content']}\n"} for message in dialogue.messages[-keep:]
+        ]
         if data.draw(st.booleans()):
             window = [*said("A summary"), *window]
-        sent: list[ChatMessage] = [*window, *said(f"Question {number}")]  # type: ignore[list-item]
+        sent = [*window, *said(f"Question {number}")]
         session = take_turn(index, sent, answer, dialogue.owner)
         assert session == dialogue.sessions[0]
         dialogue.messages += [*said(f"Question {number}", answer)]
