@@ -123,7 +123,7 @@ class DigestTree:
         self.last_answer: DigestNode | None = None
 
     def descend(
-        self, parent: DigestNode | None, sent: SentMessages, start: int, most: int
+        self, parent: DigestNode | None, sent: SentDigests, start: int, most: int
     ) -> tuple[DigestNode | None, list[bytes]]:
         """Follow a list from a position on below ``parent`` (None: the root), as far as it is known.
 
@@ -136,7 +136,7 @@ class DigestTree:
         new = positions[known:]
         return (parent if len(new) <= most else None), [sent.digest(position) for position in new[-most:]]
 
-    def _child(self, parent: DigestNode | None, sent: SentMessages, position: int) -> DigestNode | None:
+    def _child(self, parent: DigestNode | None, sent: SentDigests, position: int) -> DigestNode | None:
         """Return the newest message below ``parent`` that a sent one repeats, if any does."""
         if parent is not None and not parent.continuations:
             return None
@@ -144,7 +144,7 @@ class DigestTree:
         return next((node for node in nodes if sent.repeats(position, node)), None)
 
 
-class SentMessages:
+class SentDigests:
     """A list of messages that a client sent. A digest is computed when it is first needed."""
 
     def __init__(self, messages: Sequence[ChatMessage]) -> None:

@@ -39,7 +39,7 @@ from mistral_api.conversations.digest_tree import (
     AnswerLookup,
     DigestNode,
     DigestTree,
-    SentMessages,
+    SentDigests,
     cut_key,
     node_digest,
 )
@@ -70,13 +70,17 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredNode:
-    """A stored message from which a conversation is remembered. ``answer`` is there where this server generated it."""
+class StoredDigest:
+    """A stored message from which a conversation is remembered.
+
+    ``answer`` is there where this server generated it. ``continued``: another message follows it, which is not read.
+    """
 
     id: UUID
     parent_id: UUID | None
     digest: bytes
     answer: Answer | None = None
+    continued: bool = False
 
 
 class RecognitionIndex:
@@ -106,12 +110,12 @@ class RecognitionIndex:
 
         A list without an answer costs nothing. For any other the last two or three messages are hashed.
         """
-        sent = SentMessages(messages)
+        sent = SentDigests(messages)
         if owner not in self._lookups or not sent.has_answer:
             return None
         return self._find(owner, client, sent)
 
-    def _find(self, owner: str, client: str | None, sent: SentMessages, tree: DigestTree | None = None) -> Match | None:
+    def _find(self, owner: str, client: str | None, sent: SentDigests, tree: DigestTree | None = None) -> Match | None:
         """Return where a list continues any conversation, or where it continues ``tree``."""
         for position in sent.answer_positions(MOST_ANSWERS):
             candidates = self._candidates(owner, sent, position)
@@ -121,7 +125,7 @@ class RecognitionIndex:
                 return Match(_best(candidates, client, sent, position), position)
         return None
 
-    def _candidates(self, owner: str, sent: SentMessages, position: int) -> list[DigestNode]:
+    def _candidates(self, owner: str, sent: SentDigests, position: int) -> list[DigestNode]:
         """Return the answers of ours that may be the one at a position, the newest first."""
         candidates = self._lookup(owner, sent.answer_key(position))
         before = sent.digest_before(position)
@@ -149,7 +153,7 @@ class RecognitionIndex:
         if not belongs_to_conversation(exchange) or not exchange.answers or exchange.side_request:
             return
         tree = self._used_tree(exchange)
-        sent = SentMessages(exchange.messages or [])
+        sent = SentDigests(exchange.messages or [])
         parent, new = self._place(tree, exchange, sent, match)
         was_cut = exchange.answer_status == INTERRUPTED
         answers = [assistant_message(answer) for answer in exchange.answers]
@@ -188,7 +192,7 @@ class RecognitionIndex:
         return tree
 
     def _place(
-        self, tree: DigestTree, exchange: Exchange, sent: SentMessages, match: Match | None
+        self, tree: DigestTree, exchange: Exchange, sent: SentDigests, match: Match | None
     ) -> tuple[DigestNode | None, list[bytes]]:
         """Return the message below which a list goes (None: the root), and the digests of its new messages.
 
@@ -251,7 +255,7 @@ class RecognitionIndex:
             with self._lock:
                 self._forgotten = None
 
-    def restore(self, owner: str, session_id: str, used_at: float, stored: Sequence[StoredNode]) -> bool:
+    def restore(self, owner: str, session_id: str, used_at: float, stored: Sequence[StoredDigest]) -> bool:
         """Add a stored conversation, parents before their children, as the one that was not used for the longest time.
 
         Return whether there was room for it.
@@ -269,7 +273,7 @@ class RecognitionIndex:
             self._add_stored(tree, stored)
         return True
 
-    def _add_stored(self, tree: DigestTree, stored: Sequence[StoredNode]) -> None:
+    def _add_stored(self, tree: DigestTree, stored: Sequence[StoredDigest]) -> None:
         """Add stored messages. Those without a digest are passed over: their parent stands for them."""
         by_id: dict[UUID | None, DigestNode | None] = {None: None}
         last = None
@@ -277,6 +281,8 @@ class RecognitionIndex:
             parent = by_id.get(each.parent_id)
             node = self._add(DigestNode(tree, parent, each.digest, each.answer)) if each.digest else parent
             by_id[each.id] = node
+            if node is not None and each.continued:
+                node.continuations += 1
             last = node if each.answer and each.digest else last
         tree.last_answer = tree.last_answer or last
 
@@ -294,7 +300,7 @@ class RecognitionIndex:
                 self._remove(key)
 
 
-def _best(candidates: Sequence[DigestNode], client: str | None, sent: SentMessages, position: int) -> DigestNode:
+def _best(candidates: Sequence[DigestNode], client: str | None, sent: SentDigests, position: int) -> DigestNode:
     """Return the candidate that shares most with a list up to a position. Of equal ones the rules decide."""
     if len(candidates) == 1:
         return candidates[0]
@@ -307,7 +313,7 @@ def _best(candidates: Sequence[DigestNode], client: str | None, sent: SentMessag
     return max(candidates, key=rank)
 
 
-def _shared_run(node: DigestNode, sent: SentMessages, position: int) -> tuple[int, bool]:
+def _shared_run(node: DigestNode, sent: SentDigests, position: int) -> tuple[int, bool]:
     """Return how many messages before an answer are the same, and whether these are all that there are."""
     parent, before = node.parent, sent.before(position)
     length = 0

@@ -15,8 +15,8 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.conversations.recognition import MAX_MESSAGES, RecognitionIndex, StoredNode
-from mistral_api.conversations.stored_digests import ConversationKey, newest_conversations, read_stored_nodes
+from mistral_api.conversations.recognition import MAX_MESSAGES, RecognitionIndex, StoredDigest
+from mistral_api.conversations.stored_digests import ConversationKey, newest_conversations, read_stored_digests
 from mistral_api.database.errors import error_summary
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.logs import ThrottledWarning
@@ -74,14 +74,14 @@ class RecognitionLoader:
                 for conversations in _portions(newest_conversations(connection, MAX_MESSAGES)):
                     if self._closing.is_set():
                         break
-                    nodes = read_stored_nodes(connection, [each.id for each in conversations])
+                    nodes = read_stored_digests(connection, [each.id for each in conversations])
                     self._restore(conversations, nodes)
         except SQLAlchemyError as error:
             self._warn("stored conversations are not recognised yet: %s", error_summary(error))
             return False
         return True
 
-    def _restore(self, conversations: Sequence[ConversationKey], nodes: dict[UUID, list[StoredNode]]) -> None:
+    def _restore(self, conversations: Sequence[ConversationKey], nodes: dict[UUID, list[StoredDigest]]) -> None:
         # After a failure everything is read once more.
         for each in conversations:
             if each.id not in self._loaded:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 from mistral_api.conversations.digest_tree import DISTINCTIVE_CHARACTERS, Answer, CutAnswer, digest_bytes, node_digest
 from mistral_api.conversations.message_matching import normalized_text
 from mistral_api.conversations.message_tree import read_digest
-from mistral_api.conversations.recognition import StoredNode
+from mistral_api.conversations.recognition import StoredDigest
 from mistral_api.conversations.stored_message import row_to_chat_message
 
 # The conversations used last whose messages are at most so many together.
@@ -25,18 +25,18 @@ _NEWEST = text(
     "  ORDER BY updated_at DESC, id DESC LIMIT :most) AS newest"
     ") AS summed WHERE total <= :most ORDER BY updated_at DESC, id DESC"
 )
-_GENERATED = "(m.role = 'assistant' AND (m.model IS NOT NULL OR m.completion_tokens IS NOT NULL))"
+GENERATED = "(m.role = 'assistant' AND (m.model IS NOT NULL OR m.completion_tokens IS NOT NULL))"
 # The text is needed of answers that were cut off, and of messages of older versions, which have no digest.
 _NEEDS_TEXT = "(m.digest IS NULL OR (m.role = 'assistant' AND m.status = 'interrupted'))"
-STORED_NODE_COLUMNS = (
-    f"m.conversation_id, m.id, m.parent_id, m.role, m.status, m.digest, {_GENERATED} AS generated,"
+STORED_DIGEST_COLUMNS = (
+    f"m.conversation_id, m.id, m.parent_id, m.role, m.status, m.digest, {GENERATED} AS generated,"
     f" (m.tool_calls IS NOT NULL OR length(m.content #>> '{{}}') >= {DISTINCTIVE_CHARACTERS}) AS is_long,"
     f" CASE WHEN {_NEEDS_TEXT} THEN m.content END AS content,"
     f" CASE WHEN {_NEEDS_TEXT} THEN m.tool_calls END AS tool_calls,"
     f" CASE WHEN {_NEEDS_TEXT} THEN m.extra END AS extra"
 )
 _NODES = text(
-    f"SELECT {STORED_NODE_COLUMNS} FROM messages AS m WHERE m.conversation_id = ANY(CAST(:ids AS uuid[])) "
+    f"SELECT {STORED_DIGEST_COLUMNS} FROM messages AS m WHERE m.conversation_id = ANY(CAST(:ids AS uuid[])) "
     "ORDER BY m.conversation_id, m.sequence"
 )
 # Whether the normalized text of a stored answer is long enough to be distinctive is not known if its text is not read.
@@ -62,22 +62,23 @@ def newest_conversations(connection: Connection, most_messages: int) -> list[Con
     return [ConversationKey(*row) for row in connection.execute(_NEWEST, {"most": most_messages})]
 
 
-def read_stored_nodes(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, list[StoredNode]]:
+def read_stored_digests(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, list[StoredDigest]]:
     """Return the messages of conversations, parents before their children. Raises sqlalchemy.exc.SQLAlchemyError."""
-    return group_stored_nodes(connection.execute(_NODES, {"ids": [str(each) for each in ids]}).all())
+    return group_stored_digests(connection.execute(_NODES, {"ids": [str(each) for each in ids]}).all())
 
 
-def group_stored_nodes(rows: Sequence[Row[Any]]) -> dict[UUID, list[StoredNode]]:
-    """Return rows with the columns STORED_NODE_COLUMNS by their conversation."""
-    nodes: defaultdict[UUID, list[StoredNode]] = defaultdict(list)
+def group_stored_digests(rows: Sequence[Row[Any]]) -> dict[UUID, list[StoredDigest]]:
+    """Return rows with the columns STORED_DIGEST_COLUMNS, and ``continued`` perhaps, by their conversation."""
+    nodes: defaultdict[UUID, list[StoredDigest]] = defaultdict(list)
     for row in rows:
-        nodes[row.conversation_id].append(_stored_node(row))
+        nodes[row.conversation_id].append(_stored_digest(row))
     return nodes
 
 
-def _stored_node(row: Row[Any]) -> StoredNode:
+def _stored_digest(row: Row[Any]) -> StoredDigest:
     digest = node_digest(row_to_chat_message(row)) if row.digest is None else digest_bytes(read_digest(row.digest))
-    return StoredNode(row.id, row.parent_id, digest, _answer(row) if row.generated else None)
+    answer = _answer(row) if row.generated else None
+    return StoredDigest(row.id, row.parent_id, digest, answer, continued=getattr(row, "continued", False))
 
 
 def _answer(row: Row[Any]) -> Answer:

@@ -26,7 +26,7 @@ class ExchangeOpening:
 
     ``messages``: what the client sent; ``continues``: the stored message that they follow, where it is known.
     ``store`` false (OpenAI's field) keeps the figures of a request and none of its text. ``client``,
-    ``resends_history`` and ``side_request`` are those of :class:`Exchange`.
+    ``resends_history``, ``side_request`` and ``is_new_session`` are those of :class:`Exchange`.
     """
 
     messages: list[ChatMessage]
@@ -38,6 +38,7 @@ class ExchangeOpening:
     client: str | None = None
     resends_history: bool = False
     side_request: bool = False
+    is_new_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class ExchangeRecord:
         exchange.session_id, exchange.model = opening.session_id, opening.model
         exchange.continues, exchange.stream = opening.continues, opening.stream
         exchange.client, exchange.resends_history = opening.client, opening.resends_history
-        exchange.side_request = opening.side_request
+        exchange.side_request, exchange.is_new_session = opening.side_request, opening.is_new_session
         exchange.messages = self._recorder.recordable_messages(opening.messages) if opening.store else None
         if exchange.messages is None:
             exchange.storing = None

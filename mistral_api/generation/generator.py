@@ -132,6 +132,7 @@ class Generator:
                 client=session.client,
                 resends_history=session.resends_history,
                 side_request=session.side_request,
+                is_new_session=session.is_new,
             )
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)

@@ -52,6 +52,7 @@ class ResponseRun:
                 client=resolved.client,
                 resends_history=resolved.resends_history,
                 side_request=resolved.side_request,
+                is_new_session=resolved.is_new,
             )
         )
 

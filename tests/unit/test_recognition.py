@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mistral_api.conversations import recognition
 from mistral_api.conversations.digest_tree import Answer, node_digest
-from mistral_api.conversations.recognition import RecognitionIndex, StoredNode
+from mistral_api.conversations.recognition import RecognitionIndex, StoredDigest
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.system.identifiers import new_id
 from tests.support.dialogues import Dialogue, begin_turn, end_turn, said, take_turn
@@ -190,18 +190,18 @@ def test_old_conversations_are_forgotten(index: RecognitionIndex) -> None:
     assert found(index, said("Hi", LONG, "And?")) is None
 
 
-def stored_dialogue(*texts: str) -> list[StoredNode]:
-    nodes: list[StoredNode] = []
+def stored_dialogue(*texts: str) -> list[StoredDigest]:
+    nodes: list[StoredDigest] = []
     for message in said(*texts):
         answer = Answer.of(message) if message["role"] == "assistant" else None
-        nodes.append(StoredNode(new_id(), nodes[-1].id if nodes else None, node_digest(message), answer))
+        nodes.append(StoredDigest(new_id(), nodes[-1].id if nodes else None, node_digest(message), answer))
     return nodes
 
 
 def test_stored_conversations_are_recognised(index: RecognitionIndex) -> None:
-    system = StoredNode(new_id(), None, b"")
+    system = StoredDigest(new_id(), None, b"")
     first, *others = stored_dialogue("Hi", "Hello!", "And?", "Well.")
-    first = StoredNode(first.id, system.id, first.digest)
+    first = StoredDigest(first.id, system.id, first.digest)
     index.restore("local", "stored", 1.0, [system, first, *others])
     assert found(index, said("Hi", "Hello!", "And?", "Well.", "So?")) == "stored"
     assert take_turn(index, said("Hi", "Hello!", "And?", "Well.", "So?"), "So.") == "stored"

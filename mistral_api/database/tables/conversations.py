@@ -42,6 +42,17 @@ class Conversation(Base):
     updated_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
 
 
+class SessionAlias(Base):
+    """A session id that was given out for a conversation which turned out to be another one's continuation."""
+
+    __tablename__ = "session_aliases"
+    __table_args__ = (Index("ix_session_aliases_conversation_id", "conversation_id"),)
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+
+
 class Message(Base):
     """One message in a conversation's tree.
 
