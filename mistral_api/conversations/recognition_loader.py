@@ -79,6 +79,7 @@ class RecognitionLoader:
         except SQLAlchemyError as error:
             self._warn("stored conversations are not recognised yet: %s", error_summary(error))
             return False
+        log.info("%d messages are recognised if they are sent again", self._index.size)
         return True
 
     def _restore(self, conversations: Sequence[ConversationKey], nodes: dict[UUID, list[StoredDigest]]) -> None:

@@ -36,7 +36,8 @@ def in_session_of_any_owner(session_id: str) -> ColumnElement[bool]:
     return or_(Conversation.session_id == session_id, Conversation.id.in_(aliases))
 
 
-def alias_session_ids(session: Session, conversation_id: UUID) -> list[str]:
-    """Return the other session ids that lead to a conversation."""
-    query = select(SessionAlias.session_id).where(SessionAlias.conversation_id == conversation_id)
-    return list(session.scalars(query.order_by(SessionAlias.session_id)))
+def session_ids_of(session: Session, conversation_id: UUID) -> list[str]:
+    """Return every session id that leads to a conversation, its own first."""
+    own = select(Conversation.session_id).where(Conversation.id == conversation_id)
+    aliases = select(SessionAlias.session_id).where(SessionAlias.conversation_id == conversation_id)
+    return [*session.scalars(own), *session.scalars(aliases.order_by(SessionAlias.session_id))]

@@ -182,8 +182,8 @@ class ResponseService:
         live.wait(CANCEL_SECONDS)
         return live.response
 
-    def delete(self, owner: str, response_id: str) -> str | None:
-        """Delete a response, also one that is being generated. Return the session that was deleted with it, if one was.
+    def delete(self, owner: str, response_id: str) -> list[str]:
+        """Delete a response, also one that is being generated. Return the session ids of what was deleted with it.
 
         Raises NotFound and Unavailable.
         """

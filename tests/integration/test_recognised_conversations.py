@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 from openai import OpenAI
@@ -17,6 +16,10 @@ from openai import OpenAI
 from tests.support.databases import temporary_database
 from tests.support.openai_clients import openai_client
 from tests.support.processes import Server, processes_of, running_api, wait_for
+
+
+def served_model(client: OpenAI) -> str:
+    return client.models.list().data[0].id
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Loop:
         """Ask with the whole history, and return the answer."""
         self.messages.append({"role": "user", "content": text})
         raw = self.client.chat.completions.with_raw_response.create(
-            model="mistral-7b-instruct", messages=self.messages, max_completion_tokens=12, temperature=0, **options
+            model=served_model(self.client), messages=self.messages, max_completion_tokens=12, temperature=0, **options
         )
         self.sessions.append(raw.headers["X-Session-Id"])
         answer = raw.parse().choices[0].message.content or ""
@@ -72,7 +75,7 @@ def test_the_session_is_in_the_body_too(client: OpenAI) -> None:
     loop = Loop(client)
     loop.ask("Where is the session?")
     raw = client.chat.completions.with_raw_response.create(
-        model="mistral-7b-instruct",
+        model=served_model(client),
         messages=[*loop.messages, {"role": "user", "content": "There?"}],
         max_completion_tokens=2,
     )
@@ -85,7 +88,7 @@ def test_a_streaming_client_is_recognised(server: Server, client: OpenAI) -> Non
     for question in ["Stream this.", "Stream that."]:
         messages.append({"role": "user", "content": question})
         raw = client.chat.completions.with_raw_response.create(
-            model="mistral-7b-instruct", messages=messages, max_completion_tokens=8, stream=True
+            model=served_model(client), messages=messages, max_completion_tokens=8, stream=True
         )
         sessions.add(raw.headers["X-Session-Id"])
         pieces = [chunk.choices[0].delta.content or "" for chunk in raw.parse() if chunk.choices]
@@ -122,7 +125,7 @@ def test_use_history_continues_a_recognised_window(server: Server, client: OpenA
     whole = loop.messages
     loop.messages = whole[-2:]
     raw = client.chat.completions.with_raw_response.create(
-        model="mistral-7b-instruct",
+        model=served_model(client),
         messages=[*loop.messages, {"role": "user", "content": "Who am I?"}],
         max_completion_tokens=2,
         extra_body={"use_history": True},
@@ -183,7 +186,7 @@ def test_a_conversation_is_recognised_after_a_restart(
             _kill(api)
     with api_beside(server, data_dir, database_url) as (api, client):
         loop.client = client
-        wait_for(lambda: "recognition" in api.log() or True, "the index")
+        wait_for(lambda: "are recognised if they are sent again" in api.log(), "what is stored is recognised")
         loop.ask("After it?")
         loop.ask("Long after?")
         assert_stored_once(api, loop)
@@ -193,7 +196,7 @@ def test_a_stream_that_a_kill_cut_off_is_continued(server: Server, data_dir: Pat
     messages: list[Any] = [{"role": "user", "content": "Count upwards for a long time."}]
     with api_beside(server, data_dir, database_url) as (api, client):
         stream = client.chat.completions.create(
-            model="mistral-7b-instruct",
+            model=served_model(client),
             messages=messages,
             max_completion_tokens=400,
             stream=True,
@@ -207,11 +210,48 @@ def test_a_stream_that_a_kill_cut_off_is_continued(server: Server, data_dir: Pat
                     _kill(api)
     messages += [{"role": "assistant", "content": received}, {"role": "user", "content": "Go on."}]
     with api_beside(server, data_dir, database_url) as (api, client):
+        wait_for(lambda: "are recognised if they are sent again" in api.log(), "what is stored is recognised")
         raw = client.chat.completions.with_raw_response.create(
-            model="mistral-7b-instruct", messages=messages, max_completion_tokens=4
+            model=served_model(client), messages=messages, max_completion_tokens=4
         )
         session = raw.headers["X-Session-Id"]
         wait_for(lambda: len(api.stored_messages(session)) == 4, "the interrupted turn and the next one")
 
 
-assert psutil  # used by processes_of
+def test_what_another_process_has_answered_is_joined_by_the_writer(
+    server: Server, data_dir: Path, database_url: str
+) -> None:
+    """Two machines share a database: neither knows in memory what the other one answered."""
+    texts = []
+    with (
+        api_beside(server, data_dir, database_url) as (first, first_client),
+        api_beside(server, data_dir.with_name("other"), database_url) as (second, second_client),
+    ):
+        for api in (first, second):
+            wait_for(lambda api=api: "are recognised if" in api.log(), "an empty index")  # type: ignore[misc]
+        loop = Loop(first_client)
+        for turn, (api, client) in enumerate([(first, first_client), (second, second_client)] * 2):
+            loop.client = client
+            loop.ask(f"Turn {turn} of a dialogue with two machines.")
+            wait_for(lambda api=api: api.health()["recording"]["pending"] == 0, "the delivery")  # type: ignore[misc]
+        assert loop.sessions[0] != loop.sessions[1]
+        texts = [texts_of(api, session) for api in (first, second) for session in loop.sessions]
+        listed = requests.get(f"{first.url}/v1/conversations", timeout=10).json()["data"]
+        assert [(each["session_id"], each["message_count"]) for each in listed] == [(loop.sessions[0], 8)]
+        # Deleted under the session id that leads to it.
+        assert requests.delete(f"{first.url}/v1/conversations/{loop.sessions[1]}", timeout=10).status_code == 200
+        for session in loop.sessions:
+            assert requests.get(f"{first.url}/v1/conversations/{session}", timeout=10).status_code == 404
+    assert texts == [texts[0]] * 8
+    assert len(texts[0]) == 8
+
+
+def test_a_deleted_conversation_is_not_continued(server: Server, client: OpenAI) -> None:
+    loop = Loop(client)
+    loop.ask("Delete me, please.")
+    loop.ask("Now.")
+    assert requests.delete(f"{server.url}/v1/conversations/{loop.session}", timeout=10).status_code == 200
+    former = loop.session
+    loop.sessions.clear()
+    loop.ask("Am I gone?")
+    assert loop.session != former
