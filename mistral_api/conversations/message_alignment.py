@@ -14,7 +14,8 @@ of the sent list that repeats stored messages which follow one another. Suppose 
 - ``X Y`` repeats nothing.
 
 A run counts only if an answer of the assistant is in it: the same question may be asked twice. A single answer counts
-only where it cannot be mistaken: as the last one of the conversation, or at the beginning of the list and unique.
+only where it cannot be mistaken: as the last one of the conversation, or where no other message is like it and it is
+long, a tool call, or the first message of the list.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from uuid import UUID
 
 from mistral_api.conversations.message_matching import message_digest, normalized_text
 from mistral_api.payload_types.chat import ChatMessage
+
+DISTINCTIVE_CHARACTERS = 80
 
 
 class StoredNode(Protocol):
@@ -79,9 +82,13 @@ class SentMessages:
         indexes = range(len(self.spine) - 1, -1, -1)
         return next((self.digest(index) for index in indexes if self.role(index) == "assistant"), "")
 
+    def message(self, index: int) -> ChatMessage:
+        """Return a message of the spine."""
+        return self.messages[self.spine[index]]
+
     def role(self, index: int) -> str:
         """Return the role of a message of the spine."""
-        return self.messages[self.spine[index]]["role"]
+        return self.message(index)["role"]
 
     def digest(self, index: int) -> str:
         """Return the digest of a message of the spine."""
@@ -89,7 +96,7 @@ class SentMessages:
 
     def text(self, index: int) -> str:
         """Return the text of a message of the spine as it is compared."""
-        return normalized_text(self.messages[self.spine[index]])
+        return normalized_text(self.message(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +201,19 @@ def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | 
     """Return whether a run that does not begin with the conversation shows where the list belongs."""
     if not run.answers or (beginning is not None and run.last <= beginning.last):
         return False
-    if run.length == 1 and not tree.is_end(run.end):
-        unique = run.first == 0 and len(tree.nodes_with(sent.digest(0))) == 1
-        if not unique:
-            return False
+    if run.length == 1 and not tree.is_end(run.end) and not _is_unmistakable(tree, sent, run):
+        return False
     return not _is_edit(tree, sent, run, beginning)
+
+
+def _is_unmistakable(tree: StoredTree, sent: SentMessages, run: Run) -> bool:
+    unique = len(tree.nodes_with(sent.digest(run.last))) == 1
+    return unique and (run.first == 0 or is_distinctive(sent.message(run.last)))
+
+
+def is_distinctive(answer: ChatMessage) -> bool:
+    """Return whether an answer says so much that hardly another one is like it."""
+    return bool(answer.get("tool_calls")) or len(normalized_text(answer)) >= DISTINCTIVE_CHARACTERS
 
 
 def _is_edit(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | None) -> bool:

@@ -36,7 +36,7 @@ Cherry Studio   CherryHQ/cherry-studio src/renderer/src/config/prompts.ts (SUMMA
 
 A prompt that an operator of Open WebUI or LibreChat has rewritten is not known here.
 
-:func:`carries_summary` tells the opposite case: the first list after a compaction. It belongs to the main line,
+:func:`summary_end` tells the opposite case: the first list after a compaction. It belongs to the main line,
 although it may repeat no answer at all.
 """
 
@@ -133,18 +133,23 @@ def is_side_request(headers: Mapping[str, str], messages: Sequence[ChatMessage])
     )
 
 
-def carries_summary(messages: Sequence[ChatMessage]) -> bool:
-    """Return whether a known client has put a summary in the place of the oldest messages of a list.
+def summary_end(messages: Sequence[ChatMessage]) -> int | None:
+    """Return the position of the last message of a summary that a known client has put in the place of older ones.
 
-    Codex then keeps the user's messages and drops all answers (seen), so no answer of ours need be in the list.
+    None where there is no such summary. Codex then keeps the user's messages and drops all answers (seen), so no answer
+    of ours need be in the list.
     """
-    turns = _turns(messages)
-    if turns and list(_texts(turns[0])) == [_SUMMARY_QUESTION] and len(turns) > 1:
-        return True
-    return any(_is_summary(str(message.get("role")), text) for message in turns for text in _texts(message))
+    turns = [position for position, message in enumerate(messages) if message.get("role") not in _SYSTEM_ROLES]
+    if len(turns) > 1 and list(_texts(messages[turns[0]])) == [_SUMMARY_QUESTION]:
+        return turns[1]
+    return next((position for position in reversed(turns) if _is_summary(messages[position])), None)
 
 
-def _is_summary(role: str, text: str) -> bool:
+def _is_summary(message: ChatMessage) -> bool:
+    return any(_is_summary_text(str(message.get("role")), text) for text in _texts(message))
+
+
+def _is_summary_text(role: str, text: str) -> bool:
     return text.startswith(_SUMMARIES) if role == "user" else role == "assistant" and text == _SUMMARY_REPLY
 
 

@@ -31,6 +31,7 @@ from mistral_api.conversations.message_tree import (
     is_unanswered,
 )
 from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.side_requests import summary_end
 from mistral_api.conversations.stored_message import assistant_message
 from mistral_api.payload_types import without_nulls
 from mistral_api.payload_types.chat import ChatMessage
@@ -188,7 +189,8 @@ class TurnPlacement:
         - A list that repeats stored messages goes below the last one of these (``message_alignment``).
         - A list with answers that fit nowhere, and any list of a client that sends all of its history, begins a branch
           at the root. Without an answer of the assistant, such a branch is no part of the main line until it is
-          continued: what some clients ask about a conversation (a title, tags) looks just like it.
+          continued: what some clients ask about a conversation (a title, tags) looks just like it. But where a client
+          has put a summary in the place of everything, what follows it goes below the last answered message.
         - Any other list goes below the last answered message. Messages after that one never got an answer. They stay
           behind as a side branch, unless the list is the same request once more.
         """
@@ -201,7 +203,7 @@ class TurnPlacement:
         if not self.tree.nodes:
             return Place(None, range(len(self.sent.messages)), framing_of(self.sent, []))
         if self.sent.has_answer or self.turn.resends_history:
-            return self._place_at_root()
+            return self._place_summarized() or self._place_at_root()
         return self._place_retried() or self._framed(self.tree.last_answered)
 
     def _place_below(self, parent: TreeNode | None) -> Place:
@@ -220,6 +222,14 @@ class TurnPlacement:
         if end.message is not None and end.role == "assistant" and _says_something_else(returned, end.message):
             place.attributes["answer"] = returned
         return place
+
+    def _place_summarized(self) -> Place | None:
+        end = summary_end(self.sent.messages)
+        if end is None or self.tree.last_answered is None:
+            return None
+        known = (position for position in self.sent.spine if position <= end)
+        replaced = [position for position in known if not self.tree.nodes_with(self.sent.digests[position])]
+        return self._framed(self.tree.last_answered, end, replaced)
 
     def _place_at_root(self) -> Place:
         place = self._framed(self._last_leading())

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mistral_api.conversations.side_requests import carries_summary, is_side_request
+from mistral_api.conversations.side_requests import is_side_request, summary_end
 from mistral_api.payload_types.chat import ChatMessage, ContentPart
 
 CLAUDE_CODE = {"User-Agent": "claude-cli/2.1.197 (external, cli)"}
@@ -202,12 +202,12 @@ def test_lists_without_a_last_user_message_are_no_side_requests() -> None:
     ],
 )
 def test_first_list_after_a_compaction_carries_a_summary_and_is_no_side_request(messages: list[ChatMessage]) -> None:
-    assert carries_summary(messages)
+    assert summary_end(messages) is not None
     assert not is_side_request({}, messages)
 
 
 def test_ordinary_history_carries_no_summary() -> None:
-    assert not carries_summary([*HISTORY, user("Go on")])
-    assert not carries_summary([*HISTORY, user("What did we do so far?"), assistant("Little"), user("Go on")])
-    assert not carries_summary([user("What did we do so far?")])
-    assert not carries_summary([])
+    assert summary_end([*HISTORY, user("Go on")]) is None
+    assert summary_end([*HISTORY, user("What did we do so far?"), assistant("Little"), user("Go on")]) is None
+    assert summary_end([user("What did we do so far?")]) is None
+    assert summary_end([]) is None
