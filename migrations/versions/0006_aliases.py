@@ -1,4 +1,4 @@
-"""Session ids that lead to another conversation: what was not recognised in time was joined to it later."""
+"""Session ids that lead to another conversation, and answers that were cut off, found by what stands above them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_session_aliases_conversation_id", "session_aliases", ["conversation_id"])
+    op.create_index(
+        "ix_messages_cut_answers",
+        "messages",
+        ["parent_id"],
+        postgresql_where=sa.text("role = 'assistant' AND status = 'interrupted'"),
+    )
 
 
 def downgrade() -> None:
     # The older version finds nothing under these session ids. The messages stay where they are.
+    op.drop_index("ix_messages_cut_answers", "messages")
     op.drop_table("session_aliases")

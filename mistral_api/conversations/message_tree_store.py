@@ -55,8 +55,9 @@ _LOCK_CONVERSATIONS = text(
 _UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant'))"
 _IS_CUT = "(m.status = 'interrupted' AND m.role = 'assistant')"
 _STEP = f"m.id, m.parent_id, {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted"
-# From each head up to the last answered message; the stored messages that may be sent again, and those without a
-# digest; those that are continued; and those of older versions, which have neither digest nor depth yet.
+# From each head up to the last answered message; the stored messages that may be sent again, answers below them that
+# were cut off, and messages without a digest; those that are continued; and those of older versions, which have neither
+# digest nor depth yet.
 READ_NODES = text(
     "WITH RECURSIVE upwards AS ("
     f" SELECT {_STEP} FROM messages AS m WHERE m.id = ANY(CAST(:heads AS uuid[]))"
@@ -66,6 +67,10 @@ READ_NODES = text(
     " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
     f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
     " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " UNION ALL SELECT cut.id, true"
+    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
+    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
     " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
     "  FROM messages AS m WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[]))"
     "  AND m.digest = CAST(:no_digest AS uuid)"

@@ -35,6 +35,8 @@ class Dialogue:
     name: str
     messages: list[dict[str, Any]] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
+    # Whether the last answer is complete.
+    ended: bool = False
 
 
 class DialogueClient:
@@ -87,6 +89,7 @@ class DialogueClient:
             return "nothing"
         dialogue.messages += [question, {"role": "assistant", "content": answer}]
         dialogue.sessions.append(session)
+        dialogue.ended = done
         return "complete" if done else "broken"
 
     def stop(self) -> None:
@@ -151,6 +154,8 @@ def _assert_stored(url: str, dialogue: Dialogue) -> None:
     assert len({body["session_id"] for body in found}) == 1, dialogue
     stored = [(message["role"], str(message["content"]).strip()) for message in found[0]["messages"]]
     received = [(message["role"], str(message["content"]).strip()) for message in dialogue.messages]
+    if not dialogue.ended and len(stored) == len(received) - 1:
+        received.pop()  # nothing of the last answer was recorded: it was cut off within half a second
     assert [role for role, _ in stored] == [role for role, _ in received], (stored, received)
     for (_, kept), (_, seen) in zip(stored, received, strict=True):
         # Of an answer that was cut off client and server may know more or less.

@@ -125,6 +125,20 @@ def test_a_window_and_an_interrupted_answer_are_joined(engine: Engine, together:
 
 
 @together
+def test_an_answer_that_was_cut_off_is_recognised_in_every_later_turn(engine: Engine, together: bool) -> None:
+    sent = ["Hi", "Hello!", "Count", "1, 2, 3, 4", "On", "5", "And on", "6"]
+    exchanges = [
+        turn("sess_1", "Hi", "Hello!"),
+        turn("sess_1", "Hi", "Hello!", "Count", "1, 2", answer_status="interrupted", resends_history=True),
+        turn("sess_1", *sent[:6], resends_history=True),
+        turn("sess_1", *sent, resends_history=True),
+    ]
+    deliver_batch(engine, exchanges, together)
+    assert branch_texts(engine, "sess_1") == ["Hi", "Hello!", "Count", "1, 2", "On", "5", "And on", "6"]
+    assert count_rows(engine, "messages") == 8
+
+
+@together
 def test_of_twins_the_one_is_joined_that_was_not_continued(engine: Engine, together: bool) -> None:
     exchanges = [
         turn("sess_1", "Hi", "Hello!"),

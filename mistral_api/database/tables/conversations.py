@@ -66,6 +66,11 @@ class Message(Base):
         Index("ix_messages_conversation_id_sequence", "conversation_id", "sequence"),
         Index("ix_messages_digest_conversation_id", "digest", "conversation_id"),
         Index("ix_messages_search", "search", postgresql_using="gin"),
+        Index(
+            "ix_messages_cut_answers",
+            "parent_id",
+            postgresql_where=text("role = 'assistant' AND status = 'interrupted'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
