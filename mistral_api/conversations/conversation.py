@@ -18,7 +18,7 @@ from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.wire.pagination import Page, list_body
 
@@ -206,7 +206,7 @@ def _conversation_fields(conversation: Conversation) -> ConversationFields:
 def message_body(message: Message) -> MessageBody:
     """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
     body: MessageBody = {
-        **row_to_chat_message(message),  # type: ignore[typeddict-item]  # it takes every field of ours for missing
+        **omit(row_to_chat_message(message), ("sent",)),  # type: ignore[typeddict-item]  # mypy takes ours for missing
         "id": str(message.id),
         "created_at": int(message.created_at.timestamp()),
         "model": message.model,

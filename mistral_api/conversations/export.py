@@ -22,7 +22,7 @@ from mistral_api.payload_types.chat import ChatMessage
 FETCH_BATCH = 500
 # The fields of a message in an export that are no part of the message itself. ``extra`` has fields of the message whose
 # names are among these.
-MESSAGE_FIELDS = frozenset(("id", "parent_id", "created_at", "model", "request_id", "status", "usage", "extra"))
+MESSAGE_FIELDS = frozenset(("id", "parent_id", "created_at", "model", "request_id", "status", "usage", "sent", "extra"))
 # What a message for fine-tuning may have (OpenAI's guide to fine-tuning, "chat format").
 _FINE_TUNING_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 

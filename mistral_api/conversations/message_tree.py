@@ -51,13 +51,16 @@ class RowFields(TypedDict):
 
 
 class NewMessageRow(MessageColumns, RowFields):
-    """A row to insert into ``messages``. ``words`` is the text that is searched."""
+    """A row to insert into ``messages``. ``words`` is the text that is searched.
+
+    Digest and depth are null where they are to be found when the conversation is written to the next time.
+    """
 
     id: UUID
     conversation_id: UUID
     parent_id: UUID | None
-    digest: UUID
-    depth: int
+    digest: UUID | None
+    depth: int | None
     framing: UUID | None
     words: str | None
 

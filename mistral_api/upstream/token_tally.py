@@ -11,8 +11,8 @@ not know: ``return_progress`` and ``cache_n`` came with its pull request 15827 (
 - ``usage`` at the end of each choice.
 
 A chunk is no token. One that is half a character, or that may begin a stop sequence or a tool call, waits for the next:
-of 60 tokens of emojis or of Japanese only 24 and 30 came with text (the demo model). So deltas are counted only where an
-engine says nothing better.
+of 60 tokens of emojis or of Japanese only 24 and 30 came with text (the demo model). So deltas are counted only where
+an engine says nothing better.
 
 llama.cpp's own ``/metrics`` count alike (``metrics_post_decode``, ``callback_on_reset`` there), also for requests that
 were cut off: ``prompt_tokens_total`` each batch of a prompt without what was in the cache,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from mistral_api.conversations.message_tree import SentAttributes
 from mistral_api.payload_types.chat import ChatMessage
 
 STATUSES = ("complete", "interrupted", "failed")
@@ -28,6 +29,7 @@ class ImportedMessage:
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    sent: SentAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

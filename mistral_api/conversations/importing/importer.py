@@ -24,8 +24,8 @@ from mistral_api.conversations.importing.imported import (
     ImportedMessage,
     MalformedConversation,
 )
-from mistral_api.conversations.message_matching import extend_chain, message_digest
-from mistral_api.conversations.message_tree import MessageTree, NewMessageRow
+from mistral_api.conversations.message_matching import message_digest
+from mistral_api.conversations.message_tree import MessageTree, NewMessageRow, depth_below, stored_digest
 from mistral_api.conversations.message_tree_store import write_trees
 from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
 from mistral_api.conversations.stored_message import chat_message_to_columns
@@ -55,7 +55,7 @@ _LOCK_CONVERSATIONS = text(
     "updated_at = greatest(conversations.updated_at, excluded.updated_at) "
     "RETURNING id, owner, session_id, head_id, updated_at"
 )
-_READ_MESSAGES = text("SELECT id, conversation_id, chain FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
+_READ_MESSAGES = text("SELECT id, conversation_id, depth FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,15 @@ class ImportedResult:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A stored conversation, and those messages of an import that are stored, by id with their chains."""
+    """A stored conversation, and those messages of an import that are stored, by id with their depths.
+
+    A depth is null for a message whose digest is not known yet (``message_tree``).
+    """
 
     id: UUID
     head_id: UUID | None
     updated_at: datetime
-    chains: dict[UUID, str] = field(default_factory=dict)
+    depths: dict[UUID, int | None] = field(default_factory=dict)
 
 
 def batches(conversations: Iterable[ImportedConversation]) -> Iterator[list[ImportedConversation]]:
@@ -156,7 +159,7 @@ def _with_messages(
         if any(own is None or row.conversation_id != own.id for row in found):
             raise MalformedConversation("has messages that are stored in another conversation already")
         if own is not None:
-            own.chains.update((row.id, row.chain.hex) for row in found)
+            own.depths.update((row.id, row.depth) for row in found)
     return stored
 
 
@@ -164,7 +167,7 @@ def _result(conversation: ImportedConversation, stored: _Stored | None) -> Impor
     if stored is None:
         return ImportedResult(conversation, new_messages=len(conversation.messages))
     deleted = _deleted(conversation, stored)
-    new = [each for each in conversation.messages if each.id not in stored.chains and each.id not in deleted]
+    new = [each for each in conversation.messages if each.id not in stored.depths and each.id not in deleted]
     return ImportedResult(conversation, was_stored=True, new_messages=len(new))
 
 
@@ -173,8 +176,8 @@ def _deleted(conversation: ImportedConversation, stored: _Stored) -> set[UUID]:
     above = {message.id: message.parent_id for message in conversation.messages}
     deleted: set[UUID] = set()
     for message in conversation.messages:
-        parent = message.parent_id if message.id in stored.chains else None
-        while parent is not None and parent not in stored.chains and parent not in deleted:
+        parent = message.parent_id if message.id in stored.depths else None
+        while parent is not None and parent not in stored.depths and parent not in deleted:
             deleted.add(parent)
             parent = above[parent]
     return deleted
@@ -202,14 +205,15 @@ def _tree(conversation: ImportedConversation, stored: _Stored) -> MessageTree:
     """Return the tree with the new messages of a conversation, ready to be written."""
     deleted = _deleted(conversation, stored)
     tree = MessageTree(stored.id, stored.updated_at, head_id=stored.head_id)
-    chains = dict(stored.chains)
+    depths: dict[UUID | None, int | None] = {None: -1}
+    depths.update(stored.depths.items())
     resolved: dict[UUID | None, UUID | None] = {None: None}
     for message in conversation.messages:
         parent = resolved[message.parent_id]
         resolved[message.id] = parent if message.id in deleted else message.id
-        if message.id not in stored.chains and message.id not in deleted:
-            row = _message_row(stored.id, message, parent, chains[parent] if parent else "")
-            chains[message.id] = row["chain"]
+        if message.id not in stored.depths and message.id not in deleted:
+            row = _message_row(stored.id, message, parent, depths[parent])
+            depths[message.id] = row["depth"]
             tree.rows.append(row)
     own_ids = {message.id for message in conversation.messages}
     if tree.rows and (stored.head_id is None or stored.head_id in own_ids):
@@ -218,15 +222,19 @@ def _tree(conversation: ImportedConversation, stored: _Stored) -> MessageTree:
 
 
 def _message_row(
-    conversation_id: UUID, message: ImportedMessage, parent_id: UUID | None, parent_chain: str
+    conversation_id: UUID, message: ImportedMessage, parent_id: UUID | None, parent_depth: int | None
 ) -> NewMessageRow:
-    """Return the row of a message below a stored or new one, whose chain is ``parent_chain``."""
+    """Return the row of a message below a stored or new one. Without the depth of that, it gets a digest later."""
+    digest = message_digest(message.message)
     return {
         "id": message.id,
         "conversation_id": conversation_id,
         "parent_id": parent_id,
         **chat_message_to_columns(message.message),
-        "chain": extend_chain(parent_chain, message_digest(message.message)),
+        "digest": None if parent_depth is None else stored_digest(digest),
+        "depth": None if parent_depth is None else depth_below(parent_depth, digest),
+        "framing": None,
+        "sent": message.sent,
         "words": searchable_text(message.message.get("content")),
         "status": message.status,
         "request_id": message.request_id,

@@ -29,6 +29,7 @@ from mistral_api.conversations.importing.source_tree import (
 )
 from mistral_api.conversations.importing.source_values import count_of, object_of, objects_of, text_of
 from mistral_api.conversations.message_matching import message_digest
+from mistral_api.conversations.message_tree import SentAttributes
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.wire import valid_session_id
@@ -89,6 +90,7 @@ def _message(line: JsonObject, known: set[UUID | None]) -> ImportedMessage:
         model=_optional_text(line, "model"),
         prompt_tokens=count_of(usage.get("prompt_tokens")),
         completion_tokens=count_of(usage.get("completion_tokens")),
+        sent=cast("SentAttributes", object_of(line.get("sent"))) or None,
     )
 
 

@@ -25,7 +25,7 @@ from mistral_api.conversations.importing.imported import (
     ImportedMessage,
     MalformedConversation,
 )
-from mistral_api.conversations.message_tree import conversation_title
+from mistral_api.conversations.turn_placement import conversation_title
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import replace_nul, without_large_attachments
 from mistral_api.wire import valid_session_id
