@@ -4,8 +4,7 @@ A :class:`DigestNode` stands for a message: it has the message's digest (``messa
 without a digest (system messages, empty answers) have no node, so that they make no difference. An
 :class:`AnswerLookup` finds the nodes of answers by what a client sends of them.
 
-A *distinctive* answer has tool calls, or is long enough that nobody else says the same by chance. Its digest is enough
-to find it. Any other answer is found only together with the message before it.
+A *distinctive* answer (``message_alignment``) says so much that its digest is enough to find it. Any other answer is found only together with the message before it.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from mistral_api.conversations.message_alignment import is_distinctive
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
 from mistral_api.payload_types.chat import ChatMessage
 
-# So many characters of text make an answer distinctive.
-DISTINCTIVE_CHARACTERS = 80
 # How much of the text of an answer that was cut off is compared.
 CUT_TEXT_CHARACTERS = 500
 # A client may have received more of an answer than was recorded when its process died. Checkpoints are written twice a
@@ -248,11 +246,6 @@ def digest_bytes(digest: str) -> bytes:
 
 # Clients add and drop empty answers, such as those of requests that failed.
 _EMPTY_ANSWER = message_digest({"role": "assistant", "content": None})
-
-
-def is_distinctive(message: ChatMessage) -> bool:
-    """Return whether an answer is recognised without the message before it."""
-    return bool(message.get("tool_calls")) or len(normalized_text(message)) >= DISTINCTIVE_CHARACTERS
 
 
 def ordinary_key(digest: bytes, before: bytes) -> bytes:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from mistral_api.conversations.client_sessions import find_client, find_client_session
 from mistral_api.conversations.recognition import Match, RecognitionIndex
-from mistral_api.conversations.side_requests import carries_summary, is_side_request
+from mistral_api.conversations.side_requests import is_side_request
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.system.identifiers import new_session_id
 
@@ -70,7 +70,7 @@ class SessionResolver:
         client, side_request = sender.client, is_side_request(sender.headers, messages)
         if session_id is not None:
             return ResolvedSession(session_id=session_id, client=client, side_request=side_request)
-        named = self._named_session(sender, client, messages, side_request=side_request)
+        named = self._named_session(sender, client, side_request=side_request)
         if named is not None:
             return named
         match = self._index.find(sender.owner, client, messages)
@@ -83,20 +83,16 @@ class SessionResolver:
             match=match,
         )
 
-    def _named_session(
-        self, sender: Sender, client: str | None, messages: Sequence[ChatMessage], *, side_request: bool
-    ) -> ResolvedSession | None:
+    def _named_session(self, sender: Sender, client: str | None, *, side_request: bool) -> ResolvedSession | None:
         """Return the session that a client names in its own way, or None."""
         body = sender.body if isinstance(sender.body, Mapping) else {}
         named = find_client_session(sender.headers, body, self._session_headers)
         if named is None:
             return None
-        # After a compaction the list may repeat nothing, and is the next turn all the same.
-        resends_history = named.sends_whole_history and not carries_summary(messages)
         return ResolvedSession(
             session_id=named.session_id,
             client=named.client or client,
-            resends_history=resends_history,
+            resends_history=named.sends_whole_history,
             side_request=side_request,
         )
 

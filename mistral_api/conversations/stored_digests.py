@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from mistral_api.conversations.digest_tree import DISTINCTIVE_CHARACTERS, Answer, CutAnswer, digest_bytes, node_digest
+from mistral_api.conversations.digest_tree import Answer, CutAnswer, digest_bytes, node_digest
+from mistral_api.conversations.message_alignment import DISTINCTIVE_CHARACTERS
 from mistral_api.conversations.message_matching import normalized_text
 from mistral_api.conversations.message_tree import read_digest
 from mistral_api.conversations.recognition import StoredDigest
