@@ -4,7 +4,8 @@ A :class:`DigestNode` stands for a message: it has the message's digest (``messa
 without a digest (system messages, empty answers) have no node, so that they make no difference. An
 :class:`AnswerLookup` finds the nodes of answers by what a client sends of them.
 
-A *distinctive* answer (``message_alignment``) says so much that its digest is enough to find it. Any other answer is found only together with the message before it.
+A *distinctive* answer (``message_alignment``) says so much that its digest is enough to find it. Any other answer is
+found only together with the message before it.
 """
 
 from __future__ import annotations

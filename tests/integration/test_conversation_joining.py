@@ -139,6 +139,21 @@ def test_an_answer_that_was_cut_off_is_recognised_in_every_later_turn(engine: En
 
 
 @together
+def test_a_lost_answer_in_the_words_of_the_one_before_it_is_no_repetition(engine: Engine, together: bool) -> None:
+    """The process of the second and third answer died before it had recorded a word of them; their client had some."""
+    sent = ["Hi", "Hello!", "Well?", "Good", "And?", "Good", "So?", "Fine"]
+    lost: dict[str, Any] = {"answer_status": "interrupted", "status": 500, "error_code": "interrupted"}
+    exchanges = [turn("sess_1", *sent[:2])]
+    for length in (4, 6):
+        exchanges.append(turn("sess_1", *sent[:length], resends_history=True, **lost))
+        exchanges[-1].answers = None
+    exchanges.append(turn("sess_1", *sent, resends_history=True))
+    deliver_batch(engine, exchanges, together)
+    assert branch_texts(engine, "sess_1") == sent
+    assert count_rows(engine, "messages") == 8
+
+
+@together
 def test_of_twins_the_one_is_joined_that_was_not_continued(engine: Engine, together: bool) -> None:
     exchanges = [
         turn("sess_1", "Hi", "Hello!"),
