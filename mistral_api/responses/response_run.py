@@ -87,6 +87,7 @@ class ResponseRun:
                 prepared.answer_id if choice else None,
                 choice.answer if choice else None,
                 in_chain=not prepared.in_conversation,
+                resends_history=exchange.resends_history,
             )
         )
         return self.response

@@ -87,7 +87,7 @@ class ResponseStore:
     def input_messages(self, owner: str, response_id: str) -> InputMessages:
         """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
         cached = self.cache.get(owner, response_id)
-        if cached is not None:
+        if cached is not None and not cached.resends_history:
             return list(zip(cached.input_ids, cached.input, strict=True))
         _require_form(response_id)
         stored = self._find(lambda session: read_input(session, find_response(session, owner, response_id)))
