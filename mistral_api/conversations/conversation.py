@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
@@ -129,7 +130,7 @@ def lock_conversation(session: Session, owner: str, session_id: str) -> Conversa
 
 
 def _select_conversation(owner: str, session_id: str) -> Select[Conversation]:
-    return select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
+    return select(Conversation).where(Conversation.owner == owner, in_session(owner, session_id))
 
 
 def _find(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:

@@ -17,6 +17,7 @@ from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_tree import MessageTree
 from mistral_api.conversations.message_tree_store import PlacedTurn, read_nodes, write_trees
 from mistral_api.conversations.search import title_vector
+from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.conversations.stored_message import StoredMessage
 from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
 from mistral_api.database.tables.conversations import Conversation
@@ -105,8 +106,13 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
     return conversation
 
 
-def delete_conversation(session: Session, owner: str, session_id: str) -> None:
-    """Delete a conversation with its messages. Its usage rows stay. Raises NotFound."""
+def delete_conversation(session: Session, owner: str, session_id: str) -> list[str]:
+    """Delete a conversation with its messages, and return the session ids that led to it. Its usage rows stay.
+
+    Raises NotFound.
+    """
     conversation = find_conversation(session, owner, session_id)
+    session_ids = session_ids_of(session, conversation.id)
     session.execute(delete(Conversation).where(Conversation.id == conversation.id))
     session.commit()
+    return session_ids

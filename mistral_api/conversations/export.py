@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session, undefer
 
 from mistral_api.conversations.conversation import conversation_summary, message_body
+from mistral_api.conversations.session_aliases import in_session_of_any_owner
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
@@ -41,7 +42,7 @@ class ConversationSelection:
         if self.since is not None:
             conditions.append(Conversation.updated_at >= self.since)
         if self.session_id is not None:
-            conditions.append(Conversation.session_id == self.session_id)
+            conditions.append(in_session_of_any_owner(self.session_id))
         return conditions
 
 

@@ -21,6 +21,7 @@ from mistral_api.conversations.items import resolve_references
 from mistral_api.conversations.message_alignment import SentMessages, align
 from mistral_api.conversations.message_matching import is_system_message, leading_system_messages
 from mistral_api.conversations.message_tree import MessageTree, SentAttributes, TreeNode
+from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import prompt_message, row_to_chat_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
@@ -31,7 +32,7 @@ from mistral_api.payload_types.responses import Item
 from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
-_IN_SESSION = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
+_IN_SESSION = (Conversation.owner == _OWNER, in_session(_OWNER, _SESSION))
 _WALK = branch_upwards(select(Conversation.head_id).where(*_IN_SESSION).scalar_subquery())
 # Leaves out messages that never got an answer, but not the text of an answer that was cut off.
 _ANSWERED = (Message.status == "complete") | ((Message.status == "interrupted") & (Message.role == "assistant"))

@@ -221,6 +221,9 @@ def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | 
     """Return whether a run that does not begin with the conversation shows where the list belongs."""
     if not run.answers:
         return False
+    if beginning is not None and run.start.depth <= beginning.end.depth:
+        # Lists keep the order of the tree: this is another answer in the same words.
+        return False
     if run.length == 1 and not tree.is_end(run.end) and not _is_unmistakable(tree, sent, run):
         return False
     return not _is_edit(tree, sent, run, beginning)

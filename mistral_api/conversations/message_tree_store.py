@@ -31,23 +31,33 @@ _ConversationKey = tuple[str, str]
 _HEAD_COLUMNS = ("head_id", "updated_at", "message_count")
 _NEW_COLUMNS = ("id", "owner", "session_id", "title", "created_at", "updated_at")
 _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
+# A session id may lead to another conversation (``session_aliases``): ``session_id`` is that of the conversation then.
 # Always in the same order, so that two transactions never wait for each other's rows.
 _LOCK_CONVERSATIONS = text(
+    "WITH named AS MATERIALIZED ("
+    "SELECT new_rows.*, coalesce(joined.session_id, new_rows.session_id) AS leads_to "
+    f"FROM {recordset(Conversation, _NEW_COLUMNS)} "
+    "LEFT JOIN session_aliases AS a ON a.owner = new_rows.owner AND a.session_id = new_rows.session_id "
+    "LEFT JOIN conversations AS joined ON joined.id = a.conversation_id), locked AS ("
     "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    f"SELECT id, owner, session_id, title, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
-    f"FROM {recordset(Conversation, _NEW_COLUMNS)} ORDER BY owner, session_id "
+    "SELECT DISTINCT ON (owner, leads_to) id, owner, leads_to, title, "
+    f"to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
+    "FROM named ORDER BY owner, leads_to, created_at "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
     # A conversation that was created empty gets its title now.
     f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
     f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
-    " RETURNING id, owner, session_id, head_id, updated_at, message_count"
+    " RETURNING id, owner, session_id, head_id, updated_at, message_count) "
+    "SELECT named.session_id AS named_session_id, locked.* FROM named "
+    "JOIN locked ON locked.owner = named.owner AND locked.session_id = named.leads_to"
 )
 _UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant'))"
 _IS_CUT = "(m.status = 'interrupted' AND m.role = 'assistant')"
 _STEP = f"m.id, m.parent_id, {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted"
-# From each head up to the last answered message; the stored messages that may be sent again, and those without a
-# digest; those that are continued; and those of older versions, which have neither digest nor depth yet.
+# From each head up to the last answered message; the stored messages that may be sent again, answers below them that
+# were cut off, and messages without a digest; those that are continued; and those of older versions, which have neither
+# digest nor depth yet.
 READ_NODES = text(
     "WITH RECURSIVE upwards AS ("
     f" SELECT {_STEP} FROM messages AS m WHERE m.id = ANY(CAST(:heads AS uuid[]))"
@@ -57,6 +67,10 @@ READ_NODES = text(
     " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
     f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
     " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " UNION ALL SELECT cut.id, true"
+    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
+    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
     " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
     "  FROM messages AS m WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[]))"
     "  AND m.digest = CAST(:no_digest AS uuid)"
@@ -122,7 +136,7 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
         if exchange.message_ids is not None:
             # What a stored response was asked with may be messages that were stored before.
             exchange.message_ids = [message_id for message_id in ids if message_id is not None]
-    write_trees(connection, trees.values())
+    write_trees(connection, {tree.conversation_id: tree for tree in trees.values()}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +184,10 @@ def _key(exchange: Exchange) -> _ConversationKey:
 
 
 def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_ConversationKey, MessageTree]:
-    """Create conversations that are missing, and lock all of them until the transaction ends."""
+    """Create conversations that are missing, and lock all of them until the transaction ends.
+
+    Exchanges whose session id leads to another conversation get the session id of that one.
+    """
     rows: dict[_ConversationKey, dict[str, object]] = {}
     for exchange in exchanges:
         row = {
@@ -184,10 +201,18 @@ def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -
         first = rows.setdefault(_key(exchange), row)
         first["title"] = first["title"] or row["title"]
     locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(list(rows.values()))})
-    return {
-        (row.owner, row.session_id): MessageTree(row.id, row.updated_at, row.head_id, row.message_count > 0)
-        for row in locked
-    }
+    trees: dict[UUID, MessageTree] = {}
+    by_key: dict[_ConversationKey, MessageTree] = {}
+    session_ids: dict[_ConversationKey, str] = {}
+    for found in locked:
+        tree = trees.setdefault(
+            found.id, MessageTree(found.id, found.updated_at, found.head_id, found.message_count > 0)
+        )
+        by_key[found.owner, found.named_session_id] = by_key[found.owner, found.session_id] = tree
+        session_ids[found.owner, found.named_session_id] = found.session_id
+    for exchange in exchanges:
+        exchange.session_id = session_ids[_key(exchange)]
+    return by_key
 
 
 def read_nodes(connection: Connection, turns: Sequence[PlacedTurn]) -> None:

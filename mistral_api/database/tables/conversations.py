@@ -42,6 +42,17 @@ class Conversation(Base):
     updated_at: Mapped[datetime] = mapped_column(TIMESTAMPTZ)
 
 
+class SessionAlias(Base):
+    """A session id that was given out for a conversation which turned out to be another one's continuation."""
+
+    __tablename__ = "session_aliases"
+    __table_args__ = (Index("ix_session_aliases_conversation_id", "conversation_id"),)
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    conversation_id: Mapped[UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
+
+
 class Message(Base):
     """One message in a conversation's tree.
 
@@ -55,6 +66,11 @@ class Message(Base):
         Index("ix_messages_conversation_id_sequence", "conversation_id", "sequence"),
         Index("ix_messages_digest_conversation_id", "digest", "conversation_id"),
         Index("ix_messages_search", "search", postgresql_using="gin"),
+        Index(
+            "ix_messages_cut_answers",
+            "parent_id",
+            postgresql_where=text("role = 'assistant' AND status = 'interrupted'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
