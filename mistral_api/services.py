@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.history import HistoryReader, SessionHistory
-from mistral_api.database.engine import MIGRATIONS, create_writer_engine
+from mistral_api.database.engine import create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
@@ -53,7 +53,7 @@ class Services:
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
-        self.database_probe = DatabaseProbe(engine, MIGRATIONS)
+        self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.embedder = Embedder(self.model_servers, self.recorder)
