@@ -9,13 +9,17 @@ from typing import Any
 
 import orjson
 import psycopg2.extensions
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.database.search_path import use_schema
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
+
+# By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
+APPLICATION = "mistral-api"
+TRANSFER_APPLICATION = "mistral-api transfer"
 
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
 _LIBPQ_DEADLINES: dict[str, int | str] = {
@@ -24,7 +28,7 @@ _LIBPQ_DEADLINES: dict[str, int | str] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-    "application_name": "mistral-api",
+    "application_name": APPLICATION,
 }
 
 
@@ -83,6 +87,23 @@ def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
     created = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
     prepare_connections(created, settings)
+    return created
+
+
+def create_transfer_engine(url: str, schema: str | None) -> Engine:
+    """Return an engine for a transfer. Each connection is made anew and may wait for an answer for any time.
+
+    Use it within ``blocking_waits``: COPY needs connections without our own deadline.
+    """
+    in_url = make_url(url).query
+    arguments = _LIBPQ_DEADLINES | {"application_name": TRANSFER_APPLICATION}
+    created = create_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={name: value for name, value in arguments.items() if name not in in_url},
+    )
+    use_schema(created, schema)
     return created
 
 

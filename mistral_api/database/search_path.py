@@ -7,12 +7,14 @@ connection pooler that gives each transaction another server connection (pgbounc
 connection string is refused (pgbouncer's documentation, ``ignore_startup_parameters``). ``SET LOCAL`` ends with the
 transaction, a transaction of one message included.
 
-What cannot be sent this way are statements that PostgreSQL runs only by themselves, such as ``VACUUM`` and
-``CREATE INDEX CONCURRENTLY``. They need a name with its schema.
+What cannot be sent this way are statements that PostgreSQL runs only by themselves, such as
+``CREATE INDEX CONCURRENTLY``: they fail. Savepoints need no schema, and a failed transaction takes nothing but the
+return to one, so these are sent as they are. So is ``VACUUM``, for the whole database.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg2.extensions
@@ -20,6 +22,7 @@ from sqlalchemy import Connection, Engine, event
 
 # The execution option of an engine that holds the name of the schema.
 _OPTION = "database_schema"
+_WITHOUT_SCHEMA = re.compile(r"\s*(SAVEPOINT|ROLLBACK|RELEASE|VACUUM)\b", re.IGNORECASE)
 
 
 def use_schema(engine: Engine, schema: str | None) -> None:
@@ -41,6 +44,8 @@ def use_schema(engine: Engine, schema: str | None) -> None:
         _context: object,
         _executemany: bool,
     ) -> tuple[str, Any]:
+        if _WITHOUT_SCHEMA.match(statement):
+            return statement, parameters
         if cursor.name is None:
             return setting + statement, parameters
         # psycopg2 puts DECLARE before the statement of a server-side cursor, so the setting goes first.
