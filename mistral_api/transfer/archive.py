@@ -9,7 +9,10 @@ import contextlib
 import hashlib
 import os
 import shutil
+import struct
+import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypedDict, cast
@@ -49,7 +52,7 @@ class ArchiveWriter:
     @contextlib.contextmanager
     def adding(self, name: str) -> Iterator[Callable[[bytes], None]]:
         """Give the function that writes a file into the backup, piece by piece. The dump is compressed already."""
-        information = zipfile.ZipInfo(name)
+        information = zipfile.ZipInfo(name, time.localtime()[:6])
         information.compress_type = zipfile.ZIP_STORED if name == DUMP else zipfile.ZIP_DEFLATED
         information.external_attr = 0o600 << 16
         digest = hashlib.sha256()
@@ -126,16 +129,22 @@ class Archive:
             os.fsync(file.fileno())
 
 
+# What zipfile raises for a damaged file, besides its own BadZipFile.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError)
+
+
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open a backup and check all of it. Raises TransferRefused, which says what is wrong."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            yield Archive(file, _checked_manifest(path, file))
-    except FileNotFoundError as error:
-        raise TransferRefused(f"'{path}' does not exist.") from error
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise TransferRefused(f"'{path}' is no whole backup: {error}.") from error
+    """Open a backup and check all of it. Raises TransferRefused, which says what is wrong, and OSError."""
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(zipfile.ZipFile(path))
+            archive = Archive(file, _checked_manifest(path, file))
+        except FileNotFoundError as error:
+            raise TransferRefused(f"'{path}' does not exist.") from error
+        except _DAMAGE as error:
+            raise TransferRefused(f"'{path}' is no whole backup: {error}.") from error
+        yield archive
 
 
 def _checked_manifest(path: Path, file: zipfile.ZipFile) -> Manifest:

@@ -7,7 +7,7 @@ from typing import TypedDict
 from sqlalchemy import Connection
 
 from mistral_api.database.revisions import newest_revision
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import table_names
 from mistral_api.transfer.catalogue import Counter, Partition, read_counters, read_partitions
 from mistral_api.transfer.checksums import TableSum, read_sums
 from mistral_api.transfer.progress import Progress
@@ -24,7 +24,7 @@ class Description(TypedDict):
 
 def describe(connection: Connection, progress: Progress) -> Description:
     """Describe a database of the newest revision, as the connection's transaction sees it."""
-    names = [table.name for table in all_tables()]
+    names = table_names()
     return {
         "revision": newest_revision(),
         "tables": read_sums(connection, names, progress),

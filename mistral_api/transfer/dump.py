@@ -17,7 +17,7 @@ from typing import IO
 from sqlalchemy import Connection, Engine
 
 from mistral_api.database.revisions import VERSION_TABLE
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import table_names
 from mistral_api.embedded.postgres import find_program, package_version
 from mistral_api.transfer.catalogue import qualified_name, read_partitions
 from mistral_api.transfer.errors import TransferFailed, TransferRefused
@@ -53,7 +53,7 @@ def require_supported_version(connection: Connection) -> None:
 def write_dump(connection: Connection, engine: Engine, write: Callable[[bytes], object]) -> None:
     """Dump our tables as the connection's transaction sees them. Raises TransferFailed, TransferRefused."""
     snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
-    names = [VERSION_TABLE, *(table.name for table in all_tables())]
+    names = [VERSION_TABLE, *table_names()]
     names += [partition["name"] for partition in read_partitions(connection, names)]
     tables = [f"--table={qualified_name(connection, name)}" for name in names]
     command = [str(find_program("pg_dump")), *_OPTIONS, f"--snapshot={snapshot}", *tables]

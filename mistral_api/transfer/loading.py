@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from mistral_api.database.revisions import migrate_down, migrate_to, newest_revision, read_revision
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import table_names
 from mistral_api.transfer.catalogue import (
     create_partitions,
     drop_indexes,
@@ -25,7 +25,7 @@ from mistral_api.transfer.progress import Progress
 
 def tables_with_rows(connection: Connection) -> list[str]:
     """Return the names of our tables that have any row."""
-    names = existing_tables(connection, [table.name for table in all_tables()])
+    names = existing_tables(connection, table_names())
     return [name for name in names if has_rows(connection, name)]
 
 
@@ -55,7 +55,7 @@ def filling(connection: Connection, description: Description, progress: Progress
 
 def _prepare(connection: Connection, revision: str) -> None:
     """Have all tables empty and of a revision, whatever was there."""
-    existing = existing_tables(connection, [table.name for table in all_tables()])
+    existing = existing_tables(connection, table_names())
     if existing:
         # Without CASCADE: it would empty tables of other programs that refer to ours.
         connection.exec_driver_sql(f"TRUNCATE {', '.join(quote(name) for name in existing)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 
 from mistral_api.database.revisions import newest_revision, read_revision
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import table_names
 from mistral_api.transfer.catalogue import quote
 from mistral_api.transfer.checksums import TableSum, differing_tables, read_sums
 from mistral_api.transfer.copying import copy_table
@@ -80,7 +80,7 @@ def _check(source: Engine, target: Engine, options: MoveOptions) -> None:
 def _locked_source(source: Engine) -> Iterator[Connection]:
     """Give a transaction in which nothing changes; others can read meanwhile, and not write."""
     repeatable = source.execution_options(isolation_level="REPEATABLE READ")
-    names = ", ".join(quote(table.name) for table in all_tables())
+    names = ", ".join(quote(name) for name in table_names())
     with transfer_transaction(repeatable) as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         connection.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))

@@ -128,6 +128,7 @@ def test_backup_file_is_private_and_replaces_the_old_one_when_it_is_whole(
     away = run_command("postgres://nobody@127.0.0.1:1/nothing", data_dir, "backup", str(file))
     require_refused(away, "No backup was written", code=1)
     assert file.read_bytes() == before
+    fill(engine, 1)
     assert run_command(url_of(engine), data_dir, "backup", str(file)).exit_code == 0
     assert file.read_bytes() != before
     assert [path.name for path in file.parent.iterdir() if ".new" in path.name] == []

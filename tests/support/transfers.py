@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
 from mistral_api.database.engine import create_transfer_engine
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import table_names
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import RecordingPolicy
@@ -69,7 +69,7 @@ def contents(url: str, schema: str | None = SCHEMA) -> dict[str, list[tuple[Any,
     """Return every row of every table of ours, in order."""
     engine = create_transfer_engine(url, schema)
     try:
-        names = [table.name for table in all_tables()]
+        names = table_names()
         return {name: rows_of(engine, f"SELECT * FROM {name} AS t ORDER BY CAST(t AS text)") for name in names}
     finally:
         engine.dispose()

@@ -20,3 +20,8 @@ def all_metadata() -> MetaData:
 def all_tables() -> list[Table]:
     """Return every table of ours, each after those that its foreign keys refer to."""
     return all_metadata().sorted_tables
+
+
+def table_names() -> list[str]:
+    """Return the names of all tables of ours, in the same order, as plain strings."""
+    return [str(table.name) for table in all_tables()]
