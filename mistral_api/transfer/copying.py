@@ -48,7 +48,7 @@ def copy_into(target: Connection, rows: RowStream, advance: Callable[[int], None
     Raises psycopg2.Error, and TransferFailed where nothing moves.
     """
     statement = f"COPY {qualified_name(target, rows.table)} ({_listed(rows.columns)}) FROM STDIN"
-    raw = raw_connection(target)
+    raw = _raw_connection(target)
 
     def abort() -> None:
         rows.abort()
@@ -115,7 +115,7 @@ class _Sender(threading.Thread):
     def __init__(self, source: Connection, name: str, columns: Sequence[str], descriptor: int) -> None:
         super().__init__(name="copy-sender", daemon=True)
         self._statement = f"COPY (SELECT {_listed(columns)} FROM {qualified_name(source, name)}) TO STDOUT"
-        self._connection = raw_connection(source)
+        self._connection = _raw_connection(source)
         self._pipe = open(descriptor, "wb")  # noqa: SIM115 - run closes it
         self.error: Exception | None = None
 
@@ -135,7 +135,7 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(quote(column) for column in columns)
 
 
-def raw_connection(connection: Connection) -> psycopg2.extensions.connection:
+def _raw_connection(connection: Connection) -> psycopg2.extensions.connection:
     """Return psycopg2's own connection."""
     raw: psycopg2.extensions.connection = connection.connection.dbapi_connection  # type: ignore[assignment]
     return raw

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Engine
 
-from mistral_api.transfer.copying import raw_connection
-
 # Hosted databases have bounds of their own, which would end a long COPY or the wait of the other side's transaction.
 _WITHOUT_BOUNDS = (
     "SET LOCAL statement_timeout = 0",
@@ -19,18 +17,16 @@ _WITHOUT_BOUNDS = (
 
 @contextlib.contextmanager
 def transfer_transaction(engine: Engine) -> Iterator[Connection]:
-    """Give a connection in a transaction that is committed after the block, or rolled back by an exception."""
+    """Give a connection in a transaction that is committed after the block.
+
+    An exception closes the connection, which rolls back: a connection that is dead, or that COPY has left half-way,
+    takes no ROLLBACK, and the error of that would hide the one that counts.
+    """
     with engine.connect() as connection, connection.begin():
         for setting in _WITHOUT_BOUNDS:
             connection.exec_driver_sql(setting)
         try:
             yield connection
         except BaseException:
-            _forget_if_closed(connection)
+            connection.invalidate()
             raise
-
-
-def _forget_if_closed(connection: Connection) -> None:
-    """Tell SQLAlchemy of a connection that died in psycopg2's COPY, so that it does not try to roll back on it."""
-    if not connection.invalidated and raw_connection(connection).closed:
-        connection.invalidate()
