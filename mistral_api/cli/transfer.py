@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tabulate import tabulate
 
 from mistral_api.cli.errors import CannotGoOn
+from mistral_api.cli.interruption import Interruption
 from mistral_api.database.deadlines import blocking_waits
 from mistral_api.database.engine import create_transfer_engine, open_database
 from mistral_api.database.errors import error_message, is_permission_error
@@ -83,13 +84,14 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
     settings = _settings()
     target_settings = _target_settings(settings, target_text, schema_text)
     options = MoveOptions(replace, ignore_connections)
+    interruption = Interruption()
     with (
         _explained("The move failed, and the target is as it was"),
         exclusive_journal(_journal(settings)),
-        _engine(settings) as source,
-        _engine(target_settings) as target,
+        _engine(settings, interruption) as source,
+        _engine(target_settings, interruption) as target,
     ):
-        result = move_database(source, target, options, TransferDisplay())
+        result = interruption.run(lambda: move_database(source, target, options, TransferDisplay()))
     click.echo(_table_of(result.tables))
     click.echo("The target holds the same already.\n" if result.was_there else "Moved: both hold the same.\n")
     click.echo(_env_lines(settings, target_settings))
@@ -134,8 +136,9 @@ def backup(file: Path) -> None:
     FILE is replaced when the new backup is whole. It holds everything that was said: only its owner can read it.
     """
     settings = _settings()
-    with _explained("No backup was written"), _engine(settings) as engine:
-        manifest = write_backup(engine, _journal(settings), file, TransferDisplay())
+    interruption = Interruption()
+    with _explained("No backup was written"), _engine(settings, interruption) as engine:
+        manifest = interruption.run(lambda: write_backup(engine, _journal(settings), file, TransferDisplay()))
     click.echo(_table_of(manifest["database"]["tables"]))
     waiting = manifest["journal"]
     if waiting is not None and any(waiting.values()):
@@ -155,8 +158,9 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     """
     settings = _settings()
     options = RestoreOptions(replace, ignore_connections)
-    with _explained("Nothing was restored"), _engine(settings) as engine:
-        result = restore_backup(engine, _journal(settings), file, options, TransferDisplay())
+    interruption = Interruption()
+    with _explained("Nothing was restored"), _engine(settings, interruption) as engine:
+        result = interruption.run(lambda: restore_backup(engine, _journal(settings), file, options, TransferDisplay()))
     click.echo(_table_of(result.manifest["database"]["tables"]))
     if result.kept_journal is not None:
         click.echo(f"The journal that was there is kept as {result.kept_journal}.")
@@ -175,10 +179,11 @@ def _journal(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def _engine(settings: Settings) -> Iterator[Engine]:
+def _engine(settings: Settings, interruption: Interruption) -> Iterator[Engine]:
     """Give connections for a transfer; an embedded PostgreSQL is started if it does not run."""
     opened = open_database(settings)
     engine = create_transfer_engine(opened.url, settings.database_schema)
+    interruption.watch(engine)
     try:
         with blocking_waits():
             yield engine

@@ -8,32 +8,40 @@ newest revision it must have every column of ours as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, text
 
 from mistral_api.database.revisions import VERSION_TABLE, all_revisions
 from mistral_api.database.search_path import schema_of
-from mistral_api.database.tables import all_tables
+from mistral_api.database.tables import all_tables, table_names
 from mistral_api.errors import StartError
 
 # A schema name for the way out, where the operator has chosen none.
 SUGGESTED_SCHEMA = "mistral_api"
 
-# Names are looked up as our statements find them: along the search path.
-_FOUND_NAMES = text(
-    "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL"
+# Names are looked up as our statements find them: along the search path. One round trip for all of them, since the
+# database may be far away.
+_RELATIONS = text(
+    "SELECT name, k.conname AS key_name, "
+    "ARRAY(SELECT CAST(a.attname AS text) FROM unnest(k.conkey) WITH ORDINALITY AS part(number, place) "
+    "JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = part.number ORDER BY place) AS key_columns, "
+    "ARRAY(SELECT CAST(a.attname AS text) FROM pg_attribute AS a WHERE a.attrelid = to_regclass(quote_ident(name)) "
+    "AND a.attnum > 0 AND NOT a.attisdropped) AS columns "
+    "FROM unnest(CAST(:names AS text[])) AS name "
+    "LEFT JOIN pg_constraint AS k ON k.conrelid = to_regclass(quote_ident(name)) AND k.contype = 'p' "
+    "WHERE to_regclass(quote_ident(name)) IS NOT NULL"
 )
-_PRIMARY_KEYS = text(
-    "SELECT name, k.conname, array_agg(CAST(a.attname AS text) ORDER BY array_position(k.conkey, a.attnum)) "
-    "FROM unnest(CAST(:names AS text[])) AS name JOIN pg_constraint AS k "
-    "ON k.conrelid = to_regclass(quote_ident(name)) AND k.contype = 'p' "
-    "JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY(k.conkey) GROUP BY name, k.conname"
-)
-_COLUMNS = text(
-    "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:name)) AND attnum > 0 "
-    "AND NOT attisdropped"
-)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """A relation that has a name of ours."""
+
+    key_name: str | None
+    key_columns: list[str]
+    columns: set[str]
 
 
 def require_own_tables(connection: Connection) -> None:
@@ -58,39 +66,37 @@ def _sentence(table: str, schema: str | None) -> str:
 def find_foreign_table(connection: Connection) -> str | None:
     """Return the name of a table that has a name of ours and is another program's, or None where there is none."""
     tables = all_tables()
-    found = set(connection.scalars(_FOUND_NAMES, {"names": [VERSION_TABLE, *(table.name for table in tables)]}))
+    rows = connection.execute(_RELATIONS, {"names": [VERSION_TABLE, *table_names()]})
+    found = {row.name: _Relation(row.key_name, row.key_columns, set(row.columns)) for row in rows}
     ours = [table for table in tables if table.name in found]
     if VERSION_TABLE not in found:
-        return ours[0].name if ours else None
-    if "version_num" not in _column_names(connection, VERSION_TABLE):
+        return str(ours[0].name) if ours else None
+    if "version_num" not in found[VERSION_TABLE].columns:
         return VERSION_TABLE
-    return _find_foreign(connection, ours)
-
-
-def _find_foreign(connection: Connection, found: Sequence[Table]) -> str | None:
-    """Judge the tables by the revisions that stand in ``alembic_version``."""
     stored = set(connection.scalars(text(f"SELECT version_num FROM {VERSION_TABLE}")))
+    return _find_foreign(ours, found, stored)
+
+
+def _find_foreign(ours: Sequence[Table], found: Mapping[str, _Relation], stored: set[str]) -> str | None:
+    """Judge the tables that have our names by the revisions that are stored in ``alembic_version``."""
     if not stored:  # migrated down to nothing
-        return found[0].name if found else None
+        return str(ours[0].name) if ours else None
     known = all_revisions()
+    keyed = [table for table in ours if _has_our_key(table, found[table.name])]
     if not stored <= set(known):
         # A newer version of ours, or another program's numbers.
-        return None if _has_our_key(connection, found) else VERSION_TABLE
-    if not found:
+        return None if keyed else VERSION_TABLE
+    if not ours:
         return VERSION_TABLE
-    return next((table.name for table in found if not _is_ours(connection, table, newest=known[0] in stored)), None)
+    newest = known[0] in stored
+    foreign = [table for table in ours if table not in keyed or (newest and _lacks_columns(table, found[table.name]))]
+    return str(foreign[0].name) if foreign else None
 
 
-def _has_our_key(connection: Connection, tables: Sequence[Table]) -> bool:
-    return any(_is_ours(connection, table, newest=False) for table in tables)
+def _has_our_key(table: Table, relation: _Relation) -> bool:
+    columns = [column.name for column in table.primary_key]
+    return (relation.key_name, relation.key_columns) == (table.primary_key.name, columns)
 
 
-def _is_ours(connection: Connection, table: Table, *, newest: bool) -> bool:
-    keys = [(name, list(columns)) for _, name, columns in connection.execute(_PRIMARY_KEYS, {"names": [table.name]})]
-    if keys != [(table.primary_key.name, [column.name for column in table.primary_key])]:
-        return False
-    return not newest or {column.name for column in table.columns} <= _column_names(connection, table.name)
-
-
-def _column_names(connection: Connection, table: str) -> set[str]:
-    return set(connection.scalars(_COLUMNS, {"name": table}))
+def _lacks_columns(table: Table, relation: _Relation) -> bool:
+    return not {column.name for column in table.columns} <= relation.columns

@@ -7,47 +7,58 @@ our statements name them, without a schema.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 from sqlalchemy import Connection, text
 
-_COLUMNS = text(
-    "SELECT CAST(attname AS text) FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:name)) AND attnum > 0 "
-    "AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
-)
-_QUALIFIED = text(
-    "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class AS c "
-    "JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(quote_ident(:name))"
-)
-_EXISTING = text(
-    "SELECT name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS listed(name, place) "
-    "WHERE to_regclass(quote_ident(name)) IS NOT NULL ORDER BY place"
+# Each query takes all names at once: a database may be far away.
+_NAMES = "unnest(CAST(:names AS text[])) WITH ORDINALITY AS listed(name, place)"
+_OID = "to_regclass(quote_ident(name))"
+_EXISTING = text(f"SELECT name FROM {_NAMES} WHERE {_OID} IS NOT NULL ORDER BY place")
+_TABLES = text(
+    "SELECT name, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS qualified, "
+    "ARRAY(SELECT CAST(a.attname AS text) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 "
+    "AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) AS columns "
+    f"FROM {_NAMES} JOIN pg_class AS c ON c.oid = {_OID} JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+    "ORDER BY place"
 )
 # pg_get_expr gives a partition's bounds as CREATE TABLE takes them.
 _PARTITIONS = text(
-    "SELECT p.relname AS parent, c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds "
-    "FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent "
-    "WHERE c.relispartition AND p.oid IN "
-    "(SELECT to_regclass(quote_ident(name)) FROM unnest(CAST(:names AS text[])) AS name) ORDER BY p.relname, c.relname"
+    "SELECT name AS parent, c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds "
+    f"FROM {_NAMES} JOIN pg_inherits AS i ON i.inhparent = {_OID} JOIN pg_class AS c ON c.oid = i.inhrelid "
+    "WHERE c.relispartition ORDER BY place, c.relname"
 )
-_COUNTED_COLUMNS = text(
-    "SELECT CAST(a.attname AS text) AS column_name, "
-    "pg_get_serial_sequence(quote_ident(:name), CAST(a.attname AS text)) AS sequence "
-    "FROM pg_attribute AS a WHERE a.attrelid = to_regclass(quote_ident(:name)) AND a.attnum > 0 AND NOT a.attisdropped "
-    "AND pg_get_serial_sequence(quote_ident(:name), CAST(a.attname AS text)) IS NOT NULL ORDER BY a.attnum"
+_SEQUENCES = text(
+    "SELECT * FROM (SELECT name, CAST(a.attname AS text) AS column_name, "
+    "pg_get_serial_sequence(quote_ident(name), CAST(a.attname AS text)) AS sequence "
+    f"FROM {_NAMES} JOIN pg_attribute AS a ON a.attrelid = {_OID} AND a.attnum > 0 AND NOT a.attisdropped) AS columns "
+    "WHERE sequence IS NOT NULL ORDER BY name, column_name"
 )
 # What can be made again after the rows are in, which is faster. The primary key and the unique keys stay, and so do
 # the indexes of a partitioned table, which belong to its partitions too.
 _FOREIGN_KEYS = text(
-    "SELECT CAST(k.conname AS text) AS name, pg_get_constraintdef(k.oid) AS definition FROM pg_constraint AS k "
-    "WHERE k.conrelid = to_regclass(quote_ident(:name)) AND k.contype = 'f' AND k.conparentid = 0"
+    "SELECT name AS table_name, CAST(k.conname AS text) AS name, pg_get_constraintdef(k.oid) AS definition "
+    f"FROM {_NAMES} JOIN pg_constraint AS k ON k.conrelid = {_OID} WHERE k.contype = 'f' AND k.conparentid = 0"
 )
 _INDEXES = text(
     "SELECT CAST(CAST(i.indexrelid AS regclass) AS text) AS name, pg_get_indexdef(i.indexrelid) AS definition "
-    "FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid "
-    "WHERE c.oid = to_regclass(quote_ident(:name)) AND c.relkind = 'r' AND NOT c.relispartition AND NOT i.indisunique "
+    f"FROM {_NAMES} JOIN pg_class AS c ON c.oid = {_OID} JOIN pg_index AS i ON i.indrelid = c.oid "
+    "WHERE c.relkind = 'r' AND NOT c.relispartition AND NOT i.indisunique "
     "AND NOT EXISTS (SELECT 1 FROM pg_constraint AS k WHERE k.conindid = i.indexrelid)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A table as PostgreSQL has it: its name, the name with its schema, quoted, and its columns.
+
+    Columns that PostgreSQL generates are left out.
+    """
+
+    name: str
+    qualified_name: str
+    columns: list[str]
 
 
 class Partition(TypedDict):
@@ -77,19 +88,20 @@ def existing_tables(connection: Connection, names: Sequence[str]) -> list[str]:
     return list(connection.scalars(_EXISTING, {"names": list(names)}))
 
 
-def column_names(connection: Connection, name: str) -> list[str]:
-    """Return the columns of a table that are stored, without those that PostgreSQL generates."""
-    return list(connection.scalars(_COLUMNS, {"name": name}))
+def read_tables(connection: Connection, names: Sequence[str]) -> dict[str, StoredTable]:
+    """Return the tables that exist, by their names."""
+    rows = connection.execute(_TABLES, {"names": list(names)})
+    return {row.name: StoredTable(row.name, row.qualified, row.columns) for row in rows}
 
 
-def qualified_name(connection: Connection, name: str) -> str:
-    """Return a table's name with its schema, quoted, for a statement that has no search path."""
-    return str(connection.scalars(_QUALIFIED, {"name": name}).one())
-
-
-def has_rows(connection: Connection, name: str) -> bool:
-    """Return whether a table has any row."""
-    return bool(connection.scalar(text(f"SELECT EXISTS (SELECT 1 FROM {quote(name)})")))
+def filled_tables(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Return the names of those tables that exist and have any row."""
+    existing = existing_tables(connection, names)
+    if not existing:
+        return []
+    tests = ", ".join(f"EXISTS (SELECT 1 FROM {quote(name)})" for name in existing)
+    row = connection.exec_driver_sql(f"SELECT {tests}").one()
+    return [name for name, has_rows in zip(existing, row, strict=True) if has_rows]
 
 
 def read_partitions(connection: Connection, names: Sequence[str]) -> list[Partition]:
@@ -100,19 +112,21 @@ def read_partitions(connection: Connection, names: Sequence[str]) -> list[Partit
 
 def create_partitions(connection: Connection, partitions: Iterable[Partition]) -> None:
     """Create the partitions that are missing. Bounds that overlap with another partition raise SQLAlchemyError."""
-    for each in partitions:
-        connection.exec_driver_sql(
+    run_together(
+        connection,
+        [
             f"CREATE TABLE IF NOT EXISTS {quote(each['name'])} PARTITION OF {quote(each['parent'])} {each['bounds']}"
-        )
+            for each in partitions
+        ],
+    )
 
 
-def read_counters(connection: Connection, names: Iterable[str]) -> list[Counter]:
+def read_counters(connection: Connection, names: Sequence[str]) -> list[Counter]:
     """Return where the sequences of all columns stand."""
     counters: list[Counter] = []
-    for name in names:
-        for column, sequence in connection.execute(_COUNTED_COLUMNS, {"name": name}).all():
-            value, called = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {sequence}").one()
-            counters.append({"table": name, "column": column, "value": value, "called": called})
+    for row in connection.execute(_SEQUENCES, {"names": list(names)}).all():
+        value, called = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {row.sequence}").one()
+        counters.append({"table": row.name, "column": row.column_name, "value": value, "called": called})
     return counters
 
 
@@ -123,15 +137,17 @@ def set_counters(connection: Connection, counters: Iterable[Counter]) -> None:
         connection.execute(statement, dict(each))
 
 
-def drop_indexes(connection: Connection, names: Iterable[str]) -> list[str]:
+def drop_indexes(connection: Connection, names: Sequence[str]) -> list[str]:
     """Drop the foreign keys and the plain indexes of tables. Return the statements that create them again."""
-    again: list[str] = []
-    keys: list[str] = []
-    for name in names:
-        for key in connection.execute(_FOREIGN_KEYS, {"name": name}).all():
-            connection.exec_driver_sql(f"ALTER TABLE {quote(name)} DROP CONSTRAINT {quote(key.name)}")
-            keys.append(f"ALTER TABLE {quote(name)} ADD CONSTRAINT {quote(key.name)} {key.definition}")
-        for index in connection.execute(_INDEXES, {"name": name}).all():
-            connection.exec_driver_sql(f"DROP INDEX {index.name}")
-            again.append(index.definition)
-    return again + keys
+    keys = connection.execute(_FOREIGN_KEYS, {"names": list(names)}).all()
+    indexes = connection.execute(_INDEXES, {"names": list(names)}).all()
+    drops = [f"ALTER TABLE {quote(key.table_name)} DROP CONSTRAINT {quote(key.name)}" for key in keys]
+    run_together(connection, drops + [f"DROP INDEX {index.name}" for index in indexes])
+    again = [f"ALTER TABLE {quote(key.table_name)} ADD CONSTRAINT {quote(key.name)} {key.definition}" for key in keys]
+    return [index.definition for index in indexes] + again
+
+
+def run_together(connection: Connection, statements: Sequence[str]) -> None:
+    """Run statements without results in one round trip."""
+    if statements:
+        connection.exec_driver_sql("; ".join(statements))

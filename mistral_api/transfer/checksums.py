@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from sqlalchemy import Connection, text
 
-from mistral_api.transfer.catalogue import column_names, quote
+from mistral_api.transfer.catalogue import StoredTable, quote, read_tables, run_together
 from mistral_api.transfer.progress import Progress
 
 _TEXT_SETTINGS = (
@@ -23,6 +23,8 @@ _TEXT_SETTINGS = (
     # The shortest text that gives the same number back.
     "SET LOCAL extra_float_digits = 1",
 )
+# The sums are of signed numbers of 64 bits, and shown as unsigned ones.
+_WRAP = 1 << 64
 
 
 class TableSum(TypedDict):
@@ -34,24 +36,25 @@ class TableSum(TypedDict):
 
 def read_sums(connection: Connection, names: Sequence[str], progress: Progress) -> dict[str, TableSum]:
     """Return the sum of each table. It reads every row, within the connection's transaction."""
-    for setting in _TEXT_SETTINGS:
-        connection.exec_driver_sql(setting)
+    run_together(connection, _TEXT_SETTINGS)
+    tables = read_tables(connection, names)
     sums: dict[str, TableSum] = {}
     with progress.counting("Checking tables", len(names)) as advance:
         for name in names:
-            sums[name] = _read_sum(connection, name)
+            sums[name] = _read_sum(connection, tables[name])
             advance(1)
     return sums
 
 
-def _read_sum(connection: Connection, name: str) -> TableSum:
-    columns = ", ".join(quote(column) for column in sorted(column_names(connection, name)))
+def _read_sum(connection: Connection, table: StoredTable) -> TableSum:
+    columns = ", ".join(quote(column) for column in sorted(table.columns))
+    digests = f"SELECT sha256(convert_to(CAST(ROW({columns}) AS text), 'UTF8')) AS digest FROM {table.qualified_name}"
     statement = (
         f"SELECT count(*), coalesce(sum({_eight_bytes(1)}), 0), coalesce(sum({_eight_bytes(9)}), 0) "
-        f"FROM (SELECT sha256(convert_to(CAST(ROW({columns}) AS text), 'UTF8')) AS digest FROM {quote(name)}) AS rows"
+        f"FROM ({digests}) AS rows"
     )
     rows, first, second = connection.execute(text(statement)).one()
-    return {"rows": rows, "checksum": f"{int(first):x}/{int(second):x}"}
+    return {"rows": rows, "checksum": f"{int(first) % _WRAP:016x}{int(second) % _WRAP:016x}"}
 
 
 def _eight_bytes(start: int) -> str:

@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.extensions
 from sqlalchemy import Connection
 
-from mistral_api.transfer.catalogue import column_names, qualified_name, quote
+from mistral_api.transfer.catalogue import StoredTable, quote, read_tables
 from mistral_api.transfer.errors import TransferFailed
 from mistral_api.transfer.stall_guard import STALL_SECONDS, StallGuard
 
@@ -25,11 +25,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class RowStream(Protocol):
-    """Rows of a table as COPY's text. ``columns`` are the columns in their order in it."""
-
-    @property
-    def table(self) -> str:
-        """The name of the table."""
+    """Rows as COPY's text. ``columns`` are their columns, in order."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -42,12 +38,12 @@ class RowStream(Protocol):
         """Make a read that waits return. Another thread calls this."""
 
 
-def copy_into(target: Connection, rows: RowStream, advance: Callable[[int], None]) -> None:
-    """Copy rows into their table; ``advance`` takes how many more have gone.
+def copy_into(target: Connection, table: StoredTable, rows: RowStream, advance: Callable[[int], None]) -> None:
+    """Copy rows into a table; ``advance`` takes how many more have gone.
 
     Raises psycopg2.Error, and TransferFailed where nothing moves.
     """
-    statement = f"COPY {qualified_name(target, rows.table)} ({_listed(rows.columns)}) FROM STDIN"
+    statement = f"COPY {table.qualified_name} ({_listed(rows.columns)}) FROM STDIN"
     raw = _raw_connection(target)
 
     def abort() -> None:
@@ -64,23 +60,30 @@ def copy_into(target: Connection, rows: RowStream, advance: Callable[[int], None
             cursor.copy_expert(statement, _CountedRows(rows, advance_and_tell), _CHUNK_BYTES)
         except psycopg2.Error as error:
             if guard.stalled:
-                sentence = f"No row has moved for {STALL_SECONDS:.0f} s, in the table {rows.table}."
+                sentence = f"No row has moved for {STALL_SECONDS:.0f} s, in the table {table.name}."
                 raise TransferFailed(sentence) from error
             raise
 
 
-def copy_table(source: Connection, target: Connection, name: str, advance: Callable[[int], None]) -> None:
-    """Copy all rows of a table. Raises psycopg2.Error, OSError, TransferFailed."""
-    columns = column_names(target, name)
-    reader_end, writer_end = os.pipe()
-    sender = _Sender(source, name, columns, writer_end)
-    with _PipedRows(name, columns, reader_end, sender.abort) as rows:
-        sender.start()
-        try:
-            copy_into(target, rows, advance)
-        finally:
-            rows.close()  # a sender that still writes gets an error
-            sender.join()
+def copy_tables(source: Connection, target: Connection, names: Sequence[str], advance: Callable[[int], None]) -> None:
+    """Copy all rows of tables. Raises psycopg2.Error, OSError, TransferFailed."""
+    sources, targets = read_tables(source, names), read_tables(target, names)
+    for name in names:
+        reader_end, writer_end = os.pipe()
+        sender = _Sender(_raw_connection(source), sources[name], writer_end)
+        with _PipedRows(sources[name].columns, reader_end, sender.abort) as rows:
+            _copy_from_sender(sender, rows, target, targets[name], advance)
+
+
+def _copy_from_sender(
+    sender: _Sender, rows: _PipedRows, target: Connection, table: StoredTable, advance: Callable[[int], None]
+) -> None:
+    sender.start()
+    try:
+        copy_into(target, table, rows, advance)
+    finally:
+        rows.close()  # a sender that still writes gets an error
+        sender.join()
     if sender.error is not None:
         raise sender.error
 
@@ -102,9 +105,8 @@ class _CountedRows(io.BufferedIOBase):
 class _PipedRows(io.FileIO):
     """The rows that a sender writes into a pipe."""
 
-    def __init__(self, table: str, columns: Sequence[str], descriptor: int, abort: Callable[[], None]) -> None:
+    def __init__(self, columns: Sequence[str], descriptor: int, abort: Callable[[], None]) -> None:
         super().__init__(descriptor, "rb")
-        self.table = table
         self.columns = columns
         self.abort = abort
 
@@ -112,10 +114,10 @@ class _PipedRows(io.FileIO):
 class _Sender(threading.Thread):
     """Writes the rows of a table into a pipe. ``error`` is what ended it early."""
 
-    def __init__(self, source: Connection, name: str, columns: Sequence[str], descriptor: int) -> None:
+    def __init__(self, connection: psycopg2.extensions.connection, table: StoredTable, descriptor: int) -> None:
         super().__init__(name="copy-sender", daemon=True)
-        self._statement = f"COPY (SELECT {_listed(columns)} FROM {qualified_name(source, name)}) TO STDOUT"
-        self._connection = _raw_connection(source)
+        self._statement = f"COPY (SELECT {_listed(table.columns)} FROM {table.qualified_name}) TO STDOUT"
+        self._connection = connection
         self._pipe = open(descriptor, "wb")  # noqa: SIM115 - run closes it
         self.error: Exception | None = None
 

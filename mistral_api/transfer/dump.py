@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 from mistral_api.database.revisions import VERSION_TABLE
 from mistral_api.database.tables import table_names
 from mistral_api.embedded.postgres import find_program, package_version
-from mistral_api.transfer.catalogue import qualified_name, read_partitions
+from mistral_api.transfer.catalogue import read_partitions, read_tables
 from mistral_api.transfer.errors import TransferFailed, TransferRefused
 from mistral_api.transfer.programs import RunningProgram, connection_environment, running
 from mistral_api.transfer.requirements import postgres_version
@@ -55,7 +55,7 @@ def write_dump(connection: Connection, engine: Engine, write: Callable[[bytes], 
     snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
     names = [VERSION_TABLE, *table_names()]
     names += [partition["name"] for partition in read_partitions(connection, names)]
-    tables = [f"--table={qualified_name(connection, name)}" for name in names]
+    tables = [f"--table={table.qualified_name}" for table in read_tables(connection, names).values()]
     command = [str(find_program("pg_dump")), *_OPTIONS, f"--snapshot={snapshot}", *tables]
     url = engine.url.render_as_string(hide_password=False)
     with connection_environment(url) as environment, running(command, environment) as program:

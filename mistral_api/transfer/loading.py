@@ -13,8 +13,9 @@ from mistral_api.transfer.catalogue import (
     create_partitions,
     drop_indexes,
     existing_tables,
-    has_rows,
+    filled_tables,
     quote,
+    run_together,
     set_counters,
 )
 from mistral_api.transfer.checksums import differing_tables, read_sums
@@ -25,8 +26,7 @@ from mistral_api.transfer.progress import Progress
 
 def tables_with_rows(connection: Connection) -> list[str]:
     """Return the names of our tables that have any row."""
-    names = existing_tables(connection, table_names())
-    return [name for name in names if has_rows(connection, name)]
+    return filled_tables(connection, table_names())
 
 
 @contextlib.contextmanager
@@ -42,15 +42,14 @@ def filling(connection: Connection, description: Description, progress: Progress
     definitions = drop_indexes(connection, names)
     yield
     progress.step("Building indexes")
-    for definition in definitions:
-        connection.exec_driver_sql(definition)
+    run_together(connection, definitions)
     set_counters(connection, description["counters"])
     differing = differing_tables(description["tables"], read_sums(connection, names, progress))
     if differing:
         raise TransferFailed(f"After the transfer these tables differ: {', '.join(differing)}.")
-    migrate_to(connection, newest_revision())
-    for name in existing_tables(connection, names):
-        connection.exec_driver_sql(f"ANALYZE {quote(name)}")
+    if description["revision"] != newest_revision():
+        migrate_to(connection, newest_revision())
+    connection.exec_driver_sql(f"ANALYZE {', '.join(quote(name) for name in existing_tables(connection, names))}")
 
 
 def _prepare(connection: Connection, revision: str) -> None:
@@ -59,6 +58,9 @@ def _prepare(connection: Connection, revision: str) -> None:
     if existing:
         # Without CASCADE: it would empty tables of other programs that refer to ours.
         connection.exec_driver_sql(f"TRUNCATE {', '.join(quote(name) for name in existing)}")
-    if read_revision(connection) not in (None, revision):
+    present = read_revision(connection)
+    if present == revision:
+        return
+    if present is not None:
         migrate_down(connection)
     migrate_to(connection, revision)

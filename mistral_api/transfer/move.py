@@ -12,7 +12,7 @@ from mistral_api.database.revisions import newest_revision, read_revision
 from mistral_api.database.tables import table_names
 from mistral_api.transfer.catalogue import quote
 from mistral_api.transfer.checksums import TableSum, differing_tables, read_sums
-from mistral_api.transfer.copying import copy_table
+from mistral_api.transfer.copying import copy_tables
 from mistral_api.transfer.description import Description, count_rows, describe
 from mistral_api.transfer.errors import TransferRefused
 from mistral_api.transfer.loading import filling, tables_with_rows
@@ -107,5 +107,4 @@ def _fill(source: Connection, target: Connection, description: Description, prog
         filling(target, description, progress),
         progress.counting("Carrying rows", count_rows(description)) as advance,
     ):
-        for name in description["tables"]:
-            copy_table(source, target, name, advance)
+        copy_tables(source, target, list(description["tables"]), advance)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from mistral_api.database.revisions import all_revisions, newest_revision
 from mistral_api.recording.journal_copy import exclusive_journal, has_rows, replace_journal, require_whole
 from mistral_api.transfer.archive import DUMP, JOURNAL, Archive, Manifest, open_archive
-from mistral_api.transfer.catalogue import column_names
+from mistral_api.transfer.catalogue import StoredTable, read_tables
 from mistral_api.transfer.checksums import differing_tables, read_sums
 from mistral_api.transfer.copying import copy_into
 from mistral_api.transfer.description import Description, count_rows
@@ -142,12 +142,13 @@ def _copy_rows(connection: Connection, archive: Archive, description: Descriptio
         reading_dump(dump) as tables,
         progress.counting("Restoring rows", count_rows(description)) as advance,
     ):
+        targets = read_tables(connection, list(description["tables"]))
         for rows in tables:
-            if rows.table in description["tables"]:  # not Alembic's own table, which migrations have written
-                _require_columns(connection, rows)
-                copy_into(connection, rows, advance)
+            if rows.table in targets:  # not Alembic's own table, which migrations have written
+                _require_columns(targets[rows.table], rows)
+                copy_into(connection, targets[rows.table], rows, advance)
 
 
-def _require_columns(connection: Connection, rows: DumpedRows) -> None:
-    if set(rows.columns) != set(column_names(connection, rows.table)):
+def _require_columns(table: StoredTable, rows: DumpedRows) -> None:
+    if set(rows.columns) != set(table.columns):
         raise TransferFailed(f"The table {rows.table} of the backup has other columns than its schema says.")

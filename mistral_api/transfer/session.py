@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Engine
 
+from mistral_api.transfer.catalogue import run_together
+
 # Hosted databases have bounds of their own, which would end a long COPY or the wait of the other side's transaction.
 _WITHOUT_BOUNDS = (
     "SET LOCAL statement_timeout = 0",
@@ -23,8 +25,7 @@ def transfer_transaction(engine: Engine) -> Iterator[Connection]:
     takes no ROLLBACK, and the error of that would hide the one that counts.
     """
     with engine.connect() as connection, connection.begin():
-        for setting in _WITHOUT_BOUNDS:
-            connection.exec_driver_sql(setting)
+        run_together(connection, _WITHOUT_BOUNDS)
         try:
             yield connection
         except BaseException:

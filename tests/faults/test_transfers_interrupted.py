@@ -133,6 +133,18 @@ def test_killed_move_has_changed_nothing_and_can_be_started_again(
     assert contents(target.url) == contents(url)
 
 
+def test_move_that_is_interrupted_by_ctrl_c_ends_with_a_sentence(
+    source: Engine, target: Cluster, data_dir: Path
+) -> None:
+    process = start_command(url_of(source), data_dir, "database", "move", "--to", target.url)
+    _wait_until_copying(process, target.url)
+    process.send_signal(signal.SIGINT)
+    output = _end(process)
+    assert (process.returncode, "Traceback" in output) == (1, False), output
+    assert "Error: The move failed, and the target is as it was: interrupted." in output
+    assert _tables(target.url) == 0
+
+
 def test_move_whose_target_dies_says_so_and_can_be_started_again(
     source: Engine, target: Cluster, data_dir: Path
 ) -> None:
