@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from mistral_api.database.engine import create_transfer_engine
 from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.transfer import requirements
 from tests.support.databases import count_rows, open_cursor, rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import SCHEMA, temporary_data_dir
@@ -231,3 +232,29 @@ def test_bad_targets_are_refused_with_a_sentence(engine: Engine, data_dir: Path)
         assert "geheim" not in done.output
     away = "postgres://nobody:geheim@127.0.0.1:1/nothing"
     require_refused(run_command(url_of(engine), data_dir, "database", "move", "--to", away), "the target is as", code=1)
+
+
+def test_move_to_an_older_postgresql_or_another_encoding_is_refused(
+    engine: Engine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(engine, 1)
+    url = url_of(engine)
+    with open_cursor(url) as cursor:
+        cursor.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0 LOCALE_PROVIDER libc")
+        try:
+            latin = engine.url.set(database="latin").render_as_string(hide_password=False)
+            refused = run_command(url, data_dir, "database", "move", "--to", latin)
+            require_refused(refused, "--to: the database's encoding is LATIN1")
+        finally:
+            cursor.execute("DROP DATABASE latin")
+    monkeypatch.setattr(requirements, "OLDEST_POSTGRES", 99)
+    require_refused(run_command(url, data_dir, "database", "move", "--to", url), "and 99 is the oldest that will do")
+
+
+def test_password_may_be_left_out_of_the_url(engine: Engine, target: str, data_dir: Path) -> None:
+    fill(engine, 1)
+    password = str(engine.url.password)
+    bare = target.replace(f":{password}@", "@")
+    done = run_command(url_of(engine), data_dir, "database", "move", "--to", bare, PGPASSWORD=password)
+    assert done.exit_code == 0, done.output
+    assert contents(target) == contents(url_of(engine))
