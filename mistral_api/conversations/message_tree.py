@@ -19,7 +19,7 @@ from mistral_api.conversations.message_matching import (
     repeated_system_length,
     shared_prefix_length,
 )
-from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.search_text import SearchColumns, search_columns, searchable_text
 from mistral_api.conversations.stored_message import MessageColumns, assistant_message, chat_message_to_columns
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.completions import GeneratedMessage
@@ -28,14 +28,13 @@ from mistral_api.system.identifiers import new_id
 TITLE_LENGTH = 80
 
 
-class NewMessageRow(MessageColumns):
-    """A row to insert into ``messages``. ``words`` is the text that is searched."""
+class NewMessageRow(MessageColumns, SearchColumns):
+    """A row to insert into ``messages``."""
 
     id: UUID
     conversation_id: UUID
     parent_id: UUID | None
     chain: str
-    words: str | None
     status: str
     request_id: str
     created_at: datetime
@@ -166,7 +165,7 @@ class MessageTree:
                 "parent_id": parent.id if parent else None,
                 **chat_message_to_columns(message),
                 "chain": node.chain,
-                "words": searchable_text(message.get("content")),
+                **search_columns(searchable_text(message.get("content"))),
                 "status": status,
                 "request_id": turn.request_id,
                 "created_at": turn.created_at,

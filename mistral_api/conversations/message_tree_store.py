@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from mistral_api.conversations.message_matching import message_chains
 from mistral_api.conversations.message_tree import MessageTree, NewTurn, TreeNode, conversation_title
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION
+from mistral_api.conversations.search_text import search_columns
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.payload_types.chat import ChatMessage
@@ -24,18 +24,18 @@ from mistral_api.system.identifiers import new_id
 _ConversationKey = tuple[str, str]
 
 _HEAD_COLUMNS = ("head_id", "updated_at", "message_count")
-_NEW_COLUMNS = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+_NEW_COLUMNS = ("id", "owner", "session_id", "title", "search_text", "search_grams", "created_at", "updated_at")
 _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
 # Always in the same order, so that two transactions never wait for each other's rows.
 _LOCK_CONVERSATIONS = text(
-    "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    f"SELECT id, owner, session_id, title, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
+    f"INSERT INTO conversations ({', '.join(_NEW_COLUMNS)}) SELECT {', '.join(_NEW_COLUMNS)} "
     f"FROM {recordset(Conversation, _NEW_COLUMNS)} ORDER BY owner, session_id "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
     # A conversation that was created empty gets its title now.
     f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
-    f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
+    f"search_text = CASE WHEN {_UNTITLED} THEN excluded.search_text ELSE conversations.search_text END, "
+    f"search_grams = CASE WHEN {_UNTITLED} THEN excluded.search_grams ELSE conversations.search_grams END"
     " RETURNING id, owner, session_id, head_id, updated_at"
 )
 # From each head up to the last answered message; every stored message that is sent again; and those continued.
@@ -62,9 +62,7 @@ _INSERTED_NAMES = ", ".join(_INSERTED)
 # No content is the JSON null, not the NULL of SQL.
 _INSERTED_VALUES = _INSERTED_NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE_TREES = text(
-    f"INSERT INTO messages ({_INSERTED_NAMES}, search) "
-    f"SELECT {_INSERTED_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
-    f"FROM {recordset(Message, _INSERTED, more=['words text'])}; "
+    f"INSERT INTO messages ({_INSERTED_NAMES}) SELECT {_INSERTED_VALUES} FROM {recordset(Message, _INSERTED)}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
     "UPDATE conversations AS c SET head_id = new_rows.head_id, updated_at = new_rows.updated_at, "
     "message_count = c.message_count + new_rows.message_count "
@@ -117,11 +115,13 @@ def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -
     """Create conversations that are missing, and lock all of them until the transaction ends."""
     rows: dict[_ConversationKey, dict[str, object]] = {}
     for exchange in exchanges:
+        title = conversation_title(_messages(exchange))
         row = {
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": conversation_title(_messages(exchange)),
+            "title": title,
+            **search_columns(title),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
