@@ -9,34 +9,7 @@ import random
 from itertools import accumulate
 
 VOCABULARY = 20_000
-_SHORT_WORDS = [
-    "a",
-    "i",
-    "is",
-    "of",
-    "to",
-    "in",
-    "it",
-    "on",
-    "at",
-    "by",
-    "we",
-    "be",
-    "as",
-    "an",
-    "or",
-    "no",
-    "if",
-    "go",
-    "do",
-    "up",
-    "py",
-    "js",
-    "id",
-    "v2",
-    "c",
-    "r",
-]
+_SHORT_WORDS = ["a", "i", "is", "of", "to", "in", "it", "on", "at", "by", "we", "be", "as", "py", "js", "id", "v2", "c"]
 _CONSONANTS, _VOWELS = "bcdfghklmnprstvz", "aeiou"
 _RUSSIAN_CONSONANTS, _RUSSIAN_VOWELS = "бвгджзклмнпрст", "аеиоуыя"
 _HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]

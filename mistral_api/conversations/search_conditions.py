@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, literal_column, not_, or_
@@ -34,22 +35,37 @@ def has_former_column(table: SearchedTable, query: SearchQuery) -> ColumnElement
 
 
 def _fulfils(table: SearchedTable, term: Term) -> ColumnElement[bool]:
-    conditions = [condition for word in term.words for condition in _has_word(table, word)]
-    if term.pattern is not None:
-        conditions.append(table.search_text.regexp_match(term.pattern))
+    conditions = list(_has_phrase(table, term) if term.pattern is not None else _has_word(table, term.words[0]))
     return not_(and_(*conditions)) if term.negated else and_(*conditions)
 
 
-def _has_word(table: SearchedTable, word: Word) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def _has_word(table: SearchedTable, word: Word) -> Iterator[ColumnElement[bool]]:
     if word.grams:
-        conditions.append(table.search_grams.contains(sorted(word.grams)))
+        yield _has_grams(table, word.grams)
     if word.has_trigram:
-        conditions.append(table.search_text.like(f"%{_escape_like(word.text)}%"))
+        yield _has_in_order(table, [word.text])
     elif not word.is_gram:
         # LIKE would read the whole trigram index where there is no trigram to look for.
-        conditions.append(func.strpos(table.search_text, word.text) > 0)
-    return conditions
+        yield func.strpos(table.search_text, word.text) > 0
+
+
+def _has_phrase(table: SearchedTable, term: Term) -> Iterator[ColumnElement[bool]]:
+    grams = frozenset[str]().union(*(word.grams for word in term.words))
+    if grams:
+        yield _has_grams(table, grams)
+    if any(word.has_trigram for word in term.words):
+        # It says less than the regular expression and takes less time, so it is asked first.
+        yield _has_in_order(table, [word.text for word in term.words])
+    yield table.search_text.regexp_match(term.pattern)
+
+
+def _has_grams(table: SearchedTable, grams: frozenset[str]) -> ColumnElement[bool]:
+    contained: ColumnElement[bool] = table.search_grams.contains(sorted(grams))
+    return contained
+
+
+def _has_in_order(table: SearchedTable, texts: Sequence[str]) -> ColumnElement[bool]:
+    return table.search_text.like(f"%{'%'.join(map(_escape_like, texts))}%")
 
 
 def _escape_like(literal: str) -> str:

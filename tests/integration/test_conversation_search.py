@@ -24,7 +24,7 @@ from tests.support.exchanges import make_exchange, question, reply
 TEXTS = {
     "animals": "The quagga was a zebra with brown stripes.",
     "cooking": "Boil the pasta in salted water, 100%_sure.",
-    "russian": "Зебра живёт в Африке",  # noqa: RUF001
+    "russian": "Зебра живёт в Африке",
     "travel": "A zebra crossing in London",
 }
 
@@ -88,7 +88,9 @@ def test_search_finds_a_changed_title(filled: Engine) -> None:
 def test_search_results_are_paginated(filled: Engine) -> None:
     with Session(filled) as session:
         first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
-        rest, no_more = list_conversations(session, "local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id})
+        rest, no_more = list_conversations(
+            session, "local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id}
+        )
     assert ([row.conversation.session_id for row in first], more) == (["travel"], True)
     assert ([row.conversation.session_id for row in rest], no_more) == (["animals"], False)
 
