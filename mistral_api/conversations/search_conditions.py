@@ -56,7 +56,8 @@ def _has_phrase(table: SearchedTable, term: Term) -> Iterator[ColumnElement[bool
     if any(word.has_trigram for word in term.words):
         # It says less than the regular expression and takes less time, so it is asked first.
         yield _has_in_order(table, [word.text for word in term.words])
-    yield table.search_text.regexp_match(term.pattern)
+    # Joined with nothing, so that the trigram index does not look for the many words that may match the pattern.
+    yield table.search_text.concat("").regexp_match(term.pattern)
 
 
 def _has_grams(table: SearchedTable, grams: frozenset[str]) -> ColumnElement[bool]:

@@ -1,7 +1,5 @@
 """PostgreSQL and Python find the same texts, with the indexes and without them."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
