@@ -17,7 +17,7 @@ from uuid import UUID
 
 from mistral_api.conversations.message_alignment import StoredNode
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
-from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.search_text import SearchColumns, search_columns, searchable_text
 from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
 from mistral_api.payload_types.chat import ChatMessage
 
@@ -50,8 +50,8 @@ class RowFields(TypedDict):
     completion_tokens: int | None
 
 
-class NewMessageRow(MessageColumns, RowFields):
-    """A row to insert into ``messages``. ``words`` is the text that is searched.
+class NewMessageRow(MessageColumns, RowFields, SearchColumns):
+    """A row to insert into ``messages``.
 
     Digest and depth are null where they are to be found when the conversation is written to the next time.
     """
@@ -62,7 +62,6 @@ class NewMessageRow(MessageColumns, RowFields):
     digest: UUID | None
     depth: int | None
     framing: UUID | None
-    words: str | None
 
 
 class NewDigest(TypedDict):
@@ -193,7 +192,7 @@ class MessageTree:
                 "digest": stored_digest(node.digest),
                 "depth": node.depth,
                 "framing": UUID(node.framing) if node.framing else None,
-                "words": searchable_text(node.message.get("content")),
+                **search_columns(searchable_text(node.message.get("content"))),
                 **row,
             }
         )
