@@ -6,19 +6,18 @@ The messages of a conversation are a tree along ``messages.parent_id``. Its curr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.wire.pagination import Page, list_body
 
 
 class MessageBody(ChatMessage):
@@ -90,7 +89,7 @@ def lock_conversation(session: Session, owner: str, session_id: str) -> Conversa
 
 
 def _select_conversation(owner: str, session_id: str) -> Select[Conversation]:
-    return select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
+    return select(Conversation).where(Conversation.owner == owner, in_session(owner, session_id))
 
 
 def _find(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
@@ -117,11 +116,6 @@ def conversation_body(conversation: Conversation, page: MessagePage) -> Conversa
         "first_id": messages[0]["id"] if messages else None,
         "last_id": messages[-1]["id"] if messages else None,
     }
-
-
-def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> Page[ConversationSummary]:
-    """Return a page of a list of conversations, without their messages."""
-    return list_body([conversation_summary(each) for each in conversations], has_more, key="session_id")
 
 
 def conversation_summary(conversation: Conversation) -> ConversationSummary:

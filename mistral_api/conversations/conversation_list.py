@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, false, func, literal_column, select, tuple_
 from sqlalchemy.orm import aliased
 
 from mistral_api.conversations.conversation import conversation_not_found
-from mistral_api.conversations.pending_turns import lay_over, pending_title
-from mistral_api.conversations.search import NEWEST_FIRST, matches_text, search_statement, searchable_text
+from mistral_api.conversations.pending_turns import CurrentConversation, ended_at, lay_over
+from mistral_api.conversations.search import (
+    CONVERSATION_COLUMNS,
+    NEWEST_FIRST,
+    SHOWN_MATCHES,
+    FoundConversation,
+    SearchMatch,
+    matching_messages,
+    message_match,
+    search_statement,
+    title_match,
+)
+from mistral_api.conversations.search_query import SearchQuery, parse_search
 from mistral_api.conversations.stored_conversation import (
+    CONVERSATION_NAMES,
     StoredConversations,
     conversation_of,
     conversation_parameters,
@@ -36,18 +49,6 @@ from mistral_api.wire.queries import ConversationFilter
 # So many sessions with pending turns, the last used, are laid over a page that is searched or begins further down.
 MAX_PENDING_SESSIONS = 200
 
-_COLUMNS = (
-    Conversation.id,
-    Conversation.owner,
-    Conversation.session_id,
-    Conversation.title,
-    Conversation.attributes.label("attributes"),
-    Conversation.head_id,
-    Conversation.message_count,
-    Conversation.created_at,
-    Conversation.updated_at,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class PendingSession:
@@ -59,8 +60,7 @@ class PendingSession:
     @property
     def position(self) -> tuple[datetime, UUID]:
         """Where it stands in the list, if PostgreSQL has nothing newer."""
-        ends = [each.created_at + timedelta(milliseconds=each.latency_ms) for each in self.exchanges]
-        return max(ends), self.exchanges[0].id
+        return max(map(ended_at, self.exchanges)), self.exchanges[0].id
 
 
 class ConversationLister:
@@ -70,7 +70,7 @@ class ConversationLister:
         self._reads = reads
         self._pending = pending
 
-    def list_page(self, owner: str, query: ConversationFilter) -> tuple[list[Conversation], bool]:
+    def list_page(self, owner: str, query: ConversationFilter) -> tuple[list[FoundConversation], bool]:
         """Return a page of an owner's conversations, the last used first, and whether more follow.
 
         Raises NotFound for ``after``, and Unavailable.
@@ -133,50 +133,105 @@ def _position_of(
     return func.greatest(moment, last_used), func.coalesce(conversation_id, transient_id)
 
 
-def _page_query(listed: Select[Any], number: int, query: ConversationFilter) -> Select[Any]:
-    words = query.get("q")
-    if words is None:
-        return listed.order_by(*NEWEST_FIRST).limit(number)
-    return search_statement(listed, number, words)
+def _page_query(listed: Select[Any], number: int, query: ConversationFilter) -> Select[*tuple[Any, ...]]:
+    search = _search_of(query)
+    if search is None:
+        return listed.order_by(*NEWEST_FIRST).limit(number).with_only_columns(*CONVERSATION_COLUMNS)
+    if not search.alternatives:
+        return listed.where(false()).with_only_columns(*CONVERSATION_COLUMNS)
+    return search_statement(listed, number, search)
 
 
-def _as_json(page: Select[Any]) -> ColumnElement[Any]:
-    """Return the conversations of a query as the text of a JSON array."""
-    found = page.with_only_columns(*_COLUMNS).subquery("found")
+def _search_of(query: ConversationFilter) -> SearchQuery | None:
+    return None if query.get("q") is None else parse_search(query["q"])
+
+
+def _as_json(page: Select[*tuple[Any, ...]]) -> ColumnElement[Any]:
+    """Return the rows of a query as the text of a JSON array."""
+    found = page.subquery("found")
     rows = func.json_agg(func.row_to_json(literal_column("found")))
     return select(cast(rows, Text)).select_from(found).scalar_subquery()
 
 
 def _page(
     query: ConversationFilter, sessions: Sequence[PendingSession], row: Row[Any] | None
-) -> tuple[list[Conversation], bool]:
+) -> tuple[list[FoundConversation], bool]:
     """Return the page. ``row`` is None without PostgreSQL: then nobody knows whether more follow."""
+    search = _search_of(query)
     stored = StoredConversations(is_whole=False) if row is None else StoredConversations.from_row(row)
-    listed = [] if row is None else [conversation_of(each) for each in json_rows(row.page)]
-    found = {each["session_id"] for each in json_rows(getattr(row, "found", None))}
-    current = {session.session_id: each for session in sessions if (each := _lay_over(stored, session)) is not None}
-    for session in sessions:
-        if session.session_id in current and (session.session_id in found or _matches(query, session)):
-            listed.append(current[session.session_id])
+    current = _lay_over_all(stored, sessions)
+    pending_ids = {each.conversation.id for each in current.values()}
+    listed = [] if row is None else _found(search, json_rows(row.page))
+    # A session id may lead to a conversation of another name.
+    listed = [each for each in listed if each.conversation.id not in pending_ids]
+    in_stored = {each.conversation.id: each.matches for each in _found(search, json_rows(getattr(row, "found", None)))}
+    for each in {view.conversation.id: view for view in current.values()}.values():
+        matches = _all_matches(search, each, in_stored.get(each.conversation.id) or [])
+        if search is None or matches:
+            listed.append(FoundConversation(each.conversation, matches))
     below = _place_of_after(query, current, row)
     if below is not None:
-        listed = [each for each in listed if _position(each) < below]
+        listed = [each for each in listed if _position(each.conversation) < below]
     if query.get("since") is not None:
-        listed = [each for each in listed if each.updated_at >= _since(query)]
-    listed.sort(key=_position, reverse=True)
+        listed = [each for each in listed if each.conversation.updated_at >= _since(query)]
+    listed.sort(key=lambda each: _position(each.conversation), reverse=True)
     return listed[: query["limit"]], len(listed) > query["limit"] or row is None
 
 
-def _lay_over(stored: StoredConversations, session: PendingSession) -> Conversation | None:
-    conversation = stored.conversations.get(session.session_id)
+def _found(search: SearchQuery | None, rows: Sequence[dict[str, Any]]) -> list[FoundConversation]:
+    """Return the conversations of rows that PostgreSQL has found, each with one message that matches, or none."""
+    found: list[FoundConversation] = []
+    for _, group in groupby(rows, lambda row: row["id"]):
+        of_conversation = list(group)
+        conversation = conversation_of({name: of_conversation[0][name] for name in CONVERSATION_NAMES})
+        matches = None
+        if search is not None:
+            matches = title_match(search, conversation.title) + [
+                message_match(search, row["message_id"], row["message_role"], row["message_content"])
+                for row in of_conversation
+                if row["message_id"] is not None
+            ]
+        found.append(FoundConversation(conversation, matches))
+    return found
+
+
+def _all_matches(
+    search: SearchQuery | None, current: CurrentConversation, in_stored: Sequence[SearchMatch]
+) -> list[SearchMatch] | None:
+    """Return where a conversation with pending turns is hit, its newest messages first."""
+    if search is None:
+        return None
+    pending = matching_messages(search, reversed(current.pending.values()))
+    messages = [*pending, *(match for match in in_stored if match["message_id"] is not None)]
+    return title_match(search, current.conversation.title) + messages[:SHOWN_MATCHES]
+
+
+def _lay_over_all(stored: StoredConversations, sessions: Sequence[PendingSession]) -> dict[str, CurrentConversation]:
+    """Return the conversations with their pending turns, by session id. Several of these may lead to one."""
+    by_conversation: dict[object, list[PendingSession]] = {}
+    for session in sessions:
+        conversation = stored.conversations.get(session.session_id)
+        key = session.session_id if conversation is None else conversation.id
+        by_conversation.setdefault(key, []).append(session)
+    current: dict[str, CurrentConversation] = {}
+    for group in by_conversation.values():
+        view = _lay_over(stored, group)
+        current |= {session.session_id: view for session in group if view is not None}
+    return current
+
+
+def _lay_over(stored: StoredConversations, sessions: Sequence[PendingSession]) -> CurrentConversation | None:
+    conversation = stored.conversations.get(sessions[0].session_id)
     nodes = [node for node in stored.nodes if conversation is not None and node.conversation_id == conversation.id]
-    undelivered = [exchange for exchange in session.exchanges if exchange.id not in stored.delivered]
-    current = lay_over(conversation, nodes, undelivered)
-    return None if current is None else current.conversation
+    exchanges = (exchange for session in sessions for exchange in session.exchanges)
+    undelivered = [exchange for exchange in exchanges if exchange.id not in stored.delivered]
+    if len(sessions) > 1:
+        undelivered.sort(key=ended_at)
+    return lay_over(conversation, nodes, undelivered)
 
 
 def _place_of_after(
-    query: ConversationFilter, current: dict[str, Conversation], row: Row[Any] | None
+    query: ConversationFilter, current: dict[str, CurrentConversation], row: Row[Any] | None
 ) -> tuple[datetime, UUID] | None:
     """Return the place below which the page begins, None for the first page. Raises NotFound and Unavailable."""
     session_id = query.get("after")
@@ -185,7 +240,7 @@ def _place_of_after(
     if row is not None and row.after_at is not None:
         return row.after_at, row.after_id
     if session_id in current:
-        return _position(current[session_id])
+        return _position(current[session_id].conversation)
     if row is None:
         raise Unavailable("The database does not answer.", code="database_unavailable")
     raise conversation_not_found(session_id)
@@ -197,13 +252,3 @@ def _position(conversation: Conversation) -> tuple[datetime, UUID]:
 
 def _since(query: ConversationFilter) -> datetime:
     return datetime.fromtimestamp(query["since"], UTC)
-
-
-def _matches(query: ConversationFilter, session: PendingSession) -> bool:
-    """Return whether a page without ``q`` is asked for, or a pending message or the title that it gives matches."""
-    words = query.get("q")
-    if words is None:
-        return True
-    said = (each for exchange in session.exchanges for each in [*(exchange.messages or []), *(exchange.answers or [])])
-    texts = (searchable_text(each.get("content")) for each in said)
-    return any(matches_text(words, text) for text in [*texts, pending_title(session.exchanges)] if text)

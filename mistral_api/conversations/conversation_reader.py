@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from mistral_api.conversations.conversation import MessagePage, conversation_not_found
 from mistral_api.conversations.pending_turns import (
     CurrentConversation,
+    ended_at,
     lay_over,
     may_have_added,
     possible_ids,
@@ -111,8 +112,13 @@ class ConversationReader:
     def find(self, owner: str, session_id: str, query: BranchQuery) -> BranchRead | None:
         """Return a conversation with a part of a branch, None where there is none. Raises Unavailable."""
         exchanges = self._pending.of_session(owner, session_id)
-        sent = _for_stored(query, {each for exchange in exchanges for each in possible_ids(exchange)})
-        stored = self._stored(owner, session_id, exchanges, sent)
+        sent, stored = self._query_stored(owner, [session_id], exchanges, query)
+        others = [each for each in stored.session_ids.get(session_id, ()) if each != session_id]
+        under_others = [exchange for name in others for exchange in self._pending.of_session(owner, name)]
+        if under_others:
+            # Another session id leads to the conversation, and turns under that one are pending too.
+            exchanges = sorted([*self._pending.of_session(owner, session_id), *under_others], key=ended_at)
+            sent, stored = self._query_stored(owner, [session_id, *others], exchanges, query)
         conversation = stored.conversations.get(session_id)
         start = sent.start or (conversation.head_id if conversation is not None else None)
         undelivered = [exchange for exchange in exchanges if exchange.id not in stored.delivered]
@@ -135,14 +141,21 @@ class ConversationReader:
         rows = self._reads.rows(_MESSAGES, {"owner": owner, "ids": left}) if left else ()
         return [*found.values(), *(Message(**row._mapping) for row in rows)]
 
+    def _query_stored(
+        self, owner: str, session_ids: list[str], exchanges: Sequence[Exchange], query: BranchQuery
+    ) -> tuple[BranchQuery, StoredConversations]:
+        """Return the query as PostgreSQL gets it, and the answer."""
+        sent = _for_stored(query, {each for exchange in exchanges for each in possible_ids(exchange)})
+        return sent, self._stored(owner, session_ids, exchanges, sent)
+
     def _stored(
-        self, owner: str, session_id: str, exchanges: Sequence[Exchange], query: BranchQuery
+        self, owner: str, session_ids: list[str], exchanges: Sequence[Exchange], query: BranchQuery
     ) -> StoredConversations:
         """Return what PostgreSQL has. Where it is away, that is nothing known; without a journal row: Unavailable."""
         if exchanges and starts_session(exchanges[0]):
             return StoredConversations()
         statement = conversations_statement(with_branch=True, with_pending=bool(exchanges))
-        parameters = conversation_parameters(owner, [session_id]) | query.parameters()
+        parameters = conversation_parameters(owner, session_ids) | query.parameters()
         if not exchanges:
             return StoredConversations.from_row(self._reads.rows(statement, parameters)[0])
         rows = self._reads.rows_if_reachable(statement, parameters | pending_parameters(exchanges))
@@ -169,7 +182,7 @@ class ConversationReader:
         """Ask PostgreSQL again: the pending turns begin a branch that the first answer does not show."""
         again = BranchQuery(newest=query.newest, oldest=query.oldest, start=start, stop_before=query.stop_before)
         conversation = read.conversation
-        return self._stored(conversation.owner, conversation.session_id, (), again).branch
+        return self._stored(conversation.owner, [conversation.session_id], (), again).branch
 
 
 def _for_stored(query: BranchQuery, pending_ids: set[UUID]) -> BranchQuery:

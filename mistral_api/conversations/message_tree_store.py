@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest
 from mistral_api.conversations.message_tree import MessageTree, TreeNode, read_digest, stored_digest
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION
+from mistral_api.conversations.search_text import search_columns
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
@@ -29,19 +29,29 @@ from mistral_api.system.identifiers import new_id
 _ConversationKey = tuple[str, str]
 
 _HEAD_COLUMNS = ("head_id", "updated_at", "message_count")
-_NEW_COLUMNS = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+_NEW_COLUMNS = ("id", "owner", "session_id", "title", "search_text", "search_grams", "created_at", "updated_at")
 _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
+# A session id may lead to another conversation (``session_aliases``): ``session_id`` is that of the conversation then.
 # Always in the same order, so that two transactions never wait for each other's rows.
 _LOCK_CONVERSATIONS = text(
-    "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    f"SELECT id, owner, session_id, title, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
-    f"FROM {recordset(Conversation, _NEW_COLUMNS)} ORDER BY owner, session_id "
+    "WITH named AS MATERIALIZED ("
+    "SELECT new_rows.*, coalesce(joined.session_id, new_rows.session_id) AS leads_to "
+    f"FROM {recordset(Conversation, _NEW_COLUMNS)} "
+    "LEFT JOIN session_aliases AS a ON a.owner = new_rows.owner AND a.session_id = new_rows.session_id "
+    "LEFT JOIN conversations AS joined ON joined.id = a.conversation_id), locked AS ("
+    f"INSERT INTO conversations ({', '.join(_NEW_COLUMNS)}) "
+    "SELECT DISTINCT ON (owner, leads_to) id, owner, leads_to, title, search_text, search_grams, "
+    "created_at, updated_at "
+    "FROM named ORDER BY owner, leads_to, created_at "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
     # A conversation that was created empty gets its title now.
     f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
-    f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
-    " RETURNING id, owner, session_id, head_id, updated_at, message_count"
+    f"search_text = CASE WHEN {_UNTITLED} THEN excluded.search_text ELSE conversations.search_text END, "
+    f"search_grams = CASE WHEN {_UNTITLED} THEN excluded.search_grams ELSE conversations.search_grams END"
+    " RETURNING id, owner, session_id, head_id, updated_at, message_count) "
+    "SELECT named.session_id AS named_session_id, locked.* FROM named "
+    "JOIN locked ON locked.owner = named.owner AND locked.session_id = named.leads_to"
 )
 _UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant'))"
 _IS_CUT = "(m.status = 'interrupted' AND m.role = 'assistant')"
@@ -51,8 +61,9 @@ _STEP = f"m.id, m.parent_id, {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupt
 def nodes_query(heads: str, conversations: str, sought: str) -> str:
     """Return the query for the stored messages that turns may repeat or continue.
 
-    These are, from each head, the messages up to the last answered one; those that may be sent again, and those
-    without a digest; those that are continued; and those of older versions, which have neither digest nor depth yet.
+    These are, from each head, the messages up to the last answered one; those that may be sent again, answers below
+    them that were cut off, and messages without a digest; those that are continued; and those of older versions, which
+    have neither digest nor depth yet.
     ``heads`` and ``conversations`` are SQL for arrays of ids, ``sought`` is a FROM item with the columns
     ``conversation_id`` and ``digest``. The parameters are ``returned``, ``continued`` and ``no_digest`` of
     ``NodeParameters``.
@@ -67,6 +78,10 @@ def nodes_query(heads: str, conversations: str, sought: str) -> str:
         " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
         f" FROM {sought}"
         " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+        " UNION ALL SELECT cut.id, true"
+        f" FROM {sought}"
+        " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+        " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
         " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
         f"  FROM messages AS m WHERE m.conversation_id = ANY({conversations})"
         "  AND m.digest = CAST(:no_digest AS uuid)"
@@ -96,9 +111,7 @@ _INSERTED_NAMES = ", ".join(_INSERTED)
 # No content is the JSON null, not the NULL of SQL.
 _INSERTED_VALUES = _INSERTED_NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE_TREES = text(
-    f"INSERT INTO messages ({_INSERTED_NAMES}, search) "
-    f"SELECT {_INSERTED_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
-    f"FROM {recordset(Message, _INSERTED, more=['words text'])}; "
+    f"INSERT INTO messages ({_INSERTED_NAMES}) SELECT {_INSERTED_VALUES} FROM {recordset(Message, _INSERTED)}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
     "UPDATE messages AS m SET digest = new_rows.digest, depth = new_rows.depth "
     f"FROM {recordset(Message, ['id', 'digest', 'depth'], 'digests')} WHERE m.id = new_rows.id; "
@@ -141,7 +154,7 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
         if exchange.message_ids is not None:
             # What a stored response was asked with may be messages that were stored before.
             exchange.message_ids = [message_id for message_id in ids if message_id is not None]
-    write_trees(connection, trees.values())
+    write_trees(connection, {tree.conversation_id: tree for tree in trees.values()}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +189,13 @@ def turn_of(exchange: Exchange) -> NewTurn:
         prompt_tokens=exchange.prompt_tokens,
         completion_tokens=exchange.completion_tokens,
         resends_history=exchange.resends_history,
-        side_request=exchange.side_request,
+        side_request=_is_side_request(exchange),
     )
+
+
+def _is_side_request(exchange: Exchange) -> bool:
+    """Return whether an exchange stands beside the main line. In a conversation of its own it is all that there is."""
+    return exchange.side_request and (exchange.resends_history or not exchange.is_new_session)
 
 
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
@@ -189,24 +207,38 @@ def _key(exchange: Exchange) -> _ConversationKey:
 
 
 def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_ConversationKey, MessageTree]:
-    """Create conversations that are missing, and lock all of them until the transaction ends."""
+    """Create conversations that are missing, and lock all of them until the transaction ends.
+
+    Exchanges whose session id leads to another conversation get the session id of that one.
+    """
     rows: dict[_ConversationKey, dict[str, object]] = {}
     for exchange in exchanges:
+        title = None if _is_side_request(exchange) else conversation_title(_messages(exchange))
         row = {
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": None if exchange.side_request else conversation_title(_messages(exchange)),
+            "title": title,
+            **search_columns(title),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
         first = rows.setdefault(_key(exchange), row)
-        first["title"] = first["title"] or row["title"]
+        if first["title"] is None:
+            first |= {"title": title, **search_columns(title)}
     locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(list(rows.values()))})
-    return {
-        (row.owner, row.session_id): MessageTree(row.id, row.updated_at, row.head_id, row.message_count > 0)
-        for row in locked
-    }
+    trees: dict[UUID, MessageTree] = {}
+    by_key: dict[_ConversationKey, MessageTree] = {}
+    session_ids: dict[_ConversationKey, str] = {}
+    for found in locked:
+        tree = trees.setdefault(
+            found.id, MessageTree(found.id, found.updated_at, found.head_id, found.message_count > 0)
+        )
+        by_key[found.owner, found.named_session_id] = by_key[found.owner, found.session_id] = tree
+        session_ids[found.owner, found.named_session_id] = found.session_id
+    for exchange in exchanges:
+        exchange.session_id = session_ids[_key(exchange)]
+    return by_key
 
 
 def read_nodes(connection: Connection, turns: Sequence[PlacedTurn]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,6 +80,11 @@ def lay_over(
         if message_id in pending:
             pending[message_id].status = "complete"
     return CurrentConversation(conversation, pending, frozenset(tree.newly_answered), is_whole)
+
+
+def ended_at(exchange: Exchange) -> datetime:
+    """Return when an exchange ended: the time of its answers."""
+    return exchange.created_at + timedelta(milliseconds=exchange.latency_ms)
 
 
 def possible_ids(exchange: Exchange) -> Iterator[UUID]:

@@ -25,23 +25,32 @@ from mistral_api.database.tables.base import rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.recording.exchange import Exchange
 
-_CONVERSATION_COLUMNS = ("id", "owner", "session_id", "title", "head_id", "message_count", "created_at", "updated_at")
+# The attributes of a conversation that are read.
+CONVERSATION_NAMES = (
+    "id", "owner", "session_id", "title", "attributes", "head_id", "message_count", "created_at", "updated_at",
+)  # fmt: skip
 MESSAGE_COLUMNS = (
     "id", "conversation_id", "parent_id", "role", "content", "tool_calls", "extra", "sent", "status", "request_id",
     "model", "prompt_tokens", "completion_tokens", "created_at",
 )  # fmt: skip
 _OF_MESSAGE = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS)
 
-# The conversations to which an owner's session ids lead.
+# The conversations to which an owner's session ids lead (session_aliases), and all session ids that lead there.
 _CONVERSATIONS = (
-    "c AS MATERIALIZED (SELECT * FROM conversations WHERE owner = :owner"
-    " AND session_id = ANY(CAST(:sessions AS text[])))"
+    "c AS MATERIALIZED (SELECT named.session_id AS named, v.*, v.metadata AS attributes,"
+    " ARRAY(SELECT v.session_id UNION ALL"
+    "  SELECT s.session_id FROM session_aliases AS s WHERE s.conversation_id = v.id) AS session_ids"
+    " FROM unnest(CAST(:sessions AS text[])) AS named(session_id)"
+    " JOIN conversations AS v ON v.id = coalesce("
+    "  (SELECT s.conversation_id FROM session_aliases AS s"
+    "   WHERE s.owner = :owner AND s.session_id = named.session_id),"
+    "  (SELECT o.id FROM conversations AS o WHERE o.owner = :owner AND o.session_id = named.session_id)))"
 )
-_DESCRIBED = f"SELECT {', '.join(_CONVERSATION_COLUMNS)}, metadata AS attributes FROM c"
+_DESCRIBED = f"SELECT named, session_ids, {', '.join(CONVERSATION_NAMES)} FROM c"
 # From a start up to the root, or to where the query ends.
 _BRANCH = (
     "WITH RECURSIVE start AS ("
-    " SELECT c.id AS conversation_id, CASE WHEN CAST(:before AS uuid) IS NULL"
+    " SELECT DISTINCT c.id AS conversation_id, CASE WHEN CAST(:before AS uuid) IS NULL"
     "  THEN coalesce(CAST(:start AS uuid), c.head_id)"
     "  ELSE (SELECT b.parent_id FROM messages AS b WHERE b.id = CAST(:before AS uuid)) END AS id FROM c"
     "), branch AS ("
@@ -55,14 +64,14 @@ _BRANCH = (
     f"SELECT {_OF_MESSAGE} FROM taken JOIN messages AS m ON m.id = taken.id ORDER BY taken.level DESC"
 )
 _WANTED = (
-    f"SELECT {_OF_MESSAGE} FROM c JOIN messages AS m ON m.conversation_id = c.id"
-    " WHERE m.id = ANY(CAST(:wanted AS uuid[]))"
+    f"SELECT {_OF_MESSAGE} FROM messages AS m WHERE m.id = ANY(CAST(:wanted AS uuid[]))"
+    " AND m.conversation_id IN (SELECT id FROM c)"
 )
 _NODES = nodes_query(
     "ARRAY(SELECT head_id FROM c WHERE head_id IS NOT NULL)",
     "ARRAY(SELECT id FROM c)",
     "(SELECT c.id AS conversation_id, sought.digest FROM json_to_recordset(CAST(:sought AS json))"
-    " AS sought(session_id text, digest uuid) JOIN c USING (session_id)) AS new_rows",
+    " AS sought(named text, digest uuid) JOIN c USING (named)) AS new_rows",
 )
 # An exchange whose rows were committed between the reader's look into the journal and this statement.
 _DELIVERED = (
@@ -103,12 +112,14 @@ class BranchQuery:
 class StoredConversations:
     """What PostgreSQL has of some conversations of an owner.
 
-    ``conversations`` are by session id; ``branch`` (oldest first) and ``wanted`` are what a :class:`BranchQuery` asked
-    for; ``nodes`` are rows of ``message_tree_store.READ_NODES``; ``delivered`` are the ids of those pending exchanges
-    whose rows are there already. Where ``is_whole`` is false PostgreSQL did not answer.
+    ``conversations`` are by the session id that was asked for, ``session_ids`` are all that lead there; ``branch``
+    (oldest first) and ``wanted`` are what a :class:`BranchQuery` asked for; ``nodes`` are rows of
+    ``message_tree_store.READ_NODES``; ``delivered`` are the ids of those pending exchanges whose rows are there
+    already. Where ``is_whole`` is false PostgreSQL did not answer.
     """
 
     conversations: dict[str, Conversation] = field(default_factory=dict)
+    session_ids: dict[str, list[str]] = field(default_factory=dict)
     branch: list[Message] = field(default_factory=list)
     wanted: dict[UUID, Message] = field(default_factory=dict)
     nodes: list[Any] = field(default_factory=list)
@@ -118,9 +129,11 @@ class StoredConversations:
     @classmethod
     def from_row(cls, row: Any) -> StoredConversations:
         """Read the row of the statement."""
-        conversations = [conversation_of(each) for each in json_rows(getattr(row, "conversations", None))]
+        named = {each.pop("named"): each for each in json_rows(getattr(row, "conversations", None))}
+        session_ids = {name: each.pop("session_ids") for name, each in named.items()}
         return cls(
-            {each.session_id: each for each in conversations},
+            {name: conversation_of(each) for name, each in named.items()},
+            session_ids,
             [_message(each) for each in json_rows(getattr(row, "branch", None))],
             {each.id: each for each in map(_message, json_rows(getattr(row, "wanted", None)))},
             [_node(each) for each in json_rows(getattr(row, "nodes", None))],
@@ -172,7 +185,7 @@ def pending_parameters(exchanges: Sequence[Exchange]) -> dict[str, Any]:
         "pending": rows_as_json([{"id": each.id, "created_at": each.created_at} for each in exchanges]),
         "sought": rows_as_json(
             [
-                {"session_id": exchange.session_id, "digest": stored_digest(digest)}
+                {"named": exchange.session_id, "digest": stored_digest(digest)}
                 for exchange, messages in sent
                 for digest in dict.fromkeys(messages.digests)
                 if digest

@@ -48,8 +48,8 @@ from mistral_api.payload_types.chat import (
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
 
-# Claude Code puts a stamp before the system text whose fields change between requests (``cch`` in older versions, the end
-# of ``cc_version`` in 2.1.197): no prompt would be found cached.
+# Claude Code puts a stamp before the system text. Its fields change between requests (``cch`` in older versions, the
+# end of ``cc_version`` in 2.1.197), so no prompt would be found cached.
 _STAMP = re.compile(r"\A(x-anthropic-billing-header:)(?:\s*\w+=[^;\n]*;)+")
 
 

@@ -73,8 +73,9 @@ class Exchange:
     messages that they repeat. ``message_ids`` and ``answer_id`` are the ids under which the messages and the first
     answer are stored, where these must be known before. ``resends_history``: the client sends all of its history with
     each request, so a list that repeats nothing is no next turn. ``side_request``: the client asks for something about
-    the conversation (a title, tags), which is no part of its main line. ``storing`` says as which object the exchange
-    is stored too, to be retrieved by its id; ``stored`` is that object.
+    the conversation (a title, tags), which is no part of its main line. ``client`` is the name of the program that
+    asked. ``is_new_session``: the session id was made for this request, since nothing named or recognised one.
+    ``storing`` says as which object the exchange is stored too, to be retrieved by its id; ``stored`` is that object.
     """
 
     id: UUID
@@ -92,6 +93,8 @@ class Exchange:
     storing: StorageRequest | None = None
     resends_history: bool = False
     side_request: bool = False
+    client: str | None = None
+    is_new_session: bool = False
     # The model stands in both parts: it may be known only at the end.
     model: str | None = None
     # From here on everything belongs to the outcome.

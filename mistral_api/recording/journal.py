@@ -22,6 +22,8 @@ from mistral_api.recording.journal_repair import replace_damaged
 from mistral_api.recording.stored_object import object_key_of
 
 JOURNAL_FILE = "journal.sqlite3"
+# Beside it: held by the process that delivers.
+WRITER_LOCK_FILE = "writer.lock"
 BUSY_TIMEOUT_SECONDS = 5.0
 VERSION = 3
 
@@ -87,6 +89,7 @@ class Journal:
     def __init__(self, path: Path, process: str) -> None:
         """Open a prepared journal; ``process`` is the name of this process. Raises sqlite3.Error."""
         self._process = process
+        self.path = path
         self._lock = threading.Lock()
         self._connection = connect(path)
 

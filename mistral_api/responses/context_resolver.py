@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.message_matching import is_system_message
+from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -13,7 +12,6 @@ from mistral_api.payload_types.responses import Item, ResponsePayload
 from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
-from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.token_counter import TokenCounter
 from mistral_api.wire.items import item_type
@@ -34,8 +32,8 @@ class ContextResolver:
         self._history = history
         self._counter = counter
 
-    def resolve(self, request: ResponsePayload, owner: str, request_id: UUID) -> StoredContext:
-        """Return what a request continues: a response, a conversation, or nothing.
+    def named_context(self, request: ResponsePayload, owner: str) -> StoredContext | None:
+        """Return what a request says that it continues, None where it says nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
         """
@@ -43,9 +41,17 @@ class ContextResolver:
             return self._store.context(owner, request["previous_response_id"])
         if "conversation" in request:
             return self._conversation(owner, request["conversation"])
-        if "session_id" in request:
-            return self._session(owner, request["session_id"])
-        return StoredContext(new_session_id(request_id))
+        return self._session(owner, request["session_id"]) if "session_id" in request else None
+
+    def found_context(self, resolved: ResolvedSession, owner: str, sent: list[ChatMessage]) -> StoredContext:
+        """Return the context of a request whose conversation was found in another way. Raises Unavailable.
+
+        A client that sends its history gets no messages of the conversation put before it.
+        """
+        has_answer = any(message["role"] == "assistant" for message in sent)
+        if resolved.is_new or resolved.resends_history or has_answer:
+            return StoredContext(resolved.session_id)
+        return self._session(owner, resolved.session_id)
 
     def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
         branch = self._history.existing_branch(owner, conversation_id, "conversation")

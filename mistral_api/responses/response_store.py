@@ -102,13 +102,13 @@ class ResponseStore:
     def input_messages(self, owner: str, response_id: str) -> InputMessages:
         """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
         recent = self._recent(owner, response_id)
-        if recent is not None:
+        if recent is not None and not recent.resends_history:
             return list(zip(recent.input_ids, recent.input, strict=True))
         _require_form(response_id)
         return [(each.id, each.message) for each in read_input(self._reads, owner, response_id)]
 
-    def delete(self, owner: str, response_id: str) -> str | None:
-        """Delete a response. Return the id of its session where that was deleted too.
+    def delete(self, owner: str, response_id: str) -> list[str]:
+        """Delete a response. Return the ids of its session where that was deleted too.
 
         Raises NotFound and Unavailable.
         """
@@ -116,9 +116,9 @@ class ResponseStore:
         self._recorder.require_all_delivered()
         _require_form(response_id)
         with translate_database_errors(), Session(self._engine) as session:
-            session_id = delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX)
+            session_ids = delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX)
         self.cache.remove(response_id)
-        return session_id
+        return session_ids
 
 
 def _require_form(response_id: str) -> None:

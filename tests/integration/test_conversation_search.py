@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select, text, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,8 @@ from mistral_api.analytics import usage_stats
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import matches_query, matching_conversations
+from mistral_api.conversations.search import matching_conversations
+from mistral_api.conversations.search_query import parse_search
 from mistral_api.conversations.stored_conversation import (
     BranchQuery,
     conversation_parameters,
@@ -28,7 +29,7 @@ from tests.support.exchanges import make_exchange, question, reply
 TEXTS = {
     "animals": "The quagga was a zebra with brown stripes.",
     "cooking": "Boil the pasta in salted water, 100%_sure.",
-    "russian": "Зебра живёт в Африке",  # noqa: RUF001
+    "russian": "Зебра живёт в Африке",
     "travel": "A zebra crossing in London",
 }
 
@@ -48,7 +49,7 @@ def filled(engine: Engine) -> Engine:
 def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
     wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
     rows, _ = conversation_lister(engine).list_page(owner, wanted)
-    return [row.session_id for row in rows]
+    return [row.conversation.session_id for row in rows]
 
 
 @pytest.mark.parametrize("looked_at_first", [0, 200])
@@ -91,9 +92,9 @@ def test_search_finds_a_changed_title(filled: Engine) -> None:
 def test_search_results_are_paginated(filled: Engine) -> None:
     lister = conversation_lister(filled)
     first, more = lister.list_page("local", {"limit": 1, "q": "zebra"})
-    rest, no_more = lister.list_page("local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
-    assert ([row.session_id for row in first], more) == (["travel"], True)
-    assert ([row.session_id for row in rest], no_more) == (["animals"], False)
+    rest, no_more = lister.list_page("local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id})
+    assert ([row.conversation.session_id for row in first], more) == (["travel"], True)
+    assert ([row.conversation.session_id for row in rest], no_more) == (["animals"], False)
 
 
 def _plan(engine: Engine, query: str, parameters: Any) -> str:
@@ -124,10 +125,10 @@ def many(engine: Engine) -> Engine:
 
 
 def test_conversation_queries_use_indexes(many: Engine) -> None:
-    statement = matching_conversations("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = matching_conversations(parse_search("word7"), true()).select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
-    assert "ix_messages_search" in plan
-    assert "ix_conversations_search" in plan
+    assert "Seq Scan on messages" not in plan
+    assert "Seq Scan on conversations" not in plan
     by_session = "SELECT * FROM conversations WHERE owner = %s AND session_id = %s"
     assert "uq_conversations_owner_session_id" in _plan(many, by_session, ("local", "many-1-1"))
     newest = "SELECT * FROM conversations WHERE owner = %s ORDER BY updated_at DESC, id DESC LIMIT 20"
@@ -141,7 +142,9 @@ def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> N
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):
-        few = select(Conversation).where(Conversation.id.in_(select(Conversation.id).limit(3)), matches_query(word))
+        few = select(Conversation).where(
+            Conversation.id.in_(select(Conversation.id).limit(3)), listing._matches_one_by_one(parse_search(word))
+        )
         compiled = few.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         plan = _plan(engine, str(compiled), compiled.params)
         assert "ix_messages_conversation_id" in plan

@@ -83,7 +83,7 @@ def _read_everything(engine: Engine, waiting: Sequence[Exchange]) -> list[Any]:
     listed, _ = conversation_lister(engine, pending).list_page("local", {"limit": 100})
     return [
         conversation, messages, pages, items, some, single, history, _page(engine, waiting, 3),
-        [_shown(each) for each in listed],
+        [_shown(each.conversation) for each in listed],
     ]  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def test_references_are_resolved_to_pending_and_stored_items(engine: Engine) -> 
 def _names(engine: Engine, waiting: Sequence[Exchange], **query: Any) -> tuple[list[str], bool]:
     wanted = cast("ConversationFilter", {"limit": 20} | query)
     listed, more = conversation_lister(engine, _pending(waiting)).list_page("local", wanted)
-    return [each.session_id for each in listed], more
+    return [each.conversation.session_id for each in listed], more
 
 
 def _said_at(session_id: str, seconds: int, text: str) -> Exchange:
@@ -218,7 +218,9 @@ def test_deleted_or_renamed_conversation_stays_so_in_the_list(engine: Engine) ->
         change_conversation(session, "local", "two", {"title": "Renamed"})
     waiting = [_said_at("two", 3, "c")]
     listed, _ = conversation_lister(engine, _pending(waiting)).list_page("local", {"limit": 5})
-    assert [(each.session_id, each.title, each.message_count) for each in listed] == [("two", "Renamed", 4)]
+    assert [
+        (each.conversation.session_id, each.conversation.title, each.conversation.message_count) for each in listed
+    ] == [("two", "Renamed", 4)]
     # Their rows may still be in the journal when PostgreSQL has them already.
     assert _names(engine, [*turns, *waiting]) == (["two"], False)
 
@@ -278,7 +280,7 @@ class ReadingThread(threading.Thread):
             conversation, page = self._reader.read_page("local", "one", 500, None, None)
             texts = [message.content for message in page.messages]
             listed = self._lister.list_page("local", {"limit": 5})[0]
-            counts = [conversation.message_count, *(each.message_count for each in listed)]
+            counts = [conversation.message_count, *(each.conversation.message_count for each in listed)]
             expected = [f"{kind} {number}" for number in range(len(texts) // 2) for kind in ("q", "a")]
             if texts != expected or len(texts) < least or counts[0] != len(texts) or counts[1] < least:
                 self.failures.append((least, texts, counts))
