@@ -25,6 +25,7 @@ from mistral_api.errors import InvalidRequest, Unavailable
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item
+from mistral_api.recording.exchange import Exchange
 
 
 class SessionHistory:
@@ -124,6 +125,18 @@ class HistoryReader:
         """Return the branch that ends with a message. Raises Unavailable where not all of it can be read."""
         read = self._reader.find(owner, session_id, BranchQuery(start=message_id))
         return SessionBranch() if read is None else self._history(read)
+
+    def sent_messages(self, exchange: Exchange) -> list[tuple[UUID, ChatMessage]] | None:
+        """Return the messages that were sent with a pending exchange, and the ids under which they are stored.
+
+        Return None where PostgreSQL has the exchange meanwhile. Raises Unavailable.
+        """
+        read = self._reader.find(exchange.owner, exchange.session_id or "", BranchQuery(newest=1))
+        ids = read.current.sent_ids.get(exchange.id) if read is not None else None
+        if ids is None:
+            return None
+        pairs = zip(ids, exchange.messages or [], strict=True)
+        return [(message_id, message) for message_id, message in pairs if message_id is not None]
 
     def _history(self, read: BranchRead) -> SessionBranch:
         if not read.current.is_whole:

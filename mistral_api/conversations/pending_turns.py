@@ -28,13 +28,15 @@ class CurrentConversation:
     """A conversation with all that was said in it.
 
     ``pending`` are the messages that PostgreSQL does not have yet; ``newly_answered`` are messages there that have got
-    an answer since. Where ``is_whole`` is false PostgreSQL is away, and may have more.
+    an answer since. ``sent_ids`` has, by pending exchange, the id of each message that was sent with it, None for what
+    is no row. Where ``is_whole`` is false PostgreSQL is away, and may have more.
     """
 
     conversation: Conversation
     pending: dict[UUID, Message] = field(default_factory=dict)
     newly_answered: frozenset[UUID] = frozenset()
     is_whole: bool = True
+    sent_ids: dict[UUID, list[UUID | None]] = field(default_factory=dict)
 
     def pending_branch(self, start: UUID | None, stop_before: UUID | None) -> tuple[list[Message], UUID | None]:
         """Return the pending messages of the branch that ends with ``start``, the newest first.
@@ -71,15 +73,17 @@ def lay_over(
     conversation = _new_conversation(exchanges) if stored is None else _titled(stored, exchanges)
     tree = MessageTree(conversation.id, conversation.updated_at, conversation.head_id, conversation.message_count > 0)
     add_nodes(nodes, [tree])
+    sent_ids = {}
     for exchange in exchanges:
-        append_turn(tree, turn := turn_of(exchange), SentMessages(turn.messages))
+        turn = turn_of(exchange)
+        sent_ids[exchange.id] = append_turn(tree, turn, SentMessages(turn.messages))
     conversation.head_id, conversation.updated_at = tree.head_id, tree.updated_at
     conversation.message_count += len(tree.rows)
     pending = {row["id"]: _message(row) for row in tree.rows}
     for message_id in tree.newly_answered:
         if message_id in pending:
             pending[message_id].status = "complete"
-    return CurrentConversation(conversation, pending, frozenset(tree.newly_answered), is_whole)
+    return CurrentConversation(conversation, pending, frozenset(tree.newly_answered), is_whole, sent_ids)
 
 
 def ended_at(exchange: Exchange) -> datetime:

@@ -89,6 +89,7 @@ def pending_response(exchange: Exchange) -> CachedResponse | None:
         exchange.answer_id if answer is not None else None,
         answer,
         in_chain=body.get("conversation") is None,
+        resends_history=exchange.resends_history,
     )
 
 

@@ -104,6 +104,9 @@ class ResponseStore:
         recent = self._recent(owner, response_id)
         if recent is not None and not recent.resends_history:
             return list(zip(recent.input_ids, recent.input, strict=True))
+        exchange = self._recorder.pending.stored_object(RESPONSE_OBJECT, owner, response_id)
+        if exchange is not None and (sent := self._history.sent_messages(exchange)) is not None:
+            return sent
         _require_form(response_id)
         return [(each.id, each.message) for each in read_input(self._reads, owner, response_id)]
 
