@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import conversation_summary, message_body
@@ -307,3 +307,46 @@ def test_each_message_is_read_exactly_once_while_the_writer_delivers(engine: Eng
     recorder.close()
     assert [failure for thread in threads for failure in thread.failures] == []
     assert all(thread.reads > 10 for thread in threads)
+
+
+def test_turns_under_every_session_id_of_a_conversation_are_read(engine: Engine) -> None:
+    deliver_each(engine, _said_at("one", 1, "a"))
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO session_aliases (owner, session_id, conversation_id) "
+                "SELECT owner, 'alias', id FROM conversations"
+            )
+        )
+    waiting = [_said_at("one", 2, "b"), _said_at("alias", 3, "c"), _said_at("one", 4, "d")]
+    reader = conversation_reader(engine, _pending(waiting))
+    expected = [said for text_said in "abcd" for said in (text_said, f"re {text_said}")]
+    for name in ("one", "alias"):
+        conversation, page = reader.read_page("local", name, 100, None, None)
+        assert (conversation.session_id, [message.content for message in page.messages]) == ("one", expected)
+        assert [each["content"][0]["text"] for each in _items(reader, name)] == expected
+    assert _names(engine, waiting) == (["one"], False)
+    assert _names(engine, waiting[1:2]) == (["one"], False)
+    assert _names(engine, waiting, q="c") == (["one"], False)
+    deliver_each(engine, *waiting)
+    assert [
+        each.content for each in conversation_reader(engine).read_page("local", "alias", 100, None, None)[1].messages
+    ]
+
+
+def _items(reader: ConversationReader, session_id: str) -> list[Any]:
+    items: list[Any] = list_items(reader, "local", session_id, ItemPageQuery(100, newest_first=False))[0]
+    return items
+
+
+def test_search_shows_where_pending_messages_are_hit(engine: Engine) -> None:
+    deliver_each(engine, _said_at("one", 1, "a zebra"))
+    waiting = [_said_at("one", 2, "another zebra")]
+    wanted = cast("ConversationFilter", {"limit": 5, "q": "zebra"})
+    ((found,), _) = conversation_lister(engine, _pending(waiting)).list_page("local", wanted)
+    snippets = [match["snippet"] for match in found.matches or []]
+    marked = "<mark>zebra</mark>"
+    assert snippets == [f"a {marked}", f"re another {marked}", f"another {marked}", f"re a {marked}"]
+    deliver_each(engine, *waiting)
+    ((afterwards,), _) = conversation_lister(engine).list_page("local", wanted)
+    assert found.matches == afterwards.matches
