@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+
 from alembic.util.exc import CommandError
 from flask import Flask
-from flask_migrate import upgrade
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from mistral_api.database.engine import MIGRATIONS, engine_options, limit_statements, open_database
+from mistral_api.database.engine import engine_options, open_database, prepare_connections
 from mistral_api.database.errors import error_message
+from mistral_api.database.ownership import require_own_tables
+from mistral_api.database.revisions import MIGRATIONS, migrate_to, newest_revision, refuse_newer
 from mistral_api.errors import StartError
-from mistral_api.services import EXTENSION, Services
+from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.request import OrjsonProvider, register_request_ids
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,7 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         engine = db.engine
-    limit_statements(engine)
+    prepare_connections(engine, settings)
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
@@ -44,12 +49,27 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def refuse_foreign_tables(app: Flask) -> None:
+    """Refuse a database in which another program has tables of our names. Raises StartError.
+
+    A database that is away is not refused: the API serves without it.
+    """
+    engine = services_of(app.extensions).engine
+    try:
+        with engine.connect() as connection:
+            require_own_tables(connection)
+    except OperationalError as error:
+        log.warning("the database is not looked at, since it cannot be used: %s", error_message(error))
+    finally:
+        engine.dispose()  # a server that forks after this must not share the connection
+
+
 def upgrade_database(app: Flask) -> None:
     """Bring the schema to this version. Raises StartError with the database's own first line."""
     try:
-        with app.app_context():
-            upgrade()
-    except CommandError as error:
-        raise StartError(f"DATABASE_URL: the schema cannot be brought to this version: {error}.") from error
-    except SQLAlchemyError as error:
+        with services_of(app.extensions).engine.begin() as connection:
+            require_own_tables(connection)
+            refuse_newer(connection)
+            migrate_to(connection, newest_revision())
+    except (CommandError, SQLAlchemyError) as error:
         raise StartError(f"DATABASE_URL: the database cannot be used: {error_message(error)}.") from error

@@ -17,7 +17,7 @@ from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
-from mistral_api.database.engine import MIGRATIONS, create_writer_engine
+from mistral_api.database.engine import create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
@@ -57,7 +57,7 @@ class Services:
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
-        self.database_probe = DatabaseProbe(engine, MIGRATIONS)
+        self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.recognition = RecognitionIndex()

@@ -103,6 +103,13 @@ def _read_database_url(text: str) -> str:
     return f"postgresql+psycopg2://{rest}"
 
 
+def _read_schema_name(text: str) -> str:
+    """Return the name of a schema: one that needs no quotes, and none that PostgreSQL keeps for itself."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text) or text.startswith("pg_") or text == "information_schema":
+        raise ValueError(text)
+    return text
+
+
 def _read_gpu_layers(text: str) -> str:
     if text.lower() in ("auto", "all"):
         return text.lower()
@@ -138,6 +145,9 @@ YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
 DATABASE_URL: Kind[str] = Kind(_read_database_url, "a URL that begins with postgres:// or postgresql://")
+SCHEMA_NAME: Kind[str] = Kind(
+    _read_schema_name, "a name of at most 63 small letters, digits and _ that begins with no digit and not with pg_"
+)
 GPU_LAYERS: Kind[str] = Kind(_read_gpu_layers, "a whole number of layers, auto or all")
 ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas")
 HEADER_NAMES: Kind[tuple[str, ...]] = Kind(
@@ -172,6 +182,12 @@ class Settings:
         "PostgreSQL 13 or newer; SSL options in the URL are kept",
         default_text="embedded PostgreSQL in DATA_DIR",
         secret=True,
+    )
+    database_schema: str | None = _setting(
+        SCHEMA_NAME,
+        None,
+        "schema of our tables, made where it is missing; for a database that other programs use too",
+        default_text="the first of the search path: public",
     )
     database_pool_size: int = _setting(
         whole_number(1, 100), 5, "most connections to PostgreSQL per process that read; one more writes"

@@ -12,7 +12,8 @@ import click
 from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from mistral_api import create_app
+from mistral_api.application import create_app, refuse_foreign_tables
+from mistral_api.cli.errors import CannotGoOn
 from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.export import (
     ConversationSelection,
@@ -32,14 +33,17 @@ from mistral_api.settings import SettingError, Settings, load_settings
 def command_engine() -> Iterator[Engine]:
     """Give connections to the database of the settings; an embedded one is started if it does not run.
 
-    A failure of the database becomes one sentence and exit code 1.
+    A failure of the database becomes one sentence and exit code 1; tables of another program are exit code 2.
     """
     try:
         app = create_app()
     except (SettingError, StartError) as error:
         raise click.ClickException(str(error)) from error
     try:
+        refuse_foreign_tables(app)
         yield services_of(app.extensions).engine
+    except StartError as error:
+        raise CannotGoOn(str(error)) from error
     except SQLAlchemyError as error:
         raise click.ClickException(_sentence(error)) from error
     finally:

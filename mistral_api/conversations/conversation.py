@@ -6,7 +6,6 @@ The messages of a conversation are a tree along ``messages.parent_id``. Its curr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 from uuid import UUID
@@ -20,7 +19,6 @@ from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.wire.pagination import Page, list_body
 
 
 class MessageBody(ChatMessage):
@@ -179,11 +177,6 @@ def conversation_body(conversation: Conversation, page: MessagePage) -> Conversa
         "first_id": messages[0]["id"] if messages else None,
         "last_id": messages[-1]["id"] if messages else None,
     }
-
-
-def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> Page[ConversationSummary]:
-    """Return a page of a list of conversations, without their messages."""
-    return list_body([conversation_summary(each) for each in conversations], has_more, key="session_id")
 
 
 def conversation_summary(conversation: Conversation) -> ConversationSummary:

@@ -16,7 +16,7 @@ from mistral_api.conversations.conversation import find_conversation, lock_conve
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_tree import MessageTree
 from mistral_api.conversations.message_tree_store import PlacedTurn, read_nodes, write_trees
-from mistral_api.conversations.search import title_vector
+from mistral_api.conversations.search import set_search_columns
 from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.conversations.stored_message import StoredMessage
 from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
@@ -70,7 +70,7 @@ def _append(session: Session, conversation: Conversation, new: NewMessages) -> l
     messages: list[ChatMessage] = replace_nul(without_large_attachments(new.messages, new.max_attachment_bytes))
     if conversation.title is None and conversation.head_id is None:
         conversation.title = conversation_title(messages)
-        conversation.search = title_vector(conversation.title)
+        set_search_columns(conversation, conversation.title)
     session.flush()
     if not messages:
         return []
@@ -99,7 +99,7 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
     conversation = find_conversation(session, owner, session_id)
     if "title" in changes:
         conversation.title = changes["title"]
-        conversation.search = title_vector(changes["title"])
+        set_search_columns(conversation, changes["title"])
     if "metadata" in changes:
         conversation.attributes = changes["metadata"]
     session.commit()

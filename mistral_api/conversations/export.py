@@ -9,7 +9,7 @@ from itertools import groupby
 
 import orjson
 from sqlalchemy import ColumnElement, Engine, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from mistral_api.conversations.conversation import conversation_summary, message_body
 from mistral_api.conversations.session_aliases import in_session_of_any_owner
@@ -22,7 +22,9 @@ from mistral_api.payload_types.chat import ChatMessage
 FETCH_BATCH = 500
 # The fields of a message in an export that are no part of the message itself. ``extra`` has fields of the message whose
 # names are among these.
-MESSAGE_FIELDS = frozenset(("id", "parent_id", "created_at", "model", "request_id", "status", "usage", "sent", "extra"))
+MESSAGE_FIELDS = frozenset(
+    ("id", "parent_id", "created_at", "model", "request_id", "status", "usage", "sent", "framing", "extra")
+)
 # What a message for fine-tuning may have (OpenAI's guide to fine-tuning, "chat format").
 _FINE_TUNING_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
@@ -61,6 +63,7 @@ def read_conversations(
         select(Conversation, Message)
         .outerjoin(Message, Message.conversation_id == Conversation.id)
         .where(*selection.conditions())
+        .options(undefer(Message.framing))
         # Nothing by which it is sorted is made anew by an import, so that an export of that is the same.
         .order_by(Conversation.created_at, Conversation.owner, Conversation.session_id, Message.sequence)
     )
@@ -91,9 +94,11 @@ def archive_line(conversation: Conversation, messages: Iterable[Message]) -> byt
 
 
 def _archive_message(message: Message) -> JsonObject:
-    times = {"parent_id": message.parent_id, "created_at": message.created_at.timestamp()}
+    """Return a message with its place in the tree. ``framing`` is there if system messages were in force."""
+    places = {"parent_id": message.parent_id, "created_at": message.created_at.timestamp()}
+    framing = {"framing": message.framing} if message.framing is not None else {}
     extra = pick(message.extra or {}, sorted(MESSAGE_FIELDS))
-    return {**message_body(message), **times, **({"extra": extra} if extra else {})}
+    return {**message_body(message), **places, **framing, **({"extra": extra} if extra else {})}
 
 
 def fine_tuning_line(conversation: Conversation, messages: Iterable[Message]) -> bytes | None:

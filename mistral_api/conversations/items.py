@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, func, select, text, update
+from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import branch_upwards, lock_conversation, newest_messages
 from mistral_api.conversations.item_renderer import ItemId, call_numbers, parse_item_id
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
+from mistral_api.conversations.search import set_search_columns
+from mistral_api.conversations.search_text import searchable_text
 from mistral_api.conversations.stored_message import StoredMessage, chat_message_to_columns, row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
@@ -179,8 +180,7 @@ def _without_call(calls: list[ToolCall], number: int) -> list[ToolCall] | None:
 def _rewrite_message(message: Message, remainder: ChatMessage) -> None:
     columns = chat_message_to_columns(remainder)
     message.content, message.tool_calls, message.extra = columns["content"], columns["tool_calls"], columns["extra"]
-    words = searchable_text(message.content)
-    message.search = None if words is None else func.to_tsvector(TEXT_SEARCH_CONFIGURATION, words)
+    set_search_columns(message, searchable_text(message.content))
 
 
 def _delete_message(session: Session, conversation: Conversation, message: Message) -> None:

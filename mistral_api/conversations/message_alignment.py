@@ -29,6 +29,9 @@ from mistral_api.conversations.message_matching import message_digest, normalize
 from mistral_api.payload_types.chat import ChatMessage
 
 DISTINCTIVE_CHARACTERS = 80
+# So many runs are followed at a time. So many of the newest stored messages that are the same begin one, and of those
+# that are the same below one message so many continue one.
+MOST_RUNS, MOST_STARTS, MOST_SIBLINGS = 64, 32, 8
 
 
 class StoredNode(Protocol):
@@ -48,12 +51,15 @@ class StoredTree(Protocol):
     """A conversation, as far as a sent list may repeat it."""
 
     def nodes_with(self, digest: str) -> Sequence[StoredNode]:
-        """Return the stored messages with a digest."""
+        """Return the stored messages with a digest, the newest last."""
+
+    def children_with(self, parent: UUID | None, digest: str) -> Sequence[StoredNode]:
+        """Return those of them that follow another one with a digest, None for those that follow none."""
 
     def parent_of(self, node: StoredNode) -> UUID | None:
         """Return the message with a digest above another one, None above the first."""
 
-    def cut_answer_below(self, parent: UUID | None, text: str) -> StoredNode | None:
+    def cut_answer_below(self, parent: UUID, text: str) -> StoredNode | None:
         """Return the interrupted answer below a message that begins as the text does, or that the text begins as."""
 
     def is_end(self, node: StoredNode) -> bool:
@@ -152,41 +158,43 @@ def align(tree: StoredTree, sent: SentMessages, *, resends_history: bool) -> Ali
         return None
     runs = list(_find_runs(tree, sent))
     beginning = _longest(_runs_from_the_root(tree, runs))
-    later = [run for run in runs if _is_window(tree, sent, run, beginning)]
+    later = [_after(run, sent, beginning) for run in runs if beginning is None or run.last > beginning.last]
+    later = [run for run in later if _is_window(tree, sent, run, beginning)]
     best = max(later, key=lambda run: _rank(tree, sent, run), default=None)
-    if best is None or (beginning is not None and best.last <= beginning.last):
+    if best is None:
         return None if beginning is None else _alignment(tree, sent, beginning, None)
     return _alignment(tree, sent, best, beginning)
 
 
-def _find_runs(tree: StoredTree, sent: SentMessages) -> Iterable[Run]:
-    """Yield the longest run that ends with each sent message, for each stored message that it may repeat."""
-    previous: dict[UUID | None, Run] = {}
+def _find_runs(tree: StoredTree, sent: SentMessages) -> Iterator[Run]:
+    """Yield the longest run that ends with each sent message, for each stored message that it may repeat.
+
+    Where very many stored messages are the same, only the longest and the newest runs are followed.
+    """
+    runs: list[Run] = []
     for index in range(len(sent.spine)):
-        current: dict[UUID | None, Run] = {}
-        is_answer = sent.role(index) == "assistant"
-        for node in _candidates(tree, sent, index, previous):
-            before = previous.get(tree.parent_of(node))
-            current[node.id] = (
-                Run(index, node, before, before.start, before.length + 1, before.answers + is_answer)
-                if before
-                else Run(index, node, None, node, 1, int(is_answer))
-            )
-        yield from current.values()
-        previous = current
+        extended = {node.id: _extended(run, sent, node) for run in runs for node in _next_nodes(tree, sent, index, run)}
+        roots = tree.children_with(None, sent.digest(index)) if index == 0 else ()
+        for node in (*roots, *tree.nodes_with(sent.digest(index))[-MOST_STARTS:]):
+            if node.id not in extended:
+                extended[node.id] = Run(index, node, None, node, 1, int(sent.role(index) == "assistant"))
+        runs = sorted(extended.values(), key=lambda run: (run.length, run.end.sequence))[-MOST_RUNS:]
+        yield from runs
 
 
-def _candidates(
-    tree: StoredTree, sent: SentMessages, index: int, previous: dict[UUID | None, Run]
-) -> Iterable[StoredNode]:
-    found = tree.nodes_with(sent.digest(index))
-    yield from found
-    if sent.role(index) == "assistant" and not found:
-        # A client that stopped an answer has a little more, or less, of it than was recorded.
-        for parent in previous:
-            cut = tree.cut_answer_below(parent, sent.text(index))
-            if cut is not None:
-                yield cut
+def _next_nodes(tree: StoredTree, sent: SentMessages, index: int, run: Run) -> Sequence[StoredNode]:
+    """Return the stored messages with which a sent one continues a run."""
+    nodes = tree.children_with(run.end.id, sent.digest(index))[-MOST_SIBLINGS:]
+    if nodes or sent.role(index) != "assistant":
+        return nodes
+    # A client that stopped an answer has a little more, or less, of it than was recorded.
+    cut = tree.cut_answer_below(run.end.id, sent.text(index))
+    return () if cut is None else (cut,)
+
+
+def _extended(run: Run, sent: SentMessages, node: StoredNode) -> Run:
+    index = run.last + 1
+    return Run(index, node, run, run.start, run.length + 1, run.answers + (sent.role(index) == "assistant"))
 
 
 def _runs_from_the_root(tree: StoredTree, runs: Iterable[Run]) -> list[Run]:
@@ -197,9 +205,21 @@ def _longest(runs: Sequence[Run]) -> Run | None:
     return max(runs, key=lambda run: (run.last, run.end.sequence), default=None)
 
 
+def _after(run: Run, sent: SentMessages, beginning: Run | None) -> Run:
+    """Return a run without what the beginning of the list repeats already; as it is where it begins with the list."""
+    if beginning is None or run.first == 0 or run.first > beginning.last:
+        return run
+    kept = [(index, node) for index, node in run.nodes() if index > beginning.last][::-1]
+    (index, node), *others = kept
+    shortened = Run(index, node, None, node, 1, int(sent.role(index) == "assistant"))
+    for _, node in others:
+        shortened = _extended(shortened, sent, node)
+    return shortened
+
+
 def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | None) -> bool:
     """Return whether a run that does not begin with the conversation shows where the list belongs."""
-    if not run.answers or (beginning is not None and run.last <= beginning.last):
+    if not run.answers:
         return False
     if beginning is not None and run.start.depth <= beginning.end.depth:
         # Lists keep the order of the tree: this is another answer in the same words.

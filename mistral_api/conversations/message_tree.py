@@ -17,7 +17,7 @@ from uuid import UUID
 
 from mistral_api.conversations.message_alignment import StoredNode
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
-from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.search_text import SearchColumns, search_columns, searchable_text
 from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
 from mistral_api.payload_types.chat import ChatMessage
 
@@ -50,8 +50,8 @@ class RowFields(TypedDict):
     completion_tokens: int | None
 
 
-class NewMessageRow(MessageColumns, RowFields):
-    """A row to insert into ``messages``. ``words`` is the text that is searched.
+class NewMessageRow(MessageColumns, RowFields, SearchColumns):
+    """A row to insert into ``messages``.
 
     Digest and depth are null where they are to be found when the conversation is written to the next time.
     """
@@ -62,7 +62,6 @@ class NewMessageRow(MessageColumns, RowFields):
     digest: UUID | None
     depth: int | None
     framing: UUID | None
-    words: str | None
 
 
 class NewDigest(TypedDict):
@@ -115,11 +114,12 @@ class MessageTree:
     newly_answered: list[UUID] = field(default_factory=list)
     new_digests: list[NewDigest] = field(default_factory=list)
     _by_digest: defaultdict[str, list[TreeNode]] = field(default_factory=lambda: defaultdict(list))
+    _children: defaultdict[tuple[UUID | None, str], list[TreeNode]] = field(default_factory=lambda: defaultdict(list))
     _below: defaultdict[UUID | None, list[TreeNode]] = field(default_factory=lambda: defaultdict(list))
     _sequence: int = 0
 
     def add_node(self, node: TreeNode) -> None:
-        """Add a stored message."""
+        """Add a stored message. Those above it are added before."""
         if node.id in self.nodes:
             return
         self.nodes[node.id] = node
@@ -127,6 +127,7 @@ class MessageTree:
         self._sequence = max(self._sequence, node.sequence)
         if node.digest:
             self._by_digest[node.digest].append(node)
+            self._children[self.parent_of(node), node.digest].append(node)
 
     def add_undigested(self, node: TreeNode, parent_depth: int | None) -> None:
         """Add a message that was stored before there were digests; the depth of its parent, where that has one."""
@@ -191,7 +192,7 @@ class MessageTree:
                 "digest": stored_digest(node.digest),
                 "depth": node.depth,
                 "framing": UUID(node.framing) if node.framing else None,
-                "words": searchable_text(node.message.get("content")),
+                **search_columns(searchable_text(node.message.get("content"))),
                 **row,
             }
         )
@@ -200,6 +201,10 @@ class MessageTree:
         """Return the messages with a digest."""
         return self._by_digest.get(digest, ())
 
+    def children_with(self, parent: UUID | None, digest: str) -> Sequence[StoredNode]:
+        """Return the messages with a digest below another one, or at the root."""
+        return self._children.get((parent, digest), ())
+
     def parent_of(self, node: StoredNode) -> UUID | None:
         """Return the nearest message with a digest above another one, None above the first."""
         parent_id = self.nodes[node.id].parent_id
@@ -207,7 +212,7 @@ class MessageTree:
             parent_id = parent.parent_id
         return parent_id
 
-    def cut_answer_below(self, parent: UUID | None, text: str) -> StoredNode | None:
+    def cut_answer_below(self, parent: UUID, text: str) -> StoredNode | None:
         """Return the interrupted answer below a message that begins as the text does, or that the text begins as."""
         for node in self._below.get(parent, ()):
             if node.interrupted and node.message is not None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest
 from mistral_api.conversations.message_tree import MessageTree, TreeNode, read_digest, stored_digest
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION
+from mistral_api.conversations.search_text import search_columns
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
@@ -29,7 +29,7 @@ from mistral_api.system.identifiers import new_id
 _ConversationKey = tuple[str, str]
 
 _HEAD_COLUMNS = ("head_id", "updated_at", "message_count")
-_NEW_COLUMNS = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+_NEW_COLUMNS = ("id", "owner", "session_id", "title", "search_text", "search_grams", "created_at", "updated_at")
 _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
 # A session id may lead to another conversation (``session_aliases``): ``session_id`` is that of the conversation then.
 # Always in the same order, so that two transactions never wait for each other's rows.
@@ -39,15 +39,16 @@ _LOCK_CONVERSATIONS = text(
     f"FROM {recordset(Conversation, _NEW_COLUMNS)} "
     "LEFT JOIN session_aliases AS a ON a.owner = new_rows.owner AND a.session_id = new_rows.session_id "
     "LEFT JOIN conversations AS joined ON joined.id = a.conversation_id), locked AS ("
-    "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    "SELECT DISTINCT ON (owner, leads_to) id, owner, leads_to, title, "
-    f"to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
+    f"INSERT INTO conversations ({', '.join(_NEW_COLUMNS)}) "
+    "SELECT DISTINCT ON (owner, leads_to) id, owner, leads_to, title, search_text, search_grams, "
+    "created_at, updated_at "
     "FROM named ORDER BY owner, leads_to, created_at "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
     # A conversation that was created empty gets its title now.
     f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
-    f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
+    f"search_text = CASE WHEN {_UNTITLED} THEN excluded.search_text ELSE conversations.search_text END, "
+    f"search_grams = CASE WHEN {_UNTITLED} THEN excluded.search_grams ELSE conversations.search_grams END"
     " RETURNING id, owner, session_id, head_id, updated_at, message_count) "
     "SELECT named.session_id AS named_session_id, locked.* FROM named "
     "JOIN locked ON locked.owner = named.owner AND locked.session_id = named.leads_to"
@@ -91,9 +92,7 @@ _INSERTED_NAMES = ", ".join(_INSERTED)
 # No content is the JSON null, not the NULL of SQL.
 _INSERTED_VALUES = _INSERTED_NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE_TREES = text(
-    f"INSERT INTO messages ({_INSERTED_NAMES}, search) "
-    f"SELECT {_INSERTED_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
-    f"FROM {recordset(Message, _INSERTED, more=['words text'])}; "
+    f"INSERT INTO messages ({_INSERTED_NAMES}) SELECT {_INSERTED_VALUES} FROM {recordset(Message, _INSERTED)}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
     "UPDATE messages AS m SET digest = new_rows.digest, depth = new_rows.depth "
     f"FROM {recordset(Message, ['id', 'digest', 'depth'], 'digests')} WHERE m.id = new_rows.id; "
@@ -171,8 +170,13 @@ def turn_of(exchange: Exchange) -> NewTurn:
         prompt_tokens=exchange.prompt_tokens,
         completion_tokens=exchange.completion_tokens,
         resends_history=exchange.resends_history,
-        side_request=exchange.side_request,
+        side_request=_is_side_request(exchange),
     )
+
+
+def _is_side_request(exchange: Exchange) -> bool:
+    """Return whether an exchange stands beside the main line. In a conversation of its own it is all that there is."""
+    return exchange.side_request and (exchange.resends_history or not exchange.is_new_session)
 
 
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
@@ -190,16 +194,19 @@ def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -
     """
     rows: dict[_ConversationKey, dict[str, object]] = {}
     for exchange in exchanges:
+        title = None if _is_side_request(exchange) else conversation_title(_messages(exchange))
         row = {
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": None if exchange.side_request else conversation_title(_messages(exchange)),
+            "title": title,
+            **search_columns(title),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
         first = rows.setdefault(_key(exchange), row)
-        first["title"] = first["title"] or row["title"]
+        if first["title"] is None:
+            first |= {"title": title, **search_columns(title)}
     locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(list(rows.values()))})
     trees: dict[UUID, MessageTree] = {}
     by_key: dict[_ConversationKey, MessageTree] = {}

@@ -30,7 +30,7 @@ from mistral_api.conversations.message_tree import (
     depth_below,
     is_unanswered,
 )
-from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.search_text import searchable_text
 from mistral_api.conversations.side_requests import summary_end
 from mistral_api.conversations.stored_message import assistant_message
 from mistral_api.payload_types import without_nulls

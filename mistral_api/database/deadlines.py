@@ -43,6 +43,21 @@ def install_deadlines(connect_seconds: float = CONNECT_TIMEOUT_SECONDS) -> None:
 
 
 @contextlib.contextmanager
+def blocking_waits() -> Iterator[None]:
+    """Let libpq itself wait in this process, for connections that are made in the block: COPY works in no other way.
+
+    psycopg2 puts a connection that it makes with a wait callback into libpq's non-blocking mode for good. A dead peer
+    is still found out by the deadlines of TCP in the connection's parameters.
+    """
+    callback = psycopg2.extensions.get_wait_callback()
+    psycopg2.extensions.set_wait_callback(None)
+    try:
+        yield
+    finally:
+        psycopg2.extensions.set_wait_callback(callback)
+
+
+@contextlib.contextmanager
 def without_deadline(connection: Connection | Session) -> Iterator[None]:
     """Let the statements of the block, within a transaction, take any time.
 
@@ -54,6 +69,21 @@ def without_deadline(connection: Connection | Session) -> Iterator[None]:
         yield
     finally:
         _answer_seconds.reset(token)
+
+
+@contextlib.contextmanager
+def without_session_deadline(connection: Connection) -> Iterator[None]:
+    """Let the statements of the block, each of its own (AUTOCOMMIT), take any time.
+
+    It is meant for indexes that are built beside all other work.
+    """
+    token = _answer_seconds.set(float("inf"))
+    connection.execute(text("SET statement_timeout = 0"))
+    try:
+        yield
+    finally:
+        _answer_seconds.reset(token)
+        connection.execute(text(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}"))
 
 
 def _wait(connection: psycopg2.extensions.connection, seconds: float) -> None:

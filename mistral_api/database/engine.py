@@ -5,20 +5,21 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
 import psycopg2.extensions
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
+from mistral_api.database.search_path import use_schema
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
 
-# The migrations stand in the project's root, beside the package.
-MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
+# By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
+APPLICATION = "mistral-api"
+TRANSFER_APPLICATION = "mistral-api transfer"
 
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
 _LIBPQ_DEADLINES: dict[str, int | str] = {
@@ -27,7 +28,7 @@ _LIBPQ_DEADLINES: dict[str, int | str] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-    "application_name": "mistral-api",
+    "application_name": APPLICATION,
 }
 
 
@@ -85,15 +86,33 @@ def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
     """
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
     created = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
-    limit_statements(created)
+    prepare_connections(created, settings)
     return created
 
 
-def limit_statements(engine: Engine) -> None:
-    """Give every new connection of the engine a statement timeout.
+def create_transfer_engine(url: str, schema: str | None) -> Engine:
+    """Return an engine for a transfer. Each connection is made anew and may wait for an answer for any time.
 
-    A statement sets it: connection poolers refuse start-up options.
+    Use it within ``blocking_waits``: COPY needs connections without our own deadline.
     """
+    in_url = make_url(url).query
+    arguments = _LIBPQ_DEADLINES | {"application_name": TRANSFER_APPLICATION}
+    created = create_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={name: value for name, value in arguments.items() if name not in in_url},
+    )
+    use_schema(created, schema)
+    return created
+
+
+def prepare_connections(engine: Engine, settings: Settings) -> None:
+    """Give every new connection of the engine a statement timeout, and every statement the schema of the settings.
+
+    A statement sets the timeout: connection poolers refuse start-up options.
+    """
+    use_schema(engine, settings.database_schema)
 
     @event.listens_for(engine, "connect")
     def _limit(connection: psycopg2.extensions.connection, _record: object) -> None:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # Data exceptions, broken constraints, and rows too large for an index or a type.
 _ROW_ERROR_CLASSES = ("22", "23", "54")
 _QUERY_CANCELED = "57014"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @contextlib.contextmanager
@@ -50,6 +51,11 @@ def is_row_error(error: Exception) -> bool:
 def is_statement_timeout(error: Exception) -> bool:
     """Return whether the statement timeout has ended the statement."""
     return _sqlstate(error) == _QUERY_CANCELED
+
+
+def is_permission_error(error: Exception) -> bool:
+    """Return whether the role may not do what the statement does."""
+    return _sqlstate(error) == _INSUFFICIENT_PRIVILEGE
 
 
 def error_type(error: Exception) -> str:

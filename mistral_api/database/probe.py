@@ -7,13 +7,12 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from pathlib import Path
 from typing import Literal, TypedDict
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+
+from mistral_api.database.revisions import newest_revision
 
 # How long a health check waits for a database that does not answer.
 CHECK_TIMEOUT_SECONDS = 1.5
@@ -30,10 +29,8 @@ class DatabaseHealth(TypedDict):
 class DatabaseProbe:
     """Checks PostgreSQL in a thread of its own, so that a database that hangs does not hang a health check."""
 
-    def __init__(self, engine: Engine, migrations: Path) -> None:
-        """``migrations`` is the folder with Alembic's migrations."""
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._migrations = migrations
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-probe")
         self._lock = threading.Lock()
         self._running: Future[DatabaseHealth] | None = None
@@ -58,7 +55,7 @@ class DatabaseProbe:
                 revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
             except ProgrammingError:  # never migrated: the table is not there
                 revision = None
-        current = revision == head_revision(self._migrations)
+        current = revision == _head_revision()
         return {"status": "ok", "latency_ms": round(latency, 3), "schema": "current" if current else "behind"}
 
     def close(self) -> None:
@@ -67,8 +64,6 @@ class DatabaseProbe:
 
 
 @functools.cache
-def head_revision(migrations: Path) -> str | None:
-    """Return the newest revision in the migrations folder."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations))
-    return ScriptDirectory.from_config(config).get_current_head()
+def _head_revision() -> str:
+    """Return the newest revision, read once."""
+    return newest_revision()

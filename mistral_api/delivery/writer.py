@@ -48,6 +48,7 @@ from mistral_api.delivery.partitions import create_partitions
 from mistral_api.delivery.stored_objects import store_objects
 from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.exchange import Exchange, belongs_to_conversation
+from mistral_api.recording.journal import WRITER_LOCK_FILE
 from mistral_api.recording.recorder import StartDelivery
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock, acquire_if_free
@@ -83,7 +84,7 @@ class Writer:
         self._backlog = Backlog(path)
         self._inserter = BatchInserter(engine)
         self._process_lock = lock
-        self._writer_lock = FileLock(path.with_name("writer.lock"), mode=0o600)
+        self._writer_lock = FileLock(path.with_name(WRITER_LOCK_FILE), mode=0o600)
         self._batch_size = MAX_BATCH
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._next_dead_check = float("-inf")

@@ -20,6 +20,8 @@ from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal_repair import replace_damaged
 
 JOURNAL_FILE = "journal.sqlite3"
+# Beside it: held by the process that delivers.
+WRITER_LOCK_FILE = "writer.lock"
 BUSY_TIMEOUT_SECONDS = 5.0
 VERSION = 2
 

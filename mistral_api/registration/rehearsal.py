@@ -21,7 +21,7 @@ import click
 from dotenv import dotenv_values
 
 from mistral_api.control.server_spec import ServerSpec, server_specs
-from mistral_api.database.engine import MIGRATIONS
+from mistral_api.database.revisions import MIGRATIONS
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups

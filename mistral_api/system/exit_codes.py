@@ -1,7 +1,7 @@
 """Every exit code that a process or a command of ours ends with. docs/operation.md has the same table.
 
 What is not here is click's own: a command of ``mistral-api`` ends with 1 after one sentence that says why, and with 2
-when it was called wrongly.
+when it was called wrongly or cannot go on as things are (``cli.errors``).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def replace_file(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        with open(new, "w", encoding="utf-8", opener=_open_private) as file:
+        with open(new, "w", encoding="utf-8", opener=open_private) as file:
             file.write(text)
         _replace(new, path)
     except OSError:
@@ -38,7 +38,8 @@ def _replace(new: Path, path: Path) -> None:
             return
 
 
-def _open_private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
+    """Open a file for ``open``; one that is made can be read by its owner alone."""
     return os.open(path, flags, 0o600)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,18 +57,29 @@ class ProcessLock:
         if name == self.name:
             return False
         with self._exclusive():
-            try:
-                with FileLock(self._path(name), timeout=0, mode=0o600):
-                    pass
-            except Timeout:
-                return False
-            self._path(name).unlink(missing_ok=True)
+            return self._remove_if_ended(name)
+
+    def _remove_if_ended(self, name: str) -> bool:
+        """Remove the lock file of a process that has ended. Return whether it has."""
+        try:
+            with FileLock(self._path(name), timeout=0, mode=0o600):
+                pass
+        except Timeout:
+            return False
+        self._path(name).unlink(missing_ok=True)
         return True
+
+    @contextlib.contextmanager
+    def excluding_others(self) -> Iterator[bool]:
+        """Let no other process take a lock during the block, and give whether none holds one. Raises OSError."""
+        with self._exclusive():
+            others = {path.stem for path in self._folder.glob("*.lock")} - {self.name}
+            yield not {name for name in others if not self._remove_if_ended(name)}
 
     def is_alone(self) -> bool:
         """Whether no other process holds a lock in the folder. The lock files of dead ones are removed."""
-        names = [path.stem for path in self._folder.glob("*.lock")]
-        return {name for name in names if not self.has_ended(name)} <= {self.name}
+        with self.excluding_others() as alone:
+            return alone
 
     def close(self) -> None:
         """Release the lock."""

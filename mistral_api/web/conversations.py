@@ -11,7 +11,6 @@ from mistral_api.conversations.conversation import (
     ConversationBody,
     ConversationSummary,
     conversation_body,
-    conversation_list_body,
     conversation_summary,
     find_conversation,
     read_page,
@@ -26,7 +25,7 @@ from mistral_api.conversations.editing import (
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
-from mistral_api.conversations.search import list_conversations
+from mistral_api.conversations.search import ListedConversation, conversation_list_body, list_conversations
 from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
@@ -52,7 +51,7 @@ _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 
 
 @blueprint.get("")
-def list_all() -> Page[ConversationSummary]:
+def list_all() -> Page[ListedConversation]:
     """The caller's conversations, the last used first."""
     query = load(_LIST_QUERY, request.args.to_dict())
     with database_session() as session:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from flask_migrate import upgrade
 from openai import OpenAI
 from sqlalchemy import Engine
 
 from mistral_api import create_app
+from mistral_api.application import upgrade_database
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.databases import empty_tables
-from tests.support.processes import Server, temporary_data_dir, wait_for
+from tests.support.processes import SCHEMA, Server, temporary_data_dir, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +22,8 @@ def database_engine() -> Iterator[Engine]:
     """An application's engine on its own PostgreSQL, with the schema created."""
     with temporary_data_dir() as data_dir:
         running = start_embedded_postgres(data_dir)
-        app = create_app(Settings(database_url=running.url, data_dir=data_dir))
-        with app.app_context():
-            upgrade()
+        app = create_app(Settings(database_url=running.url, database_schema=SCHEMA, data_dir=data_dir))
+        upgrade_database(app)
         yield services_of(app.extensions).engine
         services_of(app.extensions).close()
         running.stop()

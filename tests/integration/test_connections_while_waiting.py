@@ -19,6 +19,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.exchanges import make_exchange, question, reply
+from tests.support.processes import SCHEMA
 
 COMPLETION_ID = "chatcmpl-held-back"
 
@@ -27,7 +28,7 @@ COMPLETION_ID = "chatcmpl-held-back"
 def client(engine: Engine, tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of an API that has one connection for everything that it reads."""
     url = engine.url.render_as_string(hide_password=False)
-    app = create_app(Settings(database_url=url, database_pool_size=1, data_dir=tmp_path))
+    app = create_app(Settings(database_url=url, database_schema=SCHEMA, database_pool_size=1, data_dir=tmp_path))
     yield app.test_client()
     services_of(app.extensions).close()
 

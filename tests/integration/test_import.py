@@ -36,6 +36,7 @@ from tests.support.chat_exports import (
 )
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
+    assert_digests_match,
     branch_texts,
     read_item_ids,
     remove_item,
@@ -102,6 +103,8 @@ def _fill(engine: Engine) -> None:
             make_exchange("a", messages=question("Nobody there?"), answer_status="failed", created_at=long_ago),
             make_exchange("a", owner="other", messages=question("Cut"), answers=reply("Th"),
                           answer_status="interrupted", created_at=long_ago),
+            make_exchange("b", messages=[{"role": "system", "content": "It is noon."}, *question("Hi"), hello,
+                                         *question("time?")], answers=reply("noon")),
             make_exchange("n", messages=question("Two"), answers=[*reply("one"), *reply("two")]),
         ]
     )  # fmt: skip
@@ -115,11 +118,15 @@ def test_an_export_that_is_imported_and_exported_again_is_the_same(engine: Engin
     tables = (
         "SELECT owner, session_id, title, metadata::text, search::text, head_id, message_count, created_at, updated_at "
         "FROM conversations ORDER BY owner, session_id",
-        "SELECT m.id, m.parent_id, owner, session_id, role, content::text, tool_calls::text, extra::text, m.chain, "
-        "m.search::text, m.status, m.request_id, m.model, m.prompt_tokens, m.completion_tokens, m.created_at "
+        "SELECT m.id, m.parent_id, owner, session_id, role, content::text, tool_calls::text, extra::text, "
+        "m.framing, m.sent::text, m.search::text, "
+        "m.status, m.request_id, m.model, m.prompt_tokens, m.completion_tokens, m.created_at "
         "FROM messages AS m JOIN conversations AS c ON c.id = m.conversation_id "
         "ORDER BY owner, session_id, m.sequence",
     )
+    # A conversation from which an item was deleted gets its digests again when it is continued, or imported.
+    digests = "SELECT id, digest, depth FROM messages WHERE digest IS NOT NULL"
+    known = set(rows_of(engine, digests))
     before, rows = _export(engine), [rows_of(engine, query) for query in tables]
     assert len(before.splitlines()) == 7
     file = tmp_path / "export.jsonl"
@@ -128,6 +135,8 @@ def test_an_export_that_is_imported_and_exported_again_is_the_same(engine: Engin
     assert _import(engine, file) == _summary(7, 0, len(rows[1]))
     assert _export(engine) == before
     assert [rows_of(engine, query) for query in tables] == rows
+    assert known < set(rows_of(engine, digests))
+    assert_digests_match(engine)
     assert count_rows(engine, "api_usage") == count_rows(engine, "usage_rollups") == 0
     assert _import(engine, file) == _summary(0, 0, 0, unchanged=7)
     assert _export(engine) == before
@@ -214,6 +223,18 @@ def test_a_conversation_that_was_continued_here_keeps_its_branch(engine: Engine,
     BatchInserter(engine).insert([make_exchange(session, messages=[*sent, *question("5")], answers=reply("6"))])
     assert branch_texts(engine, session) == ["1", "2", "3", "4", "5", "6"]
     assert rows_of(engine, "SELECT message_count FROM conversations") == [(8,)]
+
+
+def test_a_system_text_that_was_imported_is_no_change_when_it_is_sent_again(engine: Engine, tmp_path: Path) -> None:
+    system: Any = {"role": "system", "content": "Be brief."}
+    nodes = [chatgpt_node("s0", "root", "system", "Be brief."), *_nodes("1", "2")]
+    nodes[1]["parent"] = "s0"
+    _import(engine, write_json(tmp_path / "c.json", [chatgpt_conversation(*nodes)]))
+    session = "chatgpt:11111111-2222-4333-8444-555555555555"
+    history: Any = [system, {"role": "user", "content": "1"}, {"role": "assistant", "content": " 2\n"}]
+    BatchInserter(engine).insert([make_exchange(session, messages=[*history, *question("3")], answers=reply("4"))])
+    assert branch_texts(engine, session) == ["Be brief.", "1", "2", "3", "4"]
+    assert rows_of(engine, "SELECT sent -> 'system' FROM messages WHERE sent -> 'system' IS NOT NULL") == []
 
 
 def test_a_message_that_was_deleted_here_does_not_come_back(engine: Engine, tmp_path: Path) -> None:

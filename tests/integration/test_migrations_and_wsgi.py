@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.search import list_conversations
+from mistral_api.database.search_path import use_schema
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.payload_types.chat import ChatMessage
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
-from tests.support.processes import ROOT, clean_environment, free_port, temporary_data_dir, wait_for
+from tests.support.processes import ROOT, SCHEMA, clean_environment, free_port, temporary_data_dir, wait_for
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -54,7 +55,8 @@ def test_migrations_need_only_a_database_url_and_match_the_tables(database: tupl
     assert _flask(url, "upgrade").returncode == 0
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT partstrat FROM pg_partitioned_table WHERE partrelid = 'api_usage'::regclass")
+        name = f"{SCHEMA}.api_usage" if SCHEMA else "api_usage"
+        cursor.execute("SELECT partstrat FROM pg_partitioned_table WHERE partrelid = %s::regclass", (name,))
         assert cursor.fetchall() == [("r",)]
     connection.close()
 
@@ -69,6 +71,7 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
     ]
     ids = [uuid4() for _ in history]
     engine = create_engine(url.replace("postgres://", "postgresql+psycopg2://"))
+    use_schema(engine, SCHEMA)
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -95,7 +98,7 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
     assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
     with Session(engine) as session:
         found, _ = list_conversations(session, "local", {"limit": 5, "q": "quagga extinct or hunted"})
-        assert [conversation.session_id for conversation in found] == ["old"]
+        assert [each.conversation.session_id for each in found] == ["old"]
     engine.dispose()
 
 

@@ -262,7 +262,7 @@ def test_another_process_on_the_same_data_forgets_what_was_deleted(
 ) -> None:
     with (
         api_beside(server, data_dir, database_url) as (first, _),
-        api_beside(server, data_dir, database_url) as (second, client),
+        api_beside(server, data_dir, database_url) as (_second, client),
     ):
         loop = Loop(client)
         loop.ask("Who deletes me?")

@@ -76,6 +76,32 @@ def test_five_turns_are_stored_once(engine: Engine, together: bool, name: str) -
     assert texts == [message["content"] for message in history if message["role"] != "system"]
 
 
+@together
+def test_turns_in_the_same_words_are_told_apart(engine: Engine, together: bool) -> None:
+    history: Messages = []
+    exchanges = []
+    for _ in range(4):
+        history = [*history, user("go on")]
+        exchanges.append(make_exchange(messages=history, answers=reply("ok")))
+        history = [*history, assistant("ok")]
+    deliver_batch(engine, exchanges, together)
+    assert branch_texts(engine, "one") == ["go on", "ok"] * 4
+    assert rows_of(engine, "SELECT count(*) FROM messages") == [(8,)]
+
+
+@together
+def test_middle_that_is_left_out_is_no_edit(engine: Engine, together: bool) -> None:
+    history: Messages = []
+    exchanges = []
+    for turn in range(5):
+        history = [*history, user(f"question {turn}")]
+        sent = [*history[:2], *history[-3:]] if turn > 2 else history
+        exchanges.append(make_exchange(messages=sent, answers=reply("ok" if turn % 2 == 0 else f"answer {turn}")))
+        history = [*history, assistant("ok" if turn % 2 == 0 else f"answer {turn}")]
+    deliver_batch(engine, exchanges, together)
+    assert branch_texts(engine, "one") == [message["content"] for message in history]
+
+
 def test_what_a_client_sends_differently_is_kept_with_the_turn(engine: Engine) -> None:
     history: Messages = [user("1")]
     deliver_batch(engine, [make_exchange(messages=[_system("at one"), *history], answers=reply(" one "))], False)

@@ -10,6 +10,7 @@ from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletion
 from sqlalchemy import create_engine
 
+from mistral_api.database.search_path import use_schema
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.conversations import user
@@ -17,7 +18,7 @@ from tests.support.error_shape import assert_error_shape
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import validate
-from tests.support.processes import Server, running_api, temporary_data_dir
+from tests.support.processes import SCHEMA, Server, running_api, temporary_data_dir
 
 SYSTEM = {"role": "system", "content": "You remember everything that the user tells you, and you answer in few words."}
 FACT = "My name is Rumpelstiltskin, I live in a tower by the sea, and I spin straw into gold every night."
@@ -39,6 +40,7 @@ def _assistant_message(answer: ChatCompletion) -> dict[str, Any]:
 def _store_turn(server: Server, session_id: str, text: str) -> None:
     """Store an answered turn without the time that the model takes to read it."""
     engine = create_engine(start_embedded_postgres(server.data_dir).url)
+    use_schema(engine, SCHEMA)
     BatchInserter(engine).insert([make_exchange(session_id, messages=question(text), answers=reply("Yes."))])
     engine.dispose()
 

@@ -25,7 +25,7 @@ def _files_with(folder: Path, marker: bytes) -> list[str]:
 def _tables_with(url: str, marker: str) -> list[str]:
     found = []
     with open_cursor(url) as cursor:
-        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()")
         for (table,) in cursor.fetchall():
             query = sql.SQL("SELECT count(*) FROM {} AS t WHERE strpos(t::text, %s) > 0").format(sql.Identifier(table))
             cursor.execute(query, (marker,))

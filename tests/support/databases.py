@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.processes import ROOT, Server, clean_environment, libpq_url
+from tests.support.processes import ROOT, SCHEMA, Server, clean_environment, libpq_url
 
 _TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series"
 
@@ -44,6 +44,8 @@ def open_cursor(
     with contextlib.closing(psycopg2.connect(libpq_url(url))) as connection:
         connection.autocommit = True
         with connection.cursor(cursor_factory=rows) as cursor:
+            if SCHEMA is not None:
+                cursor.execute(f"SET search_path TO {SCHEMA}")
             yield cursor
 
 

@@ -29,6 +29,9 @@ _SETTING_PREFIXES = (
     "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_",
 )  # fmt: skip
 
+# Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).
+SCHEMA = os.environ.get("TEST_DATABASE_SCHEMA") or None
+
 
 # Below the ports that the system gives to outgoing connections (from 32768 on Linux, 49152 on Windows): none of those
 # takes a port between the moment that it is found free and the moment that a server listens on it.
@@ -99,7 +102,8 @@ def clean_environment(**settings: str) -> dict[str, str]:
     """Return the environment of the tests without any setting of ours, plus these settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
-    return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | settings
+    schema = {"DATABASE_SCHEMA": SCHEMA} if SCHEMA else {}
+    return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | schema | settings
 
 
 def processes_of(data_dir: Path) -> list[psutil.Process]:

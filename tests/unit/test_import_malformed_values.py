@@ -12,7 +12,7 @@ import pytest
 
 from mistral_api.conversations.importing.imported import ImportedConversation
 from mistral_api.conversations.message_matching import message_digest
-from mistral_api.conversations.search import searchable_text
+from mistral_api.conversations.search_text import searchable_text
 from mistral_api.conversations.stored_message import StoredMessage, prompt_message
 from mistral_api.recording.exchange import replace_nul
 from tests.support.chat_exports import (

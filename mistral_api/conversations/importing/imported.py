@@ -18,7 +18,10 @@ class MalformedConversation(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedMessage:
-    """One message: the columns of ``messages`` that an export knows. ``parent_id`` is null for the first message."""
+    """One message: the columns of ``messages`` that an export knows. ``parent_id`` is null for the first message.
+
+    ``framing`` is the digest of the system messages in force.
+    """
 
     id: UUID
     parent_id: UUID | None
@@ -30,6 +33,7 @@ class ImportedMessage:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     sent: SentAttributes | None = None
+    framing: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from mistral_api.conversations.importing.imported import (
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.message_tree import MessageTree, NewMessageRow, depth_below, stored_digest
 from mistral_api.conversations.message_tree_store import write_trees
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
+from mistral_api.conversations.search_text import search_columns, searchable_text
 from mistral_api.conversations.stored_message import chat_message_to_columns
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.errors import error_message, is_row_error
@@ -39,7 +39,9 @@ from mistral_api.system.identifiers import new_id
 _MOST_CONVERSATIONS = 100
 _MOST_CHARACTERS = 1 << 20
 
-_COLUMNS = ("id", "owner", "session_id", "title", "metadata", "created_at", "updated_at")
+_COLUMNS = (
+    "id", "owner", "session_id", "title", "search_text", "search_grams", "metadata", "created_at", "updated_at",
+)  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
 _READ_CONVERSATIONS = text(
     "SELECT c.id, c.owner, c.session_id, c.head_id, c.updated_at "
@@ -48,8 +50,7 @@ _READ_CONVERSATIONS = text(
 )
 # Always in the same order, so that two transactions never wait for each other's rows.
 _LOCK_CONVERSATIONS = text(
-    f"INSERT INTO conversations ({_NAMES}, search) "
-    f"SELECT {_NAMES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title) "
+    f"INSERT INTO conversations ({_NAMES}) SELECT {_NAMES} "
     f"FROM {recordset(Conversation, _COLUMNS)} ORDER BY owner, session_id "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at) "
@@ -190,6 +191,7 @@ def _write(connection: Connection, conversations: Sequence[ImportedConversation]
             "owner": each.owner,
             "session_id": each.session_id,
             "title": each.title,
+            **search_columns(each.title),
             "metadata": each.metadata,
             "created_at": each.created_at,
             "updated_at": each.updated_at,
@@ -233,9 +235,9 @@ def _message_row(
         **chat_message_to_columns(message.message),
         "digest": None if parent_depth is None else stored_digest(digest),
         "depth": None if parent_depth is None else depth_below(parent_depth, digest),
-        "framing": None,
+        "framing": message.framing,
         "sent": message.sent,
-        "words": searchable_text(message.message.get("content")),
+        **search_columns(searchable_text(message.message.get("content"))),
         "status": message.status,
         "request_id": message.request_id,
         "created_at": message.created_at,

@@ -91,6 +91,7 @@ def _message(line: JsonObject, known: set[UUID | None]) -> ImportedMessage:
         prompt_tokens=count_of(usage.get("prompt_tokens")),
         completion_tokens=count_of(usage.get("completion_tokens")),
         sent=cast("SentAttributes", object_of(line.get("sent"))) or None,
+        framing=_optional_id(line, "framing"),
     )
 
 

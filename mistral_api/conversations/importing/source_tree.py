@@ -25,6 +25,7 @@ from mistral_api.conversations.importing.imported import (
     ImportedMessage,
     MalformedConversation,
 )
+from mistral_api.conversations.message_matching import is_system_message, system_digest
 from mistral_api.conversations.turn_placement import conversation_title
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import replace_nul, without_large_attachments
@@ -102,6 +103,9 @@ class _Builder:
         self._places: dict[str, _Place] = {}
         self._messages: list[ImportedMessage] = []
         self._parents = {node.parent for node in source.nodes}
+        # The system messages in force at each message, and which messages are system messages.
+        self._systems: dict[UUID | None, list[ChatMessage]] = {None: []}
+        self._system_ids: set[UUID | None] = set()
 
     def add(self, node: SourceNode) -> None:
         """Add the messages of a node whose parent has been added."""
@@ -130,8 +134,9 @@ class _Builder:
     def _append(self, node: SourceNode, message: ChatMessage, parent: UUID | None, number: int, time: datetime) -> UUID:
         answer = message["role"] == "assistant"
         counted = answer and number == len(node.messages) - 1
+        message_id = self._message_id(node.key, number)
         imported = ImportedMessage(
-            id=self._message_id(node.key, number),
+            id=message_id,
             parent_id=parent,
             message=message,
             created_at=time,
@@ -140,9 +145,19 @@ class _Builder:
             model=_without_nul(node.model) if answer else None,
             prompt_tokens=node.prompt_tokens if counted else None,
             completion_tokens=node.completion_tokens if counted else None,
+            framing=self._framing(message_id, parent, message),
         )
         self._messages.append(imported)
-        return imported.id
+        return message_id
+
+    def _framing(self, message_id: UUID, parent: UUID | None, message: ChatMessage) -> UUID | None:
+        """Return the digest of the system messages in force: the last ones that follow one another."""
+        systems = self._systems[parent]
+        if is_system_message(message):
+            systems = [*systems, message] if parent in self._system_ids else [message]
+            self._system_ids.add(message_id)
+        self._systems[message_id] = systems
+        return UUID(system_digest(systems)) if systems else None
 
     def _message_id(self, key: str, number: int) -> UUID:
         names = (self._target.owner, self._source.format, self._source.id, key, str(number))

@@ -174,6 +174,11 @@ def usable_binaries(account: Account, system_base: Path) -> Path:
     return copy / INSTALLATION / "bin"
 
 
+def find_program(name: str) -> Path:
+    """Return a program of the package that this process's own account runs. Raises StartError without the package."""
+    return _site_folder() / INSTALLATION / "bin" / name
+
+
 def _site_folder() -> Path:
     """Return the folder that the package is installed in, without importing the package. Raises StartError."""
     spec = importlib.util.find_spec(PACKAGE)

@@ -1,0 +1,64 @@
+"""Revisions of the schema: which there are, which one a database has, and migrating to another in a transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from mistral_api.errors import StartError
+
+# The migrations stand in the project's root, beside the package.
+MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
+VERSION_TABLE = "alembic_version"
+# The attribute of Alembic's configuration by which migrations/env.py gets a connection.
+CONNECTION = "connection"
+
+
+def all_revisions() -> list[str]:
+    """Return every revision that this version of the program knows, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
+def newest_revision() -> str:
+    """Return the revision that this version of the program works with."""
+    return all_revisions()[0]
+
+
+def read_revision(connection: Connection) -> str | None:
+    """Return the revision of a database, None where it was never migrated or was migrated down to nothing.
+
+    The database must have no tables of another program (``database.ownership``).
+    """
+    if connection.scalar(text(f"SELECT to_regclass('{VERSION_TABLE}')")) is None:
+        return None
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Refuse a schema of a newer version of this program. Raises StartError."""
+    revision = read_revision(connection)
+    if revision is not None and revision not in all_revisions():
+        raise StartError(
+            f"DATABASE_URL: the database's schema (revision {revision}) is of a newer version of this program."
+        )
+
+
+def migrate_to(connection: Connection, revision: str) -> None:
+    """Bring the schema to a later revision, in the connection's transaction. Raises sqlalchemy.exc.SQLAlchemyError."""
+    command.upgrade(_config(connection), revision)
+
+
+def migrate_down(connection: Connection) -> None:
+    """Remove everything that migrations have made, in the connection's transaction."""
+    command.downgrade(_config(connection), "base")
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={CONNECTION: connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
