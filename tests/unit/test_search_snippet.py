@@ -1,7 +1,5 @@
 """The extract of a text that shows where a search hit."""
 
-
-
 from __future__ import annotations
 
 import html
