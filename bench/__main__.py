@@ -1,4 +1,4 @@
-"""``python bin/bench [latency] [recording] [reads] [validation] [warm]``."""
+"""``python bin/bench [latency] [recording] [reads] [validation] [recognition] [warm]``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import argparse
 from bench.latency import Side, compare, time_first_event, time_response
 from bench.memory import print_memory
 from bench.reads import measure_reads
+from bench.recognition import measure_recognition
 from bench.recording import measure_journal, measure_outage, measure_writer
 from bench.running import running_stack
 from bench.validation import measure_validation
 from bench.warm import measure_warm_restart
 
-PARTS = ("latency", "recording", "reads", "validation", "warm")
+PARTS = ("latency", "recording", "reads", "validation", "recognition", "warm")
 
 
 def main() -> None:
@@ -30,6 +31,8 @@ def main() -> None:
             measure_reads(running, options.usage_rows, options.messages)
     if "validation" in options.parts:
         measure_validation()
+    if "recognition" in options.parts:
+        measure_recognition()
     if "warm" in options.parts:
         measure_warm_restart()
 

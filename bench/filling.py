@@ -1,24 +1,28 @@
-"""Fill a database to the size that years of use produce. PostgreSQL generates all rows itself from numbers."""
+"""Fill a database to the size that years of use produce, with rows made from numbers."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 
 from sqlalchemy import Connection, Engine, text
 
+from bench.corpus import make_text
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_rollups
+from mistral_api.conversations.search_text import search_columns
 from mistral_api.database.deadlines import without_deadline
+from mistral_api.database.tables.base import recordset, rows_as_json
+from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.partitions import create_partitions
 
 OWNER = "local"
 # The number of long conversations and their messages; all other conversations have SHORT_MESSAGES messages.
 LONG_CONVERSATIONS, LONG_MESSAGES, SHORT_MESSAGES = 50, 1000, 20
-# The number of distinct words. Word n is common for a small n and rare for a large n, as in any language.
-VOCABULARY = 20_000
 
 _USAGE = """
 INSERT INTO api_usage (request_id, created_at, endpoint, status, owner, session_id, model, stream, prompt_tokens,
@@ -33,23 +37,25 @@ SELECT gen_random_uuid(), :start + random() * (CAST(:end AS timestamptz) - CAST(
 FROM generate_series(1, :rows)
 """
 _CONVERSATIONS = """
-INSERT INTO conversations (id, owner, session_id, title, search, head_id, message_count, created_at, updated_at)
-SELECT md5('c' || c)::uuid, :owner, 'session-' || c, 'Conversation ' || c, to_tsvector('simple', 'Conversation ' || c),
+INSERT INTO conversations (id, owner, session_id, title, search_text, search_grams, head_id, message_count, created_at,
+    updated_at)
+SELECT md5('c' || c)::uuid, :owner, 'session-' || c, 'Conversation ' || c, 'conversation ' || c, '{}',
     md5(c || '-' || count)::uuid, count, now() - c * interval '1 minute', now() - c * interval '1 minute'
 FROM (SELECT c, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages END AS count
       FROM generate_series(1, :conversations) AS c) AS planned
 """
-_MESSAGES = """
-INSERT INTO messages (id, conversation_id, parent_id, role, content, chain, search, status, request_id, created_at)
+_MESSAGES = f"""
+INSERT INTO messages (id, conversation_id, parent_id, role, content, chain, search_text, search_grams, status,
+    request_id, created_at)
 SELECT md5(c || '-' || n)::uuid, md5('c' || c)::uuid, CASE WHEN n > 1 THEN md5(c || '-' || n - 1)::uuid END,
     CASE WHEN n % 2 = 1 THEN 'user' ELSE 'assistant' END, to_jsonb(words), md5(c || '+' || n)::uuid,
-    to_tsvector('simple', words), 'complete', c || '-' || n, now() - c * interval '1 minute'
-FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS c
-CROSS JOIN LATERAL generate_series(1, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages END) AS n
-CROSS JOIN LATERAL (
-    SELECT string_agg('word' || floor(:vocabulary * power(random(), 4))::int, ' ') AS words
-    FROM generate_series(1, 20 + (n + c) % 20)) AS generated
+    search_text, search_grams, 'complete', c || '-' || n, now() - c * interval '1 minute'
+FROM {recordset(Message, ["search_text", "search_grams"], more=["c int", "n int", "words text"])}
 """
+_SEARCH_INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'messages' AND indexdef LIKE '%USING gin%'
+"""
+BATCH = 5000
 
 
 def fill_database(engine: Engine, usage_rows: int, messages: int) -> int:
@@ -87,14 +93,29 @@ def _fill_usage(engine: Engine, rows: int, sessions: int) -> None:
 
 
 def _fill_conversations(connection: Connection, conversations: int) -> None:
-    """Insert conversations. The text index is created at the end, which is much faster than updating it."""
+    """Insert conversations. The indexes of the search are created at the end, which is faster than updating them."""
     long = {"long": LONG_CONVERSATIONS, "long_messages": LONG_MESSAGES, "short_messages": SHORT_MESSAGES}
-    span = {"first": 1, "last": conversations, "vocabulary": VOCABULARY}
     with without_deadline(connection):
-        connection.execute(text("DROP INDEX ix_messages_search"))
+        indexes = connection.execute(text(_SEARCH_INDEXES)).all()
+        for index in indexes:
+            connection.execute(text(f"DROP INDEX {index.indexname}"))
         connection.execute(text(_CONVERSATIONS), long | {"owner": OWNER, "conversations": conversations})
-        connection.execute(text(_MESSAGES), long | span)
-        connection.execute(text("CREATE INDEX ix_messages_search ON messages USING gin (search)"))
+        rows = _message_rows(conversations)
+        while batch := list(islice(rows, BATCH)):
+            connection.execute(text(_MESSAGES), {"rows": rows_as_json(batch)})
+        for index in indexes:
+            with _timed(f"the index {index.indexname}"):
+                connection.execute(text(index.indexdef))
+            size = connection.scalar(text("SELECT pg_relation_size(:name)"), {"name": index.indexname}) or 0
+            print(f"filling: the index {index.indexname}: {size / 2**20:.0f} MB", flush=True)
+
+
+def _message_rows(conversations: int) -> Iterator[dict[str, object]]:
+    source = random.Random(1)  # noqa: S311 - the same texts each time
+    for conversation in range(1, conversations + 1):
+        for number in range(1, (LONG_MESSAGES if conversation <= LONG_CONVERSATIONS else SHORT_MESSAGES) + 1):
+            words = make_text(source)
+            yield {"c": conversation, "n": number, "words": words, **search_columns(words)}
 
 
 def _vacuum(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sqlalchemy import create_engine
 
+from bench.corpus import english_word, russian_word
 from bench.filling import LONG_CONVERSATIONS, fill_database
 from bench.running import RunningStack
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -35,14 +36,25 @@ _PATHS = [
     *(
         (f"search for {what}", f"/v1/conversations?limit=20&q={quote(words)}")
         for what, words in (
-            ("a word in most messages", "word0"),
-            ("a common word", "word20"),
-            ("a word in some newer conversations", "word300"),
-            ("a word in few newer conversations", "word1000"),
-            ("a rare word", "word19876"),
+            ("the commonest word", english_word(0)),
+            ("a common word", english_word(20)),
+            ("a word in some newer conversations", english_word(300)),
+            ("a word in few newer conversations", english_word(1000)),
+            ("a rare word", english_word(19_876)),
             ("a word that is nowhere", "nowhere"),
-            ("two words", "word300 word4000"),
-            ("a phrase", '"word0 word1"'),
+            ("two words", f"{english_word(300)} {english_word(4000)}"),
+            ("a word without another", f"{english_word(2000)} -{english_word(0)}"),
+            ("a phrase", f'"{english_word(30)} {english_word(40)}"'),
+            ("the end of a word", english_word(5000)[-4:]),
+            ("part of a path", f"{english_word(700)}.py"),
+            ("part of an address", f".example/{english_word(700)}"),
+            ("part of a camel-case name", f"{english_word(700)}{english_word(900)}"[2:]),
+            ("a short word", "py"),
+            ("a short word that is nowhere", "q7"),
+            ("a Chinese character", chr(0x4E00 + 40)),
+            ("a Chinese word", chr(0x4E00 + 900) + chr(0x4E00 + 1200)),
+            ("part of a Chinese sentence", chr(0x4E00) + chr(0x4E00 + 30) + chr(0x4E00 + 5)),
+            ("part of a Russian word", russian_word(800)[1:5].upper()),
             ("a word of a title", "4711"),
         )
     ),

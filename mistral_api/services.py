@@ -13,6 +13,9 @@ from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.history import HistoryReader, SessionHistory
+from mistral_api.conversations.recognition import RecognitionIndex
+from mistral_api.conversations.recognition_loader import RecognitionLoader
+from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.database.engine import create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -56,6 +59,10 @@ class Services:
         self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
+        self.recognition = RecognitionIndex()
+        self.recorder.on_end = self.recognition.note
+        self.recognition_loader = RecognitionLoader(self.recognition, self.recorder.newest_exchanges, engine)
+        self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.embedder = Embedder(self.model_servers, self.recorder)
         self.history_reader = HistoryReader(engine, self.recorder)
         self.session_history = SessionHistory(
@@ -64,12 +71,14 @@ class Services:
         self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
         self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
-        self.generator = Generator(main, self.recorder, self.session_history, self.prompts)
+        self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
         self.passthrough = PassthroughService(main, self.recorder, self.prompts)
         self.response_store = ResponseStore(engine, self.recorder)
         contexts = ContextResolver(engine, self.response_store, self.history_reader, self.prompts, self.token_counter)
         background = BackgroundRunner(settings.parallel)
-        self.response_service = ResponseService(self.generator, self.response_store, contexts, background)
+        self.response_service = ResponseService(
+            self.generator, self.sessions, self.response_store, contexts, background
+        )
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
@@ -80,6 +89,7 @@ class Services:
             if self._state != "made":
                 return
             self.recorder.start()
+            self.recognition_loader.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
@@ -88,6 +98,7 @@ class Services:
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
+        self.recognition.forget(owner, session_id)
         self.response_service.forget_session(owner, session_id)
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
@@ -96,6 +107,7 @@ class Services:
 
     def _forget_older(self, days: int) -> None:
         self.response_service.forget_before(time.time() - days * 86_400)
+        self.recognition.forget_before(time.time() - days * 86_400)
         try:
             delete_unused(self.settings.data_dir, days)
         except OSError as error:
@@ -112,6 +124,7 @@ class Services:
         self.response_service.close()
         self.model_servers.close()
         self.housekeeping.close()
+        self.recognition_loader.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

@@ -123,6 +123,18 @@ def _read_aliases(text: str) -> str:
     return ",".join(names)
 
 
+# Their values are secrets, which must not become the ids of conversations.
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key")
+
+
+def _read_header_names(text: str) -> tuple[str, ...]:
+    """Return the names of headers. waitress drops those with an underscore, so these are refused here."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z0-9-]+", name) and name.lower() not in _SECRET_HEADERS for name in names):
+        raise ValueError(text)
+    return names
+
+
 def _read_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
@@ -138,6 +150,9 @@ SCHEMA_NAME: Kind[str] = Kind(
 )
 GPU_LAYERS: Kind[str] = Kind(_read_gpu_layers, "a whole number of layers, auto or all")
 ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas")
+HEADER_NAMES: Kind[tuple[str, ...]] = Kind(
+    _read_header_names, "names of headers of letters, digits and -, separated by commas, none of which carries a key"
+)
 PATH: Kind[Path] = Kind(_read_path, "a file path")
 
 
@@ -229,6 +244,12 @@ class Settings:
         YES_OR_NO,
         False,
         "put what was said in a session before each chat request on it, unless it says use_history: false",
+    )
+    session_headers: tuple[str, ...] | None = _setting(
+        HEADER_NAMES,
+        None,
+        "further headers in which clients name their session, separated by commas; they come before the known ones",
+        default_text="none",
     )
     gpu_layers: str = _setting(GPU_LAYERS, "auto", "layers offloaded to the GPU: a number, auto or all")
     context_size: int = _setting(

@@ -6,23 +6,26 @@ The messages of a conversation are a tree along ``messages.parent_id``. Its curr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
+from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.wire.pagination import Page, list_body
 
 
 class MessageBody(ChatMessage):
-    """A message of a conversation: a chat message, with the id, time, status and usage of the stored one."""
+    """A message of a conversation: a chat message, with the id, time, status and usage of the stored one.
+
+    ``sent`` is there where its client sent more with it than the message.
+    """
 
     id: str
     created_at: int
@@ -30,6 +33,7 @@ class MessageBody(ChatMessage):
     request_id: str
     status: str
     usage: MessageUsage | None
+    sent: NotRequired[JsonObject]
 
 
 class ConversationFields(TypedDict):
@@ -124,7 +128,7 @@ def lock_conversation(session: Session, owner: str, session_id: str) -> Conversa
 
 
 def _select_conversation(owner: str, session_id: str) -> Select[Conversation]:
-    return select(Conversation).where(Conversation.owner == owner, Conversation.session_id == session_id)
+    return select(Conversation).where(Conversation.owner == owner, in_session(owner, session_id))
 
 
 def _find(session: Session, query: Select[Conversation], session_id: str, param: str = "session_id") -> Conversation:
@@ -175,11 +179,6 @@ def conversation_body(conversation: Conversation, page: MessagePage) -> Conversa
     }
 
 
-def conversation_list_body(conversations: Sequence[Conversation], has_more: bool) -> Page[ConversationSummary]:
-    """Return a page of a list of conversations, without their messages."""
-    return list_body([conversation_summary(each) for each in conversations], has_more, key="session_id")
-
-
 def conversation_summary(conversation: Conversation) -> ConversationSummary:
     """Return a conversation without its messages."""
     return {**_conversation_fields(conversation), "message_count": conversation.message_count}
@@ -199,8 +198,8 @@ def _conversation_fields(conversation: Conversation) -> ConversationFields:
 
 def message_body(message: Message) -> MessageBody:
     """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
-    return {
-        **row_to_chat_message(message),
+    body: MessageBody = {
+        **omit(row_to_chat_message(message), ("sent",)),  # type: ignore[typeddict-item]  # mypy takes ours for missing
         "id": str(message.id),
         "created_at": int(message.created_at.timestamp()),
         "model": message.model,
@@ -208,6 +207,9 @@ def message_body(message: Message) -> MessageBody:
         "status": message.status,
         "usage": _usage(message),
     }
+    if message.sent:
+        body["sent"] = message.sent
+    return body
 
 
 def _usage(message: Message) -> MessageUsage | None:

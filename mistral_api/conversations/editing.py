@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation, lock_conversation
-from mistral_api.conversations.message_matching import message_chains
-from mistral_api.conversations.message_tree import MessageTree, NewTurn, TreeNode, conversation_title
-from mistral_api.conversations.message_tree_store import write_trees
-from mistral_api.conversations.search import title_vector
+from mistral_api.conversations.message_alignment import SentMessages
+from mistral_api.conversations.message_tree import MessageTree
+from mistral_api.conversations.message_tree_store import PlacedTurn, read_nodes, write_trees
+from mistral_api.conversations.search import set_search_columns
+from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.conversations.stored_message import StoredMessage
-from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
+from mistral_api.database.tables.conversations import Conversation
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import replace_nul, without_large_attachments
 from mistral_api.system.identifiers import new_conversation_id, new_id
@@ -68,23 +70,28 @@ def _append(session: Session, conversation: Conversation, new: NewMessages) -> l
     messages: list[ChatMessage] = replace_nul(without_large_attachments(new.messages, new.max_attachment_bytes))
     if conversation.title is None and conversation.head_id is None:
         conversation.title = conversation_title(messages)
-        conversation.search = title_vector(conversation.title)
+        set_search_columns(conversation, conversation.title)
     session.flush()
     if not messages:
         return []
     now = datetime.now(UTC)
-    # Complete, so that later messages follow these: see MessageTree.last_answered.
-    turn = NewTurn(messages=messages, request_id=new.request_id, created_at=now, ended_at=now)
-    head = _read_head(session, conversation)
-    tree = MessageTree(conversation.id, conversation.updated_at, head, conversation.head_id)
-    tree.append(turn, message_chains(messages))
+    turn = NewTurn(
+        id=new_id(),
+        messages=messages,
+        continues=conversation.head_id,
+        message_ids=[new_id() for _ in messages],
+        request_id=new.request_id,
+        created_at=now,
+        ended_at=now,
+        # Complete, so that later messages follow these: see MessageTree.find_last_answered.
+        status="complete",
+    )
+    tree = MessageTree(conversation.id, conversation.updated_at, conversation.head_id, conversation.message_count > 0)
+    sent = SentMessages(messages)
+    read_nodes(session.connection(), [PlacedTurn(tree, turn, sent)])
+    append_turn(tree, turn, sent)
     write_trees(session.connection(), [tree])
     return [StoredMessage(row["id"], message) for row, message in zip(tree.rows, messages, strict=True)]
-
-
-def _read_head(session: Session, conversation: Conversation) -> TreeNode | None:
-    row = session.execute(select(Message.id, Message.chain).where(Message.id == conversation.head_id)).one_or_none()
-    return None if row is None else TreeNode(row.id, row.chain.hex)
 
 
 def change_conversation(session: Session, owner: str, session_id: str, changes: ConversationEdit) -> Conversation:
@@ -92,15 +99,20 @@ def change_conversation(session: Session, owner: str, session_id: str, changes: 
     conversation = find_conversation(session, owner, session_id)
     if "title" in changes:
         conversation.title = changes["title"]
-        conversation.search = title_vector(changes["title"])
+        set_search_columns(conversation, changes["title"])
     if "metadata" in changes:
         conversation.attributes = changes["metadata"]
     session.commit()
     return conversation
 
 
-def delete_conversation(session: Session, owner: str, session_id: str) -> None:
-    """Delete a conversation with its messages. Its usage rows stay. Raises NotFound."""
+def delete_conversation(session: Session, owner: str, session_id: str) -> list[str]:
+    """Delete a conversation with its messages, and return the session ids that led to it. Its usage rows stay.
+
+    Raises NotFound.
+    """
     conversation = find_conversation(session, owner, session_id)
+    session_ids = session_ids_of(session, conversation.id)
     session.execute(delete(Conversation).where(Conversation.id == conversation.id))
     session.commit()
+    return session_ids

@@ -9,16 +9,22 @@ from itertools import groupby
 
 import orjson
 from sqlalchemy import ColumnElement, Engine, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from mistral_api.conversations.conversation import conversation_summary, message_body
+from mistral_api.conversations.session_aliases import in_session_of_any_owner
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.payload_types import omit, pick
+from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatMessage
 
 FETCH_BATCH = 500
+# The fields of a message in an export that are no part of the message itself. ``extra`` has fields of the message whose
+# names are among these.
+MESSAGE_FIELDS = frozenset(
+    ("id", "parent_id", "created_at", "model", "request_id", "status", "usage", "sent", "framing", "extra")
+)
 # What a message for fine-tuning may have (OpenAI's guide to fine-tuning, "chat format").
 _FINE_TUNING_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
@@ -36,7 +42,7 @@ class ConversationSelection:
         if self.since is not None:
             conditions.append(Conversation.updated_at >= self.since)
         if self.session_id is not None:
-            conditions.append(Conversation.session_id == self.session_id)
+            conditions.append(in_session_of_any_owner(self.session_id))
         return conditions
 
 
@@ -55,28 +61,44 @@ def read_conversations(
     """
     query = (
         select(Conversation, Message)
-        .join(Message, Message.conversation_id == Conversation.id)
+        .outerjoin(Message, Message.conversation_id == Conversation.id)
         .where(*selection.conditions())
-        .order_by(Conversation.created_at, Conversation.id, Message.sequence)
+        .options(undefer(Message.framing))
+        # Nothing by which it is sorted is made anew by an import, so that an export of that is the same.
+        .order_by(Conversation.created_at, Conversation.owner, Conversation.session_id, Message.sequence)
     )
     with Session(engine) as session, without_deadline(session):
         rows = session.execute(query, execution_options={"yield_per": FETCH_BATCH})
         for conversation, pairs in groupby(rows, key=lambda row: row[0]):
-            messages = [message for _, message in pairs]
+            messages = [message for _, message in pairs if message is not None]
             yield conversation, messages
             for message in messages:
                 session.expunge(message)
 
 
 def archive_line(conversation: Conversation, messages: Iterable[Message]) -> bytes:
-    """Return a conversation with the messages of all branches (``parent_id`` makes the tree) and its head."""
+    """Return a conversation with the messages of all branches (``parent_id`` makes the tree) and its head.
+
+    Nothing is lost: ``conversations.importing.own_export`` makes the same rows of it. Times are Unix seconds with
+    microseconds.
+    """
     line = {
         **conversation_summary(conversation),
+        "created_at": conversation.created_at.timestamp(),
+        "updated_at": conversation.updated_at.timestamp(),
         "owner": conversation.owner,
         "head_id": conversation.head_id,
-        "messages": [message_body(message) | {"parent_id": message.parent_id} for message in messages],
+        "messages": [_archive_message(message) for message in messages],
     }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _archive_message(message: Message) -> JsonObject:
+    """Return a message with its place in the tree. ``framing`` is there if system messages were in force."""
+    places = {"parent_id": message.parent_id, "created_at": message.created_at.timestamp()}
+    framing = {"framing": message.framing} if message.framing is not None else {}
+    extra = pick(message.extra or {}, sorted(MESSAGE_FIELDS))
+    return {**message_body(message), **places, **framing, **({"extra": extra} if extra else {})}
 
 
 def fine_tuning_line(conversation: Conversation, messages: Iterable[Message]) -> bytes | None:

@@ -1,25 +1,27 @@
 """The stored history of a session, put before the messages of a request that asks for it (``use_history``).
 
 :class:`SessionHistory` reads the current branch of the session and matches the sent messages with it
-(:func:`continue_session`): a client that sends its own history again, all of it or only the last turns, does not
-double it. Messages that never got an answer are left out, as ``message_tree`` leaves them aside.
+(:func:`continue_session`) as the writer will: a client that sends its own history again, all of it or only the last
+turns, does not double it. Messages that never got an answer are left out, as ``turn_placement`` leaves them aside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Text, bindparam, exists, select
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PGUUID
+from sqlalchemy import Engine, Text, bindparam, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import branch_upwards
 from mistral_api.conversations.items import resolve_references
-from mistral_api.conversations.message_matching import message_chains, message_digest, shared_prefix_length
+from mistral_api.conversations.message_alignment import SentMessages, align
+from mistral_api.conversations.message_matching import is_system_message, leading_system_messages
+from mistral_api.conversations.message_tree import MessageTree, SentAttributes, TreeNode
+from mistral_api.conversations.session_aliases import in_session
 from mistral_api.conversations.stored_message import prompt_message, row_to_chat_message
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.conversations import Conversation, Message
@@ -27,23 +29,18 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item
-from mistral_api.recording.exchange import describe_omitted_attachments
 from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
 
 _OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
-_IN_SESSION = (Conversation.owner == _OWNER, Conversation.session_id == _SESSION)
+_IN_SESSION = (Conversation.owner == _OWNER, in_session(_OWNER, _SESSION))
 _WALK = branch_upwards(select(Conversation.head_id).where(*_IN_SESSION).scalar_subquery())
 # Leaves out messages that never got an answer, but not the text of an answer that was cut off.
 _ANSWERED = (Message.status == "complete") | ((Message.status == "interrupted") & (Message.role == "assistant"))
 _BRANCH = (
-    select(Message.id, Message.role, Message.content, Message.tool_calls, Message.extra, Message.chain)
+    select(Message.id, Message.role, Message.content, Message.tool_calls, Message.extra, Message.sent)
     .join(_WALK, Message.id == _WALK.c.id)
     .where(_ANSWERED)
     .order_by(_WALK.c.depth.desc())
-)
-_CHAINS = bindparam("chains", type_=ARRAY(PGUUID(as_uuid=True)))
-_HAS_CHAIN = select(
-    exists().where(Message.conversation_id == Conversation.id, *_IN_SESSION, Message.chain == _CHAINS.any_())
 )
 
 
@@ -86,27 +83,43 @@ class SessionHistory:
     def _continue(
         self, owner: str, session_id: str, sent: list[ChatMessage], recorded: list[ChatMessage]
     ) -> ContinuedSession:
-        branch = self._reader.branch(owner, session_id)
-        continued = continue_session(branch, sent, recorded)
-        # The second query is rare. A client that goes back to another branch sends all of that branch.
-        if has_no_known_prefix(continued, sent):
-            first_answer = [message["role"] for message in sent].index("assistant")
-            if self._reader.has_any_chain(owner, session_id, message_chains(recorded)[first_answer:]):
-                return without_history(sent)
-        return continued
+        return continue_session(self._reader.branch(owner, session_id), sent, recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchMessage:
+    """A stored message: as it was recorded, as the model gets it again, and what was sent with its turn besides."""
+
+    id: UUID
+    message: ChatMessage
+    prompt: ChatMessage
+    sent: SentAttributes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionBranch:
-    """The current branch of a session, oldest message first; empty for a session without messages.
+    """The answered messages of the current branch of a session, oldest first."""
 
-    ``head_id`` is the stored message that new ones follow. ``messages`` are in OpenAI's chat form, ready for the
-    model; ``chains`` are theirs (``message_matching``).
-    """
+    messages: list[BranchMessage] = field(default_factory=list)
 
-    head_id: UUID | None = None
-    messages: list[ChatMessage] = field(default_factory=list)
-    chains: list[str] = field(default_factory=list)
+    @property
+    def head_id(self) -> UUID | None:
+        """The stored message that new ones follow."""
+        return self.messages[-1].id if self.messages else None
+
+    @property
+    def prompt_messages(self) -> list[ChatMessage]:
+        """The messages in OpenAI's chat form, ready for the model."""
+        return [each.prompt for each in self.messages]
+
+    def tree(self) -> MessageTree:
+        """Return the branch as a tree, with which sent messages can be aligned."""
+        tree = MessageTree(UUID(int=0), datetime.now(UTC), self.head_id)
+        parent: TreeNode | None = None
+        for each in self.messages:
+            parent = tree.add_below(parent, each.id, each.message)
+        tree.last_answered = parent
+        return tree
 
 
 class HistoryReader:
@@ -125,16 +138,7 @@ class HistoryReader:
         require_session_recorded(self._recorder, owner, session_id)
         with translate_database_errors(), self._engine.connect() as connection:
             rows = connection.execute(_BRANCH, {"owner": owner, "session_id": session_id}).all()
-        if not rows:
-            return SessionBranch()
-        messages = [prompt_message(row_to_chat_message(row)) for row in rows]
-        return SessionBranch(rows[-1].id, messages, [row.chain.hex for row in rows])
-
-    def has_any_chain(self, owner: str, session_id: str, chains: Sequence[str]) -> bool:
-        """Return whether any branch of a session has a message with one of these chains. Raises Unavailable."""
-        parameters = {"owner": owner, "session_id": session_id, "chains": [UUID(chain) for chain in chains]}
-        with translate_database_errors(), self._engine.connect() as connection:
-            return bool(connection.scalar(_HAS_CHAIN, parameters))
+        return SessionBranch([_branch_message(row) for row in rows])
 
     def resolve_references(self, owner: str, items: list[Item], field: str) -> list[Item]:
         """Return the items of a request, with stored ones in the place of references.
@@ -167,8 +171,8 @@ class ContinuedSession:
 
 def without_history(sent: Sequence[ChatMessage]) -> ContinuedSession:
     """Return a request that brings every message the model is to get."""
-    leading = count_leading_system_messages(sent)
-    return ContinuedSession(list(sent[:leading]), list(sent[leading:]), list(sent))
+    leading = leading_system_messages(sent)
+    return ContinuedSession(leading, list(sent[len(leading) :]), list(sent))
 
 
 def continue_session(
@@ -178,45 +182,51 @@ def continue_session(
 
     ``recorded`` are the sent messages as they will be stored, so that large attachments match those of the branch.
 
-    - A list that begins like the branch, up to an answer, is the client's own history: nothing is put before it.
-    - A list that begins with the end of the branch, an answer among it, resends the last turns: only the rest is new.
+    - A list that begins like the branch, up to an answer, is the client's own history: nothing is put before it. So is
+      one with answers that fit nowhere, or with a summary in the place of older messages.
+    - A list that begins with a later part of the branch, an answer among it, resends the last turns: only the rest is
+      new.
     - Any other list is new as a whole.
 
     Sent system messages replace the stored ones. Without any, the newest stored ones lead.
     """
-    if shared_prefix_length(message_chains(recorded), [message["role"] for message in sent], set(branch.chains)):
+    messages = SentMessages(recorded)
+    if not messages.has_answer:
+        return _continue_below(branch, len(branch.messages), sent, 0)
+    aligned = align(branch.tree(), messages, resends_history=False)
+    if aligned is None or aligned.replaced:
         return without_history(sent)
-    leading = count_leading_system_messages(sent)
-    stored = [message for message in branch.messages if not is_system_message(message)]
-    rest = list(sent[leading + _resent_length(stored, recorded[leading:]) :])
-    stored_systems, sent_systems = _newest_system_messages(branch.messages), list(sent[:leading])
-    new_systems = [] if _digests(sent_systems) == _digests(stored_systems) else sent_systems
-    history = drop_unanswered_calls(stored, rest)
-    return ContinuedSession(sent_systems or stored_systems, rest, new_systems + rest, history, branch.head_id)
+    stored = [each for each in branch.messages if not is_system_message(each.message)]
+    if not stored or stored[0].id in aligned.repeated.values():
+        return without_history(sent)
+    end = [each.id for each in branch.messages].index(aligned.end.id) + 1
+    return _continue_below(branch, end, sent, aligned.last + 1)
 
 
-def has_no_known_prefix(continued: ContinuedSession, sent: Sequence[ChatMessage]) -> bool:
-    """Return whether a list with an answer in it shares nothing with the branch, so that it may belong to another."""
-    all_new = len(continued.sent) == len(sent) - count_leading_system_messages(sent)
-    return continued.continues is not None and all_new and any(message["role"] == "assistant" for message in sent)
+def _continue_below(branch: SessionBranch, end: int, sent: Sequence[ChatMessage], first_new: int) -> ContinuedSession:
+    """Return the request whose messages from ``first_new`` on follow the first ``end`` messages of a branch."""
+    leading = leading_system_messages(sent)
+    stored = branch.messages[:end]
+    rest = list(sent[max(first_new, len(leading)) :])
+    history = [each.prompt for each in stored if not is_system_message(each.message)]
+    return ContinuedSession(
+        leading or _newest_system_messages(stored),
+        rest,
+        leading + rest,
+        drop_unanswered_calls(history, rest),
+        stored[-1].id if stored else None,
+    )
 
 
-def is_system_message(message: ChatMessage) -> bool:
-    """Return whether a message instructs the model (OpenAI's newer name of the role is ``developer``)."""
-    return message["role"] in ("system", "developer")
-
-
-def count_leading_system_messages(messages: Sequence[ChatMessage]) -> int:
-    """Return how many system messages a list begins with."""
-    return sum(1 for _ in takewhile(is_system_message, messages))
-
-
-def _newest_system_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Return the last group of system messages that follow one another."""
+def _newest_system_messages(stored: Sequence[BranchMessage]) -> list[ChatMessage]:
+    """Return the last system messages that were sent together."""
     newest: list[ChatMessage] = []
-    for message, previous in zip(messages, [None, *messages], strict=False):
-        if is_system_message(message):
-            newest = [*newest, message] if previous is not None and is_system_message(previous) else [message]
+    for each, before in zip(stored, [None, *stored], strict=False):
+        if each.sent and "system" in each.sent:
+            newest = each.sent["system"]
+        elif is_system_message(each.message):
+            follows = before is not None and is_system_message(before.message)
+            newest = [*newest, each.prompt] if follows else [each.prompt]
     return newest
 
 
@@ -239,20 +249,6 @@ def drop_unanswered_calls(stored: Sequence[ChatMessage], sent: Sequence[ChatMess
     return remaining
 
 
-def _resent_length(stored: Sequence[ChatMessage], sent: Sequence[ChatMessage]) -> int:
-    """Return how many messages at the start of a sent list are the end of the stored ones, 0 without an answer."""
-    roles = [message["role"] for message in sent]
-    if "assistant" not in roles:
-        return 0
-    first_answer = roles.index("assistant")
-    stored_digests, sent_digests = _digests(stored), _digests(sent)
-    longest = min(len(stored_digests), len(sent_digests) - 1)
-    lengths = range(longest, first_answer, -1)
-    return next((length for length in lengths if stored_digests[-length:] == sent_digests[:length]), 0)
-
-
-def _digests(messages: Sequence[ChatMessage]) -> list[str]:
-    return [
-        message_digest(message | {"content": describe_omitted_attachments(message.get("content"))})
-        for message in messages
-    ]
+def _branch_message(row: Any) -> BranchMessage:
+    message = row_to_chat_message(row)
+    return BranchMessage(row.id, message, prompt_message(message), row.sent)

@@ -1,26 +1,24 @@
 """The current branch of a conversation as items: list them, find one, resolve references to them, delete one.
 
 A stored message is one item or several (``item_renderer``). Deleting an item deletes its message, or the part of the
-message that the item shows. Afterwards the branch is as if the item had never been there: the chains of all messages
-below are computed again (``message_matching``). A client that sends the history without the item continues this
-branch. A client that still sends it starts another one, as with any history that is not stored.
+message that the item shows. Afterwards the branch is as if the item had never been there. A client that sends the
+history without the item continues this branch. A client that still sends it starts another one, as with any history
+that is not stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
-from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, func, select, text, update
+from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import branch_upwards, lock_conversation, newest_messages
 from mistral_api.conversations.item_renderer import ItemId, call_numbers, parse_item_id
-from mistral_api.conversations.message_matching import extend_chain, message_digest
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION, searchable_text
+from mistral_api.conversations.search import set_search_columns
+from mistral_api.conversations.search_text import searchable_text
 from mistral_api.conversations.stored_message import StoredMessage, chat_message_to_columns, row_to_chat_message
-from mistral_api.database.tables.base import recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
@@ -29,12 +27,10 @@ from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.payload_types.responses import Item
 from mistral_api.wire.items import item_type
 
-_FETCH_BATCH = 500
 # A message without any of these shows no item.
 _ITEM_FIELDS = ("content", "refusal", "reasoning_content", "tool_calls", "function_call")
-_UPDATE_CHAINS = text(
-    f"UPDATE messages SET chain = new_rows.chain FROM {recordset(Message, ['id', 'chain'])} "
-    "WHERE messages.id = new_rows.id"
+_FORGET_DIGESTS = text(
+    "UPDATE messages SET digest = NULL, depth = NULL, framing = NULL WHERE conversation_id = :conversation"
 )
 
 
@@ -150,17 +146,13 @@ def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> 
     find_item(session, conversation, item_id)
     message = find_item_message(session, conversation, item_id)
     remainder = _without_item(row_to_chat_message(message), parse_item_id(item_id))
-    parent_chain = _read_chain(session, message.parent_id)
     if remainder is None:
-        chains = _chains_below(session, message, parent_chain)
         _delete_message(session, conversation, message)
     else:
         _rewrite_message(message, remainder)
-        chain = extend_chain(parent_chain, message_digest(remainder))
-        chains = {message.id: chain} | _chains_below(session, message, chain)
     session.flush()
-    rows = [{"id": message_id, "chain": chain} for message_id, chain in chains.items()]
-    session.execute(_UPDATE_CHAINS, {"rows": rows_as_json(rows)})
+    # They are made again when the conversation is written to.
+    session.execute(_FORGET_DIGESTS, {"conversation": conversation.id})
     session.commit()
     return conversation
 
@@ -188,8 +180,7 @@ def _without_call(calls: list[ToolCall], number: int) -> list[ToolCall] | None:
 def _rewrite_message(message: Message, remainder: ChatMessage) -> None:
     columns = chat_message_to_columns(remainder)
     message.content, message.tool_calls, message.extra = columns["content"], columns["tool_calls"], columns["extra"]
-    words = searchable_text(message.content)
-    message.search = None if words is None else func.to_tsvector(TEXT_SEARCH_CONFIGURATION, words)
+    set_search_columns(message, searchable_text(message.content))
 
 
 def _delete_message(session: Session, conversation: Conversation, message: Message) -> None:
@@ -203,24 +194,3 @@ def _delete_message(session: Session, conversation: Conversation, message: Messa
     if conversation.head_id == message.id:
         conversation.head_id = message.parent_id
     conversation.message_count -= 1
-
-
-def _read_chain(session: Session, message_id: UUID | None) -> str:
-    chain = session.scalar(select(Message.chain).where(Message.id == message_id))
-    return "" if chain is None else chain.hex
-
-
-def _chains_below(session: Session, message: Message, chain: str) -> dict[UUID, str]:
-    """Return the chains of all messages below one, in every branch; ``chain`` replaces the chain of that message."""
-    later = (
-        select(Message.id, Message.parent_id, Message.role, Message.content, Message.tool_calls, Message.extra)
-        .where(Message.conversation_id == message.conversation_id, Message.sequence > message.sequence)
-        .order_by(Message.sequence)
-    )
-    chains = {message.id: chain}
-    # A message always arrives after its parent.
-    for row in session.execute(later, execution_options={"yield_per": _FETCH_BATCH}):
-        if row.parent_id in chains:
-            chains[row.id] = extend_chain(chains[row.parent_id], message_digest(row_to_chat_message(row)))
-    del chains[message.id]
-    return chains

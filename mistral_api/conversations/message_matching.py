@@ -1,103 +1,175 @@
-"""Recognising the messages that a client sends again.
+"""The digest of a message: by it a message is recognised when a client sends it again.
 
-OpenAI clients send the whole history each turn, and only its end is new. To find the new messages, a sent list is
-compared with the stored messages of its session by two hashes:
+Clients send back what they have made of a message. The digest therefore covers what was meant, and not the bytes:
 
-- The *digest* of a message covers its role, text, tool calls and the call that it answers.
-- The *chain* of a message covers its digest and the chain of the message before it, so it stands for the whole list
-  up to that message. Every stored message has its chain (``messages.chain``). Whether a sent list repeats a stored
-  branch, of all the branches of a conversation, is then one look-up for each sent message.
+- text without white space at its ends, with LF as the end of a line, in Unicode's form NFC;
+- an answer without its reasoning, which clients strip: ``reasoning_content``, and what stands between ``<think>`` and
+  ``</think>`` or one of the other pairs of :data:`_REASONING`;
+- a string, or the same text in parts; nothing, whether as null, as an empty text or as an absent field;
+- ``developer`` is ``system``, ``function`` is ``tool``, a ``function_call`` is a tool call;
+- the name and the arguments of a tool call, in whatever order and with whatever blanks these are written, and not its
+  id: some clients give calls ids of their own;
+- an attachment as the hash of its data, whether the data is there or, in a stored message, its placeholder.
 
-A list counts as resent history only if it repeats an answer of the assistant. A client without a history may send the
-same system message, or ask the same question, twice; that is no history. Suppose that a session has stored
-``S U1 A1 U2 A2`` (system message, two turns of user and assistant). Then a client that sends
-
-- ``S U1 A1 U2 A2 U3`` repeats five messages; ``U3`` is new, below ``A2``.
-- ``S U1 A1 U9`` repeats three messages; ``U9`` is new, below ``A1``: it begins another branch.
-- ``S U3`` repeats no answer; ``U3`` is new, below the last answer, and ``S`` is not stored again.
-- ``S' U1 A1`` repeats nothing, since every chain covers the changed system message; all three are new.
-
-``message_tree`` uses this when an exchange is stored, ``history`` when a request asks for the stored history.
+Messages that instruct the model (``system``) have no digest: clients add, change and drop them between the turns, and
+they neither match nor keep others from matching.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
-from typing import Any
+import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, Final
 
 import orjson
 
 from mistral_api.payload_types.chat import ChatMessage, MessageContent
+from mistral_api.recording.exchange import attachment_hash
+
+# What a message without a digest has in its place: it matches nothing.
+NO_DIGEST: Final = ""
 
 _SORTED = orjson.OPT_SORT_KEYS
+_ROLES = {"developer": "system", "function": "tool"}
+# Beginning and end of what models write before their answer: the think tags of DeepSeek's and Qwen's templates and
+# their relatives, Mistral's template for Magistral, and the block into which Open WebUI turns them
+# (backend/open_webui/utils/middleware.py, DEFAULT_REASONING_TAGS and serialize_content_blocks).
+_REASONING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reason>", "</reason>"),
+    ("<reasoning>", "</reasoning>"),
+    ("[THINK]", "[/THINK]"),
+    ('<details type="reasoning"', "</details>"),
+)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def message_digest(message: ChatMessage) -> str:
-    """Return the hash of a message: of its role, text, tool calls and the call that a tool answers."""
-    parts = [
-        message.get("role"),
-        _normalize_content(message.get("content")),
-        [_normalize_call(call) for call in message.get("tool_calls") or []],
-        message.get("tool_call_id"),
-    ]
-    return hashlib.blake2b(orjson.dumps(parts, option=_SORTED), digest_size=16).hexdigest()
+    """Return the digest of a message, 32 hexadecimal digits; ``NO_DIGEST`` for a system message."""
+    role = _ROLES.get(message["role"], message["role"])
+    if role == "system":
+        return NO_DIGEST
+    return _hash([role, _normalize_content(message), _normalize_calls(message)])
 
 
-def _normalize_content(content: MessageContent) -> object:
-    """Return text in parts as one string, and no content as empty text."""
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "" if content is None else content
+def system_digest(messages: list[ChatMessage]) -> str:
+    """Return one digest of system messages, or of others that stand before the chat, in their order."""
+    return _hash([_normalize_content(message) for message in messages])
 
 
-def _normalize_call(call: object) -> object:
-    """Return the name and arguments of a tool call. Clients change its other fields."""
-    function = call.get("function") if isinstance(call, dict) else None
-    if isinstance(function, dict):
-        return [function.get("name"), _normalize_arguments(function.get("arguments"))]
-    return call
+def _hash(value: object) -> str:
+    return hashlib.blake2b(orjson.dumps(value, option=_SORTED), digest_size=16).hexdigest()
+
+
+def is_system_message(message: ChatMessage) -> bool:
+    """Return whether a message instructs the model (OpenAI's newer name of the role is ``developer``)."""
+    return message["role"] in ("system", "developer")
+
+
+def leading_system_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return the system messages that a list begins with."""
+    return list(takewhile(is_system_message, messages))
+
+
+def normalized_text(message: ChatMessage) -> str:
+    """Return the text of a message as it is compared; an attachment is no text."""
+    content = _normalize_content(message)
+    return content if isinstance(content, str) else ""
+
+
+def _normalize_content(message: ChatMessage) -> object:
+    """Return a text, or a list of texts and attachments where there are any; an empty text where there is nothing."""
+    is_answer = message["role"] == "assistant"
+    parts = _join_texts(message.get("content"))
+    refusal = message.get("refusal")
+    if not parts and isinstance(refusal, str):
+        parts = [refusal]
+    normalized = [_normalize_text(part, is_answer) if isinstance(part, str) else part for part in parts]
+    normalized = [part for part in normalized if part != ""]
+    if not normalized:
+        return ""
+    return normalized[0] if len(normalized) == 1 and isinstance(normalized[0], str) else normalized
+
+
+def _join_texts(content: MessageContent) -> list[Any]:
+    """Return a content as a list in which texts that follow one another are one."""
+    if not isinstance(content, list):
+        return [] if content is None else [content]
+    joined: list[Any] = []
+    for part in content:
+        text = _text_of(part)
+        if text is None:
+            joined.append(_normalize_part(part))
+        elif joined and isinstance(joined[-1], str):
+            joined[-1] += text
+        else:
+            joined.append(text)
+    return joined
+
+
+def _text_of(part: Any) -> str | None:
+    if not isinstance(part, dict) or part.get("type") not in ("text", "refusal"):
+        return None
+    text = part.get(part["type"])
+    return text if isinstance(text, str) else ""
+
+
+def _normalize_part(part: Any) -> Any:
+    """Return an attachment by its hash, and anything else as it is; a token of a prompt is not a text."""
+    if not isinstance(part, dict):
+        return ["prompt", part]
+    hashed = attachment_hash(part)
+    return part if hashed is None else [part.get("type"), hashed]
+
+
+def _normalize_text(text: str, is_answer: bool) -> str:
+    if is_answer:
+        text = _without_reasoning(text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.isascii():
+        # Half a surrogate pair is recorded as a question mark; a NUL character, below, as U+FFFD.
+        text = unicodedata.normalize("NFC", _SURROGATES.sub("?", text))
+    return text.replace("\0", "\ufffd").strip()
+
+
+def _without_reasoning(text: str) -> str:
+    """Return the text of an answer without the reasoning that it begins with, also where its tag is cut off."""
+    for opening, ending in _REASONING:
+        begun = text.lstrip().startswith(opening)
+        if begun or (ending in text and opening not in text and not ending.startswith("</details")):
+            before, found, after = text.partition(ending)
+            return after if found else ("" if begun else before)
+    return text
+
+
+def _normalize_calls(message: ChatMessage) -> list[object]:
+    """Return the name and the arguments of each tool call, the one of a ``function_call`` too."""
+    calls = [call.get("function") for call in message.get("tool_calls") or [] if isinstance(call, dict)]
+    single = message.get("function_call")
+    return [_normalize_function(function) for function in [*calls, *([single] if single else [])]]
+
+
+def _normalize_function(function: Any) -> object:
+    if not isinstance(function, dict):
+        return function
+    return [function.get("name"), _normalize_arguments(function.get("arguments"))]
 
 
 def _normalize_arguments(arguments: Any) -> Any:
-    """Return arguments in one spelling: a client of Anthropic's API gets and resends them as an object."""
+    """Return arguments in one spelling: a client of Anthropic's API gets and resends them as an object.
+
+    No arguments are an empty object.
+    """
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return "{}"
     try:
-        return orjson.dumps(orjson.loads(arguments), option=_SORTED).decode()
-    except (orjson.JSONDecodeError, TypeError):  # no JSON, no string, or nested too deeply to be written again
+        decoded = orjson.loads(arguments) if isinstance(arguments, str | bytes) else arguments
+        return unicodedata.normalize("NFC", orjson.dumps(decoded, option=_SORTED).decode())
+    except (orjson.JSONDecodeError, TypeError):  # no JSON, or nested too deeply to be written again
         return arguments
-
-
-def extend_chain(parent_chain: str, digest: str) -> str:
-    """Return the chain of a message, 32 hexadecimal digits.
-
-    ``parent_chain`` is the chain of the message before it, empty for the first one; ``digest`` is the message's own.
-    """
-    return hashlib.blake2b(f"{parent_chain}{digest}".encode(), digest_size=16).hexdigest()
-
-
-def message_chains(messages: Sequence[ChatMessage]) -> list[str]:
-    """Return the chain of each message of a list that begins a conversation."""
-    chains: list[str] = []
-    for message in messages:
-        chains.append(extend_chain(chains[-1] if chains else "", message_digest(message)))
-    return chains
-
-
-def shared_prefix_length(chains: Sequence[str], roles: Sequence[str | None], stored: Container[str]) -> int:
-    """Return how many messages at the start of a sent list repeat a stored branch, 0 where no answer is among them.
-
-    ``chains`` and ``roles`` are those of the sent messages, ``stored`` the chains of the stored ones.
-    """
-    first_answer = roles.index("assistant") if "assistant" in roles else len(roles)
-    return next((length for length in range(len(chains), first_answer, -1) if chains[length - 1] in stored), 0)
-
-
-def repeated_system_length(chains: Sequence[str], roles: Sequence[str | None], stored: Container[str]) -> int:
-    """Return how many system messages at the start of a sent list are stored already.
-
-    A client without a history sends them each turn. The parameters are those of :func:`shared_prefix_length`.
-    """
-    length = 0
-    while length < len(roles) and roles[length] in ("system", "developer") and chains[length] in stored:
-        length += 1
-    return length

@@ -7,14 +7,19 @@ conversations, created where missing; read the stored messages that the batch ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypedDict
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from mistral_api.conversations.message_matching import message_chains
-from mistral_api.conversations.message_tree import MessageTree, NewTurn, TreeNode, conversation_title
-from mistral_api.conversations.search import TEXT_SEARCH_CONFIGURATION
+from mistral_api.conversations.message_alignment import SentMessages
+from mistral_api.conversations.message_matching import NO_DIGEST, message_digest
+from mistral_api.conversations.message_tree import MessageTree, TreeNode, read_digest, stored_digest
+from mistral_api.conversations.search_text import search_columns
+from mistral_api.conversations.stored_message import row_to_chat_message
+from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.payload_types.chat import ChatMessage
@@ -24,52 +29,95 @@ from mistral_api.system.identifiers import new_id
 _ConversationKey = tuple[str, str]
 
 _HEAD_COLUMNS = ("head_id", "updated_at", "message_count")
-_NEW_COLUMNS = ("id", "owner", "session_id", "title", "created_at", "updated_at")
+_NEW_COLUMNS = ("id", "owner", "session_id", "title", "search_text", "search_grams", "created_at", "updated_at")
 _UNTITLED = "conversations.head_id IS NULL AND conversations.title IS NULL"
+# A session id may lead to another conversation (``session_aliases``): ``session_id`` is that of the conversation then.
 # Always in the same order, so that two transactions never wait for each other's rows.
 _LOCK_CONVERSATIONS = text(
-    "INSERT INTO conversations (id, owner, session_id, title, search, created_at, updated_at) "
-    f"SELECT id, owner, session_id, title, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', title), created_at, updated_at "
-    f"FROM {recordset(Conversation, _NEW_COLUMNS)} ORDER BY owner, session_id "
+    "WITH named AS MATERIALIZED ("
+    "SELECT new_rows.*, coalesce(joined.session_id, new_rows.session_id) AS leads_to "
+    f"FROM {recordset(Conversation, _NEW_COLUMNS)} "
+    "LEFT JOIN session_aliases AS a ON a.owner = new_rows.owner AND a.session_id = new_rows.session_id "
+    "LEFT JOIN conversations AS joined ON joined.id = a.conversation_id), locked AS ("
+    f"INSERT INTO conversations ({', '.join(_NEW_COLUMNS)}) "
+    "SELECT DISTINCT ON (owner, leads_to) id, owner, leads_to, title, search_text, search_grams, "
+    "created_at, updated_at "
+    "FROM named ORDER BY owner, leads_to, created_at "
     "ON CONFLICT (owner, session_id) DO UPDATE SET "
     "updated_at = greatest(conversations.updated_at, excluded.updated_at), "
     # A conversation that was created empty gets its title now.
     f"title = CASE WHEN {_UNTITLED} THEN excluded.title ELSE conversations.title END, "
-    f"search = CASE WHEN {_UNTITLED} THEN excluded.search ELSE conversations.search END"
-    " RETURNING id, owner, session_id, head_id, updated_at"
+    f"search_text = CASE WHEN {_UNTITLED} THEN excluded.search_text ELSE conversations.search_text END, "
+    f"search_grams = CASE WHEN {_UNTITLED} THEN excluded.search_grams ELSE conversations.search_grams END"
+    " RETURNING id, owner, session_id, head_id, updated_at, message_count) "
+    "SELECT named.session_id AS named_session_id, locked.* FROM named "
+    "JOIN locked ON locked.owner = named.owner AND locked.session_id = named.leads_to"
 )
-# From each head up to the last answered message; every stored message that is sent again; and those continued.
-_UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant')) AS unanswered"
-_READ_NODES = text(
+_UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant'))"
+_IS_CUT = "(m.status = 'interrupted' AND m.role = 'assistant')"
+_STEP = f"m.id, m.parent_id, {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted"
+# From each head up to the last answered message; the stored messages that may be sent again, answers below them that
+# were cut off, and messages without a digest; those that are continued; and those of older versions, which have neither
+# digest nor depth yet.
+READ_NODES = text(
     "WITH RECURSIVE upwards AS ("
-    f" SELECT m.id, m.conversation_id, m.parent_id, m.chain, {_UNANSWERED} FROM messages AS m"
-    " WHERE m.id = ANY(CAST(:heads AS uuid[]))"
-    " UNION ALL"
-    f" SELECT m.id, m.conversation_id, m.parent_id, m.chain, {_UNANSWERED} FROM upwards"
-    " JOIN messages AS m ON m.id = upwards.parent_id WHERE upwards.unanswered) "
-    "SELECT conversation_id, id, chain, unanswered, 'last_answered' AS purpose, 0 AS sequence "
-    "FROM upwards WHERE NOT unanswered "
-    "UNION ALL "
-    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'repeated', m.sequence "
-    f"FROM {recordset(Message, ['conversation_id', 'chain'])} "
-    "JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.chain = new_rows.chain "
-    "UNION ALL "
-    f"SELECT m.conversation_id, m.id, m.chain, {_UNANSWERED}, 'continued', m.sequence FROM messages AS m "
-    "WHERE m.id = ANY(CAST(:continued AS uuid[])) ORDER BY sequence"
+    f" SELECT {_STEP} FROM messages AS m WHERE m.id = ANY(CAST(:heads AS uuid[]))"
+    f" UNION ALL SELECT {_STEP} FROM upwards JOIN messages AS m ON m.id = upwards.parent_id WHERE upwards.unanswered"
+    "), found AS ("
+    " SELECT id, interrupted AS has_text FROM upwards"
+    " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
+    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
+    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " UNION ALL SELECT cut.id, true"
+    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
+    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+    " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
+    " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
+    "  FROM messages AS m WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[]))"
+    "  AND m.digest = CAST(:no_digest AS uuid)"
+    " UNION ALL SELECT m.id, true FROM messages AS m"
+    "  WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[])) AND m.digest IS NULL"
+    " UNION ALL SELECT id, false FROM messages WHERE id = ANY(CAST(:continued AS uuid[]))"
+    "), chosen AS (SELECT id, bool_or(has_text) AS has_text FROM found GROUP BY id)"
+    " SELECT m.id, m.conversation_id, m.parent_id, m.role, m.digest, m.depth, m.framing, m.sequence,"
+    f" {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted, chosen.has_text,"
+    " CASE WHEN chosen.has_text THEN m.content END AS content,"
+    " CASE WHEN chosen.has_text THEN m.tool_calls END AS tool_calls,"
+    " CASE WHEN chosen.has_text THEN m.extra END AS extra, parent.depth AS parent_depth"
+    " FROM chosen JOIN messages AS m ON m.id = chosen.id LEFT JOIN messages AS parent ON parent.id = m.parent_id"
+    " WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[])) ORDER BY m.sequence"
 )
 _INSERTED = [name for name in column_names(Message) if name not in ("sequence", "search")]
 _INSERTED_NAMES = ", ".join(_INSERTED)
 # No content is the JSON null, not the NULL of SQL.
 _INSERTED_VALUES = _INSERTED_NAMES.replace(" content,", " coalesce(content, 'null'),")
 _WRITE_TREES = text(
-    f"INSERT INTO messages ({_INSERTED_NAMES}, search) "
-    f"SELECT {_INSERTED_VALUES}, to_tsvector('{TEXT_SEARCH_CONFIGURATION}', words) "
-    f"FROM {recordset(Message, _INSERTED, more=['words text'])}; "
+    f"INSERT INTO messages ({_INSERTED_NAMES}) SELECT {_INSERTED_VALUES} FROM {recordset(Message, _INSERTED)}; "
     "UPDATE messages SET status = 'complete' WHERE id = ANY(CAST(:answered AS uuid[])); "
+    "UPDATE messages AS m SET digest = new_rows.digest, depth = new_rows.depth "
+    f"FROM {recordset(Message, ['id', 'digest', 'depth'], 'digests')} WHERE m.id = new_rows.id; "
     "UPDATE conversations AS c SET head_id = new_rows.head_id, updated_at = new_rows.updated_at, "
     "message_count = c.message_count + new_rows.message_count "
     f"FROM {recordset(Conversation, ['id', *_HEAD_COLUMNS], 'trees')} WHERE c.id = new_rows.id"
 )
+
+
+class ConversationDigest(TypedDict):
+    """A message that may be repeated, as a parameter of the query for stored messages."""
+
+    conversation_id: UUID
+    digest: UUID
+
+
+class NodeParameters(TypedDict):
+    """The parameters of ``READ_NODES``: ids and digests as text, rows as JSON."""
+
+    rows: str
+    heads: list[str]
+    conversations: list[str]
+    continued: list[str]
+    returned: list[str]
+    no_digest: str
 
 
 def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> None:
@@ -79,17 +127,36 @@ def append_exchanges(connection: Connection, exchanges: Sequence[Exchange]) -> N
     """
     if not exchanges:
         return
-    turns = {exchange.id: _turn(exchange) for exchange in exchanges}
-    chains = {exchange_id: message_chains(turn.messages) for exchange_id, turn in turns.items()}
     trees = _lock_conversations(connection, exchanges)
-    _read_nodes(connection, trees, exchanges, chains)
-    for exchange in exchanges:
-        trees[_key(exchange)].append(turns[exchange.id], chains[exchange.id])
-    write_trees(connection, trees.values())
+    turns = [place_turn(trees[_key(exchange)], exchange) for exchange in exchanges]
+    read_nodes(connection, turns)
+    for exchange, placed in zip(exchanges, turns, strict=True):
+        ids = append_turn(placed.tree, placed.turn, placed.sent)
+        if exchange.message_ids is not None:
+            # What a stored response was asked with may be messages that were stored before.
+            exchange.message_ids = [message_id for message_id in ids if message_id is not None]
+    write_trees(connection, {tree.conversation_id: tree for tree in trees.values()}.values())
 
 
-def _turn(exchange: Exchange) -> NewTurn:
+@dataclass(frozen=True, slots=True)
+class PlacedTurn:
+    """A turn, with its sent messages, and the tree that it is appended to."""
+
+    tree: MessageTree
+    turn: NewTurn
+    sent: SentMessages
+
+
+def place_turn(tree: MessageTree, exchange: Exchange) -> PlacedTurn:
+    """Return the turn that an exchange adds to a tree."""
+    turn = turn_of(exchange)
+    return PlacedTurn(tree, turn, SentMessages(turn.messages))
+
+
+def turn_of(exchange: Exchange) -> NewTurn:
+    """Return the turn that an exchange adds to its conversation."""
     return NewTurn(
+        id=exchange.id,
         messages=_messages(exchange),
         request_id=exchange.public_request_id,
         created_at=exchange.created_at,
@@ -102,7 +169,14 @@ def _turn(exchange: Exchange) -> NewTurn:
         model=exchange.model,
         prompt_tokens=exchange.prompt_tokens,
         completion_tokens=exchange.completion_tokens,
+        resends_history=exchange.resends_history,
+        side_request=_is_side_request(exchange),
     )
+
+
+def _is_side_request(exchange: Exchange) -> bool:
+    """Return whether an exchange stands beside the main line. In a conversation of its own it is all that there is."""
+    return exchange.side_request and (exchange.resends_history or not exchange.is_new_session)
 
 
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
@@ -114,53 +188,97 @@ def _key(exchange: Exchange) -> _ConversationKey:
 
 
 def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -> dict[_ConversationKey, MessageTree]:
-    """Create conversations that are missing, and lock all of them until the transaction ends."""
+    """Create conversations that are missing, and lock all of them until the transaction ends.
+
+    Exchanges whose session id leads to another conversation get the session id of that one.
+    """
     rows: dict[_ConversationKey, dict[str, object]] = {}
     for exchange in exchanges:
+        title = None if _is_side_request(exchange) else conversation_title(_messages(exchange))
         row = {
             "id": new_id(),
             "owner": exchange.owner,
             "session_id": exchange.session_id,
-            "title": conversation_title(_messages(exchange)),
+            "title": title,
+            **search_columns(title),
             "created_at": exchange.created_at,
             "updated_at": exchange.created_at,
         }
-        rows.setdefault(_key(exchange), row)
+        first = rows.setdefault(_key(exchange), row)
+        if first["title"] is None:
+            first |= {"title": title, **search_columns(title)}
     locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(list(rows.values()))})
-    return {(row.owner, row.session_id): MessageTree(row.id, row.updated_at, head_id=row.head_id) for row in locked}
+    trees: dict[UUID, MessageTree] = {}
+    by_key: dict[_ConversationKey, MessageTree] = {}
+    session_ids: dict[_ConversationKey, str] = {}
+    for found in locked:
+        tree = trees.setdefault(
+            found.id, MessageTree(found.id, found.updated_at, found.head_id, found.message_count > 0)
+        )
+        by_key[found.owner, found.named_session_id] = by_key[found.owner, found.session_id] = tree
+        session_ids[found.owner, found.named_session_id] = found.session_id
+    for exchange in exchanges:
+        exchange.session_id = session_ids[_key(exchange)]
+    return by_key
 
 
-def _read_nodes(
-    connection: Connection,
-    trees: dict[_ConversationKey, MessageTree],
-    exchanges: Sequence[Exchange],
-    chains: dict[UUID, list[str]],
-) -> None:
-    """Read the stored messages that the exchanges may repeat or continue, and each tree's last answered one."""
-    sent = [
-        {"conversation_id": tree.conversation_id, "chain": chain}
-        for exchange in exchanges
-        if (tree := trees[_key(exchange)]).head_id is not None
-        for chain in chains[exchange.id]
+def read_nodes(connection: Connection, turns: Sequence[PlacedTurn]) -> None:
+    """Read the stored messages that turns may repeat or continue, and the last answered one of each tree."""
+    stored = [turn for turn in turns if turn.tree.has_stored_messages]
+    if stored:
+        add_nodes(connection.execute(READ_NODES, node_parameters(stored)), [turn.tree for turn in stored])
+
+
+def node_parameters(turns: Sequence[PlacedTurn]) -> NodeParameters:
+    """Return the parameters of ``READ_NODES`` for turns whose trees have stored messages."""
+    trees = {turn.tree.conversation_id: turn.tree for turn in turns}
+    sought: list[ConversationDigest] = [
+        {"conversation_id": turn.tree.conversation_id, "digest": stored_digest(digest)}
+        for turn in turns
+        for digest in dict.fromkeys(turn.sent.digests)
+        if digest
     ]
-    heads = [str(tree.head_id) for tree in trees.values() if tree.head_id is not None]
-    if not heads:
-        return
-    continued = [str(exchange.continues) for exchange in exchanges if exchange.continues]
-    by_id = {tree.conversation_id: tree for tree in trees.values()}
-    for row in connection.execute(_READ_NODES, {"rows": rows_as_json(sent), "heads": heads, "continued": continued}):
-        # The message that an exchange says it continues may belong to another conversation.
-        if row.conversation_id in by_id:
-            _add_node(by_id[row.conversation_id], row.purpose, TreeNode(row.id, row.chain.hex, row.unanswered))
+    return {
+        "rows": rows_as_json(sought),
+        "heads": [str(tree.head_id) for tree in trees.values() if tree.head_id],
+        "conversations": [str(conversation_id) for conversation_id in trees],
+        "continued": [str(each.turn.continues) for each in turns if each.turn.continues],
+        "returned": [str(stored_digest(each.sent.last_answer_digest)) for each in turns if each.sent.has_answer],
+        "no_digest": str(stored_digest(NO_DIGEST)),
+    }
 
 
-def _add_node(tree: MessageTree, purpose: str, node: TreeNode) -> None:
-    if purpose == "last_answered":
-        tree.last_answered = node
-    elif purpose == "continued":
-        tree.by_id[node.id] = node
-    else:
-        tree.by_chain[node.chain] = node
+def add_nodes(rows: Iterable[Row[Any]], trees: Iterable[MessageTree]) -> None:
+    """Add the rows of ``READ_NODES`` to their trees."""
+    by_id = {tree.conversation_id: tree for tree in trees}
+    for row in rows:
+        tree = by_id[row.conversation_id]
+        if row.digest is None:
+            tree.add_undigested(_undigested_node(row), row.parent_depth)
+        else:
+            tree.add_node(_node(row, read_digest(row.digest), row.depth))
+    for tree in by_id.values():
+        tree.find_last_answered()
+
+
+def _undigested_node(row: Row[Any]) -> TreeNode:
+    """Return a message that was stored before there were digests. Its depth is not known yet."""
+    return _node(row, message_digest(row_to_chat_message(row)), -1)
+
+
+def _node(row: Row[Any], digest: str, depth: int) -> TreeNode:
+    return TreeNode(
+        id=row.id,
+        parent_id=row.parent_id,
+        role=row.role,
+        digest=digest,
+        depth=depth,
+        framing=row.framing.hex if row.framing else None,
+        sequence=row.sequence,
+        unanswered=row.unanswered,
+        interrupted=row.interrupted,
+        message=row_to_chat_message(row) if row.has_text else None,
+    )
 
 
 def write_trees(connection: Connection, trees: Iterable[MessageTree]) -> None:
@@ -171,5 +289,10 @@ def write_trees(connection: Connection, trees: Iterable[MessageTree]) -> None:
          "message_count": len(tree.rows)}
         for tree in trees
     ]  # fmt: skip
-    answered = [str(node) for tree in trees for node in tree.newly_answered]
-    connection.execute(_WRITE_TREES, {"rows": rows_as_json(rows), "answered": answered, "trees": rows_as_json(heads)})
+    parameters = {
+        "rows": rows_as_json(rows),
+        "answered": [str(node) for tree in trees for node in tree.newly_answered],
+        "digests": rows_as_json([digest for tree in trees for digest in tree.new_digests]),
+        "trees": rows_as_json(heads),
+    }
+    connection.execute(_WRITE_TREES, parameters)

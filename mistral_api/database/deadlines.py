@@ -71,6 +71,21 @@ def without_deadline(connection: Connection | Session) -> Iterator[None]:
         _answer_seconds.reset(token)
 
 
+@contextlib.contextmanager
+def without_session_deadline(connection: Connection) -> Iterator[None]:
+    """Let the statements of the block, each of its own (AUTOCOMMIT), take any time.
+
+    It is meant for indexes that are built beside all other work.
+    """
+    token = _answer_seconds.set(float("inf"))
+    connection.execute(text("SET statement_timeout = 0"))
+    try:
+        yield
+    finally:
+        _answer_seconds.reset(token)
+        connection.execute(text(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+
+
 def _wait(connection: psycopg2.extensions.connection, seconds: float) -> None:
     """Wait until psycopg2 has its answer. Raises psycopg2.OperationalError after ``seconds``."""
     deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Housekeeping: a thread creates partitions ahead, and deletes what is older than RETENTION_DAYS.
+"""Housekeeping: a thread creates partitions ahead, completes the search, and deletes what is older than RETENTION_DAYS.
 
 Whole months of usage are deleted at once, everything else in small batches. Every step is a transaction of its own,
 so that no lock is held for long. The sums in ``usage_rollups`` and ``usage_series`` stay.
@@ -19,6 +19,7 @@ from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built
 from mistral_api.database.errors import error_summary
 from mistral_api.delivery.partitions import coming_months, create_partitions, list_partitions, month_of_partition
+from mistral_api.delivery.search_backfill import SearchCompletion
 from mistral_api.system.logs import ThrottledWarning
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Housekeeping:
         self._retention_days = retention_days
         self._warn = ThrottledWarning(log)
         self._closing = threading.Event()
+        self._search = SearchCompletion(engine, self._closing.wait)
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -91,6 +93,7 @@ class Housekeeping:
             result = prune_older_than(self._engine, self._retention_days, stop=self._closing.is_set)
             self._delete_elsewhere(self._retention_days)
             log.info("retention of %d days: %s", self._retention_days, result)
+        self._search.run()
 
 
 @dataclass(frozen=True, slots=True)

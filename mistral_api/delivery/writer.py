@@ -9,7 +9,8 @@ process dies, the system releases the lock and another process takes over.
 
 - a row of ``api_usage`` (:func:`_insert_usage`); one that is there already, since the acknowledgement of a commit was
   lost, ends here;
-- rows of ``conversations`` and ``messages`` (``conversations.message_tree``);
+- rows of ``conversations`` and ``messages`` (``conversations.message_tree``), in the conversation that it continues
+  (``delivery.conversation_joining``);
 - a row of ``stored_completions`` or ``responses`` where it is stored as such (``delivery.stored_objects``);
 - additions to the sums in ``usage_rollups``, ``usage_series`` and ``usage_sessions`` (``analytics.rollups``).
 
@@ -42,6 +43,7 @@ from mistral_api.conversations.message_tree_store import append_exchanges
 from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
+from mistral_api.delivery.conversation_joining import join_conversations, write_aliases
 from mistral_api.delivery.partitions import create_partitions
 from mistral_api.delivery.stored_objects import store_objects
 from mistral_api.recording.backlog import Backlog, JournalEntry
@@ -213,7 +215,10 @@ class BatchInserter:
                 create_partitions(connection, sorted(months))
             inserted = _insert_usage(connection, exchanges)
             new = [exchange for exchange in exchanges if exchange.id in inserted]
-            append_exchanges(connection, [exchange for exchange in new if belongs_to_conversation(exchange)])
+            conversing = [exchange for exchange in new if belongs_to_conversation(exchange)]
+            joined = join_conversations(connection, conversing)
+            append_exchanges(connection, conversing)
+            write_aliases(connection, joined)
             store_objects(connection, [exchange for exchange in new if exchange.storing])
             _add_to_sums(connection, new)
         self._months |= months

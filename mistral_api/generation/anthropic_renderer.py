@@ -31,6 +31,7 @@ from mistral_api.payload_types.anthropic import (
 from mistral_api.payload_types.chat import ChatPayload, ToolCall
 from mistral_api.payload_types.completions import Chunk, Completion, Delta, GeneratedMessage, ToolCallDelta, Usage
 from mistral_api.upstream.sse import StreamEvent
+from mistral_api.upstream.token_tally import TokenCounts, read_usage
 from mistral_api.upstream.transcript import Transcript, assemble_body
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -43,7 +44,6 @@ class AnthropicRenderer(Renderer):
         super().__init__(transcript, payload, session_id)
         self._model = payload.get("model")
         self._started = False
-        self._usage: Usage = {}
         self._finish_reason: str | None = None
         self._tool_called = False
         # The open block: its number, and its key (a tool's block is told from others by the index of its call).
@@ -79,7 +79,6 @@ class AnthropicRenderer(Renderer):
         if not self._started:
             self._started = True
             yield self._message_start(chunk)
-        self._usage = chunk.get("usage") or self._usage
         for choice in chunk.get("choices") or []:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             yield from self._delta(choice.get("delta") or {})
@@ -99,7 +98,7 @@ class AnthropicRenderer(Renderer):
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": anthropic_usage(usage),
+            "usage": anthropic_usage(read_usage(usage)),
         }
         return _event({"type": "message_start", "message": message})
 
@@ -149,7 +148,7 @@ class AnthropicRenderer(Renderer):
             yield self._message_start({})
         yield from self._close_block()
         stop = stop_fields(self._finish_reason, self._stop_sequence, tool_called=self._tool_called)
-        yield _event({"type": "message_delta", "delta": stop, "usage": anthropic_usage(self._usage)})
+        yield _event({"type": "message_delta", "delta": stop, "usage": anthropic_usage(self.transcript.count_tokens())})
         yield _event({"type": "message_stop"})
 
 
@@ -174,7 +173,7 @@ def anthropic_message(body: Completion, model: str | None, *, stop_sequence: str
         "content": _blocks(message),
         "stop_reason": stop["stop_reason"],
         "stop_sequence": stop["stop_sequence"],
-        "usage": anthropic_usage(body.get("usage") or {}),
+        "usage": anthropic_usage(read_usage(body.get("usage"))),
     }
 
 
@@ -195,14 +194,14 @@ def stop_fields(finish_reason: str | None, stop_sequence: str | None, *, tool_ca
     return {"stop_reason": _STOP_REASONS.get(finish_reason or "", "end_turn"), "stop_sequence": None}
 
 
-def anthropic_usage(usage: Usage) -> AnthropicUsage:
-    """Return the usage of a completion as Anthropic's, which counts tokens read from the cache apart."""
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+def anthropic_usage(tokens: TokenCounts) -> AnthropicUsage:
+    """Return token counts as Anthropic's usage, which counts tokens read from the cache apart."""
+    cached = tokens.cached or 0
     return {
-        "input_tokens": max(0, (usage.get("prompt_tokens") or 0) - cached),
+        "input_tokens": max(0, (tokens.prompt or 0) - cached),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
-        "output_tokens": usage.get("completion_tokens") or 0,
+        "output_tokens": tokens.completion or 0,
     }
 
 

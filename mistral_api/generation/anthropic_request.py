@@ -48,14 +48,15 @@ from mistral_api.payload_types.chat import (
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
 
-# Claude Code puts a stamp before the system text that changes with each request: no prompt would be found cached.
-_STAMP = re.compile(r"\A(x-anthropic-billing-header:[^\n]*?\bcch=)[0-9a-f]{5};")
+# Claude Code puts a stamp before the system text. Its fields change between requests (``cch`` in older versions, the
+# end of ``cc_version`` in 2.1.197), so no prompt would be found cached.
+_STAMP = re.compile(r"\A(x-anthropic-billing-header:)(?:\s*\w+=[^;\n]*;)+")
 
 
 def system_text(system: str | list[TextBlock]) -> str:
     """Return the system prompt as one string."""
     texts = [system] if isinstance(system, str) else [block["text"] for block in system]
-    return "\n".join(_STAMP.sub(r"\g<1>00000;", text) for text in texts)
+    return "\n".join(_STAMP.sub(r"\1", text) for text in texts)
 
 
 def chat_messages(message: RequestMessage) -> list[ChatMessage]:

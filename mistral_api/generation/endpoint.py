@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
+from mistral_api.conversations.session_resolver import Sender
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
@@ -22,13 +23,19 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "r
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request as it came in: who asks, the decoded body, and the call by which it can be cancelled."""
+    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled."""
 
     caller: Caller
     request_id: UUID
     client_request_id: str | None
     body: object
     call: UpstreamCall = field(default_factory=UpstreamCall)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sender(self) -> Sender:
+        """Who sent it, as far as it decides which conversation it belongs to."""
+        return Sender(self.caller.owner, self.headers, self.body)
 
 
 @dataclass(frozen=True, slots=True)

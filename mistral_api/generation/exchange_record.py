@@ -25,7 +25,8 @@ class ExchangeOpening:
     """What is recorded of a valid request.
 
     ``messages``: what the client sent; ``continues``: the stored message that they follow, where it is known.
-    ``store`` false (OpenAI's field) keeps the figures of a request and none of its text.
+    ``store`` false (OpenAI's field) keeps the figures of a request and none of its text. ``client``,
+    ``resends_history``, ``side_request`` and ``is_new_session`` are those of :class:`Exchange`.
     """
 
     messages: list[ChatMessage]
@@ -34,6 +35,10 @@ class ExchangeOpening:
     continues: UUID | None = None
     stream: bool = False
     store: bool = True
+    client: str | None = None
+    resends_history: bool = False
+    side_request: bool = False
+    is_new_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class ExchangeRecord:
         exchange = self.exchange
         exchange.session_id, exchange.model = opening.session_id, opening.model
         exchange.continues, exchange.stream = opening.continues, opening.stream
+        exchange.client, exchange.resends_history = opening.client, opening.resends_history
+        exchange.side_request, exchange.is_new_session = opening.side_request, opening.is_new_session
         exchange.messages = self._recorder.recordable_messages(opening.messages) if opening.store else None
         if exchange.messages is None:
             exchange.storing = None

@@ -8,6 +8,7 @@ from functools import partial
 from typing import cast
 
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
+from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -22,7 +23,6 @@ from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_s
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.recording.recorder import Recorder
-from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.sse import ChunkStream, SSEStream
@@ -42,13 +42,19 @@ class Generator:
     """Answers generation requests. One for the application; safe to use from many threads."""
 
     def __init__(
-        self, server: ModelServerEntry, recorder: Recorder, history: SessionHistory, prompts: PromptBuilder
+        self,
+        server: ModelServerEntry,
+        recorder: Recorder,
+        sessions: SessionResolver,
+        history: SessionHistory,
+        prompts: PromptBuilder,
     ) -> None:
         """``server``: the model server that generates."""
         self._client = server.client
         self._catalogue = server.catalogue
         self._feedback = server.feedback
         self._recorder = recorder
+        self._sessions = sessions
         self._history = history
         self._prompts = prompts
         supervised, catalogue = self._client.supervised, self._catalogue
@@ -59,8 +65,9 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
-            session_id = payload.get("session_id") or new_session_id()
-            plan, pipeline = self._begin(endpoint, payload, session_id, request, exchange)
+            session = self._sessions.resolve(request.sender, payload.get("session_id"), endpoint.messages(payload))
+            session_id = session.session_id
+            plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
             if not plan.streamed:
                 send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)
                 return GenerationResult(session_id, pipeline.relay_whole(send))
@@ -99,26 +106,33 @@ class Generator:
         self,
         endpoint: Endpoint,
         payload: ChatPayload,
-        session_id: str,
+        session: ResolvedSession,
         request: RequestContext,
         exchange: RunningExchange,
     ) -> tuple[GenerationPlan, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
-        renderer = endpoint.dialect.renderer(exchange.transcript, payload, session_id)
+        renderer = endpoint.dialect.renderer(exchange.transcript, payload, session.session_id)
         if endpoint is CHAT and payload.get("store"):
             store_completion(exchange.record, payload, renderer.body)
+        if not session.is_new:
+            payload = payload | {"session_id": session.session_id}
         continued = self._history.recall(payload, request.caller.owner) if endpoint.chat else None
         seed = self.slot_seed(payload, exchange)
+        self._sessions.claim(request.request_id, session)
         exchange.begin(
             ExchangeOpening(
                 messages=continued.new if continued else endpoint.messages(payload),
-                session_id=session_id,
+                session_id=session.session_id,
                 model=model,
                 continues=continued.continues if continued else None,
                 stream=bool(payload.get("stream")),
                 store=payload.get("store") is not False,
+                client=session.client,
+                resends_history=session.resends_history,
+                side_request=session.side_request,
+                is_new_session=session.is_new,
             )
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)

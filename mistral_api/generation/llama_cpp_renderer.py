@@ -33,10 +33,15 @@ class LlamaCppStream(ChunkStream):
                 event = StreamEvent(raw + b"\n\n")
                 event.raise_error()
                 data = event.data
-                if data is None or ("prompt_progress" in data and not self._show_progress):
+                if data is None:
+                    continue
+                progress = "prompt_progress" in data
+                if progress:
+                    self._on_figures(data)
+                if progress and not self._show_progress:
                     continue
                 (finished if _is_last(data) else unfinished).add(int(_as_event(data).get("index") or 0))
-                yield EventBatch(event.raw, [event])
+                yield EventBatch(event.raw, [event], generated=not progress)
         if not finished or unfinished - finished:
             raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
 
@@ -59,7 +64,11 @@ class LlamaCppTranscript(Transcript):
         if last:
             self._last_events[index] = event
             choice["finish_reason"] = _FINISH_REASONS.get(str(event.get("stop_type")), "stop")
-        super().add_chunk(_figures(event, last) | {"choices": [choice]})
+        super().add_chunk(_figures(event) | {"choices": [choice]})
+
+    def add_figures(self, chunk: Chunk) -> None:
+        """Take the token counts of an event as it came, or as :meth:`add_chunk` passes it on."""
+        super().add_figures(chunk if "choices" in chunk else _figures(_as_event(chunk)))
 
     def bodies(self) -> list[LlamaCppEvent]:
         """Return the whole responses, in the order of their indexes."""
@@ -83,14 +92,19 @@ def _as_event(data: Chunk) -> LlamaCppEvent:
     return cast("LlamaCppEvent", data)
 
 
-def _figures(event: LlamaCppEvent, last: bool) -> Chunk:
-    """Return the figures of an event under OpenAI's names."""
-    figures: Chunk = {}
-    for name in ("model", "timings"):
+def _figures(event: LlamaCppEvent) -> Chunk:
+    """Return the figures of an event under OpenAI's names.
+
+    Each event has the length of the prompt and the tokens generated so far. While the prompt is read, its report of
+    progress says how much of it has been.
+    """
+    figures: Chunk = {"choices": [{"index": int(event.get("index") or 0)}]}
+    for name in ("model", "timings", "prompt_progress"):
         if name in event:
             figures[name] = event[name]
-    if last and "tokens_evaluated" in event:
-        cached = (event.get("timings") or {}).get("cache_n")
+    if "tokens_evaluated" in event and "prompt_progress" not in event:
+        timings: object = event.get("timings")
+        cached = timings.get("cache_n") if isinstance(timings, dict) else None
         figures["usage"] = {
             "prompt_tokens": event["tokens_evaluated"],
             "completion_tokens": event.get("tokens_predicted"),

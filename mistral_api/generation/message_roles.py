@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from mistral_api.conversations.history import count_leading_system_messages, is_system_message
+from mistral_api.conversations.message_matching import is_system_message, leading_system_messages
 from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent, Prompts
 from mistral_api.upstream.loaded_model import TemplateRules
 
@@ -59,7 +59,7 @@ class _Turn:
 
 def _without_systems(messages: Sequence[ChatMessage], *, keep_first: bool) -> list[_Turn]:
     """Turn system messages into turns of the user. With ``keep_first`` the leading ones are joined into one instead."""
-    leading = count_leading_system_messages(messages) if keep_first else 0
+    leading = len(leading_system_messages(messages)) if keep_first else 0
     turns = [_as_turn(message) for message in messages[leading:]]
     return [_Turn(reduce(_joined, messages[:leading])), *turns] if leading else turns
 

@@ -58,6 +58,7 @@ class GenerationPipeline:
             with self._refused_field_named():
                 stream = self._open_stream()
                 self._stream = stream
+                stream.report_figures(self.exchange.read_figures)
                 stream.wait_for_first()
         return self._stream
 
@@ -73,14 +74,14 @@ class GenerationPipeline:
 
         What is relayed untouched goes out first: it is decoded while the next bytes are on their way.
         """
-        self.exchange.note_first_token()
+        if batch.generated:
+            self.exchange.note_first_token()
         relayed = self.renderer.relay(batch)
         if relayed is not None:
             self._relayed = batch
             yield relayed
             self._read_relayed()
             return
-        self.exchange.read_progress(batch)
         rendered = bytearray()
         try:
             for event in batch.events:
@@ -158,8 +159,8 @@ class GenerationPipeline:
         return self.renderer.body()
 
     def _gather(self, batch: EventBatch) -> None:
-        self.exchange.note_first_token()
-        self.exchange.read_progress(batch)
+        if batch.generated:
+            self.exchange.note_first_token()
         for event in batch.events:
             self.exchange.read_event(event)
             self.renderer.gather(event)

@@ -63,7 +63,11 @@ def make_plan(
     """Return the plan for a valid request. ``seed``: for a request that brings none."""
     request = functions_to_tools(filter_allowed_tools(payload)) if endpoint.chat else payload
     llama_cpp = traits.supervised or endpoint.dialect.llama_cpp
-    plan = GenerationPlan([upstream_payload(request, llama_cpp=llama_cpp, seed=seed)])
+    upstream = upstream_payload(request, llama_cpp=llama_cpp, seed=seed)
+    if llama_cpp and not endpoint.dialect.llama_cpp:
+        # Its own dialect counts the tokens in every event. Here its measurements do: see ``upstream.token_tally``.
+        upstream["timings_per_token"] = True
+    plan = GenerationPlan([upstream])
     if endpoint.chat:
         _plan_chat(plan, traits)
         if payload.get("functions"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 
@@ -71,18 +72,32 @@ class Renderer(ABC):
         return body | {"session_id": self.session_id}
 
 
+_TIMINGS_NAME = b'"timings"'
+# An object of numbers; within a JSON string its quotation marks would have backslashes.
+_TIMINGS = re.compile(rb',"timings":\{[^{}]*\}')
+
+
 class CompletionRenderer(Renderer):
-    """OpenAI's chat and legacy completions: the chunks of the model server, untouched."""
+    """OpenAI's chat and legacy completions: the chunks of the model server, untouched.
+
+    A client that did not ask for them does not get what we ask for besides, to count tokens: the usage, and the
+    ``timings`` of every chunk (``timings_per_token``). llama.cpp itself sends timings with the usage.
+    """
 
     chat = False
 
     def relay(self, batch: EventBatch) -> bytes | None:
-        """A chunk that carries nothing but the usage is not for a client that did not ask for it."""
-        return batch.raw if self._show_usage or b'"usage"' not in batch.raw else None
+        if b'"usage"' not in batch.raw:
+            return self._relayed(batch.raw)
+        return batch.raw if self._show_usage and (self._show_timings or _TIMINGS_NAME not in batch.raw) else None
 
     def event(self, event: StreamEvent) -> bytes:
-        only_usage = event.data is not None and event.data.get("choices") == []
-        return b"" if only_usage else event.raw
+        if event.data is None or event.data.get("usage") is None:
+            return self._relayed(event.raw)
+        return event.raw if self._show_usage or event.data.get("choices") else b""
+
+    def _relayed(self, raw: bytes) -> bytes:
+        return raw if self._show_timings or _TIMINGS_NAME not in raw else _TIMINGS.sub(b"", raw)
 
     def closing(self) -> bytes:
         return DONE + b"\n\n"
@@ -97,6 +112,10 @@ class CompletionRenderer(Renderer):
     @cached_property
     def _body(self) -> ResponseBody:
         return self.convert(assemble_body(self.transcript, chat=self.chat))
+
+    @cached_property
+    def _show_timings(self) -> bool:
+        return bool(self.payload.get("timings_per_token"))
 
     @cached_property
     def _show_usage(self) -> bool:

@@ -18,7 +18,7 @@ from mistral_api.generation.exchange_record import (
 )
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageMeter
-from mistral_api.payload_types.completions import Completion
+from mistral_api.payload_types.completions import Chunk, Completion
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
@@ -68,16 +68,16 @@ class RunningExchange:
     def read(self, batch: EventBatch) -> None:
         """Take a batch of events into the transcript."""
         chunks = [data for event in batch.events if (data := event.data) is not None]
-        self.read_progress(batch)
         with self._lock:
             for chunk in chunks:
                 self.transcript.add_chunk(chunk)
             self._grown = True
 
-    def read_progress(self, batch: EventBatch) -> None:
-        """Take the report on the prompt that came before a batch, if there was one, into the transcript."""
-        if batch.progress is not None:
-            self.transcript.progress = batch.progress
+    def read_figures(self, chunk: Chunk) -> None:
+        """Take token counts that no event brings, or brings late, into the transcript."""
+        with self._lock:
+            self.transcript.add_figures(chunk)
+            self._grown = True
 
     def read_event(self, event: StreamEvent) -> None:
         """Take one event into the transcript."""

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 from mistral_api.payload_types import pick
-from mistral_api.payload_types.completions import Chunk, PromptProgress, Timings, Usage
+from mistral_api.payload_types.completions import Chunk, Timings, Usage
 from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
+from mistral_api.upstream.token_tally import read_usage
 
 
 class ChunkStage(ABC):
@@ -23,6 +24,13 @@ class ChunkStage(ABC):
     @abstractmethod
     def apply(self, chunk: Chunk) -> list[Chunk]:
         """Return the chunks that take this chunk's place; the chunk may be changed."""
+
+    def figures(self, chunk: Chunk) -> Chunk:
+        """Return the token counts of a chunk of the model server for the choices as this stage leaves them.
+
+        It is called before :meth:`apply` is, and must not change the chunk.
+        """
+        return chunk
 
     def end(self) -> list[Chunk]:
         """Return the chunks that follow the last one."""
@@ -40,28 +48,35 @@ class StagedStream(SSEStream):
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
-        progress: PromptProgress | None = None
         for stream in self._streams:
             self._current = stream
+            stream.report_figures(self._report)
             for stage in self._stages:
                 stage.next_response()
             for batch in stream:
-                progress = batch.progress or progress
                 changed = [each for event in batch.events for each in self._apply(event)]
                 if changed:
-                    yield _batch(changed, progress)
-                    progress = None
+                    yield _batch(changed, generated=batch.generated)
             stream.drain()
             stream.close()
         closing = [StreamEvent(encode_event(chunk), chunk) for chunk in self._end()]
         if closing:
-            yield _batch(closing, progress)
+            yield _batch(closing)
+
+    def _report(self, figures: Chunk) -> None:
+        for stage in self._stages:
+            figures = stage.figures(figures)
+        if figures.get("choices"):  # the usage of the whole reaches the reader as it is
+            self._on_figures(figures)
 
     def _apply(self, event: StreamEvent) -> Iterator[StreamEvent]:
         if event.data is None:
             if not event.raw.startswith(b"data:"):  # a comment that keeps the line open
                 yield event
             return
+        if "usage" in event.data or "timings" in event.data:
+            # A stage may keep the chunk back, or keep its usage for the end: by then the stream may have been cut off.
+            self._report(event.data)
         chunks = [event.data]
         for stage in self._stages:
             chunks = [changed for chunk in chunks for changed in stage.apply(chunk)]
@@ -82,10 +97,11 @@ class StagedStream(SSEStream):
             self._current.close()
 
 
-def _batch(events: list[StreamEvent], progress: PromptProgress | None) -> EventBatch:
-    return EventBatch(b"".join(event.raw for event in events), events, progress=progress)
+def _batch(events: list[StreamEvent], *, generated: bool = True) -> EventBatch:
+    return EventBatch(b"".join(event.raw for event in events), events, generated=generated)
 
 
+_FIGURES = ("usage", "timings", "prompt_progress")
 _HEAD = ("id", "object", "created", "model", "system_fingerprint")
 
 
@@ -104,6 +120,8 @@ class ChoiceIndexStage(ChunkStage):
         self._prompts: dict[int, tuple[int, int]] = {}
         self._completion = 0
         self._timings: Timings | None = None
+        # The choice that ended last: where llama.cpp gives the usage of a choice in a chunk of its own, it follows.
+        self._ended = 0
 
     def next_response(self) -> None:
         self._response += 1
@@ -115,10 +133,16 @@ class ChoiceIndexStage(ChunkStage):
         usage, choices = chunk.pop("usage", None), chunk.get("choices") or []
         for choice in choices:
             choice["index"] = self._renumbered(int(choice.get("index") or 0))
+            self._ended = choice["index"] if choice.get("finish_reason") else self._ended
         if isinstance(usage, dict):
             self._add(usage, choices[0]["index"] // sum(self._counts) if choices else 0)
             self._timings = chunk.get("timings", self._timings)
         return [chunk] if choices else []
+
+    def figures(self, chunk: Chunk) -> Chunk:
+        choices = chunk.get("choices")
+        index = self._renumbered(int(choices[0].get("index") or 0)) if choices else self._ended
+        return pick(chunk, _FIGURES) | {"choices": [{"index": index}]}
 
     def _renumbered(self, index: int) -> int:
         """Return the index in all: the choices of the first prompt, then those of the next (OpenAI's
@@ -127,10 +151,10 @@ class ChoiceIndexStage(ChunkStage):
         return prompt * sum(self._counts) + sum(self._counts[: self._response]) + choice
 
     def _add(self, usage: Usage, prompt: int) -> None:
-        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        tokens = read_usage(usage)
         # The first choice to read a prompt tells what it cost: the others find it in the cache.
-        self._prompts.setdefault(prompt, (int(usage.get("prompt_tokens") or 0), cached))
-        self._completion += int(usage.get("completion_tokens") or 0)
+        self._prompts.setdefault(prompt, (tokens.prompt or 0, tokens.cached or 0))
+        self._completion += tokens.completion or 0
 
     def end(self) -> list[Chunk]:
         prompt = sum(tokens for tokens, _ in self._prompts.values())

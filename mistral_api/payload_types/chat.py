@@ -210,6 +210,7 @@ class ChatPayload(TypedDict, total=False):
     n_probs: int
     post_sampling_probs: bool
     return_progress: bool
+    timings_per_token: bool
     verbose: bool
     response_fields: list[str]
     chat_template_kwargs: JsonObject

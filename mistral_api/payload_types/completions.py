@@ -68,9 +68,12 @@ class Usage(TypedDict, total=False):
 
 
 class Timings(TypedDict, total=False):
-    """llama.cpp's measurements: times in milliseconds, ``cache_n`` tokens of the prompt from the cache."""
+    """llama.cpp's measurements: times in milliseconds, ``cache_n`` tokens of the prompt from the cache, ``prompt_n``
+    others, and ``predicted_n`` generated."""
 
     cache_n: int
+    prompt_n: int
+    predicted_n: int
     predicted_ms: float
     predicted_per_second: float
 

@@ -37,7 +37,7 @@ UNKNOWN_OUTCOME = orjson.dumps(_INTERRUPTED_OUTCOME)
 
 # The field in which each type of content part holds its data.
 _DATA_FIELDS = {"image_url": "url", "input_audio": "data", "file": "file_data"}
-_PLACEHOLDER = re.compile(r"data:([^;]*);omitted;length=(\d+);sha256=[0-9a-f]{64}")
+_PLACEHOLDER = re.compile(r"data:([^;]*);omitted;length=(\d+);sha256=([0-9a-f]{64})")
 
 T = TypeVar("T")
 
@@ -71,8 +71,11 @@ class Exchange:
 
     ``continues`` is the id of the stored message that the messages follow. Without it, their place is found by the
     messages that they repeat. ``message_ids`` and ``answer_id`` are the ids under which the messages and the first
-    answer are stored, where these must be known before. ``storing`` says as which object the exchange is stored
-    too, to be retrieved by its id; ``stored`` is that object.
+    answer are stored, where these must be known before. ``resends_history``: the client sends all of its history with
+    each request, so a list that repeats nothing is no next turn. ``side_request``: the client asks for something about
+    the conversation (a title, tags), which is no part of its main line. ``client`` is the name of the program that
+    asked. ``is_new_session``: the session id was made for this request, since nothing named or recognised one.
+    ``storing`` says as which object the exchange is stored too, to be retrieved by its id; ``stored`` is that object.
     """
 
     id: UUID
@@ -88,6 +91,10 @@ class Exchange:
     message_ids: list[UUID] | None = None
     answer_id: UUID | None = None
     storing: StorageRequest | None = None
+    resends_history: bool = False
+    side_request: bool = False
+    client: str | None = None
+    is_new_session: bool = False
     # The model stands in both parts: it may be known only at the end.
     model: str | None = None
     # From here on everything belongs to the outcome.
@@ -189,21 +196,38 @@ def _shorten_message(message: ChatMessage, max_bytes: int) -> ChatMessage:
 
 
 def _shorten_part(part: Any, max_bytes: int) -> Any:
+    data = _attachment_data(part)
+    if data is None or len(data) <= max_bytes:
+        return part
+    kind = part["type"]
+    return part | {kind: part[kind] | {_DATA_FIELDS[kind]: _placeholder(data)}}
+
+
+def _attachment_data(part: Any) -> str | None:
+    """Return the data or the address of an attachment, None for any other part of a message."""
     kind = part.get("type") if isinstance(part, dict) else None
-    field = _DATA_FIELDS.get(kind) if isinstance(kind, str) else None
-    if kind is None or field is None or not isinstance(part.get(kind), dict):
-        return part
-    data = part[kind].get(field)
-    if not isinstance(data, str) or len(data) <= max_bytes:
-        return part
-    return part | {kind: part[kind] | {field: _placeholder(data)}}
+    holder = part.get(kind) if isinstance(kind, str) and kind in _DATA_FIELDS else None
+    data = holder.get(_DATA_FIELDS[kind]) if isinstance(holder, dict) and kind is not None else None
+    return data if isinstance(data, str) else None
+
+
+def attachment_hash(part: Any) -> str | None:
+    """Return the SHA-256 of an attachment's data or address, also where only its placeholder is left; else None."""
+    data = _attachment_data(part)
+    if data is None:
+        return None
+    omitted = _PLACEHOLDER.fullmatch(data)
+    return omitted[3] if omitted else _hash(data)
+
+
+def _hash(data: str) -> str:
+    return hashlib.sha256(data.encode("utf-8", "replace")).hexdigest()
 
 
 def _placeholder(data: str) -> str:
     """Return ``data:image/png;omitted;length=LENGTH;sha256=HASH``, of all of ``data`` with its ``data:`` prefix."""
     media_type = data.partition(";")[0] if data.startswith("data:") else "data:"
-    digest = hashlib.sha256(data.encode("utf-8", "replace")).hexdigest()
-    return f"{media_type[:100]};omitted;length={len(data)};sha256={digest}"
+    return f"{media_type[:100]};omitted;length={len(data)};sha256={_hash(data)}"
 
 
 def is_placeholder(data: str) -> bool:
@@ -217,10 +241,11 @@ def describe_omitted_attachments(content: MessageContent) -> MessageContent:
 
 
 def _describe_if_omitted(part: Any) -> Any:
-    kind = part.get("type") if isinstance(part, dict) else None
-    holder = part.get(kind) if isinstance(kind, str) and kind in _DATA_FIELDS else None
-    data = holder.get(_DATA_FIELDS[kind]) if isinstance(holder, dict) and kind is not None else None
-    omitted = _PLACEHOLDER.fullmatch(data) if isinstance(data, str) else None
+    data = _attachment_data(part)
+    omitted = _PLACEHOLDER.fullmatch(data) if data is not None else None
     if omitted is None:
         return part
-    return {"type": "text", "text": f"[{omitted[1] or kind}, {omitted[2]} characters of base64: no longer here]"}
+    return {
+        "type": "text",
+        "text": f"[{omitted[1] or part['type']}, {omitted[2]} characters of base64: no longer here]",
+    }

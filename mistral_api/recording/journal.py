@@ -67,6 +67,7 @@ class Journal:
     def __init__(self, path: Path, process: str) -> None:
         """Open a prepared journal; ``process`` is the name of this process. Raises sqlite3.Error."""
         self._process = process
+        self.path = path
         self._lock = threading.Lock()
         self._connection = connect(path)
 

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
+from mistral_api.recording.newest_exchanges import newest_exchanges
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
@@ -82,6 +83,8 @@ class Recorder:
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
         self._retry_at = float("-inf")
         self._warn = ThrottledWarning(log)
+        # Called with each exchange when it ends, before its client sees the end.
+        self.on_end: Callable[[Exchange], None] = lambda _exchange: None
 
     def start(self) -> None:
         """Open the journal and start delivery. If the disk does not take it, a later call tries again."""
@@ -133,6 +136,15 @@ class Recorder:
             self._note_failure(error)
         else:
             self._note_success(session.journal)
+        try:
+            self.on_end(exchange)
+        except Exception:
+            log.exception("an exchange is recorded, and its conversation may not be recognised")
+
+    def newest_exchanges(self) -> Iterator[Exchange]:
+        """Yield the newest exchanges in the journal, of all processes, oldest first. Raises sqlite3.Error, OSError."""
+        session = self._require_session()
+        return newest_exchanges(session.journal.path, session.lock.has_ended)
 
     def _open_session(self) -> JournalSession | None:
         """Return the open journal, opened now if need be; None where it cannot be opened."""

@@ -6,7 +6,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import find_conversation
-from mistral_api.conversations.history import HistoryReader, is_system_message
+from mistral_api.conversations.history import HistoryReader
+from mistral_api.conversations.message_matching import is_system_message
+from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types import omit
@@ -15,7 +17,6 @@ from mistral_api.payload_types.responses import Item, ResponsePayload
 from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
-from mistral_api.system.identifiers import new_session_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.token_counter import TokenCounter
 from mistral_api.wire.items import item_type
@@ -38,8 +39,8 @@ class ContextResolver:
         self._history = history
         self._counter = counter
 
-    def resolve(self, request: ResponsePayload, owner: str) -> StoredContext:
-        """Return what a request continues: a response, a conversation, or nothing.
+    def named_context(self, request: ResponsePayload, owner: str) -> StoredContext | None:
+        """Return what a request says that it continues, None where it says nothing.
 
         Raises InvalidRequest (``previous_response_not_found``), NotFound for a conversation, Unavailable.
         """
@@ -47,9 +48,17 @@ class ContextResolver:
             return self._store.context(owner, request["previous_response_id"])
         if "conversation" in request:
             return self._conversation(owner, request["conversation"])
-        if "session_id" in request:
-            return self._session(owner, request["session_id"])
-        return StoredContext(new_session_id())
+        return self._session(owner, request["session_id"]) if "session_id" in request else None
+
+    def found_context(self, resolved: ResolvedSession, owner: str, sent: list[ChatMessage]) -> StoredContext:
+        """Return the context of a request whose conversation was found in another way. Raises Unavailable.
+
+        A client that sends its history gets no messages of the conversation put before it.
+        """
+        has_answer = any(message["role"] == "assistant" for message in sent)
+        if resolved.is_new or resolved.resends_history or has_answer:
+            return StoredContext(resolved.session_id)
+        return self._session(owner, resolved.session_id)
 
     def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
         context = self._session(owner, conversation_id)
@@ -61,7 +70,7 @@ class ContextResolver:
     def _session(self, owner: str, session_id: str) -> StoredContext:
         """Return a session with all its messages; it need not exist yet."""
         branch = self._history.branch(owner, session_id)
-        return StoredContext(session_id, branch.head_id, branch.messages)
+        return StoredContext(session_id, branch.head_id, branch.prompt_messages)
 
     def resolve_references(self, items: list[Item], owner: str) -> list[Item]:
         """Return input items, the referenced ones in place of their references.

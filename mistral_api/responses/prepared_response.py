@@ -124,9 +124,7 @@ class PreparedResponse:
     @property
     def messages(self) -> list[ChatMessage]:
         """The whole prompt. Instructions hold for this response alone; calls without a result are left out."""
-        instructions = self.request.get("instructions")
-        leading: list[ChatMessage] = [{"role": "system", "content": instructions}] if instructions else []
-        return [*leading, *drop_unanswered_calls(self.context.messages, self.input), *self.input]
+        return [*_instructions(self.request), *drop_unanswered_calls(self.context.messages, self.input), *self.input]
 
     def payload(self, messages: list[ChatMessage]) -> ChatPayload:
         """Return the chat completion request that answers it."""
@@ -158,6 +156,16 @@ def prepare_response(
     )
     body["session_id"] = context.session_id
     return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id())
+
+
+def _instructions(request: ResponsePayload) -> list[ChatMessage]:
+    text = request.get("instructions")
+    return [{"role": "system", "content": text}] if text else []
+
+
+def sent_messages(request: ResponsePayload, input_items: list[Item]) -> list[ChatMessage]:
+    """Return the instructions and the input of a request as messages."""
+    return [*_instructions(request), *items_to_messages(input_items)]
 
 
 def parse_input_items(request: ResponsePayload) -> list[Item]:

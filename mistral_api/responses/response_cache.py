@@ -26,7 +26,8 @@ class CachedResponse:
     """A finished response, with its input and its answer as they were recorded, in chat form.
 
     ``in_chain`` says that it continues its previous response alone, or nothing; it does not belong to a conversation
-    that others add to.
+    that others add to. ``resends_history`` says that its input repeats messages that were stored before, under ids that
+    only the store knows.
     """
 
     owner: str
@@ -37,6 +38,7 @@ class CachedResponse:
     answer_id: UUID | None
     answer: GeneratedMessage | None
     in_chain: bool
+    resends_history: bool = False
 
     @property
     def id(self) -> str:

@@ -23,7 +23,7 @@ from mistral_api.payload_types.responses import (
     ResponseUsage,
     TextOptions,
 )
-from mistral_api.upstream.transcript import TokenCounts
+from mistral_api.upstream.token_tally import TokenCounts
 
 _INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 

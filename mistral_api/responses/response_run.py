@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from uuid import UUID
 
+from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.errors import ModelServerRefused
 from mistral_api.generation.exchange_record import ExchangeOpening, ExchangeOutcome
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -39,6 +40,7 @@ class ResponseRun:
         record.exchange.message_ids, record.exchange.answer_id = prepared.input_ids, prepared.answer_id
         record.store_as(prepared.storing(), lambda outcome: self._stored_response(outcome, cache))
         context = prepared.context
+        resolved = context.resolved or ResolvedSession(session_id=context.session_id)
         self._exchange.begin(
             ExchangeOpening(
                 messages=prepared.input,
@@ -47,6 +49,10 @@ class ResponseRun:
                 continues=None if prepared.in_conversation else context.continues,
                 stream=bool(prepared.request.get("stream")),
                 store=prepared.response["store"] is not False,
+                client=resolved.client,
+                resends_history=resolved.resends_history,
+                side_request=resolved.side_request,
+                is_new_session=resolved.is_new,
             )
         )
 
@@ -81,6 +87,7 @@ class ResponseRun:
                 prepared.answer_id if choice else None,
                 choice.answer if choice else None,
                 in_chain=not prepared.in_conversation,
+                resends_history=exchange.resends_history,
             )
         )
         return self.response

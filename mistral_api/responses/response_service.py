@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
 import orjson
 
+from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
-from mistral_api.payload_types.responses import Response, ResponsePayload
+from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
-from mistral_api.responses.prepared_response import PreparedResponse, parse_input_items, prepare_response
+from mistral_api.responses.prepared_response import (
+    PreparedResponse,
+    parse_input_items,
+    prepare_response,
+    sent_messages,
+)
 from mistral_api.responses.response_renderer import OPEN_STATUSES
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.wire import load
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
@@ -44,9 +51,15 @@ class ResponseService:
     """Answers requests of the Responses API. One for the application; safe to use from many threads."""
 
     def __init__(
-        self, generator: Generator, store: ResponseStore, contexts: ContextResolver, background: BackgroundRunner
+        self,
+        generator: Generator,
+        sessions: SessionResolver,
+        store: ResponseStore,
+        contexts: ContextResolver,
+        background: BackgroundRunner,
     ) -> None:
         self._generator = generator
+        self._sessions = sessions
         self._store = store
         self._contexts = contexts
         self._background = background
@@ -90,6 +103,8 @@ class ResponseService:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
         open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, call)
+        if prepared.context.resolved is not None:
+            self._sessions.claim(exchange.record.exchange.id, prepared.context.resolved)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
@@ -97,9 +112,16 @@ class ResponseService:
     def _prepare(self, payload: ResponsePayload, request: RequestContext) -> PreparedResponse:
         model = self._generator.served_model(payload.get("model"))
         self._require_ended(request.caller.owner, payload.get("previous_response_id", ""))
-        context = self._contexts.resolve(payload, request.caller.owner)
         items = self._contexts.resolve_references(parse_input_items(payload), request.caller.owner)
+        context = self._resolve_context(payload, request, items)
         return prepare_response(payload, items, context, model or "")
+
+    def _resolve_context(self, payload: ResponsePayload, request: RequestContext, items: list[Item]) -> StoredContext:
+        """Return what a request continues, by what it says or by what it sends."""
+        owner, sent = request.caller.owner, sent_messages(payload, items)
+        named = self._contexts.named_context(payload, owner)
+        resolved = self._sessions.resolve(request.sender, named.session_id if named else None, sent)
+        return replace(named or self._contexts.found_context(resolved, owner, sent), resolved=resolved)
 
     def _require_ended(self, owner: str, response_id: str) -> None:
         """Raise InvalidRequest for a response that is still being generated. The end of its recording is waited for."""
@@ -160,8 +182,8 @@ class ResponseService:
         live.wait(CANCEL_SECONDS)
         return live.response
 
-    def delete(self, owner: str, response_id: str) -> str | None:
-        """Delete a response, also one that is being generated. Return the session that was deleted with it, if one was.
+    def delete(self, owner: str, response_id: str) -> list[str]:
+        """Delete a response, also one that is being generated. Return the session ids of what was deleted with it.
 
         Raises NotFound and Unavailable.
         """

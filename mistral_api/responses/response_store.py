@@ -87,23 +87,23 @@ class ResponseStore:
     def input_messages(self, owner: str, response_id: str) -> InputMessages:
         """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
         cached = self.cache.get(owner, response_id)
-        if cached is not None:
+        if cached is not None and not cached.resends_history:
             return list(zip(cached.input_ids, cached.input, strict=True))
         _require_form(response_id)
         stored = self._find(lambda session: read_input(session, find_response(session, owner, response_id)))
         return [(each.id, each.message) for each in stored]
 
-    def delete(self, owner: str, response_id: str) -> str | None:
-        """Delete a response. Return the id of its session where that was deleted too.
+    def delete(self, owner: str, response_id: str) -> list[str]:
+        """Delete a response. Return the ids of its session where that was deleted too.
 
         Raises NotFound and Unavailable.
         """
         # A response that continues this one may still be in the journal: it must find what it builds on.
         require_all_recorded(self._recorder)
         _require_form(response_id)
-        session_id = self._read(lambda session: delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX))
+        session_ids = self._read(lambda session: delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX))
         self.cache.remove(response_id)
-        return session_id
+        return session_ids
 
     def _find(self, find: Callable[[Session], T]) -> T:
         """Return what ``find`` finds: at once, or after every finished exchange has been delivered.

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.session_aliases import session_ids_of
+from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
 from mistral_api.database.tables.conversations import Message
 from mistral_api.database.tables.stored import StoredResponse
@@ -45,13 +47,15 @@ _DELETE_UNUSED = text(
 class StoredContext:
     """What a new response continues: ``messages`` in chat form, oldest first, the last of which is ``continues``.
 
-    ``status`` is that of the response that it continues, None where it continues none.
+    ``status`` is that of the response that it continues, None where it continues none. ``resolved`` says how its
+    conversation was found, once it was.
     """
 
     session_id: str
     continues: UUID | None = None
     messages: list[ChatMessage] = field(default_factory=list)
     status: str | None = None
+    resolved: ResolvedSession | None = None
 
 
 def response_not_found(response_id: str) -> NotFound:
@@ -86,8 +90,8 @@ def read_input(session: Session, response: StoredResponse) -> list[StoredMessage
     return [by_id[message_id] for message_id in response.input_ids if message_id in by_id]
 
 
-def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> str | None:
-    """Delete a response, and its conversation if that holds nothing else. Return the session id of the latter.
+def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> list[str]:
+    """Delete a response, and its conversation if that holds nothing else. Return the session ids that led to it then.
 
     Messages on which later responses build stay. A conversation is deleted only if its session id begins with
     ``made_prefix``, so that no client chose it. Raises NotFound.
@@ -95,6 +99,7 @@ def delete_response(session: Session, owner: str, response_id: str, made_prefix:
     conversation = session.scalar(_DELETE, {"id": response_id, "owner": owner})
     if conversation is None:
         raise response_not_found(response_id)
-    session_id: str | None = session.scalar(_DELETE_UNUSED, {"conversation": conversation, "made": made_prefix})
+    session_ids = session_ids_of(session, conversation)
+    deleted = session.scalar(_DELETE_UNUSED, {"conversation": conversation, "made": made_prefix})
     session.commit()
-    return session_id
+    return session_ids if deleted is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 import time
@@ -18,6 +19,13 @@ def new_id() -> UUID:
     random_bits = secrets.randbits(74)
     high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+
+
+def derived_id(base: UUID, number: int) -> UUID:
+    """Return the UUIDv7 that belongs to a number below another one: always the same, of the same millisecond."""
+    digest = hashlib.blake2b(base.bytes + number.to_bytes(8, "big", signed=True), digest_size=16).digest()
+    random_bits = int.from_bytes(digest, "big") & ~(0xF << 76) & ((1 << 80) - 1) & ~(0b11 << 62)
+    return UUID(int=base.int >> 80 << 80 | 0x7 << 76 | 0b10 << 62 | random_bits)
 
 
 def new_session_id() -> str:

@@ -5,13 +5,14 @@ The format is WHATWG's (HTML standard, section 9.2). OpenAI and llama.cpp send `
 
 Our model server is asked to report its progress through a prompt (``return_progress``). It writes these reports with
 every batch of the prompt, and only a write shows it that a client has left before the first token. Clients that did
-not ask for the reports do not get them.
+not ask for the reports do not get them. What they say of the prompt goes to whoever counts its tokens at once
+(:meth:`SSEStream.report_figures`): a prompt that is cut off has no other batch to bring it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any, cast
@@ -20,7 +21,7 @@ import orjson
 
 from mistral_api.errors import ApiError, ModelServerFailed
 from mistral_api.payload_types import JsonObject, omit
-from mistral_api.payload_types.completions import Chunk, PromptProgress
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
 
@@ -113,17 +114,15 @@ def event_error(event: StreamEvent) -> JsonObject | None:
 class EventBatch:
     """Whole events that arrived together.
 
-    ``raw``: their bytes, to be sent on untouched. ``events``: one by one. ``progress``: the model server's last report
-    on the prompt before these events, where there was one.
+    ``raw``: their bytes, to be sent on untouched. ``events``: one by one. ``generated``: whether they are part of an
+    answer; a report on the prompt comes before it.
     """
 
-    __slots__ = ("_events", "progress", "raw")
+    __slots__ = ("_events", "generated", "raw")
 
-    def __init__(
-        self, raw: bytes, events: list[StreamEvent] | None = None, *, progress: PromptProgress | None = None
-    ) -> None:
+    def __init__(self, raw: bytes, events: list[StreamEvent] | None = None, *, generated: bool = True) -> None:
         self.raw = raw
-        self.progress = progress
+        self.generated = generated
         self._events = events
 
     @property
@@ -142,6 +141,15 @@ class SSEStream(ABC):
 
     def __init__(self) -> None:
         self._batches = self._read()
+        self._on_figures: Callable[[Chunk], None] = _ignore
+
+    def report_figures(self, on_figures: Callable[[Chunk], None]) -> None:
+        """Have token counts that reach no reader of the batches, or reach them late, given to ``on_figures``.
+
+        It is called while the batches are read, on the thread that reads them, with chunks that have a
+        ``prompt_progress``, a ``usage`` or ``timings``, and of their choices the index. It must not change them.
+        """
+        self._on_figures = on_figures
 
     def wait_for_first(self) -> None:
         """Wait for the first batch. A failure before it closes the stream."""
@@ -169,6 +177,10 @@ class SSEStream(ABC):
         """End the request, whether or not the response has been read."""
 
 
+def _ignore(_figures: Chunk) -> None:
+    """Nobody counts the tokens of this stream."""
+
+
 class ChunkStream(SSEStream):
     """The chunks of one response of the model server: without its reports of progress, its errors raised."""
 
@@ -177,7 +189,6 @@ class ChunkStream(SSEStream):
         self._pieces = response.iter_bytes()
         self._show_progress = show_progress
         self._opening: bytes | None = None
-        self._progress: PromptProgress | None = None
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
@@ -203,9 +214,9 @@ class ChunkStream(SSEStream):
         if _PROGRESS not in event.raw:
             yield from self._opened(EventBatch(event.raw, [event]))
             return
-        self._progress = (event.data or {}).get("prompt_progress")
+        self._on_figures(event.data or {})
         if self._show_progress:
-            yield EventBatch(event.raw, [event], progress=self._progress)
+            yield EventBatch(event.raw, [event], generated=False)
         elif self._opening is None:
             self._opening = _without_progress(event)
 
@@ -215,15 +226,13 @@ class ChunkStream(SSEStream):
         if _ROLE not in batch.raw:
             yield from self._held_back()
         self._opening = b""
-        batch.progress, self._progress = self._progress, None
         yield batch
 
     def _held_back(self) -> Iterator[EventBatch]:
         """Yield the chunk that names the role, where it was held back."""
         opening, self._opening = self._opening, b""
         if opening:
-            yield EventBatch(opening, progress=self._progress)
-            self._progress = None
+            yield EventBatch(opening)
 
     def drain(self) -> None:
         """Read what follows ``[DONE]``, so that the connection can be used again. Never raises."""

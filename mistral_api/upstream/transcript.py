@@ -1,7 +1,8 @@
 """The transcript of one response: text, tool calls and token counts, gathered chunk by chunk or from a whole body.
 
 Field names are those of OpenAI's chat completion and completion objects and their stream chunks. ``timings`` is
-llama.cpp's (tools/server/README.md), and the only count that an interrupted stream has.
+llama.cpp's (tools/server/README.md). How tokens are counted, above all those of an interrupted stream, is a question
+of ``upstream.token_tally``.
 
 A response that does not stream is put together from a stream too. llama.cpp notices that a client has left when it
 writes to it, or when it has had nothing at all to send to anybody for a second (``HTTP_POLLING_SECONDS`` in
@@ -11,7 +12,7 @@ model server is always asked for a stream, and :func:`assemble_body` makes the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -32,6 +33,7 @@ from mistral_api.payload_types.completions import (
     Usage,
     VerboseFields,
 )
+from mistral_api.upstream.token_tally import TokenCounts, TokenTally
 
 T = TypeVar("T")
 
@@ -39,15 +41,6 @@ _JOINED: Final = ("content", "reasoning_content", "refusal")
 _HEAD = ("id", "created", "model", "system_fingerprint")
 # What llama.cpp says beside OpenAI's fields (tools/server/server-task.cpp); it holds the stop sequence that was met.
 _VERBOSE: Final = "__verbose"
-
-
-@dataclass(slots=True)
-class TokenCounts:
-    """Token counts of one request; None where the model server did not say."""
-
-    prompt: int | None = None
-    cached: int | None = None
-    completion: int | None = None
 
 
 @dataclass(slots=True)
@@ -69,20 +62,26 @@ class ChoiceTranscript:
 class Transcript:
     """The growing transcript of one response.
 
-    ``choices_per_prompt``: how many choices share a prompt. ``progress``: the model
-    server's last report on the prompt. ``verbose``: llama.cpp's own fields of the last chunk that had them.
+    ``progress``: the model server's last report on the prompt. ``verbose``: llama.cpp's own fields of the last chunk
+    that had them.
     """
 
     def __init__(self, choices_per_prompt: int = 1) -> None:
         self.choices: dict[int, ChoiceTranscript] = {}
-        self.choices_per_prompt = choices_per_prompt
-        self.tokens = TokenCounts()
         self.head: Completion = {}
         self.timings: Timings | None = None
         self.progress: PromptProgress | None = None
         self.verbose: VerboseFields = {}
-        self._deltas = 0
-        self._usages: list[Usage] = []
+        self._tally = TokenTally(choices_per_prompt)
+
+    @property
+    def choices_per_prompt(self) -> int:
+        """How many choices share a prompt."""
+        return self._tally.choices_per_prompt
+
+    @choices_per_prompt.setter
+    def choices_per_prompt(self, number: int) -> None:
+        self._tally.choices_per_prompt = number
 
     def add_body(self, body: Completion) -> None:
         """Take a whole response (``chat.completion`` or ``text_completion``)."""
@@ -90,54 +89,58 @@ class Transcript:
             message = choice.get("message") or {"content": choice.get("text")}
             entry = self._choice(choice)
             entry.message = omit(message, ("role",))
-        self._add_counts(body)
+        self._add_metadata(body)
+        usage = body.get("usage")
+        if isinstance(usage, dict):
+            self._tally.add_usage(usage, None)
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Take one chunk of a stream."""
         for choice in _objects(chunk.get("choices")):
             delta = choice.get("delta") or {"content": choice.get("text")}
             entry = self._choice(choice)
-            self._deltas += _extend_message(entry.message, delta)
+            if _extend_message(entry.message, delta):
+                self._tally.add_delta(_index(choice))
             logprobs = choice.get("logprobs")
             if logprobs:
-                entry.logprobs = _extended_logprobs(entry.logprobs or {}, logprobs)
-        self._add_counts(chunk)
+                entry.logprobs = _extend_logprobs(entry.logprobs or {}, logprobs)
+        self._add_metadata(chunk)
+        self.add_figures(chunk)
+
+    def add_figures(self, chunk: Chunk) -> None:
+        """Take the token counts of a chunk, and nothing else of it."""
+        choices = _objects(chunk.get("choices"))
+        index = _index(choices[0]) if choices else None
+        usage, timings, progress = chunk.get("usage"), chunk.get("timings"), chunk.get("prompt_progress")
+        if isinstance(progress, dict):
+            self.progress = progress
+            self._tally.add_progress(progress, index or 0)
+        if isinstance(timings, dict) and index is not None:
+            self._tally.add_timings(timings, index)
+        if isinstance(usage, dict):
+            self._tally.add_usage(usage, index)
 
     def _choice(self, choice: ChunkChoice | Choice) -> ChoiceTranscript:
-        index = int(choice.get("index") or 0)
+        index = _index(choice)
         entry = self.choices.get(index)
         if entry is None:
             entry = self.choices[index] = ChoiceTranscript()
         entry.finish_reason = choice.get("finish_reason") or entry.finish_reason
         return entry
 
-    def _add_counts(self, body: Chunk | Completion) -> None:
+    def _add_metadata(self, body: Chunk | Completion) -> None:
         if not self.head:
             # It is the same in a chunk and in the whole.
             self.head = pick(cast("Completion", body), _HEAD)
-        usage, timings, verbose = body.get("usage"), body.get("timings"), body.get(_VERBOSE)
-        if isinstance(usage, dict):
-            self._usages.append(usage)
+        timings, verbose = body.get("timings"), body.get(_VERBOSE)
         if isinstance(timings, dict) and all(isinstance(value, int | float) for value in timings.values()):
             self.timings = timings
         if isinstance(verbose, dict):
             self.verbose = verbose
 
     def count_tokens(self) -> TokenCounts:
-        """Return the counts as far as they are known. In a stream cut short each delta counts as one token, since
-        llama.cpp sends one at a time.
-
-        llama.cpp reports the usage of each choice apart, and with each the prompt that the choices share.
-        """
-        if self._usages:
-            sharing = self.choices_per_prompt if len(self._usages) > 1 else 1
-            details = _objects([usage.get("prompt_tokens_details") or {} for usage in self._usages])
-            self.tokens.prompt = _sum(usage.get("prompt_tokens") for usage in self._usages) // sharing
-            self.tokens.cached = _sum(each.get("cached_tokens") for each in details) // sharing
-            self.tokens.completion = _sum(usage.get("completion_tokens") for usage in self._usages)
-        elif self._deltas:
-            self.tokens.completion = self._deltas
-        return self.tokens
+        """Return the counts as far as they are known."""
+        return self._tally.counts()
 
     @property
     def model(self) -> str | None:
@@ -165,31 +168,38 @@ def _objects(value: list[T] | None) -> list[T]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _sum(counts: Iterable[object]) -> int:
-    """Return the sum of counts that an engine sent; what is no number does not count."""
-    return sum(int(count) for count in counts if isinstance(count, int | float))
+def _index(choice: ChunkChoice | Choice) -> int:
+    return int(choice.get("index") or 0)
 
 
-def _extended_logprobs(known: Mapping[str, Any], piece: Mapping[str, Any]) -> Logprobs:
-    """Return the lists of a ``logprobs`` object, a chat's or a legacy completion's, with those of the next chunk."""
-    lists = {name: (known.get(name) or []) + each if each else known.get(name) for name, each in piece.items()}
-    return cast("Logprobs", lists)
+def _extend_logprobs(known: Logprobs, piece: Mapping[str, Any]) -> Logprobs:
+    """Add the lists of the next chunk to those of a ``logprobs`` object, a chat's or a legacy completion's. Return it.
+
+    A list grows in place: copied for every token, a long answer would take quadratic time.
+    """
+    lists = cast("dict[str, Any]", known)
+    for name, each in piece.items():
+        if each and lists.get(name):
+            lists[name].extend(each)
+        elif each or name not in lists:
+            lists[name] = list(each) if each else each
+    return known
 
 
-def _extend_message(message: GeneratedMessage, delta: Delta) -> int:
-    """Add a delta to a message. Return 1 if it carries something that the model generated, else 0."""
-    generated = 0
+def _extend_message(message: GeneratedMessage, delta: Delta) -> bool:
+    """Add a delta to a message. Return whether it carries something that the model generated."""
+    generated = False
     for name in _JOINED:
         if name in delta and (piece := delta[name]):
             message[name] = (message[name] or "") + piece if name in message else piece
-            generated = 1
+            generated = True
     for call in _objects(delta.get("tool_calls")):
         _extend_tool_call(message.setdefault("tool_calls", []), call)
-        generated = 1
+        generated = True
     function = delta.get("function_call")  # the deprecated form of a tool call
     if isinstance(function, dict):
         _extend_function(message.setdefault("function_call", {"name": "", "arguments": ""}), function)
-        generated = 1
+        generated = True
     return generated
 
 

@@ -11,7 +11,6 @@ from mistral_api.conversations.conversation import (
     ConversationBody,
     ConversationSummary,
     conversation_body,
-    conversation_list_body,
     conversation_summary,
     find_conversation,
     read_page,
@@ -26,7 +25,8 @@ from mistral_api.conversations.editing import (
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
-from mistral_api.conversations.search import list_conversations
+from mistral_api.conversations.search import ListedConversation, conversation_list_body, list_conversations
+from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session, find_recorded, require_recorded
@@ -51,7 +51,7 @@ _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 
 
 @blueprint.get("")
-def list_all() -> Page[ConversationSummary]:
+def list_all() -> Page[ListedConversation]:
     """The caller's conversations, the last used first."""
     query = load(_LIST_QUERY, request.args.to_dict())
     with database_session() as session:
@@ -106,13 +106,23 @@ def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
         return conversation_summary(change_conversation(session, caller().owner, session_id, changes))
 
 
+def _session_ids(session_id: str) -> list[str]:
+    """Return every session id that leads to a conversation of the caller. Raises NotFound."""
+    require_recorded(caller().owner, session_id)
+    with database_session() as session:
+        return session_ids_of(session, find_conversation(session, caller().owner, session_id).id)
+
+
 @blueprint.delete("/<session_id>")
 def remove(session_id: str) -> Deletion:
     """Delete a conversation with its messages."""
-    require_recorded(caller().owner, session_id)
+    owner = caller().owner
+    for each in _session_ids(session_id):
+        require_recorded(owner, each)
     with database_session() as session:
-        delete_conversation(session, caller().owner, session_id)
-    services().forget_session(caller().owner, session_id)
+        session_ids = delete_conversation(session, owner, session_id)
+    for each in session_ids:
+        services().forget_session(owner, each)
     return {"id": session_id, "object": "conversation.deleted", "deleted": True}
 
 
@@ -148,9 +158,10 @@ def retrieve_item(session_id: str, item_id: str) -> Item:
 @items_blueprint.delete("/<item_id>", endpoint="remove")
 def remove_item(session_id: str, item_id: str) -> ConversationSummary:
     """Delete one item; answers the conversation."""
-    require_recorded(caller().owner, session_id)
+    session_ids = _session_ids(session_id)
     with database_session() as session:
         body = conversation_summary(delete_item(session, caller().owner, session_id, item_id))
     # What memory and the supervisor hold of the session has the deleted words.
-    services().forget_session(caller().owner, session_id)
+    for each in session_ids:
+        services().forget_session(caller().owner, each)
     return body

@@ -21,7 +21,7 @@ def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
-    return RequestContext(caller(), request_id(), client_request_id(), body, call)
+    return RequestContext(caller(), request_id(), client_request_id(), body, call, dict(request.headers))
 
 
 def generate(endpoint: Endpoint) -> Response:

@@ -55,9 +55,8 @@ def retrieve(response_id: str) -> Response:
 @blueprint.delete("/<response_id>")
 def remove(response_id: str) -> Deletion:
     """Delete a response; with the last one of a conversation that no client named, that goes too."""
-    gone = services().response_service.delete(caller().owner, response_id)
-    if gone is not None:
-        services().forget_session(caller().owner, gone)
+    for session_id in services().response_service.delete(caller().owner, response_id):
+        services().forget_session(caller().owner, session_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 

@@ -43,7 +43,8 @@ CONVERSATION_MESSAGE = Component(
                     )
                 )
             ),
-        )
+        ),
+        optional(sent=Object(optional(system=Array(Object()), summary=Array(Object()), answer=Object()))),
     ),
 )
 _HEAD = required(
@@ -68,7 +69,15 @@ CONVERSATION_WITH_MESSAGES = Component(
         ),
     ),
 )
-CONVERSATION_PAGE = Component("ConversationPage", page(CONVERSATION))
+# ``snippet`` is HTML. A hit in the title has no message.
+SEARCH_MATCH = Component(
+    "SearchMatch", Object(required(message_id=Nullable(Text()), role=Nullable(Text()), snippet=Text()))
+)
+LISTED_CONVERSATION = Component(
+    "ListedConversation",
+    Object(_HEAD, required(message_count=COUNT), optional(matches=Array(SEARCH_MATCH))),
+)
+CONVERSATION_PAGE = Component("ConversationPage", page(LISTED_CONVERSATION))
 CONVERSATION_DELETED = Component("ConversationDeleted", deleted("conversation.deleted"))
 
 _COMMON = required(id=Text(), status=StringEnum("in_progress", "completed", "incomplete"))

@@ -6,10 +6,7 @@ Five processes share one DATA_DIR, so the survivors record what the dead ones le
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +19,8 @@ import psycopg2.extras
 import pytest
 import requests
 
-from tests.support.processes import ROOT, Server, clean_environment, free_port, libpq_url, wait_for
+from tests.support.killed_apis import ApiProcesses
+from tests.support.processes import Server, clean_environment, libpq_url, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
 
@@ -42,43 +40,6 @@ class ReceivedStream:
 
     def text(self, until: float = float("inf")) -> str:
         return "".join(piece for moment, piece in self.pieces if moment <= until)
-
-
-class ApiProcesses:
-    """The API processes, and the times at which each was killed."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.ports = [free_port() for _ in range(PROCESSES)]
-        command = [sys.executable, "-m", "tests.support.forking_api", *map(str, self.ports)]
-        self._log = log.open("w")
-        self._process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
-        )
-        self._pids: dict[int, int] = {}
-        self.kills: dict[int, list[float]] = {port: [] for port in self.ports}
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        wait_for(lambda: len(self._pids) == PROCESSES, "the API processes")
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            port, pid = map(int, line.split())
-            self._pids[port] = pid
-
-    def kill(self, port: int) -> None:
-        pid = self._pids[port]
-        self.kills[port].append(time.monotonic())
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: self._pids[port] != pid, "the next API process")
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=20)
-        self._reader.join(timeout=20)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._log.close()
 
 
 class StreamingClient:
@@ -133,7 +94,7 @@ def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProce
     environment = clean_environment(
         DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
     )
-    made = ApiProcesses(environment, data_dir.parent / "apis.log")
+    made = ApiProcesses(environment, data_dir.parent / "apis.log", PROCESSES)
     yield made
     made.close()
 

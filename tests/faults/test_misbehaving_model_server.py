@@ -12,6 +12,7 @@ import requests
 from tests.support.error_shape import assert_error_shape
 from tests.support.misbehaving_server import MODEL_NAMES, misbehaving_stack
 from tests.support.processes import Server
+from tests.support.recorded_usage import recorded_usage
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,21 @@ def test_figures_that_are_no_numbers_do_not_count(server: Server) -> None:
         assert answer.content.endswith(b"data: [DONE]\n\n")
     (message,) = server.stored_messages("odd-usage")[1:]
     assert (message["content"], message["status"]) == ("one", "complete")
-    assert message["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    # The one delta is a better count than none.
+    assert message["usage"] == {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("model", "status"), [("progress-error", 502), ("silent-progress", 504)])
+def test_failed_request_has_used_the_part_of_its_prompt_that_was_read(
+    server: Server, model: str, status: int, stream: bool
+) -> None:
+    body = {"model": model, "prompt": "Hi", "stream": stream}
+    request_id = f"{model}-{stream}"
+    answer = requests.post(f"{server.url}/completion", json=body, headers={"X-Request-Id": request_id}, timeout=20)
+    assert answer.status_code == status
+    usage = recorded_usage(server, request_id)
+    assert (usage["prompt_tokens"], usage["cached_tokens"], usage["completion_tokens"]) == (4, 0, 0)
 
 
 def test_background_response_is_continued_as_soon_as_its_end_was_seen(server: Server) -> None:

@@ -12,8 +12,11 @@ import psutil
 import pytest
 import requests
 
+from tests.support.engine_counts import most_processed
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
+from tests.support.raw_requests import send_request
+from tests.support.recorded_usage import recorded_usage
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 3, "temperature": 0}
@@ -31,6 +34,10 @@ def _kill(server: Server) -> tuple[int, int]:
     model_server = server.health()["model_server"]
     os.kill(model_server["pid"], signal.SIGKILL)
     return model_server["pid"], model_server["restarts"]
+
+
+def _wait_until_ready(server: Server) -> None:
+    wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).status_code == 200, "health", 30)
 
 
 def test_next_request_is_served_after_the_idle_model_server_was_killed(server: Server) -> None:
@@ -61,6 +68,23 @@ def test_stream_gets_an_error_event_when_the_model_server_is_killed(server: Serv
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_request_has_used_what_was_read_of_its_prompt_when_the_model_server_was_killed(
+    server: Server, stream: bool
+) -> None:
+    _wait_until_ready(server)
+    body = {"messages": [{"role": "user", "content": f"{stream} " + "word " * 1500}], "max_tokens": 5, "stream": stream}
+    with send_request(server, "/v1/chat/completions", body, f"X-Request-Id: killed-{stream}") as connection:
+        wait_for(lambda: most_processed(server) >= 64, "a part of the prompt")
+        _kill(server)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 502")
+    usage = recorded_usage(server, f"killed-{stream}")
+    assert usage["error_code"] == "model_server_error"
+    assert 64 <= usage["prompt_tokens"] - usage["cached_tokens"] < 1500
+    assert usage["completion_tokens"] == 0
+    _wait_until_ready(server)
+
+
 def test_health_is_503_while_the_model_server_restarts(server: Server) -> None:
     _kill(server)
 
@@ -69,4 +93,4 @@ def test_health_is_503_while_the_model_server_restarts(server: Server) -> None:
         return answer.status_code == 503 and answer.json()["status"] == "unavailable"
 
     wait_for(unavailable, "a health of 503", 5)
-    wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).status_code == 200, "health again", 30)
+    _wait_until_ready(server)

@@ -14,7 +14,7 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import list_conversations, matches_query, matching_conversations
+from mistral_api.conversations.search import list_conversations, matching_conversations
 from mistral_api.database.tables.conversations import Conversation
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
@@ -23,7 +23,7 @@ from tests.support.exchanges import make_exchange, question, reply
 TEXTS = {
     "animals": "The quagga was a zebra with brown stripes.",
     "cooking": "Boil the pasta in salted water, 100%_sure.",
-    "russian": "Зебра живёт в Африке",  # noqa: RUF001
+    "russian": "Зебра живёт в Африке",
     "travel": "A zebra crossing in London",
 }
 
@@ -44,7 +44,7 @@ def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> 
     with Session(engine) as session:
         wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
         rows, _ = list_conversations(session, owner, wanted)
-        return [row.session_id for row in rows]
+        return [row.conversation.session_id for row in rows]
 
 
 @pytest.mark.parametrize("looked_at_first", [0, 200])
@@ -87,9 +87,11 @@ def test_search_finds_a_changed_title(filled: Engine) -> None:
 def test_search_results_are_paginated(filled: Engine) -> None:
     with Session(filled) as session:
         first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
-        rest, no_more = list_conversations(session, "local", {"limit": 1, "q": "zebra", "after": first[0].session_id})
-    assert ([row.session_id for row in first], more) == (["travel"], True)
-    assert ([row.session_id for row in rest], no_more) == (["animals"], False)
+        rest, no_more = list_conversations(
+            session, "local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id}
+        )
+    assert ([row.conversation.session_id for row in first], more) == (["travel"], True)
+    assert ([row.conversation.session_id for row in rest], no_more) == (["animals"], False)
 
 
 def _plan(engine: Engine, query: str, parameters: Any) -> str:

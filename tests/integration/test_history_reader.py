@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
-from mistral_api.conversations.message_matching import message_chains
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
@@ -45,7 +44,7 @@ def _reader(engine: Engine) -> HistoryReader:
 
 
 def _texts(branch: SessionBranch) -> list[Any]:
-    return [message["content"] for message in branch.messages]
+    return [message["content"] for message in branch.prompt_messages]
 
 
 def test_history_of_an_unknown_session_is_empty(engine: Engine) -> None:
@@ -63,13 +62,8 @@ def test_history_is_the_current_branch_of_the_owners_session(engine: Engine) -> 
     history = _reader(engine)
     branch = history.branch("local", "one")
     assert _texts(branch) == ["hi", "hello", "new", "new answer"]
-    assert branch.chains == message_chains(branch.messages)
     assert [(branch.head_id,)] == rows_of(engine, "SELECT head_id FROM conversations")
     assert history.branch("somebody else", "one") == SessionBranch()
-    old = message_chains([*start, *question("old")])
-    assert history.has_any_chain("local", "one", old[2:])
-    assert not history.has_any_chain("local", "one", message_chains(question("never said")))
-    assert not history.has_any_chain("somebody else", "one", old)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
@@ -99,7 +93,7 @@ def test_history_messages_have_the_form_that_clients_send(engine: Engine) -> Non
     parts = sent[0]["content"]
     gone = {"type": "text", "text": "[image/png, 121 characters of base64: no longer here]"}
     shown = [sent[0] | {"content": [parts[0], gone, parts[2]]}, *sent[1:], {"role": "assistant"} | answer]
-    assert _reader(engine).branch("local", "one").messages == shown
+    assert _reader(engine).branch("local", "one").prompt_messages == shown
 
 
 def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:

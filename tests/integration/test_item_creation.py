@@ -17,7 +17,7 @@ from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
     Messages,
     add_items,
-    assert_chains_match,
+    assert_digests_match,
     assistant,
     branch_texts,
     deliver_each,
@@ -41,7 +41,7 @@ def test_conversation_is_created_with_or_without_messages(engine: Engine) -> Non
     assert rows_of(engine, query, id=full) == [("Hello there", {}, 2, False)]
     assert read_items(engine, empty) == read_items(engine, empty, newest_first=True) == ([], False)
     assert branch_texts(engine, full) == ["Hello there", "Hi"]
-    assert_chains_match(engine)
+    assert_digests_match(engine)
 
 
 def test_added_items_are_searchable_set_the_title_and_are_continued(engine: Engine) -> None:
@@ -55,7 +55,7 @@ def test_added_items_are_searchable_set_the_title_and_are_continued(engine: Engi
     deliver_each(engine, make_exchange(one, messages=question("Well?"), answers=reply("Yes.")))
     history = ["Do you like tea?", "Very much.", "Why?", "It is warm.", "And coffee?", "Well?", "Yes."]
     assert branch_texts(engine, one) == history
-    assert_chains_match(engine)
+    assert_digests_match(engine)
 
 
 def test_empty_conversation_gets_its_title_from_the_first_exchange(engine: Engine) -> None:
@@ -137,4 +137,4 @@ def test_items_added_concurrently_form_one_branch(engine: Engine) -> None:
     texts = branch_texts(engine, one)
     assert len(texts) == 60
     assert len({text for text in texts if text != "yes"}) == 40
-    assert_chains_match(engine)
+    assert_digests_match(engine)

@@ -17,7 +17,7 @@ from mistral_api.responses.stored_responses import read_context
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
     TOOL_CALLS,
-    assert_chains_match,
+    assert_digests_match,
     assistant,
     branch_texts,
     deliver_each,
@@ -36,12 +36,12 @@ def test_deleting_a_message_links_its_neighbours(engine: Engine) -> None:
     first, second, _, last = read_item_ids(engine, one)
     assert remove_item(engine, one, second) == 3
     assert branch_texts(engine, one) == ["a", "c", "d"]
-    assert_chains_match(engine)
+    assert_digests_match(engine)
     assert remove_item(engine, one, last) == 2
     assert branch_texts(engine, one) == ["a", "c"]
     assert remove_item(engine, one, first) == 1
     assert branch_texts(engine, one) == ["c"]
-    assert_chains_match(engine)
+    assert_digests_match(engine)
     deliver_each(engine, make_exchange(one, messages=question("e"), answers=reply("f")))
     assert branch_texts(engine, one) == ["c", "e", "f"]
 
@@ -70,7 +70,7 @@ def test_history_resent_with_the_deleted_message_starts_a_branch(engine: Engine)
     deliver_each(engine, make_exchange(one, messages=[*before, user("g")], answers=reply("h")))
     assert branch_texts(engine, one) == ["a", "b", "c", "d", "e", "f", "g", "h"]
     assert rows_of(engine, "SELECT count(*) FROM messages") == [(10,)]
-    assert_chains_match(engine)
+    assert_digests_match(engine)
 
 
 def test_branches_below_a_deleted_message_are_kept(engine: Engine) -> None:
@@ -80,7 +80,7 @@ def test_branches_below_a_deleted_message_are_kept(engine: Engine) -> None:
     deliver_each(engine, *branches)
     assert remove_item(engine, one, read_item_ids(engine, one)[1]) == 5
     assert branch_texts(engine, one) == ["a", "y", "re y"]
-    assert_chains_match(engine)
+    assert_digests_match(engine)
     again = [user("a"), user("x"), assistant("re x"), user("z")]
     deliver_each(engine, make_exchange(one, messages=again, answers=reply("re z")))
     assert branch_texts(engine, one) == ["a", "x", "re x", "z", "re z"]
@@ -93,7 +93,7 @@ def test_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None:
         left = read_item_ids(engine, one)
         assert remove_item(engine, one, item_id) == 3
         assert read_item_ids(engine, one) == [each for each in left if each != item_id]
-        assert_chains_match(engine)
+        assert_digests_match(engine)
     query = "SELECT content, tool_calls, extra, search FROM messages WHERE role = 'assistant'"
     assert rows_of(engine, query) == [(None, [TOOL_CALLS[1] | {"index": 1}], None, None)]
     assert remove_item(engine, one, calls[1]) == 2

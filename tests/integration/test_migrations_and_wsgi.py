@@ -98,7 +98,7 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
     assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
     with Session(engine) as session:
         found, _ = list_conversations(session, "local", {"limit": 5, "q": "quagga extinct or hunted"})
-        assert [conversation.session_id for conversation in found] == ["old"]
+        assert [each.conversation.session_id for each in found] == ["old"]
     engine.dispose()
 
 

@@ -109,7 +109,7 @@ def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
     BatchInserter(engine).insert(chain)
     for exchange in chain if remembered else []:
         store.cache.add(_cached_response(exchange))
-    assert store.delete("local", _response_id(chain[0])) is None
+    assert store.delete("local", _response_id(chain[0])) == []
     with pytest.raises(NotFound):
         store.find("local", _response_id(chain[0]))
     with pytest.raises(InvalidRequest):
@@ -120,8 +120,8 @@ def test_deleted_response_is_not_found_and_remains_in_the_context_of_later_ones(
 def test_deleting_the_last_response_deletes_its_unnamed_session(engine: Engine, store: ResponseStore) -> None:
     chain = _chain(2)
     BatchInserter(engine).insert(chain)
-    assert store.delete("local", _response_id(chain[0])) is None
-    assert store.delete("local", _response_id(chain[1])) == chain[0].session_id
+    assert store.delete("local", _response_id(chain[0])) == []
+    assert store.delete("local", _response_id(chain[1])) == [chain[0].session_id]
     assert [count_rows(engine, table) for table in ("conversations", "messages", "responses")] == [0, 0, 0]
 
 
@@ -129,7 +129,7 @@ def test_deleting_a_response_keeps_a_session_with_other_messages(engine: Engine,
     response = _response("a")
     chat = make_exchange(response.session_id, messages=question("chat"), answers=reply("yes"))
     BatchInserter(engine).insert([response, chat])
-    assert store.delete("local", _response_id(response)) is None
+    assert store.delete("local", _response_id(response)) == []
     assert count_rows(engine, "messages") == 4
 
 

@@ -31,6 +31,7 @@ MODEL_NAMES = (
     "no-such-url",
     "progress-error",
     "progress-done",
+    "silent-progress",
     "odd-usage",
     "late-end",
 )
@@ -115,6 +116,7 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
             "error-event": lambda: self._stream(one + _event(COMPUTE_ERROR), lambda: self._send(b"")),
             "progress-error": lambda: self._stream(_event(PROGRESS) + _event(COMPUTE_ERROR), lambda: self._send(b"")),
             "progress-done": lambda: self._stream(_event(PROGRESS) + DONE, lambda: self._send(b"")),
+            "silent-progress": lambda: self._stream(_event(PROGRESS), self._wait),
             "odd-usage": lambda: self._stream(one + _event(ODD_USAGE) + DONE, lambda: self._send(b"")),
             "late-end": lambda: self._stream(one + DONE, self._end_late),
             "calls-tools": lambda: self._stream(_calls_tools() + DONE, lambda: self._send(b"")),

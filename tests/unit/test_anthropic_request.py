@@ -27,13 +27,21 @@ def test_plain_anthropic_request_is_unchanged() -> None:
     assert _chat(seed=7, unheard_of=[1]) == HI | {"seed": 7, "unheard_of": [1]}
 
 
-def test_anthropic_system_prompt_comes_first_without_its_changing_billing_header() -> None:
-    stamped = "x-anthropic-billing-header: cc_version=2; cch=a5145;You help."
-    first = _chat(system=[{"type": "text", "text": stamped}, {"type": "text", "text": "Be brief."}])["messages"][0]
-    other = _chat(system=[{"type": "text", "text": stamped.replace("a5145", "0bf3d")}])["messages"][0]
-    assert first["role"] == "system"
-    assert first["content"].endswith(";You help.\nBe brief.")
-    assert first["content"].startswith(other["content"])
+@pytest.mark.parametrize(
+    ("stamp", "other"),
+    [
+        ("cc_version=2; cch=a5145;", "cc_version=2; cch=0bf3d;"),
+        ("cc_version=2.1.197.68e; cc_entrypoint=cli;\n", "cc_version=2.1.197.9af; cc_entrypoint=cli;\n"),
+    ],
+)
+def test_anthropic_system_prompt_comes_first_without_its_changing_billing_header(stamp: str, other: str) -> None:
+    def system_message(stamp: str) -> Any:
+        blocks = [f"x-anthropic-billing-header: {stamp}You help.", "Be brief."]
+        return _chat(system=[{"type": "text", "text": block} for block in blocks])["messages"][0]
+
+    assert system_message(stamp) == system_message(other)
+    assert system_message(stamp)["role"] == "system"
+    assert system_message(stamp)["content"].endswith("You help.\nBe brief.")
 
 
 def test_anthropic_history_keeps_thinking_tool_calls_and_tool_results() -> None:

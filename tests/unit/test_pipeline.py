@@ -16,6 +16,7 @@ from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.renderer import ChatRenderer
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.completions import Chunk
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import Journal
@@ -25,6 +26,7 @@ from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import EventBatch, SSEStream
 from tests.support.chat_chunks import TEXT_DELTAS, chunk_stream
 from tests.support.exchanges import make_exchange, record_exchange, undelivered_recorder
+from tests.support.processes import wait_for
 
 
 class Chunks(SSEStream):
@@ -157,3 +159,37 @@ def test_stream_of_a_disconnected_client_is_recorded_as_499_with_its_text(record
     (exchange,) = _recorded(tmp_path)
     assert (exchange.status, exchange.answer_status) == (499, "interrupted")
     assert exchange.answers == [{"content": "Hello"}]
+
+
+class _ReportingChunks(Chunks):
+    """A stream that reports on its prompt for a while, and then breaks off without a word of an answer."""
+
+    def _read(self) -> Iterator[EventBatch]:
+        for processed in (0, 64):
+            report: Chunk = {"prompt_progress": {"total": 90, "cache": 0, "processed": processed}}
+            self._on_figures(report)
+            yield EventBatch(b"data: " + orjson.dumps(report) + b"\n\n", generated=False)
+        raise ModelServerFailed("The model server died.")
+
+
+def test_prompt_that_was_read_in_part_is_recorded_and_its_reports_are_no_token(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    assert b'"processed":64' in b"".join(_pipeline(recorder, _ReportingChunks([])))
+    (exchange,) = _recorded(tmp_path)
+    assert (exchange.prompt_tokens, exchange.cached_tokens, exchange.completion_tokens) == (64, 0, 0)
+    assert (exchange.time_to_first_token_ms, exchange.answer_status) == (None, "failed")
+
+
+def test_checkpoint_has_the_part_of_the_prompt_that_was_read(recorder: Recorder, tmp_path: Path) -> None:
+    events = iter(_pipeline(recorder, _ReportingChunks([])))
+    assert [next(events) for _ in range(2)]
+    database = sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")
+
+    def checkpoint() -> bool:
+        return any(
+            b'"prompt_tokens":64' in (row[0] or b"") for row in database.execute("SELECT outcome FROM checkpoints")
+        )
+
+    wait_for(checkpoint, "a checkpoint")
+    database.close()

@@ -19,7 +19,7 @@ from mistral_api.responses.response_object import (
     input_items,
     new_response,
 )
-from mistral_api.upstream.transcript import TokenCounts
+from mistral_api.upstream.token_tally import TokenCounts
 from mistral_api.wire import load
 from mistral_api.wire.responses import ResponseRequest
 from tests.support.chat_chunks import token_logprob

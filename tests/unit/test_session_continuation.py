@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from mistral_api.conversations.history import SessionBranch, continue_session, has_no_known_prefix
-from mistral_api.conversations.message_matching import message_chains
+from mistral_api.conversations.history import BranchMessage, SessionBranch, continue_session
+from mistral_api.conversations.stored_message import prompt_message
 from mistral_api.payload_types.chat import ChatMessage, ContentPart, ToolCall
 from mistral_api.system.identifiers import new_id
 
-HEAD = new_id()
 ROLES = {"s": "system", "d": "developer", "u": "user", "a": "assistant"}
 CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -23,42 +22,45 @@ def _messages(written: str) -> Messages:
 
 
 def _branch(messages: Messages) -> SessionBranch:
-    return SessionBranch(HEAD, messages, message_chains(messages))
+    return SessionBranch([BranchMessage(new_id(), message, prompt_message(message)) for message in messages])
 
 
 @pytest.mark.parametrize(
-    ("stored", "sent", "prompt", "new", "continues"),
+    ("stored", "sent", "prompt", "new", "follows"),
     [
-        ("", "u1", "u1", "u1", False),
-        ("u1 a1", "u2", "u1 a1 u2", "u2", True),
-        ("s0 u1 a1", "u2", "s0 u1 a1 u2", "u2", True),
-        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "u2", True),
-        ("s0 u1 a1", "s9 u2", "s9 u1 a1 u2", "s9 u2", True),
-        ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1 s9 u2 a2", "s9 u3", "s9 u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1 s9 u2 a2", "s0 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", True),
-        # The client sends the whole history again: its own list is used.
-        ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
-        ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", False),
-        ("u1 a1 u2 a2", "u1 a1 u9", "u1 a1 u9", "u1 a1 u9", False),
-        ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", False),
-        # The client sends the last turns again, or all of them with another system message.
-        ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "u3", True),
-        ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u2", True),
-        # A repeated question is no history, and few-shot examples that are not stored are new.
-        ("u1 a1", "u1", "u1 a1 u1", "u1", True),
-        ("u1 a1", "u8 a8 u2", "u1 a1 u8 a8 u2", "u8 a8 u2", True),
+        ("", "u1", "u1", "u1", None),
+        ("u1 a1", "u2", "u1 a1 u2", "u2", "a1"),
+        ("s0 u1 a1", "u2", "s0 u1 a1 u2", "u2", "a1"),
+        ("s0 u1 a1", "s0 u2", "s0 u1 a1 u2", "s0 u2", "a1"),
+        ("s0 u1 a1", "s9 u2", "s9 u1 a1 u2", "s9 u2", "a1"),
+        ("s0 u1 a1 s9 d9 u2 a2", "u3", "s9 d9 u1 a1 u2 a2 u3", "u3", "a2"),
+        ("s0 u1 a1 s9 u2 a2", "s0 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", "a2"),
+        # The client sends the whole history again: its own list is used, and its place found when it is stored.
+        ("u1 a1", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", None),
+        ("s0 u1 a1 u2 a2", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u1 a1 u2 a2 u3", None),
+        ("s0 u1 a1", "s9 u1 a1 u2", "s9 u1 a1 u2", "s9 u1 a1 u2", None),
+        ("u1 a1 u2 a2", "u1 a1 u9", "u1 a1 u9", "u1 a1 u9", None),
+        ("u1 a1 u2 a2", "u1 a1 u2", "u1 a1 u2", "u1 a1 u2", None),
+        ("u1 a1 u2 a2 u3 a3", "u8 u3 a3 u4", "u8 u3 a3 u4", "u8 u3 a3 u4", None),
+        # The client sends the last turns again.
+        ("u1 a1 u2 a2", "u2 a2 u3", "u1 a1 u2 a2 u3", "u3", "a2"),
+        ("s0 u1 a1 u2 a2", "s0 u2 a2 u3", "s0 u1 a1 u2 a2 u3", "s0 u3", "a2"),
+        ("u1 a1 u2 a2", "a2 u3", "u1 a1 u2 a2 u3", "u3", "a2"),
+        ("u1 a1 u2 a2 u3 a3", "u2 a2 u9", "u1 a1 u2 a2 u9", "u9", "a2"),
+        # A repeated question is no history, and answers that are not stored are a history of its own.
+        ("u1 a1", "u1", "u1 a1 u1", "u1", "a1"),
+        ("u1 a1", "u8 a8 u2", "u8 a8 u2", "u8 a8 u2", None),
     ],
 )
 def test_stored_turns_come_first_and_are_not_duplicated(
-    stored: str, sent: str, prompt: str, new: str, continues: bool
+    stored: str, sent: str, prompt: str, new: str, follows: str | None
 ) -> None:
-    branch = _branch(_messages(stored)) if stored else SessionBranch()
+    branch = _branch(_messages(stored))
     found = continue_session(branch, _messages(sent), _messages(sent))
     assert [*found.leading, *found.history, *found.sent] == _messages(prompt)
     assert found.new == _messages(new)
-    assert found.continues == (HEAD if continues else None)
+    ids = {f"{each.message['role'][0]}{each.message['content']}": each.id for each in branch.messages}
+    assert found.continues == (ids[follows] if follows else None)
 
 
 def test_tool_result_continues_the_stored_tool_call() -> None:
@@ -82,7 +84,7 @@ def test_tool_call_without_a_result_is_omitted(content: str | None, left: list[A
         new = _messages(after)[-1:]
         found = continue_session(branch, new, new)
         assert [*found.history, *found.sent] == [*_messages("u1"), *said, *_messages(after)]
-        assert (found.new, found.continues) == (new, HEAD)
+        assert (found.new, found.continues) == (new, branch.head_id)
 
 
 def test_tool_call_is_kept_when_its_result_follows_later() -> None:
@@ -109,9 +111,3 @@ def test_omitted_attachment_is_recognised_and_sent_to_the_model() -> None:
     sent = [*image("data:image/png;base64,AAAA"), *_messages("a1 u2")]
     found = continue_session(branch, sent, [*image(omitted), *_messages("a1 u2")])
     assert (found.history, found.sent) == ([], sent)
-
-
-@pytest.mark.parametrize(("sent", "nothing"), [("u2", False), ("u8 a8 u2", True), ("u1 a1 u2", False)])
-def test_history_without_a_known_prefix_is_detected(sent: str, nothing: bool) -> None:
-    messages = _messages(sent)
-    assert has_no_known_prefix(continue_session(_branch(_messages("u1 a1")), messages, messages), messages) is nothing

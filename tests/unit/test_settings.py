@@ -37,6 +37,9 @@ def test_database_url_keeps_its_ssl_options(scheme: str) -> None:
         ("MODEL_WAIT_SECONDS", "nan", "a number of seconds from 0 to 3600"),
         ("MODEL_ALIAS", "a,,b", "separated by commas"),
         ("API_HOST", "two words", "a host name or an IP address"),
+        ("SESSION_HEADERS", "X-Chat-Id,,X-Task-Id", "names of headers"),
+        ("SESSION_HEADERS", "X_Chat_Id", "letters, digits and -"),
+        ("SESSION_HEADERS", "X-Chat-Id, Authorization", "none of which carries a key"),
     ],
 )
 def test_bad_setting_is_refused_with_name_value_and_allowed_values(name: str, value: str, allowed: str) -> None:
@@ -95,3 +98,7 @@ def test_session_history_requires_store_content() -> None:
 def test_setting_words_are_case_insensitive() -> None:
     settings = settings_from({"NORMALIZE_ROLES": "OFF", "LOG_LEVEL": "debug"})
     assert (settings.normalize_roles, settings.log_level) == ("off", "DEBUG")
+
+
+def test_session_headers_are_a_list_of_names() -> None:
+    assert settings_from({"SESSION_HEADERS": "X-Chat-Id, X-Task-Id"}).session_headers == ("X-Chat-Id", "X-Task-Id")

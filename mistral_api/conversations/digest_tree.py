@@ -1,0 +1,259 @@
+"""A conversation as digests: as much of its message tree in memory as it takes to recognise it.
+
+A :class:`DigestNode` stands for a message: it has the message's digest (``message_matching``) and its parent. Messages
+without a digest (system messages, empty answers) have no node, so that they make no difference. An
+:class:`AnswerLookup` finds the nodes of answers by what a client sends of them.
+
+A *distinctive* answer (``message_alignment``) says so much that its digest is enough to find it. Any other answer is
+found only together with the message before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from mistral_api.conversations.message_alignment import is_distinctive
+from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
+from mistral_api.payload_types.chat import ChatMessage
+
+# How much of the text of an answer that was cut off is compared.
+CUT_TEXT_CHARACTERS = 500
+# A client may have received more of an answer than was recorded when its process died. Checkpoints are written twice a
+# second, which is a few hundred characters of a fast model.
+MOST_UNRECORDED_CHARACTERS = 2000
+
+
+class CutAnswer:
+    """The text of an answer that was cut off, of which the client may have more or less."""
+
+    __slots__ = ("beginning", "length")
+
+    def __init__(self, text: str) -> None:
+        self.beginning = text[:CUT_TEXT_CHARACTERS]
+        self.length = len(text)
+
+    def agrees_with(self, text: str) -> bool:
+        """Return whether a text is a beginning of the answer, or the answer and what else its client received."""
+        compared = text[:CUT_TEXT_CHARACTERS]
+        shorter = min(len(compared), len(self.beginning))
+        if not shorter or len(text) > self.length + MOST_UNRECORDED_CHARACTERS:
+            return False
+        return compared[:shorter] == self.beginning[:shorter]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that this server generated, as far as it matters for finding it.
+
+    ``distinctive`` and ``ordinary``: whether it is found by its digest alone, and with the message before it; both
+    where that is not known. ``cut`` is there for an answer that was cut off.
+    """
+
+    distinctive: bool
+    ordinary: bool
+    cut: CutAnswer | None = None
+
+    @classmethod
+    def of(cls, message: ChatMessage, *, was_cut: bool = False) -> Answer:
+        """Return what matters of an assistant's message."""
+        distinctive = is_distinctive(message)
+        if was_cut:
+            return cls(distinctive, not distinctive, CutAnswer(normalized_text(message)))
+        return DISTINCTIVE_ANSWER if distinctive else ORDINARY_ANSWER
+
+
+# There are many answers, and nearly all are one of these.
+DISTINCTIVE_ANSWER, ORDINARY_ANSWER = Answer(distinctive=True, ordinary=False), Answer(distinctive=False, ordinary=True)
+
+
+class DigestNode:
+    """A message of a conversation.
+
+    ``answer`` is there for a message that this server generated. ``continuations`` counts the messages that follow it,
+    and the running requests that are about to add one.
+    """
+
+    __slots__ = ("answer", "continuations", "digest", "parent", "tree")
+
+    def __init__(
+        self, tree: DigestTree, parent: DigestNode | None, digest: bytes, answer: Answer | None = None
+    ) -> None:
+        self.tree, self.parent, self.digest, self.answer = tree, parent, digest, answer
+        self.continuations = 0
+
+    @property
+    def cut(self) -> CutAnswer | None:
+        """The text of an answer that was cut off."""
+        return self.answer.cut if self.answer is not None else None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """Every key under which it is found."""
+        before = self.parent.digest if self.parent is not None else b""
+        return [] if self.answer is None else _keys(self.digest, before, self.answer)
+
+    @property
+    def size(self) -> int:
+        """What it takes of the memory, in messages of the usual size."""
+        return 1 if self.cut is None else 1 + len(self.cut.beginning) // 100
+
+
+def _keys(digest: bytes, before: bytes, answer: Answer) -> list[bytes]:
+    keys = [digest] if answer.distinctive else []
+    if answer.ordinary:
+        keys.append(ordinary_key(digest, before))
+    if answer.cut is not None and before:
+        keys.append(cut_key(before))
+    return keys
+
+
+class DigestTree:
+    """The nodes of one conversation. ``client`` is the client that used it last, ``used_at`` when (Unix seconds)."""
+
+    __slots__ = ("client", "last_answer", "nodes", "owner", "session_id", "used_at")
+
+    def __init__(self, owner: str, session_id: str) -> None:
+        self.owner, self.session_id = owner, session_id
+        self.client: str | None = None
+        self.used_at = 0.0
+        self.nodes: list[DigestNode] = []
+        self.last_answer: DigestNode | None = None
+
+    def descend(
+        self, parent: DigestNode | None, sent: SentDigests, start: int, most: int
+    ) -> tuple[DigestNode | None, list[bytes]]:
+        """Follow a list from a position on below ``parent`` (None: the root), as far as it is known.
+
+        Return the last message that is known, and the digests of the others, of long lists the last ``most``.
+        """
+        positions = [position for position in range(start, len(sent)) if sent.digest(position)]
+        known = 0
+        while known < len(positions) and (child := self._child(parent, sent, positions[known])) is not None:
+            parent, known = child, known + 1
+        new = positions[known:]
+        return (parent if len(new) <= most else None), [sent.digest(position) for position in new[-most:]]
+
+    def _child(self, parent: DigestNode | None, sent: SentDigests, position: int) -> DigestNode | None:
+        """Return the newest message below ``parent`` that a sent one repeats, if any does."""
+        if parent is not None and not parent.continuations:
+            return None
+        nodes = (node for node in reversed(self.nodes) if node.parent is parent)
+        return next((node for node in nodes if sent.repeats(position, node)), None)
+
+
+class SentDigests:
+    """A list of messages that a client sent. A digest is computed when it is first needed."""
+
+    def __init__(self, messages: Sequence[ChatMessage]) -> None:
+        self._messages = messages
+        self._digests: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an assistant's message is among them."""
+        return any(message.get("role") == "assistant" for message in reversed(self._messages))
+
+    def answer_positions(self, most: int) -> Iterator[int]:
+        """Yield the positions of answers that say something, the last one first, at most ``most`` of them."""
+        positions = (number for number in range(len(self._messages) - 1, -1, -1) if self._is_answer(number))
+        return islice(positions, most)
+
+    def _is_answer(self, position: int) -> bool:
+        return self._messages[position].get("role") == "assistant" and bool(self.digest(position))
+
+    def digest(self, position: int | None) -> bytes:
+        """Return the digest of a message, empty for one without, and for no message."""
+        if position is None:
+            return b""
+        digest = self._digests.get(position)
+        if digest is None:
+            digest = self._digests[position] = node_digest(self._messages[position])
+        return digest
+
+    def before(self, position: int) -> int | None:
+        """Return the position of the message before, None for the first one. Messages without a digest do not count."""
+        return next((number for number in range(position - 1, -1, -1) if self.digest(number)), None)
+
+    def answer_key(self, position: int) -> bytes:
+        """Return the key under which the same answer of ours would be found."""
+        digest = self.digest(position)
+        return (
+            digest if is_distinctive(self._messages[position]) else ordinary_key(digest, self.digest_before(position))
+        )
+
+    def digest_before(self, position: int) -> bytes:
+        """Return the digest of the message before, empty for the first one."""
+        return self.digest(self.before(position))
+
+    def text(self, position: int) -> str:
+        """Return the text of a message in the form in which texts are compared."""
+        return normalized_text(self._messages[position])
+
+    def repeats(self, position: int, node: DigestNode) -> bool:
+        """Return whether a message is the one that a node stands for."""
+        if self.digest(position) == node.digest:
+            return True
+        return node.cut is not None and self._is_answer(position) and node.cut.agrees_with(self.text(position))
+
+
+class AnswerLookup:
+    """The answers of one owner that can be found, by key. A key may have several nodes."""
+
+    def __init__(self) -> None:
+        # Nearly every key has one node, which takes no container then. A dictionary keeps the order of insertion.
+        self._by_key: dict[bytes, DigestNode | dict[DigestNode, None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_key)
+
+    def add(self, key: bytes, node: DigestNode) -> None:
+        """Add a node, the newest of its key."""
+        found = self._by_key.setdefault(key, node)
+        if isinstance(found, dict):
+            found[node] = None
+        elif found is not node:
+            self._by_key[key] = {found: None, node: None}
+
+    def remove(self, key: bytes, node: DigestNode) -> None:
+        """Remove a node, if it is there."""
+        found = self._by_key.get(key)
+        if isinstance(found, dict):
+            found.pop(node, None)
+        if found is node or found == {}:
+            del self._by_key[key]
+
+    def newest(self, key: bytes, most: int) -> list[DigestNode]:
+        """Return the nodes of a key, the newest first, at most ``most`` of them."""
+        found = self._by_key.get(key)
+        if isinstance(found, dict):
+            return list(islice(reversed(found), most))
+        return [] if found is None else [found]
+
+
+def node_digest(message: ChatMessage) -> bytes:
+    """Return the digest of a message: 16 bytes, none for a message that makes no difference."""
+    return digest_bytes(message_digest(message))
+
+
+def digest_bytes(digest: str) -> bytes:
+    """Return a digest of ``message_matching`` in the form in which it is remembered."""
+    return b"" if digest in (NO_DIGEST, _EMPTY_ANSWER) else bytes.fromhex(digest)
+
+
+# Clients add and drop empty answers, such as those of requests that failed.
+_EMPTY_ANSWER = message_digest({"role": "assistant", "content": None})
+
+
+def ordinary_key(digest: bytes, before: bytes) -> bytes:
+    """Return the key of an answer that is found together with the message before it."""
+    return digest + b"\0" + before
+
+
+def cut_key(before: bytes) -> bytes:
+    """Return the key of an answer that was cut off: the digest of the message before it."""
+    return b"\0" + before

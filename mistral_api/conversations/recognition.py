@@ -1,0 +1,322 @@
+"""Recognising the conversation that a request continues by the messages that its client sends again.
+
+Most clients name no session: they send the whole history each turn. :class:`RecognitionIndex` has the newest
+conversations in memory, as digests, and finds the one whose answers a sent list repeats. No request waits for a
+database.
+
+A list continues a conversation if it has an answer that this server gave to this owner, and
+
+- that answer is distinctive (``digest_tree``), or
+- the message before it is the same too, or both begin with that answer.
+
+So a greeting is not enough, nor are the examples in a prompt, which no model of ours has answered. The last answer of
+the list counts; one that is not known, edited or from another server, is passed over for the answer before it. Of
+several conversations that have the answer, the one is continued that
+
+1. shares the longest run of messages that ends with the answer,
+2. begins where the list begins,
+3. has not been continued there yet,
+4. was last used by the same client,
+5. was used last.
+
+A window of the last messages, or a list with a summary in the place of its oldest messages, is recognised by the same
+rules, since nothing asks for the beginning. An answer that was cut off is found by the message before it, if what the
+client has is a beginning of it, or little more than it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from mistral_api.conversations.digest_tree import (
+    Answer,
+    AnswerLookup,
+    DigestNode,
+    DigestTree,
+    SentDigests,
+    cut_key,
+    node_digest,
+)
+from mistral_api.conversations.stored_message import assistant_message
+from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.recording.exchange import INTERRUPTED, Exchange, belongs_to_conversation
+
+# The bound of the memory, in messages: about 300 bytes each.
+MAX_MESSAGES = 100_000
+# So many of the last answers of a list are looked up, and so many conversations with the same answer are compared, by
+# at most so many messages.
+MOST_ANSWERS, MOST_CANDIDATES, LONGEST_RUN = 16, 256, 32
+# Of a list that fits nowhere in its conversation the last messages are remembered.
+MOST_NEW_MESSAGES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The answer that a list of messages repeats: at which position of the list, and where it is in its tree."""
+
+    node: DigestNode
+    position: int
+
+    @property
+    def session_id(self) -> str:
+        """The session that the list continues."""
+        return self.node.tree.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDigest:
+    """A stored message from which a conversation is remembered.
+
+    ``answer`` is there where this server generated it. ``continued``: another message follows it, which is not read.
+    """
+
+    id: UUID
+    parent_id: UUID | None
+    digest: bytes
+    answer: Answer | None = None
+    continued: bool = False
+
+
+class RecognitionIndex:
+    """The newest conversations of all owners, as digests. Safe to use from many threads.
+
+    The conversations that were not used for the longest time are dropped where there is no room for all.
+    """
+
+    def __init__(self, max_messages: int = MAX_MESSAGES) -> None:
+        self._max_messages = max_messages
+        self._lock = threading.Lock()
+        self._size = 0
+        # The conversation used last stands at the end.
+        self._trees: OrderedDict[tuple[str, str], DigestTree] = OrderedDict()
+        self._lookups: dict[str, AnswerLookup] = {}
+        self._claims: dict[UUID, Match] = {}
+        # What was forgotten while stored conversations are restored, so that they do not come back; None otherwise.
+        self._forgotten: set[tuple[str, str]] | None = None
+
+    @property
+    def size(self) -> int:
+        """How much is remembered, in messages of the usual size."""
+        return self._size
+
+    def find(self, owner: str, client: str | None, messages: Sequence[ChatMessage]) -> Match | None:
+        """Return where a sent list continues a conversation of its owner, or None where it continues none.
+
+        A list without an answer costs nothing. For any other the last two or three messages are hashed.
+        """
+        sent = SentDigests(messages)
+        if owner not in self._lookups or not sent.has_answer:
+            return None
+        return self._find(owner, client, sent)
+
+    def _find(self, owner: str, client: str | None, sent: SentDigests, tree: DigestTree | None = None) -> Match | None:
+        """Return where a list continues any conversation, or where it continues ``tree``."""
+        for position in sent.answer_positions(MOST_ANSWERS):
+            candidates = self._candidates(owner, sent, position)
+            if tree is not None:
+                candidates = [node for node in candidates if node.tree is tree]
+            if candidates:
+                return Match(_best(candidates, client, sent, position), position)
+        return None
+
+    def _candidates(self, owner: str, sent: SentDigests, position: int) -> list[DigestNode]:
+        """Return the answers of ours that may be the one at a position, the newest first."""
+        candidates = self._lookup(owner, sent.answer_key(position))
+        before = sent.digest_before(position)
+        if candidates or not before:
+            return candidates
+        return [node for node in self._lookup(owner, cut_key(before)) if sent.repeats(position, node)]
+
+    def _lookup(self, owner: str, key: bytes) -> list[DigestNode]:
+        with self._lock:
+            lookup = self._lookups.get(owner)
+            return lookup.newest(key, MOST_CANDIDATES) if lookup is not None else []
+
+    def claim(self, exchange_id: UUID, match: Match) -> None:
+        """Note that a request continues a conversation. It counts as continued there until :meth:`note`."""
+        with self._lock:
+            self._claims[exchange_id] = match
+            match.node.continuations += 1
+
+    def note(self, exchange: Exchange) -> None:
+        """Take in an exchange that has ended.
+
+        Without an answer, or a conversation, nothing of it is remembered. Nobody continues a side request.
+        """
+        match = self._release(exchange.id)
+        if not belongs_to_conversation(exchange) or not exchange.answers or exchange.side_request:
+            return
+        tree = self._used_tree(exchange)
+        sent = SentDigests(exchange.messages or [])
+        parent, new = self._place(tree, exchange, sent, match)
+        was_cut = exchange.answer_status == INTERRUPTED
+        answers = [assistant_message(answer) for answer in exchange.answers]
+        nodes = [(node_digest(answer), Answer.of(answer, was_cut=was_cut)) for answer in answers]
+        with self._lock:
+            if self._is_forgotten(tree):
+                return
+            for digest in new:
+                parent = self._add(DigestNode(tree, parent, digest))
+            added = [self._add(DigestNode(tree, parent, digest, answer)) for digest, answer in nodes if digest]
+            tree.last_answer = added[0] if added else tree.last_answer
+            self._drop_oldest()
+
+    def _release(self, exchange_id: UUID) -> Match | None:
+        """End the claim of a request. Return where it continues its conversation, if it was recognised."""
+        with self._lock:
+            match = self._claims.pop(exchange_id, None)
+            if match is not None:
+                match.node.continuations -= 1
+        return match
+
+    def _used_tree(self, exchange: Exchange) -> DigestTree:
+        """Return the tree of an exchange's conversation, now the one that was used last."""
+        owner, session_id = exchange.owner, exchange.session_id or ""
+        used_at = (exchange.created_at + timedelta(milliseconds=exchange.latency_ms)).timestamp()
+        with self._lock:
+            tree = self._trees.get((owner, session_id)) or self._add_tree(owner, session_id)
+            self._trees.move_to_end((owner, session_id))
+            tree.client, tree.used_at = exchange.client or tree.client, max(tree.used_at, used_at)
+        return tree
+
+    def _add_tree(self, owner: str, session_id: str) -> DigestTree:
+        """Add an empty tree, which takes as much as a message. The lock is held."""
+        self._size += 1
+        tree = self._trees[owner, session_id] = DigestTree(owner, session_id)
+        return tree
+
+    def _place(
+        self, tree: DigestTree, exchange: Exchange, sent: SentDigests, match: Match | None
+    ) -> tuple[DigestNode | None, list[bytes]]:
+        """Return the message below which a list goes (None: the root), and the digests of its new messages.
+
+        The list is placed as in the stored tree: below the answer that it repeats; without an answer below the last
+        one; with answers that fit nowhere at the root. Messages after that which are known already are passed over.
+        """
+        if exchange.continues is not None or not sent.has_answer:
+            return tree.descend(tree.last_answer, sent, 0, MOST_NEW_MESSAGES)
+        if match is None or match.node.tree is not tree:
+            match = self._find(tree.owner, None, sent, tree)
+        if match is None:
+            return tree.descend(None, sent, 0, MOST_NEW_MESSAGES)
+        return tree.descend(match.node, sent, match.position + 1, MOST_NEW_MESSAGES)
+
+    def _is_forgotten(self, tree: DigestTree) -> bool:
+        """Return whether a tree was removed while it was read."""
+        return self._trees.get((tree.owner, tree.session_id)) is not tree
+
+    def _add(self, node: DigestNode) -> DigestNode:
+        """Add a node to its tree. The lock is held."""
+        tree = node.tree
+        tree.nodes.append(node)
+        if node.parent is not None:
+            node.parent.continuations += 1
+        lookup = self._lookups.setdefault(tree.owner, AnswerLookup())
+        for key in node.keys:
+            lookup.add(key, node)
+        self._size += node.size
+        return node
+
+    def _drop_oldest(self) -> None:
+        """Drop conversations until the others have room. The lock is held."""
+        while self._size > self._max_messages:
+            self._remove(next(iter(self._trees)))
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        """Remove a conversation, if it is there. The lock is held."""
+        tree = self._trees.pop(key, None)
+        if tree is None:
+            return
+        self._size -= 1
+        lookup = self._lookups.get(tree.owner, AnswerLookup())
+        for node in tree.nodes:
+            self._size -= node.size
+            for each in node.keys:
+                lookup.remove(each, node)
+        # Nodes and tree refer to each other: without this they would wait for the garbage collector.
+        tree.nodes, tree.last_answer = [], None
+        if not lookup:
+            self._lookups.pop(tree.owner, None)
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Within the block :meth:`restore` passes over what is forgotten meanwhile."""
+        with self._lock:
+            self._forgotten = set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._forgotten = None
+
+    def restore(self, owner: str, session_id: str, used_at: float, stored: Sequence[StoredDigest]) -> bool:
+        """Add a stored conversation, parents before their children, as the one that was not used for the longest time.
+
+        Return whether there was room for it.
+        """
+        with self._lock:
+            if self._forgotten and (owner, session_id) in self._forgotten:
+                return True
+            if self._size + len(stored) >= self._max_messages:
+                return False
+            tree = self._trees.get((owner, session_id))
+            if tree is None:
+                tree = self._add_tree(owner, session_id)
+                self._trees.move_to_end((owner, session_id), last=False)
+            tree.used_at = max(tree.used_at, used_at)
+            self._add_stored(tree, stored)
+        return True
+
+    def _add_stored(self, tree: DigestTree, stored: Sequence[StoredDigest]) -> None:
+        """Add stored messages. Those without a digest are passed over: their parent stands for them."""
+        by_id: dict[UUID | None, DigestNode | None] = {None: None}
+        last = None
+        for each in stored:
+            parent = by_id.get(each.parent_id)
+            node = self._add(DigestNode(tree, parent, each.digest, each.answer)) if each.digest else parent
+            by_id[each.id] = node
+            if node is not None and each.continued:
+                node.continuations += 1
+            last = node if each.answer and each.digest else last
+        tree.last_answer = tree.last_answer or last
+
+    def forget(self, owner: str, session_id: str) -> None:
+        """Forget a conversation that was deleted or changed."""
+        with self._lock:
+            if self._forgotten is not None:
+                self._forgotten.add((owner, session_id))
+            self._remove((owner, session_id))
+
+    def forget_before(self, moment: float) -> None:
+        """Forget the conversations that were last used before a moment (Unix seconds)."""
+        with self._lock:
+            for key in [key for key, tree in self._trees.items() if tree.used_at < moment]:
+                self._remove(key)
+
+
+def _best(candidates: Sequence[DigestNode], client: str | None, sent: SentDigests, position: int) -> DigestNode:
+    """Return the candidate that shares most with a list up to a position. Of equal ones the rules decide."""
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def rank(node: DigestNode) -> tuple[int, bool, bool, bool, float]:
+        length, whole = _shared_run(node, sent, position)
+        same_client = client is not None and node.tree.client == client
+        return length, whole, not node.continuations, same_client, node.tree.used_at
+
+    return max(candidates, key=rank)
+
+
+def _shared_run(node: DigestNode, sent: SentDigests, position: int) -> tuple[int, bool]:
+    """Return how many messages before an answer are the same, and whether these are all that there are."""
+    parent, before = node.parent, sent.before(position)
+    length = 0
+    while parent is not None and before is not None and length < LONGEST_RUN and sent.repeats(before, parent):
+        parent, before, length = parent.parent, sent.before(before), length + 1
+    return length, parent is None and before is None

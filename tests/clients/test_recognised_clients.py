@@ -1,0 +1,92 @@
+"""Clients that know nothing of sessions: each keeps its history in its own way, and each dialogue is stored once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, SQLiteSession, set_tracing_disabled
+from anthropic import Anthropic
+from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from langchain_openai import ChatOpenAI
+from openai import OpenAI
+
+from tests.support.langchain_chat import MODEL
+from tests.support.openai_clients import async_openai_client
+from tests.support.processes import Server, wait_for
+
+
+def conversations_about(server: Server, word: str) -> list[dict[str, Any]]:
+    """Return the conversations with a word in them."""
+    listed = requests.get(f"{server.url}/v1/conversations", params={"q": word}, timeout=10).json()
+    found: list[dict[str, Any]] = listed["data"]
+    return found
+
+
+def assert_stored_once(server: Server, word: str, messages: int) -> None:
+    """There is one conversation with this word, and it has so many messages."""
+    counts = wait_for(
+        lambda: [each["message_count"] for each in conversations_about(server, word) if each["message_count"]],
+        "a conversation",
+    )
+    wait_for(
+        lambda: [each["message_count"] for each in conversations_about(server, word)] == [messages],
+        f"one conversation of {messages} messages, not {counts}",
+    )
+
+
+def test_langchains_message_history(server: Server, http_clients: dict[str, Any]) -> None:
+    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", max_tokens=12, **http_clients)  # type: ignore[arg-type, call-arg]
+    memory = InMemoryChatMessageHistory()
+    chain = RunnableWithMessageHistory(model, lambda _session: memory)
+    for text in ["Name a fruit of langchain.", "Another fruit.", "A third.", "Thanks."]:
+        chain.invoke(text, config={"configurable": {"session_id": "of langchain alone"}})
+    assert len(memory.messages) == 8
+    assert_stored_once(server, "langchain", 8)
+
+
+def test_an_anthropic_client_whose_system_blocks_change(server: Server) -> None:
+    messages: list[Any] = []
+    with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=60) as client:
+        for turn, text in enumerate(["Name a bird of anthropic.", "Another bird.", "A third.", "Thanks."]):
+            messages.append({"role": "user", "content": [{"type": "text", "text": text}]})
+            system: list[Any] = [
+                {"type": "text", "text": f"It is {turn}:00."},
+                {"type": "text", "text": "Answer briefly.", "cache_control": {"type": "ephemeral"}},
+            ]
+            answer = client.messages.create(model=MODEL, max_tokens=12, system=system, messages=messages)
+            messages.append({"role": "assistant", "content": [block.model_dump() for block in answer.content]})
+    # The system text of the first turn is a message; the later ones are kept with their turns.
+    assert_stored_once(server, "anthropic", 9)
+
+
+def test_responses_with_and_without_a_previous_response_on_one_conversation(server: Server, client: OpenAI) -> None:
+    history: list[Any] = [{"role": "user", "content": "Name a fish of responses."}]
+    first = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    history += [*first.output, {"role": "user", "content": "Another fish."}]
+    second = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    third = client.responses.create(model=MODEL, input="A third.", previous_response_id=second.id, max_output_tokens=16)
+    history += [*second.output, {"role": "user", "content": "A third."}, *third.output]
+    history.append({"role": "user", "content": "Thanks."})
+    fourth = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    sessions = {each.model_dump()["session_id"] for each in (first, second, third, fourth)}
+    assert len(sessions) == 1
+    assert_stored_once(server, "responses", 8)
+    items = requests.get(f"{server.url}/v1/conversations/{sessions.pop()}/items?order=asc", timeout=10).json()["data"]
+    listed = [item.id for item in client.responses.input_items.list(fourth.id, order="asc")]
+    assert listed == [item["id"] for item in items][:7]
+
+
+async def test_openai_agents_with_a_session_of_their_own(server: Server) -> None:
+    set_tracing_disabled(True)
+    session = SQLiteSession("of the agents alone")
+    async with async_openai_client(server) as client:
+        model = OpenAIResponsesModel(model=MODEL, openai_client=client)
+        agent = Agent(
+            name="Short", instructions="Answer briefly.", model=model, model_settings=ModelSettings(max_tokens=16)
+        )
+        for text in ["Name a tree of agents.", "Another tree.", "A third."]:
+            await Runner.run(agent, text, session=session)
+    session.close()
+    assert_stored_once(server, "agents", 6)
