@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
+from mistral_api.conversations.deletion_notices import DeletionNotices
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
@@ -65,7 +66,10 @@ class Services:
         self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.recognition = RecognitionIndex()
         self.recorder.on_end = self.recognition.note
-        self.recognition_loader = RecognitionLoader(self.recognition, self.recorder.newest_exchanges, engine)
+        self.deletion_notices = DeletionNotices(settings.data_dir / "run")
+        self.recognition_loader = RecognitionLoader(
+            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
+        )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.embedder = Embedder(self.model_servers, self.recorder)
         self.database_reads = DatabaseReads(engine)
@@ -112,6 +116,10 @@ class Services:
             mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
             log.warning("the saved cache of a deleted conversation may come back: %s", error)
+        try:
+            self.deletion_notices.add(owner, session_id)
+        except OSError as error:
+            log.warning("other processes may still recognise a deleted conversation: %s", error)
 
     def _forget_older(self, days: int) -> None:
         self.response_service.forget_before(time.time() - days * 86_400)

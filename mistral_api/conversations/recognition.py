@@ -52,16 +52,22 @@ MAX_MESSAGES = 100_000
 # So many of the last answers of a list are looked up, and so many conversations with the same answer are compared, by
 # at most so many messages.
 MOST_ANSWERS, MOST_CANDIDATES, LONGEST_RUN = 16, 256, 32
+# How often another conversation is looked for since a request at the same time has taken the one that was found.
+MOST_ATTEMPTS = 10
 # Of a list that fits nowhere in its conversation the last messages are remembered.
 MOST_NEW_MESSAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The answer that a list of messages repeats: at which position of the list, and where it is in its tree."""
+    """The answer that a list of messages repeats: at which position of the list, and where it is in its tree.
+
+    ``continuations`` is how often it had been continued when it was chosen.
+    """
 
     node: DigestNode
     position: int
+    continuations: int
 
     @property
     def session_id(self) -> str:
@@ -115,6 +121,19 @@ class RecognitionIndex:
             return None
         return self._find(owner, client, sent)
 
+    def find_and_claim(
+        self, owner: str, client: str | None, messages: Sequence[ChatMessage], exchange_id: UUID
+    ) -> Match | None:
+        """Return what :meth:`find` does. The conversation counts as continued there from now on, until :meth:`note`.
+
+        So of two requests at the same time that could continue the same two conversations each gets its own.
+        """
+        for _ in range(MOST_ATTEMPTS):
+            match = self.find(owner, client, messages)
+            if match is None or self._claim(exchange_id, match):
+                return match
+        return match
+
     def _find(self, owner: str, client: str | None, sent: SentDigests, tree: DigestTree | None = None) -> Match | None:
         """Return where a list continues any conversation, or where it continues ``tree``."""
         for position in sent.answer_positions(MOST_ANSWERS):
@@ -122,7 +141,8 @@ class RecognitionIndex:
             if tree is not None:
                 candidates = [node for node in candidates if node.tree is tree]
             if candidates:
-                return Match(_best(candidates, client, sent, position), position)
+                best, continuations = _best(candidates, client, sent, position)
+                return Match(best, position, continuations)
         return None
 
     def _candidates(self, owner: str, sent: SentDigests, position: int) -> list[DigestNode]:
@@ -138,11 +158,14 @@ class RecognitionIndex:
             lookup = self._lookups.get(owner)
             return lookup.newest(key, MOST_CANDIDATES) if lookup is not None else []
 
-    def claim(self, exchange_id: UUID, match: Match) -> None:
-        """Note that a request continues a conversation. It counts as continued there until :meth:`note`."""
+    def _claim(self, exchange_id: UUID, match: Match) -> bool:
+        """Claim what was found. Return False where another request has continued it meanwhile."""
         with self._lock:
+            if match.node.continuations != match.continuations:
+                return False
             self._claims[exchange_id] = match
             match.node.continuations += 1
+        return True
 
     def note(self, exchange: Exchange) -> None:
         """Take in an exchange that has ended.
@@ -300,17 +323,22 @@ class RecognitionIndex:
                 self._remove(key)
 
 
-def _best(candidates: Sequence[DigestNode], client: str | None, sent: SentDigests, position: int) -> DigestNode:
-    """Return the candidate that shares most with a list up to a position. Of equal ones the rules decide."""
-    if len(candidates) == 1:
-        return candidates[0]
+def _best(
+    candidates: Sequence[DigestNode], client: str | None, sent: SentDigests, position: int
+) -> tuple[DigestNode, int]:
+    """Return the candidate that shares most with a list up to a position, and how often it has been continued.
+
+    Of equal ones the rules decide.
+    """
+    continuations = {node: node.continuations for node in candidates}
 
     def rank(node: DigestNode) -> tuple[int, bool, bool, bool, float]:
         length, whole = _shared_run(node, sent, position)
         same_client = client is not None and node.tree.client == client
-        return length, whole, not node.continuations, same_client, node.tree.used_at
+        return length, whole, not continuations[node], same_client, node.tree.used_at
 
-    return max(candidates, key=rank)
+    best = candidates[0] if len(candidates) == 1 else max(candidates, key=rank)
+    return best, continuations[best]
 
 
 def _shared_run(node: DigestNode, sent: SentDigests, position: int) -> tuple[int, bool]:

@@ -1,7 +1,8 @@
 """The thread that fills the recognition index when a process starts: from the journal, then from PostgreSQL.
 
 Requests are served meanwhile. What is not known yet is a new conversation to them, which the writer joins to the one
-that it continues (``delivery.conversation_joining``).
+that it continues (``delivery.conversation_joining``). Afterwards the thread makes the index forget what other processes
+delete (``deletion_notices``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from mistral_api.conversations.deletion_notices import DeletionNotices
 from mistral_api.conversations.recognition import MAX_MESSAGES, RecognitionIndex, StoredDigest
 from mistral_api.conversations.stored_digests import ConversationKey, newest_conversations, read_stored_digests
 from mistral_api.database.errors import error_summary
@@ -25,17 +27,26 @@ log = logging.getLogger(__name__)
 
 # PostgreSQL is read in so many queries at most, and asked again after a while if it is away.
 MAX_QUERIES, RETRY_SECONDS = 10, 5.0
+# How often it is looked what other processes have deleted.
+NOTICES_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 
 
 class RecognitionLoader:
-    """Owns the thread from :meth:`start` to :meth:`close`. The thread ends when everything is loaded."""
+    """Owns the thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, index: RecognitionIndex, journaled: Callable[[], Iterable[Exchange]], engine: Engine) -> None:
+    def __init__(
+        self,
+        index: RecognitionIndex,
+        journaled: Callable[[], Iterable[Exchange]],
+        engine: Engine,
+        notices: DeletionNotices,
+    ) -> None:
         """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError."""
         self._index = index
         self._journaled = journaled
         self._engine = engine
+        self._notices = notices
         self._warn = ThrottledWarning(log)
         self._loaded: set[UUID] = set()
         self._closing = threading.Event()
@@ -57,6 +68,16 @@ class RecognitionLoader:
             self._load_journal()
             while not self._closing.is_set() and not self._load_database():
                 self._closing.wait(RETRY_SECONDS)
+            self._forget_deleted()
+        while not self._closing.wait(NOTICES_SECONDS):
+            self._forget_deleted()
+
+    def _forget_deleted(self) -> None:
+        try:
+            for owner, session_id in self._notices.read_new():
+                self._index.forget(owner, session_id)
+        except (OSError, ValueError) as error:
+            self._warn("it is not known what other processes delete: %s", error)
 
     def _load_journal(self) -> None:
         try:

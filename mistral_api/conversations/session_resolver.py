@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mistral_api.conversations.client_sessions import find_client, find_client_session
-from mistral_api.conversations.recognition import Match, RecognitionIndex
+from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.side_requests import is_side_request
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.system.identifiers import new_session_id
@@ -44,7 +44,7 @@ class ResolvedSession:
     """The conversation of a request.
 
     ``is_new``: nothing named it or was recognised. ``resends_history``: the sent list repeats what the conversation
-    has. ``side_request``: the request is no part of the main line. ``match`` is where a recognised list goes on.
+    has. ``side_request``: the request is no part of the main line.
     """
 
     session_id: str
@@ -52,7 +52,6 @@ class ResolvedSession:
     is_new: bool = False
     resends_history: bool = False
     side_request: bool = False
-    match: Match | None = None
 
 
 class SessionResolver:
@@ -63,10 +62,17 @@ class SessionResolver:
         self._index = index
         self._session_headers = session_headers
 
-    def resolve(self, sender: Sender, session_id: str | None, messages: Sequence[ChatMessage]) -> ResolvedSession:
+    def resolve(
+        self,
+        sender: Sender,
+        session_id: str | None,
+        messages: Sequence[ChatMessage],
+        exchange_id: UUID | None = None,
+    ) -> ResolvedSession:
         """Return the conversation of a request that names a session, or none.
 
         ``messages`` is the whole sent list, with the system text of other dialects as its first message.
+        ``exchange_id`` is that of a request that is going to continue the conversation, and whose end is recorded.
         """
         client, side_request = sender.client, is_side_request(sender.headers, messages)
         if session_id is not None:
@@ -74,14 +80,16 @@ class SessionResolver:
         named = self._named_session(sender, client, side_request=side_request)
         if named is not None:
             return named
-        match = self._index.find(sender.owner, client, messages)
+        if exchange_id is None or side_request:
+            match = self._index.find(sender.owner, client, messages)
+        else:
+            match = self._index.find_and_claim(sender.owner, client, messages, exchange_id)
         return ResolvedSession(
             session_id=new_session_id(sender.request_id) if match is None else match.session_id,
             client=client,
             is_new=match is None,
             resends_history=match is not None,
             side_request=side_request,
-            match=match,
         )
 
     def _named_session(self, sender: Sender, client: str | None, *, side_request: bool) -> ResolvedSession | None:
@@ -96,8 +104,3 @@ class SessionResolver:
             resends_history=named.sends_whole_history,
             side_request=side_request,
         )
-
-    def claim(self, exchange_id: UUID, resolved: ResolvedSession) -> None:
-        """Note that a request is going to continue the conversation that was recognised, until the request ends."""
-        if resolved.match is not None and not resolved.side_request:
-            self._index.claim(exchange_id, resolved.match)

@@ -65,7 +65,8 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
-            session = self._sessions.resolve(request.sender, payload.get("session_id"), endpoint.messages(payload))
+            messages, exchange_id = endpoint.messages(payload), request.request_id
+            session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
             if not plan.streamed:
@@ -120,7 +121,6 @@ class Generator:
             payload = payload | {"session_id": session.session_id}
         continued = self._history.recall(payload, request.caller.owner) if endpoint.chat else None
         seed = self.slot_seed(payload, exchange)
-        self._sessions.claim(request.request_id, session)
         exchange.begin(
             ExchangeOpening(
                 messages=continued.new if continued else endpoint.messages(payload),

@@ -71,7 +71,7 @@ class ResponseService:
             payload = load(_REQUEST, request.body)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
-            prepared = self._prepare(payload, request)
+            prepared = self._prepare(payload, request, request.request_id)
             if payload.get("background"):
                 return self._respond_in_background(prepared, exchange, request)
             run = self._begin(prepared, exchange, self._chat_payload(prepared, request.call), request.call)
@@ -103,24 +103,28 @@ class ResponseService:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
         open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, call)
-        if prepared.context.resolved is not None:
-            self._sessions.claim(exchange.record.exchange.id, prepared.context.resolved)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
 
-    def _prepare(self, payload: ResponsePayload, request: RequestContext) -> PreparedResponse:
+    def _prepare(
+        self, payload: ResponsePayload, request: RequestContext, exchange_id: UUID | None = None
+    ) -> PreparedResponse:
+        """Return what a request asks for. ``exchange_id`` is there for one that is going to be answered."""
         model = self._generator.served_model(payload.get("model"))
         self._require_ended(request.caller.owner, payload.get("previous_response_id", ""))
         items = self._contexts.resolve_references(parse_input_items(payload), request.caller.owner)
-        context = self._resolve_context(payload, request, items)
+        context = self._resolve_context(payload, request, items, exchange_id)
         return prepare_response(payload, items, context, model or "")
 
-    def _resolve_context(self, payload: ResponsePayload, request: RequestContext, items: list[Item]) -> StoredContext:
+    def _resolve_context(
+        self, payload: ResponsePayload, request: RequestContext, items: list[Item], exchange_id: UUID | None
+    ) -> StoredContext:
         """Return what a request continues, by what it says or by what it sends."""
         owner, sent = request.caller.owner, sent_messages(payload, items)
         named = self._contexts.named_context(payload, owner)
-        resolved = self._sessions.resolve(request.sender, named.session_id if named else None, sent)
+        session_id = named.session_id if named else None
+        resolved = self._sessions.resolve(request.sender, session_id, sent, exchange_id)
         return replace(named or self._contexts.found_context(resolved, owner, sent), resolved=resolved)
 
     def _require_ended(self, owner: str, response_id: str) -> None:

@@ -255,3 +255,31 @@ def test_a_deleted_conversation_is_not_continued(server: Server, client: OpenAI)
     loop.sessions.clear()
     loop.ask("Am I gone?")
     assert loop.session != former
+
+
+def test_another_process_on_the_same_data_forgets_what_was_deleted(
+    server: Server, data_dir: Path, database_url: str
+) -> None:
+    with (
+        api_beside(server, data_dir, database_url) as (first, _),
+        api_beside(server, data_dir, database_url) as (_second, client),
+    ):
+        loop = Loop(client)
+        loop.ask("Who deletes me?")
+        loop.ask("The other process.")
+        former = loop.session
+        url = f"{first.url}/v1/conversations/{former}"
+        wait_for(lambda: requests.get(url, timeout=10).status_code == 200, "the conversation")
+        assert requests.delete(url, timeout=10).status_code == 200
+
+        def is_new() -> bool:
+            loop.sessions.clear()
+            raw = client.chat.completions.with_raw_response.create(
+                model=served_model(client),
+                messages=[*loop.messages, {"role": "user", "content": "And now?"}],
+                max_completion_tokens=1,
+                store=False,
+            )
+            return raw.headers["X-Session-Id"] != former
+
+        wait_for(is_new, "a conversation of its own", 5)

@@ -52,10 +52,9 @@ def begin_turn(
     index: RecognitionIndex, messages: list[ChatMessage], owner: str = "local", client: str | None = None
 ) -> Exchange:
     """Return the exchange of a list of messages in the conversation that is recognised, or in a new one."""
-    match = index.find(owner, client, messages)
-    exchange = make_exchange(match.session_id if match else new_session_id(), owner=owner, messages=list(messages))
-    if match is not None:
-        index.claim(exchange.id, match)
+    exchange = make_exchange(owner=owner, messages=list(messages))
+    match = index.find_and_claim(owner, client, messages, exchange.id)
+    exchange.session_id = match.session_id if match else new_session_id()
     return exchange
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -128,6 +129,13 @@ def test_a_running_request_counts_as_a_continuation(index: RecognitionIndex) -> 
     sessions = {take_turn(index, said("Hi"), "Hello!"), take_turn(index, said("Hi"), "Hello!")}
     exchanges = [begin_turn(index, said("Hi", "Hello!", "And?")), begin_turn(index, said("Hi", "Hello!", "So?"))]
     assert {exchange.session_id for exchange in exchanges} == sessions
+
+
+def test_requests_at_the_same_time_take_conversations_of_their_own(index: RecognitionIndex) -> None:
+    sessions = {take_turn(index, said("Hi"), "Hello!") for _ in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        begun = pool.map(lambda number: begin_turn(index, said("Hi", "Hello!", f"And {number}?")), range(8))
+        assert {exchange.session_id for exchange in begun} == sessions
 
 
 def test_a_failed_request_does_not_count_as_a_continuation(index: RecognitionIndex) -> None:

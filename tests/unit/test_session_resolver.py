@@ -8,7 +8,7 @@ import pytest
 
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.session_resolver import Sender, SessionResolver
-from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
+from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX, new_id
 from tests.support.dialogues import said, take_turn
 from tests.support.exchanges import make_exchange, reply
 
@@ -34,7 +34,7 @@ def test_the_order(index: RecognitionIndex) -> None:
     assert resolver.resolve(sender(), None, HISTORY).session_id == "recognised"
     new = resolver.resolve(sender(), None, said("Good morning"))
     assert new.session_id.startswith(GENERATED_SESSION_PREFIX)
-    assert (new.is_new, new.resends_history, new.match) == (True, False, None)
+    assert (new.is_new, new.resends_history) == (True, False)
 
 
 def test_what_is_known_of_the_history(index: RecognitionIndex) -> None:
@@ -68,16 +68,20 @@ def test_of_twins_the_one_of_the_same_client_is_continued() -> None:
     assert resolved.session_id == ours
 
 
-def test_a_side_request_does_not_take_a_conversation_from_its_twin(index: RecognitionIndex) -> None:
+def test_a_side_request_does_not_take_a_conversation_from_its_twin() -> None:
+    index = RecognitionIndex()
+    index.note(make_exchange("older", messages=said("Hi"), answers=reply("Hello!")))
+    index.note(make_exchange("newer", messages=said("Hi"), answers=reply("Hello!")))
     resolver = SessionResolver(index, ())
-    title = [
-        *said("Hi", "Hello!"),
-        *said("Generate a concise 3-7 word title for this conversation, omitting punctuation."),
-    ]
-    asked = resolver.resolve(sender(), None, title)
-    assert (asked.session_id, asked.side_request) == ("recognised", True)
-    resolver.claim(make_exchange().id, asked)
-    index.note(make_exchange("twin", messages=said("Hi"), answers=reply("Hello!")))
-    index.forget("local", "twin")
-    assert asked.match is not None
-    assert asked.match.node.continuations == 0
+    prompt = "Generate a concise 3-7 word title for this conversation, omitting punctuation."
+    title = resolver.resolve(sender(), None, said("Hi", "Hello!", prompt), new_id())
+    assert (title.session_id, title.side_request) == ("newer", True)
+    assert resolver.resolve(sender(), None, HISTORY, new_id()).session_id == "newer"
+    assert resolver.resolve(sender(), None, HISTORY, new_id()).session_id == "older"
+
+
+def test_counting_tokens_does_not_continue_a_conversation(index: RecognitionIndex) -> None:
+    index.note(make_exchange("newer", messages=said("Hi"), answers=reply("Hello!")))
+    resolver = SessionResolver(index, ())
+    for _ in range(2):
+        assert resolver.resolve(sender(), None, HISTORY).session_id == "newer"

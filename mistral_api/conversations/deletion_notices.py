@@ -1,0 +1,66 @@
+"""How a process tells others on the same DATA_DIR which conversations it has deleted, so that they forget them too.
+
+The notices are lines of a file: JSON with owner and session id. A process reads what was added since it last looked,
+which costs one look at the size of the file. The file begins anew when it has become large.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import orjson
+from filelock import FileLock, Timeout
+
+from mistral_api.system.files import replace_file
+
+MAX_BYTES = 1 << 20
+LOCK_SECONDS = 2.0
+
+
+class DeletionNotices:
+    """The file in a folder of DATA_DIR. Any thread may add; one thread reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "deleted-conversations.jsonl"
+        self._lock = FileLock(folder / "deleted-conversations.lock", timeout=LOCK_SECONDS, mode=0o600)
+        self._file, self._read = self._state()
+
+    def add(self, owner: str, session_id: str) -> None:
+        """Tell the other processes. Raises OSError where the file cannot be written."""
+        line = orjson.dumps([owner, session_id]).decode() + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with self._lock:
+                if self._state()[1] > MAX_BYTES:
+                    replace_file(self._path, line)
+                    return
+                self._path.touch(mode=0o600)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+        except Timeout as error:
+            raise OSError(f"{self._path} is locked") from error
+
+    def _state(self) -> tuple[int, int]:
+        """Return which file is there, and its size; zeros where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            stat = self._path.stat()
+            return stat.st_ino, stat.st_size
+        return 0, 0
+
+    def read_new(self) -> list[tuple[str, str]]:
+        """Return owner and session id of what was deleted since this object was made, or the last call.
+
+        Raises OSError.
+        """
+        file, size = self._state()
+        if file != self._file or size < self._read:
+            self._file, self._read = file, 0
+        if size == self._read:
+            return []
+        with self._path.open("rb") as opened:
+            opened.seek(self._read)
+            added = opened.read(size - self._read)
+        lines = added[: added.rfind(b"\n") + 1]
+        self._read += len(lines)
+        return [tuple(orjson.loads(line)) for line in lines.splitlines()]

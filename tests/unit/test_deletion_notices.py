@@ -1,0 +1,35 @@
+"""Processes on one DATA_DIR tell each other what they have deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mistral_api.conversations import deletion_notices
+from mistral_api.conversations.deletion_notices import DeletionNotices
+
+
+def test_what_was_added_is_read_once_by_every_process(tmp_path: Path) -> None:
+    ours, theirs = DeletionNotices(tmp_path), DeletionNotices(tmp_path)
+    assert theirs.read_new() == []
+    ours.add("ann", "one")
+    ours.add("bob", "zwei\nLinien")
+    assert theirs.read_new() == [("ann", "one"), ("bob", "zwei\nLinien")]
+    assert theirs.read_new() == []
+    theirs.add("ann", "three")
+    assert ours.read_new() == [("ann", "one"), ("bob", "zwei\nLinien"), ("ann", "three")]
+
+
+def test_a_new_process_reads_nothing_of_what_was_deleted_before(tmp_path: Path) -> None:
+    DeletionNotices(tmp_path).add("ann", "one")
+    assert DeletionNotices(tmp_path).read_new() == []
+
+
+def test_a_large_file_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion_notices, "MAX_BYTES", 100)
+    ours, theirs = DeletionNotices(tmp_path), DeletionNotices(tmp_path)
+    for number in range(50):
+        ours.add("ann", str(number))
+        assert theirs.read_new() == [("ann", str(number))]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 200
