@@ -123,7 +123,7 @@ def search_statement(listed: Select[Conversation], number: int, query: SearchQue
     messages that match; without a message where the title alone does.
     """
     newest = _first(listed.with_only_columns(Conversation.id), SCANNED_FIRST)
-    among_newest = select(Conversation.id).where(Conversation.id.in_(select(newest.c.id)), _matches_one_by_one(query))
+    among_newest = select(Conversation.id).where(Conversation.id.in_(select(newest.c.id)), matches_one_by_one(query))
     first = among_newest.order_by(*_NEWEST_FIRST).limit(number).cte("first").prefix_with("MATERIALIZED")
     too_few = select(func.count()).select_from(first).scalar_subquery() < number
     matching = matching_conversations(query, too_few)
@@ -153,7 +153,7 @@ def _messages_of_conversation() -> Subquery:
     return messages.offset(0).subquery("m")
 
 
-def _matches_one_by_one(query: SearchQuery) -> ColumnElement[bool]:
+def matches_one_by_one(query: SearchQuery) -> ColumnElement[bool]:
     """Return the condition that a message or the title of a conversation matches. For few conversations at a time."""
     messages = _messages_of_conversation()
     return matches_query(Conversation, query) | exists().where(matches_query(messages.c, query))

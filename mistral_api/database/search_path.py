@@ -7,9 +7,9 @@ connection pooler that gives each transaction another server connection (pgbounc
 connection string is refused (pgbouncer's documentation, ``ignore_startup_parameters``). ``SET LOCAL`` ends with the
 transaction, a transaction of one message included.
 
-What cannot be sent this way are statements that PostgreSQL runs only by themselves, such as
-``CREATE INDEX CONCURRENTLY``: they fail. Savepoints need no schema, and a failed transaction takes nothing but the
-return to one, so these are sent as they are. So is ``VACUUM``, for the whole database.
+Two kinds of statements go without it. Savepoints need no schema, and a failed transaction takes nothing but the return
+to one; ``VACUUM`` is for the whole database. And PostgreSQL builds an index ``CONCURRENTLY`` only in a message of its
+own: there, the name of the table or index gets its schema.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from sqlalchemy import Connection, Engine, event
 
 # The execution option of an engine that holds the name of the schema.
 _OPTION = "database_schema"
+_CONCURRENTLY = re.compile(
+    r"(\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?\S+\s+ON\s+"
+    r"|DROP\s+INDEX\s+CONCURRENTLY\s+(?:IF\s+EXISTS\s+)?|REINDEX\s+(?:INDEX|TABLE)\s+CONCURRENTLY\s+))",
+    re.IGNORECASE,
+)
 _WITHOUT_SCHEMA = re.compile(r"\s*(SAVEPOINT|ROLLBACK|RELEASE|VACUUM)\b", re.IGNORECASE)
 
 
@@ -44,6 +49,8 @@ def use_schema(engine: Engine, schema: str | None) -> None:
         _context: object,
         _executemany: bool,
     ) -> tuple[str, Any]:
+        if _CONCURRENTLY.match(statement):
+            return _CONCURRENTLY.sub(rf'\1"{schema}".', statement, count=1), parameters
         if _WITHOUT_SCHEMA.match(statement):
             return statement, parameters
         if cursor.name is None:

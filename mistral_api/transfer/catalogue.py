@@ -150,4 +150,5 @@ def drop_indexes(connection: Connection, names: Sequence[str]) -> list[str]:
 def run_together(connection: Connection, statements: Sequence[str]) -> None:
     """Run statements without results in one round trip."""
     if statements:
-        connection.exec_driver_sql("; ".join(statements))
+        # A definition may hold a percent sign, which is no place for a parameter.
+        connection.exec_driver_sql("; ".join(statements), execution_options={"no_parameters": True})

@@ -6,6 +6,8 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,13 +18,15 @@ from sqlalchemy import Engine
 
 from mistral_api.database.engine import create_transfer_engine
 from mistral_api.database.revisions import all_revisions
+from mistral_api.database.tables import table_names
 from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.embedded.postgres import package_version
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.transfer import dump, programs
+from mistral_api.transfer import description, dump, programs, requirements
+from mistral_api.transfer.catalogue import existing_tables
 from tests.support.databases import count_rows, open_cursor, rows_of
 from tests.support.exchanges import make_exchange, question
-from tests.support.processes import SCHEMA
+from tests.support.processes import ROOT, SCHEMA, clean_environment
 from tests.support.transfers import (
     contents,
     empty_database,
@@ -217,27 +221,34 @@ def test_backup_of_a_newer_version_is_refused(empty: str, file: Path, tmp_path: 
 
 
 def test_backup_of_an_older_schema_is_restored_and_brought_up_to_date(
-    engine: Engine, empty: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older = all_revisions()[1]
-    fill(engine)
-    source = contents(url_of(engine))
-    path = tmp_path / "b"
-    assert run_command(url_of(engine), data_dir, "backup", str(path)).exit_code == 0
-    # What the program of the older schema would have written: its revision, and its tables alone.
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "older", "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "manifest.json":
-                manifest = json.loads(content)
-                manifest["database"]["revision"] = older
-                for table in ("stored_completions", "responses"):
-                    del manifest["database"]["tables"][table]
-                content = json.dumps(manifest).encode()
-            new.writestr(name, content)
-    done = run_command(empty, tmp_path / "other", "restore", str(tmp_path / "older"))
-    assert done.exit_code == 0, done.output
-    assert contents(empty) == source
+    older, path = all_revisions()[1], tmp_path / "b"
+    with empty_database(engine, "older", migrated=True) as url:
+        fill(create_transfer_engine(url, SCHEMA))
+        _migrate(url, "downgrade", older)
+        with monkeypatch.context() as program_of_that_time:
+            for module in (requirements, description):
+                program_of_that_time.setattr(module, "newest_revision", lambda: older)
+            for module in (description, dump):
+                program_of_that_time.setattr(module, "table_names", lambda: _tables_of(url))
+            done = run_command(url, tmp_path / "var", "backup", str(path))
+            assert done.exit_code == 0, done.output
+        done = run_command(empty, tmp_path / "other", "restore", str(path))
+        assert done.exit_code == 0, done.output
+        _migrate(url, "upgrade", "head")
+        assert contents(empty) == contents(url)
+
+
+def _migrate(url: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", "flask", "db", *arguments]
+    subprocess.run(command, env=clean_environment(DATABASE_URL=url), cwd=ROOT, check=True, timeout=60)
+
+
+def _tables_of(url: str) -> list[str]:
+    source = create_transfer_engine(url, SCHEMA)
+    with source.begin() as connection:
+        return existing_tables(connection, table_names())
 
 
 def test_backup_of_a_newer_postgresql_is_refused_with_a_way_out(

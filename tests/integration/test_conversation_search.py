@@ -1,11 +1,15 @@
 """Conversations are found by their words, through the text index, and only by their owner."""
 
+# ruff: noqa: RUF001 - letters that look like others are part of the test
+
 from __future__ import annotations
 
 from typing import Any, cast
+from unittest.mock import ANY
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -14,10 +18,12 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
 from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import list_conversations, matching_conversations
-from mistral_api.database.tables.conversations import Conversation
+from mistral_api.conversations.search import list_conversations, matches_one_by_one, matching_conversations
+from mistral_api.conversations.search_query import parse_search
+from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
+from tests.support.conversations import ASSISTANT_WITH_CALLS, read_item_ids, remove_item, start_conversation, user
 from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
@@ -62,6 +68,9 @@ def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> 
         ("giraffe", ["picture"]),
         ("100%_sure", ["cooking"]),
         ("travel", ["travel"]),
+        ("uagg", ["animals"]),
+        ("бра", ["russian"]),
+        ("salt 100%", ["cooking"]),
         ("nowhere", []),
         ("'; DROP TABLE messages; --", []),
     ],
@@ -122,10 +131,14 @@ def many(engine: Engine) -> Engine:
 
 
 def test_conversation_queries_use_indexes(many: Engine) -> None:
-    statement = matching_conversations("word7").select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = matching_conversations(parse_search("word7"), true()).select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     plan = _plan(many, str(statement), statement.params)
-    assert "ix_messages_search" in plan
-    assert "ix_conversations_search" in plan
+    for index in ("ix_messages_search", "ix_conversations_search"):
+        assert f"{index}_text " in plan
+        assert f"{index} " in plan
+    for search in ("中文", "q7"):
+        statement = matching_conversations(parse_search(search), true()).select().compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+        assert "ix_messages_search_grams " in _plan(many, str(statement), statement.params)
     by_session = "SELECT * FROM conversations WHERE owner = %s AND session_id = %s"
     assert "uq_conversations_owner_session_id" in _plan(many, by_session, ("local", "many-1-1"))
     newest = "SELECT * FROM conversations WHERE owner = %s ORDER BY updated_at DESC, id DESC LIMIT 20"
@@ -139,7 +152,9 @@ def test_search_of_a_few_conversations_skips_the_text_index(engine: Engine) -> N
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     for word in ("common", "word7"):
-        few = select(Conversation).where(Conversation.id.in_(select(Conversation.id).limit(3)), matches_query(word))
+        few = select(Conversation).where(
+            Conversation.id.in_(select(Conversation.id).limit(3)), matches_one_by_one(parse_search(word))
+        )
         compiled = few.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
         plan = _plan(engine, str(compiled), compiled.params)
         assert "ix_messages_conversation_id" in plan
@@ -160,3 +175,43 @@ def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
         plan = _plan(many, str(compiled), bounds)
         assert index in plan
         assert "api_usage" not in plan
+
+
+def test_matches_show_the_newest_messages_that_were_hit_and_the_title(engine: Engine) -> None:
+    texts = [f"zebra <{number}>" for number in range(5)]
+    start_conversation(engine, [user("No horse"), *map(user, texts)])
+    with Session(engine) as session:
+        (found,), _ = list_conversations(session, "local", {"limit": 20, "q": "zebra"})
+        assert found.matches is not None
+        assert [match["snippet"] for match in found.matches] == [
+            f"<mark>zebra</mark> &lt;{number}&gt;" for number in (4, 3, 2)
+        ]
+        assert [match["role"] for match in found.matches] == ["user"] * 3
+        hit = session.get(Message, UUID(str(found.matches[0]["message_id"])))
+        assert hit is not None
+        assert hit.content == "zebra <4>"
+        (found,), _ = list_conversations(session, "local", {"limit": 20, "q": "orse -zebra"})
+        assert found.matches == [
+            {"message_id": None, "role": None, "snippet": "No h<mark>orse</mark>"},
+            {"message_id": ANY, "role": "user", "snippet": "No h<mark>orse</mark>"},
+        ]
+        (found,), _ = list_conversations(session, "local", {"limit": 20})
+        assert found.matches is None
+
+
+def test_search_takes_one_round_trip(filled: Engine) -> None:
+    statements: list[str] = []
+    with Session(filled) as session:
+        session.connection()
+        event.listen(filled, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        list_conversations(session, "local", {"limit": 20, "q": "nowhere"})
+    assert len(statements) == 1
+
+
+def test_changed_message_is_found_by_what_remains(engine: Engine) -> None:
+    session_id = start_conversation(engine, [user("Hello"), ASSISTANT_WITH_CALLS])
+    items = read_item_ids(engine, session_id)
+    assert _search(engine, "wait") == [session_id]
+    remove_item(engine, session_id, next(item for item in items if item.startswith("msg_") and item != items[0]))
+    assert _search(engine, "wait") == []
+    assert _search(engine, "ello") == [session_id]

@@ -157,6 +157,20 @@ def test_every_statement_finds_our_tables_alone_whatever_the_connection_was_used
     engine.dispose()
 
 
+def test_index_is_built_concurrently_in_the_schema(shared: str) -> None:
+    assert _flask(shared, "upgrade", schema=OURS).returncode == 0
+    engine = create_transfer_engine(shared, OURS)
+    index = "SELECT schemaname FROM pg_indexes WHERE indexname = 'ix_test'"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for _ in range(2):
+            connection.execute(text("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_test ON messages (role)"))
+        assert connection.scalar(text(index)) == OURS
+        connection.execute(text("REINDEX INDEX CONCURRENTLY ix_test"))
+        connection.execute(text("DROP INDEX CONCURRENTLY IF EXISTS ix_test"))
+        assert connection.scalar(text(index)) is None
+    engine.dispose()
+
+
 def test_schema_names_that_need_quotes_are_refused(shared: str) -> None:
     for name in ("Ours", "1st", "pg_ours", "my-schema", "information_schema", 'a"b', "a" * 64):
         done = _flask(shared, "upgrade", schema=name)

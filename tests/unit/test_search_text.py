@@ -1,5 +1,8 @@
 """How a text is folded to one spelling, and which grams it has."""
 
+
+# ruff: noqa: RUF001 - letters that look like others are part of the test
+
 from __future__ import annotations
 
 import pytest
