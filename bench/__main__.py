@@ -1,9 +1,10 @@
-"""``python bin/bench [latency] [recording] [reads] [validation] [recognition] [warm]``."""
+"""``python bin/bench [latency] [recording] [reads] [far-reads] [validation] [recognition] [warm]``."""
 
 from __future__ import annotations
 
 import argparse
 
+from bench.far_reads import measure_far_reads
 from bench.latency import Side, compare, time_first_event, time_response
 from bench.memory import print_memory
 from bench.reads import measure_reads
@@ -13,7 +14,7 @@ from bench.running import running_stack
 from bench.validation import measure_validation
 from bench.warm import measure_warm_restart
 
-PARTS = ("latency", "recording", "reads", "validation", "recognition", "warm")
+PARTS = ("latency", "recording", "reads", "far-reads", "validation", "recognition", "warm")
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
     if "reads" in options.parts:
         with running_stack() as running:
             measure_reads(running, options.usage_rows, options.messages)
+    if "far-reads" in options.parts:
+        with running_stack() as running:
+            measure_far_reads(running)
     if "validation" in options.parts:
         measure_validation()
     if "recognition" in options.parts:

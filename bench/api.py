@@ -39,7 +39,7 @@ class NoRecorder(Recorder):
 
 
 @contextlib.contextmanager
-def running_api(running: RunningStack, *options: str) -> Iterator[tuple[str, int]]:
+def running_api(running: RunningStack, *options: str, **settings: str) -> Iterator[tuple[str, int]]:
     """Run another API process on the database and the model server of a running stack; yield its host and port."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
@@ -48,6 +48,7 @@ def running_api(running: RunningStack, *options: str) -> Iterator[tuple[str, int
             "MODEL_SERVER_PORT": str(running.model_server[1]),
             "DATA_DIR": folder,
             "LOG_LEVEL": "WARNING",
+            **settings,
         }
         with running_module(["bench.api", str(port), *options], port, environment):
             yield "127.0.0.1", port

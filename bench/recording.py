@@ -45,8 +45,10 @@ def measure_writer() -> None:
     with _empty_database() as engine:
         _time_delivery("a local PostgreSQL", engine, LOCAL_EXCHANGES)
         query = engine.url.query
-        with delayed_proxy(Path(str(query["host"])) / f".s.PGSQL.{query['port']}", ROUND_TRIP_SECONDS) as port:
-            far = create_engine(engine.url.difference_update_query(["host", "port"]).set(host="127.0.0.1", port=port))
+        with delayed_proxy(Path(str(query["host"])) / f".s.PGSQL.{query['port']}", ROUND_TRIP_SECONDS) as proxy:
+            far = create_engine(
+                engine.url.difference_update_query(["host", "port"]).set(host="127.0.0.1", port=proxy.port)
+            )
             _time_delivery(f"a PostgreSQL {ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, REMOTE_EXCHANGES)
             far.dispose()
 

@@ -8,7 +8,7 @@ from alembic.util.exc import CommandError
 from flask import Flask
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from mistral_api.database.engine import engine_options, open_database, prepare_connections
+from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
 from mistral_api.database.errors import error_message
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import MIGRATIONS, migrate_to, newest_revision, refuse_newer
@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         engine = db.engine
     prepare_connections(engine, settings)
+    check_connections(engine)
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)

@@ -12,13 +12,17 @@ from typing import Any
 from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
+from mistral_api.conversations.conversation_list import ConversationLister
+from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.deletion_notices import DeletionNotices
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
+from mistral_api.conversations.stored_completions import CompletionReader
 from mistral_api.database.engine import create_writer_engine
 from mistral_api.database.probe import DatabaseProbe
+from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.delivery.writer import writer_starter
@@ -68,7 +72,11 @@ class Services:
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.embedder = Embedder(self.model_servers, self.recorder)
-        self.history_reader = HistoryReader(engine, self.recorder)
+        self.database_reads = DatabaseReads(engine)
+        self.conversation_reader = ConversationReader(self.database_reads, self.recorder.pending)
+        self.conversation_lister = ConversationLister(self.database_reads, self.recorder.pending)
+        self.completion_reader = CompletionReader(self.database_reads, self.recorder.pending)
+        self.history_reader = HistoryReader(self.conversation_reader)
         self.session_history = SessionHistory(
             self.history_reader, self.recorder.recordable_messages, always=settings.session_history
         )
@@ -77,8 +85,8 @@ class Services:
         self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
         self.passthrough = PassthroughService(main, self.recorder, self.prompts)
-        self.response_store = ResponseStore(engine, self.recorder)
-        contexts = ContextResolver(engine, self.response_store, self.history_reader, self.prompts, self.token_counter)
+        self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
+        contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
         background = BackgroundRunner(settings.parallel)
         self.response_service = ResponseService(
             self.generator, self.sessions, self.response_store, contexts, background

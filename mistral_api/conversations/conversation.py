@@ -1,4 +1,4 @@
-"""One conversation: finding it, reading its current branch a page at a time, and rendering it for clients.
+"""One conversation: finding it to change it, and rendering it for clients. ``conversation_reader`` reads it.
 
 The messages of a conversation are a tree along ``messages.parent_id``. Its current branch is the walk from
 ``conversations.head_id`` up to the root.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
-from uuid import UUID
 
-from sqlalchemy import CTE, BindParameter, Integer, ScalarSelect, Select, Uuid, bindparam, literal, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.session_aliases import in_session
@@ -79,44 +78,6 @@ class MessagePage:
     has_more: bool
 
 
-def branch_upwards(
-    start: UUID | BindParameter[UUID] | ScalarSelect[UUID | None],
-    *,
-    limit: int | BindParameter[int] | None = None,
-    stop_before: BindParameter[UUID] | None = None,
-) -> CTE:
-    """Return the walk from ``start`` to the root: columns ``id``, ``parent_id`` and ``depth`` (0 = start).
-
-    ``limit`` bounds the number of messages. The walk ends before the message ``stop_before``.
-    """
-    first = select(Message.id, Message.parent_id, literal(0).label("depth")).where(Message.id == start)
-    if stop_before is not None:
-        first = first.where(Message.id != stop_before)
-    branch = first.cte("branch", recursive=True)
-    parents = select(Message.id, Message.parent_id, branch.c.depth + 1).join(branch, Message.id == branch.c.parent_id)
-    if limit is not None:
-        parents = parents.where(branch.c.depth < limit - 1)
-    if stop_before is not None:
-        parents = parents.where(Message.id != stop_before)
-    return branch.union_all(parents)
-
-
-def branch_messages(branch: CTE) -> Select[Message]:
-    """Return the query for the messages of a walk, oldest first."""
-    return select(Message).join(branch, Message.id == branch.c.id).order_by(branch.c.depth.desc())
-
-
-# Built once: building a query takes longer than PostgreSQL needs to answer it.
-_START = bindparam("start", type_=Uuid)
-_NEWEST = branch_messages(branch_upwards(_START, limit=bindparam("number", type_=Integer)))
-_AFTER = branch_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
-
-
-def newest_messages(session: Session, start: UUID | None, number: int) -> list[Message]:
-    """Return the last ``number`` messages of the branch that ends with ``start``, oldest first; none for None."""
-    return list(session.scalars(_NEWEST, {"start": start, "number": number}))
-
-
 def find_conversation(session: Session, owner: str, session_id: str, param: str = "session_id") -> Conversation:
     """Return an owner's conversation. Raises NotFound, which names ``param``, also for another owner's."""
     return _find(session, _select_conversation(owner, session_id), session_id, param)
@@ -136,35 +97,13 @@ def _find(session: Session, query: Select[Conversation], session_id: str, param:
     rows = session.scalars(query, execution_options={"populate_existing": True}) if "\0" not in session_id else None
     conversation = rows.one_or_none() if rows is not None else None
     if conversation is None:
-        raise NotFound(f"Conversation with id '{session_id}' not found.", param=param)
+        raise conversation_not_found(session_id, param)
     return conversation
 
 
-def read_page(
-    session: Session, conversation: Conversation, limit: int, before: UUID | None, after: UUID | None
-) -> MessagePage:
-    """Return the newest ``limit`` messages of the current branch, or those next ``before`` or ``after`` one of it.
-
-    Raises NotFound for a message id that is not in the conversation.
-    """
-    start = conversation.head_id
-    if before is not None:
-        start = _find_message(session, conversation, before, "before").parent_id
-    if start is None:
-        return MessagePage([], has_more=False)
-    if after is not None:
-        _find_message(session, conversation, after, "after")
-        rows = list(session.scalars(_AFTER, {"start": start, "after": after}))
-        return MessagePage(rows[:limit], has_more=len(rows) > limit)
-    rows = newest_messages(session, start, limit + 1)
-    return MessagePage(rows[-limit:], has_more=len(rows) > limit)
-
-
-def _find_message(session: Session, conversation: Conversation, message_id: UUID, param: str) -> Message:
-    message = session.get(Message, message_id)
-    if message is None or message.conversation_id != conversation.id:
-        raise NotFound(f"Message with id '{message_id}' not found in this conversation.", param=param)
-    return message
+def conversation_not_found(session_id: str, param: str = "session_id") -> NotFound:
+    """Return the error for a conversation that its owner does not have."""
+    return NotFound(f"Conversation with id '{session_id}' not found.", param=param)
 
 
 def conversation_body(conversation: Conversation, page: MessagePage) -> ConversationBody:

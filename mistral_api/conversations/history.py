@@ -10,38 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Engine, Text, bindparam, select
-from sqlalchemy.orm import Session
-
-from mistral_api.conversations.conversation import branch_upwards
+from mistral_api.conversations.conversation_reader import BranchRead, ConversationReader
 from mistral_api.conversations.items import resolve_references
 from mistral_api.conversations.message_alignment import SentMessages, align
 from mistral_api.conversations.message_matching import is_system_message, leading_system_messages
-from mistral_api.conversations.message_tree import MessageTree, SentAttributes, TreeNode
-from mistral_api.conversations.session_aliases import in_session
+from mistral_api.conversations.message_tree import MessageTree, SentAttributes, TreeNode, is_unanswered
+from mistral_api.conversations.stored_conversation import BranchQuery
 from mistral_api.conversations.stored_message import prompt_message, row_to_chat_message
-from mistral_api.database.errors import translate_database_errors
-from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.errors import InvalidRequest
+from mistral_api.database.tables.conversations import Message
+from mistral_api.errors import InvalidRequest, Unavailable
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item
-from mistral_api.recording.recorder import Recorder, require_session_recorded, retry_until_recorded
-
-_OWNER, _SESSION = bindparam("owner", type_=Text), bindparam("session_id", type_=Text)
-_IN_SESSION = (Conversation.owner == _OWNER, in_session(_OWNER, _SESSION))
-_WALK = branch_upwards(select(Conversation.head_id).where(*_IN_SESSION).scalar_subquery())
-# Leaves out messages that never got an answer, but not the text of an answer that was cut off.
-_ANSWERED = (Message.status == "complete") | ((Message.status == "interrupted") & (Message.role == "assistant"))
-_BRANCH = (
-    select(Message.id, Message.role, Message.content, Message.tool_calls, Message.extra, Message.sent)
-    .join(_WALK, Message.id == _WALK.c.id)
-    .where(_ANSWERED)
-    .order_by(_WALK.c.depth.desc())
-)
+from mistral_api.recording.exchange import Exchange
 
 
 class SessionHistory:
@@ -123,34 +107,53 @@ class SessionBranch:
 
 
 class HistoryReader:
-    """Reads stored messages for requests. Safe to use from many threads."""
+    """Reads conversations as history. Safe to use from many threads."""
 
-    def __init__(self, engine: Engine, recorder: Recorder) -> None:
-        self._engine = engine
-        self._recorder = recorder
+    def __init__(self, reader: ConversationReader) -> None:
+        self._reader = reader
 
     def branch(self, owner: str, session_id: str) -> SessionBranch:
-        """Return the current branch of an owner's session, in one query.
+        """Return the current branch of an owner's session. Raises Unavailable where not all of it can be read."""
+        read = self._reader.find(owner, session_id, BranchQuery())
+        return SessionBranch() if read is None else self._history(read)
 
-        Raises Unavailable: ``recording_delayed`` where its newest messages cannot be read yet,
-        ``database_unavailable`` without PostgreSQL.
+    def existing_branch(self, owner: str, session_id: str, param: str) -> SessionBranch:
+        """Return the current branch of a session that must be there. Raises NotFound, which names ``param``."""
+        return self._history(self._reader.read(owner, session_id, BranchQuery(), param))
+
+    def branch_up_to(self, owner: str, session_id: str, message_id: UUID) -> SessionBranch:
+        """Return the branch that ends with a message. Raises Unavailable where not all of it can be read."""
+        read = self._reader.find(owner, session_id, BranchQuery(start=message_id))
+        return SessionBranch() if read is None else self._history(read)
+
+    def sent_messages(self, exchange: Exchange) -> list[tuple[UUID, ChatMessage]] | None:
+        """Return the messages that were sent with a pending exchange, and the ids under which they are stored.
+
+        Return None where PostgreSQL has the exchange meanwhile. Raises Unavailable.
         """
-        require_session_recorded(self._recorder, owner, session_id)
-        with translate_database_errors(), self._engine.connect() as connection:
-            rows = connection.execute(_BRANCH, {"owner": owner, "session_id": session_id}).all()
-        return SessionBranch([_branch_message(row) for row in rows])
+        read = self._reader.find(exchange.owner, exchange.session_id or "", BranchQuery(newest=1))
+        ids = read.current.sent_ids.get(exchange.id) if read is not None else None
+        if ids is None:
+            return None
+        pairs = zip(ids, exchange.messages or [], strict=True)
+        return [(message_id, message) for message_id, message in pairs if message_id is not None]
+
+    def _history(self, read: BranchRead) -> SessionBranch:
+        if not read.current.is_whole:
+            # A model that got the end alone would have forgotten the beginning, and nobody would know.
+            raise Unavailable(
+                "The database does not answer, and may have earlier messages of this conversation.",
+                code="database_unavailable",
+            )
+        answered = (message for message in read.messages if not is_unanswered(message.status, message.role))
+        return SessionBranch([_branch_message(message) for message in answered])
 
     def resolve_references(self, owner: str, items: list[Item], field: str) -> list[Item]:
         """Return the items of a request, with stored ones in the place of references.
 
-        Raises as :func:`mistral_api.conversations.items.resolve_references` does, and Unavailable.
+        Raises as :func:`mistral_api.conversations.items.resolve_references` does.
         """
-
-        def find() -> list[Item]:
-            with translate_database_errors(), Session(self._engine) as session:
-                return resolve_references(session, owner, items, field)
-
-        return retry_until_recorded(self._recorder, find)
+        return resolve_references(self._reader, owner, items, field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,6 @@ def drop_unanswered_calls(stored: Sequence[ChatMessage], sent: Sequence[ChatMess
     return remaining
 
 
-def _branch_message(row: Any) -> BranchMessage:
+def _branch_message(row: Message) -> BranchMessage:
     message = row_to_chat_message(row)
-    return BranchMessage(row.id, message, prompt_message(message), row.sent)
+    return BranchMessage(row.id, message, prompt_message(message), cast("SentAttributes | None", row.sent))

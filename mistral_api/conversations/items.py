@@ -8,16 +8,18 @@ that is not stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
-from sqlalchemy import CTE, Integer, Select, Uuid, bindparam, delete, select, text, update
+from sqlalchemy import delete, text, update
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import branch_upwards, lock_conversation, newest_messages
+from mistral_api.conversations.conversation import lock_conversation
+from mistral_api.conversations.conversation_reader import BranchRead, ConversationReader
 from mistral_api.conversations.item_renderer import ItemId, call_numbers, parse_item_id
 from mistral_api.conversations.search import set_search_columns
 from mistral_api.conversations.search_text import searchable_text
+from mistral_api.conversations.stored_conversation import BranchQuery
 from mistral_api.conversations.stored_message import StoredMessage, chat_message_to_columns, row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
@@ -43,97 +45,85 @@ class ItemPageQuery:
     after: str | None = None
 
 
-def _oldest_messages(branch: CTE) -> Select[Message]:
-    """Return the query for the messages of a walk that are nearest to the root, oldest first.
+def list_items(
+    reader: ConversationReader, owner: str, session_id: str, query: ItemPageQuery
+) -> tuple[list[Item], bool]:
+    """Return a page of the current branch, and whether more follow.
 
-    Of all other messages only the ids are read.
+    Raises InvalidRequest for an ill-formed ``after``, NotFound for it and for the conversation, and Unavailable.
     """
-    depth = branch.c.depth.desc()
-    oldest = select(branch.c.id, branch.c.depth).order_by(depth).limit(bindparam("number", type_=Integer)).subquery()
-    return select(Message).join(oldest, Message.id == oldest.c.id).order_by(oldest.c.depth.desc())
-
-
-_START = bindparam("start", type_=Uuid)
-_OLDEST = _oldest_messages(branch_upwards(_START))
-_OLDEST_AFTER = _oldest_messages(branch_upwards(_START, stop_before=bindparam("after", type_=Uuid)))
-
-
-def list_items(session: Session, conversation: Conversation, query: ItemPageQuery) -> tuple[list[Item], bool]:
-    """Return a page of the current branch, and whether more follow. Raises InvalidRequest, NotFound for ``after``."""
-    if conversation.head_id is None and query.after is None:
-        return [], False
-    read = _read_newest if query.newest_first else _read_oldest
-    items = [item for row in read(session, conversation, query) for item in _ordered_items(row, query)]
+    last = None if query.after is None else parse_item_id(query.after, "after").message_id
+    read = reader.read(owner, session_id, _branch_query(query, last))
+    if query.after is not None and not _follows(read, query, last):
+        read.raise_not_found(_not_found(query.after, "after"))
+    messages = read.messages[::-1] if query.newest_first else [*_wanted(read, last), *read.messages]
+    items = [item for message in messages for item in _ordered_items(message, query)]
     if query.after is not None:
         ids = [item["id"] for item in items]
         if query.after not in ids:
             raise _not_found(query.after, "after")
         items = items[ids.index(query.after) + 1 :]
-    return items[: query.limit], len(items) > query.limit
+    # Without PostgreSQL nobody knows what stands before the journal's messages.
+    unknown = query.newest_first and not read.current.is_whole
+    return items[: query.limit], len(items) > query.limit or unknown
 
 
-def _read_newest(session: Session, conversation: Conversation, query: ItemPageQuery) -> Sequence[Message]:
+def _branch_query(query: ItemPageQuery, last: UUID | None) -> BranchQuery:
     # Every message has at least one item. The message of ``after`` may have none behind that item.
-    if query.after is None:
-        start, number = conversation.head_id, query.limit + 1
-    else:
-        start, number = find_item_message(session, conversation, query.after, "after").id, query.limit + 2
-    return newest_messages(session, start, number)[::-1]
+    wanted = () if last is None else (last,)
+    if query.newest_first:
+        return BranchQuery(newest=query.limit + (1 if last is None else 2), start=last, wanted=wanted)
+    return BranchQuery(oldest=query.limit + 1, stop_before=last, wanted=wanted)
 
 
-def _read_oldest(session: Session, conversation: Conversation, query: ItemPageQuery) -> Sequence[Message]:
-    start, number = conversation.head_id, query.limit + 1
-    if query.after is None:
-        return list(session.scalars(_OLDEST, {"start": start, "number": number}))
-    last = find_item_message(session, conversation, query.after, "after")
-    rows = list(session.scalars(_OLDEST_AFTER, {"start": start, "number": number, "after": last.id}))
-    if (rows[0].parent_id if rows else start) != last.id:
-        # The item is not on the current branch any more.
-        raise _not_found(query.after, "after")
-    return [last, *rows]
+def _follows(read: BranchRead, query: ItemPageQuery, last: UUID | None) -> bool:
+    """Return whether the page begins at the message ``last``. It may be on the current branch no more."""
+    if last not in read.wanted or query.newest_first:
+        return last in read.wanted
+    return (read.messages[0].parent_id if read.messages else read.conversation.head_id) == last
 
 
-def _ordered_items(row: Message, query: ItemPageQuery) -> list[Item]:
-    items = StoredMessage.from_row(row).items
+def _wanted(read: BranchRead, last: UUID | None) -> list[Message]:
+    return [] if last is None else [read.wanted[last]]
+
+
+def _ordered_items(message: Message, query: ItemPageQuery) -> list[Item]:
+    items = StoredMessage.from_row(message).items
     return items[::-1] if query.newest_first else items
 
 
-def find_item(session: Session, conversation: Conversation, item_id: str) -> Item:
-    """Return one item of any branch. Raises InvalidRequest for an ill-formed id, and NotFound."""
-    items = StoredMessage.from_row(find_item_message(session, conversation, item_id)).items
-    item = next((item for item in items if item["id"] == item_id), None)
+def read_item(reader: ConversationReader, owner: str, session_id: str, item_id: str) -> Item:
+    """Return one item of any branch. Raises InvalidRequest for an ill-formed id, NotFound and Unavailable."""
+    message_id = parse_item_id(item_id).message_id
+    read = reader.read(owner, session_id, BranchQuery(newest=1, wanted=(message_id,)))
+    message = read.wanted.get(message_id)
+    if message is None:
+        read.raise_not_found(_not_found(item_id, "item_id"))
+    return _item_of(message, item_id)
+
+
+def _item_of(message: Message, item_id: str) -> Item:
+    item = next((item for item in StoredMessage.from_row(message).items if item["id"] == item_id), None)
     if item is None:
         raise _not_found(item_id, "item_id")
     return item
-
-
-def find_item_message(session: Session, conversation: Conversation, item_id: str, param: str = "item_id") -> Message:
-    """Return the message that an item shows. Raises InvalidRequest for an ill-formed id, and NotFound."""
-    message = session.get(Message, parse_item_id(item_id, param).message_id)
-    if message is None or message.conversation_id != conversation.id:
-        raise _not_found(item_id, param)
-    return message
 
 
 def _not_found(item_id: str, param: str) -> NotFound:
     return NotFound(f"Item with id '{item_id}' not found.", param=param)
 
 
-def resolve_references(session: Session, owner: str, items: list[Item], field: str) -> list[Item]:
+def resolve_references(reader: ConversationReader, owner: str, items: list[Item], field: str) -> list[Item]:
     """Return the items, with each ``item_reference`` replaced by the item that an owner's conversations hold.
 
-    Raises InvalidRequest for an ill-formed id, and NotFound; both name the id as ``field[0].id``.
+    Raises InvalidRequest for an ill-formed id, and NotFound; both name the id as ``field[0].id``. Raises Unavailable.
     """
     references = {index: item["id"] for index, item in enumerate(items) if item_type(item) == "item_reference"}
     if not references:
         return items
     parsed = {index: parse_item_id(item_id, f"{field}[{index}].id") for index, item_id in references.items()}
-    rows = session.scalars(
-        select(Message)
-        .join(Conversation, Conversation.id == Message.conversation_id)
-        .where(Conversation.owner == owner, Message.id.in_({each.message_id for each in parsed.values()}))
-    )
-    stored = {item["id"]: item for row in rows for item in StoredMessage.from_row(row).items}
+    messages = reader.read_messages(owner, {each.message_id for each in parsed.values()})
+    stored = {item["id"]: item for message in messages for item in StoredMessage.from_row(message).items}
     for index, item_id in references.items():
         if item_id not in stored:
             raise _not_found(item_id, f"{field}[{index}].id")
@@ -143,8 +133,7 @@ def resolve_references(session: Session, owner: str, items: list[Item], field: s
 def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> Conversation:
     """Delete an item and return its conversation. Raises InvalidRequest for an ill-formed id, and NotFound."""
     conversation = lock_conversation(session, owner, session_id)
-    find_item(session, conversation, item_id)
-    message = find_item_message(session, conversation, item_id)
+    message = _find_message(session, conversation, item_id)
     remainder = _without_item(row_to_chat_message(message), parse_item_id(item_id))
     if remainder is None:
         _delete_message(session, conversation, message)
@@ -155,6 +144,14 @@ def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> 
     session.execute(_FORGET_DIGESTS, {"conversation": conversation.id})
     session.commit()
     return conversation
+
+
+def _find_message(session: Session, conversation: Conversation, item_id: str) -> Message:
+    message = session.get(Message, parse_item_id(item_id).message_id)
+    if message is None or message.conversation_id != conversation.id:
+        raise _not_found(item_id, "item_id")
+    _item_of(message, item_id)
+    return message
 
 
 def _without_item(message: ChatMessage, item: ItemId) -> ChatMessage | None:

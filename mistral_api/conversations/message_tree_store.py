@@ -56,36 +56,55 @@ _LOCK_CONVERSATIONS = text(
 _UNANSWERED = "(m.status = 'failed' OR (m.status = 'interrupted' AND m.role <> 'assistant'))"
 _IS_CUT = "(m.status = 'interrupted' AND m.role = 'assistant')"
 _STEP = f"m.id, m.parent_id, {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted"
-# From each head up to the last answered message; the stored messages that may be sent again, answers below them that
-# were cut off, and messages without a digest; those that are continued; and those of older versions, which have neither
-# digest nor depth yet.
+
+
+def nodes_query(heads: str, conversations: str, sought: str) -> str:
+    """Return the query for the stored messages that turns may repeat or continue.
+
+    These are, from each head, the messages up to the last answered one; those that may be sent again, answers below
+    them that were cut off, and messages without a digest; those that are continued; and those of older versions, which
+    have neither digest nor depth yet.
+    ``heads`` and ``conversations`` are SQL for arrays of ids, ``sought`` is a FROM item with the columns
+    ``conversation_id`` and ``digest``. The parameters are ``returned``, ``continued`` and ``no_digest`` of
+    ``NodeParameters``.
+    """
+    return (
+        "WITH RECURSIVE upwards AS ("
+        f" SELECT {_STEP} FROM messages AS m WHERE m.id = ANY({heads})"
+        f" UNION ALL SELECT {_STEP} FROM upwards JOIN messages AS m ON m.id = upwards.parent_id"
+        "  WHERE upwards.unanswered"
+        "), found AS ("
+        " SELECT id, interrupted AS has_text FROM upwards"
+        " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
+        f" FROM {sought}"
+        " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+        " UNION ALL SELECT cut.id, true"
+        f" FROM {sought}"
+        " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
+        " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
+        " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
+        f"  FROM messages AS m WHERE m.conversation_id = ANY({conversations})"
+        "  AND m.digest = CAST(:no_digest AS uuid)"
+        " UNION ALL SELECT m.id, true FROM messages AS m"
+        f"  WHERE m.conversation_id = ANY({conversations}) AND m.digest IS NULL"
+        " UNION ALL SELECT id, false FROM messages WHERE id = ANY(CAST(:continued AS uuid[]))"
+        "), chosen AS (SELECT id, bool_or(has_text) AS has_text FROM found GROUP BY id)"
+        " SELECT m.id, m.conversation_id, m.parent_id, m.role, m.digest, m.depth, m.framing, m.sequence,"
+        f" {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted, chosen.has_text,"
+        " CASE WHEN chosen.has_text THEN m.content END AS content,"
+        " CASE WHEN chosen.has_text THEN m.tool_calls END AS tool_calls,"
+        " CASE WHEN chosen.has_text THEN m.extra END AS extra, parent.depth AS parent_depth"
+        " FROM chosen JOIN messages AS m ON m.id = chosen.id LEFT JOIN messages AS parent ON parent.id = m.parent_id"
+        f" WHERE m.conversation_id = ANY({conversations}) ORDER BY m.sequence"
+    )
+
+
 READ_NODES = text(
-    "WITH RECURSIVE upwards AS ("
-    f" SELECT {_STEP} FROM messages AS m WHERE m.id = ANY(CAST(:heads AS uuid[]))"
-    f" UNION ALL SELECT {_STEP} FROM upwards JOIN messages AS m ON m.id = upwards.parent_id WHERE upwards.unanswered"
-    "), found AS ("
-    " SELECT id, interrupted AS has_text FROM upwards"
-    " UNION ALL SELECT m.id, m.digest = ANY(CAST(:returned AS uuid[]))"
-    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
-    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
-    " UNION ALL SELECT cut.id, true"
-    f" FROM {recordset(Message, ['conversation_id', 'digest'])}"
-    " JOIN messages AS m ON m.conversation_id = new_rows.conversation_id AND m.digest = new_rows.digest"
-    " JOIN messages AS cut ON cut.parent_id = m.id AND cut.role = 'assistant' AND cut.status = 'interrupted'"
-    " UNION ALL SELECT m.id, m.role IN ('system', 'developer')"
-    "  FROM messages AS m WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[]))"
-    "  AND m.digest = CAST(:no_digest AS uuid)"
-    " UNION ALL SELECT m.id, true FROM messages AS m"
-    "  WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[])) AND m.digest IS NULL"
-    " UNION ALL SELECT id, false FROM messages WHERE id = ANY(CAST(:continued AS uuid[]))"
-    "), chosen AS (SELECT id, bool_or(has_text) AS has_text FROM found GROUP BY id)"
-    " SELECT m.id, m.conversation_id, m.parent_id, m.role, m.digest, m.depth, m.framing, m.sequence,"
-    f" {_UNANSWERED} AS unanswered, {_IS_CUT} AS interrupted, chosen.has_text,"
-    " CASE WHEN chosen.has_text THEN m.content END AS content,"
-    " CASE WHEN chosen.has_text THEN m.tool_calls END AS tool_calls,"
-    " CASE WHEN chosen.has_text THEN m.extra END AS extra, parent.depth AS parent_depth"
-    " FROM chosen JOIN messages AS m ON m.id = chosen.id LEFT JOIN messages AS parent ON parent.id = m.parent_id"
-    " WHERE m.conversation_id = ANY(CAST(:conversations AS uuid[])) ORDER BY m.sequence"
+    nodes_query(
+        "CAST(:heads AS uuid[])",
+        "CAST(:conversations AS uuid[])",
+        recordset(Message, ["conversation_id", "digest"]),
+    )
 )
 _INSERTED = [name for name in column_names(Message) if name not in ("sequence", "search")]
 _INSERTED_NAMES = ", ".join(_INSERTED)

@@ -5,46 +5,52 @@ A conversation is found where one of its messages, in any branch, or its title m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any, TypedDict
+from uuid import UUID
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    Row,
     Select,
     Subquery,
     exists,
     func,
     select,
     true,
-    tuple_,
     union,
 )
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from mistral_api.conversations.conversation import (
     ConversationSummary,
     conversation_summary,
-    find_conversation,
 )
 from mistral_api.conversations.search_conditions import has_former_column, has_new_columns, matches_query
-from mistral_api.conversations.search_query import SearchedText, SearchQuery, parse_search
+from mistral_api.conversations.search_query import SearchedText, SearchQuery
 from mistral_api.conversations.search_snippet import make_snippet, match_snippet
 from mistral_api.conversations.search_text import search_columns, searchable_text
 from mistral_api.database.tables.conversations import Conversation, Message, SearchMixin
+from mistral_api.payload_types.chat import MessageContent
 from mistral_api.wire.pagination import Page, list_body
-from mistral_api.wire.queries import ConversationFilter
 
 # So many conversations are searched one by one before the indexes are asked for all of them.
 SCANNED_FIRST = 200
 # So many messages of a conversation are shown with their hits, the newest.
 SHOWN_MATCHES = 3
-_NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
+CONVERSATION_COLUMNS = (
+    Conversation.id,
+    Conversation.owner,
+    Conversation.session_id,
+    Conversation.title,
+    Conversation.attributes.label("attributes"),
+    Conversation.head_id,
+    Conversation.message_count,
+    Conversation.created_at,
+    Conversation.updated_at,
+)
+NEWEST_FIRST = (Conversation.updated_at.desc(), Conversation.id.desc())
 
 
 class SearchMatch(TypedDict):
@@ -69,24 +75,6 @@ class FoundConversation:
     matches: list[SearchMatch] | None = field(default=None)
 
 
-def list_conversations(session: Session, owner: str, query: ConversationFilter) -> tuple[list[FoundConversation], bool]:
-    """Return a page of an owner's conversations, the last used first, and whether more follow. Raises NotFound."""
-    listed = select(Conversation).where(Conversation.owner == owner)
-    if query.get("after"):
-        last = find_conversation(session, owner, query["after"])
-        position = tuple_(Conversation.updated_at, Conversation.id)
-        listed = listed.where(position < tuple_(last.updated_at, last.id))
-    if query.get("since") is not None:
-        listed = listed.where(Conversation.updated_at >= datetime.fromtimestamp(query["since"], UTC))
-    number = query["limit"] + 1
-    if query.get("q") is None:
-        rows = session.scalars(listed.order_by(*_NEWEST_FIRST).limit(number))
-        found = [FoundConversation(row) for row in rows]
-    else:
-        found = _search(session, listed, number, parse_search(query["q"]))
-    return found[: query["limit"]], len(found) == number
-
-
 def conversation_list_body(found: Sequence[FoundConversation], has_more: bool) -> Page[ListedConversation]:
     """Return a page of a list of conversations, without their messages."""
     return list_body([_listed(each) for each in found], has_more, key="session_id")
@@ -105,16 +93,6 @@ def set_search_columns(row: SearchMixin, text: str | None) -> None:
     row.search_text, row.search_grams, row.search = columns["search_text"], columns["search_grams"], None
 
 
-def _search(session: Session, listed: Select[Conversation], number: int, query: SearchQuery) -> list[FoundConversation]:
-    if not query.alternatives:
-        return []
-    rows = session.execute(search_statement(listed, number, query))
-    return [
-        FoundConversation(conversation, _matches(query, conversation, list(messages)))
-        for conversation, messages in groupby(rows, lambda row: row.Conversation)
-    ]
-
-
 def search_statement(listed: Select[Conversation], number: int, query: SearchQuery) -> Select[*tuple[Any, ...]]:
     """Return the search among the conversations that ``listed`` selects, in one round trip.
 
@@ -124,23 +102,28 @@ def search_statement(listed: Select[Conversation], number: int, query: SearchQue
     """
     newest = _first(listed.with_only_columns(Conversation.id), SCANNED_FIRST)
     among_newest = select(Conversation.id).where(Conversation.id.in_(select(newest.c.id)), matches_one_by_one(query))
-    first = among_newest.order_by(*_NEWEST_FIRST).limit(number).cte("first").prefix_with("MATERIALIZED")
+    first = among_newest.order_by(*NEWEST_FIRST).limit(number).cte().prefix_with("MATERIALIZED")
     too_few = select(func.count()).select_from(first).scalar_subquery() < number
     matching = matching_conversations(query, too_few)
     among_all = listed.with_only_columns(Conversation.id).join(matching, matching.c.id == Conversation.id)
     found = union(select(first.c.id), among_all).subquery("found")
     page = _first(select(Conversation.id).join(found, found.c.id == Conversation.id), number)
-    messages = _matching_messages(query)
+    messages = _found_messages(query)
     return (
-        select(Conversation, *messages.c)
+        select(
+            *CONVERSATION_COLUMNS,
+            messages.c.id.label("message_id"),
+            messages.c.role.label("message_role"),
+            messages.c.content.label("message_content"),
+        )
         .join(page, page.c.id == Conversation.id)
         .outerjoin(messages, true())
-        .order_by(*_NEWEST_FIRST, messages.c.sequence.desc())
+        .order_by(*NEWEST_FIRST, messages.c.sequence.desc())
     )
 
 
 def _first(conversations: Select[Any], number: int) -> Subquery:
-    return conversations.order_by(*_NEWEST_FIRST).limit(number).subquery()
+    return conversations.order_by(*NEWEST_FIRST).limit(number).subquery()
 
 
 def _messages_of_conversation() -> Subquery:
@@ -173,26 +156,34 @@ def matching_conversations(query: SearchQuery, condition: ColumnElement[bool]) -
     )
     # Otherwise PostgreSQL, whose estimate for a rare word is too high, would look at the newest conversations one by
     # one.
-    return ids.cte("matching").prefix_with("MATERIALIZED", dialect="postgresql")
+    return ids.cte().prefix_with("MATERIALIZED", dialect="postgresql")
 
 
-def _matching_messages(query: SearchQuery) -> LateralFromClause:
+def _found_messages(query: SearchQuery) -> LateralFromClause:
     messages = _messages_of_conversation()
     matching = select(messages.c.id, messages.c.role, messages.c.content, messages.c.sequence)
     newest = matching.where(matches_query(messages.c, query)).order_by(messages.c.sequence.desc())
     return newest.limit(SHOWN_MATCHES).lateral("message")
 
 
-def _matches(query: SearchQuery, conversation: Conversation, rows: Sequence[Row[Any]]) -> list[SearchMatch]:
-    """Return where a conversation was hit: in its title, and in its newest messages."""
-    title = match_snippet(query, conversation.title)
-    matches: list[SearchMatch] = [] if title is None else [{"message_id": None, "role": None, "snippet": title}]
-    return matches + [
-        {
-            "message_id": str(row.id),
-            "role": row.role,
-            "snippet": make_snippet(query, SearchedText(searchable_text(row.content) or "")),
-        }
-        for row in rows
-        if row.id is not None
-    ]
+def title_match(query: SearchQuery, title: str | None) -> list[SearchMatch]:
+    """Return the match in a title, if there is one."""
+    snippet = match_snippet(query, title)
+    return [] if snippet is None else [{"message_id": None, "role": None, "snippet": snippet}]
+
+
+def message_match(query: SearchQuery, message_id: UUID | str, role: str, content: MessageContent) -> SearchMatch:
+    """Return the match in a message that PostgreSQL has found."""
+    text = SearchedText(searchable_text(content) or "")
+    return {"message_id": str(message_id), "role": role, "snippet": make_snippet(query, text)}
+
+
+def matching_messages(query: SearchQuery, messages: Iterable[Message]) -> list[SearchMatch]:
+    """Return the matches in messages that PostgreSQL does not have yet, by the same rules."""
+    found = []
+    for message in messages:
+        snippet = match_snippet(query, searchable_text(message.content))
+        if snippet is not None:
+            match: SearchMatch = {"message_id": str(message.id), "role": message.role, "snippet": snippet}
+            found.append(match)
+    return found

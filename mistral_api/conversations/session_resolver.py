@@ -25,11 +25,12 @@ _PRODUCT = re.compile(r"[^\s/]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent a request, and its body as it was sent, before any translation."""
+    """Who sent a request, and its body as it was sent, before any translation; ``request_id`` is our own."""
 
     owner: str
     headers: Mapping[str, str]
     body: object
+    request_id: UUID | None = None
 
     @property
     def client(self) -> str | None:
@@ -84,7 +85,7 @@ class SessionResolver:
         else:
             match = self._index.find_and_claim(sender.owner, client, messages, exchange_id)
         return ResolvedSession(
-            session_id=new_session_id() if match is None else match.session_id,
+            session_id=new_session_id(sender.request_id) if match is None else match.session_id,
             client=client,
             is_new=match is None,
             resends_history=match is not None,

@@ -43,6 +43,16 @@ def install_deadlines(connect_seconds: float = CONNECT_TIMEOUT_SECONDS) -> None:
 
 
 @contextlib.contextmanager
+def answer_within(seconds: float) -> Iterator[None]:
+    """Give PostgreSQL this long to answer each statement of the block; the connection is lost where it does not."""
+    token = _answer_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _answer_seconds.reset(token)
+
+
+@contextlib.contextmanager
 def blocking_waits() -> Iterator[None]:
     """Let libpq itself wait in this process, for connections that are made in the block: COPY works in no other way.
 

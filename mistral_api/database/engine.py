@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,9 @@ import orjson
 import psycopg2.extensions
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.database.search_path import use_schema
@@ -53,7 +59,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:
-    """Return options for ``create_engine``: a bounded pool whose connections are checked before use.
+    """Return options for ``create_engine``: a bounded pool that gives out the connection that was used last.
 
     Nothing that the URL says (``sslmode``, ``connect_timeout`` …) is overridden.
     """
@@ -64,7 +70,7 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "hide_parameters": True,
         # As in requests, numbers beyond 64 bits become floats, so that what is read can be written as JSON again.
         "json_deserializer": orjson.loads,
-        "pool_pre_ping": True,
+        "pool_use_lifo": True,
         "pool_recycle": 300,
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
@@ -85,7 +91,7 @@ def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
     fails is delivered again, and one round trip fewer counts where the database is far away.
     """
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
-    created = create_engine(engine.url, **options | {"pool_size": 1, "pool_pre_ping": False})
+    created = create_engine(engine.url, **options | {"pool_size": 1})
     prepare_connections(created, settings)
     return created
 
@@ -116,6 +122,42 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
 
     @event.listens_for(engine, "connect")
     def _limit(connection: psycopg2.extensions.connection, _record: object) -> None:
+        connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
-        connection.commit()
+        connection.autocommit = False
+
+
+# A connection that was used within so many seconds is given out without a check.
+_unchecked_seconds: ContextVar[float] = ContextVar("unchecked_seconds", default=0.0)
+
+
+@contextlib.contextmanager
+def unchecked_connections(seconds: float) -> Iterator[None]:
+    """Let the block take connections that were used within ``seconds`` without a check: it can be run again."""
+    token = _unchecked_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _unchecked_seconds.reset(token)
+
+
+def check_connections(engine: Engine) -> None:
+    """Have every connection of the engine checked before use, by one round trip, save in ``unchecked_connections``.
+
+    After a failover all connections of the pool are dead; the first one that is found dead closes them all.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at <= _unchecked_seconds.get():
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error as error:
+            raise InvalidatePoolError from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TypedDict, cast
+from typing import TypedDict
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
@@ -13,14 +13,9 @@ from mistral_api.database.tables.base import Base, column_names, recordset, rows
 from mistral_api.database.tables.stored import StoredCompletion, StoredResponse
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.completions import Completion
-from mistral_api.payload_types.responses import Response, ResponseError
-from mistral_api.recording.exchange import COMPLETION_OBJECT, INTERRUPTED, RESPONSE_OBJECT, Exchange
-
-# The error of a response whose process died.
-_INTERRUPTED_RESPONSE: ResponseError = {
-    "code": "server_error",
-    "message": "The server ended before the response was complete.",
-}
+from mistral_api.payload_types.responses import Response
+from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.stored_object import stored_completion, stored_response
 
 
 class CompletionRow(TypedDict):
@@ -33,7 +28,7 @@ class CompletionRow(TypedDict):
     model: str | None
     metadata: Mapping[str, str]
     messages: Sequence[ChatMessage] | None
-    body: Mapping[str, object]
+    body: Completion
 
 
 class ResponseRow(TypedDict):
@@ -71,19 +66,12 @@ _INSERT_RESPONSES = _insert(StoredResponse)
 
 def store_objects(connection: Connection, exchanges: Sequence[Exchange]) -> None:
     """Store the objects of exchanges whose conversations exist. Raises sqlalchemy.exc.SQLAlchemyError."""
-    completions = [_completion_row(exchange, body) for exchange in exchanges if (body := _completion_body(exchange))]
+    completions = [_completion_row(exchange, body) for exchange in exchanges if (body := stored_completion(exchange))]
     if completions:
         connection.execute(_INSERT_COMPLETIONS, {"rows": rows_as_json(completions)})
-    responses = [_response_row(exchange, response) for exchange in exchanges if (response := _response_body(exchange))]
+    responses = [_response_row(exchange, response) for exchange in exchanges if (response := stored_response(exchange))]
     if responses:
         connection.execute(_INSERT_RESPONSES, {"rows": rows_as_json(responses)})
-
-
-def _completion_body(exchange: Exchange) -> Completion | None:
-    stored = exchange.stored
-    if stored is None or "object" not in stored or stored["object"] != COMPLETION_OBJECT:
-        return None
-    return stored
 
 
 def _completion_row(exchange: Exchange, body: Completion) -> CompletionRow:
@@ -96,18 +84,8 @@ def _completion_row(exchange: Exchange, body: Completion) -> CompletionRow:
         "model": body.get("model"),
         "metadata": storing.get("metadata") or {},
         "messages": exchange.messages,
-        "body": {**storing.get("request", {}), **body},
+        "body": body,
     }
-
-
-def _response_body(exchange: Exchange) -> Response | None:
-    """Return the response that an exchange is stored as. If its process died, that is the response as it was begun."""
-    storing = exchange.storing or {}
-    if storing.get("object") != RESPONSE_OBJECT:
-        return None
-    if exchange.stored is None and exchange.error_code == INTERRUPTED:
-        return storing["body"] | {"status": "failed", "error": _INTERRUPTED_RESPONSE}
-    return cast("Response | None", exchange.stored)
 
 
 def _response_row(exchange: Exchange, body: Response) -> ResponseRow:

@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 # The bounds of a batch: what a statement may take, and how much memory it takes here.
 MAX_BATCH, MAX_BATCH_BYTES = 1000, 8 << 20
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
-# How long a batch is gathered, so that delivery does not compete with the requests that fill it. A reader who waits
+# How long a batch is gathered, so that delivery does not compete with the requests that fill it. A change that waits
 # for the batch ends the gathering.
 GATHER_SECONDS = 0.25
 # How often a process that does not deliver tries to take over, and one that does looks for dead processes.
@@ -87,6 +87,7 @@ class Writer:
         self._writer_lock = FileLock(path.with_name(WRITER_LOCK_FILE), mode=0o600)
         self._batch_size = MAX_BATCH
         self._retry_seconds = FIRST_RETRY_SECONDS
+        self._failing = False
         self._next_dead_check = float("-inf")
         self._warn = ThrottledWarning(log)
         self._wake = threading.Event()
@@ -99,8 +100,12 @@ class Writer:
         self._thread.start()
 
     def deliver_now(self) -> None:
-        """End the gathering of a batch: a reader waits for what is in the journal."""
+        """End the gathering of a batch: somebody waits for what is in the journal."""
         self._wake.set()
+
+    def is_failing(self) -> bool:
+        """Return whether the last attempt to deliver failed."""
+        return self._failing
 
     def close(self, seconds: float) -> None:
         """Deliver what can be delivered in ``seconds``, then end the thread."""
@@ -130,9 +135,9 @@ class Writer:
             self._deliver_backlog()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             return self._wait_for_retry(error)
-        if self._retry_seconds != FIRST_RETRY_SECONDS:
+        if self._failing:
             log.info("what had to wait is recorded")
-        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._failing, self._retry_seconds = False, FIRST_RETRY_SECONDS
         if not last:
             self._wake.wait(timeout=GATHER_SECONDS)
         return not last
@@ -143,6 +148,7 @@ class Writer:
         Return False if the writer is closed meanwhile.
         """
         self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
+        self._failing = True
         self._inserter.disconnect()
         if is_statement_timeout(error):
             self._batch_size = max(1, self._batch_size // 2)

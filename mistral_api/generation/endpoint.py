@@ -35,7 +35,7 @@ class RequestContext:
     @property
     def sender(self) -> Sender:
         """Who sent it, as far as it decides which conversation it belongs to."""
-        return Sender(self.caller.owner, self.headers, self.body)
+        return Sender(self.caller.owner, self.headers, self.body, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)

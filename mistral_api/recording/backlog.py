@@ -1,4 +1,4 @@
-"""The backlog: finished exchanges that wait in the journal for PostgreSQL, oldest first."""
+"""The backlog: finished exchanges that wait in the journal for PostgreSQL, in the order in which they ended."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
-from mistral_api.recording.journal import connect, transaction
+from mistral_api.recording.journal import ENDED_AT, connect, transaction
 
 # Removing rows takes the journal's write lock: few at a time, so that no request waits long for it.
 _REMOVE_BATCH = 100
 _SELECT_OLDEST = (
-    "SELECT position, opening, outcome FROM endings JOIN exchanges USING (position) ORDER BY position LIMIT ?"
+    "SELECT position, opening, outcome FROM endings JOIN exchanges USING (position) ORDER BY ended_at, position LIMIT ?"
 )
 _DELETE = tuple(f"DELETE FROM {table} WHERE position = ?" for table in ("endings", "checkpoints", "exchanges"))
 _REJECT = "INSERT INTO rejected (reason, rejected_at, opening, outcome) VALUES (?, ?, ?, ?)"
 _OPEN_EXCHANGES = "FROM exchanges WHERE position NOT IN (SELECT position FROM endings)"
+# A response is stored as it was begun (stored_object.stored_response), under the key stored_object.object_key.
+_INTERRUPTED_RESPONSE = (
+    "(SELECT object || char(10) || json_extract(text, '$.owner') || char(10) || "
+    "json_extract(text, '$.storing.body.id') FROM (SELECT text, json_extract(text, '$.storing.object') AS object FROM "
+    "(SELECT CAST(opening AS TEXT) AS text) WHERE json_valid(text)) WHERE object = 'response')"
+)
 _END_INTERRUPTED = (
-    "INSERT INTO endings (position, ended_at, outcome) SELECT position, ?, "
+    "INSERT INTO endings (position, ended_at, session, object, outcome) "
+    f"SELECT position, {ENDED_AT}, session, {_INTERRUPTED_RESPONSE}, "
     "coalesce((SELECT outcome FROM checkpoints WHERE checkpoints.position = exchanges.position), ?) "
-    f"{_OPEN_EXCHANGES} AND process = ?"
+    f"{_OPEN_EXCHANGES} AND process = ? ORDER BY position"
 )
 
 

@@ -14,51 +14,73 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal_repair import replace_damaged
+from mistral_api.recording.stored_object import object_key_of
 
 JOURNAL_FILE = "journal.sqlite3"
 # Beside it: held by the process that delivers.
 WRITER_LOCK_FILE = "writer.lock"
 BUSY_TIMEOUT_SECONDS = 5.0
-VERSION = 2
+VERSION = 3
 
 # exchanges: the opening of each request. AUTOINCREMENT never uses a position twice, so that a late write cannot reach
 # another request. checkpoints: the outcome so far of a request that is being streamed. endings: the outcome; an
-# exchange with an ending waits for PostgreSQL. rejected: what PostgreSQL will never take.
+# exchange with an ending waits for PostgreSQL, in the order of ``ended_at``. rejected: what PostgreSQL will never take.
+# ``session`` and ``object`` are the keys by which readers find what is pending. They stand before the blobs: SQLite
+# then need not read a blob to get at a key.
 _SCHEMA = (
-    "CREATE TABLE exchanges "
+    "CREATE TABLE IF NOT EXISTS exchanges "
     "(position INTEGER PRIMARY KEY AUTOINCREMENT, process TEXT NOT NULL, session TEXT, opening BLOB NOT NULL)",
-    "CREATE INDEX exchanges_session ON exchanges (session) WHERE session IS NOT NULL",
-    "CREATE TABLE checkpoints (position INTEGER PRIMARY KEY, outcome BLOB NOT NULL)",
-    "CREATE TABLE endings (position INTEGER PRIMARY KEY, ended_at REAL NOT NULL, outcome BLOB NOT NULL)",
-    "CREATE INDEX endings_ended_at ON endings (ended_at)",
-    "CREATE TABLE rejected "
+    "CREATE TABLE IF NOT EXISTS checkpoints (position INTEGER PRIMARY KEY, outcome BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS endings "
+    "(position INTEGER PRIMARY KEY, ended_at REAL NOT NULL, session TEXT, object TEXT, outcome BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS endings_ended_at ON endings (ended_at)",
+    "CREATE INDEX IF NOT EXISTS endings_session ON endings (session, ended_at) WHERE session IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS endings_object ON endings (object, ended_at) WHERE object IS NOT NULL",
+    "CREATE TABLE IF NOT EXISTS rejected "
     "(id INTEGER PRIMARY KEY, reason TEXT NOT NULL, rejected_at REAL NOT NULL, opening BLOB NOT NULL, "
     "outcome BLOB NOT NULL)",
 )
 _FROM_FIRST_VERSION = (
     "INSERT INTO exchanges SELECT position, '', session, payload FROM old_exchanges",
-    "INSERT INTO endings SELECT position, written_at, payload FROM old_exchanges",
+    "INSERT INTO endings SELECT position, written_at, session, NULL, payload FROM old_exchanges",
     "INSERT INTO rejected SELECT position, reason, rejected_at, payload, payload FROM old_rejected",
     "DROP TABLE old_exchanges",
     "DROP TABLE old_rejected",
 )
+_FROM_SECOND_VERSION = (
+    "INSERT INTO endings (position, ended_at, outcome) SELECT position, ended_at, outcome FROM old_endings",
+    "DROP TABLE old_endings",
+)
+# The keys of endings that were written without them; ``object`` as by stored_object.object_key_of.
+_FILL_KEYS = (
+    "UPDATE endings SET session = (SELECT session FROM exchanges WHERE exchanges.position = endings.position), object ="
+    " (SELECT json_extract(opening, '$.storing.object') || char(10) || "
+    "json_extract(opening, '$.owner') || char(10) || json_extract(ending, '$.stored.id') FROM "
+    "(SELECT CAST(exchanges.opening AS TEXT) AS opening, CAST(endings.outcome AS TEXT) AS ending FROM exchanges "
+    "WHERE exchanges.position = endings.position) WHERE json_valid(opening) AND json_valid(ending)) "
+    "WHERE session IS NULL AND object IS NULL"
+)
+
+# The moment of an ending that is later than all that wait: the order in which exchanges ended, also after the clock was
+# set back. (Unix seconds; a float tells microseconds apart.)
+ENDED_AT = "max(?, coalesce((SELECT max(ended_at) + 0.000001 FROM endings), 0))"
 
 _BEGIN = "INSERT INTO exchanges (process, session, opening) VALUES (?, ?, ?)"
-_END = "INSERT INTO endings (position, ended_at, outcome) VALUES (?, ?, ?)"
+_END = f"INSERT INTO endings (position, ended_at, session, object, outcome) VALUES (?, {ENDED_AT}, ?, ?, ?)"
 # Only while the exchange is open: it may have ended, and even have been delivered, in the meantime.
 _CHECKPOINT = (
     "INSERT OR REPLACE INTO checkpoints (position, outcome) SELECT position, ? FROM exchanges WHERE position = ? "
     "AND NOT EXISTS (SELECT 1 FROM endings WHERE endings.position = exchanges.position)"
 )
-_PENDING_SESSION = (
-    "SELECT 1 FROM exchanges JOIN endings ON endings.position = exchanges.position WHERE exchanges.session = ? LIMIT 1"
-)
-_LAST_PENDING = "SELECT max(position) FROM endings"
-_PENDING_UP_TO = "SELECT 1 FROM endings WHERE position <= ? LIMIT 1"
+_PENDING_SESSION = "SELECT 1 FROM endings WHERE session = ? LIMIT 1"
+_PENDING_OBJECT = "SELECT 1 FROM endings WHERE object = ? LIMIT 1"
+_LAST_PENDING = "SELECT max(ended_at) FROM endings"
+_PENDING_UP_TO = "SELECT 1 FROM endings WHERE ended_at <= ? LIMIT 1"
 
 
 class Journal:
@@ -83,21 +105,20 @@ class Journal:
         return position
 
     def _begin_parameters(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
-        session = session_key(exchange.owner, exchange.session_id) if exchange.session_id else None
-        return self._process, session, exchange.opening()
+        return self._process, _session_key_of(exchange), exchange.opening()
 
     def end(self, position: int, exchange: Exchange) -> None:
         """Write the outcome of an exchange. It is durable when this returns. Raises sqlite3.Error."""
-        row = (position, time.time(), exchange.outcome())
+        row = _ending(position, exchange)
         with self._lock:
             self._connection.execute(_END, row)
 
     def add(self, exchange: Exchange) -> None:
         """Write an exchange that has ended already, in one transaction. Raises sqlite3.Error."""
-        opening, outcome = self._begin_parameters(exchange), exchange.outcome()
+        opening, ending = self._begin_parameters(exchange), _ending(None, exchange)
         with self._lock, transaction(self._connection):
             position = self._connection.execute(_BEGIN, opening).lastrowid
-            self._connection.execute(_END, (position, time.time(), outcome))
+            self._connection.execute(_END, (position, *ending[1:]))
 
     def write_checkpoints(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
         """Write outcomes so far, each with its position. Raises sqlite3.Error."""
@@ -110,16 +131,21 @@ class Journal:
             row = self._connection.execute(_PENDING_SESSION, (session_key(owner, session_id),)).fetchone()
         return row is not None
 
-    def last_pending_position(self) -> int | None:
-        """Return the highest position that waits for PostgreSQL, or None where none does. Raises sqlite3.Error."""
+    def has_pending_object(self, key: str) -> bool:
+        """Return whether a stored object waits for PostgreSQL; ``key`` is its ``object_key``. Raises sqlite3.Error."""
         with self._lock:
-            (position,) = self._connection.execute(_LAST_PENDING).fetchone()
-        return None if position is None else int(position)
+            return self._connection.execute(_PENDING_OBJECT, (key,)).fetchone() is not None
 
-    def has_pending_up_to(self, position: int) -> bool:
-        """Return whether any position up to this one waits for PostgreSQL. Raises sqlite3.Error."""
+    def last_ending(self) -> float | None:
+        """Return when the newest exchange that waits ended (Unix seconds), or None. Raises sqlite3.Error."""
         with self._lock:
-            return self._connection.execute(_PENDING_UP_TO, (position,)).fetchone() is not None
+            (ended_at,) = self._connection.execute(_LAST_PENDING).fetchone()
+        return None if ended_at is None else float(ended_at)
+
+    def has_pending_up_to(self, ended_at: float) -> bool:
+        """Return whether an exchange that ended by then waits for PostgreSQL. Raises sqlite3.Error."""
+        with self._lock:
+            return self._connection.execute(_PENDING_UP_TO, (ended_at,)).fetchone() is not None
 
     def pending(self) -> tuple[int, float | None]:
         """Return how many exchanges wait, and when the oldest of them ended (Unix seconds). Raises sqlite3.Error."""
@@ -143,6 +169,16 @@ class Journal:
         """Close the file. Exchanges that still wait are delivered after the next start."""
         with self._lock:
             self._connection.close()
+
+
+def _ending(position: int | None, exchange: Exchange) -> tuple[int | None, float, str | None, str | None, bytes]:
+    return position, time.time(), _session_key_of(exchange), object_key_of(exchange), exchange.outcome()
+
+
+def _session_key_of(exchange: Exchange) -> str | None:
+    """Return the key of an exchange's session, or None: without text it is no part of a conversation."""
+    in_conversation = exchange.session_id and exchange.messages is not None
+    return session_key(exchange.owner, exchange.session_id or "") if in_conversation else None
 
 
 def session_key(owner: str, session_id: str) -> str:
@@ -179,8 +215,9 @@ def prepare_journal(folder: Path, *, alone: bool) -> Path:
     of it. Raises OSError or sqlite3.Error where the folder cannot be written.
     """
     path = folder / JOURNAL_FILE
-    if alone and path.exists():
-        replace_damaged(path, _create)
+    if alone and path.exists() and replace_damaged(path, _create):
+        with closing(connect(path)) as connection:
+            connection.execute(_FILL_KEYS)
     _create(path)
     return path
 
@@ -200,15 +237,33 @@ def _create(path: Path) -> None:
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
-    """Create the tables, and move the rows of a journal of the first version, one payload each, into them."""
-    first_version = connection.execute("SELECT 1 FROM pragma_table_info('exchanges') WHERE name = 'payload'").fetchone()
-    if first_version:
+    """Create the tables, and move the rows of a journal of an earlier version into them.
+
+    The first version had one payload for each exchange, the second no keys in ``endings``.
+    """
+    earlier = _earlier_version(connection)
+    if earlier == 1:
         connection.execute("DROP INDEX exchanges_session")
-        for table in ("exchanges", "rejected"):
-            connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+        _rename_tables(connection, "exchanges", "rejected")
+    elif earlier == 2:
+        connection.execute("DROP INDEX endings_ended_at")
+        connection.execute("DROP INDEX exchanges_session")
+        _rename_tables(connection, "endings")
     for statement in _SCHEMA:
         connection.execute(statement)
-    if first_version:
-        for statement in _FROM_FIRST_VERSION:
-            connection.execute(statement)
+    for statement in {1: _FROM_FIRST_VERSION, 2: _FROM_SECOND_VERSION}.get(earlier, ()):
+        connection.execute(statement)
+    connection.execute(_FILL_KEYS)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _earlier_version(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables that are there, 0 where there are none. The first one did not note its own."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    payload = connection.execute("SELECT 1 FROM pragma_table_info('exchanges') WHERE name = 'payload'").fetchone()
+    return 1 if payload else int(version)
+
+
+def _rename_tables(connection: sqlite3.Connection, *tables: str) -> None:
+    for table in tables:
+        connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")

@@ -20,7 +20,7 @@ import orjson
 
 log = logging.getLogger(__name__)
 
-# Tables and their columns, the integer key first.
+# Tables and their columns, the integer key first. The keys in ``endings`` are made from the others afterwards.
 TABLES = {
     "exchanges": ("position", "process", "session", "opening"),
     "checkpoints": ("position", "outcome"),
@@ -35,15 +35,15 @@ _SEARCHED_KEYS = 10_000
 JournalRow = tuple[Any, ...]
 
 
-def replace_damaged(path: Path, create: Callable[[Path], None]) -> None:
+def replace_damaged(path: Path, create: Callable[[Path], None]) -> bool:
     """Replace a damaged journal by a new one with every row that can be read, and keep the old file.
 
-    ``create`` creates an empty journal. A journal without damage is left alone. No other process may have it open.
-    Raises OSError or sqlite3.Error.
+    ``create`` creates an empty journal. A journal without damage is left alone: then return False. No other process
+    may have it open. Raises OSError or sqlite3.Error.
     """
     reason = find_damage(path)
     if reason is None:
-        return
+        return False
     log.error("the journal %s is damaged (%s); what can be read of it is being saved", path, reason)
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -58,6 +58,7 @@ def replace_damaged(path: Path, create: Callable[[Path], None]) -> None:
     log.error(
         "saved of the damaged journal: %s; at least %d rows are lost, the file is kept as %s", saved, lost, backup
     )
+    return True
 
 
 def find_damage(path: Path) -> str | None:
@@ -83,7 +84,9 @@ def _copy(damaged: Path, fresh: Path) -> tuple[str, int]:
             rows = list(_rows(source, table, columns))
             whole = [row for row in rows if row is not None]
             # A row of zeros breaks the constraints of the new table.
-            saved = target.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({placeholders})", whole).rowcount
+            saved = target.executemany(
+                f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({placeholders})", whole
+            ).rowcount
             counts.append(f"{max(0, saved)} {table}")
             lost += _count_lost(rows)
         target.commit()

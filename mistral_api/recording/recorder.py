@@ -1,4 +1,4 @@
-"""The recorder: requests leave their record with it, and readers wait with it for what they must see.
+"""The recorder: requests leave their record with it; readers see what is pending, and changes wait until nothing is.
 
 A record goes to the journal on the local disk at once, and from there to PostgreSQL by a thread that
 ``StartDelivery`` starts. A disk that does not take a record never costs an answer, unless RECORDING_REQUIRED says that
@@ -7,6 +7,7 @@ nothing may go unrecorded: the newest ``MAX_UNWRITTEN`` finished exchanges wait 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -16,14 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from mistral_api.errors import NotFound, Unavailable
+from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
+from mistral_api.recording.pending import PendingExchanges
+from mistral_api.recording.stored_object import object_key, object_key_of
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
 
@@ -36,10 +39,8 @@ RETRY_SECONDS = 1.0
 MAX_UNWRITTEN = 200
 # How long closing may take to deliver what waits.
 DRAIN_SECONDS = 5.0
-# How long a reader waits for the newest records.
-READ_TIMEOUT_SECONDS = 2.0
-
-T = TypeVar("T")
+# How long a change waits until what it changes has been delivered: to a slow PostgreSQL, and to one that is away.
+CHANGE_TIMEOUT_SECONDS, AWAY_TIMEOUT_SECONDS = 15.0, 2.0
 
 
 class RecordingFailed(Exception):
@@ -81,6 +82,9 @@ class Recorder:
         self._session: JournalSession | None = None
         self._healthy = True
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
+        # Held by the thread that writes them after all. Nobody waits for it.
+        self._rewriting = threading.Lock()
+        self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
         self._retry_at = float("-inf")
         self._warn = ThrottledWarning(log)
         # Called with each exchange when it ends, before its client sees the end.
@@ -92,7 +96,9 @@ class Recorder:
             if self._session is not None or time.monotonic() < self._retry_at:
                 return
             try:
-                self._session = JournalSession(self._folder, self._start_delivery)
+                session = JournalSession(self._folder, self._start_delivery)
+                self.pending.open(session.path)
+                self._session = session
             except (OSError, sqlite3.Error) as error:
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._note_failure(error)
@@ -162,51 +168,73 @@ class Recorder:
     def _note_success(self, journal: Journal) -> None:
         """The disk takes writes: write the exchanges that it did not take before."""
         self._healthy = True
+        if self._unwritten and self._rewriting.acquire(blocking=False):
+            try:
+                self._write_unwritten(journal)
+            finally:
+                self._rewriting.release()
+
+    def _write_unwritten(self, journal: Journal) -> None:
+        """Write what waits in memory, oldest first. A reader finds each in the journal before it leaves the memory."""
         while self._unwritten:
+            entry = self._unwritten[0]
             try:
-                position, exchange = self._unwritten.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            try:
-                _write(journal, position, exchange)
+                _write(journal, *entry)
             except sqlite3.Error as error:
-                self._unwritten.appendleft((position, exchange))
                 self._note_failure(error)
                 return
+            # A newer one may have pushed it out meanwhile.
+            with contextlib.suppress(ValueError):
+                self._unwritten.remove(entry)
 
     def _note_failure(self, error: Exception) -> None:
         self._healthy = False
         self._warn("requests are not being recorded: the journal in %s cannot be written: %s", self._folder, error)
 
-    def wait_for_session(self, owner: str, session_id: str, seconds: float) -> bool:
-        """Wait until PostgreSQL has every finished exchange of a session. Return False when it takes longer."""
-        return self._wait_until_delivered(
+    def require_delivered(self, owner: str, session_id: str) -> None:
+        """Wait until PostgreSQL has every finished exchange of a session, which is to be changed there.
+
+        Raises Unavailable (``database_unavailable``) where PostgreSQL is away, or takes too long.
+        """
+        self._require_delivered(
             lambda journal: journal.has_pending_session(owner, session_id),
             lambda exchange: (exchange.owner, exchange.session_id) == (owner, session_id),
-            seconds,
         )
 
-    def wait_for_all(self, seconds: float) -> bool:
-        """Wait until PostgreSQL has every exchange that has ended by now. Return False when it takes longer."""
-        last: list[int | None] = []
+    def require_object_delivered(self, kind: str, owner: str, object_id: str) -> None:
+        """Wait until PostgreSQL has an owner's stored object, which is to be changed there. Raises Unavailable."""
+        key = object_key(kind, owner, object_id)
+        self._require_delivered(
+            lambda journal: journal.has_pending_object(key), lambda exchange: object_key_of(exchange) == key
+        )
+
+    def require_all_delivered(self) -> None:
+        """Wait until PostgreSQL has every exchange that has ended by now. Raises Unavailable."""
+        last: list[float | None] = []
 
         def has_pending(journal: Journal) -> bool:
             if not last:
-                last.append(journal.last_pending_position())
+                last.append(journal.last_ending())
             return last[0] is not None and journal.has_pending_up_to(last[0])
 
-        return self._wait_until_delivered(has_pending, lambda _exchange: True, seconds)
+        self._require_delivered(has_pending, lambda _exchange: True)
 
-    def _wait_until_delivered(
-        self, has_pending: Callable[[Journal], bool], is_wanted: Callable[[Exchange], bool], seconds: float
-    ) -> bool:
+    def _require_delivered(self, has_pending: Callable[[Journal], bool], is_wanted: Callable[[Exchange], bool]) -> None:
         """Wait until neither the journal nor the memory holds any of the wanted exchanges."""
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         while self._has_unwritten(is_wanted) or self._has_pending(has_pending):
-            if time.monotonic() >= deadline:
-                return False
+            patience = AWAY_TIMEOUT_SECONDS if self._delivery_fails() else CHANGE_TIMEOUT_SECONDS
+            if time.monotonic() >= began + patience:
+                raise Unavailable(
+                    "What is to be changed is recorded, and has not reached the database yet.",
+                    code="database_unavailable",
+                )
             time.sleep(POLL_SECONDS)
-        return True
+
+    def _delivery_fails(self) -> bool:
+        """Return whether this process delivers, and PostgreSQL did not answer the last attempt."""
+        session = self._session
+        return session is not None and session.delivery.is_failing()
 
     def _has_unwritten(self, is_wanted: Callable[[Exchange], bool]) -> bool:
         return any(is_wanted(exchange) for _, exchange in self._unwritten.copy())
@@ -247,6 +275,7 @@ class Recorder:
         with self._lock:
             if self._session is not None:
                 self._session.close(seconds)
+                self.pending.close()
             self._session = None
             # Nothing opens it again.
             self._retry_at = float("inf")
@@ -263,7 +292,10 @@ class DeliveryHandle(Protocol):
     """A thread that moves journal rows to PostgreSQL, as far as recording knows it."""
 
     def deliver_now(self) -> None:
-        """Deliver without delay: a reader waits for rows that are still in the journal."""
+        """Deliver without delay: somebody waits for rows that are still in the journal."""
+
+    def is_failing(self) -> bool:
+        """Return whether the last attempt to deliver failed."""
 
     def close(self, seconds: float) -> None:
         """Deliver what can be delivered in ``seconds``, then end the thread."""
@@ -281,11 +313,11 @@ class JournalSession:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
             self.lock = undo.enter_context(closing(ProcessLock(folder)))
-            path = prepare_journal(folder, alone=self.lock.is_alone())
-            self.journal = undo.enter_context(closing(Journal(path, self.lock.name)))
-            self.delivery = start_delivery(path, self.lock)
+            self.path = prepare_journal(folder, alone=self.lock.is_alone())
+            self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name)))
+            self.delivery = start_delivery(self.path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open
-        self.checkpoints = CheckpointThread(self.journal, path)
+        self.checkpoints = CheckpointThread(self.journal, self.path)
         self.checkpoints.start()
 
     def close(self, seconds: float) -> None:
@@ -294,30 +326,3 @@ class JournalSession:
         self.delivery.close(seconds)
         self.journal.close()
         self.lock.close()
-
-
-def require_session_recorded(recorder: Recorder, owner: str, session_id: str) -> None:
-    """Wait until all messages of a session can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_session(owner, session_id, READ_TIMEOUT_SECONDS):
-        raise Unavailable(
-            "The newest messages of this conversation are recorded but not readable yet.", code="recording_delayed"
-        )
-
-
-def require_all_recorded(recorder: Recorder) -> None:
-    """Wait until every finished exchange can be read. Raises Unavailable (``recording_delayed``)."""
-    if not recorder.wait_for_all(READ_TIMEOUT_SECONDS):
-        raise Unavailable("The newest records are kept but not readable yet.", code="recording_delayed")
-
-
-def retry_until_recorded(recorder: Recorder, find: Callable[[], T]) -> T:
-    """Return what ``find`` returns. Where it raises NotFound, wait for every finished exchange, then call it again.
-
-    ``find`` must hold no database connection after it has raised. Raises NotFound, and Unavailable
-    (``recording_delayed``).
-    """
-    try:
-        return find()
-    except NotFound:
-        require_all_recorded(recorder)
-        return find()

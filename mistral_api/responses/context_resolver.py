@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
-
-from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.message_matching import is_system_message
 from mistral_api.conversations.session_resolver import ResolvedSession
-from mistral_api.database.errors import translate_database_errors
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -27,14 +22,12 @@ class ContextResolver:
 
     def __init__(
         self,
-        engine: Engine,
         store: ResponseStore,
         history: HistoryReader,
         prompts: PromptBuilder,
         counter: TokenCounter,
     ) -> None:
         self._prompts = prompts
-        self._engine = engine
         self._store = store
         self._history = history
         self._counter = counter
@@ -61,11 +54,8 @@ class ContextResolver:
         return self._session(owner, resolved.session_id)
 
     def _conversation(self, owner: str, conversation_id: str) -> StoredContext:
-        context = self._session(owner, conversation_id)
-        if not context.messages:
-            with translate_database_errors(), Session(self._engine) as session:
-                find_conversation(session, owner, conversation_id, "conversation")
-        return context
+        branch = self._history.existing_branch(owner, conversation_id, "conversation")
+        return StoredContext(conversation_id, branch.head_id, branch.prompt_messages)
 
     def _session(self, owner: str, session_id: str) -> StoredContext:
         """Return a session with all its messages; it need not exist yet."""

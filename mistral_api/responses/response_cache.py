@@ -14,7 +14,8 @@ from mistral_api.conversations.stored_message import assistant_message, prompt_m
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.payload_types.responses import Response
-from mistral_api.recording.exchange import replace_nul
+from mistral_api.recording.exchange import Exchange, replace_nul
+from mistral_api.recording.stored_object import stored_response
 from mistral_api.responses.stored_responses import StoredContext
 
 # The size of the cached responses as JSON, in bytes. The objects in memory take a few times as much.
@@ -60,6 +61,38 @@ class CachedChain:
     previous_response_id: str | None
 
 
+def chain_of(last: CachedResponse, find: Callable[[str], CachedResponse | None]) -> CachedChain | None:
+    """Return the chain that ends with a response, as far back as ``find`` finds it; None where it is in no chain."""
+    if not last.in_chain:
+        return None
+    chain, previous_id = [last], last.body.get("previous_response_id")
+    while previous_id and (previous := find(previous_id)) is not None and previous.in_chain:
+        chain.append(previous)
+        previous_id = previous.body.get("previous_response_id")
+    messages = [message for response in reversed(chain) for message in response.prompt_messages]
+    context = StoredContext(last.session_id, last.answer_id, messages, last.body["status"])
+    return CachedChain(context, previous_id)
+
+
+def pending_response(exchange: Exchange) -> CachedResponse | None:
+    """Return the response that an exchange in the journal is stored as, None where it is stored as none."""
+    body = stored_response(exchange)
+    if body is None:
+        return None
+    answer = exchange.answers[0] if exchange.answers else None
+    return CachedResponse(
+        exchange.owner,
+        exchange.session_id or "",
+        body,
+        exchange.message_ids or [],
+        exchange.messages or [],
+        exchange.answer_id if answer is not None else None,
+        answer,
+        in_chain=body.get("conversation") is None,
+        resends_history=exchange.resends_history,
+    )
+
+
 class ResponseCache:
     """The newest responses by id, as many as fit. Safe to use from many threads."""
 
@@ -91,19 +124,6 @@ class ResponseCache:
         """Return an owner's response, or None where it is not cached."""
         response, _ = self._entries.get(response_id, (None, 0))
         return response if response is not None and response.owner == owner else None
-
-    def chain(self, owner: str, response_id: str) -> CachedChain | None:
-        """Return the chain that ends with a response, as far back as it is cached; None where the response is not."""
-        last = self.get(owner, response_id)
-        if last is None or not last.in_chain:
-            return None
-        chain, previous_id = [last], last.body.get("previous_response_id")
-        while previous_id and (previous := self.get(owner, previous_id)) is not None and previous.in_chain:
-            chain.append(previous)
-            previous_id = previous.body.get("previous_response_id")
-        messages = [message for response in reversed(chain) for message in response.prompt_messages]
-        context = StoredContext(last.session_id, last.answer_id, messages, last.body["status"])
-        return CachedChain(context, previous_id)
 
     def remove(self, response_id: str) -> None:
         """Remove a response."""

@@ -1,21 +1,23 @@
-"""The store of finished responses: the newest are in memory, all of them in PostgreSQL."""
+"""The store of finished responses: the newest are in memory or still in the journal, all others in PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from mistral_api.conversations.history import HistoryReader
 from mistral_api.database.errors import translate_database_errors
+from mistral_api.database.reads import DatabaseReads
 from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
-from mistral_api.recording.recorder import Recorder, require_all_recorded, retry_until_recorded
-from mistral_api.responses.response_cache import CachedChain, ResponseCache
+from mistral_api.recording.exchange import RESPONSE_OBJECT
+from mistral_api.recording.recorder import Recorder
+from mistral_api.responses.response_cache import CachedChain, CachedResponse, ResponseCache, chain_of, pending_response
 from mistral_api.responses.stored_responses import (
     StoredContext,
     delete_response,
@@ -27,8 +29,6 @@ from mistral_api.responses.stored_responses import (
 from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
 from mistral_api.wire.responses import RESPONSE_ID
 
-T = TypeVar("T")
-
 # A response with another status has no answer that can be continued.
 _CONTINUABLE = ("completed", "incomplete")
 
@@ -38,8 +38,10 @@ InputMessages = list[tuple[UUID, ChatMessage]]
 class ResponseStore:
     """Responses by id, for their owners. Safe to use from many threads."""
 
-    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+    def __init__(self, engine: Engine, reads: DatabaseReads, history: HistoryReader, recorder: Recorder) -> None:
         self._engine = engine
+        self._reads = reads
+        self._history = history
         self._recorder = recorder
         self.cache = ResponseCache()
 
@@ -48,9 +50,8 @@ class ResponseStore:
 
         Raises InvalidRequest (``previous_response_not_found``), and Unavailable where PostgreSQL must be asked.
         """
-        chain = self.cache.chain(owner, response_id)
         try:
-            context = self._read_context(owner, response_id) if chain is None else self._complete(owner, chain)
+            context = self._context(owner, response_id)
         except NotFound as error:
             raise InvalidRequest(
                 f"Previous response with id '{response_id[:100]}' not found.",
@@ -60,38 +61,54 @@ class ResponseStore:
         _require_answer(context, response_id)
         return context
 
-    def _read_context(self, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext:
-        return self._find(lambda session: read_context(session, owner, response_id, deleted=deleted))
+    def _context(self, owner: str, response_id: str) -> StoredContext:
+        find = partial(self._recent, owner)
+        recent = find(response_id)
+        chain = None if recent is None else chain_of(recent, find)
+        if chain is not None:
+            return self._complete(owner, chain)
+        pending = self._pending(owner, response_id)
+        if pending is None or pending.answer_id is None:
+            return read_context(self._reads, owner, response_id)
+        branch = self._history.branch_up_to(owner, pending.session_id, pending.answer_id)
+        return StoredContext(pending.session_id, pending.answer_id, branch.prompt_messages, pending.body["status"])
+
+    def _recent(self, owner: str, response_id: str) -> CachedResponse | None:
+        """Return a response that is in memory or in the journal."""
+        return self.cache.get(owner, response_id) or self._pending(owner, response_id)
+
+    def _pending(self, owner: str, response_id: str) -> CachedResponse | None:
+        exchange = self._recorder.pending.stored_object(RESPONSE_OBJECT, owner, response_id)
+        return None if exchange is None else pending_response(exchange)
 
     def _complete(self, owner: str, chain: CachedChain) -> StoredContext:
-        """Return the context of a chain of which only the end is cached."""
+        """Return the context of a chain of which only the end is in memory or in the journal."""
         if chain.previous_response_id is None:
             return chain.context
         try:
-            earlier = self._read_context(owner, chain.previous_response_id, deleted=True)
+            earlier = read_context(self._reads, owner, chain.previous_response_id, deleted=True)
         except NotFound:  # its conversation was deleted while the chain continued
             return chain.context
         return replace(chain.context, messages=[*earlier.messages, *chain.context.messages])
 
     def find(self, owner: str, response_id: str) -> Response:
         """Return the Response object. Raises NotFound and Unavailable."""
-        cached = self.cache.get(owner, response_id)
-        if cached is not None:
-            return cached.body
+        recent = self._recent(owner, response_id)
+        if recent is not None:
+            return recent.body
         _require_form(response_id)
-        body = self._find(lambda session: find_response(session, owner, response_id).body)
-        if body is None:
-            raise response_not_found(response_id)
-        return body
+        return find_response(self._reads, owner, response_id)
 
     def input_messages(self, owner: str, response_id: str) -> InputMessages:
         """Return the input of a response with the ids of its messages. Raises NotFound and Unavailable."""
-        cached = self.cache.get(owner, response_id)
-        if cached is not None and not cached.resends_history:
-            return list(zip(cached.input_ids, cached.input, strict=True))
+        recent = self._recent(owner, response_id)
+        if recent is not None and not recent.resends_history:
+            return list(zip(recent.input_ids, recent.input, strict=True))
+        exchange = self._recorder.pending.stored_object(RESPONSE_OBJECT, owner, response_id)
+        if exchange is not None and (sent := self._history.sent_messages(exchange)) is not None:
+            return sent
         _require_form(response_id)
-        stored = self._find(lambda session: read_input(session, find_response(session, owner, response_id)))
-        return [(each.id, each.message) for each in stored]
+        return [(each.id, each.message) for each in read_input(self._reads, owner, response_id)]
 
     def delete(self, owner: str, response_id: str) -> list[str]:
         """Delete a response. Return the ids of its session where that was deleted too.
@@ -99,22 +116,12 @@ class ResponseStore:
         Raises NotFound and Unavailable.
         """
         # A response that continues this one may still be in the journal: it must find what it builds on.
-        require_all_recorded(self._recorder)
+        self._recorder.require_all_delivered()
         _require_form(response_id)
-        session_ids = self._read(lambda session: delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX))
+        with translate_database_errors(), Session(self._engine) as session:
+            session_ids = delete_response(session, owner, response_id, GENERATED_SESSION_PREFIX)
         self.cache.remove(response_id)
         return session_ids
-
-    def _find(self, find: Callable[[Session], T]) -> T:
-        """Return what ``find`` finds: at once, or after every finished exchange has been delivered.
-
-        ``find`` raises NotFound for what is not there.
-        """
-        return retry_until_recorded(self._recorder, lambda: self._read(find))
-
-    def _read(self, read: Callable[[Session], T]) -> T:
-        with translate_database_errors(), Session(self._engine) as session:
-            return read(session)
 
 
 def _require_form(response_id: str) -> None:

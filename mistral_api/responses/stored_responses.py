@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.conversations.session_resolver import ResolvedSession
 from mistral_api.conversations.stored_message import StoredMessage, prompt_message, row_to_chat_message
-from mistral_api.database.tables.conversations import Message
-from mistral_api.database.tables.stored import StoredResponse
+from mistral_api.database.reads import DatabaseReads
 from mistral_api.errors import NotFound
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.payload_types.responses import Response
 
 # One query, however long the chain: the branch of the conversation that ends with the response's answer.
 _CONTEXT = text(
@@ -28,6 +30,12 @@ _CONTEXT = text(
     ") SELECT start.status AS response_status, start.answer_id, start.session_id,"
     " m.role, m.content, m.tool_calls, m.extra FROM start"
     " LEFT JOIN branch ON true LEFT JOIN messages AS m ON m.id = branch.id ORDER BY branch.depth DESC"
+)
+_FIND = text("SELECT body FROM responses WHERE id = :id AND owner = :owner AND NOT deleted")
+_INPUT = text(
+    "SELECT m.id, m.role, m.content, m.tool_calls, m.extra FROM responses AS r"
+    " LEFT JOIN messages AS m ON m.id = ANY(r.input_ids) WHERE r.id = :id AND r.owner = :owner AND NOT r.deleted"
+    " ORDER BY array_position(r.input_ids, m.id)"
 )
 _DELETE = text(
     "UPDATE responses SET body = NULL, deleted = true WHERE id = :id AND owner = :owner AND NOT deleted "
@@ -63,31 +71,39 @@ def response_not_found(response_id: str) -> NotFound:
     return NotFound(f"Response with id '{response_id[:100]}' not found.", param="response_id")
 
 
-def read_context(session: Session, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext:
-    """Return all messages up to the answer of an owner's response. Raises NotFound.
+def read_context(reads: DatabaseReads, owner: str, response_id: str, *, deleted: bool = False) -> StoredContext:
+    """Return all messages up to the answer of an owner's response. Raises NotFound and Unavailable.
 
     ``deleted`` finds a deleted response too: its messages stay while later responses continue it.
     """
-    rows = session.execute(_CONTEXT, {"id": response_id, "owner": owner, "deleted": deleted}).all()
-    if not rows:
-        raise response_not_found(response_id)
+    rows = _read(reads, _CONTEXT, response_id, {"id": response_id, "owner": owner, "deleted": deleted})
     messages = [prompt_message(row_to_chat_message(row)) for row in rows if row.role is not None]
     return StoredContext(rows[0].session_id, rows[0].answer_id, messages, rows[0].response_status)
 
 
-def find_response(session: Session, owner: str, response_id: str) -> StoredResponse:
-    """Return an owner's response. Raises NotFound, also for a deleted one."""
-    response = session.get(StoredResponse, response_id)
-    if response is None or response.owner != owner or response.deleted:
+def find_response(reads: DatabaseReads, owner: str, response_id: str) -> Response:
+    """Return an owner's response. Raises NotFound, also for a deleted one, and Unavailable."""
+    body: Response = _read(reads, _FIND, response_id, {"id": response_id, "owner": owner})[0].body
+    return body
+
+
+def read_input(reads: DatabaseReads, owner: str, response_id: str) -> list[StoredMessage]:
+    """Return the input of an owner's response in its order, without messages that were deleted.
+
+    Raises NotFound and Unavailable.
+    """
+    rows = _read(reads, _INPUT, response_id, {"id": response_id, "owner": owner})
+    return [StoredMessage(row.id, row_to_chat_message(row)) for row in rows if row.id is not None]
+
+
+def _read(
+    reads: DatabaseReads, statement: TextClause, response_id: str, parameters: Mapping[str, object]
+) -> Sequence[Row[Any]]:
+    # PostgreSQL has no NUL character, not even in a parameter.
+    rows = reads.rows(statement, parameters) if "\0" not in response_id else ()
+    if not rows:
         raise response_not_found(response_id)
-    return response
-
-
-def read_input(session: Session, response: StoredResponse) -> list[StoredMessage]:
-    """Return the input of a response in its order, without messages that were deleted."""
-    rows = session.scalars(select(Message).where(Message.id.in_(response.input_ids)))
-    by_id = {row.id: StoredMessage.from_row(row) for row in rows}
-    return [by_id[message_id] for message_id in response.input_ids if message_id in by_id]
+    return rows
 
 
 def delete_response(session: Session, owner: str, response_id: str, made_prefix: str) -> list[str]:

@@ -28,9 +28,12 @@ def derived_id(base: UUID, number: int) -> UUID:
     return UUID(int=base.int >> 80 << 80 | 0x7 << 76 | 0b10 << 62 | random_bits)
 
 
-def new_session_id() -> str:
-    """Return the id of a session that the client did not name."""
-    return f"{GENERATED_SESSION_PREFIX}{new_id().hex}"
+def new_session_id(request_id: UUID | None = None) -> str:
+    """Return the id of a session that the client did not name.
+
+    One that is made of the id of the request that begins it shows later that nothing came before that request.
+    """
+    return f"{GENERATED_SESSION_PREFIX}{(request_id or new_id()).hex}"
 
 
 def new_conversation_id() -> str:

@@ -13,7 +13,6 @@ from mistral_api.conversations.conversation import (
     conversation_body,
     conversation_summary,
     find_conversation,
-    read_page,
 )
 from mistral_api.conversations.editing import (
     NewMessages,
@@ -24,12 +23,12 @@ from mistral_api.conversations.editing import (
 )
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.conversations.item_renderer import item_list
-from mistral_api.conversations.items import ItemPageQuery, delete_item, find_item, list_items, resolve_references
-from mistral_api.conversations.search import ListedConversation, conversation_list_body, list_conversations
+from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items, read_item, resolve_references
+from mistral_api.conversations.search import ListedConversation, conversation_list_body
 from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
-from mistral_api.web.database_session import database_session, find_recorded, require_recorded
+from mistral_api.web.database_session import database_session
 from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
 from mistral_api.wire import (
     ConversationListQuery,
@@ -54,8 +53,7 @@ _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 def list_all() -> Page[ListedConversation]:
     """The caller's conversations, the last used first."""
     query = load(_LIST_QUERY, request.args.to_dict())
-    with database_session() as session:
-        return conversation_list_body(*list_conversations(session, caller().owner, query))
+    return conversation_list_body(*services().conversation_lister.list_page(caller().owner, query))
 
 
 @blueprint.post("")
@@ -73,7 +71,7 @@ def parse_new_messages(items: list[Item]) -> NewMessages:
     if items and not settings.store_content:
         text = "This server keeps no text (STORE_CONTENT=false), so a conversation cannot hold items."
         raise InvalidRequest(text, code="not_supported", param="items")
-    resolved = find_recorded(lambda session: resolve_references(session, owner, items, "items"))
+    resolved = resolve_references(services().conversation_reader, owner, items, "items")
     return NewMessages(owner, shown_request_id(), items_to_messages(resolved), settings.store_attachment_bytes)
 
 
@@ -81,11 +79,10 @@ def parse_new_messages(items: list[Item]) -> NewMessages:
 def retrieve(session_id: str) -> ConversationBody:
     """A page of a conversation's current branch."""
     query = load(_PAGE_QUERY, request.args.to_dict())
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        conversation = find_conversation(session, caller().owner, session_id)
-        page = read_page(session, conversation, query["limit"], query.get("before"), query.get("after"))
-        return conversation_body(conversation, page)
+    reader = services().conversation_reader
+    return conversation_body(
+        *reader.read_page(caller().owner, session_id, query["limit"], query.get("before"), query.get("after"))
+    )
 
 
 @blueprint.patch("/<session_id>")
@@ -101,14 +98,14 @@ def update(session_id: str) -> ConversationSummary:
 
 
 def _change(session_id: str, changes: ConversationEdit) -> ConversationSummary:
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     with database_session() as session:
         return conversation_summary(change_conversation(session, caller().owner, session_id, changes))
 
 
 def _session_ids(session_id: str) -> list[str]:
     """Return every session id that leads to a conversation of the caller. Raises NotFound."""
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     with database_session() as session:
         return session_ids_of(session, find_conversation(session, caller().owner, session_id).id)
 
@@ -118,7 +115,7 @@ def remove(session_id: str) -> Deletion:
     """Delete a conversation with its messages."""
     owner = caller().owner
     for each in _session_ids(session_id):
-        require_recorded(owner, each)
+        services().recorder.require_delivered(owner, each)
     with database_session() as session:
         session_ids = delete_conversation(session, owner, session_id)
     for each in session_ids:
@@ -130,7 +127,7 @@ def remove(session_id: str) -> Deletion:
 def create_items(session_id: str) -> Page[Item]:
     """Put items at the end of a conversation; answers them."""
     creation = load(_ITEMS_CREATION, json_body())
-    require_recorded(caller().owner, session_id)
+    services().recorder.require_delivered(caller().owner, session_id)
     new = parse_new_messages(creation["items"])
     with database_session() as session:
         stored = add_messages(session, session_id, new)
@@ -142,17 +139,13 @@ def list_conversation_items(session_id: str) -> Page[Item]:
     """A page of a conversation's items."""
     query = load(_ITEM_LIST_QUERY, request.args.to_dict())
     page = ItemPageQuery(query["limit"], query["order"] == "desc", query.get("after"))
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        return item_list(*list_items(session, find_conversation(session, caller().owner, session_id), page))
+    return item_list(*list_items(services().conversation_reader, caller().owner, session_id, page))
 
 
 @items_blueprint.get("/<item_id>", endpoint="retrieve")
 def retrieve_item(session_id: str, item_id: str) -> Item:
     """One item."""
-    require_recorded(caller().owner, session_id)
-    with database_session() as session:
-        return find_item(session, find_conversation(session, caller().owner, session_id), item_id)
+    return read_item(services().conversation_reader, caller().owner, session_id, item_id)
 
 
 @items_blueprint.delete("/<item_id>", endpoint="remove")

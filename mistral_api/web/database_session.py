@@ -1,14 +1,13 @@
-"""The database session of a view: PostgreSQL's failures become 503, and no view holds a connection while it waits.
+"""The database session of a view that changes something, or asks for statistics: PostgreSQL's failures become 503.
 
-The API has a small pool of connections (``DATABASE_POOL_SIZE``). A view opens a session for its queries alone, and
-closes it before it waits for the journal to be delivered.
+The API has a small pool of connections (``DATABASE_POOL_SIZE``). A view opens a session for its queries alone, after it
+has waited for the delivery of what it changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -16,14 +15,10 @@ from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.base import Base
-from mistral_api.recording.recorder import require_session_recorded, retry_until_recorded
-from mistral_api.web.request import services
 
 # Made without an application; the factory binds both to one.
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()
-
-T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -38,22 +33,3 @@ def database_session() -> Iterator[Session]:
             yield db.session()
     finally:
         db.session.close()
-
-
-def find_recorded(find: Callable[[Session], T]) -> T:
-    """Return what ``find`` finds in a session: at once, or after every finished exchange has been delivered.
-
-    Each attempt has a session of its own; none is open during the wait. Raises NotFound, and Unavailable
-    (``database_unavailable``, ``recording_delayed``).
-    """
-
-    def attempt() -> T:
-        with database_session() as session:
-            return find(session)
-
-    return retry_until_recorded(services().recorder, attempt)
-
-
-def require_recorded(owner: str, session_id: str) -> None:
-    """Wait until all messages of a session can be read. Raises Unavailable (``recording_delayed``)."""
-    require_session_recorded(services().recorder, owner, session_id)

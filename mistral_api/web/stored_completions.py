@@ -13,13 +13,11 @@ from mistral_api.conversations.stored_completions import (
     completion_body,
     completions_body,
     delete_completion,
-    find_completion,
-    list_completions,
     messages_body,
 )
 from mistral_api.payload_types.completions import Completion
-from mistral_api.recording.recorder import require_all_recorded
-from mistral_api.web.database_session import database_session, find_recorded
+from mistral_api.recording.exchange import COMPLETION_OBJECT
+from mistral_api.web.database_session import database_session
 from mistral_api.web.request import caller, guard, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 from mistral_api.wire.pagination import Deletion, Page
@@ -32,35 +30,36 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 def list_all() -> Page[Completion]:
     """The caller's stored completions."""
     query = load(_LIST_QUERY, request.args.to_dict())
-    require_all_recorded(services().recorder)
-    with database_session() as session:
-        return completions_body(*list_completions(session, caller().owner, query))
+    return completions_body(*services().completion_reader.list_page(caller().owner, query))
 
 
 @blueprint.get("/<completion_id>")
 def retrieve(completion_id: str) -> Completion:
     """A stored completion as it was answered."""
-    owner = caller().owner
-    return find_recorded(lambda session: completion_body(find_completion(session, owner, completion_id)))
+    return completion_body(services().completion_reader.find(caller().owner, completion_id))
 
 
 @blueprint.post("/<completion_id>")
 def change(completion_id: str) -> Completion:
     """Replace the metadata of a stored completion."""
     metadata, owner = load_metadata(json_body()), caller().owner
-    return find_recorded(lambda session: completion_body(change_completion(session, owner, completion_id, metadata)))
+    services().recorder.require_object_delivered(COMPLETION_OBJECT, owner, completion_id)
+    with database_session() as session:
+        return completion_body(change_completion(session, owner, completion_id, metadata))
 
 
 @blueprint.delete("/<completion_id>")
 def remove(completion_id: str) -> Deletion:
     """Delete a stored completion."""
     owner = caller().owner
-    find_recorded(lambda session: delete_completion(session, owner, completion_id))
+    services().recorder.require_object_delivered(COMPLETION_OBJECT, owner, completion_id)
+    with database_session() as session:
+        delete_completion(session, owner, completion_id)
     return {"object": "chat.completion.deleted", "id": completion_id, "deleted": True}
 
 
 @blueprint.get("/<completion_id>/messages")
 def list_messages(completion_id: str) -> Page[CompletionMessage]:
     """The messages a stored completion was made from."""
-    query, owner = load(_PAGE_QUERY, request.args.to_dict()), caller().owner
-    return find_recorded(lambda session: messages_body(find_completion(session, owner, completion_id), query))
+    query = load(_PAGE_QUERY, request.args.to_dict())
+    return messages_body(services().completion_reader.find(caller().owner, completion_id), query)

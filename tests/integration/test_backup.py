@@ -62,7 +62,7 @@ def _deliver(url: str, data_dir: Path) -> None:
     target = create_transfer_engine(url, SCHEMA)
     recorder = Recorder(data_dir / "journal", RecordingPolicy(), writer_starter(target))
     recorder.start()
-    assert recorder.wait_for_all(20)
+    recorder.require_all_delivered()
     recorder.close()
     target.dispose()
 

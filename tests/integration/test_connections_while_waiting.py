@@ -1,4 +1,4 @@
-"""A read that waits for the newest records holds no connection to PostgreSQL while it waits."""
+"""A change that waits for the delivery of what it changes holds no connection to PostgreSQL while it waits."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as a read waits for the newest records."""
+    """Set as soon as a change waits."""
     begun = threading.Event()
-    wait_for_all = Recorder.wait_for_all
+    require_delivered = Recorder._require_delivered
 
-    def wait(self: Recorder, seconds: float) -> bool:
+    def wait(self: Recorder, *conditions: Any) -> None:
         begun.set()
-        return wait_for_all(self, seconds)
+        require_delivered(self, *conditions)
 
-    monkeypatch.setattr(Recorder, "wait_for_all", wait)
+    monkeypatch.setattr(Recorder, "_require_delivered", wait)
     return begun
 
 
@@ -66,7 +66,7 @@ def _record_completion(client: FlaskClient) -> None:
     """Journal a stored completion as a finished request leaves it."""
     recorder = services_of(client.application.extensions).recorder
     exchange = make_exchange(
-        "a session", messages=question("Hello"), storing={"object": "chat.completion", "metadata": {}}
+        "a-session", messages=question("Hello"), storing={"object": "chat.completion", "metadata": {}}
     )
     position = recorder.begin(exchange, lambda: None)
     exchange.answers = reply("Good day")
@@ -74,33 +74,34 @@ def _record_completion(client: FlaskClient) -> None:
     recorder.end(position, exchange)
 
 
-REFERENCE = {"items": [{"type": "item_reference", "id": "msg_" + "0" * 32}]}
-COMPLETION_URL = f"/v1/chat/completions/{COMPLETION_ID}"
+COMPLETION_URL, CONVERSATION_URL = f"/v1/chat/completions/{COMPLETION_ID}", "/v1/conversations/a-session"
+ITEM = {"role": "user", "content": "More"}
 # A request, and the status it is answered with as soon as the completion is delivered.
-REQUESTS: dict[str, tuple[Callable[[FlaskClient, str], Any], int]] = {
-    "retrieve": (lambda client, _: client.get(COMPLETION_URL), 200),
-    "update": (lambda client, _: client.post(COMPLETION_URL, json={"metadata": {"a": "b"}}), 200),
-    "delete": (lambda client, _: client.delete(COMPLETION_URL), 200),
-    "messages": (lambda client, _: client.get(f"{COMPLETION_URL}/messages"), 200),
-    "new conversation": (lambda client, _: client.post("/v1/conversations", json=REFERENCE), 404),
-    "new items": (lambda client, name: client.post(f"/v1/conversations/{name}/items", json=REFERENCE), 404),
+REQUESTS: dict[str, tuple[Callable[[FlaskClient], Any], int]] = {
+    "completion": (lambda client: client.post(COMPLETION_URL, json={"metadata": {"a": "b"}}), 200),
+    "deleted completion": (lambda client: client.delete(COMPLETION_URL), 200),
+    "title": (lambda client: client.patch(CONVERSATION_URL, json={"title": "new"}), 200),
+    "metadata": (lambda client: client.post(CONVERSATION_URL, json={"metadata": {"a": "b"}}), 200),
+    "deleted conversation": (lambda client: client.delete(CONVERSATION_URL), 200),
+    "new items": (lambda client: client.post(f"{CONVERSATION_URL}/items", json={"items": [ITEM]}), 200),
+    "deleted item": (lambda client: client.delete(f"{CONVERSATION_URL}/items/msg_{'0' * 32}"), 404),
+    "deleted response": (lambda client: client.delete("/v1/responses/resp_" + "0" * 32), 404),
 }
 
 
 @pytest.mark.parametrize(("request_of", "status"), REQUESTS.values(), ids=REQUESTS.keys())
-def test_other_reads_are_served_while_one_waits_for_delivery(
+def test_reads_are_served_while_a_change_waits_for_delivery(
     client: FlaskClient,
     delivery: threading.Event,
     waiting: threading.Event,
-    request_of: Callable[[FlaskClient, str], Any],
+    request_of: Callable[[FlaskClient], Any],
     status: int,
 ) -> None:
-    conversation_id = client.post("/v1/conversations").get_json()["id"]
     with ThreadPoolExecutor() as threads:
         _record_completion(client)
-        first = threads.submit(request_of, client.application.test_client(), conversation_id)
+        first = threads.submit(request_of, client.application.test_client())
         assert waiting.wait(5)
-        other = client.get("/v1/conversations")
-        assert (other.status_code, first.done()) == (200, False)
+        for url in (COMPLETION_URL, CONVERSATION_URL):
+            assert (client.get(url).status_code, first.done()) == (200, False)
         delivery.set()
         assert first.result(timeout=10).status_code == status

@@ -16,14 +16,25 @@ from sqlalchemy.orm import Session
 from mistral_api.analytics import usage_stats
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.conversations import search as listing
-from mistral_api.conversations.conversation import branch_messages, branch_upwards
 from mistral_api.conversations.editing import change_conversation
-from mistral_api.conversations.search import list_conversations, matches_one_by_one, matching_conversations
+from mistral_api.conversations.search import matches_one_by_one, matching_conversations
 from mistral_api.conversations.search_query import parse_search
+from mistral_api.conversations.stored_conversation import (
+    BranchQuery,
+    conversation_parameters,
+    conversations_statement,
+)
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
-from tests.support.conversations import ASSISTANT_WITH_CALLS, read_item_ids, remove_item, start_conversation, user
+from tests.support.conversations import (
+    ASSISTANT_WITH_CALLS,
+    conversation_lister,
+    read_item_ids,
+    remove_item,
+    start_conversation,
+    user,
+)
 from tests.support.exchanges import make_exchange, question, reply
 
 TEXTS = {
@@ -47,10 +58,9 @@ def filled(engine: Engine) -> Engine:
 
 
 def _search(engine: Engine, search: str, owner: str = "local", **query: Any) -> list[str]:
-    with Session(engine) as session:
-        wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
-        rows, _ = list_conversations(session, owner, wanted)
-        return [row.conversation.session_id for row in rows]
+    wanted = cast("ConversationFilter", {"limit": 20, "q": search} | query)
+    rows, _ = conversation_lister(engine).list_page(owner, wanted)
+    return [row.conversation.session_id for row in rows]
 
 
 @pytest.mark.parametrize("looked_at_first", [0, 200])
@@ -94,11 +104,9 @@ def test_search_finds_a_changed_title(filled: Engine) -> None:
 
 
 def test_search_results_are_paginated(filled: Engine) -> None:
-    with Session(filled) as session:
-        first, more = list_conversations(session, "local", {"limit": 1, "q": "zebra"})
-        rest, no_more = list_conversations(
-            session, "local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id}
-        )
+    lister = conversation_lister(filled)
+    first, more = lister.list_page("local", {"limit": 1, "q": "zebra"})
+    rest, no_more = lister.list_page("local", {"limit": 1, "q": "zebra", "after": first[0].conversation.session_id})
     assert ([row.conversation.session_id for row in first], more) == (["travel"], True)
     assert ([row.conversation.session_id for row in rest], no_more) == (["animals"], False)
 
@@ -165,8 +173,10 @@ def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
     with Session(many) as session:
         head = session.scalars(select(Conversation.head_id)).first()
     assert head is not None
-    page = branch_messages(branch_upwards(head, limit=51)).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    plan = _plan(many, str(page), page.params)
+    statement = conversations_statement(with_branch=True, with_pending=False)
+    parameters = conversation_parameters("local", ["one"]) | BranchQuery(newest=51, start=head).parameters()
+    compiled = statement.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    plan = _plan(many, str(compiled), parameters)
     assert "pk_messages" in plan
     assert "Seq Scan on messages" not in plan
     bounds = TimeWindow.last(24).bounds()
@@ -180,31 +190,30 @@ def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
 def test_matches_show_the_newest_messages_that_were_hit_and_the_title(engine: Engine) -> None:
     texts = [f"zebra <{number}>" for number in range(5)]
     start_conversation(engine, [user("No horse"), *map(user, texts)])
+    lister = conversation_lister(engine)
+    (found,), _ = lister.list_page("local", {"limit": 20, "q": "zebra"})
+    assert found.matches is not None
+    assert [match["snippet"] for match in found.matches] == [
+        f"<mark>zebra</mark> &lt;{number}&gt;" for number in (4, 3, 2)
+    ]
+    assert [match["role"] for match in found.matches] == ["user"] * 3
     with Session(engine) as session:
-        (found,), _ = list_conversations(session, "local", {"limit": 20, "q": "zebra"})
-        assert found.matches is not None
-        assert [match["snippet"] for match in found.matches] == [
-            f"<mark>zebra</mark> &lt;{number}&gt;" for number in (4, 3, 2)
-        ]
-        assert [match["role"] for match in found.matches] == ["user"] * 3
         hit = session.get(Message, UUID(str(found.matches[0]["message_id"])))
         assert hit is not None
         assert hit.content == "zebra <4>"
-        (found,), _ = list_conversations(session, "local", {"limit": 20, "q": "orse -zebra"})
-        assert found.matches == [
-            {"message_id": None, "role": None, "snippet": "No h<mark>orse</mark>"},
-            {"message_id": ANY, "role": "user", "snippet": "No h<mark>orse</mark>"},
-        ]
-        (found,), _ = list_conversations(session, "local", {"limit": 20})
-        assert found.matches is None
+    (found,), _ = lister.list_page("local", {"limit": 20, "q": "orse -zebra"})
+    assert found.matches == [
+        {"message_id": None, "role": None, "snippet": "No h<mark>orse</mark>"},
+        {"message_id": ANY, "role": "user", "snippet": "No h<mark>orse</mark>"},
+    ]
+    (found,), _ = lister.list_page("local", {"limit": 20})
+    assert found.matches is None
 
 
 def test_search_takes_one_round_trip(filled: Engine) -> None:
     statements: list[str] = []
-    with Session(filled) as session:
-        session.connection()
-        event.listen(filled, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
-        list_conversations(session, "local", {"limit": 20, "q": "nowhere"})
+    event.listen(filled, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    conversation_lister(filled).list_page("local", {"limit": 20, "q": "nowhere"})
     assert len(statements) == 1
 
 

@@ -115,7 +115,7 @@ def test_pending_rows_stay_in_the_journal_and_are_delivered_to_the_new_database_
     before = count_rows(moved, "api_usage")
     recorder = Recorder(data_dir / "journal", RecordingPolicy(), writer_starter(moved))
     recorder.start()
-    assert recorder.wait_for_all(20)
+    recorder.require_all_delivered()
     recorder.close()
     assert count_rows(moved, "api_usage") == before + 2
     query = "SELECT session_id, message_count FROM conversations WHERE session_id LIKE 'waiting%' ORDER BY 1"

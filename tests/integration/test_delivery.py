@@ -78,7 +78,7 @@ def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engin
     record_exchange(earlier, make_exchange("left", messages=question("Still there?")))
     earlier.close(seconds=0)
     recorder = _recorder(tmp_path, engine)
-    assert recorder.wait_for_session("local", "left", seconds=10)
+    recorder.require_delivered("local", "left")
     recorder.close()
     assert rows_of(engine, "SELECT content FROM messages") == [("Still there?",)]
 

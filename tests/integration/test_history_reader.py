@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import pytest
 from sqlalchemy import Engine, event
 
 from mistral_api.conversations.history import HistoryReader, SessionBranch
-from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import without_large_attachments
-from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.support.conversations import deliver_each
+from mistral_api.recording.recorder import Recorder
+from mistral_api.system.identifiers import new_session_id
+from tests.support.conversations import conversation_reader, deliver_each
 from tests.support.databases import rows_of
 from tests.support.exchanges import (
     make_exchange,
@@ -39,8 +38,8 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 
 
 def _reader(engine: Engine) -> HistoryReader:
-    """Return a reader whose recorder has no records, because it was never started."""
-    return HistoryReader(engine, Recorder(Path(os.devnull), RecordingPolicy(), writer_starter(engine)))
+    """Return a reader without a journal."""
+    return HistoryReader(conversation_reader(engine))
 
 
 def _texts(branch: SessionBranch) -> list[Any]:
@@ -112,11 +111,23 @@ def test_history_of_a_long_branch_is_one_query(engine: Engine) -> None:
     assert len(statements) == 1
 
 
-def test_history_is_unavailable_without_database_or_with_pending_records(engine: Engine, recorder: Recorder) -> None:
+def test_history_is_read_from_the_journal_before_it_is_delivered(engine: Engine, recorder: Recorder) -> None:
+    deliver_each(engine, make_exchange(messages=question("hi"), answers=reply("hello")))
+    record_exchange(recorder, make_exchange(messages=question("go on"), answers=reply("and so")))
+    reader = HistoryReader(conversation_reader(engine, recorder.pending))
+    assert _texts(reader.branch("local", "one")) == ["hi", "hello", "go on", "and so"]
+
+
+def test_history_without_database_is_read_where_the_journal_has_all_of_it(recorder: Recorder) -> None:
+    reader = HistoryReader(conversation_reader(unreachable_engine(), recorder.pending))
     with pytest.raises(Unavailable) as away:
-        HistoryReader(unreachable_engine(), recorder).branch("local", "two")
+        reader.branch("local", "two")
     assert away.value.code == "database_unavailable"
-    record_exchange(recorder, make_exchange(messages=question("hi"), answers=reply("hello")))
-    with pytest.raises(Unavailable) as delayed:
-        HistoryReader(engine, recorder).branch("local", "one")
-    assert delayed.value.code == "recording_delayed"
+    named = make_exchange("two", messages=question("hi"), answers=reply("hello"))
+    made = make_exchange(messages=question("hi"), answers=reply("hello"))
+    made.session_id = new_session_id(made.id)
+    for exchange in (named, made):
+        record_exchange(recorder, exchange)
+    with pytest.raises(Unavailable):
+        reader.branch("local", "two")
+    assert _texts(reader.branch("local", made.session_id)) == ["hi", "hello"]

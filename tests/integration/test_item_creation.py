@@ -20,6 +20,7 @@ from tests.support.conversations import (
     assert_digests_match,
     assistant,
     branch_texts,
+    conversation_reader,
     deliver_each,
     new_messages,
     read_items,
@@ -109,11 +110,11 @@ def test_item_references_are_resolved_only_for_their_owner(engine: Engine) -> No
     one = start_conversation(engine, [user("a"), ASSISTANT_WITH_CALLS])
     items, _ = read_items(engine, one)
     sent: list[Any] = [{"id": items[0]["id"]}, user("b"), {"type": "item_reference", "id": items[-1]["id"]}]
-    with Session(engine) as session:
-        assert resolve_references(session, "local", sent, "input") == [items[0], user("b"), items[-1]]
-        with pytest.raises(NotFound) as missing:
-            resolve_references(session, "somebody else", sent, "input")
-        assert missing.value.param == "input[0].id"
+    reader = conversation_reader(engine)
+    assert resolve_references(reader, "local", sent, "input") == [items[0], user("b"), items[-1]]
+    with pytest.raises(NotFound) as missing:
+        resolve_references(reader, "somebody else", sent, "input")
+    assert missing.value.param == "input[0].id"
 
 
 def test_legacy_completion_prompts_are_rendered_as_text_items(engine: Engine) -> None:

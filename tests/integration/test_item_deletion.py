@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from mistral_api.conversations.conversation import find_conversation
 from mistral_api.conversations.item_renderer import parse_item_id
 from mistral_api.conversations.items import delete_item
+from mistral_api.database.reads import DatabaseReads
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
 from mistral_api.responses.stored_responses import read_context
@@ -117,8 +118,7 @@ def test_response_chain_continues_from_the_remaining_items(engine: Engine) -> No
         session.commit()
     for item_id, left in ((answer, ["a", "b", "c"]), (question_item, ["a", "b"])):
         remove_item(engine, one, item_id)
-        with Session(engine) as session:
-            context = read_context(session, "local", "resp_1")
+        context = read_context(DatabaseReads(engine), "local", "resp_1")
         assert context is not None
         assert [message["content"] for message in context.messages] == left
 

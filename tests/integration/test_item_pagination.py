@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
-from mistral_api.conversations.conversation import find_conversation
+from mistral_api.conversations import stored_conversation
 from mistral_api.conversations.item_renderer import ItemIds
-from mistral_api.conversations.items import ItemPageQuery, find_item, list_items
+from mistral_api.conversations.items import read_item
 from mistral_api.database.tables.conversations import Message
 from mistral_api.errors import NotFound
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.system.identifiers import new_id
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,
     TOOL_CALLS,
     assistant,
+    conversation_reader,
     deliver_each,
     read_item_ids,
     read_items,
@@ -72,29 +73,28 @@ def test_ascending_item_page_does_not_start_after_an_abandoned_branch(engine: En
     assert len(read_item_ids(engine, one, after=old, newest_first=True)) == 2
 
 
-def test_item_page_of_a_long_conversation_loads_only_its_messages(engine: Engine) -> None:
+def test_item_page_of_a_long_conversation_loads_only_its_messages(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = start_conversation(engine, [user(str(number)) for number in range(3000)])
     read: list[Any] = []
+    parse = stored_conversation._message
 
-    def count(message: Message, _context: Any) -> None:
-        read.append(message)
+    def count(values: Any) -> Message:
+        read.append(values)
+        return parse(values)
 
-    event.listen(Message, "load", count)
-    with Session(engine) as session:
-        conversation = find_conversation(session, "local", one)
-        for newest_first in (True, False):
-            read.clear()
-            items, has_more = list_items(session, conversation, ItemPageQuery(20, newest_first))
-            assert (len(items), has_more, len(read)) == (20, True, 21)
-            session.expunge_all()
-    event.remove(Message, "load", count)
+    monkeypatch.setattr(stored_conversation, "_message", count)
+    for newest_first in (True, False):
+        read.clear()
+        items, has_more = read_items(engine, one, limit=20, newest_first=newest_first)
+        assert (len(items), has_more, len(read)) == (20, True, 21)
 
 
 def test_item_is_found_by_its_id(engine: Engine) -> None:
     one = start_conversation(engine, [ASSISTANT_WITH_CALLS])
     items, _ = read_items(engine, one)
-    with Session(engine) as session:
-        conversation = find_conversation(session, "local", one)
-        assert [find_item(session, conversation, item["id"]) for item in items] == items
-        with pytest.raises(NotFound):
-            find_item(session, conversation, ItemIds(conversation.id).message)
+    reader = conversation_reader(engine)
+    assert [read_item(reader, "local", one, item["id"]) for item in items] == items
+    with pytest.raises(NotFound):
+        read_item(reader, "local", one, ItemIds(new_id()).message)

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.payload_types.chat import ChatMessage
-from tests.support.conversations import assistant, deliver_batch, together, user
+from tests.support.conversations import assistant, deliver_batch, read_messages, together, user
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
 
@@ -21,9 +19,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "argumen
 
 def _current_branch(engine: Engine, session_id: str = "one") -> list[tuple[str, Any, str]]:
     """Return the current branch."""
-    with Session(engine) as session:
-        page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
-        return [(message.role, message.content, message.status) for message in page.messages]
+    return [(each.role, each.content, each.status) for each in read_messages(engine, session_id)]
 
 
 def _texts(engine: Engine, session_id: str = "one") -> list[Any]:

@@ -7,19 +7,15 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import find_conversation, read_page
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.identifiers import new_id
-from tests.support.conversations import deliver_batch, together
+from tests.support.conversations import deliver_batch, read_messages, together
 from tests.support.exchanges import make_exchange, question, reply
 
 
 def _branch(engine: Engine, session_id: str = "one") -> list[tuple[UUID, Any]]:
-    with Session(engine) as session:
-        page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
-        return [(message.id, message.content) for message in page.messages]
+    return [(message.id, message.content) for message in read_messages(engine, session_id)]
 
 
 def _turn(text: str, **fields: Any) -> Exchange:

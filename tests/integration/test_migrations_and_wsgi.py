@@ -12,14 +12,13 @@ import psycopg2
 import pytest
 import requests
 from sqlalchemy import create_engine, text
-from sqlalchemy.orm import Session
 
 from mistral_api.conversations.message_matching import message_digest
-from mistral_api.conversations.search import list_conversations
 from mistral_api.database.search_path import use_schema
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.payload_types.chat import ChatMessage
+from tests.support.conversations import conversation_lister
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import ROOT, SCHEMA, clean_environment, free_port, temporary_data_dir, wait_for
@@ -96,9 +95,8 @@ def test_conversations_of_the_first_schema_are_continued_and_found(database: tup
     )
     texts = rows_of(engine, "SELECT content FROM messages ORDER BY sequence")
     assert [said_then for (said_then,) in texts] == ["A quagga?", "Extinct.", "Why?", "Hunted."]
-    with Session(engine) as session:
-        found, _ = list_conversations(session, "local", {"limit": 5, "q": "quagga extinct or hunted"})
-        assert [each.conversation.session_id for each in found] == ["old"]
+    found, _ = conversation_lister(engine).list_page("local", {"limit": 5, "q": "quagga extinct or hunted"})
+    assert [each.conversation.session_id for each in found] == ["old"]
     engine.dispose()
 
 

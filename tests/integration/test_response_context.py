@@ -20,12 +20,12 @@ from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
-from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.security.access import Caller
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.sse import EventBatch, SSEStream, split_events
 from tests.support.chat_chunks import CALL_DELTAS, REASONING_DELTAS, TEXT_DELTAS, chunk_stream
+from tests.support.conversations import response_store
 
 Deltas = list[Delta]
 Meanwhile = Callable[[], None]
@@ -58,7 +58,7 @@ class ResponseChain:
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
         self.engine, self._recorder = engine, recorder
-        self.store, self._other = ResponseStore(engine, recorder), ResponseStore(engine, recorder)
+        self.store, self._other = response_store(engine, recorder), response_store(engine, recorder)
         self.last: str | None = None
 
     def respond(self, given: Any, deltas: Deltas, finish: str = "stop", meanwhile: Meanwhile = _do_nothing) -> None:
@@ -77,9 +77,16 @@ class ResponseChain:
         self.last = str(run.response["id"])
 
     def contexts(self) -> tuple[StoredContext, StoredContext]:
-        """Return the context of the last response in this process, and in one with an empty cache."""
+        """Return the context of the last response in this process, and in one with an empty cache, from PostgreSQL.
+
+        Before it is delivered, the latter has the same one from the journal.
+        """
         assert self.last is not None
-        return self.store.context("local", self.last), self._other.context("local", self.last)
+        own, early = self.store.context("local", self.last), self._other.context("local", self.last)
+        self._recorder.require_all_delivered()
+        late = self._other.context("local", self.last)
+        assert early == late
+        return own, late
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.response_cache import CachedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.system.identifiers import new_id, new_session_id
+from tests.support.conversations import response_store
 from tests.support.databases import count_rows
 from tests.support.exchanges import make_exchange, question, reply
 
@@ -25,7 +26,7 @@ from tests.support.exchanges import make_exchange, question, reply
 def store(engine: Engine, tmp_path: Path) -> Iterator[ResponseStore]:
     """A store with an empty cache, over a recorder without records."""
     recorder = Recorder(tmp_path / "journal", RecordingPolicy(), writer_starter(engine))
-    yield ResponseStore(engine, recorder)
+    yield response_store(engine, recorder)
     recorder.close(0)
 
 

@@ -10,17 +10,16 @@ import pytest
 from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import Engine, make_url, text
-from sqlalchemy.orm import Session
 
 from mistral_api import create_app
-from mistral_api.conversations.search import FoundConversation, list_conversations
+from mistral_api.conversations.search import FoundConversation
 from mistral_api.conversations.search_text import search_columns, searchable_text
 from mistral_api.delivery import search_backfill
 from mistral_api.delivery.search_backfill import SearchCompletion
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
-from tests.support.conversations import start_conversation, user
+from tests.support.conversations import conversation_lister, start_conversation, user
 from tests.support.databases import open_cursor, rows_of
 from tests.support.processes import temporary_data_dir
 from tests.support.searches import FOUND, NOT_FOUND
@@ -74,8 +73,7 @@ def _complete(engine: Engine, wait: Callable[[float], bool] = lambda _seconds: F
 
 
 def _find(engine: Engine, search: str) -> list[FoundConversation]:
-    with Session(engine) as session:
-        return list_conversations(session, "local", {"limit": 100, "q": search})[0]
+    return conversation_lister(engine).list_page("local", {"limit": 100, "q": search})[0]
 
 
 def _contents_found(engine: Engine, search: str) -> list[str]:

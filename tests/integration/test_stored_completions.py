@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import validate
-from tests.support.processes import Server
+from tests.support.processes import Server, wait_for
 
 
 def _create(client: OpenAI, text: str = "Hello!", **options: Any) -> ChatCompletion:
@@ -124,6 +124,12 @@ def test_deleting_a_conversation_deletes_its_stored_completions(
         client.chat.completions.retrieve(made.id)
 
 
+def _hand_over(database: psycopg2.extensions.cursor, completion_id: str) -> bool:
+    """Give a completion to somebody else, once PostgreSQL has it."""
+    database.execute("UPDATE stored_completions SET owner = 'somebody' WHERE id = %s", (completion_id,))
+    return database.rowcount == 1
+
+
 def test_unstored_or_foreign_completion_is_not_found(client: OpenAI, database: psycopg2.extensions.cursor) -> None:
     for store in (False, None):
         made = client.chat.completions.create(
@@ -136,7 +142,7 @@ def test_unstored_or_foreign_completion_is_not_found(client: OpenAI, database: p
             client.chat.completions.retrieve(made.id)
     other = _create(client)
     client.chat.completions.retrieve(other.id)
-    database.execute("UPDATE stored_completions SET owner = 'somebody' WHERE id = %s", (other.id,))
+    wait_for(lambda: _hand_over(database, other.id), "the delivery of the completion")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.retrieve(other.id)
     with pytest.raises(openai.NotFoundError):

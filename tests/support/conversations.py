@@ -8,16 +8,22 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mistral_api.conversations.conversation import find_conversation, read_page
+from mistral_api.conversations.conversation_list import ConversationLister
+from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.editing import NewMessages, add_messages, create_conversation
+from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.message_tree import stored_digest
 from mistral_api.conversations.stored_message import row_to_chat_message
+from mistral_api.database.reads import DatabaseReads
 from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.pending import PendingExchanges
+from mistral_api.recording.recorder import Recorder
+from mistral_api.responses.response_store import ResponseStore
 from tests.support.databases import rows_of
 
 Messages = list[ChatMessage]
@@ -77,16 +83,35 @@ def deliver_batch(engine: Engine, exchanges: list[Exchange], together: bool) -> 
 
 def branch_texts(engine: Engine, session_id: str) -> list[Any]:
     """Return the contents of the messages of the current branch, oldest first."""
-    with Session(engine) as session:
-        page = read_page(session, find_conversation(session, "local", session_id), 500, None, None)
-        return [message.content for message in page.messages]
+    return [message.content for message in read_messages(engine, session_id)]
+
+
+def read_messages(engine: Engine, session_id: str) -> list[Message]:
+    """Return the messages of the current branch, oldest first."""
+    return conversation_reader(engine).read_page("local", session_id, 500, None, None)[1].messages
+
+
+def conversation_reader(engine: Engine, pending: PendingExchanges | None = None) -> ConversationReader:
+    """Return a reader of the conversations in a database, by default without a journal."""
+    return ConversationReader(DatabaseReads(engine), pending or PendingExchanges(list))
+
+
+def conversation_lister(engine: Engine, pending: PendingExchanges | None = None) -> ConversationLister:
+    """Return what lists the conversations in a database, by default without a journal."""
+    return ConversationLister(DatabaseReads(engine), pending or PendingExchanges(list))
+
+
+def response_store(engine: Engine, recorder: Recorder) -> ResponseStore:
+    """Return a store of responses with an empty cache."""
+    reads = DatabaseReads(engine)
+    history = HistoryReader(ConversationReader(reads, recorder.pending))
+    return ResponseStore(engine, reads, history, recorder)
 
 
 def read_items(engine: Engine, session_id: str, **query: Any) -> tuple[list[Any], bool]:
     """Return a page of items, by default the oldest 100, and whether there are more."""
-    with Session(engine) as session:
-        wanted = ItemPageQuery(**{"limit": 100, "newest_first": False} | query)
-        return list_items(session, find_conversation(session, "local", session_id), wanted)
+    wanted = ItemPageQuery(**{"limit": 100, "newest_first": False} | query)
+    return list_items(conversation_reader(engine), "local", session_id, wanted)
 
 
 def read_item_ids(engine: Engine, session_id: str, **query: Any) -> list[str]:

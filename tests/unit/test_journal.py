@@ -16,6 +16,7 @@ import pytest
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange, belongs_to_conversation
 from mistral_api.recording.journal import JOURNAL_FILE, Journal, prepare_journal
+from mistral_api.recording.stored_object import object_key
 from mistral_api.system.identifiers import new_id
 from tests.support.exchanges import make_exchange, question, reply
 
@@ -85,7 +86,7 @@ def test_only_delivered_entries_are_removed(journal: Journal, backlog: Backlog) 
 
 
 def test_pending_session_is_visible_only_to_its_owner(journal: Journal, backlog: Backlog) -> None:
-    journal.add(make_exchange("mine"))
+    journal.add(make_exchange("mine", messages=question("Hello")))
     journal.add(make_exchange(None))
     assert journal.has_pending_session("local", "mine")
     assert not journal.has_pending_session("local", "other")
@@ -188,6 +189,45 @@ def test_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
         assert [entry.exchange() for entry in backlog.oldest_entries(10, MANY)] == [exchange]
         assert journal.has_pending_session("local", "old")
         assert journal.rejected() == 1
+
+
+def test_journal_of_the_second_version_gets_the_keys_of_its_stored_objects(tmp_path: Path) -> None:
+    stored: dict[str, Any] = {"storing": {"object": "chat.completion"}, "stored": {"id": "chatcmpl-1"}}
+    exchanges = [make_exchange("old", messages=question("Here?"), **stored), make_exchange("plain")]
+    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as connection:
+        connection.executescript(
+            "CREATE TABLE exchanges (position INTEGER PRIMARY KEY AUTOINCREMENT, process TEXT NOT NULL, session TEXT,"
+            " opening BLOB NOT NULL);"
+            "CREATE INDEX exchanges_session ON exchanges (session) WHERE session IS NOT NULL;"
+            "CREATE TABLE checkpoints (position INTEGER PRIMARY KEY, outcome BLOB NOT NULL);"
+            "CREATE TABLE endings (position INTEGER PRIMARY KEY, ended_at REAL NOT NULL, outcome BLOB NOT NULL);"
+            "CREATE INDEX endings_ended_at ON endings (ended_at);"
+            "CREATE TABLE rejected (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, rejected_at REAL NOT NULL,"
+            " opening BLOB NOT NULL, outcome BLOB NOT NULL);"
+            "PRAGMA user_version = 2;"
+        )
+        for position, exchange in enumerate(exchanges):
+            row = (position, "dead", f"local\n{exchange.session_id}", exchange.opening())
+            connection.execute("INSERT INTO exchanges VALUES (?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO endings VALUES (?, ?, ?)", (position, 1.5, exchange.outcome()))
+        connection.commit()
+    path = prepare_journal(tmp_path, alone=True)
+    with closing(Backlog(path)) as backlog, closing(Journal(path, "me")) as journal:
+        assert [entry.exchange() for entry in backlog.oldest_entries(10, MANY)] == exchanges
+        assert journal.has_pending_object(object_key("chat.completion", "local", "chatcmpl-1"))
+
+
+def test_entries_are_in_the_order_of_their_ends_whatever_the_clock_says(
+    journal: Journal, backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanges = [make_exchange(f"{number}") for number in range(4)]
+    positions = [journal.begin(exchange) for exchange in exchanges]
+    order = [2, 0, 3, 1]
+    for number in order:
+        monkeypatch.setattr("time.time", lambda number=number: 1_800_000_000.0 - number * 60)
+        journal.end(positions[number], exchanges[number])
+    entries = [entry.exchange().session_id for entry in backlog.oldest_entries(10, MANY)]
+    assert entries == [f"{number}" for number in order]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
