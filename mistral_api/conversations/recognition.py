@@ -297,17 +297,28 @@ class RecognitionIndex:
         return True
 
     def _add_stored(self, tree: DigestTree, stored: Sequence[StoredDigest]) -> None:
-        """Add stored messages. Those without a digest are passed over: their parent stands for them."""
+        """Add stored messages that are not known yet. Those without a digest are passed over, for their parent."""
+        known = {(node.parent, node.digest): node for node in tree.nodes}
         by_id: dict[UUID | None, DigestNode | None] = {None: None}
         last = None
         for each in stored:
-            parent = by_id.get(each.parent_id)
-            node = self._add(DigestNode(tree, parent, each.digest, each.answer)) if each.digest else parent
+            node = parent = by_id.get(each.parent_id)
+            if each.digest:
+                found = known.get((parent, each.digest))
+                node = self._restore_answer(found, each) if found else self._add(_stored_node(tree, parent, each))
             by_id[each.id] = node
             if node is not None and each.continued:
                 node.continuations += 1
             last = node if each.answer and each.digest else last
         tree.last_answer = tree.last_answer or last
+
+    def _restore_answer(self, node: DigestNode, stored: StoredDigest) -> DigestNode:
+        """Let a message be an answer of ours that was only known as one that a client had sent. The lock is held."""
+        if node.answer is None and stored.answer is not None:
+            node.answer = stored.answer
+            for key in node.keys:
+                self._lookups.setdefault(node.tree.owner, AnswerLookup()).add(key, node)
+        return node
 
     def forget(self, owner: str, session_id: str) -> None:
         """Forget a conversation that was deleted or changed."""
@@ -321,6 +332,10 @@ class RecognitionIndex:
         with self._lock:
             for key in [key for key, tree in self._trees.items() if tree.used_at < moment]:
                 self._remove(key)
+
+
+def _stored_node(tree: DigestTree, parent: DigestNode | None, stored: StoredDigest) -> DigestNode:
+    return DigestNode(tree, parent, stored.digest, stored.answer)
 
 
 def _best(

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from mistral_api.conversations.search_query import SearchedText, SearchQuery, Term, Word
 from mistral_api.conversations.search_text import NAME_PART, WORD, fold, fold_characters
@@ -19,8 +19,8 @@ from mistral_api.conversations.search_text import NAME_PART, WORD, fold, fold_ch
 EXTRACT_LENGTH, LEAD_LENGTH = 180, 50
 # An extract is cut between words where that costs at most this many characters.
 _LONGEST_CUT = 20
-# So many hits of a word are looked at to choose the extract.
-_MOST_HITS = 100
+# So many hits of each term are looked for, and so many of all are looked at to choose the extract.
+_MOST_HITS, _MOST_CANDIDATES = 100, 500
 _TOKEN = re.compile(r"\S+")
 
 
@@ -108,7 +108,7 @@ def _choose_extract(normalized: str, hits: Sequence[Hit]) -> tuple[int, int]:
     """Return the bounds of the extract that has hits of the most terms, the first of these."""
     if not hits:
         return 0, _cut(normalized, EXTRACT_LENGTH)
-    first = max(hits, key=lambda hit: (_terms_after(hits, hit), -hit.start))
+    first = hits[max(range(min(len(hits), _MOST_CANDIDATES)), key=lambda number: _count_terms(hits, number))]
     start = max(0, first.start - LEAD_LENGTH)
     end = max(start + EXTRACT_LENGTH, first.end)
     if start:
@@ -117,9 +117,11 @@ def _choose_extract(normalized: str, hits: Sequence[Hit]) -> tuple[int, int]:
     return start, max(_cut(normalized, end), first.end)
 
 
-def _terms_after(hits: Sequence[Hit], first: Hit) -> int:
-    end = first.start + EXTRACT_LENGTH - LEAD_LENGTH - _LONGEST_CUT
-    return len({hit.term for hit in hits if first.start <= hit.start and hit.end <= end})
+def _count_terms(hits: Sequence[Hit], first: int) -> int:
+    """Return how many terms have hits in the extract that begins with a hit."""
+    end = hits[first].start + EXTRACT_LENGTH - LEAD_LENGTH - _LONGEST_CUT
+    within = takewhile(lambda hit: hit.start < end, islice(hits, first, None))
+    return len({hit.term for hit in within if hit.end <= end})
 
 
 def _cut(normalized: str, end: int) -> int:

@@ -24,7 +24,7 @@ from mistral_api.database.tables.conversations import Conversation, Message
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 200
 # Between two batches, so that other work has the database too.
 PAUSE_SECONDS, LOCKED_SECONDS = 0.05, 1.0
 # Shorter than PostgreSQL takes to see a deadlock: it is never the writer that has to give way.

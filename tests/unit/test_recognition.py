@@ -216,6 +216,20 @@ def test_stored_conversations_are_recognised(index: RecognitionIndex) -> None:
     assert found(index, said("Hi", "Hello!", "And?", "Well.", "So?", "So.", "End")) == "stored"
 
 
+def test_what_is_restored_after_it_was_used_is_known_once(index: RecognitionIndex) -> None:
+    """The process has started anew, and a turn came before the stored conversation was loaded."""
+    index.note(make_exchange("stored", messages=said("Hi", "Hello!", "And?"), answers=reply("Well.")))
+    size = index.size
+    index.restore("local", "stored", 1.0, stored_dialogue("Hi", "Hello!", "And?", "Well."))
+    assert index.size == size
+    take_turn(index, said("Hi"), "Hello!")
+    twin = index.find("local", None, said("Hi", "Hello!", "So?"))
+    assert twin is not None
+    assert twin.session_id != "stored"
+    index.forget("local", twin.session_id)
+    assert found(index, said("Hi", "Hello!", "So?")) == "stored"
+
+
 def test_stored_conversations_displace_none_that_is_in_use() -> None:
     index = RecognitionIndex(max_messages=10)
     session = take_turn(index, said("Hi"), LONG)
