@@ -48,7 +48,7 @@ class _FarReads:
                 self._failures.clear()
             self._measure_session(f"far-{number}", f"quagga{number}")
             self._measure_stored()
-            self._measure_history(f"far-{number}")
+            self._measure_history(f"far-{number}-history")
         for what, times in self._times.items():
             median = statistics.median(times)
             trips = median / (ROUND_TRIP_SECONDS * 1000)
@@ -74,14 +74,19 @@ class _FarReads:
         self._get("stored completion", f"/v1/chat/completions/{completion}")
         self._ask({"store": True}, "Keep this")
         self._get("stored completions", "/v1/chat/completions")
-        response = self._post("/v1/responses", {"input": "Hello", "max_output_tokens": 1})["id"]
+        response = self._post("/v1/responses", {"input": "Hello", "max_output_tokens": 16})["id"]
         self._get("response", f"/v1/responses/{response}")
 
     def _measure_history(self, session_id: str) -> None:
-        body = {"messages": [{"role": "user", "content": "Go on"}], "max_tokens": 1, "session_id": session_id}
-        plain = time_first_event(self._connection, body | {"session_id": f"{session_id}-plain"})
-        with_history = time_first_event(self._connection, body | {"use_history": True})
-        self._times["beginning of a turn with its history, more than without"].append(with_history - plain)
+        """Compare a turn that has its history put before it with one that sends the same messages itself."""
+        answer = self._ask({"session_id": session_id}, "Hello")["choices"][0]["message"]
+        last: dict[str, Any] = {"role": "user", "content": "Go on"}
+        whole = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": answer["content"]}, last]
+        remembered = {"messages": [last], "max_tokens": 1, "session_id": session_id, "use_history": True}
+        sent = {"messages": whole, "max_tokens": 1, "session_id": f"{session_id}-sent"}
+        with_history = time_first_event(self._connection, remembered)
+        self._times["first event of a turn with its history"].append(with_history)
+        self._times["the same, with the history sent"].append(time_first_event(self._connection, sent))
 
     def _ask(self, fields: dict[str, Any], text: str) -> Any:
         messages = [{"role": "user", "content": text}]
