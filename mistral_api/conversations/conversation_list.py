@@ -26,6 +26,7 @@ from mistral_api.conversations.search import (
     SearchMatch,
     matching_messages,
     message_match,
+    search_each,
     search_statement,
     title_match,
 )
@@ -113,9 +114,10 @@ def _statement(owner: str, query: ConversationFilter, sessions: Sequence[Pending
     if query.get("since") is not None:
         stored = stored.where(Conversation.updated_at >= _since(query))
     columns.append(_as_json(_page_query(stored, query["limit"] + 1, query)).label("page"))
-    if query.get("q") is not None and pending:
+    search = _search_of(query)
+    if search is not None and search.alternatives and pending:
         named = listed.where(Conversation.session_id.in_(pending))
-        columns.append(_as_json(_page_query(named, len(pending), query)).label("found"))
+        columns.append(_as_json(search_each(named, len(pending), search)).label("found"))
     return select(*columns)
 
 

@@ -107,7 +107,16 @@ def search_statement(listed: Select[Conversation], number: int, query: SearchQue
     matching = matching_conversations(query, too_few)
     among_all = listed.with_only_columns(Conversation.id).join(matching, matching.c.id == Conversation.id)
     found = union(select(first.c.id), among_all).subquery("found")
-    page = _first(select(Conversation.id).join(found, found.c.id == Conversation.id), number)
+    return _with_messages(_first(select(Conversation.id).join(found, found.c.id == Conversation.id), number), query)
+
+
+def search_each(listed: Select[Conversation], number: int, query: SearchQuery) -> Select[*tuple[Any, ...]]:
+    """Return the same among few conversations: each is searched by itself."""
+    matching = listed.with_only_columns(Conversation.id).where(matches_one_by_one(query))
+    return _with_messages(_first(matching, number), query)
+
+
+def _with_messages(page: Subquery, query: SearchQuery) -> Select[*tuple[Any, ...]]:
     messages = _found_messages(query)
     return (
         select(

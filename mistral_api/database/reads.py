@@ -86,6 +86,9 @@ def _autocommit(connection: Connection) -> Iterator[None]:
     """
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, psycopg2.extensions.connection)  # noqa: S101 - for mypy
+    # Where a level is set, psycopg2 tells the server at each change of autocommit; SQLAlchemy sets it when a connection
+    # comes back that was used with the option.
+    raw.isolation_level = None
     raw.autocommit = True
     try:
         yield

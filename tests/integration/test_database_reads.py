@@ -64,6 +64,18 @@ def test_read_is_one_round_trip(far_engine: Engine, proxy: DelayedProxy) -> None
     assert proxy.round_trips - before == 5
 
 
+def test_read_is_one_round_trip_also_after_others_used_the_connection(far_engine: Engine, proxy: DelayedProxy) -> None:
+    reads = DatabaseReads(far_engine)
+    with far_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(ONE)
+    with far_engine.begin() as connection:
+        connection.execute(ONE)
+    before = proxy.round_trips
+    for _ in range(3):
+        reads.rows(ONE, {})
+    assert proxy.round_trips - before == 3
+
+
 def test_connection_that_was_idle_for_long_is_checked_first(
     far_engine: Engine, proxy: DelayedProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
