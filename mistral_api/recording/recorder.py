@@ -96,12 +96,20 @@ class Recorder:
             if self._session is not None or time.monotonic() < self._retry_at:
                 return
             try:
-                session = JournalSession(self._folder, self._start_delivery)
-                self.pending.open(session.path)
-                self._session = session
+                self._session = self._new_session()
             except (OSError, sqlite3.Error) as error:
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._note_failure(error)
+
+    def _new_session(self) -> JournalSession:
+        """Open the journal, for readers too. Raises OSError or sqlite3.Error."""
+        session = JournalSession(self._folder, self._start_delivery)
+        try:
+            self.pending.open(session.path)
+        except sqlite3.Error:
+            session.close(0)
+            raise
+        return session
 
     def recordable_messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be."""

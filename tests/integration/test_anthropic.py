@@ -74,8 +74,12 @@ def test_anthropic_message_is_answered_and_recorded(
         ("user", "What is the capital of France?"),
         ("assistant", block.text),
     ]
-    database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
-    row: Any = database.fetchone()
+
+    def usage() -> Any:
+        database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
+        return database.fetchone()
+
+    row = wait_for(usage, "the row of the request")
     assert (row["endpoint"], row["status"], row["stream"]) == ("/v1/messages", 200, False)
     used = message.usage
     assert row["prompt_tokens"] == used.input_tokens + (used.cache_read_input_tokens or 0)

@@ -23,6 +23,7 @@ from mistral_api.conversations.stored_conversation import (
     BranchQuery,
     conversation_parameters,
     conversations_statement,
+    pending_parameters,
 )
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.delivery.writer import BatchInserter
@@ -173,12 +174,15 @@ def test_message_pages_and_statistics_use_indexes(many: Engine) -> None:
     with Session(many) as session:
         head = session.scalars(select(Conversation.head_id)).first()
     assert head is not None
-    statement = conversations_statement(with_branch=True, with_pending=False)
-    parameters = conversation_parameters("local", ["one"]) | BranchQuery(newest=51, start=head).parameters()
-    compiled = statement.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    plan = _plan(many, str(compiled), parameters)
-    assert "pk_messages" in plan
-    assert "Seq Scan on messages" not in plan
+    pending = [make_exchange("many-1-1", messages=question("word1 common"), answers=reply("x"), continues=head)]
+    parameters = conversation_parameters("local", ["many-1-1"]) | BranchQuery(newest=51).parameters()
+    for more in ({}, pending_parameters(pending)):
+        statement = conversations_statement(with_branch=True, with_pending=bool(more))
+        compiled = statement.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+        plan = _plan(many, str(compiled), parameters | more)
+        assert "pk_messages" in plan
+        assert "Seq Scan on messages" not in plan
+        assert "Seq Scan on api_usage" not in plan
     bounds = TimeWindow.last(24).bounds()
     for query, index in ((usage_stats._READ_GROUPS, "pk_usage_rollups"), (usage_stats._READ_POINTS, "pk_usage_series")):
         compiled = query.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]

@@ -37,8 +37,12 @@ def test_llama_cpp_completion_is_generated_and_recorded(
         ("user", FRANCE["prompt"]),
         ("assistant", body["content"]),
     ]
-    database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
-    row: Any = database.fetchone()
+
+    def usage() -> Any:
+        database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
+        return database.fetchone()
+
+    row = wait_for(usage, "the row of the request")
     assert (row["endpoint"], row["status"], row["finish_reason"]) == (path, 200, "length")
     assert (row["prompt_tokens"], row["completion_tokens"]) == (body["tokens_evaluated"], 6)
     assert row["cached_tokens"] == body["timings"]["cache_n"]
