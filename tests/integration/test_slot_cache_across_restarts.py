@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from mistral_api.control.saved_caches import conversation_key, slots_folder
 from mistral_api.control.status import State, read_status
 from mistral_api.model_files.served_model import demo_model_path
 from tests.support.processes import (
+
+pytestmark = pytest.mark.slow
     Server,
     clean_environment,
     free_port,
