@@ -16,8 +16,6 @@ from mistral_api.control.saved_caches import conversation_key, slots_folder
 from mistral_api.control.status import State, read_status
 from mistral_api.model_files.served_model import demo_model_path
 from tests.support.processes import (
-
-pytestmark = pytest.mark.slow
     Server,
     clean_environment,
     free_port,
@@ -25,6 +23,8 @@ pytestmark = pytest.mark.slow
     temporary_data_dir,
     wait_for,
 )
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {"CONTEXT_SIZE": "8192", "SLOT_SAVE_SECONDS": "1"}
 
