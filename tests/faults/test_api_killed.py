@@ -22,7 +22,7 @@ import requests
 from tests.support.killed_apis import ApiProcesses
 from tests.support.processes import Server, clean_environment, libpq_url, wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
 
 PROCESSES, KILLS = 5, 50
 MOST_TOKENS = 60

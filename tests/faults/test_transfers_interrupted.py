@@ -36,7 +36,7 @@ from tests.support.transfers import (
     url_of,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 
 COPYING = "SELECT pid FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND tuples_processed > 0"
 SENDING = "SELECT pid FROM pg_stat_progress_copy WHERE command = 'COPY TO' AND tuples_processed > 0"

@@ -95,7 +95,7 @@ def test_items_of_one_message_are_deleted_one_by_one(engine: Engine) -> None:
         assert remove_item(engine, one, item_id) == 3
         assert read_item_ids(engine, one) == [each for each in left if each != item_id]
         assert_digests_match(engine)
-    query = "SELECT content, tool_calls, extra, search FROM messages WHERE role = 'assistant'"
+    query = "SELECT content, tool_calls, extra, search_text FROM messages WHERE role = 'assistant'"
     assert rows_of(engine, query) == [(None, [TOOL_CALLS[1] | {"index": 1}], None, None)]
     assert remove_item(engine, one, calls[1]) == 2
     assert branch_texts(engine, one) == ["Add", "Go on"]

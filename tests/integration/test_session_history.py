@@ -114,6 +114,22 @@ def test_history_sent_by_the_client_is_not_duplicated(server: Server, client: Op
     assert _stored_messages(server, session_id)[:-2] == [(each["role"], each["content"]) for each in chat]
 
 
+@pytest.mark.parametrize("use_history", [False, True])
+def test_history_that_comes_back_spoiled_doubles_nothing(
+    server: Server, client: OpenAI, session_id: str, use_history: bool
+) -> None:
+    chat: Messages = []
+    for turn in range(5):
+        chat.append(user(f"question {turn}\r\n"))
+        sent = [{"role": "system", "content": f"It is {turn}:00."}, *chat]
+        answer = _ask(client, sent, session_id, use_history=use_history)
+        assert _prompt_and_cached_tokens(answer)[0] == server.count_tokens(sent)
+        text = answer.choices[0].message.content or ""
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": f"{text.strip()} \n"}]})
+    stored = _stored_messages(server, session_id)
+    assert [role for role, _ in stored] == ["system", *["user", "assistant"] * 5]
+
+
 def test_new_system_message_replaces_the_stored_one(server: Server, client: OpenAI, session_id: str) -> None:
     first = _ask(client, [SYSTEM, user("Hello")], session_id)
     other = {"role": "system", "content": "Be rude."}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from mistral_api.control.saved_caches import conversation_key, slots_folder
@@ -22,6 +23,8 @@ from tests.support.processes import (
     temporary_data_dir,
     wait_for,
 )
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {"CONTEXT_SIZE": "8192", "SLOT_SAVE_SECONDS": "1"}
 
