@@ -19,8 +19,8 @@ import psycopg2.extras
 import pytest
 import requests
 
-from tests.support.killed_apis import ApiProcesses
-from tests.support.processes import Server, clean_environment, libpq_url, wait_for
+from tests.support.killed_apis import ApiProcesses, api_processes
+from tests.support.processes import Server, libpq_url, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
 
@@ -91,12 +91,8 @@ class StreamingClient:
 @pytest.fixture
 def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProcesses]:
     """The API processes in front of the shared model server."""
-    environment = clean_environment(
-        DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
-    )
-    made = ApiProcesses(environment, data_dir.parent / "apis.log", PROCESSES)
-    yield made
-    made.close()
+    with api_processes(server, database_url, data_dir, PROCESSES) as processes:
+        yield processes
 
 
 def test_every_request_is_recorded_once_although_api_processes_are_killed(

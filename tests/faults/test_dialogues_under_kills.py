@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from tests.support.databases import open_cursor
-from tests.support.killed_apis import ApiProcesses
-from tests.support.processes import Server, clean_environment, wait_for
+from tests.support.killed_apis import ApiProcesses, api_processes
+from tests.support.processes import Server, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
 
@@ -101,12 +101,8 @@ class DialogueClient:
 @pytest.fixture
 def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProcesses]:
     """The API processes in front of the shared model server."""
-    environment = clean_environment(
-        DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
-    )
-    made = ApiProcesses(environment, data_dir.parent / "apis.log", PROCESSES)
-    yield made
-    made.close()
+    with api_processes(server, database_url, data_dir, PROCESSES) as processes:
+        yield processes
 
 
 def test_dialogues_are_stored_once_although_api_processes_are_killed(apis: ApiProcesses, database_url: str) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.support.processes import ROOT, free_port, wait_for
+from tests.support.processes import ROOT, Server, clean_environment, free_port, wait_for
 
 
 class ApiProcesses:
@@ -51,3 +53,13 @@ class ApiProcesses:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._log.close()
+
+
+@contextmanager
+def api_processes(server: Server, database_url: str, data_dir: Path, number: int) -> Iterator[ApiProcesses]:
+    """Yield API processes in front of the model server of another stack; they are ended with the block."""
+    environment = clean_environment(
+        DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
+    )
+    with closing(ApiProcesses(environment, data_dir.parent / "apis.log", number)) as processes:
+        yield processes
