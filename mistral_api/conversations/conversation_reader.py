@@ -126,7 +126,8 @@ class ConversationReader:
         if current is None:
             return None
         named = {each: current.pending[each] for each in sent.wanted if each in current.pending}
-        read = BranchRead(current, [], {**stored.wanted, **named})
+        wanted = {each: current.as_answered(message) for each, message in stored.wanted.items()}
+        read = BranchRead(current, [], wanted | named)
         messages = self._branch(read, query, stored.branch, start)
         return BranchRead(current, [current.as_answered(message) for message in messages], read.wanted)
 
