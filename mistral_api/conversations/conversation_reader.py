@@ -18,7 +18,6 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from mistral_api.conversations.conversation import MessagePage, conversation_not_found
 from mistral_api.conversations.pending_turns import (
     CurrentConversation,
-    ended_at,
     lay_over,
     may_have_added,
     possible_ids,
@@ -114,10 +113,9 @@ class ConversationReader:
         exchanges = self._pending.of_session(owner, session_id)
         sent, stored = self._query_stored(owner, [session_id], exchanges, query)
         others = [each for each in stored.session_ids.get(session_id, ()) if each != session_id]
-        under_others = [exchange for name in others for exchange in self._pending.of_session(owner, name)]
-        if under_others:
+        if others and self._pending.of_session(owner, *others):
             # Another session id leads to the conversation, and turns under that one are pending too.
-            exchanges = sorted([*self._pending.of_session(owner, session_id), *under_others], key=ended_at)
+            exchanges = self._pending.of_session(owner, session_id, *others)
             sent, stored = self._query_stored(owner, [session_id, *others], exchanges, query)
         conversation = stored.conversations.get(session_id)
         start = sent.start or (conversation.head_id if conversation is not None else None)
@@ -126,7 +124,8 @@ class ConversationReader:
         if current is None:
             return None
         named = {each: current.pending[each] for each in sent.wanted if each in current.pending}
-        read = BranchRead(current, [], {**stored.wanted, **named})
+        wanted = {each: current.as_answered(message) for each, message in stored.wanted.items()}
+        read = BranchRead(current, [], wanted | named)
         messages = self._branch(read, query, stored.branch, start)
         return BranchRead(current, [current.as_answered(message) for message in messages], read.wanted)
 

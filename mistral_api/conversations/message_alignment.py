@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 from uuid import UUID
 
@@ -159,7 +160,8 @@ def align(tree: StoredTree, sent: SentMessages, *, resends_history: bool) -> Ali
     runs = list(_find_runs(tree, sent))
     beginning = _longest(_runs_from_the_root(tree, runs))
     later = [_after(run, sent, beginning) for run in runs if beginning is None or run.last > beginning.last]
-    later = [run for run in later if _is_window(tree, sent, run, beginning)]
+    unknown = _first_unknown(tree, sent, beginning)
+    later = [run for run in later if _is_window(tree, sent, run, beginning, unknown)]
     best = max(later, key=lambda run: _rank(tree, sent, run), default=None)
     if best is None:
         return None if beginning is None else _alignment(tree, sent, beginning, None)
@@ -209,7 +211,7 @@ def _after(run: Run, sent: SentMessages, beginning: Run | None) -> Run:
     """Return a run without what the beginning of the list repeats already; as it is where it begins with the list."""
     if beginning is None or run.first == 0 or run.first > beginning.last:
         return run
-    kept = [(index, node) for index, node in run.nodes() if index > beginning.last][::-1]
+    kept = list(takewhile(lambda repeated: repeated[0] > beginning.last, run.nodes()))[::-1]
     (index, node), *others = kept
     shortened = Run(index, node, None, node, 1, int(sent.role(index) == "assistant"))
     for _, node in others:
@@ -217,8 +219,25 @@ def _after(run: Run, sent: SentMessages, beginning: Run | None) -> Run:
     return shortened
 
 
-def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | None) -> bool:
-    """Return whether a run that does not begin with the conversation shows where the list belongs."""
+def _first_unknown(tree: StoredTree, sent: SentMessages, beginning: Run | None) -> int:
+    """Return the index of the first message after the beginning that is stored nowhere; changed tool results are none.
+
+    Clients shorten and clear these.
+    """
+    indexes = range(_end_of(beginning), len(sent.spine))
+    unknown = (index for index in indexes if not tree.nodes_with(sent.digest(index)) and sent.role(index) != "tool")
+    return next(unknown, len(sent.spine))
+
+
+def _end_of(beginning: Run | None) -> int:
+    return beginning.last + 1 if beginning is not None else 0
+
+
+def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | None, unknown: int) -> bool:
+    """Return whether a run that does not begin with the conversation shows where the list belongs.
+
+    ``unknown`` is the index of the first message that is stored nowhere.
+    """
     if not run.answers:
         return False
     if beginning is not None and run.start.depth <= beginning.end.depth:
@@ -226,7 +245,7 @@ def _is_window(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | 
         return False
     if run.length == 1 and not tree.is_end(run.end) and not _is_unmistakable(tree, sent, run):
         return False
-    return not _is_edit(tree, sent, run, beginning)
+    return not (unknown < run.first and _is_edit(run, beginning))
 
 
 def _is_unmistakable(tree: StoredTree, sent: SentMessages, run: Run) -> bool:
@@ -239,18 +258,10 @@ def is_distinctive(answer: ChatMessage) -> bool:
     return bool(answer.get("tool_calls")) or len(normalized_text(answer)) >= DISTINCTIVE_CHARACTERS
 
 
-def _is_edit(tree: StoredTree, sent: SentMessages, run: Run, beginning: Run | None) -> bool:
-    """Return whether what stands before a run is an edit: as many messages as they replace, or more.
-
-    Changed tool results are none: clients shorten and clear them.
-    """
-    first_skipped = beginning.last + 1 if beginning is not None else 0
-    skipped = range(first_skipped, run.first)
-    unknown = [index for index in skipped if not tree.nodes_with(sent.digest(index)) and sent.role(index) != "tool"]
-    if not unknown:
-        return False
+def _is_edit(run: Run, beginning: Run | None) -> bool:
+    """Return whether new messages before a run are an edit: as many messages as they replace, or more."""
     above = beginning.end.depth if beginning is not None else -1
-    return run.start.depth - above - 1 <= len(skipped)
+    return run.start.depth - above - 1 <= run.first - _end_of(beginning)
 
 
 def _rank(tree: StoredTree, sent: SentMessages, run: Run) -> tuple[int, bool, int, int]:

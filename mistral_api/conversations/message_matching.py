@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, Final
 
 import orjson
 
+from mistral_api.conversations.search_text import compose
 from mistral_api.payload_types.chat import ChatMessage, MessageContent
 from mistral_api.recording.exchange import attachment_hash
 
@@ -134,7 +134,7 @@ def _normalize_text(text: str, is_answer: bool) -> str:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
         # Half a surrogate pair is recorded as a question mark; a NUL character, below, as U+FFFD.
-        text = unicodedata.normalize("NFC", _SURROGATES.sub("?", text))
+        text = compose(_SURROGATES.sub("?", text))
     return text.replace("\0", "\ufffd").strip()
 
 
@@ -170,6 +170,6 @@ def _normalize_arguments(arguments: Any) -> Any:
         return "{}"
     try:
         decoded = orjson.loads(arguments) if isinstance(arguments, str | bytes) else arguments
-        return unicodedata.normalize("NFC", orjson.dumps(decoded, option=_SORTED).decode())
+        return compose(orjson.dumps(decoded, option=_SORTED).decode())
     except (orjson.JSONDecodeError, TypeError):  # no JSON, or nested too deeply to be written again
         return arguments

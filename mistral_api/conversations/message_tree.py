@@ -182,6 +182,8 @@ class MessageTree:
     def add_row(self, node: TreeNode, row: RowFields) -> None:
         """Add a new message, which is to be inserted."""
         assert node.message is not None  # noqa: S101 - a new message has its text
+        # The newest of all, as it will be when it is read again: of messages that are the same the newest counts.
+        node.sequence = self._sequence + 1
         self.add_node(node)
         self.rows.append(
             {

@@ -198,6 +198,12 @@ def _is_side_request(exchange: Exchange) -> bool:
     return exchange.side_request and (exchange.resends_history or not exchange.is_new_session)
 
 
+def title_of(exchanges: Iterable[Exchange]) -> str | None:
+    """Return the title that turns give to a conversation without a main line: the first one that begins it gives it."""
+    first = next((exchange for exchange in exchanges if not _is_side_request(exchange)), None)
+    return None if first is None else conversation_title(_messages(first))
+
+
 def _messages(exchange: Exchange) -> Sequence[ChatMessage]:
     return exchange.messages or []
 
@@ -211,22 +217,11 @@ def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -
 
     Exchanges whose session id leads to another conversation get the session id of that one.
     """
-    rows: dict[_ConversationKey, dict[str, object]] = {}
+    by_session: dict[_ConversationKey, list[Exchange]] = {}
     for exchange in exchanges:
-        title = None if _is_side_request(exchange) else conversation_title(_messages(exchange))
-        row = {
-            "id": new_id(),
-            "owner": exchange.owner,
-            "session_id": exchange.session_id,
-            "title": title,
-            **search_columns(title),
-            "created_at": exchange.created_at,
-            "updated_at": exchange.created_at,
-        }
-        first = rows.setdefault(_key(exchange), row)
-        if first["title"] is None:
-            first |= {"title": title, **search_columns(title)}
-    locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(list(rows.values()))})
+        by_session.setdefault(_key(exchange), []).append(exchange)
+    rows = [_conversation_row(each) for each in by_session.values()]
+    locked = connection.execute(_LOCK_CONVERSATIONS, {"rows": rows_as_json(rows)})
     trees: dict[UUID, MessageTree] = {}
     by_key: dict[_ConversationKey, MessageTree] = {}
     session_ids: dict[_ConversationKey, str] = {}
@@ -239,6 +234,20 @@ def _lock_conversations(connection: Connection, exchanges: Sequence[Exchange]) -
     for exchange in exchanges:
         exchange.session_id = session_ids[_key(exchange)]
     return by_key
+
+
+def _conversation_row(exchanges: Sequence[Exchange]) -> dict[str, object]:
+    """Return the row of the conversation that these exchanges begin, where it is missing."""
+    first, title = exchanges[0], title_of(exchanges)
+    return {
+        "id": new_id(),
+        "owner": first.owner,
+        "session_id": first.session_id,
+        "title": title,
+        **search_columns(title),
+        "created_at": first.created_at,
+        "updated_at": first.created_at,
+    }
 
 
 def read_nodes(connection: Connection, turns: Sequence[PlacedTurn]) -> None:

@@ -14,11 +14,10 @@ from uuid import UUID
 
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_tree import MessageTree, NewMessageRow
-from mistral_api.conversations.message_tree_store import add_nodes, turn_of
-from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
+from mistral_api.conversations.message_tree_store import add_nodes, title_of, turn_of
+from mistral_api.conversations.turn_placement import NewTurn, append_turn
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.recording.exchange import Exchange
-from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
+from mistral_api.recording.exchange import INTERRUPTED, Exchange
 
 _NOT_A_COLUMN_OF_OURS = ("words", "digest", "depth", "framing")
 
@@ -57,8 +56,11 @@ class CurrentConversation:
 
 
 def starts_session(exchange: Exchange) -> bool:
-    """Return whether the id of an exchange's session was made for this exchange: nobody used it before."""
-    return exchange.session_id == f"{GENERATED_SESSION_PREFIX}{exchange.id.hex}"
+    """Return whether nothing of an exchange's session was recorded before this exchange.
+
+    Of one whose process died it is not known whether others of its session ended before.
+    """
+    return exchange.begins_session and not exchange.overtaken and exchange.error_code != INTERRUPTED
 
 
 def lay_over(
@@ -112,7 +114,7 @@ def _new_conversation(exchanges: Sequence[Exchange]) -> Conversation:
         id=first.id,
         owner=first.owner,
         session_id=first.session_id,
-        title=pending_title(exchanges),
+        title=title_of(exchanges),
         attributes={},
         head_id=None,
         message_count=0,
@@ -123,14 +125,8 @@ def _new_conversation(exchanges: Sequence[Exchange]) -> Conversation:
 
 def _titled(stored: Conversation, exchanges: Sequence[Exchange]) -> Conversation:
     if stored.title is None and stored.head_id is None:
-        stored.title = pending_title(exchanges)
+        stored.title = title_of(exchanges)
     return stored
-
-
-def pending_title(exchanges: Sequence[Exchange]) -> str | None:
-    """Return the title that exchanges give to a conversation without one, None where they give none."""
-    titles = (None if each.side_request else conversation_title(each.messages or []) for each in exchanges)
-    return next((title for title in titles if title), None)
 
 
 def _message(row: NewMessageRow) -> Message:

@@ -42,6 +42,8 @@ UNSPACED = re.compile(f"[{_UNSPACED}]+")
 NAME_PART = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _HALF_WIDTH_KANA = re.compile("[\uff65-\uff9f]+")
 _MARKS = re.compile("[\u0300-\u036f\\s]+")
+# More signs in a row than any writing puts onto a letter; there are marks among them.
+_MANY_SIGNS = re.compile(r"([^\w\s\x00-\x7f]{128})")
 # Punctuation that ASCII has too, and letters that Unicode does not take for another one with an accent.
 _REPLACED = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b", "'")
@@ -83,7 +85,18 @@ def normalize(text: str) -> str:
     """Return a text in the form that is folded character by character; it looks the same."""
     if text.isascii():
         return text
-    return _HALF_WIDTH_KANA.sub(lambda kana: unicodedata.normalize("NFKC", kana[0]), unicodedata.normalize("NFC", text))
+    return _HALF_WIDTH_KANA.sub(lambda kana: unicodedata.normalize("NFKC", kana[0]), compose(text))
+
+
+def compose(text: str) -> str:
+    """Return a text in Unicode's form NFC.
+
+    The time for a letter grows with the square of the number of its marks, and nothing else in this process runs
+    meanwhile. Therefore of very many signs in a row each portion is composed by itself.
+    """
+    if text.isascii():
+        return text
+    return "".join(unicodedata.normalize("NFC", portion) for portion in _MANY_SIGNS.split(text))
 
 
 def fold(text: str) -> str:

@@ -119,7 +119,8 @@ def append_turn(tree: MessageTree, turn: NewTurn, sent: SentMessages) -> list[UU
         tree.add_row(node, _row_fields(turn, status, attributes))
         parent, attributes = node, None
     answers = _append_answers(tree, turn, place, parent, attributes)
-    if place.on_main_line:
+    # A request that repeats everything and got no answer leaves the answer that is there where it is.
+    if place.on_main_line and (place.new or answers or tree.head_id is None):
         tree.set_head(answers[0] if answers else parent)
     tree.updated_at = max(tree.updated_at, turn.ended_at)
     return ids
@@ -186,6 +187,8 @@ class TurnPlacement:
         """Return below which message a turn goes, and which of its messages are new.
 
         - A turn that says what it continues, or has ids for its messages already, is new as a whole.
+        - So is the first one of the main line. A side request may have come before it, whose system text must be no row
+          at the root, and of which a reader may know less than this process.
         - A list that repeats stored messages goes below the last one of these (``message_alignment``).
         - A list with answers that fit nowhere, and any list of a client that sends all of its history, begins a branch
           at the root. Without an answer of the assistant, such a branch is no part of the main line until it is
@@ -197,11 +200,13 @@ class TurnPlacement:
         continued = self.tree.nodes.get(self.turn.continues) if self.turn.continues else None
         if not self.turn.resends_history and (continued is not None or self.turn.message_ids):
             return self._place_below(continued or self.tree.last_answered)
+        if self.tree.head_id is None and not self.turn.side_request:
+            return Place(None, range(len(self.sent.messages)), framing_of(self.sent, []))
         aligned = align(self.tree, self.sent, resends_history=self.turn.resends_history)
         if aligned is not None:
             return self._place_aligned(aligned)
-        if not self.tree.nodes:
-            return Place(None, range(len(self.sent.messages)), framing_of(self.sent, []))
+        if self.tree.head_id is None:
+            return self._framed(None)
         if self.sent.has_answer or self.turn.resends_history:
             return self._place_summarized() or self._place_at_root()
         return self._place_retried() or self._framed(self.tree.last_answered)
@@ -219,7 +224,9 @@ class TurnPlacement:
         place = self._framed(end, aligned.last, aligned.replaced)
         place.repeated = aligned.repeated
         returned = self.sent.messages[aligned.last]
-        if end.message is not None and end.role == "assistant" and _says_something_else(returned, end.message):
+        # Only of the last answer of a list the stored text is read.
+        is_last = self.sent.digests[aligned.last] == self.sent.last_answer_digest
+        if is_last and end.message is not None and _says_something_else(returned, end.message):
             place.attributes["answer"] = returned
         return place
 

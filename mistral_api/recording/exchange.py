@@ -24,6 +24,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, MessageContent
 from mistral_api.payload_types.completions import Completion, GeneratedMessage
 from mistral_api.payload_types.responses import Response
+from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
 
 # The values of ``Exchange.storing["object"]``: as which object an exchange is stored besides its messages.
 COMPLETION_OBJECT: Final = "chat.completion"
@@ -75,6 +76,7 @@ class Exchange:
     each request, so a list that repeats nothing is no next turn. ``side_request``: the client asks for something about
     the conversation (a title, tags), which is no part of its main line. ``client`` is the name of the program that
     asked. ``is_new_session``: the session id was made for this request, since nothing named or recognised one.
+    ``overtaken``: its session's first request, and another one of the session ended before it.
     ``storing`` says as which object the exchange is stored too, to be retrieved by its id; ``stored`` is that object.
     """
 
@@ -110,10 +112,16 @@ class Exchange:
     answers: Sequence[GeneratedMessage] | None = None
     answer_status: str = "complete"
     stored: StoredObject | None = None
+    overtaken: bool = False
 
     def as_interrupted(self) -> Exchange:
         """Return the exchange as it is recorded if this process dies now."""
         return replace(self, **_INTERRUPTED_OUTCOME)
+
+    @property
+    def begins_session(self) -> bool:
+        """Whether the id of its session was made for this request: nothing of the session began before."""
+        return self.session_id == f"{GENERATED_SESSION_PREFIX}{self.id.hex}"
 
     @property
     def public_request_id(self) -> str:

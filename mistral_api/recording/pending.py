@@ -10,6 +10,7 @@ disk did not take are in the memory of the process that answered them.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
@@ -30,7 +31,9 @@ MAX_CACHED_BYTES = 16 << 20
 # So many stored objects of an owner are laid over PostgreSQL's list.
 MAX_LISTED_OBJECTS = 1000
 
-_OF_SESSION = "SELECT position FROM endings WHERE session = ? ORDER BY ended_at, position"
+_OF_SESSIONS = (
+    "SELECT position FROM endings WHERE session IN (SELECT value FROM json_each(?)) ORDER BY ended_at, position"
+)
 _OF_OBJECT = "SELECT position FROM endings WHERE object = ? ORDER BY ended_at DESC LIMIT 1"
 _OBJECTS = "SELECT position FROM endings WHERE object >= ? AND object < ? ORDER BY ended_at DESC LIMIT ?"
 _OF_OWNER = "FROM endings WHERE session >= ? AND session < ?"
@@ -65,11 +68,14 @@ class PendingExchanges:
                 self._connection.close()
             self._connection = None
 
-    def of_session(self, owner: str, session_id: str) -> list[Exchange]:
-        """Return the exchanges that will be appended to a conversation, in the order in which they ended."""
-        key = session_key(owner, session_id)
-        in_memory = self._in_memory(lambda exchange: (exchange.owner, exchange.session_id) == (owner, session_id))
-        found = self._read(lambda connection: self._exchanges(connection, _OF_SESSION, (key,)))
+    def of_session(self, owner: str, *session_ids: str) -> list[Exchange]:
+        """Return the exchanges that will be appended to a conversation, in the order in which they ended.
+
+        Several session ids may lead to it.
+        """
+        keys = json.dumps([session_key(owner, each) for each in session_ids])
+        in_memory = self._in_memory(lambda exchange: exchange.owner == owner and exchange.session_id in session_ids)
+        found = self._read(lambda connection: self._exchanges(connection, _OF_SESSIONS, (keys,)))
         return [exchange for exchange in _distinct(found + in_memory) if belongs_to_conversation(exchange)]
 
     def stored_object(self, kind: str, owner: str, object_id: str) -> Exchange | None:

@@ -82,6 +82,8 @@ class Recorder:
         self._session: JournalSession | None = None
         self._healthy = True
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
+        # The sessions whose first request is running, and whether another one of theirs has ended meanwhile.
+        self._begun_sessions: dict[str | None, bool] = {}
         # Held by the thread that writes them after all. Nobody waits for it.
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
@@ -123,12 +125,15 @@ class Recorder:
         ``progress`` returns the outcome so far; a thread calls it while the exchange is open. Raises RecordingFailed
         if recording is required.
         """
+        if exchange.begins_session:
+            self._begun_sessions[exchange.session_id] = False
         try:
             session = self._require_session()
             position = session.journal.begin(exchange)
         except sqlite3.Error as error:
             self._note_failure(error)
             if self._policy.required:
+                self._begun_sessions.pop(exchange.session_id, None)
                 raise RecordingFailed("the journal cannot be written") from error
             return None
         self._note_success(session.journal)
@@ -140,6 +145,7 @@ class Recorder:
 
         ``position`` is what :meth:`begin` returned.
         """
+        self._note_order(exchange)
         try:
             session = self._require_session()
             if position is not None:
@@ -154,6 +160,13 @@ class Recorder:
             self.on_end(exchange)
         except Exception:
             log.exception("an exchange is recorded, and its conversation may not be recognised")
+
+    def _note_order(self, exchange: Exchange) -> None:
+        """Note with the first request of a session whether another one ended before it, and so is delivered before."""
+        if exchange.begins_session:
+            exchange.overtaken = self._begun_sessions.pop(exchange.session_id, False)
+        elif exchange.session_id in self._begun_sessions:
+            self._begun_sessions[exchange.session_id] = True
 
     def newest_exchanges(self) -> Iterator[Exchange]:
         """Yield the newest exchanges in the journal, of all processes, oldest first. Raises sqlite3.Error, OSError."""

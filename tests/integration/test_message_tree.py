@@ -166,3 +166,49 @@ def test_concurrent_writers_neither_lose_nor_duplicate_messages(engine: Engine) 
     assert sorted(texts) == sorted(f"{kind} {number}" for kind in ("question", "answer") for number in range(60))
     assert rows_of(engine, "SELECT sum(requests) FROM usage_rollups WHERE period = 'month'") == [(60,)]
     assert rows_of(engine, "SELECT sum(sessions) FROM usage_series WHERE period = 'hour' AND owner = ''") == [(3,)]
+
+
+@together
+def test_newest_of_messages_that_are_the_same_is_continued(engine: Engine, together: bool) -> None:
+    deliver_batch(engine, [make_exchange(messages=[user("hi")], answers=reply("Yes."))], True)
+    again = make_exchange(messages=[user("hi")], answers=reply("Yes."), resends_history=True)
+    continued = make_exchange(messages=[user("hi"), assistant("Yes."), user("so?")], answers=reply("Well."))
+    deliver_batch(engine, [again, continued], together)
+    assert read_messages(engine, "one")[1].request_id == again.public_request_id
+
+
+@together
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Write a title."}]])
+def test_side_request_before_the_main_line_leaves_no_trace_in_it(
+    engine: Engine, together: bool, system: Messages
+) -> None:
+    side = make_exchange(messages=[*system, user("hi")], answers=reply("Greeting"), side_request=True)
+    main: Messages = [{"role": "system", "content": "Be brief."}, user("hi")]
+    first = make_exchange(messages=main, answers=reply("hello"), resends_history=True)
+    deliver_batch(engine, [side, first], together)
+    assert _texts(engine) == ["Be brief.", "hi", "hello"]
+    assert [message.sent for message in read_messages(engine, "one")] == [None, None, None]
+
+
+@together
+def test_failed_regeneration_leaves_the_answer_in_the_current_branch(engine: Engine, together: bool) -> None:
+    history = [user("hi"), assistant("hello"), user("so?")]
+    exchanges = [
+        make_exchange(messages=history[:1], answers=reply("hello")),
+        make_exchange(messages=history, answers=reply("well")),
+        make_exchange(messages=history, answer_status="failed", status=502),
+    ]
+    deliver_batch(engine, exchanges, together)
+    assert _texts(engine) == ["hi", "hello", "so?", "well"]
+
+
+@together
+def test_first_turn_of_the_main_line_gives_the_title(engine: Engine, together: bool) -> None:
+    picture: Any = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+    exchanges = [
+        make_exchange(messages=[user("Write a title.")], answers=reply("A title"), side_request=True),
+        make_exchange(messages=[user(picture)], answers=reply("A cat.")),
+        make_exchange(messages=[user("And?")], answers=reply("No more.")),
+    ]
+    deliver_batch(engine, exchanges, together)
+    assert rows_of(engine, "SELECT title FROM conversations") == [(None,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -156,3 +157,13 @@ def test_attachment_matches_by_its_data() -> None:
     detailed = _user([{"type": "text", "text": "Look"}, {**IMAGE, "image_url": IMAGE["image_url"] | {"detail": "low"}}])
     assert omitted != message
     assert message_digest(omitted) == message_digest(message) == message_digest(detailed) != message_digest(other)
+
+
+def test_very_many_marks_on_a_letter_take_no_time() -> None:
+    began = time.process_time()
+    message_digest(_user("a" + "\u0301\u0327" * 500_000))
+    assert time.process_time() - began < 10
+    # So many as a writing puts there are compared as before.
+    assert message_digest(_user("a" + "\u0301\u0327" * 9)) == message_digest(
+        _user("\u00e1" + "\u0327" + "\u0301\u0327" * 8)
+    )

@@ -179,3 +179,13 @@ def test_reader_without_a_journal_sees_nothing(tmp_path: Path) -> None:
     pending = PendingExchanges(list)
     assert pending.of_session("local", "one") == []
     assert pending.sessions("local", 5) == []
+
+
+def test_exchanges_of_several_sessions_come_in_the_order_in_which_they_ended(
+    journal: Journal, pending: PendingExchanges
+) -> None:
+    # The second one took no time, as one whose process has died.
+    made = [_said("one", "a", latency_ms=5000.0), _said("two", "b")]
+    for exchange in made:
+        journal.add(exchange)
+    assert pending.of_session("local", "two", "one") == made

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.conversations.pending_turns import starts_session
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
+from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
 from tests.support.exchanges import make_exchange, question, record_exchange, undelivered_recorder
 from tests.support.processes import wait_for
 
@@ -100,3 +102,15 @@ def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> No
         wait_for(lambda: connection.execute("SELECT outcome FROM checkpoints").fetchall(), "a checkpoint", 5)
         (outcome,) = connection.execute("SELECT outcome FROM checkpoints").fetchone()
     assert b'"interrupted"' in outcome
+
+
+def test_first_request_of_a_session_knows_of_one_that_ended_before_it(recorder: Recorder) -> None:
+    alone, first = make_exchange(messages=question("1")), make_exchange(messages=question("2"))
+    for exchange in (alone, first):
+        exchange.session_id = f"{GENERATED_SESSION_PREFIX}{exchange.id.hex}"
+    position = recorder.begin(first, lambda: None)
+    record_exchange(recorder, alone)
+    record_exchange(recorder, make_exchange(first.session_id, messages=question("3")))
+    recorder.end(position, first)
+    pending = {each.id: each for each in recorder.pending.newest("local", 10)}
+    assert [starts_session(pending[each.id]) for each in (alone, first)] == [True, False]
