@@ -95,10 +95,17 @@ def _read_server_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1")
 
 
+# What stands behind ``postgres://``, taken apart as SQLAlchemy does it, which fails where the port is no number:
+# user and password, host, port.
+_DATABASE_ADDRESS = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?+(?:\[[^/?]+\]|[^/:?@]+)?(?::[0-9]+)?(?:[/?]|$)")
+
+
 def _read_database_url(text: str) -> str:
     """Return the URL with the driver that SQLAlchemy needs; hosting companies give ``postgres://``."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("postgres", "postgresql", "postgresql+psycopg2") or not rest:
+        raise ValueError(text)
+    if not _DATABASE_ADDRESS.match(rest):
         raise ValueError(text)
     return f"postgresql+psycopg2://{rest}"
 
@@ -144,7 +151,10 @@ def _read_path(text: str) -> Path:
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
-DATABASE_URL: Kind[str] = Kind(_read_database_url, "a URL that begins with postgres:// or postgresql://")
+DATABASE_URL: Kind[str] = Kind(
+    _read_database_url,
+    "a URL that begins with postgres:// or postgresql://, with a port that is a number and an @ in the password as %40",
+)
 SCHEMA_NAME: Kind[str] = Kind(
     _read_schema_name, "a name of at most 63 small letters, digits and _ that begins with no digit and not with pg_"
 )

@@ -113,6 +113,13 @@ def test_thinking_in_the_text_of_older_answers_is_reasoning(tmp_path: Path) -> N
     }
 
 
+def test_an_answer_that_repeats_itself_is_read_at_once(tmp_path: Path) -> None:
+    """A model that is caught in a loop begins to think thousands of times: that took minutes."""
+    text = ":::thinking\n" * 100_000
+    answer = librechat_message("a2", "u1", False, text)
+    assert branch_of(_import(tmp_path, QUESTION, answer))[-1]["content"] == text
+
+
 def test_files_are_named_and_states_kept(tmp_path: Path) -> None:
     files = [
         {"file_id": "f", "filename": "a.pdf", "type": "application/pdf"},

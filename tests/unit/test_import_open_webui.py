@@ -120,6 +120,12 @@ def test_other_details_and_details_of_users_are_text(tmp_path: Path) -> None:
     assert [message["content"] for message in branch_of(_import(tmp_path, *messages))] == [text, plain]
 
 
+def test_an_answer_that_repeats_itself_is_read_at_once(tmp_path: Path) -> None:
+    """A model that is caught in a loop opens thousands of details and closes none: that took hours."""
+    text = '<details type="reasoning"><summary></summary>' * 4_000
+    assert branch_of(_import(tmp_path, QUESTION, webui_message("a2", "u1", "assistant", text)))[-1]["content"] == text
+
+
 def test_images_and_files_are_kept_or_named(tmp_path: Path) -> None:
     files = [
         {"type": "image", "url": IMAGE},

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from mistral_api.settings import SettingError, Settings, setting_fields, settings_from
 
@@ -51,10 +52,38 @@ def test_bad_setting_is_refused_with_name_value_and_allowed_values(name: str, va
     assert "\n" not in message
 
 
-def test_bad_database_url_is_refused_without_its_password() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:s3cret@host/db",
+        "postgres://user:s3cret@host:port/db",
+        "postgres://user:s3cret@host:/db",
+        "postgres://user:1@s3cret@host:5432/db",
+        "postgres://user:s3cret@[::1/db",
+        "postgres://user:s3cret@one:5432,two:5432/db",
+    ],
+)
+def test_bad_database_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(SettingError, match="DATABASE_URL") as refused:
-        settings_from({"DATABASE_URL": "mysql://user:s3cret@host/db"})
+        settings_from({"DATABASE_URL": url})
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "host/db",
+        "host",
+        "user@host:5432/db",
+        "user:a/b?c#d:e@[::1]:5432/db?host=x@y",
+        "/db?host=/run",
+        "user:p@/db",
+    ],
+)
+def test_database_url_that_sqlalchemy_reads_is_allowed(address: str) -> None:
+    url = settings_from({"DATABASE_URL": f"postgres://{address}"}).database_url
+    assert url == f"postgresql+psycopg2://{address}"
+    make_url(url)
 
 
 def test_settings_repr_hides_the_database_password() -> None:

@@ -44,7 +44,8 @@ FORMAT = "librechat"
 # ``Constants.NO_PARENT`` of packages/data-provider/src/config.ts.
 _NO_PARENT = "00000000-0000-0000-0000-000000000000"
 _SYSTEM_KEY = "system"
-_THINKING = re.compile(r":::thinking\n(.*?)\n:::\n", re.DOTALL)
+_THINKING_END = "\n:::\n"
+_THINKING = re.compile(f":::thinking\n(.*?){_THINKING_END}", re.DOTALL)
 
 
 def read_conversation(value: JsonObject) -> SourceConversation:
@@ -152,9 +153,11 @@ def _answer(key: str, message: JsonObject) -> list[ChatMessage]:
 
 
 def _add_text(answer: AnswerBuilder, text: str) -> None:
-    for thought in _THINKING.findall(text):
+    # Where nothing is closed any more, each beginning would be looked through to the end of the text.
+    end = text.rfind(_THINKING_END) + len(_THINKING_END)
+    for thought in _THINKING.findall(text, 0, end):
         answer.reason(thought)
-    answer.say(_THINKING.sub("", text))
+    answer.say(_THINKING.sub("", text[:end]) + text[end:])
 
 
 def _add_part(answer: AnswerBuilder, part: JsonObject) -> None:

@@ -49,7 +49,8 @@ from mistral_api.payload_types.chat import ChatMessage, ContentPart
 FORMAT = "open-webui"
 _SYSTEM_KEY = "system"
 _ATTRIBUTES = r"""(?:\s+[\w-]+(?:=(?:"[^"]*"|'[^']*'))?)*"""
-_DETAILS = re.compile(rf"<details({_ATTRIBUTES})\s*>\s*(?:<summary>.*?</summary>)?(.*?)</details>", re.DOTALL)
+_DETAILS_END = "</details>"
+_DETAILS = re.compile(rf"<details({_ATTRIBUTES})\s*>\s*(?:<summary>[^<]*</summary>)?(.*?){_DETAILS_END}", re.DOTALL)
 _ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)')""")
 
 
@@ -208,7 +209,8 @@ def _add_code(answer: AnswerBuilder, code: str, output: object) -> None:
 def _add_text(answer: AnswerBuilder, text: str) -> None:
     """Add the text of an answer, with the reasoning and the tool calls that are written into it."""
     end = 0
-    for found in _DETAILS.finditer(text):
+    # Where nothing is closed any more, each <details> would be looked through to the end of the text.
+    for found in _DETAILS.finditer(text, 0, text.rfind(_DETAILS_END) + len(_DETAILS_END)):
         attributes = {name: html.unescape(one or two) for name, one, two in _ATTRIBUTE.findall(found[1])}
         if attributes.get("type") not in ("reasoning", "tool_calls"):
             continue
