@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2.extras
 import pytest
 import requests
+from hypothesis import settings
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -18,8 +19,14 @@ from tests.support.processes import Server, running_server, temporary_data_dir
 
 
 def pytest_configure() -> None:
-    """Let programs under test get SIGINT: a shell makes what it runs in the background ignore it, children included."""
+    """Let programs under test get SIGINT, which a shell makes what it runs in the background ignore, children included.
+
+    Let hypothesis generate the same examples in each run.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The same examples each time, and none from a file of earlier failures.
+    settings.register_profile("repeatable", derandomize=True, database=None)
+    settings.load_profile("repeatable")
 
 
 @pytest.fixture

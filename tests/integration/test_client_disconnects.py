@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import psycopg2.extensions
 import pytest
@@ -88,9 +89,12 @@ def test_disconnect_during_a_stream_frees_the_slot_and_stores_the_text(
     assert user["status"] == "complete"
     assert assistant["status"] == "interrupted"
     assert len(str(assistant["content"])) > 5
-    database.execute("SELECT status, error_code, completion_tokens FROM api_usage WHERE session_id = %s", (session_id,))
-    row = database.fetchone()
-    assert row is not None
-    status, error_code, tokens = dict(row).values()
+
+    def usage() -> Any:
+        query = "SELECT status, error_code, completion_tokens FROM api_usage WHERE session_id = %s"
+        database.execute(query, (session_id,))
+        return database.fetchone()
+
+    status, error_code, tokens = dict(wait_for(usage, "the row of the request")).values()
     assert (status, error_code) == (499, "client_closed_request")
     assert tokens >= 6

@@ -98,7 +98,7 @@ def _read(engine: Engine, session_id: str, waiting: list[Exchange], all_ids: set
     }
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_turns=st.lists(turns, min_size=1, max_size=7))
 def test_pending_turns_are_read_as_they_will_be_stored(engine: Engine, given_turns: list[Turn]) -> None:
     session_id = f"s{len(rows_of(engine, 'SELECT 1 FROM conversations'))}"

@@ -93,7 +93,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.tuples(clients, clients), steps=steps, share=st.floats(0, 1))
 def test_read_before_delivery_equals_the_read_after_it(
     database_engine: Engine, kinds: tuple[Any, Any], steps: list[tuple[int, str, int]], share: float
