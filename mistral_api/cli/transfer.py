@@ -33,6 +33,8 @@ from mistral_api.transfer.restore import RestoreOptions, restore_backup
 
 EMBEDDED = "embedded"
 
+# Resolved, so that a backup replaces what a link leads to, and an empty name is that of a directory.
+_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 _replace = click.option("--replace", is_flag=True, help="Delete what the target holds; all of it or nothing.")
 _ignore_connections = click.option(
     "--ignore-connections", is_flag=True, help="Go on although a server seems to be connected to the database."
@@ -117,19 +119,19 @@ def _env_lines(old: Settings, new: Settings) -> str:
     """Say what must change in ``.env``; a password is shown as ``***``."""
     lines = []
     if new.database_url is None:
-        lines.append("# remove the line DATABASE_URL=...")
+        lines += [] if old.database_url is None else ["# remove the line DATABASE_URL=..."]
     else:
         url = make_url(new.database_url).set(drivername="postgresql")
         lines.append(f"DATABASE_URL={url.render_as_string(hide_password=True)}")
     if new.database_schema != old.database_schema:
         lines.append(f"DATABASE_SCHEMA={new.database_schema or ''}")
-    if "***" in lines[0]:
+    if "***" in "".join(lines):
         lines.append("# with the password in the place of ***")
     return "Put into .env, then start the server:\n\n" + "\n".join(lines)
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
 def backup(file: Path) -> None:
     """Write the whole database, and what waits in the journal, into FILE. The server may run meanwhile.
 
@@ -147,7 +149,7 @@ def backup(file: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
 @_replace
 @_ignore_connections
 def restore(file: Path, replace: bool, ignore_connections: bool) -> None:

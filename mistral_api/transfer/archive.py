@@ -78,7 +78,11 @@ class ArchiveWriter:
 
 @contextlib.contextmanager
 def writing_archive(path: Path) -> Iterator[ArchiveWriter]:
-    """Write a backup; the file is there after the block, whole, or as it was before. Raises OSError."""
+    """Write a backup; the file is there after the block, whole, or as it was before.
+
+    Raises OSError, and TransferRefused for what is no file.
+    """
+    _refuse_device(path)
     _remove_leftovers(path)
     new = unfinished_path(path, "zip")
     try:
@@ -91,6 +95,12 @@ def writing_archive(path: Path) -> Iterator[ArchiveWriter]:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def _refuse_device(path: Path) -> None:
+    """Refuse a device or a pipe: a new backup would take its place, and to open one may last for ever."""
+    if path.exists() and not path.is_file():
+        raise TransferRefused(f"'{path}' is no regular file.")
 
 
 def unfinished_path(path: Path, kind: str) -> Path:
@@ -136,6 +146,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplemente
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open a backup and check all of it. Raises TransferRefused, which says what is wrong, and OSError."""
+    _refuse_device(path)
     with contextlib.ExitStack() as opened:
         try:
             file = opened.enter_context(zipfile.ZipFile(path))
@@ -150,15 +161,29 @@ def open_archive(path: Path) -> Iterator[Archive]:
 def _checked_manifest(path: Path, file: zipfile.ZipFile) -> Manifest:
     try:
         manifest = cast(Manifest, orjson.loads(file.read(MANIFEST)))
-        version, hashes = manifest["format"], manifest["sha256"]
+        version = manifest["format"]
+        if version != FORMAT:
+            raise TransferRefused(
+                f"'{path}' is a backup in the format {version}, and this version knows {FORMAT} only."
+            )
+        hashes = _expected_hashes(manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise TransferRefused(f"'{path}' is no backup of this program.") from error
-    if version != FORMAT:
-        raise TransferRefused(f"'{path}' is a backup in the format {version}, and this version knows {FORMAT} only.")
     for name, expected in hashes.items():
         if name not in file.namelist() or _sha256(file, name) != expected:
             raise TransferRefused(f"'{path}' is damaged: {name} in it is not what was written.")
     return manifest
+
+
+def _expected_hashes(manifest: Manifest) -> dict[str, str]:
+    """Return the hash of each file that a restore reads.
+
+    Raises KeyError and TypeError where the manifest does not have them, or does not say what the database held.
+    """
+    names = [DUMP] if manifest["journal"] is None else [DUMP, JOURNAL]
+    if "revision" not in manifest["database"]:
+        raise KeyError("revision")
+    return {name: manifest["sha256"][name] for name in names}
 
 
 def _sha256(file: zipfile.ZipFile, name: str) -> str:

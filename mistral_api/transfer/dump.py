@@ -130,11 +130,19 @@ def _tables(script: IO[bytes], abort: Callable[[], None]) -> Iterator[DumpedRows
         found = _COPY.fullmatch(line.decode())
         if found is None:
             raise TransferFailed("pg_restore prints rows in a form that is not known here.")
-        lines = iter(script.readline, _END_OF_ROWS)
+        lines = _rows(script)
         columns = [_unquoted(name) for name in re.findall(_NAME, found[2])]
         yield DumpedRows(_unquoted(found[1]), columns, lines, abort)
         for _ in lines:  # what the reader has left
             pass
+
+
+def _rows(script: IO[bytes]) -> Iterator[bytes]:
+    """Yield the rows of one table. Raises TransferFailed where the script ends within them: pg_restore was killed."""
+    while (line := script.readline()) != _END_OF_ROWS:
+        if not line:
+            raise TransferFailed("pg_restore has ended in the middle of a table.")
+        yield line
 
 
 def _unquoted(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -23,7 +24,9 @@ from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.embedded.postgres import package_version
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.transfer import description, dump, programs, requirements
+from mistral_api.transfer.archive import open_archive, writing_archive
 from mistral_api.transfer.catalogue import existing_tables
+from mistral_api.transfer.errors import TransferFailed, TransferRefused
 from tests.support.databases import count_rows, open_cursor, rows_of
 from tests.support.exchanges import make_exchange, question
 from tests.support.processes import ROOT, SCHEMA, clean_environment
@@ -203,6 +206,52 @@ def test_damaged_backup_is_refused_before_anything_is_changed(empty: str, file: 
     with open_cursor(empty) as cursor:
         cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')")
         assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [],
+        {"format": 1},
+        {"format": 1, "sha256": [], "journal": None, "database": {"revision": "0001"}},
+        {"format": 1, "sha256": {}, "journal": None, "database": {"revision": "0001"}},
+        {"format": 1, "sha256": {"database.dump": ""}, "journal": None, "database": {}},
+    ],
+)
+def test_zip_of_another_program_is_refused(tmp_path: Path, manifest: object) -> None:
+    path = tmp_path / "other.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+    with pytest.raises(TransferRefused, match="is no backup of this program"), open_archive(path):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names")
+def test_what_is_no_regular_file_is_neither_replaced_nor_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(TransferRefused, match="is no regular file"), writing_archive(pipe):
+        pass
+    with pytest.raises(TransferRefused, match="is no regular file"), open_archive(pipe):
+        pass
+    assert pipe.is_fifo()
+
+
+def test_backup_replaces_what_a_link_leads_to(engine: Engine, data_dir: Path, tmp_path: Path) -> None:
+    file, link = tmp_path / "old", tmp_path / "newest"
+    file.write_bytes(b"an older one")
+    link.symlink_to(file)
+    assert run_command(url_of(engine), data_dir, "backup", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert zipfile.is_zipfile(file)
+    require_refused(run_command(url_of(engine), data_dir, "backup", ""), "is a directory")
+
+
+def test_rows_that_end_without_their_last_line_are_a_failure_and_no_endless_table() -> None:
+    """Ctrl-C in a terminal reaches pg_restore too, which then leaves its output where it is."""
+    rows = next(dump._tables(io.BytesIO(b"COPY public.messages (id) FROM stdin;\n1\n2\n"), lambda: None))
+    with pytest.raises(TransferFailed, match="in the middle of a table"):
+        rows.read(1 << 20)
 
 
 def test_backup_of_a_newer_version_is_refused(empty: str, file: Path, tmp_path: Path) -> None:
