@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 import click
+from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
@@ -52,9 +53,9 @@ def command_engine() -> Iterator[Engine]:
 
 def _sentence(error: SQLAlchemyError) -> str:
     first = error_message(error)
-    if isinstance(error, ProgrammingError):
-        return f"The database's schema is not that of this version ({first}); run 'flask db upgrade'."
-    return f"The database cannot be used: {first}."
+    if not isinstance(error, ProgrammingError) or getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+        return f"The database cannot be used: {first}."
+    return f"The database does not have the tables of this version ({first}); start the server once, or run 'flask db upgrade'."
 
 
 _LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}

@@ -23,6 +23,7 @@ from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.gpu_cards import make_card
 from tests.support.processes import ROOT, clean_environment
+from tests.support.transfers import empty_database, run_command
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 NOW = datetime.now(UTC)
@@ -188,3 +189,11 @@ def test_command_errors_are_one_sentence_without_a_traceback(filled: Engine) -> 
     assert (real.returncode, real.stdout) == (1, "")
     assert "The database cannot be used" in real.stderr
     assert "Traceback" not in real.stderr
+
+
+def test_command_on_a_database_without_tables_says_what_makes_them(engine: Engine, tmp_path: Path) -> None:
+    with empty_database(engine, "fresh") as url:
+        done = run_command(url, tmp_path, "export")
+    assert done.exit_code == 1
+    assert "does not have the tables of this version" in done.output
+    assert "start the server once, or run 'flask db upgrade'" in done.output
