@@ -55,7 +55,8 @@ def _sentence(error: SQLAlchemyError) -> str:
     first = error_message(error)
     if not isinstance(error, ProgrammingError) or getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
         return f"The database cannot be used: {first}."
-    return f"The database does not have the tables of this version ({first}); start the server once, or run 'flask db upgrade'."
+    sentence = f"The database does not have the tables of this version ({first})"
+    return f"{sentence}; start the server once, or run 'flask db upgrade'."
 
 
 _LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}
