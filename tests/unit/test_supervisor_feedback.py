@@ -62,7 +62,7 @@ def test_feedback_contains_the_conversation_key_and_no_session_id(writer: Feedba
     assert (known[7].conversation, known[7].may_be_stored) == (conversation_key("local", "secret-session"), True)
     assert known[8].may_be_stored is False
     assert abs(known[7].ended_at - time.monotonic()) < 10
-    (path,) = feedback_folder(tmp_path).iterdir()
+    (path,) = feedback_folder(tmp_path).glob("*.json")
     assert "secret" not in path.read_text()
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -90,8 +90,8 @@ def test_feedback_file_holds_a_limited_number_of_entries(writer: FeedbackWriter,
     for seed in range(500):
         writer.add_generation(seed, "local", f"session {seed}", may_be_stored=True)
         writer.add_failure(f"failure {seed}")
-    writer.flush()
-    (path,) = feedback_folder(tmp_path).iterdir()
+    writer.close()  # its thread may be writing now, under another name beside the file
+    (path,) = feedback_folder(tmp_path).glob("*.json")
     feedback = ProcessFeedback.from_json(path.read_text())
     assert [each.seed for each in feedback.generations] == list(range(500 - MAX_GENERATIONS, 500))
     assert len(feedback.failures) == MAX_FAILURES
