@@ -17,7 +17,6 @@ from uuid import UUID
 
 from mistral_api.conversations.message_alignment import StoredNode
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest, normalized_text
-from mistral_api.conversations.search_text import SearchColumns, search_columns, searchable_text
 from mistral_api.conversations.stored_message import MessageColumns, chat_message_to_columns
 from mistral_api.payload_types.chat import ChatMessage
 
@@ -50,7 +49,7 @@ class RowFields(TypedDict):
     completion_tokens: int | None
 
 
-class NewMessageRow(MessageColumns, RowFields, SearchColumns):
+class NewMessageRow(MessageColumns, RowFields):
     """A row to insert into ``messages``.
 
     Digest and depth are null where they are to be found when the conversation is written to the next time.
@@ -194,7 +193,6 @@ class MessageTree:
                 "digest": stored_digest(node.digest),
                 "depth": node.depth,
                 "framing": UUID(node.framing) if node.framing else None,
-                **search_columns(searchable_text(node.message.get("content"))),
                 **row,
             }
         )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest
 from mistral_api.conversations.message_tree import MessageTree, TreeNode, read_digest, stored_digest
-from mistral_api.conversations.search_text import search_columns
+from mistral_api.conversations.search_text import search_columns, searchable_text
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.conversations.turn_placement import NewTurn, append_turn, conversation_title
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
@@ -311,7 +311,7 @@ def _node(row: Row[Any], digest: str, depth: int) -> TreeNode:
 
 def write_trees(connection: Connection, trees: Iterable[MessageTree]) -> None:
     """Write what was appended to trees whose conversations are locked. Raises sqlalchemy.exc.SQLAlchemyError."""
-    rows = [row for tree in trees for row in tree.rows]
+    rows = [{**row, **search_columns(searchable_text(row["content"]))} for tree in trees for row in tree.rows]
     heads = [
         {"id": tree.conversation_id, "head_id": tree.head_id, "updated_at": tree.updated_at,
          "message_count": len(tree.rows)}

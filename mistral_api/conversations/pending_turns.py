@@ -13,13 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from mistral_api.conversations.message_alignment import SentMessages
-from mistral_api.conversations.message_tree import MessageTree, NewMessageRow
+from mistral_api.conversations.message_tree import MessageTree
 from mistral_api.conversations.message_tree_store import add_nodes, title_of, turn_of
 from mistral_api.conversations.turn_placement import NewTurn, append_turn
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.recording.exchange import INTERRUPTED, Exchange
-
-_NOT_A_COLUMN_OF_OURS = ("words", "digest", "depth", "framing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def lay_over(
         sent_ids[exchange.id] = append_turn(tree, turn, SentMessages(turn.messages))
     conversation.head_id, conversation.updated_at = tree.head_id, tree.updated_at
     conversation.message_count += len(tree.rows)
-    pending = {row["id"]: _message(row) for row in tree.rows}
+    pending = {row["id"]: Message(**row) for row in tree.rows}
     for message_id in tree.newly_answered:
         if message_id in pending:
             pending[message_id].status = "complete"
@@ -127,7 +125,3 @@ def _titled(stored: Conversation, exchanges: Sequence[Exchange]) -> Conversation
     if stored.title is None and stored.head_id is None:
         stored.title = title_of(exchanges)
     return stored
-
-
-def _message(row: NewMessageRow) -> Message:
-    return Message(**{name: value for name, value in row.items() if name not in _NOT_A_COLUMN_OF_OURS})

@@ -271,9 +271,9 @@ class TurnPlacement:
         return place
 
     def _unanswered_below(self, parent: TreeNode | None, digest: str) -> TreeNode | None:
-        above = parent.id if parent is not None else None
-        nodes = (self.tree.nodes[each.id] for each in self.tree.nodes_with(digest))
-        return next((node for node in nodes if node.unanswered and self.tree.parent_of(node) == above), None)
+        children = self.tree.children_with(parent.id if parent is not None else None, digest)
+        nodes = (self.tree.nodes[each.id] for each in children)
+        return next((node for node in nodes if node.unanswered), None)
 
     def _framed(self, parent: TreeNode | None, last: int = -1, replaced: Sequence[int] = ()) -> Place:
         """Return the place below a message, of what follows a position.

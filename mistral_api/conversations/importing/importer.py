@@ -27,7 +27,7 @@ from mistral_api.conversations.importing.imported import (
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.message_tree import MessageTree, NewMessageRow, depth_below, stored_digest
 from mistral_api.conversations.message_tree_store import write_trees
-from mistral_api.conversations.search_text import search_columns, searchable_text
+from mistral_api.conversations.search_text import search_columns
 from mistral_api.conversations.stored_message import chat_message_to_columns
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.errors import error_message, is_row_error
@@ -237,7 +237,6 @@ def _message_row(
         "depth": None if parent_depth is None else depth_below(parent_depth, digest),
         "framing": message.framing,
         "sent": message.sent,
-        **search_columns(searchable_text(message.message.get("content"))),
         "status": message.status,
         "request_id": message.request_id,
         "created_at": message.created_at,
