@@ -19,7 +19,7 @@ import psycopg2.extras
 import pytest
 import requests
 
-from tests.support.killed_apis import ApiProcesses, api_processes
+from tests.support.killed_apis import ApiProcesses, all_delivered, api_processes, kill_at_random
 from tests.support.processes import Server, libpq_url, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
@@ -99,35 +99,11 @@ def test_every_request_is_recorded_once_although_api_processes_are_killed(
     apis: ApiProcesses, database_url: str
 ) -> None:
     clients = [StreamingClient(port) for port in apis.ports]
-    killers = [threading.Thread(target=_kill_at_random, args=(apis, client)) for client in clients]
-    for killer in killers:
-        killer.start()
-    for killer in killers:
-        killer.join(timeout=120)
-    for client in clients:
-        client.stop()
-    assert sum(map(len, apis.kills.values())) == KILLS
-
-    recording = f"http://127.0.0.1:{apis.ports[0]}/health"
-    wait_for(lambda: _is_delivered(recording), "the delivery of everything", 30)
+    kill_at_random(apis, clients, lambda client: sum(bool(seen.pieces) for seen in client.streams), KILLS // PROCESSES)
+    url = f"http://127.0.0.1:{apis.ports[0]}"
+    wait_for(lambda: all_delivered(url), "the delivery of everything", 30)
     rows = wait_for(lambda: _recorded_rows(database_url, clients), "the end of what was interrupted", 30)
     _assert_recorded(rows, clients, apis)
-
-
-def _kill_at_random(apis: ApiProcesses, client: StreamingClient) -> None:
-    """Kill the process at random instants of the first seconds of a completion, or after it."""
-    pause, chance = threading.Event(), random.Random()
-    for _ in range(KILLS // PROCESSES):
-        begun = sum(bool(seen.pieces) for seen in client.streams)
-        wait_for(lambda begun=begun: sum(bool(seen.pieces) for seen in client.streams) > begun, "an answer", 60)  # type: ignore[misc]
-        pause.wait(chance.uniform(0, 2.0))
-        apis.kill(client.port)
-
-
-def _is_delivered(url: str) -> bool:
-    recording = requests.get(url, timeout=10).json()["recording"]
-    assert recording["rejected"] == 0
-    return bool(recording["pending"] == 0)
 
 
 def _recorded_rows(url: str, clients: list[StreamingClient]) -> dict[str, list[dict[str, object]]] | None:

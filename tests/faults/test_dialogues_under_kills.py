@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from tests.support.databases import open_cursor
-from tests.support.killed_apis import ApiProcesses, api_processes
+from tests.support.killed_apis import ApiProcesses, all_delivered, api_processes, kill_at_random
 from tests.support.processes import Server, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
@@ -107,18 +107,9 @@ def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProce
 
 def test_dialogues_are_stored_once_although_api_processes_are_killed(apis: ApiProcesses, database_url: str) -> None:
     clients = [DialogueClient(port) for port in apis.ports]
-    killers = [threading.Thread(target=_kill_at_random, args=(apis, client)) for client in clients]
-    for killer in killers:
-        killer.start()
-    for killer in killers:
-        killer.join(timeout=400)
-        assert not killer.is_alive()
-    for client in clients:
-        client.stop()
-    assert sum(map(len, apis.kills.values())) == KILLS
-
+    kill_at_random(apis, clients, lambda client: client.pieces, KILLS // PROCESSES)
     url = f"http://127.0.0.1:{apis.ports[0]}"
-    wait_for(lambda: _is_delivered(url, database_url), "the delivery of everything", 40)
+    wait_for(lambda: all_delivered(url), "the delivery of everything", 40)
     dialogues = [dialogue for client in clients for dialogue in client.dialogues]
     assert sum(len(dialogue.messages) > 2 for dialogue in dialogues) >= PROCESSES
     for dialogue in dialogues:
@@ -128,21 +119,6 @@ def test_dialogues_are_stored_once_although_api_processes_are_killed(apis: ApiPr
             "SELECT content, count(*) FROM messages WHERE role = 'user' GROUP BY content HAVING count(*) > 1"
         )
         assert cursor.fetchall() == []
-
-
-def _kill_at_random(apis: ApiProcesses, client: DialogueClient) -> None:
-    pause, chance = threading.Event(), random.Random()
-    for _ in range(KILLS // PROCESSES):
-        begun = client.pieces
-        wait_for(lambda begun=begun: client.pieces > begun, "an answer", 60)  # type: ignore[misc]
-        pause.wait(chance.uniform(0, 2.0))
-        apis.kill(client.port)
-
-
-def _is_delivered(url: str, database_url: str) -> bool:
-    recording = requests.get(f"{url}/health", timeout=10).json()["recording"]
-    assert recording["rejected"] == 0
-    return bool(recording["pending"] == 0)
 
 
 def _assert_stored(url: str, dialogue: Dialogue) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 from openai import OpenAI
@@ -10,7 +11,9 @@ from sqlalchemy import Engine
 
 from mistral_api import create_app
 from mistral_api.application import upgrade_database
+from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.recording.exchange import Exchange
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.databases import empty_tables
@@ -34,6 +37,21 @@ def engine(database_engine: Engine) -> Engine:
     """The same database, emptied."""
     empty_tables(database_engine)
     return database_engine
+
+
+@pytest.fixture
+def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Holds delivery to PostgreSQL back until it is set."""
+    released = threading.Event()
+    insert = BatchInserter.insert
+
+    def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
+        released.wait(30)
+        insert(self, exchanges)
+
+    monkeypatch.setattr(BatchInserter, "insert", held_back)
+    yield released
+    released.set()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from mistral_api import create_app
-from mistral_api.delivery.writer import BatchInserter
-from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
@@ -31,21 +29,6 @@ def client(engine: Engine, tmp_path: Path) -> Iterator[FlaskClient]:
     app = create_app(Settings(database_url=url, database_schema=SCHEMA, database_pool_size=1, data_dir=tmp_path))
     yield app.test_client()
     services_of(app.extensions).close()
-
-
-@pytest.fixture
-def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Holds delivery to PostgreSQL back until it is set."""
-    released = threading.Event()
-    insert = BatchInserter.insert
-
-    def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
-        released.wait(10)
-        insert(self, exchanges)
-
-    monkeypatch.setattr(BatchInserter, "insert", held_back)
-    yield released
-    released.set()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,6 @@ from sqlalchemy import Engine
 
 from bench.delay import DelayedProxy, delayed_proxy
 from mistral_api import create_app
-from mistral_api.delivery.writer import BatchInserter
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.recording.exchange import Exchange
@@ -53,21 +52,6 @@ def _exchanges() -> list[Exchange]:
 def only_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an application start nothing but its recorder: whatever else asks PostgreSQL would be counted too."""
     monkeypatch.setattr(Services, "start", lambda services: services.recorder.start())
-
-
-@pytest.fixture
-def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Holds delivery to PostgreSQL back until it is set."""
-    released = threading.Event()
-    insert = BatchInserter.insert
-
-    def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
-        released.wait(30)
-        insert(self, exchanges)
-
-    monkeypatch.setattr(BatchInserter, "insert", held_back)
-    yield released
-    released.set()
 
 
 @pytest.fixture

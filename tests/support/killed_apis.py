@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+import requests
 
 from tests.support.processes import ROOT, Server, clean_environment, free_port, wait_for
 
@@ -53,6 +57,52 @@ class ApiProcesses:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._log.close()
+
+
+class KilledClient(Protocol):
+    """A client of the API process on a port."""
+
+    port: int
+
+    def stop(self) -> None:
+        """Ask for nothing more, and wait for the end of what was asked."""
+
+
+ClientT = TypeVar("ClientT", bound=KilledClient)
+
+
+def kill_at_random(
+    apis: ApiProcesses, clients: Sequence[ClientT], progress: Callable[[ClientT], int], kills: int
+) -> None:
+    """Kill the process of each client ``kills`` times, then stop the clients.
+
+    A process is killed at a random instant of the first two seconds after its client's ``progress`` has grown.
+    """
+    killers = [threading.Thread(target=_kill_one, args=(apis, client, progress, kills)) for client in clients]
+    for killer in killers:
+        killer.start()
+    for killer in killers:
+        killer.join(timeout=400)
+        assert not killer.is_alive()
+    for client in clients:
+        client.stop()
+    assert sum(map(len, apis.kills.values())) == kills * len(clients)
+
+
+def _kill_one(apis: ApiProcesses, client: ClientT, progress: Callable[[ClientT], int], kills: int) -> None:
+    pause, chance = threading.Event(), random.Random()
+    for _ in range(kills):
+        begun = progress(client)
+        wait_for(lambda begun=begun: progress(client) > begun, "an answer", 60)  # type: ignore[misc]
+        pause.wait(chance.uniform(0, 2.0))
+        apis.kill(client.port)
+
+
+def all_delivered(url: str) -> bool:
+    """Return whether PostgreSQL has everything, and has refused nothing."""
+    recording = requests.get(f"{url}/health", timeout=10).json()["recording"]
+    assert recording["rejected"] == 0
+    return bool(recording["pending"] == 0)
 
 
 @contextmanager
