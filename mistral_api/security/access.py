@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
+from mistral_api.security.api_key import ADMIN, ApiKey
 from mistral_api.settings import SettingError, Settings
 
 LOCAL_OWNER = "local"
-ADMIN = "admin"
 # Headers that a proxy adds about itself and its client: RFC 7239, RFC 9110, and custom.
 _PROXY_HEADERS = frozenset(
     {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"},
@@ -25,12 +25,13 @@ _PROXY_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of a request: the owner of their data, their address, and the scopes they have beyond the usual."""
+    """The caller of a request: the owner of their data, their address, scopes, and key, if they sent one."""
 
     owner: str
     address: str | None
     local: bool
     scopes: frozenset[str] = frozenset()
+    key: ApiKey | None = None
 
 
 def is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation import llama_cpp_endpoint
-from mistral_api.security.access import ADMIN
+from mistral_api.security.api_key import ADMIN
 from mistral_api.web.generation import generate, pass_through
 from mistral_api.web.request import caller, guard, guard_admin
 from mistral_api.wire.field_errors import quote_value, quote_words
