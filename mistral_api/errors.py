@@ -7,6 +7,7 @@ The tree::
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
+    ├── MisdirectedRequest      421, for a host that is not us
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
@@ -106,6 +107,13 @@ class NotFound(InvalidRequest):
     default_code = "not_found"
 
 
+class MisdirectedRequest(InvalidRequest):
+    """421: the request is for a host that this server does not answer to (RFC 9110, section 15.5.20)."""
+
+    status = 421
+    default_code = "host_not_allowed"
+
+
 class Unavailable(ApiError):
     """503: we cannot answer now; the client may try again."""
 
@@ -173,6 +181,8 @@ class ModelLoading(ModelUnavailable):
 def error_headers(error: ApiError) -> dict[str, str]:
     """The headers of the HTTP response to a failure, besides its content type."""
     headers = {"X-Error-Source": error.source, **error.headers}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return headers

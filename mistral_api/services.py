@@ -36,6 +36,8 @@ from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.gate import Gate
+from mistral_api.security.key_ring import KeyRing
 from mistral_api.settings import Settings
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
@@ -55,6 +57,9 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
+        self.key_ring = KeyRing()
+        self.key_ring.replace([], complete=True)  # until the keys are read
+        self.gate = Gate(settings, self.key_ring)
         self.model_servers = ModelServers(settings)
         main = self.model_servers.main
         self.writer_engine = create_writer_engine(engine, settings)

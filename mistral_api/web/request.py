@@ -12,11 +12,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
 from mistral_api.errors import InvalidRequest
-from mistral_api.security.access import Caller, caller_from, require_access, require_admin
+from mistral_api.security.access import Caller
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
 
@@ -28,32 +28,6 @@ _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 def services() -> Services:
     """Return the services of the application that handles the current request."""
     return services_of(current_app.extensions)
-
-
-def identify_caller() -> Caller:
-    """Return the caller of the current request, whether or not they may use the API."""
-    return caller_from(request.remote_addr, request.host, request.headers.keys())
-
-
-def _identify() -> None:
-    g.caller = identify_caller()
-    require_access(g.caller, services().settings)
-
-
-def guard(blueprint: Blueprint) -> Blueprint:
-    """Refuse callers who may not use the API, before any view of the blueprint runs. Views can call :func:`caller`."""
-    blueprint.before_request(_identify)
-    return blueprint
-
-
-def _require_admin() -> None:
-    require_admin(caller(), request.method, request.headers.get("Origin"), is_json=request.is_json)
-
-
-def guard_admin(blueprint: Blueprint) -> Blueprint:
-    """Refuse callers who may not change the model server, before any view of the blueprint runs."""
-    guard(blueprint).before_request(_require_admin)
-    return blueprint
 
 
 def caller() -> Caller:

@@ -122,10 +122,10 @@ def test_request_body_that_is_too_large_is_refused_with_413(server: Server, http
 @pytest.mark.parametrize(
     ("head", "status", "code"),
     [
-        (f"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {1 << 40}", 413, "request_too_large"),
-        ("POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: many", 400, None),
-        ("POST /v1/completions HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: pigeon", 400, None),
-        ("GET /health HTTP/1.1\r\nHost: test\r\nX-Long: " + "x" * 300_000, 431, None),
+        (f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 40}", 413, "request_too_large"),
+        ("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: many", 400, None),
+        ("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: pigeon", 400, None),
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + "x" * 300_000, 431, None),
         ("no such thing as HTTP", 400, None),
     ],
 )

@@ -1,0 +1,40 @@
+"""The gate that every request passes before a view sees it, and before its body is received."""
+
+from __future__ import annotations
+
+from mistral_api.errors import Unauthorized, Unavailable
+from mistral_api.security.access import AccessRule, Caller
+from mistral_api.security.hosts import HostRule
+from mistral_api.security.key_ring import KeyRing
+from mistral_api.security.origins import OriginRule, is_preflight
+from mistral_api.security.request_head import RequestHead
+from mistral_api.settings import Settings
+
+# Paths that need no key: orchestrators ask them. A test compares them with ``web/operations.py``.
+PUBLIC_PATHS = frozenset(("/health", "/health/live", "/health/ready"))
+# Pages for browsers: links of other sites may lead there.
+PAGES = frozenset(("/docs",))
+
+
+class Gate:
+    """Decides about the head of a request. Threads may share it: it changes nothing."""
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        self._hosts = HostRule([settings.api_host, *(settings.allowed_hosts or ())])
+        self._origins = OriginRule(settings.cors_origins or (), PAGES)
+        self._access = AccessRule(settings, keys)
+
+    def admit(self, head: RequestHead) -> Caller:
+        """Return the caller of a request.
+
+        Raises MisdirectedRequest for a host we do not answer to, Forbidden for a page of another origin, Unauthorized
+        without a key in force where one is needed, and Unavailable where that cannot be known now.
+        """
+        self._hosts.check(head)
+        self._origins.check(head)
+        try:
+            return self._access.identify(head)
+        except (Unauthorized, Unavailable):
+            if head.path in PUBLIC_PATHS or is_preflight(head):
+                return self._access.stranger(head)
+            raise
