@@ -4,6 +4,7 @@ The tree::
 
     ApiError                    any failure with an HTTP answer
     ├── InvalidRequest          400, the caller's fault; names the field
+    │   └── MalformedRequest    400, no HTTP, or a body that is no JSON
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
@@ -84,6 +85,10 @@ class InvalidRequest(ApiError):
     status = 400
     type = "invalid_request_error"
     default_code: str | None = None
+
+
+class MalformedRequest(InvalidRequest):
+    """400: the request cannot be read at all."""
 
 
 class Unauthorized(InvalidRequest):

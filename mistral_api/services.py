@@ -36,6 +36,7 @@ from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.audit import AuditLog
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.settings import Settings
@@ -60,6 +61,7 @@ class Services:
         self.key_ring = KeyRing()
         self.key_ring.replace([], complete=True)  # until the keys are read
         self.gate = Gate(settings, self.key_ring)
+        self.audit_log = AuditLog(settings.data_dir)
         self.model_servers = ModelServers(settings)
         main = self.model_servers.main
         self.writer_engine = create_writer_engine(engine, settings)

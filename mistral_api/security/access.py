@@ -72,7 +72,7 @@ class AccessRule:
 
         Raises Unauthorized where a key is missing or not in force, and Unavailable where nobody can know that now.
         """
-        address, local = self._proxies.client_address(head), _is_local(head)
+        address, local = self.address(head), _is_local(head)
         keys_exist = self._keys.any_key
         secret = sent_secret(head) if keys_exist else None
         if secret is not None:
@@ -84,9 +84,13 @@ class AccessRule:
             return Caller(ANONYMOUS_OWNER if keys_exist else LOCAL_OWNER, address, local, DEFAULT_SCOPES)
         raise self._keys.refusal_without_key() if keys_exist else _no_key_yet()
 
+    def address(self, head: RequestHead) -> str | None:
+        """Return the address of the client, from a proxy if it is trusted."""
+        return self._proxies.client_address(head)
+
     def stranger(self, head: RequestHead) -> Caller:
         """Return the caller of a request that needs no key, where it has none in force: it has no scope."""
-        return Caller(ANONYMOUS_OWNER, self._proxies.client_address(head), local=_is_local(head))
+        return Caller(ANONYMOUS_OWNER, self.address(head), local=_is_local(head))
 
 
 def _no_key_yet() -> Unauthorized:

@@ -15,7 +15,7 @@ import orjson
 from flask import Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
-from mistral_api.errors import InvalidRequest
+from mistral_api.errors import MalformedRequest
 from mistral_api.security.access import Caller
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
@@ -41,7 +41,7 @@ def json_body() -> object:
     try:
         return orjson.loads(request.get_data(cache=False))
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
+        raise MalformedRequest(
             "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
             f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
         ) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from mistral_api.security.audit import AuditLog
 from mistral_api.security.gate import PAGES, PUBLIC_PATHS, Gate
 from mistral_api.services import EXTENSION
 from mistral_api.settings import Settings
@@ -15,16 +17,24 @@ from mistral_api.web import BLUEPRINTS, documentation
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.guard import guard_requests
 from mistral_api.web.operations import OPERATIONS
+from mistral_api.web.request import register_request_ids
 from tests.support.error_shape import assert_error_shape
 from tests.support.keys import key_ring
 
 
+@pytest.fixture(autouse=True)
+def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
     app = Flask("mistral_api", static_folder=None)
+    register_request_ids(app)
     handle_errors(app)
     guard_requests(app)
     app.register_blueprint(documentation.blueprint)
-    app.extensions[EXTENSION] = SimpleNamespace(gate=Gate(settings, key_ring()))  # the guard reads only this
+    # The guard and the audit log read only this.
+    app.extensions[EXTENSION] = SimpleNamespace(gate=Gate(settings, key_ring()), audit_log=AuditLog(settings.data_dir))
     with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:
         return answer.status_code, answer.get_json(silent=True)
 
