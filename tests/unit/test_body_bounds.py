@@ -1,4 +1,4 @@
-"""Bodies that are too deep, too large or say a thing twice are refused by name, and all others are decoded as they are."""
+"""Bodies that are too deep, too large or say a thing twice are refused by name; all others are decoded as they are."""
 
 from typing import Any
 
