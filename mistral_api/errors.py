@@ -4,7 +4,7 @@ The tree::
 
     ApiError                    any failure with an HTTP answer
     ├── InvalidRequest          400, the caller's fault; names the field
-    │   └── MalformedRequest    400, no HTTP, or a body that is no JSON
+    │   └── MalformedRequest    400, no HTTP, no JSON, or beyond the bounds of any request
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
@@ -88,7 +88,7 @@ class InvalidRequest(ApiError):
 
 
 class MalformedRequest(InvalidRequest):
-    """400: the request cannot be read at all."""
+    """400: the request cannot be read, or is beyond the bounds of any request."""
 
 
 class Unauthorized(InvalidRequest):

@@ -347,6 +347,15 @@ class Settings:
         whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", default_text="physical cores"
     )
     parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
+    max_output_tokens: int = _setting(
+        whole_number(0, 1 << 24),
+        0,
+        "most tokens of one answer; requests that ask for more, or for no number, get so many",
+        default_text="0 (the context)",
+    )
+    pass_unknown_fields: bool = _setting(
+        YES_OR_NO, False, "pass fields of requests on that the model server is not known to take; else they are dropped"
+    )
     max_restarts: int = _setting(
         whole_number(0, 1000),
         10,

@@ -181,6 +181,11 @@ class StatusReader:
         status = self._current()
         return None if status is None else status.server_process
 
+    def context_size(self) -> int | None:
+        """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
+        status = self._current()
+        return None if status is None else status.context_size or status.model_context
+
     def _current(self) -> ModelServerStatus | None:
         """Return what the file says, read anew only where the file was replaced."""
         try:

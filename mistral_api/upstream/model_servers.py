@@ -15,14 +15,21 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.request_limits import RequestLimits
+from mistral_api.upstream.slot_gate import SlotGate
 
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
-    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it."""
+    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
+
+    ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared.
+    """
 
     client: ModelServerClient
     catalogue: Catalogue
+    limits: RequestLimits
+    slot_gate: SlotGate
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -68,7 +75,14 @@ def supervised_server(
 
     client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher)
     catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
-    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.name))
+    settings = spec.settings
+    limits = RequestLimits(
+        supervised=True,
+        pass_unknown=settings.pass_unknown_fields,
+        most_output=lambda: settings.max_output_tokens or status.context_size(),
+    )
+    gate = SlotGate(client.slots, settings.model_read_seconds)
+    return ModelServerEntry(client, catalogue, limits, gate, spec, status, FeedbackWriter(data_dir, spec.name))
 
 
 def external_server(
@@ -76,7 +90,13 @@ def external_server(
 ) -> ModelServerEntry:
     """Return the model server of MODEL_SERVER_URL, which somebody else runs; as :func:`supervised_server`."""
     client = ModelServerClient(settings, lambda: None, lambda: False, watcher)
-    return ModelServerEntry(client, Catalogue(client, [], other_models))
+    limits = RequestLimits(
+        supervised=False,
+        pass_unknown=settings.pass_unknown_fields,
+        most_output=lambda: settings.max_output_tokens or None,
+    )
+    gate = SlotGate(client.slots, settings.model_read_seconds)
+    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate)
 
 
 class ModelServers:
@@ -100,6 +120,7 @@ class ModelServers:
 
     def close(self) -> None:
         """Cancel what is in flight, and end all connections."""
+        self.main.slot_gate.close()
         self.watcher.close()
         for entry in self.all:
             entry.close()

@@ -24,6 +24,7 @@ from mistral_api.wire import (
 )
 from mistral_api.wire.container_shapes import Object, optional
 from mistral_api.wire.request_schema import RequestSchema
+from mistral_api.wire.sampling import ADAPTERS
 from mistral_api.wire.shapes import Component, Nullable, Shape, StringEnum, Text
 
 
@@ -185,7 +186,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "model_server.change_props": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.list_adapters": admin_operation(llama_cpp.ADAPTER_LIST),
-    "model_server.change_adapters": admin_operation(llama_cpp.DONE, body=llama_cpp.ADAPTERS),
+    "model_server.change_adapters": admin_operation(llama_cpp.DONE, body=ADAPTERS),
     "model_server.load_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.unload_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "stats.show_stats": database_operation(monitoring_bodies.STATISTICS, query=queries.StatsQuery),

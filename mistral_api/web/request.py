@@ -15,10 +15,10 @@ import orjson
 from flask import Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
-from mistral_api.errors import MalformedRequest
 from mistral_api.security.access import Caller
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.body_bounds import load_body
 
 access_log = logging.getLogger("mistral_api.access")
 
@@ -38,13 +38,7 @@ def caller() -> Caller:
 
 def json_body() -> object:
     """Return the decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
-    try:
-        return orjson.loads(request.get_data(cache=False))
-    except orjson.JSONDecodeError as error:
-        raise MalformedRequest(
-            "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
-            f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
-        ) from error
+    return load_body(request.get_data(cache=False))
 
 
 def request_id() -> UUID:

@@ -8,11 +8,22 @@ from marshmallow import validates_schema
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, optional, required
+from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, optional, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
 from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
-from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Constant, Integer, Null, Shape, StringEnum, Text
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    INT32_MAX,
+    AnyOf,
+    Boolean,
+    Constant,
+    Integer,
+    Null,
+    Shape,
+    StringEnum,
+    Text,
+)
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
     FUNCTIONS,
@@ -24,6 +35,7 @@ from mistral_api.wire.tools import (
 )
 
 MOST_MESSAGES = 10_000
+MOST_TEMPLATE_ARGUMENTS = 64
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 _URL = Object(required(url=Text(1)), nullable(detail=StringEnum("auto", "low", "high")))
@@ -95,6 +107,10 @@ MESSAGE = Object(
 ).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT))
 MESSAGES = Array(MESSAGE, 1, MOST_MESSAGES)
 
+# 40 000 take llama.cpp ten seconds; no template has more than a few.
+TEMPLATE_ARGUMENTS = Map(Text(1, 64), ANYTHING, MOST_TEMPLATE_ARGUMENTS)
+CONTINUATION = AnyOf(Boolean(), StringEnum("content", "reasoning_content"), expected="a boolean")
+
 # The models served here generate nothing else.
 _MODALITY = Constant(
     "text", "unsupported_value", "Unsupported value for '{param}': this server answers in 'text' only."
@@ -124,8 +140,10 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     top_logprobs = Field(Integer(0, 20))
     modalities = Field(Array(_MODALITY, 1))
     reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
-    chat_template_kwargs = Field(Object())
+    chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)
     add_generation_prompt = Field(Boolean())
+    continue_final_message = Field(CONTINUATION)
+    thinking_budget_tokens = Field(Integer(-1, INT32_MAX))
 
     @validates_schema
     def _allowed_combinations(self, data: ChatPayload, **_options: object) -> None:

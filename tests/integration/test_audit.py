@@ -13,10 +13,9 @@ from tests.support.processes import ROOT, Server, clean_environment
 
 
 def _audit(data_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "mistral-api"), "audit", *options],
-        env=clean_environment(DATA_DIR=str(data_dir)), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    environment = clean_environment(DATA_DIR=str(data_dir))
+    command = [str(Path(sys.executable).parent / "mistral-api"), "audit", *options]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_refused_requests_are_shown_with_address_and_route(server: Server) -> None:

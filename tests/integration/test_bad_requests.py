@@ -44,7 +44,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),
         ({"messages": HELLO, "stream": True, "grammar": "root ::= ("}, 400, "invalid_value", None),
         ({"messages": HELLO, "samplers": [1, 2]}, 400, "invalid_type", "samplers[0]"),
-        ({"messages": HELLO, "dry_sequence_breakers": [1]}, 400, "invalid_value", "dry_sequence_breakers"),
+        ({"messages": HELLO, "dry_sequence_breakers": [1]}, 400, "invalid_type", "dry_sequence_breakers[0]"),
     ],
 )
 def test_bad_chat_request_is_refused_by_field(

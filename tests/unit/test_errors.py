@@ -26,7 +26,9 @@ def _speaks_freely(kind: type[ApiError]) -> bool:
     return "message" in inspect.signature(kind).parameters
 
 
-@pytest.mark.parametrize("kind", list(filter(_speaks_freely, _every_kind())), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in _every_kind() if _speaks_freely(kind)], ids=lambda kind: kind.__name__
+)
 def test_every_api_exception_renders_a_complete_error_body(kind: type[ApiError]) -> None:
     if "code" in inspect.signature(kind).parameters:
         error = kind("It went wrong.", code="some_code")
