@@ -32,7 +32,7 @@ def chat_size(
     kept = sum(size for size, _ in users)
     longest, index = max(users, default=(0, 0))
     if param is None:
-        param = f"messages[{index}].content" if longest > kept // 2 else "messages"
+        param = f"messages[{index}].content" if longest > total // 2 else "messages"
     return TextSize(kept, max(total, kept), param)
 
 

@@ -151,6 +151,12 @@ def test_null_chat_fields_are_absent_and_unknown_nulls_pass() -> None:
             "at most 64",
         ),
         ({"continue_final_message": "all"}, "continue_final_message", "invalid_value", "'content'"),
+        (
+            {"messages": [HELLO | {f"x{n}": 1 for n in range(64)}]},
+            "messages[0]",
+            "object_above_max_properties",
+            "at most 64",
+        ),
         ({"samplers": ["top_k", 1]}, "samplers[1]", "invalid_type", "a string"),
         ({"samplers": ["dry", "infill", "top_k"]}, "samplers[1]", "invalid_value", "after 'top_k'"),
         ({"samplers": ["top_k", "infill"], "top_k": 0}, "top_k", "invalid_value", "1 to 2000"),

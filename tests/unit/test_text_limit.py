@@ -31,9 +31,7 @@ def refused(size: TextSize, limit: TextLimit = LIMIT) -> str | None:
     try:
         limit.require_fit(size, CALL)
     except InvalidRequest as error:
-        assert error.code == "context_length_exceeded"
-        assert error.param == size.param
-        return error.param
+        return error.param if error.code == "context_length_exceeded" else error.code
     return None
 
 
@@ -108,7 +106,7 @@ def test_oldest_turns_that_cannot_fit_are_left_out_before_anything_is_counted() 
     turns = [message for number in range(30) for message in (user(f"{number} " + "x" * 50_000), user("Hi"))]
     left = builder._newest_turns([], turns, CALL)
     assert left == turns[len(turns) - len(left) :]
-    assert MOST - 50_100 < sum(text_bytes(each["content"]) for each in left) <= MOST  # type: ignore[arg-type]
+    assert MOST - 50_100 < sum(text_bytes(each["content"]) for each in left) <= MOST
     with pytest.raises(InvalidRequest) as caught:
         builder._newest_turns([], [*turns, user("x" * (MOST + 1))], CALL)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
