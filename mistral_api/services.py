@@ -45,6 +45,7 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.slot_owners import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
@@ -66,11 +67,12 @@ class Services:
         self.key_ring.replace([], complete=True)  # until the keys are read
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
-        self.model_servers = ModelServers(settings)
-        main = self.model_servers.main
         self.writer_engine = create_writer_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
+        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+        self.model_servers = ModelServers(settings, sharing)
+        main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()

@@ -25,6 +25,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
@@ -59,6 +60,7 @@ class Generator:
         self._history = history
         self._prompts = prompts
         self._gate = server.slot_gate
+        self._slot_owners = server.slot_owners
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -76,7 +78,7 @@ class Generator:
             session_id = session.session_id
             plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
             if not plan.streamed:
-                send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)
+                send = partial(self._send, endpoint, request.caller.owner, request.call, plan.requests[0])
                 return GenerationResult(session_id, pipeline.relay_whole(send))
             if not payload.get("stream"):
                 return GenerationResult(session_id, pipeline.body())
@@ -194,15 +196,25 @@ class Generator:
     def _open_stream(
         self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
     ) -> ChunkStream:
-        """Send one request when its turn has come, and return its stream once the model server begins to answer."""
-        release = self._gate.enter(owner, _slots_for(request), call)
+        """Send one request, and return its stream once the model server begins to answer."""
+        return endpoint.dialect.stream(self._send(endpoint, owner, call, request), show_progress=show_progress)
+
+    def _send(self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload) -> UpstreamResponse:
+        """Send one request when its turn has come, to a slot that may have its prompt.
+
+        Return its response once the model server begins to answer.
+        """
+        count = _slots_for(request)
+        release = self._gate.enter(owner, count, call)
         try:
+            if self._traits.llama_cpp():
+                request, release = self._slot_owners.place(owner, request, count, release)
             response = self._client.request(endpoint.upstream_path, request, call)
         except BaseException:
             release()
             raise
         response.at_close(release)
-        return endpoint.dialect.stream(response, show_progress=show_progress)
+        return response
 
 
 def _slots_for(request: ChatPayload) -> int:

@@ -66,6 +66,19 @@ class AccessRule:
         self._proxies = TrustedProxies(settings.trusted_proxies or ())
         self._allow_anonymous = settings.allow_anonymous
         self._loopback_trust = settings.loopback_trust
+        self._keyless_owners = frozenset(
+            owner
+            for owner, served in (
+                (LOCAL_OWNER, settings.loopback_trust),
+                (ANONYMOUS_OWNER, settings.allow_anonymous),
+            )
+            if served
+        )
+
+    @property
+    def several_owners(self) -> bool:
+        """Whether there may be callers of different owners now."""
+        return self._keys.any_key and len(self._keys.owners | self._keyless_owners) > 1
 
     def identify(self, head: RequestHead) -> Caller:
         """Return the caller of a request.

@@ -47,6 +47,11 @@ class Gate:
             self._failed.note(self.address(head))
             raise
 
+    @property
+    def several_owners(self) -> bool:
+        """Whether there may be callers of different owners now."""
+        return self._access.several_owners
+
     def address(self, head: RequestHead) -> str | None:
         """Return the address of the client, from a proxy if it is trusted."""
         return self._access.address(head)

@@ -35,10 +35,14 @@ class _Waiter:
 class SlotGate:
     """Admits generations to one model server. Safe to use from many threads."""
 
-    def __init__(self, slots: int | None, longest_wait: float) -> None:
-        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds."""
+    def __init__(self, slots: int | None, longest_wait: float, is_shared: Callable[[], bool] = lambda: False) -> None:
+        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds.
+
+        ``is_shared``: whether owners share the slots although one alone generates.
+        """
         self._slots = slots
         self._longest_wait = longest_wait
+        self._is_always_shared = is_shared
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()
         self._busy = 0
@@ -94,7 +98,7 @@ class SlotGate:
         return min(self._waiting, key=lambda each: (self._running[each.owner], self._last_admission.get(each.owner, 0)))
 
     def _is_shared(self) -> bool:
-        return time.monotonic() < self._shared_until
+        return time.monotonic() < self._shared_until or self._is_always_shared()
 
     def _wait(self, waiter: _Waiter, call: UpstreamCall) -> None:
         deadline = time.monotonic() + self._longest_wait

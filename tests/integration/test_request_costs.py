@@ -1,4 +1,4 @@
-"""Requests that would cost the model server much are refused by name before it is asked; it answers others meanwhile."""
+"""Requests that would cost the model server much are refused by name before it is asked; it answers others then."""
 
 from __future__ import annotations
 
