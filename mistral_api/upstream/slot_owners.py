@@ -6,8 +6,8 @@ owners may call, each request is therefore sent to a slot of our choice (``id_sl
 same owner, or else one that is used without its cache (``cache_prompt: false``).
 
 llama.cpp has a second cache of prompts, in main memory, which knows no slots: where a slot has too little of a prompt,
-what that cache has is put into it (``get_available_slot`` in tools/server/server-context.cpp). So no cache at all is used
-with a model server that has one; the supervisor starts it without where owners are kept apart.
+what that cache has is put into it (``get_available_slot`` in tools/server/server-context.cpp). So with a model server
+that has one no cache is used at all; the supervisor starts it without where owners are kept apart.
 
 What is in the slots is known as far as this process has put it there: not after a restart of the model server, and not
 while another API process uses it too. What is not known is not used.
