@@ -19,6 +19,7 @@ from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
+    register_rate_limits(app)
     handle_errors(app)
     register_blueprints(app)
     return app

@@ -11,6 +11,7 @@ from mistral_api.conversations.session_resolver import Sender
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
+from mistral_api.security.rate_limits import Permit
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
@@ -23,7 +24,10 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "r
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled."""
+    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled.
+
+    ``permit`` counts what it uses, where the caller has limits.
+    """
 
     caller: Caller
     request_id: UUID
@@ -31,6 +35,7 @@ class RequestContext:
     body: object
     call: UpstreamCall = field(default_factory=UpstreamCall)
     headers: Mapping[str, str] = field(default_factory=dict)
+    permit: Permit | None = None
 
     @property
     def sender(self) -> Sender:

@@ -90,6 +90,7 @@ class ResponseService:
         self._background.require_room(size)
         live = BackgroundResponse(request.caller.owner, self._begin(prepared, exchange, chat_payload, call), call, size)
         queued = live.response
+        exchange.hold_place()
         self._background.add(live)
         stream = prepared.request.get("stream")
         return ResponseResult(prepared.context.session_id, live.follow() if stream else queued)

@@ -19,6 +19,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.security.access import Caller, caller_from, require_access, require_admin
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
+from mistral_api.web.rate_limits import admit_request
 
 access_log = logging.getLogger("mistral_api.access")
 
@@ -38,6 +39,7 @@ def identify_caller() -> Caller:
 def _identify() -> None:
     g.caller = identify_caller()
     require_access(g.caller, services().settings)
+    admit_request(services().rate_limits, g.caller)
 
 
 def guard(blueprint: Blueprint) -> Blueprint:
