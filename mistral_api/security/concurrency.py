@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 
 
@@ -12,19 +11,20 @@ class ConcurrentRequests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, int] = {}
 
     def take(self, name: str, most: int) -> Place | None:
         """Return a place for one more request of a caller, or None where ``most`` are running."""
         with self._lock:
-            if self._running[name] >= most:
+            running = self._running.get(name, 0)
+            if running >= most:
                 return None
-            self._running[name] += 1
+            self._running[name] = running + 1
         return Place(lambda: self._free(name))
 
-    def running(self, name: str) -> int:
-        """Return how many requests of a caller are running."""
-        return self._running.get(name, 0)
+    def __len__(self) -> int:
+        """Return the number of callers with running requests."""
+        return len(self._running)
 
     def _free(self, name: str) -> None:
         with self._lock:

@@ -86,6 +86,8 @@ class DailyTokens:
             for name, counted in snapshot.items():
                 if name in self._sums:
                     self._sums[name] = _Sum(sums.get(name, 0), self._sums[name].counted, counted, is_read=True)
+            if all(known.is_read for known in self._sums.values()):
+                self.is_wanted.clear()
 
     def _today(self) -> int:
         return int(self._clock() // _DAY_SECONDS)
