@@ -17,6 +17,7 @@ from sqlalchemy import text
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.errors import Unavailable
 from mistral_api.recording.exchange import Exchange
+from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.security.daily_tokens import DailyTokens
 from mistral_api.security.rate_limits import ADDRESS_BUDGET, OWNER_BUDGET, network_of
 from mistral_api.system.logs import ThrottledWarning
@@ -37,7 +38,8 @@ _OF_OWNERS = text(
 )
 _OF_ADDRESSES = text(
     "SELECT client_address, sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))::bigint AS tokens "
-    "FROM api_usage WHERE created_at >= :midnight AND client_address IS NOT NULL GROUP BY client_address"
+    "FROM api_usage WHERE created_at >= :midnight AND owner = :owner AND client_address IS NOT NULL "
+    "GROUP BY client_address"
 )
 
 # Returns the ended exchanges that PostgreSQL does not have yet, or None where there are more than so many.
@@ -106,7 +108,7 @@ class DailyTokenReader:
             rows = self._reads.rows(_OF_OWNERS, {"midnight": midnight, "owners": owners})
             sums.update({OWNER_BUDGET + row.owner: row.tokens for row in rows})
         if any(name.startswith(ADDRESS_BUDGET) for name in names):
-            for row in self._reads.rows(_OF_ADDRESSES, {"midnight": midnight}):
+            for row in self._reads.rows(_OF_ADDRESSES, {"midnight": midnight, "owner": LOCAL_OWNER}):
                 sums[_address_budget(row.client_address)] += row.tokens
         return sums
 
@@ -117,7 +119,7 @@ def _sum_up(exchanges: Iterable[Exchange], midnight: datetime) -> Counter[str]:
         if each.created_at >= midnight:
             tokens = (each.prompt_tokens or 0) + (each.completion_tokens or 0)
             sums[OWNER_BUDGET + each.owner] += tokens
-            if each.client_address is not None:
+            if each.client_address is not None and each.owner == LOCAL_OWNER:
                 sums[_address_budget(each.client_address)] += tokens
     return sums
 

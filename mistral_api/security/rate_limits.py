@@ -25,6 +25,9 @@ NO_LIMITS = KeyLimits()
 MAX_KEY_WINDOWS, MAX_ADDRESS_WINDOWS = 100_000, 20_000
 # When to try again where too many requests run: nobody knows when the first of them ends.
 RUNNING_RETRY_SECONDS = 1.0
+# What a request holds a place among: the requests to the model, or the streams that follow what runs in the background.
+# They count apart, so that who may run one request can follow it.
+MODEL_REQUESTS, FOLLOWERS = "requests", "followers"
 # What the names of budgets begin with: of an owner's keys, and of an address.
 OWNER_BUDGET, ADDRESS_BUDGET = "owner:", "address:"
 
@@ -109,14 +112,14 @@ class RateLimits:
         self.daily = daily or DailyTokens()
         self.running = ConcurrentRequests()
 
-    def admit(self, caller: Caller, *, holds_place: bool = True) -> Permit | None:
-        """Return the permit of a request, or None for a caller without limits.
+    def admit(self, caller: Caller, place_among: str | None = MODEL_REQUESTS) -> Permit | None:
+        """Return the permit of a request, or None for a caller without limits. The permit must be released.
 
-        ``holds_place``: the request counts among those that run at the same time. The permit must be released.
+        ``place_among``: MODEL_REQUESTS or FOLLOWERS, None for a request that holds no place.
         Raises RateLimited, or Unavailable where requests cannot be counted.
         """
         limited = self._limited(caller)
-        return None if limited is None else self._admit(limited, holds_place=holds_place)
+        return None if limited is None else self._admit(limited, place_among)
 
     def _limited(self, caller: Caller) -> LimitedCaller | None:
         key = caller.key
@@ -131,11 +134,11 @@ class RateLimits:
             return None
         return LimitedCaller(ADDRESS_BUDGET + network, ADDRESS_BUDGET + network, self._anonymous, is_key=False)
 
-    def _admit(self, limited: LimitedCaller, *, holds_place: bool) -> Permit:
+    def _admit(self, limited: LimitedCaller, place_among: str | None) -> Permit:
         limits, counts = limited.limits, self._keys if limited.is_key else self._addresses
         self._require_budget(limited)
         tokens = _require_tokens(limited, counts)
-        place = self._take_place(limited, tokens) if holds_place else None
+        place = None if place_among is None else self._take_place(limited, place_among, tokens)
         try:
             requests = _count_request(limited, counts, tokens)
         except BaseException:
@@ -160,11 +163,11 @@ class RateLimits:
             refusal.headers["x-should-retry"] = "false"
             raise refusal
 
-    def _take_place(self, limited: LimitedCaller, tokens: WindowUsage | None) -> Place | None:
+    def _take_place(self, limited: LimitedCaller, place_among: str, tokens: WindowUsage | None) -> Place | None:
         most = limited.limits.concurrent_requests
         if most is None:
             return None
-        place = self.running.take(limited.name, most)
+        place = self.running.take(f"{limited.name}:{place_among}", most)
         if place is None:
             text = f"{_whose(limited)} reached its limit of {most} requests at the same time."
             raise RateLimited(text, LimitWindows(tokens=tokens), retry_after=RUNNING_RETRY_SECONDS)

@@ -119,6 +119,8 @@ class WindowUsage:
         """The seconds until one more may be used, if nothing else is; slightly more where that is not exact."""
         if self.remaining:
             return 0.0
+        if not self.limit:
+            return WINDOW_SECONDS
         if self.current < self.limit:
             # The window before fades out far enough within the current one.
             return self.seconds_left - (self.limit - self.current) * WINDOW_SECONDS / self.previous + 0.001

@@ -16,13 +16,15 @@ from flask import Flask, Response, g, request
 from werkzeug.wsgi import ClosingIterator
 
 from mistral_api.security.access import Caller
-from mistral_api.security.rate_limits import LimitWindows, Permit, RateLimited, RateLimits
+from mistral_api.security.rate_limits import FOLLOWERS, MODEL_REQUESTS, LimitWindows, Permit, RateLimited, RateLimits
 from mistral_api.security.window_counts import WindowUsage
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PERMIT = "mistral_api.permit"
+# With ``stream`` it sends the events of a response in the background, until its end.
+_FOLLOW_ENDPOINT = "responses.retrieve"
 # The page that documents the API, and its files: one look at it is a dozen requests, none of which costs anything.
 _UNCOUNTED_BLUEPRINTS = frozenset({"documentation"})
 # The Flask endpoints that ask the model server for something. A test compares them with ``operations``.
@@ -56,13 +58,19 @@ def admit_request(limits: RateLimits, caller: Caller) -> None:
     if request.blueprint in _UNCOUNTED_BLUEPRINTS or request.method == "OPTIONS":
         return
     try:
-        permit = limits.admit(caller, holds_place=request.endpoint in MODEL_ENDPOINTS)
+        permit = limits.admit(caller, _place_among())
     except RateLimited as error:
         g.limit_windows = error.windows
         raise
     if permit is not None:
         request.environ[_PERMIT] = permit
         g.limit_windows = permit.windows
+
+
+def _place_among() -> str | None:
+    if request.endpoint in MODEL_ENDPOINTS:
+        return MODEL_REQUESTS
+    return FOLLOWERS if request.endpoint == _FOLLOW_ENDPOINT and "stream" in request.args else None
 
 
 def current_permit() -> Permit | None:

@@ -347,6 +347,16 @@ class TestConcurrentRequests:
         assert api.send(key, "POST", "/v1/responses", body).status_code == 200
         self._assert_free(api, key)
 
+    def test_followers_have_places_of_their_own(self, api: LimitedApi, key: str) -> None:
+        body = {"input": "Count.", "background": True, "max_output_tokens": 1500, "ignore_eos": True}
+        response_id = api.send(key, "POST", "/v1/responses", body).json()["id"]
+        path = f"/v1/responses/{response_id}?stream=true"
+        with api.send(key, "GET", path, stream=True) as answer:
+            assert answer.status_code == 200
+            _assert_limited(api.send(key, "GET", path), "1 requests at the same time")
+            assert api.send(key, "POST", f"/v1/responses/{response_id}/cancel").status_code == 200
+            assert answer.content
+
     def test_a_followed_background_response_holds_one_place(self, api: LimitedApi, owner: str) -> None:
         key = api.make_key(owner, concurrent_requests=2)
         body = {"input": "Count.", "background": True, "stream": True, "max_output_tokens": 1500, "ignore_eos": True}

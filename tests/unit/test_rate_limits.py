@@ -131,7 +131,7 @@ def test_a_request_that_asks_nothing_of_the_model_holds_no_place(make_limits: Ma
     limits = make_limits()
     caller = caller_with_key(concurrent_requests=1)
     running = _admitted(limits.admit(caller))
-    assert [limits.admit(caller, holds_place=False) is None for _ in range(3)] == [False] * 3
+    assert [limits.admit(caller, None) is None for _ in range(3)] == [False] * 3
     running.release()
 
 

@@ -152,4 +152,5 @@ def test_a_closed_limit_refuses_while_its_storage_is_away_but_still_counts_token
 
 def test_usage_without_any_limit_left_over_says_so() -> None:
     assert WindowUsage(5, 0, 9, 30.0).remaining == 0
+    assert WindowUsage(0, 0, 0, 60.0).retry_after == 60
     assert WindowUsage(5, 9, 0, 60.0).retry_after == pytest.approx(60 * 4 / 9, abs=0.01)
