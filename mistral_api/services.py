@@ -149,6 +149,7 @@ class Services:
         self.housekeeping.close()
         self.recognition_loader.close()
         self.daily_tokens.close()
+        self.rate_limits.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

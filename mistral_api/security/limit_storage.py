@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import cast
 
 from limits.errors import ConfigurationError
-from limits.storage import storage_from_string
+from limits.storage import RedisStorage, storage_from_string
 
 from mistral_api.errors import StartError
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.rate_limits import MAX_ADDRESS_WINDOWS, MAX_KEY_WINDOWS, RateLimits
-from mistral_api.security.window_counts import MemoryWindows, SlidingWindows, WindowCounts
+from mistral_api.security.window_counts import MemoryWindows, WindowCounts
 from mistral_api.settings import Settings
 
 # How long a request waits for the storage at most, each time that it asks it.
@@ -34,10 +34,13 @@ def rate_limits_from(settings: Settings) -> RateLimits:
         WindowCounts(MemoryWindows(most), shared, fail_open=fail_open)
         for most in (MAX_KEY_WINDOWS, MAX_ADDRESS_WINDOWS)
     )
-    return RateLimits(anonymous, limit_loopback=settings.limit_loopback, keys=keys, addresses=addresses)
+    limits = RateLimits(anonymous, limit_loopback=settings.limit_loopback, keys=keys, addresses=addresses)
+    if shared is not None:
+        limits.close = shared.storage.close
+    return limits
 
 
-def _shared_storage(url: str | None) -> SlidingWindows | None:
+def _shared_storage(url: str | None) -> RedisStorage | None:
     if url is None:
         return None
     try:
@@ -60,4 +63,4 @@ def _shared_storage(url: str | None) -> SlidingWindows | None:
     except ValueError as error:
         # Without the cause, which may quote the URL with its password.
         raise StartError("RATE_LIMIT_STORAGE_URL: it is no URL that Redis' package understands.") from error
-    return cast(SlidingWindows, storage)
+    return cast(RedisStorage, storage)

@@ -111,6 +111,8 @@ class RateLimits:
         self._addresses = addresses or WindowCounts(MemoryWindows(MAX_ADDRESS_WINDOWS))
         self.daily = daily or DailyTokens()
         self.running = ConcurrentRequests()
+        # Closes the connections to a shared storage.
+        self.close: Callable[[], None] = _nothing
 
     def admit(self, caller: Caller, place_among: str | None = MODEL_REQUESTS) -> Permit | None:
         """Return the permit of a request, or None for a caller without limits. The permit must be released.
