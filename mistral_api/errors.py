@@ -9,6 +9,7 @@ The tree::
     ├── Forbidden               403
     ├── NotFound                404
     ├── MisdirectedRequest      421, for a host that is not us
+    ├── RateLimited             429, of security.rate_limits: the caller has used what they may
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request

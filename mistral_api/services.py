@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from mistral_api.analytics.daily_tokens import DailyTokenReader
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
@@ -41,6 +42,7 @@ from mistral_api.responses.response_store import ResponseStore
 from mistral_api.security.audit import AuditLog
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
+from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
@@ -84,7 +86,11 @@ class Services:
             self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
+        self.rate_limits = rate_limits_from(settings)
         self.database_reads = DatabaseReads(engine)
+        self.daily_tokens = DailyTokenReader(
+            self.rate_limits.daily, self.database_reads, self.recorder.pending.all_ended
+        )
         self.conversation_reader = ConversationReader(self.database_reads, self.recorder.pending)
         self.conversation_lister = ConversationLister(self.database_reads, self.recorder.pending)
         self.completion_reader = CompletionReader(self.database_reads, self.recorder.pending)
@@ -124,6 +130,7 @@ class Services:
                 return
             self.recorder.start()
             self.recognition_loader.start()
+            self.daily_tokens.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
@@ -163,6 +170,8 @@ class Services:
         self.model_servers.close()
         self.housekeeping.close()
         self.recognition_loader.close()
+        self.daily_tokens.close()
+        self.rate_limits.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

@@ -111,6 +111,15 @@ def _read_database_url(text: str) -> str:
     return f"postgresql+psycopg2://{rest}"
 
 
+def _read_redis_url(text: str) -> str:
+    """Return a URL that the ``limits`` package takes."""
+    url = urlsplit(text)
+    target = url.path if url.scheme == "redis+unix" else url.hostname
+    if url.scheme not in ("redis", "rediss", "redis+unix") or not target or url.port == 0:
+        raise ValueError(text)
+    return text
+
+
 def _read_schema_name(text: str) -> str:
     """Return the name of a schema: one that needs no quotes, and none that PostgreSQL keeps for itself."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text) or text.startswith("pg_") or text == "information_schema":
@@ -192,6 +201,9 @@ def _read_path(text: str) -> Path:
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
+REDIS_URL: Kind[str] = Kind(
+    _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
+)
 DATABASE_URL: Kind[str] = Kind(
     _read_database_url,
     "a URL that begins with postgres:// or postgresql://, with a port that is a number and an @ in the password as %40",
@@ -279,6 +291,35 @@ class Settings:
         None,
         "addresses or networks of proxies whose headers say who the client is, separated by commas",
         default_text="none",
+    )
+    anonymous_requests_per_minute: int = _setting(
+        whole_number(0, 1_000_000), 600, "requests a minute from an address without a key; 0 sets no limit"
+    )
+    anonymous_tokens_per_minute: int = _setting(
+        whole_number(0, 1 << 40),
+        500_000,
+        "tokens a minute, of prompts and answers, of such an address; 0 sets no limit",
+    )
+    anonymous_tokens_per_day: int = _setting(
+        whole_number(0, 1 << 40), 0, "tokens a day (UTC) of such an address", default_text="0 (no limit)"
+    )
+    anonymous_concurrent_requests: int = _setting(
+        whole_number(0, 10_000), 32, "requests to the model at the same time from such an address; 0 sets no limit"
+    )
+    limit_loopback: bool = _setting(
+        YES_OR_NO, False, "true limits requests without a key from this machine's own addresses too"
+    )
+    rate_limit_storage_url: str | None = _setting(
+        REDIS_URL,
+        None,
+        "a Redis in which several API processes count what is used a minute together",
+        default_text="each process counts in memory",
+        secret=True,
+    )
+    rate_limit_fail: str = _setting(
+        choice("open", "closed"),
+        "open",
+        "while that Redis is away: open lets each process count by itself, closed answers 503",
     )
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"

@@ -13,6 +13,7 @@ from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Re
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
+from mistral_api.security.rate_limits import Permit
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
@@ -25,7 +26,10 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "r
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled."""
+    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled.
+
+    ``permit`` counts what it uses, where the caller has limits.
+    """
 
     caller: Caller
     request_id: UUID
@@ -33,6 +37,7 @@ class RequestContext:
     body: object
     call: UpstreamCall = field(default_factory=UpstreamCall)
     headers: Mapping[str, str] = field(default_factory=dict)
+    permit: Permit | None = None
 
     @property
     def sender(self) -> Sender:

@@ -7,10 +7,10 @@ works on it, and every proxy that runs on it, is at the same address.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from mistral_api.errors import Forbidden, Unauthorized
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES, ApiKey
 from mistral_api.security.credentials import sent_secret
 from mistral_api.security.hosts import host_name
@@ -37,16 +37,6 @@ class Caller:
     local: bool
     scopes: frozenset[str] = frozenset()
     key: ApiKey | None = None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def require_safe_listener(settings: Settings) -> None:

@@ -6,7 +6,6 @@ is served from any address: an office shares one, and so do all who come through
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mistral_api.errors import ApiError
+from mistral_api.security.addresses import network_of
 
 # So many failures within the window block an address, for a time that doubles with each block until the longest one.
 MOST_FAILURES, WINDOW_SECONDS = 20, 60.0
@@ -58,7 +58,7 @@ class FailedAttempts:
         """Count a failure. Raises AddressBlocked where the address has too many of them."""
         now = self._clock()
         with self._lock:
-            record = self._record(network_of(address), now)
+            record = self._record(network_of(address or ""), now)
             if now < record.blocked_until:
                 raise AddressBlocked(record.blocked_until - now)
             if now - record.window_began > WINDOW_SECONDS:
@@ -82,15 +82,3 @@ class FailedAttempts:
         record.blocks, record.failures = min(record.blocks + 1, 16), 0
         record.blocked_until = now + seconds
         raise AddressBlocked(seconds)
-
-
-def network_of(address: str | None) -> str:
-    """Return what one client has: an IPv4 address, or the /64 of an IPv6 address, which has 2**64 of them."""
-    try:
-        found = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return address or ""
-    mapped = getattr(found, "ipv4_mapped", None)
-    if found.version == 6 and mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(mapped or found)

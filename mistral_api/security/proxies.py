@@ -6,15 +6,12 @@ others they still show one thing: that the client is not the one at the other en
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
-from typing import TypeAlias
 
+from mistral_api.security.addresses import Address, parse_address
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import IPNetwork
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Lists of addresses, to which every proxy adds that of its own client at the end (RFC 7239; X-Forwarded-For by custom).
 _LISTS = ("X_FORWARDED_FOR", "FORWARDED")
@@ -31,20 +28,6 @@ _MARKS = (
     "CDN_LOOP",
 )
 _FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;"\s]+))', re.IGNORECASE)
-
-
-def parse_address(text: str) -> Address | None:
-    """Return an address as proxies write it: alone, in brackets, or with a port. IPv4 in IPv6 becomes IPv4."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_proxied(head: RequestHead) -> bool:

@@ -180,7 +180,7 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"403", "421", "500"}
-    statuses |= set() if operation.public else {"401"}
+    statuses |= set() if operation.public else {"401", "429"}
     statuses |= {"400", "413"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
@@ -218,7 +218,7 @@ def _event(event: Component, error: Component) -> JsonSchema:
 
 def _error(status: str, operation: Operation) -> JsonObject:
     meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
-    headers = ["X-Error-Source", *(["Retry-After"] if status == "503" else [])]
+    headers = ["X-Error-Source", *(["Retry-After"] if status in ("429", "503") else [])]
     return _response(meaning, {_JSON: {"schema": operation.error.json_schema}}, *headers)
 
 

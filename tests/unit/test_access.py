@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mistral_api.errors import Forbidden, Unauthorized, Unavailable
-from mistral_api.security.access import AccessRule, Caller, is_loopback, require_scope
+from mistral_api.security.access import AccessRule, Caller, require_scope
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ADMIN, ALL_SCOPES, DEFAULT_SCOPES, GRAMMAR, HISTORY, INFERENCE, new_secret
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing

@@ -11,6 +11,7 @@ from flask import Flask
 
 from mistral_api.security.audit import AuditLog
 from mistral_api.security.gate import PAGES, PUBLIC_PATHS, Gate
+from mistral_api.security.rate_limits import RateLimits
 from mistral_api.services import EXTENSION
 from mistral_api.settings import Settings
 from mistral_api.web import BLUEPRINTS, documentation
@@ -33,8 +34,9 @@ def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:
     handle_errors(app)
     guard_requests(app)
     app.register_blueprint(documentation.blueprint)
-    # The guard and the audit log read only this.
-    app.extensions[EXTENSION] = SimpleNamespace(gate=Gate(settings, key_ring()), audit_log=AuditLog(settings.data_dir))
+    # The guard reads only this.
+    gate, audit_log = Gate(settings, key_ring()), AuditLog(settings.data_dir)
+    app.extensions[EXTENSION] = SimpleNamespace(gate=gate, audit_log=audit_log, rate_limits=RateLimits())
     with app.test_client().get(path, environ_base={"REMOTE_ADDR": address}) as answer:
         return answer.status_code, answer.get_json(silent=True)
 

@@ -22,8 +22,9 @@ def _every_kind() -> list[type[ApiError]]:
 
 
 def _speaks_freely(kind: type[ApiError]) -> bool:
-    """Whether the message is an argument; the others have one of their own."""
-    return "message" in inspect.signature(kind).parameters
+    """Whether the message is the only argument that is needed; the others have one of their own, or need more."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name for each in parameters if each.default is each.empty} - {"code"} == {"message"}
 
 
 @pytest.mark.parametrize(
