@@ -170,14 +170,17 @@ def test_connection_on_which_nothing_comes_is_closed(tmp_path: Path) -> None:
 
 
 def test_idle_connection_is_closed_and_one_in_use_is_not(tmp_path: Path) -> None:
-    with running_web_server(tmp_path, keep_alive_seconds=1.5, header_seconds=1.0) as server:
-        with server.connect() as used, server.connect(b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n") as idle:
-            for _ in range(4):
-                used.sendall(b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n")
-                assert response_of(used)[0] == 200
-                time.sleep(0.7)
-            assert response_of(idle)[0] == 200
-            assert read_to_end(idle) == b""
+    with (
+        running_web_server(tmp_path, keep_alive_seconds=1.5, header_seconds=1.0) as server,
+        server.connect() as used,
+        server.connect(b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n") as idle,
+    ):
+        for _ in range(4):
+            used.sendall(b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert response_of(used)[0] == 200
+            time.sleep(0.7)
+        assert response_of(idle)[0] == 200
+        assert read_to_end(idle) == b""
 
 
 @pytest.mark.slow
@@ -191,16 +194,18 @@ def test_body_that_stalls_after_a_quick_beginning_is_refused(tmp_path: Path) -> 
 
 def test_bodies_that_stall_never_hold_more_than_the_bound(tmp_path: Path) -> None:
     """Eight bodies of 19 MB held 152 MB."""
-    with running_web_server(tmp_path, max_held_bytes=64 * MIB) as server:
-        with opened(server, 8, post(20 * MIB)) as connections:
-            for connection in connections:
-                with contextlib.suppress(ConnectionError):  # refused meanwhile
-                    connection.sendall(b"x" * (19 * MIB))
-                assert server.connections.held.total <= 65 * MIB
-            wait_for(lambda: server.connections.count(Phase.BODY) <= 3, "the others refused")
-            with server.connect(post(10 * MIB) + b"y" * (10 * MIB)) as honest:
-                assert response_of(honest)[0] == 200
-            assert server.connections.held.total <= 64 * MIB
+    with (
+        running_web_server(tmp_path, max_held_bytes=64 * MIB) as server,
+        opened(server, 8, post(20 * MIB)) as connections,
+    ):
+        for connection in connections:
+            with contextlib.suppress(ConnectionError):  # refused meanwhile
+                connection.sendall(b"x" * (19 * MIB))
+            assert server.connections.held.total <= 65 * MIB
+        wait_for(lambda: server.connections.count(Phase.BODY) <= 3, "the others refused")
+        with server.connect(post(10 * MIB) + b"y" * (10 * MIB)) as honest:
+            assert response_of(honest)[0] == 200
+        assert server.connections.held.total <= 64 * MIB
 
 
 def test_client_that_reads_nothing_holds_little_and_is_left(tmp_path: Path) -> None:
@@ -228,14 +233,17 @@ def test_reserved_paths_are_answered_while_every_thread_streams(tmp_path: Path) 
 
 
 def test_half_open_connections_make_room_for_others(tmp_path: Path) -> None:
-    with running_web_server(tmp_path, max_connections=50) as server:
-        with opened(server, 20, get("/stream")), opened(server, 100, b"GET /x HTTP/1.1\r\nHost: t") as half_open:
-            for _ in range(20):
-                assert server.ask("/health/live", 2)[0] == 200
-            assert len(server.connections) <= 50
-            assert is_closed(half_open[0])
-            assert not is_closed(half_open[-1])
-            server.app.released.set()
+    with (
+        running_web_server(tmp_path, max_connections=50) as server,
+        opened(server, 20, get("/stream")),
+        opened(server, 100, b"GET /x HTTP/1.1\r\nHost: t") as half_open,
+    ):
+        for _ in range(20):
+            assert server.ask("/health/live", 2)[0] == 200
+        assert len(server.connections) <= 50
+        assert is_closed(half_open[0])
+        assert not is_closed(half_open[-1])
+        server.app.released.set()
 
 
 def test_health_is_answered_beyond_the_bound_of_connections_that_are_all_served(tmp_path: Path) -> None:

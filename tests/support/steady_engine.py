@@ -1,7 +1,7 @@
-"""A model server that streams at a steady pace for as long as it is wanted: ``python -m tests.support.steady_engine PORT``.
+"""A model server that streams at a steady pace: ``python -m tests.support.steady_engine PORT``.
 
-It is a process of its own, so that what is measured is the API and not the test. Each chat completion is a stream with a
-token every ``CHUNK_SECONDS``, at most ``CHUNKS`` of them.
+It is a process of its own, so that what is measured is the API and not the test. Each chat completion is a stream with
+a token every ``CHUNK_SECONDS``, at most ``CHUNKS`` of them.
 """
 
 from __future__ import annotations
