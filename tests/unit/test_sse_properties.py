@@ -102,7 +102,8 @@ def test_garbage_ends_in_one_of_our_failures_or_is_relayed(stream: bytes, sizes:
     relayed, failure = relay_or_failure(_cut(stream, sizes), show_progress=show)
     if failure is None:
         assert DONE[:-2] in stream
-        assert relayed in stream or not show
+        # Empty lines between events mean nothing, and may be left out.
+        assert not show or relayed.replace(b"\n", b"") in stream.replace(b"\n", b"")
     else:
         assert 400 <= failure.status < 600
         assert orjson.dumps(failure.body())
