@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -282,3 +283,53 @@ def test_any_bytes_get_an_answer_or_a_closed_connection(server: TestServer, requ
         connection.shutdown(socket.SHUT_WR)
         received = read_to_end(connection)
     assert received == b"" or received.startswith(b"HTTP/1.")
+
+
+def _leave_at_once(connection: socket.socket) -> None:
+    """Close with a reset, as a client does that is killed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /x HT",
+        post(100_000) + b"x" * 50_000,
+        get("/x"),
+        get("/stream"),
+        get("/flood"),
+        b"bad\r\n",
+        post(99 * MIB) + b"x" * 50_000,
+        b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n" * 50,
+    ],
+    ids=["nothing", "half a head", "half a body", "request", "stream", "flood", "malformed", "too large", "pipelined"],
+)
+def test_clients_that_leave_leave_nothing_behind(tmp_path: Path, sent: bytes) -> None:
+    """CVE-2022-31015 and CVE-2024-49769: their connections ended the loop, or kept it busy for ever."""
+    with running_web_server(tmp_path) as server:
+        for number in range(40):
+            connection = server.connect(sent)
+            time.sleep(0.001 * (number % 4))
+            _leave_at_once(connection)
+        server.app.released.set()
+        wait_for(lambda: len(server.connections) == 0, "no connection")
+        wait_for(lambda: server.app.streams == 0, "no stream")
+        assert server.connections.held.total == 0
+        assert server.ask("/x")[0] == 200
+        before = time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - before < 0.25, "the loop is busy with connections that are gone"
+
+
+def test_nothing_is_read_as_a_request_after_a_malformed_one(server: TestServer) -> None:
+    """CVE-2024-49768: what came in another packet, while the refusal was written, was still served."""
+    before = len(server.app.requests)
+    for _ in range(50):
+        with server.connect() as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(b"GET /x HTTP/1.1\r\nHost: test\r\nContent-Length: 1, 1\r\n\r\n")
+            for _ in range(20):
+                connection.sendall(get("/smuggled"))
+            assert_refused(read_to_end(connection), 400)
+    assert server.app.requests[before:] == []
