@@ -79,6 +79,10 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         request = self.request
         return 0.0 if request is None else float(request.held_bytes) * (time.monotonic() - self._body_began)
 
+    def unread_seconds(self, now: float) -> float:
+        """Return for how long the client has taken nothing of an answer that waits for it; 0 where none waits."""
+        return now - self._sent_at if self.total_outbufs_len else 0.0
+
     def received(self, data: bytes) -> bool:
         """Take bytes of the client."""
         if self._lingering:
@@ -125,7 +129,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
             return waited >= limits.keep_alive_seconds
         if phase is Phase.LINGERING:
             return waited >= limits.linger_silence_seconds or now >= self._lingers_until
-        return phase is Phase.SERVED and self.total_outbufs_len > 0 and now - self._sent_at >= limits.send_seconds
+        return self.unread_seconds(now) >= limits.send_seconds
 
     def _check_body_rate(self, waited: float, limits: ConnectionLimits) -> None:
         if self._window_bytes < limits.body_rate * waited:

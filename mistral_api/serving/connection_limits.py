@@ -39,6 +39,8 @@ class ConnectionLimits:
     # client would lose the answer. The names and times are nginx's (lingering_timeout, lingering_time).
     linger_silence_seconds: float = 5.0
     linger_seconds: float = 30.0
+    # Where more waits to be sent than `held_bytes`, clients that take nothing for so long are left.
+    unread_seconds: float = 5.0
     # Connections beyond the bound: they reach /health and the keys, and are refused everything else.
     surplus: int = 64
 

@@ -44,7 +44,8 @@ class Connections:
         self._is_unbounded = is_unbounded or is_loopback
         self._open: set[Channel] = set()
         self._by_group: Counter[str] = Counter()
-        self._warn = ThrottledWarning(log)
+        self._warn_of_connections = ThrottledWarning(log)
+        self._warn_of_bytes = ThrottledWarning(log)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -85,7 +86,7 @@ class Connections:
             if not self.evict(same):
                 return too_many_connections()
         if len(self._open) >= self.limits.connections:
-            self._warn(
+            self._warn_of_connections(
                 "%d connections are open, as many as may be: those without a request are closed", len(self._open)
             )
             if not self.evict(self._open):
@@ -117,7 +118,9 @@ class Connections:
             coming = [channel for channel in self._open if channel.phase is Phase.BODY]
             if not coming:
                 return
-            self._warn("the bodies of requests take %d bytes: the largest and slowest are refused", self.held.total)
+            self._warn_of_bytes(
+                "the bodies of requests take %d bytes: the largest and slowest are refused", self.held.total
+            )
             max(coming, key=lambda channel: channel.body_cost).refuse(overloaded())
 
     def check_deadlines(self) -> None:
@@ -125,3 +128,16 @@ class Connections:
         now = time.monotonic()
         for channel in list(self._open):
             channel.check_deadlines(now, self.limits)
+        self._relieve_unsent(now)
+
+    def _relieve_unsent(self, now: float) -> None:
+        """Where more waits to be sent than may, close connections whose clients take nothing, the longest first."""
+        excess = sum(channel.total_outbufs_len for channel in self._open) - self.limits.held_bytes
+        if excess <= 0:
+            return
+        silent = [channel for channel in self._open if channel.unread_seconds(now) >= self.limits.unread_seconds]
+        for channel in sorted(silent, key=lambda channel: channel.unread_seconds(now), reverse=True):
+            if excess <= 0:
+                return
+            excess -= channel.total_outbufs_len
+            channel.handle_close()

@@ -11,14 +11,22 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import IO, Any
 
-from waitress.parser import HTTPRequestParser
-from waitress.receiver import ChunkedReceiver
+from waitress.buffers import OverflowableBuffer
+from waitress.parser import HTTPRequestParser, unquote_bytes_to_wsgi
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.utilities import BadRequest
 
 from mistral_api.errors import ApiError, internal_error, refused_request
 from mistral_api.serving.connection_limits import ConnectionLimits
 from mistral_api.serving.held_bytes import BodyStream, HeldBytes, HeldShare
-from mistral_api.serving.request_head import RequestHead, check_beginning, check_head, malformed, too_large
+from mistral_api.serving.request_head import (
+    RequestHead,
+    check_beginning,
+    check_first_byte,
+    malformed,
+    parse_head,
+    too_large,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +62,7 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 
     def __init__(
         self,
-        adj: object,
+        adj: Any,
         limits: ConnectionLimits,
         held: HeldBytes,
         address: str,
@@ -100,10 +108,12 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
     def _receive(self, data: bytes) -> int:
         in_head = self.body_rcv is None
         if in_head:
-            head = (self.header_plus + data).partition(b"\r\n\r\n")[0]
-            if head.startswith(b"HEAD "):  # whose response has no body, also where the rest is malformed
+            begun = self.header_plus + data if self.header_plus else data
+            if begun.startswith(b"HEAD "):  # whose response has no body, also where the rest is malformed
                 self.command = "HEAD"
-            check_beginning(head, self._limits)
+            check_first_byte(begun)
+            if b"\r\n\r\n" not in begun:
+                check_beginning(begun, self._limits)
         consumed: int = super().received(data)
         if not in_head:
             self._check_body(consumed)
@@ -112,10 +122,21 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the head of the request. Raises ApiError, and waitress's ParsingError."""
-        super().parse_header(check_head(header_plus, self._limits))
-        if self.chunked:
-            self.body_rcv = _ChunkedBody(self.body_rcv.getbuf())
+        """Take over what the head of the request says. Raises ApiError."""
+        head = parse_head(header_plus, self._limits)
+        self.command, self.version, self.headers = head.method, head.version, head.headers
+        self.request_uri = f"{head.path}?{head.query}" if head.query else head.path
+        self.path, self.query = unquote_bytes_to_wsgi(head.path.encode()), head.query
+        self.proxy_scheme = self.proxy_netloc = self.fragment = ""
+        self.url_scheme = self.adj.url_scheme
+        connection = head.headers.get("CONNECTION", "").lower()
+        self.connection_close = connection == "close" if head.version == "1.1" else connection != "keep-alive"
+        self.expect_continue = head.expects_continue
+        self.chunked, self.content_length = head.chunked, head.length
+        if head.chunked:
+            self.body_rcv = _ChunkedBody(OverflowableBuffer(self.adj.inbuf_overflow))
+        elif head.length:
+            self.body_rcv = FixedStreamReceiver(head.length, OverflowableBuffer(self.adj.inbuf_overflow))
 
     def _end_head(self) -> None:
         self.header_plus = b""

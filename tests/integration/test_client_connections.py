@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +218,15 @@ def test_client_that_reads_nothing_holds_little_and_is_left(tmp_path: Path) -> N
         assert server.app.flood_chunks * 65536 < 24 * MIB
 
 
+def test_clients_that_read_nothing_hold_little_together(tmp_path: Path) -> None:
+    with (
+        running_web_server(tmp_path, api_threads=10, max_held_bytes=MIB, max_request_bytes=MIB) as server,
+        opened(server, 10, get("/flood")),
+    ):
+        wait_for(lambda: server.app.streams == 10, "the streams")
+        wait_for(lambda: server.app.streams <= 1, "the end of those beyond the bound")
+
+
 def test_reserved_paths_are_answered_while_every_thread_streams(tmp_path: Path) -> None:
     with running_web_server(tmp_path, max_queued_requests=10) as server, opened(server, 4, get("/stream")):
         wait_for(lambda: server.app.streams == 4, "streams on all threads")
@@ -287,7 +297,9 @@ def test_any_bytes_get_an_answer_or_a_closed_connection(server: TestServer, requ
 
 def _leave_at_once(connection: socket.socket) -> None:
     """Close with a reset, as a client does that is killed."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    )
     connection.close()
 
 
