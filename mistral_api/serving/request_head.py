@@ -67,13 +67,12 @@ def malformed(reason: str) -> ApiError:
 
 
 def check_first_byte(head: bytes) -> None:
-    """Refuse what begins with no method, after the empty lines that may come before one. Raises InvalidRequest."""
-    first = head.lstrip(b"\r\n")[:1]
-    if first and not b"A" <= first <= b"Z":
-        tls = first == b"\x16"
-        raise malformed(
-            "This port speaks HTTP, not HTTPS." if tls else "The request does not begin with a method of HTTP."
-        )
+    """Refuse what begins with no method, after the empty line that may come before one. Raises InvalidRequest."""
+    begun = head[2:] if head.startswith(b"\r\n") else head
+    if begun in (b"", b"\r") or begun.startswith(b"\r\n") or b"A" <= begun[:1] <= b"Z":
+        return
+    tls = begun[:1] == b"\x16"
+    raise malformed("This port speaks HTTP, not HTTPS." if tls else "The request does not begin with a method of HTTP.")
 
 
 def check_beginning(head: bytes, limits: ConnectionLimits) -> None:
