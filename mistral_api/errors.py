@@ -204,12 +204,24 @@ def internal_error() -> ApiError:
     return ApiError("The server failed to answer this request; its log has the details under the request id.")
 
 
+# The statuses of requests that are no HTTP as this server speaks it, or that arrive too slowly.
+_MALFORMED = frozenset(
+    (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.EXPECTATION_FAILED,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    )
+)
+
+
 def refused_request(status: int, reason: str) -> ApiError:
     """A request that never got as far as a view, by its HTTP status; ``reason`` goes to the client."""
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
     else:
-        failure = InvalidRequest(reason)
+        failure = (MalformedRequest if status in _MALFORMED else InvalidRequest)(reason)
     failure.status = status
     return failure
 

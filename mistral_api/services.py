@@ -28,6 +28,7 @@ from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
+from mistral_api.errors import ApiError
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
@@ -39,10 +40,11 @@ from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
-from mistral_api.security.audit import AuditLog
+from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
+from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
@@ -136,6 +138,17 @@ class Services:
             self.model_servers.start()
             self._state = "started"
             atexit.register(self.close)
+
+    def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
+        """Write a line into the audit log for a request that no view has seen, where the error is an event."""
+        source: Source = {
+            "address": self.gate.address(head),
+            "key": None,
+            "method": head.method,
+            "route": shown_path(head.path),
+            "request_id": request_id,
+        }
+        self.audit_log.note(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""

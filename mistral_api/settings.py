@@ -324,6 +324,36 @@ class Settings:
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
     )
+    max_held_bytes: int = _setting(
+        whole_number(1 << 20, 1 << 40),
+        128 << 20,
+        "most bytes of request bodies held at a time over all connections, one largest body at least; beyond, "
+        "large and slow ones get 503",
+        default_text="134217728 (128 MiB)",
+    )
+    max_connections: int = _setting(
+        whole_number(16, 100_000), 1000, "most open connections; beyond, those without a request are closed"
+    )
+    max_connections_per_address: int = _setting(
+        whole_number(0, 100_000),
+        200,
+        "most open connections of one address (IPv6: of one /64 network) beyond loopback; 0 is no bound",
+    )
+    max_queued_requests: int = _setting(
+        whole_number(1, 100_000), 512, "most requests that wait for a thread; beyond, they get 503 overloaded"
+    )
+    header_seconds: float = _setting(seconds(1, 3600), 20.0, "how long a client may take to send the head of a request")
+    body_bytes_per_second: int = _setting(
+        whole_number(0, 1 << 30),
+        1024,
+        "least speed at which a request body must arrive, over 10 s; 0 lets it stand still",
+    )
+    keep_alive_seconds: float = _setting(
+        seconds(1, 86400), 120.0, "how long an open connection may wait for its next request"
+    )
+    send_seconds: float = _setting(
+        seconds(1, 86400), 60.0, "how long a client may take nothing of an answer that waits for it"
+    )
     model_path: Path | None = _setting(
         PATH, None, "GGUF file to serve", default_text="demo model (SmolLM2-135M-Instruct)"
     )

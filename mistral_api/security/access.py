@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mistral_api.errors import Forbidden, Unauthorized
-from mistral_api.security.addresses import is_loopback
+from mistral_api.security.addresses import is_loopback, parse_address
 from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES, ApiKey
 from mistral_api.security.credentials import sent_secret
 from mistral_api.security.hosts import host_name
@@ -90,6 +90,10 @@ class AccessRule:
     def address(self, head: RequestHead) -> str | None:
         """Return the address of the client, from a proxy if it is trusted."""
         return self._proxies.client_address(head)
+
+    def trusts_proxy(self, address: str) -> bool:
+        """Whether a proxy at this address is believed."""
+        return self._proxies.trusts(parse_address(address))
 
     def stranger(self, head: RequestHead) -> Caller:
         """Return the caller of a request that needs no key, where it has none in force: it has no scope."""

@@ -30,10 +30,11 @@ log = logging.getLogger(__name__)
 MOST_LINES, WINDOW_SECONDS = 10, 60.0
 # Of more kinds and addresses than this, those that rested longest are forgotten.
 MOST_SOURCES = 10_000
+MOST_PATH_CHARACTERS = 100
 # Errors that are events, by their code.
 _CODES = frozenset((
     "invalid_api_key", "insufficient_scope", "origin_not_allowed", "host_not_allowed", "rate_limit_exceeded",
-    "budget_exceeded", "request_too_large", "constraint_quarantined", "constraint_too_costly",
+    "budget_exceeded", "too_many_connections", "request_too_large", "constraint_quarantined", "constraint_too_costly",
 ))  # fmt: skip
 
 
@@ -143,6 +144,11 @@ class _Window:
         self.lines += 1
         suppressed, self.suppressed = self.suppressed, 0
         return suppressed
+
+
+def shown_path(path: str) -> str:
+    """Return a path that is no route of ours as far as it shows what was looked for, in printable ASCII."""
+    return ascii(path[:MOST_PATH_CHARACTERS])[1:-1]
 
 
 def audit_path(data_dir: Path) -> Path:

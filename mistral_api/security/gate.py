@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mistral_api.errors import Unauthorized, Unavailable
+from mistral_api.errors import ApiError, Unauthorized, Unavailable
 from mistral_api.security.access import AccessRule, Caller
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.failed_attempts import FailedAttempts
 from mistral_api.security.hosts import HostRule
 from mistral_api.security.key_ring import KeyRing
@@ -46,6 +47,18 @@ class Gate:
                 return self._access.stranger(head)
             self._failed.note(self.address(head))
             raise
+
+    def refusal(self, head: RequestHead) -> ApiError | None:
+        """Return why a request is refused by its head, or None. It asks no disk and no network."""
+        try:
+            self.admit(head)
+        except ApiError as error:
+            return error
+        return None
+
+    def is_shared_address(self, address: str) -> bool:
+        """Whether many clients may be at an address: this machine's own, and those of trusted proxies."""
+        return is_loopback(address) or self._access.trusts_proxy(address)
 
     @property
     def several_owners(self) -> bool:

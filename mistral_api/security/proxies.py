@@ -46,7 +46,7 @@ class TrustedProxies:
 
         Headers that contradict each other are such a case: one of them came from the client itself.
         """
-        if not self._networks or not self._trusts(parse_address(head.peer or "")):
+        if not self._networks or not self.trusts(parse_address(head.peer or "")):
             return head.peer
         found = {self._client_in(values) for values in _values(head)} - {None}
         return str(found.pop()) if len(found) == 1 else head.peer
@@ -59,11 +59,12 @@ class TrustedProxies:
         address: Address | None = None
         for value in reversed(values):
             address = parse_address(value)
-            if address is None or not self._trusts(address):
+            if address is None or not self.trusts(address):
                 return address
         return address
 
-    def _trusts(self, address: Address | None) -> bool:
+    def trusts(self, address: Address | None) -> bool:
+        """Whether this is the address of a trusted proxy."""
         return address is not None and any(address in network for network in self._networks)
 
 

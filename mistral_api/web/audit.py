@@ -6,12 +6,9 @@ from flask import g, request
 
 from mistral_api.errors import ApiError
 from mistral_api.security.access import Caller
-from mistral_api.security.audit import Source
+from mistral_api.security.audit import Source, shown_path
 from mistral_api.security.request_head import head_from_environ
 from mistral_api.web.request import services, shown_request_id
-
-# A path that is no route of ours shows what was looked for; more of it is of no use.
-_MOST_PATH_CHARACTERS = 100
 
 
 def note_refusal(error: ApiError) -> None:
@@ -28,6 +25,6 @@ def _source() -> Source:
         "address": services().gate.address(head_from_environ(request.environ)),
         "key": key,
         "method": request.method,
-        "route": ascii(request.path[:_MOST_PATH_CHARACTERS])[1:-1] if rule is None else rule.rule,
+        "route": shown_path(request.path) if rule is None else rule.rule,
         "request_id": shown_request_id(),
     }

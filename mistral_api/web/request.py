@@ -22,6 +22,8 @@ from mistral_api.wire.body_bounds import load_body
 
 access_log = logging.getLogger("mistral_api.access")
 
+# The longest path in the access log, in characters.
+_LOGGED_PATH = 300
 _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
 
@@ -71,7 +73,7 @@ def _end(response: Response) -> Response:
     if access_log.isEnabledFor(logging.INFO):
         spent_ms = (time.monotonic() - g.started) * 1000
         # A path may hold a line break, which must not begin a line of the log.
-        path = ascii(request.path)[1:-1]
+        path = ascii(request.path[:_LOGGED_PATH])[1:-1]
         access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent_ms, shown_id)
     return response
 

@@ -27,7 +27,7 @@ STOP_SECONDS = 40.0
 _SETTING_PREFIXES = (
     "DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_", "LOG_",
     "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_", "ANONYMOUS_",
-    "LIMIT_", "RATE_LIMIT_",
+    "LIMIT_", "RATE_LIMIT_", "MAX_", "HEADER_", "BODY_", "KEEP_", "SEND_", "TRUSTED_", "CORS_", "LOOPBACK_", "PASS_",
 )  # fmt: skip
 
 # Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).
