@@ -15,7 +15,7 @@ from tests.support.openai_clients import openai_client
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 HELLO = [{"role": "user", "content": "Hi"}]
-LONG = "word " * (4 << 20)  # 20 MiB, just below the largest body
+LONG = "word " * ((19 << 20) // 5)
 # Under the bound of the demo model's 2048 tokens, of at most 162 bytes each, but far more than they hold.
 NEAR = "word " * (320 << 10 >> 3)
 ANSWER_SECONDS = 1.0

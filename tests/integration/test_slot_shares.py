@@ -1,4 +1,4 @@
-"""The slots of the real model server are shared among owners, and every way in which a generation ends frees its own."""
+"""The slots of the real model server are shared among owners; however a generation ends, it frees its own."""
 
 from __future__ import annotations
 
