@@ -120,7 +120,10 @@ class Services:
 
     def _context(self, call: UpstreamCall) -> int | None:
         """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
-        return self.loaded_models.current(call).context or self.model_servers.main.catalogue.known_window()
+        main = self.model_servers.main
+        known = self.loaded_models.current(call).context or main.catalogue.known_window()
+        # Where the server is too busy to tell it, its whole context still bounds what could fit.
+        return known or (None if main.status is None else main.status.context_size())
 
     def _longest_token(self) -> int:
         return longest_token(served_model_path(self.settings) if self.settings.supervised else None)

@@ -122,9 +122,10 @@ class Generator:
             for size in prompt_sizes(payload):
                 self._prompts.limit.require_fit(size, call)
             return
-        if payload.get("truncation") == "auto":
+        truncated = payload.get("truncation") == "auto"
+        if truncated:
             messages = turns_of(messages)[-1]
-        size = chat_size(messages, payload, None if endpoint is CHAT else "messages")
+        size = chat_size(messages, payload, None if endpoint is CHAT and not truncated else "messages")
         self._prompts.limit.require_fit(size, call)
 
     def _begin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.message_matching import is_system_message
 from mistral_api.conversations.session_resolver import ResolvedSession
-from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.prompt import PromptBuilder, turns_of
 from mistral_api.generation.prompt_size import chat_size
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -83,6 +83,8 @@ class ContextResolver:
             self._require_fit(prepared, call)
             return messages
         leading, others = _split_system(messages)
+        last_turn = turns_of(others)[-1] if others else []
+        self._prompts.limit.require_fit(chat_size([*leading, *last_turn], None, "input"), call)
         return self._prompts.truncated(leading, others, [], prepared.payload([]), call)
 
     def count_tokens(self, prepared: PreparedResponse, call: UpstreamCall) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from mistral_api.errors import ModelTimeout
@@ -25,11 +24,20 @@ Release = Callable[[], None]
 
 
 class _Waiter:
-    """A request that waits for ``count`` slots. ``admitted`` is set when it has them."""
+    """A request for ``count`` slots. ``admission`` is there where it has to wait for them, and set when it has them."""
+
+    __slots__ = ("admission", "admitted", "count", "owner")
 
     def __init__(self, owner: str, count: int) -> None:
         self.owner, self.count = owner, count
-        self.admitted = threading.Event()
+        self.admitted = False
+        self.admission: threading.Event | None = None
+
+    def admit(self) -> None:
+        """Let the request go on."""
+        self.admitted = True
+        if self.admission is not None:
+            self.admission.set()
 
 
 class SlotGate:
@@ -44,7 +52,7 @@ class SlotGate:
         self._longest_wait = longest_wait
         self._is_always_shared = is_shared
         self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, int] = {}
         self._busy = 0
         self._waiting: list[_Waiter] = []
         # The number of the admission that an owner had last; owners without a request are forgotten.
@@ -68,8 +76,10 @@ class SlotGate:
                 raise cancelled_error("shutdown")
             self._waiting.append(waiter)
             self._admit()
-        if not waiter.admitted.is_set():
-            self._wait(waiter, call)
+            if not waiter.admitted:
+                waiter.admission = threading.Event()
+        if waiter.admission is not None:
+            self._wait(waiter, waiter.admission, call)
         return self._releaser(waiter)
 
     def _note_owner(self, owner: str) -> None:
@@ -86,24 +96,25 @@ class SlotGate:
                 return
             self._waiting.remove(waiter)
             self._busy += waiter.count
-            self._running[waiter.owner] += waiter.count
+            self._running[waiter.owner] = self._running.get(waiter.owner, 0) + waiter.count
             self._admissions += 1
             self._last_admission[waiter.owner] = self._admissions
-            waiter.admitted.set()
+            waiter.admit()
 
     def _next(self) -> _Waiter:
         """Return the request whose turn it is: of equal ones the first that came."""
         if len(self._waiting) == 1:
             return self._waiting[0]
-        return min(self._waiting, key=lambda each: (self._running[each.owner], self._last_admission.get(each.owner, 0)))
+        running, last = self._running, self._last_admission
+        return min(self._waiting, key=lambda each: (running.get(each.owner, 0), last.get(each.owner, 0)))
 
     def _is_shared(self) -> bool:
         return time.monotonic() < self._shared_until or self._is_always_shared()
 
-    def _wait(self, waiter: _Waiter, call: UpstreamCall) -> None:
+    def _wait(self, waiter: _Waiter, admission: threading.Event, call: UpstreamCall) -> None:
         deadline = time.monotonic() + self._longest_wait
         try:
-            while not waiter.admitted.wait(WATCH_INTERVAL_SECONDS):
+            while not admission.wait(WATCH_INTERVAL_SECONDS):
                 if call.client_is_gone():
                     call.cancel("client")
                 if call.cancelled or self._closed:
@@ -117,7 +128,7 @@ class SlotGate:
     def _leave(self, waiter: _Waiter) -> None:
         """Take back a request that waits no longer, or that has just been admitted."""
         with self._lock:
-            if waiter.admitted.is_set():
+            if waiter.admitted:
                 self._free(waiter)
             else:
                 self._waiting.remove(waiter)

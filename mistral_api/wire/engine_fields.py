@@ -1,9 +1,9 @@
 """Which fields of a request the model server gets: an allow-list for each kind of request and of engine.
 
-llama.cpp's are those that its server reads: tools/server/server-schema.cpp (build 11549, which the bundled engine is;
-before build 9500 or so ``params_from_json_cmpl`` in server-task.cpp), ``oaicompat_chat_params_parse`` in
-server-common.cpp, and tools/server/README.md. A version that does not know one of them ignores it, so one table holds
-for all versions. What the request schemas declare is checked; nothing is passed that is not declared there.
+llama.cpp's are those that its server reads: tools/server/server-schema.cpp (in older versions
+``params_from_json_cmpl`` in server-task.cpp), ``oaicompat_chat_params_parse`` in server-common.cpp, and
+tools/server/README.md. They were compared with the bundled engine, build 11549. A version that does not know one of them
+ignores it, so one table holds for all versions. What the request schemas declare is checked; nothing is passed that is not declared there.
 
 These of llama.cpp's fields are left out on purpose:
 
@@ -49,8 +49,8 @@ _OPENAI_CHAT = frozenset(
         "verbosity", "web_search_options",
     )
 )  # fmt: skip
-# What other engines take for sampling (vLLM, docs/serving/openai_compatible_server.md; SGLang,
-# docs/basic_usage/sampling_params.md). Not among them: ``chat_template``, a program that the engine would run.
+# What other engines take for sampling (vLLM, serving/openai_compatible_server and api/vllm/sampling_params of its
+# documentation; SGLang, basic_usage/sampling_params of its own). Not among them: ``chat_template``, a program that the engine would run.
 _OTHER_ENGINES = frozenset(
     (
         "repetition_penalty", "length_penalty", "min_tokens", "stop_token_ids", "include_stop_str_in_output",
@@ -59,6 +59,7 @@ _OTHER_ENGINES = frozenset(
         "early_stopping", "best_of", "echo", "documents", "priority", "regex", "ebnf", "guided_json", "guided_regex",
         "guided_choice", "guided_grammar", "guided_decoding_backend", "structured_outputs", "return_token_ids",
         "return_tokens_as_token_ids", "include_reasoning", "separate_reasoning", "thinking_token_budget",
+        "truncation_side", "logprob_token_ids", "min_new_tokens", "structural_tag",
     )
 )  # fmt: skip
 

@@ -249,3 +249,15 @@ def test_killed_embedding_server_restarts_without_affecting_the_chat_server(embe
     after = embedding.health()
     assert after["embedding_server"]["pid"] not in (None, status.pid)
     assert after["model_server"] == before["model_server"]
+
+
+@pytest.mark.parametrize(("text", "param"), [("x " * (9 << 20), "input"), (["a", "x " * (9 << 20)], "input[1]")])
+def test_input_that_no_context_could_hold_is_refused_before_the_model_server_is_asked(
+    embedding: Server, text: Any, param: str
+) -> None:
+    answer = _post(embedding, {"input": text})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert answer.headers["X-Error-Source"] == "api"
+    assert _post(embedding, {"input": "Hi", "made_up": 1}).elapsed.total_seconds() < 1
