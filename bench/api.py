@@ -12,7 +12,6 @@ import waitress
 
 from bench.running import RunningStack, free_port, running_module
 from mistral_api import create_app
-from mistral_api.control.server_key import key_file
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.checkpoints import Progress
 from mistral_api.recording.exchange import Exchange
@@ -47,7 +46,7 @@ def running_api(running: RunningStack, *options: str, **settings: str) -> Iterat
         environment = os.environ | {
             "DATABASE_URL": start_embedded_postgres(running.data_dir).url,
             "MODEL_SERVER_PORT": str(running.model_server[1]),
-            "MODEL_SERVER_API_KEY": key_file(running.data_dir).read_text(encoding="ascii"),
+            "MODEL_SERVER_API_KEY": running.model_server_key,
             "DATA_DIR": folder,
             "LOG_LEVEL": "WARNING",
             **settings,

@@ -355,14 +355,17 @@ class Settings:
             )
 
     def _place_socket(self, host_setting: str, server_name: str) -> None:
-        """Replace ``unix`` by the path of the socket. Raises SettingError for one that is too long for an address."""
+        """Replace ``unix`` by the path of the socket. Raises SettingError for one that cannot be an address.
+
+        llama.cpp takes a comma for the end of an address (``--host``, common/arg.cpp).
+        """
         if getattr(self, host_setting) != UNIX:
             return
         path = str(self.data_dir / "run" / f"{server_name}.sock")
-        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH or "," in path:
             raise SettingError(
-                f"{host_setting.upper()}: the path of the socket, '{path}', has more than {MAX_SOCKET_PATH} bytes; "
-                "choose a shorter DATA_DIR, or an address."
+                f"{host_setting.upper()}: the path of the socket, '{path}', may have {MAX_SOCKET_PATH} bytes and no "
+                "comma; choose another DATA_DIR, or an address."
             )
         object.__setattr__(self, host_setting, path)
 

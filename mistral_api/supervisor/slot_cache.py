@@ -217,9 +217,9 @@ def fingerprint(command: Sequence[str], engine_version: str | None, environment:
     """Return a SHA-256 of all that a saved cache depends on. Under another fingerprint the cache is worth nothing.
 
     That is the command line, the engine's version, every ``LLAMA_ARG_*`` variable but those about web pages, and every
-    file that these name (the model with all its parts, the program itself, adapters, templates) with its size and time of change.
-    llama.cpp checks little of this when it reads a cache, and some of what it finds ends its process. It is right to
-    be too careful here: that costs a cold start, and the other mistake a wrong cache.
+    file that these name (the model with all its parts, the program itself, adapters, templates) with its size and time
+    of change. llama.cpp checks little of this when it reads a cache, and some of what it finds ends its process. It is
+    right to be too careful here: that costs a cold start, and the other mistake a wrong cache.
     """
     words = list(_relevant_words(command))
     named = {name: value for name, value in environment.items() if name.startswith(LLAMA_PREFIX)}
