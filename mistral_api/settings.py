@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,10 @@ import psutil
 from dotenv import load_dotenv
 
 from mistral_api.system.addresses import url_of
+
+# The value of MODEL_SERVER_HOST that stands for a Unix socket, and the longest path of one (unix(7): 107 bytes on
+# Linux; 103 on macOS).
+UNIX, MAX_SOCKET_PATH = "unix", 103
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -87,6 +92,19 @@ def _read_host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:_%*-]+", text):
         raise ValueError(text)
     return "0.0.0.0" if text == "*" else text  # noqa: S104 - refused later without a key in force
+
+
+def _read_model_host(text: str) -> str:
+    if text.lower() == UNIX and sys.platform == "win32":  # neither Python nor llama.cpp has such sockets there
+        raise ValueError(text)
+    return UNIX if text.lower() == UNIX else _read_host(text)
+
+
+def _read_server_key(text: str) -> str:
+    """Return a key that can stand in a header; llama.cpp separates several keys by commas."""
+    if not re.fullmatch(r"[!-+\--~]+", text):
+        raise ValueError(text)
+    return text
 
 
 def _read_server_url(text: str) -> str:
@@ -200,6 +218,8 @@ def _read_path(text: str) -> Path:
 
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
+MODEL_HOST: Kind[str] = Kind(_read_model_host, "a host name, an IP address, or, except on Windows, unix")
+SERVER_KEY: Kind[str] = Kind(_read_server_key, "a key of ASCII letters, digits and signs, without spaces and commas")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
 REDIS_URL: Kind[str] = Kind(
     _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
@@ -363,10 +383,19 @@ class Settings:
     llama_server_bin: Path | None = _setting(
         PATH, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )
-    model_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised model server")
+    model_server_host: str = _setting(
+        MODEL_HOST, "127.0.0.1", "address of the supervised model server; unix is a socket in DATA_DIR, and no port"
+    )
     model_server_port: int = _setting(whole_number(1, 65535), 8081, "port of the supervised model server")
     model_server_url: str | None = _setting(
         SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", default_text="none"
+    )
+    model_server_api_key: str | None = _setting(
+        SERVER_KEY,
+        None,
+        "API key of the model server",
+        default_text="none with MODEL_SERVER_URL, else a random one for each start",
+        secret=True,
     )
     embedding_model_path: Path | None = _setting(
         PATH, None, "GGUF file of an embedding model or a reranker, served beside the chat model", default_text="none"
@@ -374,7 +403,9 @@ class Settings:
     embedding_model_alias: str | None = _setting(
         ALIASES, None, "ids of that model that clients see, separated by commas", default_text="from the file's name"
     )
-    embedding_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised embedding server")
+    embedding_server_host: str = _setting(
+        MODEL_HOST, "127.0.0.1", "address of the supervised embedding server; unix as for MODEL_SERVER_HOST"
+    )
     embedding_server_port: int = _setting(whole_number(1, 65535), 8082, "port of the supervised embedding server")
     embedding_context_size: int = _setting(
         whole_number(0, 1 << 20),
@@ -470,14 +501,38 @@ class Settings:
     def __post_init__(self) -> None:
         # Absolute, so that a process that changes its directory still finds its data.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        self._place_socket("model_server_host", "model-server")
+        self._place_socket("embedding_server_host", "embedding-server")
         if self.session_history and not self.store_content:
             raise SettingError(
                 "SESSION_HISTORY: true is not allowed while STORE_CONTENT is false: nothing is kept then."
             )
 
+    def _place_socket(self, host_setting: str, server_name: str) -> None:
+        """Replace ``unix`` by the path of the socket. Raises SettingError for one that cannot be an address.
+
+        llama.cpp takes a comma for the end of an address (``--host``, common/arg.cpp).
+        """
+        if getattr(self, host_setting) != UNIX:
+            return
+        path = str(self.data_dir / "run" / f"{server_name}.sock")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH or "," in path:
+            raise SettingError(
+                f"{host_setting.upper()}: the path of the socket, '{path}', may have {MAX_SOCKET_PATH} bytes and no "
+                "comma; choose another DATA_DIR, or an address."
+            )
+        object.__setattr__(self, host_setting, path)
+
+    @property
+    def model_server_socket(self) -> str | None:
+        """The path of the supervised model server's Unix socket, or None where it listens on a port."""
+        return self.model_server_host if self.supervised and os.sep in self.model_server_host else None
+
     @property
     def model_server_base_url(self) -> str:
-        """The base URL of the model server, without a trailing slash."""
+        """The base URL of the model server, without a trailing slash. Over a Unix socket the host means nothing."""
+        if self.model_server_socket is not None:
+            return "http://localhost"
         return self.model_server_url or url_of(self.model_server_host, self.model_server_port)
 
     @property

@@ -77,7 +77,7 @@ def supervised_server(
         reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
         return reason if status.is_given_up() else None
 
-    client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher)
+    client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher, spec.name)
     catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
     settings = spec.settings
     limits = RequestLimits(

@@ -20,7 +20,7 @@ from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
-from tests.support.processes import Server
+from tests.support.processes import Server, read_key
 
 SYSTEM: ChatMessage = {"role": "system", "content": "You answer in few words."}
 TOOL: Tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -34,7 +34,8 @@ Messages = list[ChatMessage]
 def model_server(server: Server) -> Iterator[ModelServerClient]:
     """The real model server, without an API in front of it."""
     with closing(DisconnectWatcher()) as watcher:
-        made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False, watcher)
+        settings = Settings(model_server_url=server.model_url, model_server_api_key=read_key(server.data_dir))
+        made = ModelServerClient(settings, lambda: None, lambda: False, watcher)
         yield made
         made.close()
 

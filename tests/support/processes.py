@@ -20,6 +20,9 @@ import psutil
 import pytest
 import requests
 
+from mistral_api.control.server_key import key_file
+from mistral_api.control.server_spec import MAIN_SERVER
+
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
@@ -107,6 +110,11 @@ def clean_environment(**settings: str) -> dict[str, str]:
     return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | schema | settings
 
 
+def read_key(data_dir: Path, server_name: str = MAIN_SERVER) -> str:
+    """Return the key of a model server that runs on this DATA_DIR."""
+    return key_file(data_dir, server_name).read_text()
+
+
 def processes_of(data_dir: Path) -> list[psutil.Process]:
     """Return every live process that has this folder in its command line or environment."""
     found = []
@@ -138,6 +146,16 @@ class Server:
         """The base URL of the model server."""
         return f"http://127.0.0.1:{self.model_port}"
 
+    @property
+    def model_key(self) -> dict[str, str]:
+        """The header with the model server's key, which is another one after each restart."""
+        return {"Authorization": f"Bearer {read_key(self.data_dir)}"}
+
+    @property
+    def model_settings(self) -> dict[str, str]:
+        """The settings by which an API process with another DATA_DIR uses this model server, until it restarts."""
+        return {"MODEL_SERVER_PORT": str(self.model_port), "MODEL_SERVER_API_KEY": read_key(self.data_dir)}
+
     def log(self) -> str:
         """Return everything that the stack has printed."""
         return self.log_path.read_text(errors="replace")
@@ -155,13 +173,14 @@ class Server:
 
     def slots_busy(self) -> int:
         """Return the number of busy slots by the model server's own count."""
-        slots = requests.get(self.model_url + "/slots", timeout=30).json()
+        slots = requests.get(self.model_url + "/slots", headers=self.model_key, timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
     def count_tokens(self, messages: list[Any]) -> int:
         """Return the number of prompt tokens of a chat by the model server's own count."""
         url = f"{self.model_url}/v1/chat/completions/input_tokens"
-        return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
+        counted = requests.post(url, json={"messages": messages}, headers=self.model_key, timeout=10).json()
+        return int(counted["input_tokens"])
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""

@@ -92,6 +92,9 @@ class Flag:
         return self.flags[-1]
 
 
+# Former names of LLAMA_ARG_UI, which the supervisor sets besides for older llama-servers.
+_FORMER_NAMES = {"LLAMA_ARG_WEBUI", "LLAMA_ARG_NO_WEBUI"}
+
 FLAGS = (
     Flag(("-m", "--model"), "LLAMA_ARG_MODEL", str, "model.path"),
     Flag(("--host",), "LLAMA_ARG_HOST", read_list, "hostnames"),
@@ -126,6 +129,16 @@ FLAGS = (
     Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", read_switch, "reranking"),
     Flag(("--warmup",), "LLAMA_ARG_WARMUP", read_switch, "warmup", ("--no-warmup",)),
     Flag(("--ui", "--webui"), "LLAMA_ARG_UI", read_switch, "ui", ("--no-ui", "--no-webui")),
+    Flag(("--cors-origins",), "LLAMA_ARG_CORS_ORIGINS", str, "cors_origins"),
+    Flag(("--cors-methods",), "LLAMA_ARG_CORS_METHODS", str, "cors_methods"),
+    Flag(("--cors-headers",), "LLAMA_ARG_CORS_HEADERS", str, "cors_headers"),
+    Flag(
+        ("--cors-credentials",),
+        "LLAMA_ARG_CORS_CREDENTIALS",
+        read_switch,
+        "cors_credentials",
+        ("--no-cors-credentials",),
+    ),
     Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),
 )
 
@@ -180,5 +193,5 @@ def _read(flag: Flag, text: str, source: str) -> FlagValue:
 
 
 def _unknown_variables(environment: Iterable[str]) -> list[str]:
-    known = {flag.variable for flag in FLAGS}
+    known = {flag.variable for flag in FLAGS} | _FORMER_NAMES
     return sorted(name for name in environment if name.startswith("LLAMA_ARG_") and name not in known)
