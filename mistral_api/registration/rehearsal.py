@@ -26,7 +26,8 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
-from mistral_api.security.access import is_loopback, require_safe_listener
+from mistral_api.security.access import require_safe_listener
+from mistral_api.security.addresses import is_loopback
 from mistral_api.settings import SettingError, Settings, load_settings, setting_fields
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.system.exit_codes import ExitCode
