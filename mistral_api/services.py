@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from mistral_api.api_keys.key_mirror import KeyMirror, database_fingerprint
+from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
@@ -20,7 +22,7 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_writer_engine
+from mistral_api.database.engine import create_thread_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -36,6 +38,7 @@ from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.key_ring import KeyRing
 from mistral_api.settings import Settings
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
@@ -55,9 +58,11 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
+        self.key_ring = KeyRing(settings.admin_api_key)
+        self.key_watcher = _key_watcher(self.key_ring, engine, settings)
         self.model_servers = ModelServers(settings)
         main = self.model_servers.main
-        self.writer_engine = create_writer_engine(engine, settings)
+        self.writer_engine = create_thread_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
@@ -100,11 +105,13 @@ class Services:
         with self._lock:
             if self._state != "made":
                 return
+            self.key_watcher.start()
             self.recorder.start()
             self.recognition_loader.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
+            self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
 
@@ -145,9 +152,15 @@ class Services:
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
+        self.key_watcher.close()
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
+
+
+def _key_watcher(ring: KeyRing, engine: Engine, settings: Settings) -> KeyWatcher:
+    database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+    return KeyWatcher(ring, create_thread_engine(engine, settings), KeyMirror(settings.data_dir, database))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.processes import ROOT, SCHEMA, Server, clean_environment, libpq_url
 
-_TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series"
+_TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series, api_keys"
 
 
 def rows_of(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
