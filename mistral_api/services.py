@@ -59,7 +59,9 @@ class Services:
         self.engine = engine
         self.started_at = time.monotonic()
         self.key_ring = KeyRing(settings.admin_api_key)
-        self.key_watcher = _key_watcher(self.key_ring, engine, settings)
+        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+        self.key_mirror = KeyMirror(settings.data_dir, database)
+        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
         self.model_servers = ModelServers(settings)
         main = self.model_servers.main
         self.writer_engine = create_thread_engine(engine, settings)
@@ -156,11 +158,6 @@ class Services:
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
-
-
-def _key_watcher(ring: KeyRing, engine: Engine, settings: Settings) -> KeyWatcher:
-    database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
-    return KeyWatcher(ring, create_thread_engine(engine, settings), KeyMirror(settings.data_dir, database))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from psycopg2.errorcodes import UNIQUE_VIOLATION
-from sqlalchemy import ColumnElement, and_, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -123,6 +123,18 @@ def _refusal(param: str, sentence: str) -> InvalidRequest:
 def list_keys(session: Session) -> list[StoredKey]:
     """Return all keys, revoked ones too, oldest first. Raises sqlalchemy.exc.SQLAlchemyError."""
     return list(session.scalars(select(StoredKey).order_by(StoredKey.created_at, StoredKey.id)))
+
+
+def has_keys(session: Session) -> bool:
+    """Whether any key was ever made. Raises sqlalchemy.exc.SQLAlchemyError."""
+    return session.scalar(select(StoredKey.id).limit(1)) is not None
+
+
+def discard_key(session: Session, key_id: UUID) -> None:
+    """Delete a key whose secret nobody has got, and commit."""
+    session.execute(delete(StoredKey).where(StoredKey.id == key_id))
+    session.execute(_NOTIFY)
+    session.commit()
 
 
 def find_key(session: Session, key_id: UUID | None) -> StoredKey:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
 from mistral_api.security.api_key import ADMIN, ApiKey
-from mistral_api.settings import SettingError, Settings
+from mistral_api.settings import Settings
 
 LOCAL_OWNER = "local"
 # Headers that a proxy adds about itself and its client: RFC 7239, RFC 9110, and custom.
@@ -42,15 +42,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
-
-
-def require_safe_listener(settings: Settings) -> None:
-    """Refuse to listen to other machines without an API key in force. Raises SettingError."""
-    if not is_loopback(settings.api_host) and not settings.allow_anonymous:
-        raise SettingError(
-            f"API_HOST: '{settings.api_host}' is reachable from other machines and no API key is in force; "
-            "listen on 127.0.0.1, or set ALLOW_ANONYMOUS=true to serve anyone who can connect."
-        )
 
 
 def caller_from(address: str | None, host: str, header_names: Iterable[str]) -> Caller:

@@ -26,7 +26,7 @@ STOP_SECONDS = 40.0
 # Settings in the environment of the tests must not reach the servers under test.
 _SETTING_PREFIXES = (
     "DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_", "LOG_",
-    "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_",
+    "EMBEDDING_", "ADMIN_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_",
 )  # fmt: skip
 
 # Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).

@@ -6,15 +6,9 @@ import pytest
 from flask import Flask, request
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
-from mistral_api.security.access import (
-    ADMIN,
-    Caller,
-    is_loopback,
-    require_access,
-    require_admin,
-    require_safe_listener,
-)
-from mistral_api.settings import SettingError, Settings
+from mistral_api.security.access import Caller, is_loopback, require_access, require_admin
+from mistral_api.security.api_key import ADMIN
+from mistral_api.settings import Settings
 from mistral_api.web.request import identify_caller
 
 
@@ -35,13 +29,6 @@ from mistral_api.web.request import identify_caller
 )
 def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
-
-
-def test_listening_beyond_loopback_requires_allow_anonymous() -> None:
-    with pytest.raises(SettingError, match=r"^API_HOST: '0.0.0.0' .* set ALLOW_ANONYMOUS=true"):
-        require_safe_listener(Settings(api_host="0.0.0.0"))
-    require_safe_listener(Settings(api_host="0.0.0.0", allow_anonymous=True))
-    require_safe_listener(Settings(api_host="127.0.0.1"))
 
 
 def _require_access(settings: Settings) -> Caller:
