@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from mistral_api.analytics.daily_tokens import DailyTokenReader
+from mistral_api.api_keys.key_mirror import KeyMirror, database_fingerprint
+from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
@@ -21,7 +23,7 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_writer_engine
+from mistral_api.database.engine import create_thread_engine
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -67,11 +69,13 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
-        self.key_ring = KeyRing()
-        self.key_ring.replace([], complete=True)  # until the keys are read
+        self.key_ring = KeyRing(settings.admin_api_key)
+        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+        self.key_mirror = KeyMirror(settings.data_dir, database)
+        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
-        self.writer_engine = create_writer_engine(engine, settings)
+        self.writer_engine = create_thread_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
@@ -133,12 +137,14 @@ class Services:
         with self._lock:
             if self._state != "made":
                 return
+            self.key_watcher.start()
             self.recorder.start()
             self.recognition_loader.start()
             self.daily_tokens.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
+            self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
 
@@ -192,6 +198,7 @@ class Services:
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
+        self.key_watcher.close()
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()

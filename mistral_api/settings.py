@@ -216,6 +216,12 @@ def _read_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _read_secret(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{16,512}", text):
+        raise ValueError(text)
+    return text
+
+
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 MODEL_HOST: Kind[str] = Kind(_read_model_host, "a host name, an IP address, or, except on Windows, unix")
@@ -245,6 +251,7 @@ ORIGINS: Kind[tuple[str, ...]] = Kind(
 NETWORKS: Kind[tuple[IPNetwork, ...]] = Kind(
     _read_networks, "IP addresses or networks such as 10.0.0.0/8, separated by commas"
 )
+SECRET: Kind[str] = Kind(_read_secret, "16 to 512 letters, digits and signs of ASCII without a space")
 PATH: Kind[Path] = Kind(_read_path, "a file path")
 
 
@@ -282,11 +289,20 @@ class Settings:
         default_text="the first of the search path: public",
     )
     database_pool_size: int = _setting(
-        whole_number(1, 100), 5, "most connections to PostgreSQL per process that read; one more writes"
+        whole_number(1, 100),
+        5,
+        "most connections to PostgreSQL per process that read; one more writes, one watches the API keys",
     )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
+    admin_api_key: str | None = _setting(
+        SECRET,
+        None,
+        "an API key with all scopes, besides those that `mistral-api keys` makes; at least 16 characters",
+        default_text="none",
+        secret=True,
+    )
     allow_anonymous: bool = _setting(YES_OR_NO, False, "serve clients beyond loopback although no API key is in force")
     loopback_trust: bool = _setting(
         YES_OR_NO,

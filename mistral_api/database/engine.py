@@ -84,11 +84,11 @@ def _connect_seconds(in_url: object) -> float:
     return float(in_url) or float("inf") if isinstance(in_url, str) and in_url.isdigit() else CONNECT_TIMEOUT_SECONDS
 
 
-def create_writer_engine(engine: Engine, settings: Settings) -> Engine:
-    """Return a second engine to the same database, with the one connection that the writer needs.
+def create_thread_engine(engine: Engine, settings: Settings) -> Engine:
+    """Return another engine to the same database, with one connection for one thread: the writer, the key watcher.
 
-    So readers that wait for the writer cannot take its connection. It is not checked before use: a batch that
-    fails is delivered again, and one round trip fewer counts where the database is far away.
+    So readers that wait for the writer cannot take its connection. It is not checked before use: what fails is
+    done again, and one round trip fewer counts where the database is far away.
     """
     options = engine_options(settings, engine.url.render_as_string(hide_password=False))
     created = create_engine(engine.url, **options | {"pool_size": 1})

@@ -26,7 +26,6 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
-from mistral_api.security.access import require_safe_listener
 from mistral_api.security.addresses import is_loopback
 from mistral_api.settings import SettingError, Settings, load_settings, setting_fields
 from mistral_api.supervisor.engine import LLAMA_SERVER
@@ -173,9 +172,7 @@ def _readable_settings() -> Settings:
         )
     if not os.access(MIGRATIONS / "env.py", os.R_OK):
         raise StartError(f"'{MIGRATIONS}' cannot be read by {_ACCOUNT}.")
-    settings = load_settings()
-    require_safe_listener(settings)
-    return settings
+    return load_settings()
 
 
 def _require_own_data_dir(data_dir: Path) -> None:

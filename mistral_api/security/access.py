@@ -17,7 +17,7 @@ from mistral_api.security.hosts import host_name
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.proxies import TrustedProxies, is_proxied
 from mistral_api.security.request_head import RequestHead
-from mistral_api.settings import SettingError, Settings
+from mistral_api.settings import Settings
 
 # The owner of what was recorded while no key existed, and of what is asked on this machine without one.
 LOCAL_OWNER = "local"
@@ -37,15 +37,6 @@ class Caller:
     local: bool
     scopes: frozenset[str] = frozenset()
     key: ApiKey | None = None
-
-
-def require_safe_listener(settings: Settings) -> None:
-    """Refuse to listen to other machines without an API key in force. Raises SettingError."""
-    if not is_loopback(settings.api_host) and not settings.allow_anonymous:
-        raise SettingError(
-            f"API_HOST: '{settings.api_host}' is reachable from other machines and no API key is in force; "
-            "listen on 127.0.0.1, or set ALLOW_ANONYMOUS=true to serve anyone who can connect."
-        )
 
 
 class AccessRule:

@@ -12,6 +12,7 @@ from flask import Blueprint, request
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
+from mistral_api.database.tables.usage import ALL_OWNERS
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
@@ -121,7 +122,8 @@ def show_readiness() -> tuple[dict[str, str], int]:
 
 @stats_blueprint.get("")
 def show_stats() -> UsageStats:
-    """The usage of the last hours. Every caller is the one local owner, who may see it all."""
+    """The usage of the last hours: the caller's own, with the scope `admin` everybody's."""
     query = load(_QUERY, request.args.to_dict())
+    admin = ADMIN in caller().scopes
     with database_session() as session:
-        return usage_stats(session, TimeWindow.last(query["hours"]))
+        return usage_stats(session, TimeWindow.last(query["hours"], ALL_OWNERS if admin else caller().owner))

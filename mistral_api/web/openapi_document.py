@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 from mistral_api.payload_types import JsonObject
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
-from mistral_api.wire import anthropic, generation_bodies, llama_cpp, monitoring_bodies, stored_bodies
+from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, stored_bodies
 from mistral_api.wire.container_shapes import Object, optional, required
 from mistral_api.wire.queries import Query
 from mistral_api.wire.request_schema import Field, RequestSchema
@@ -41,7 +41,7 @@ _DESCRIPTION = (
     "named here pass on to the model server. Some fields exclude or need each other: then the answer is a 400 that "
     "names one."
 )
-_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, llama_cpp, monitoring_bodies)
+_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, llama_cpp, monitoring_bodies, keys)
 _HEADERS: dict[str, JsonSchema] = {
     "X-Request-Id": {"description": "The id of the request.", "required": True, "schema": Text(1).json_schema},
     "X-Session-Id": {

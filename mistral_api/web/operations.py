@@ -16,6 +16,7 @@ from mistral_api.wire import (
     conversations,
     embeddings,
     generation_bodies,
+    keys,
     llama_cpp,
     monitoring_bodies,
     queries,
@@ -92,6 +93,11 @@ def database_operation(response: Component, **options: Any) -> Operation:
 def admin_operation(response: Component, **options: Any) -> Operation:
     """Describe a question to the model server that only an administrator may ask."""
     return passthrough_operation(response, scope=ADMIN, **options)
+
+
+def key_operation(response: Component, **options: Any) -> Operation:
+    """Describe a question about API keys, which only an administrator may ask."""
+    return database_operation(response, scope=ADMIN, **options)
 
 
 def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
@@ -190,6 +196,15 @@ OPERATIONS: dict[str, Operation] = {
     "model_server.load_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.unload_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "stats.show_stats": database_operation(monitoring_bodies.STATISTICS, query=queries.StatsQuery),
+    "keys.create": key_operation(
+        keys.MADE_API_KEY,
+        request=keys.KeyRequest,
+        links=("key_id", _endpoints("keys", "retrieve", "revoke", "rotate")),
+    ),
+    "keys.list_all": key_operation(keys.API_KEY_PAGE, query=queries.PageQuery).with_statuses("404"),
+    "keys.retrieve": key_operation(keys.API_KEY),
+    "keys.revoke": key_operation(keys.API_KEY_DELETED),
+    "keys.rotate": key_operation(keys.MADE_API_KEY, request=keys.RotationRequest, body_required=False),
     "health.show_health": Operation(
         monitoring_bodies.HEALTH, scope=None, public=True, other_responses={"503": monitoring_bodies.HEALTH}
     ),
@@ -216,6 +231,7 @@ TAGS = {
     "llama_cpp": "llama.cpp's own endpoints",
     "model_server": "What shows the model server's inside or changes it: needs the scope `admin`",
     "stats": "Usage",
+    "keys": "API keys: for administrators",
     "health": "The state of every part; needs no key",
     "documentation": "This description",
 }

@@ -22,16 +22,14 @@ import requests
 
 from mistral_api.control.server_key import key_file
 from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.settings import setting_fields
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings in the environment of the tests must not reach the servers under test.
-_SETTING_PREFIXES = (
-    "DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_", "LOG_",
-    "EMBEDDING_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_", "ANONYMOUS_",
-    "LIMIT_", "RATE_LIMIT_", "MAX_", "HEADER_", "BODY_", "KEEP_", "SEND_", "TRUSTED_", "CORS_", "LOOPBACK_", "PASS_",
-)  # fmt: skip
+_SETTINGS = frozenset(name for name, _ in setting_fields())
+_SETTING_PREFIXES = ("LLAMA_", "EMBEDDING_LLAMA_")
 
 # Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).
 SCHEMA = os.environ.get("TEST_DATABASE_SCHEMA") or None
@@ -104,7 +102,11 @@ def libpq_url(url: str) -> str:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """Return the environment of the tests without any setting of ours, plus these settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _SETTINGS and not name.startswith(_SETTING_PREFIXES)
+    }
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
     schema = {"DATABASE_SCHEMA": SCHEMA} if SCHEMA else {}
     return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | schema | settings
