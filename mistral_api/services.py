@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from mistral_api.analytics.daily_tokens import DailyTokenReader
-from mistral_api.api_keys.key_mirror import KeyMirror, database_fingerprint
+from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
@@ -23,7 +23,7 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_thread_engine
+from mistral_api.database.engine import create_thread_engine, database_fingerprint
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler

@@ -126,9 +126,13 @@ class StatusReporter:
             memory_step=None if step == self._requested_step else f"{step} (asked for: {self._requested_step})",
         )
 
-    def set_process(self, identity: ProcessIdentity | None) -> None:
-        """Set the server's process, or that there is none."""
-        self._change(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
+    def set_process(self, identity: ProcessIdentity | None, *, prompt_cache: bool = True) -> None:
+        """Set the server's process, or that there is none, and whether it caches prompts in main memory."""
+        self._change(
+            pid=identity.pid if identity else None,
+            pid_started=identity.started if identity else None,
+            prompt_cache=prompt_cache,
+        )
 
     def count_restart(self) -> None:
         """Count a restart that is about to be made."""

@@ -116,6 +116,7 @@ FLAGS = (
     Flag(("--api-key",), "LLAMA_API_KEY", read_list, "api_keys"),
     Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
     Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", read_switch, "cache_prompt", ("--no-cache-prompt",)),
+    Flag(("-cram", "--cache-ram"), "LLAMA_ARG_CACHE_RAM", int, "cache_ram_mib"),
     Flag(("--cache-reuse",), "LLAMA_ARG_CACHE_REUSE", int, "n_cache_reuse"),
     Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", read_switch, "ctx_shift", ("--no-context-shift",)),
     Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", reader_of_choice(*_CACHE_TYPES), "cache_type_k"),
