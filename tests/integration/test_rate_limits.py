@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -181,18 +182,23 @@ def test_a_key_that_has_used_its_tokens_waits(api: LimitedApi, owner: str) -> No
 
 def test_tokens_of_a_stream_whose_client_leaves_are_counted(api: LimitedApi, owner: str) -> None:
     key = api.make_key(owner, tokens_per_minute=100_000)
-    with api.send(key, "POST", CHAT_PATH, ENDLESS, stream=True) as answer:
-        _read_chunks(answer, 5)
+    with _open_stream(api, key, 5):
         assert _tokens_used(api, key) == 0
     used = wait_for(lambda: _tokens_used(api, key), "counted tokens")
     assert 5 < used < 1500
 
 
-def _read_chunks(answer: requests.Response, number: int) -> None:
-    lines = answer.iter_lines(chunk_size=1)
-    for _ in range(number):
-        while not next(lines).startswith(b"data: {"):
-            pass
+@contextlib.contextmanager
+def _open_stream(api: LimitedApi, key: str | None, chunks: int = 1) -> Iterator[None]:
+    """Hold a stream open that does not end by itself, after so many chunks of it have come."""
+    with api.send(key, "POST", CHAT_PATH, ENDLESS, stream=True) as answer:
+        assert answer.status_code == 200
+        # The connection is closed where nothing refers to this any more.
+        lines = answer.iter_lines(chunk_size=1)
+        for _ in range(chunks):
+            while not next(lines).startswith(b"data: {"):
+                pass
+        yield
 
 
 def test_an_sdk_client_sees_its_own_kind_of_error(api: LimitedApi, owner: str) -> None:
@@ -281,8 +287,7 @@ class TestConcurrentRequests:
         assert answer.status_code == 200
 
     def test_a_stream_holds_its_place_until_its_client_leaves(self, api: LimitedApi, key: str) -> None:
-        with api.send(key, "POST", CHAT_PATH, ENDLESS, stream=True) as answer:
-            _read_chunks(answer, 2)
+        with _open_stream(api, key):
             for path, body in ((CHAT_PATH, CHAT), ("/tokenize", {"content": "a"})):
                 _assert_limited(api.send(key, "POST", path, body), "1 requests at the same time")
             assert api.send(key, "GET", "/v1/models").status_code == 200
@@ -370,8 +375,7 @@ class TestConcurrentRequests:
 
 def test_an_address_without_a_key_has_the_limits_of_the_settings(server: Server, owner: str) -> None:
     with running_limited_api(server, KeyLimits(requests_per_minute=2, concurrent_requests=1)) as api:
-        with api.send(None, "POST", CHAT_PATH, ENDLESS, stream=True) as answer:
-            _read_chunks(answer, 1)
+        with _open_stream(api, None):
             _assert_limited(api.send(None, "POST", CHAT_PATH, CHAT), "Your address has reached its limit of 1 requests")
         wait_for(lambda: len(api.limits.running) == 0, "no running request")
         assert api.send(None, "GET", "/v1/models").headers["x-ratelimit-remaining-requests"] == "0"
