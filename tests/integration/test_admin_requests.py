@@ -65,13 +65,40 @@ def test_slots_are_listed_saved_erased_and_restored(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../mine.bin", "/etc/passwd", ".hidden", "a.kv", "caches.json", "a.forgotten", "..", ""]
+    "name",
+    [
+        *("../mine.bin", "/etc/passwd", "a/b", "..", ".", ".hidden", "", "a\0b", "a\n", "mine.bin\0/../x"),
+        *(
+            "..\\mine.bin",
+            "a\\b",
+            "C:mine.bin",
+            "C:\\mine.bin",
+            "\\\\host\\share",
+            "a:stream",
+            "%2e%2e%2fa",
+            "\uff0e\uff0e\uff0fa",
+        ),
+        *("a.kv", "caches.json", "a.forgotten"),  # the supervisor's own
+    ],
 )
 def test_slot_save_and_restore_refuse_foreign_file_names(server: Server, name: str) -> None:
     for action in ("save", "restore"):
         answer = _ask(server, "POST", f"/slots/0?action={action}", {"filename": name})
         assert answer.status_code == 400
         assert_error_shape(answer.json(), param="filename", code="invalid_value")
+
+
+def test_request_opens_no_file_as_a_lora_adapter(server: Server) -> None:
+    """llama.cpp knows adapters by their number alone, and has none here; a path beside it means nothing."""
+    adapters = [{"id": 0, "scale": 1.0, "path": "/etc/passwd"}, {"path": "../../adapter.gguf", "scale": 1.0}]
+    for path, body in (
+        ("/completion", {"prompt": "x", "n_predict": 1}),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 1}),
+    ):
+        answer = _ask(server, "POST", path, body | {"lora": adapters})
+        assert answer.status_code in (200, 400), answer.text
+        assert "passwd" not in answer.text
+    assert _ask(server, "GET", "/lora-adapters").json() == []
 
 
 def test_unsupported_model_server_admin_requests_are_refused_by_code(server: Server) -> None:

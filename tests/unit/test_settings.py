@@ -1,5 +1,6 @@
 """Settings are read from text and refused with one sentence, and never show a secret."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_database_url_keeps_its_ssl_options(scheme: str) -> None:
         ("GPU_LAYERS", "some", "a whole number of layers, auto or all"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
         ("MODEL_SERVER_URL", "ftp://host", "an http:// or https:// URL"),
+        ("MODEL_SERVER_HOST", "/run/engine.sock", "a host name, an IP address, or, except on Windows, unix"),
         ("MODEL_WAIT_SECONDS", "nan", "a number of seconds from 0 to 3600"),
         ("MODEL_ALIAS", "a,,b", "separated by commas"),
         ("API_HOST", "two words", "a host name or an IP address"),
@@ -132,6 +134,22 @@ def test_origins_are_compared_as_browsers_send_them() -> None:
 def test_proxies_are_addresses_and_networks() -> None:
     networks = settings_from({"TRUSTED_PROXIES": "127.0.0.1, 10.1.2.3/8,2001:db8::/32"}).trusted_proxies
     assert [str(network) for network in networks or ()] == ["127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32"]
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_unix_stands_for_a_socket_of_each_server_in_the_data_dir(tmp_path: Path) -> None:
+    settings = settings_from({"MODEL_SERVER_HOST": "unix", "EMBEDDING_SERVER_HOST": "Unix", "DATA_DIR": str(tmp_path)})
+    assert settings.model_server_socket == settings.model_server_host == f"{tmp_path}/run/model-server.sock"
+    assert settings.embedding_server_host == f"{tmp_path}/run/embedding-server.sock"
+    for folder in (tmp_path / ("x" * 90), tmp_path / "a,b"):
+        with pytest.raises(SettingError, match=r"^MODEL_SERVER_HOST: the path of the socket"):
+            settings_from({"MODEL_SERVER_HOST": "unix", "DATA_DIR": str(folder)})
+
+
+@pytest.mark.parametrize("key", ["two words", "a,b", "schlüssel"])
+def test_model_server_key_that_no_header_can_carry_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        settings_from({"MODEL_SERVER_API_KEY": key})
+    assert str(refused.value).startswith("MODEL_SERVER_API_KEY: its value is not allowed")
+    assert key not in str(refused.value)
 
 
 def test_every_setting_has_a_meaning_and_a_valid_default() -> None:
