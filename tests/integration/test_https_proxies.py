@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator
 
-import psycopg2.extras
 import pytest
 
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -181,11 +180,11 @@ def test_recorded_address_is_the_clients_own_whatever_it_says(proxy: Proxy, api:
         assert read_reply(connection).status == 200
     running = start_embedded_postgres(api.data_dir)
     query = "SELECT client_address FROM api_usage WHERE session_id = %s"
-    with open_cursor(running.url, psycopg2.extras.RealDictCursor) as cursor:
+    with open_cursor(running.url) as cursor:
 
         def addresses() -> list[str]:
             cursor.execute(query, (session,))
-            return [row["client_address"] for row in cursor.fetchall()]
+            return [str(row[0]) for row in cursor.fetchall()]
 
         assert wait_for(addresses, "the record") == ["127.0.0.77"]
 

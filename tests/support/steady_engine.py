@@ -1,8 +1,8 @@
 """A model server that generates at a steady pace: llama.cpp's endpoints and chunks, a chunk every 20 ms.
 
-Each chunk repeats the marker of its request: the last word in it that begins with ``marker-``. So a response that holds
-another request's text is recognised. It runs in a process of its own, in one thread: nothing that a test does delays
-its chunks. Streams of requests with ``hold`` in their marker wait after their first chunk, until ``POST /release``.
+Each chunk repeats the markers of its request: the words in its messages that begin with ``marker-``. So a response that
+holds another request's text is recognised. It runs in a process of its own: nothing that a test does delays its
+chunks. Streams of requests with ``hold`` in their marker wait after their first chunk, until ``POST /release``.
 ``GET /counts`` tells how many generations run, ended and broke off.
 
 llama.cpp's endpoints and the fields of its chunks: ggml-org/llama.cpp, tools/server/README.md.
@@ -121,9 +121,9 @@ class _Generation:
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> _Generation:
-        marker = _MARKER.findall(json.dumps(body.get("messages", body.get("prompt", ""))))
+        markers = dict.fromkeys(_MARKER.findall(json.dumps(body.get("messages", body.get("prompt", "")))))
         length = body.get("max_tokens") or body.get("n_predict") or CHUNKS_A_SECOND
-        return cls(marker[-1] if marker else "unmarked", int(length), bool(body.get("stream")), "prompt" in body)
+        return cls("+".join(markers) or "unmarked", int(length), bool(body.get("stream")), "prompt" in body)
 
     @property
     def holds(self) -> bool:
