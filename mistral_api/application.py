@@ -17,8 +17,10 @@ from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
+from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.guard import guard_requests
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,9 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     register_request_ids(app)
     handle_errors(app)
+    allow_origins(app, settings)
     register_blueprints(app)
+    guard_requests(app)
     return app
 
 

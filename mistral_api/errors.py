@@ -4,9 +4,11 @@ The tree::
 
     ApiError                    any failure with an HTTP answer
     ├── InvalidRequest          400, the caller's fault; names the field
+    │   └── MalformedRequest    400, no HTTP, no JSON, or beyond the bounds of any request
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
+    ├── MisdirectedRequest      421, for a host that is not us
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
@@ -85,6 +87,10 @@ class InvalidRequest(ApiError):
     default_code: str | None = None
 
 
+class MalformedRequest(InvalidRequest):
+    """400: the request cannot be read, or is beyond the bounds of any request."""
+
+
 class Unauthorized(InvalidRequest):
     """401: no key, or not one of ours."""
 
@@ -104,6 +110,13 @@ class NotFound(InvalidRequest):
 
     status = 404
     default_code = "not_found"
+
+
+class MisdirectedRequest(InvalidRequest):
+    """421: the request is for a host that this server does not answer to (RFC 9110, section 15.5.20)."""
+
+    status = 421
+    default_code = "host_not_allowed"
 
 
 class Unavailable(ApiError):
@@ -173,6 +186,8 @@ class ModelLoading(ModelUnavailable):
 def error_headers(error: ApiError) -> dict[str, str]:
     """The headers of the HTTP response to a failure, besides its content type."""
     headers = {"X-Error-Source": error.source, **error.headers}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return headers

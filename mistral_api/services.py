@@ -31,14 +31,22 @@ from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.model_files.served_model import served_model_path
+from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.audit import AuditLog
+from mistral_api.security.gate import Gate
+from mistral_api.security.key_ring import KeyRing
 from mistral_api.settings import Settings
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
 log = logging.getLogger(__name__)
@@ -55,11 +63,16 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
-        self.model_servers = ModelServers(settings)
-        main = self.model_servers.main
+        self.key_ring = KeyRing()
+        self.key_ring.replace([], complete=True)  # until the keys are read
+        self.gate = Gate(settings, self.key_ring)
+        self.audit_log = AuditLog(settings.data_dir)
         self.writer_engine = create_writer_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
+        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+        self.model_servers = ModelServers(settings, sharing)
+        main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()
@@ -71,7 +84,6 @@ class Services:
             self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
-        self.embedder = Embedder(self.model_servers, self.recorder)
         self.database_reads = DatabaseReads(engine)
         self.conversation_reader = ConversationReader(self.database_reads, self.recorder.pending)
         self.conversation_lister = ConversationLister(self.database_reads, self.recorder.pending)
@@ -82,18 +94,28 @@ class Services:
         )
         self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
-        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
+        text_limit = TextLimit(self._context, self._longest_token)
+        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles, text_limit)
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
         self.passthrough = PassthroughService(main, self.recorder, self.prompts)
+        self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        background = BackgroundRunner(settings.parallel)
+        # One slot is always left to those who wait for their answer.
+        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
             self.generator, self.sessions, self.response_store, contexts, background
         )
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
+
+    def _context(self, call: UpstreamCall) -> int | None:
+        """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
+        return self.loaded_models.current(call).context or self.model_servers.main.catalogue.known_window()
+
+    def _longest_token(self) -> int:
+        return longest_token(served_model_path(self.settings) if self.settings.supervised else None)
 
     def start(self) -> None:
         """Start all threads. The first request calls this, so that ``flask db …`` starts none."""

@@ -7,12 +7,13 @@ allows. The README table and ``.env.example`` are checked against this module.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -142,6 +143,46 @@ def _read_header_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_HOST_NAME = re.compile(r"\*|(?:\*?\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[?[0-9A-Fa-f:.]+\]?")
+
+
+def _read_host_names(text: str) -> tuple[str, ...]:
+    names = tuple(_names_in(text))
+    if not names or not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise ValueError(text)
+    return names
+
+
+# RFC 6454, section 6.2. Apps have schemes of their own: chrome-extension, vscode-webview, tauri.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _read_origins(text: str) -> tuple[str, ...]:
+    """Return origins as browsers send them: in small letters, without a path or a default port.
+
+    ``*`` and ``null``, which pages of every site can send, are refused.
+    """
+    origins = tuple(name.lower().rstrip("/") for name in _names_in(text))
+    if not origins or not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(text)
+    return tuple(origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], "/")) for origin in origins)
+
+
+IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _read_networks(text: str) -> tuple[IPNetwork, ...]:
+    networks = tuple(ipaddress.ip_network(name, strict=False) for name in _names_in(text))
+    if not networks:
+        raise ValueError(text)
+    return networks
+
+
 def _read_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
@@ -162,6 +203,15 @@ GPU_LAYERS: Kind[str] = Kind(_read_gpu_layers, "a whole number of layers, auto o
 ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas")
 HEADER_NAMES: Kind[tuple[str, ...]] = Kind(
     _read_header_names, "names of headers of letters, digits and -, separated by commas, none of which carries a key"
+)
+HOST_NAMES: Kind[tuple[str, ...]] = Kind(
+    _read_host_names, "host names without a scheme or port, separated by commas; .example.com is all below it, * any"
+)
+ORIGINS: Kind[tuple[str, ...]] = Kind(
+    _read_origins, "origins such as https://chat.example.com or http://localhost:3000, separated by commas"
+)
+NETWORKS: Kind[tuple[IPNetwork, ...]] = Kind(
+    _read_networks, "IP addresses or networks such as 10.0.0.0/8, separated by commas"
 )
 PATH: Kind[Path] = Kind(_read_path, "a file path")
 
@@ -206,6 +256,30 @@ class Settings:
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
     allow_anonymous: bool = _setting(YES_OR_NO, False, "serve clients beyond loopback although no API key is in force")
+    loopback_trust: bool = _setting(
+        YES_OR_NO,
+        False,
+        "although API keys exist, whoever calls from this machine may do everything without one",
+    )
+    allowed_hosts: tuple[str, ...] | None = _setting(
+        HOST_NAMES,
+        None,
+        "names that clients reach this server by, beside localhost, IP addresses and API_HOST; .example.com is all "
+        "below it, * any",
+        default_text="none",
+    )
+    cors_origins: tuple[str, ...] | None = _setting(
+        ORIGINS,
+        None,
+        "origins of web pages that may use the API, such as http://localhost:3000, separated by commas",
+        default_text="none",
+    )
+    trusted_proxies: tuple[IPNetwork, ...] | None = _setting(
+        NETWORKS,
+        None,
+        "addresses or networks of proxies whose headers say who the client is, separated by commas",
+        default_text="none",
+    )
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
     )
@@ -273,6 +347,15 @@ class Settings:
         whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", default_text="physical cores"
     )
     parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
+    max_output_tokens: int = _setting(
+        whole_number(0, 1 << 24),
+        0,
+        "most tokens of one answer; requests that ask for more, or for no number, get so many",
+        default_text="0 (the context)",
+    )
+    pass_unknown_fields: bool = _setting(
+        YES_OR_NO, False, "pass fields of requests on that the model server is not known to take; else they are dropped"
+    )
     max_restarts: int = _setting(
         whole_number(0, 1000),
         10,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from mistral_api.conversations.session_resolver import Sender
+from mistral_api.errors import Forbidden
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
+from mistral_api.security.api_key import ADMIN
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
@@ -36,6 +38,11 @@ class RequestContext:
     def sender(self) -> Sender:
         """Who sent it, as far as it decides which conversation it belongs to."""
         return Sender(self.caller.owner, self.headers, self.body, self.request_id)
+
+    def require_slot_choice(self, payload: Mapping[str, Any]) -> None:
+        """Raise Forbidden where a request chooses its slot and its caller may not: it may hold another's cache."""
+        if payload.get("id_slot", -1) >= 0 and ADMIN not in self.caller.scopes:
+            raise Forbidden(f"'id_slot' needs the scope '{ADMIN}': leave it out, or send -1.", param="id_slot")
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,11 @@ class UpstreamResponse:
         self._response = response
         self._call = call
         self._watcher = watcher
+        self._at_close: Callable[[], None] | None = None
+
+    def at_close(self, act: Callable[[], None]) -> None:
+        """Have something done once, when the request has ended."""
+        self._at_close = act
 
     def content(self) -> bytes:
         """Return the whole body, which ends the request. Raises our exceptions for whatever goes wrong."""
@@ -190,6 +195,9 @@ class UpstreamResponse:
         """End the request. A connection with unread bytes is closed, which frees the slot."""
         self._watcher.remove(self._call)
         self._response.close()
+        act, self._at_close = self._at_close, None
+        if act is not None:
+            act()
 
 
 class RetryPolicy:

@@ -12,7 +12,7 @@ from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestC
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
+from mistral_api.web.request import caller, client_request_id, json_body, request_id, services
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -63,7 +63,7 @@ def _with_session(response: Response, session_id: str | None) -> Response:
     return response
 
 
-chat_blueprint = guard(Blueprint("chat", __name__, url_prefix="/v1/chat"))
+chat_blueprint = Blueprint("chat", __name__, url_prefix="/v1/chat")
 
 
 @chat_blueprint.post("/completions")
@@ -72,7 +72,7 @@ def create_chat_completion() -> Response:
     return generate(CHAT)
 
 
-completions_blueprint = guard(Blueprint("completions", __name__, url_prefix="/v1"))
+completions_blueprint = Blueprint("completions", __name__, url_prefix="/v1")
 
 
 @completions_blueprint.post("/completions")

@@ -157,7 +157,7 @@ def _request(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Opera
     if operation.has_body:
         content = {_JSON: {"schema": _body(spec, reader, operation)}}
         described["requestBody"] = {"required": operation.body_required, "content": content}
-    return described if operation.guarded else described | {"security": []}
+    return described | {"security": []} if operation.public else described
 
 
 def _path_argument(found: re.Match[str]) -> JsonObject:
@@ -179,8 +179,8 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 
 
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
-    statuses = operation.statuses | {"500"}
-    statuses |= {"401"} if operation.guarded else set()
+    statuses = operation.statuses | {"403", "421", "500"}
+    statuses |= set() if operation.public else {"401"}
     statuses |= {"400", "413"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
