@@ -23,7 +23,7 @@ import requests
 
 from mistral_api.settings import setting_fields
 from tests.support.processes import Server, running_server, wait_for
-from tests.support.steady_engine import CHUNKS_A_SECOND, steady_engine
+from tests.support.marking_engine import CHUNKS_A_SECOND, marking_engine
 from tests.support.strangers import GOOD_SESSION, Plan, Result, strangers
 
 pytestmark = pytest.mark.slow
@@ -178,7 +178,7 @@ def cast(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[tuple[Serve
     """A server, the good client, and the plan of the strangers; the parameter is the kind of engine."""
     with ExitStack() as stack:
         if request.param == "steady":
-            own = _settings(MODEL_SERVER_URL=stack.enter_context(steady_engine()).url)
+            own = _settings(MODEL_SERVER_URL=stack.enter_context(marking_engine()).url)
         else:
             own = _settings(CONTEXT_SIZE="8192")
         server = stack.enter_context(running_server(data_dir, **own))

@@ -17,9 +17,11 @@ from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
 from tests.support.https_proxies import NAME, PROXIES, Proxy, Reply, read_reply
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
-from tests.support.steady_engine import SteadyEngine, steady_engine
+from tests.support.marking_engine import MarkingEngine, marking_engine
 
 SETTINGS = {name for name, _ in setting_fields()}
+KEY = "mla_" + "key-of-the-tests" * 2
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}
 PATH = "/v1/chat/completions"
 # What a client may say about its own address, in every header that some proxy uses for it.
 FORGED = {
@@ -29,6 +31,7 @@ FORGED = {
     "CF-Connecting-IP": "203.0.113.7",
     "True-Client-IP": "203.0.113.7",
     "X-Client-IP": "203.0.113.7",
+    "Fly-Client-IP": "203.0.113.7",
     "X-Cluster-Client-IP": "203.0.113.7",
     "Fastly-Client-IP": "203.0.113.7",
 }
@@ -41,17 +44,17 @@ def chat(marker: str, **fields: object) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[SteadyEngine]:
+def engine() -> Iterator[MarkingEngine]:
     """The steady stand-in engine."""
-    with steady_engine() as running:
+    with marking_engine() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def api(engine: SteadyEngine) -> Iterator[Server]:
+def api(engine: MarkingEngine) -> Iterator[Server]:
     """The stack, told which proxy it stands behind and by which name it is called."""
-    wanted = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": NAME}
-    settings = {name: value for name, value in wanted.items() if name in SETTINGS}
+    keys = {"ADMIN_API_KEY": KEY} if "ADMIN_API_KEY" in SETTINGS else {"ALLOW_ANONYMOUS": "true"}
+    settings = {"TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": NAME, **keys}
     with (
         temporary_data_dir() as data_dir,
         running_server(data_dir, MODEL_SERVER_URL=engine.url, **settings) as running,
@@ -68,14 +71,14 @@ def proxy(request: pytest.FixtureRequest, api: Server, tmp_path_factory: pytest.
 
 
 def test_chat_over_https_is_answered(proxy: Proxy) -> None:
-    response = proxy.ask("POST", PATH, chat("plain", max_tokens=3))
+    response = proxy.ask("POST", PATH, chat("plain", max_tokens=3), **AUTHORIZATION)
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
     assert "marker-plain:2" in response.body.decode()
 
 
-def test_first_chunk_arrives_before_the_last_is_made(proxy: Proxy, engine: SteadyEngine) -> None:
+def test_first_chunk_arrives_before_the_last_is_made(proxy: Proxy, engine: MarkingEngine) -> None:
     with proxy.client() as connection:
-        connection.request("POST", PATH, chat("hold-first", stream=True, max_tokens=3))
+        connection.request("POST", PATH, chat("hold-first", stream=True, max_tokens=3), AUTHORIZATION)
         with connection.getresponse() as response:
             assert response.headers["Content-Type"].startswith("text/event-stream")
             # The engine makes no further chunk until it is released, which a proxy that gathers chunks would prevent.
@@ -85,10 +88,10 @@ def test_first_chunk_arrives_before_the_last_is_made(proxy: Proxy, engine: Stead
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_generation_ends_when_its_client_leaves(proxy: Proxy, engine: SteadyEngine, stream: bool) -> None:
+def test_generation_ends_when_its_client_leaves(proxy: Proxy, engine: MarkingEngine, stream: bool) -> None:
     broken = engine.counts()["broken"]
     with proxy.client() as connection:
-        connection.request("POST", PATH, chat("leaves", stream=stream, max_tokens=3000))
+        connection.request("POST", PATH, chat("leaves", stream=stream, max_tokens=3000), AUTHORIZATION)
         wait_for(lambda: engine.counts()["running"] == 1, "a generation")
         if stream:
             assert b"marker-leaves:0" in connection.getresponse().readline()
@@ -127,12 +130,19 @@ def test_health_is_shown_without_a_key(proxy: Proxy) -> None:
     assert proxy.ask("GET", "/health/live").status == 200
 
 
+@pytest.mark.skipif("ADMIN_API_KEY" not in SETTINGS, reason="this version has no API keys")
+def test_stranger_without_a_key_is_refused_through_the_proxy(proxy: Proxy) -> None:
+    reply = proxy.ask("POST", PATH, chat("stranger", max_tokens=1))
+    assert reply.status == 401
+    assert_error_shape(reply.json(), code="invalid_api_key")
+
+
 def test_page_of_the_documentation_works_under_https(proxy: Proxy) -> None:
-    assert proxy.ask("GET", "/docs").status == 200
-    document = proxy.ask("GET", "/openapi.json").json()
+    assert proxy.ask("GET", "/docs", **AUTHORIZATION).status == 200
+    document = proxy.ask("GET", "/openapi.json", **AUTHORIZATION).json()
     # Without servers, or with relative ones, a client takes the origin that it has the document from.
     assert all(server["url"].startswith("/") for server in document.get("servers", []))
-    own = {"Origin": proxy.origin, "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"}
+    own = AUTHORIZATION | {"Origin": proxy.origin, "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"}
     assert proxy.ask("POST", PATH, chat("page", max_tokens=1), **own).status == 200
 
 
@@ -142,6 +152,7 @@ def _send_body(proxy: Proxy, length: int, *, chunked: bool) -> Reply:
     with proxy.client() as connection:
         connection.putrequest("POST", PATH)
         connection.putheader(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(length))))
+        connection.putheader("Authorization", AUTHORIZATION["Authorization"])
         connection.endheaders()
         try:
             for _ in range(length // MIB):
@@ -167,16 +178,17 @@ def test_body_just_above_the_bound_is_refused_by_the_application(proxy: Proxy) -
 
 
 def test_errors_of_the_application_pass_unchanged(proxy: Proxy) -> None:
-    response = proxy.ask("POST", PATH, b"{")
+    response = proxy.ask("POST", PATH, b"{", **AUTHORIZATION)
     assert (response.status, response.headers["X-Error-Source"]) == (400, "api")
 
 
-@pytest.mark.skipif("TRUSTED_PROXIES" not in SETTINGS, reason="this version records the address of the proxy")
 def test_recorded_address_is_the_clients_own_whatever_it_says(proxy: Proxy, api: Server) -> None:
     """Linux lets a client on this machine come from any address of 127.0.0.0/8."""
+    # Headers are told apart by - and _ here, but no longer where WSGI makes variables of both.
+    headers = FORGED | {"X_Forwarded_For": "203.0.113.7"} | AUTHORIZATION
     session = f"address-{proxy.https_port}"
     with proxy.client(source="127.0.0.77") as connection:
-        connection.request("POST", PATH, chat("address", max_tokens=1, session_id=session), FORGED)
+        connection.request("POST", PATH, chat("address", max_tokens=1, session_id=session), headers)
         assert read_reply(connection).status == 200
     running = start_embedded_postgres(api.data_dir)
     query = "SELECT client_address FROM api_usage WHERE session_id = %s"
@@ -191,7 +203,7 @@ def test_recorded_address_is_the_clients_own_whatever_it_says(proxy: Proxy, api:
 
 def test_stream_keeps_its_pace(proxy: Proxy) -> None:
     with proxy.client() as connection:
-        connection.request("POST", PATH, chat("pace", stream=True, max_tokens=100))
+        connection.request("POST", PATH, chat("pace", stream=True, max_tokens=100), AUTHORIZATION)
         with connection.getresponse() as response:
             times = [time.monotonic() for line in response if b"marker-pace" in line]
     assert len(times) == 100

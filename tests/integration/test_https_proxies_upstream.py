@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.security import proxies
 from mistral_api.settings import Settings
 from tests.integration.test_https_proxies import FORGED
 from tests.support.error_shape import assert_error_shape
@@ -172,6 +173,15 @@ def test_header_that_does_not_end_is_cut_off(proxy: Proxy, plain: bool) -> None:
             while connection.recv(65536):
                 pass
     assert 5 < time.monotonic() - begun < 13
+
+
+def test_every_header_that_may_name_a_client_is_overwritten_or_removed() -> None:
+    caddyfile, site = (DEPLOY / "Caddyfile").read_text(), (DEPLOY / "nginx.conf").read_text()
+    for variable in proxies._LISTS + proxies._SINGLE:
+        name = variable.replace("_", "-").lower()
+        assert f"proxy_set_header {name} " in site.lower(), name
+        if name != "x-forwarded-for":  # Caddy sets it by itself
+            assert re.search(rf"header_up -?{name}\b", caddyfile.lower()), name
 
 
 def test_bounds_agree_with_the_default_settings() -> None:

@@ -1,4 +1,4 @@
-"""A model server that generates at a steady pace: llama.cpp's endpoints and chunks, a chunk every 20 ms.
+"""A model server that repeats the markers of its requests, at a steady pace: llama.cpp's chunks, one every 20 ms.
 
 Each chunk repeats the markers of its request: the words in its messages that begin with ``marker-``. So a response that
 holds another request's text is recognised. It runs in a process of its own: nothing that a test does delays its
@@ -25,9 +25,9 @@ import requests
 from tests.support.processes import ROOT, free_port, wait_for
 
 CHUNKS_A_SECOND = 50
-MODEL = "steady"
+MODEL = "marking"
 _MARKER = re.compile(r"marker-[\w-]+")
-_HEAD = {"id": "chatcmpl-steady", "created": 1795572458, "model": MODEL, "object": "chat.completion.chunk"}
+_HEAD = {"id": "chatcmpl-marking", "created": 1795572458, "model": MODEL, "object": "chat.completion.chunk"}
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 )
@@ -178,7 +178,7 @@ async def _listen(port: int) -> None:
 
 
 @dataclass(frozen=True)
-class SteadyEngine:
+class MarkingEngine:
     """The running process, as a test sees it."""
 
     url: str
@@ -194,19 +194,19 @@ class SteadyEngine:
 
 
 @contextlib.contextmanager
-def steady_engine() -> Iterator[SteadyEngine]:
+def marking_engine() -> Iterator[MarkingEngine]:
     """Run the engine in a process of its own, and yield it when it answers."""
     port = free_port()
     with subprocess.Popen([sys.executable, "-m", __name__, str(port)], cwd=ROOT) as process:
         try:
-            engine = SteadyEngine(f"http://127.0.0.1:{port}")
-            wait_for(lambda: _answers(engine), "an answer of the steady engine")
+            engine = MarkingEngine(f"http://127.0.0.1:{port}")
+            wait_for(lambda: _answers(engine), "an answer of the marking engine")
             yield engine
         finally:
             process.kill()
 
 
-def _answers(engine: SteadyEngine) -> bool:
+def _answers(engine: MarkingEngine) -> bool:
     try:
         return requests.get(engine.url + "/health", timeout=5).ok
     except requests.ConnectionError:
