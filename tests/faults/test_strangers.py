@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from mistral_api.settings import setting_fields
-from tests.support.processes import Server, running_server, wait_for
 from tests.support.marking_engine import CHUNKS_A_SECOND, marking_engine
+from tests.support.processes import Server, running_server, wait_for
 from tests.support.strangers import GOOD_SESSION, Plan, Result, strangers
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from mistral_api.settings import setting_fields
 from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
 from tests.support.https_proxies import NAME, PROXIES, Proxy, Reply, read_reply
-from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 from tests.support.marking_engine import MarkingEngine, marking_engine
+from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
 SETTINGS = {name for name, _ in setting_fields()}
 KEY = "mla_" + "key-of-the-tests" * 2
