@@ -58,7 +58,7 @@ class GoodClient:
 
     def __init__(self, server: Server, key: str | None) -> None:
         self._server = server
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = _bearer(key)
 
     def ask(self, **fields: Any) -> requests.Response:
         """Send a chat request in the client's own session."""
@@ -119,17 +119,18 @@ class Siege:
     result: Result
 
 
-def _keys(server: Server, names: list[str]) -> list[str]:
-    """Make an API key for each name, where this version has keys."""
-    if "ADMIN_API_KEY" not in SETTINGS:
-        return []
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    made = []
-    for name in names:
-        answer = requests.post(server.url + "/v1/keys", json={"name": name}, headers=headers, timeout=10)
-        assert answer.status_code in (200, 201), answer.text
-        made.append(answer.json()["key"])
-    return made
+def _make_key(server: Server, name: str, *scopes: str) -> str:
+    """Make an API key, and return its secret when the server takes it."""
+    body = {"name": name, "scopes": ["inference", "history", *scopes]}
+    answer = requests.post(server.url + "/v1/keys", json=body, headers=_bearer(ADMIN_KEY), timeout=10)
+    assert answer.ok, answer.text
+    key = str(answer.json()["key"])
+    wait_for(lambda: requests.get(server.url + "/v1/models", headers=_bearer(key), timeout=10).ok, "a key in force")
+    return key
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _settings(**others: str) -> dict[str, str]:
@@ -182,9 +183,11 @@ def cast(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[tuple[Serve
         else:
             own = _settings(CONTEXT_SIZE="8192")
         server = stack.enter_context(running_server(data_dir, **own))
-        keys = _keys(server, ["good", *(f"stranger-{number}" for number in range(8))])
-        good = GoodClient(server, keys[0] if keys else None)
-        yield server, good, Plan(server.api_port, SECONDS, keys=keys[1:])
+        if "ADMIN_API_KEY" not in SETTINGS:
+            yield server, GoodClient(server, None), Plan(server.api_port, SECONDS)
+            return
+        keys = [_make_key(server, f"stranger-{number}", *(["grammar"] * (number % 2))) for number in range(8)]
+        yield server, GoodClient(server, _make_key(server, "good")), Plan(server.api_port, SECONDS, keys=keys)
 
 
 @pytest.mark.parametrize("cast", ["steady"], indirect=True)

@@ -21,7 +21,7 @@ from mistral_api.security import proxies
 from mistral_api.settings import Settings
 from tests.integration.test_https_proxies import FORGED
 from tests.support.error_shape import assert_error_shape
-from tests.support.https_proxies import DEPLOY, NAME, PROXIES, Proxy, nginx, read_reply
+from tests.support.https_proxies import DEPLOY, NAME, PROXIES, Proxy, caddy, nginx, read_reply
 from tests.support.processes import free_port
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -137,6 +137,20 @@ def test_caddys_log_has_no_query(tmp_path: Path) -> None:
         proxy.ask("GET", "/v1/conversations?q=a-word-of-mine")
         assert "/v1/conversations" in proxy.log()
         assert "a-word-of-mine" not in proxy.log()
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_caddy_issues_certificates_for_this_machine_itself(tmp_path: Path, upstream: socket.socket, name: str) -> None:
+    """A client that asks for an address says no name in its TLS greeting (RFC 6066, section 3)."""
+    with caddy(tmp_path, f"127.0.0.1:{upstream.getsockname()[1]}", name) as proxy, proxy.client() as client:
+        client.request("GET", "/health/live")
+        with _accept(upstream) as connection:
+            _read_head(connection)
+            connection.sendall(ANSWER)
+            reply = read_reply(client)
+    assert reply.status == 200
+    # HSTS for localhost would hold for whatever else listens there.
+    assert (reply.headers["Strict-Transport-Security"] is None) == (name == "localhost")
 
 
 def test_nginxs_access_log_has_no_query(tmp_path: Path, upstream: socket.socket) -> None:

@@ -63,11 +63,12 @@ class Proxy:
     https_port: int
     trusted: Path
     folder: Path
+    name: str = NAME
 
     @property
     def origin(self) -> str:
         """The origin of its site."""
-        return f"https://{NAME}:{self.https_port}"
+        return f"https://{self.name}:{self.https_port}"
 
     def log(self) -> str:
         """Return everything that it has logged."""
@@ -78,12 +79,12 @@ class Proxy:
         context = ssl.create_default_context(cafile=self.trusted)
         context.set_alpn_protocols(list(protocols))
         plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=30, source_address=(source, 0))
-        return context.wrap_socket(plain, server_hostname=NAME)
+        return context.wrap_socket(plain, server_hostname=self.name)
 
     @contextlib.contextmanager
     def client(self, source: str = "127.0.0.1") -> Iterator[http.client.HTTPConnection]:
         """Yield an HTTP connection over :meth:`connect`."""
-        connection = http.client.HTTPConnection(NAME, self.https_port, timeout=30)
+        connection = http.client.HTTPConnection(self.name, self.https_port, timeout=30)
         connection.sock = self.connect(source)
         try:
             yield connection
@@ -98,14 +99,14 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def caddy(folder: Path, upstream: str) -> Iterator[Proxy]:
-    """Run Caddy in front of this address."""
+def caddy(folder: Path, upstream: str, name: str = NAME) -> Iterator[Proxy]:
+    """Run Caddy in front of this address, as the site of this name."""
     program = shutil.which("caddy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if program is None:
         skip_unless_ci("Caddy is not installed")
-    proxy = Proxy(free_port(), free_port(), folder / "caddy/pki/authorities/local/root.crt", folder)
+    proxy = Proxy(free_port(), free_port(), folder / "caddy/pki/authorities/local/root.crt", folder, name)
     variables = {
-        "MISTRAL_API_SITE": NAME,
+        "MISTRAL_API_SITE": name,
         "MISTRAL_API_HTTP_PORT": str(proxy.http_port),
         "MISTRAL_API_HTTPS_PORT": str(proxy.https_port),
         "MISTRAL_API_UPSTREAM": upstream,
