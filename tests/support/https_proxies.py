@@ -91,7 +91,7 @@ class Proxy:
         finally:
             connection.close()
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+    def ask(self, method: str, path: str, body: bytes | None = None, /, **headers: str) -> Reply:
         """Send a request on a connection of its own; return the response."""
         with self.client() as connection:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
