@@ -127,7 +127,7 @@ class _HeaderReader:
         self._longest: dict[str, int] = {}
 
     def read(self) -> GgufHeader:
-        version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
+        version, tensors, pairs = self._scalar("<I"), self._count(), self._count()
         metadata: dict[str, MetadataValue] = {}
         for _ in range(pairs):
             name = self._string()
@@ -152,7 +152,7 @@ class _HeaderReader:
         if dimensions > MAX_DIMENSIONS:
             raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
         for _ in range(dimensions):
-            values *= self._scalar("<q")
+            values *= self._count()
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))
         return name, values, offset + values // block * size
@@ -190,6 +190,13 @@ class _HeaderReader:
     def _scalar(self, layout: str) -> Any:
         start = self._skip(struct.calcsize(layout))
         return struct.unpack_from(layout, self._data, start)[0]
+
+    def _count(self) -> int:
+        """Return a number of things. A negative one would make a tensor seem smaller than what is read of it."""
+        count: int = self._scalar("<q")
+        if count < 0:
+            raise GgufError(f"says in its header that it has {count} of something: it is damaged, download it again")
+        return count
 
     def _skip(self, count: int) -> int:
         """Go forward by so many bytes, and return where they begin."""

@@ -134,6 +134,8 @@ def test_origins_are_compared_as_browsers_send_them() -> None:
 def test_proxies_are_addresses_and_networks() -> None:
     networks = settings_from({"TRUSTED_PROXIES": "127.0.0.1, 10.1.2.3/8,2001:db8::/32"}).trusted_proxies
     assert [str(network) for network in networks or ()] == ["127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
 def test_unix_stands_for_a_socket_of_each_server_in_the_data_dir(tmp_path: Path) -> None:
     settings = settings_from({"MODEL_SERVER_HOST": "unix", "EMBEDDING_SERVER_HOST": "Unix", "DATA_DIR": str(tmp_path)})
