@@ -2,8 +2,9 @@
 
 llama.cpp's are those that its server reads: tools/server/server-schema.cpp (in older versions
 ``params_from_json_cmpl`` in server-task.cpp), ``oaicompat_chat_params_parse`` in server-common.cpp, and
-tools/server/README.md. They were compared with the bundled engine, build 11549. A version that does not know one of them
-ignores it, so one table holds for all versions. What the request schemas declare is checked; nothing is passed that is not declared there.
+tools/server/README.md. They were compared with the bundled engine, build 11549. A version that does not know one of
+them ignores it, so one table holds for all versions. What the request schemas declare is checked; nothing of
+llama.cpp's is passed that is not declared there.
 
 These of llama.cpp's fields are left out on purpose:
 
@@ -50,7 +51,8 @@ _OPENAI_CHAT = frozenset(
     )
 )  # fmt: skip
 # What other engines take for sampling (vLLM, serving/openai_compatible_server and api/vllm/sampling_params of its
-# documentation; SGLang, basic_usage/sampling_params of its own). Not among them: ``chat_template``, a program that the engine would run.
+# documentation; SGLang, basic_usage/sampling_params of its own). Not among them: ``chat_template``, a program that the
+# engine would run.
 _OTHER_ENGINES = frozenset(
     (
         "repetition_penalty", "length_penalty", "min_tokens", "stop_token_ids", "include_stop_str_in_output",
