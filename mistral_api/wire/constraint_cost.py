@@ -13,6 +13,7 @@ tried out by ``constraints``.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -187,7 +188,10 @@ def suspect_grammars(text: str) -> list[str]:
 
 def schema_digest(schema: JsonSchema) -> bytes:
     """Return 16 bytes by which a schema is known. The order of its keys counts: llama.cpp's grammar follows it."""
-    return _digest(orjson.dumps(schema))
+    try:
+        return _digest(orjson.dumps(schema))
+    except TypeError:  # numbers beyond 64 bits, and halves of surrogate pairs
+        return _digest(json.dumps(schema).encode())
 
 
 def grammar_digest(text: str) -> bytes:
