@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 import os
 import random
 import string
@@ -31,12 +32,22 @@ _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _RANDOM_WORDS = 9_000
 
 
+def vocabulary_version(model: Path | None) -> str:
+    """Return what tells one vocabulary from another: the model's path, size and time in twelve hexadecimal digits."""
+    try:
+        status = model.stat() if model is not None else None
+    except OSError:
+        status = None
+    known = f"{model}:{status.st_size}:{status.st_mtime_ns}" if status is not None else "plain"
+    return hashlib.blake2b(known.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+
+
 def write_trial_model(model: Path | None, folder: Path) -> Path:
     """Write the model of trials into a folder, unless it is there, and return its path. Raises OSError.
 
     ``model``: the model served. Where there is none, or its tokenizer cannot be read, it gets a vocabulary of ours.
     """
-    path = folder / f"trial-{_fingerprint(model)}.gguf"
+    path = folder / f"trial-{vocabulary_version(model)}.gguf"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,16 +59,6 @@ def write_trial_model(model: Path | None, folder: Path) -> Path:
             with contextlib.suppress(OSError):  # another process may use it, and Windows keeps it then
                 other.unlink()
     return path
-
-
-def _fingerprint(model: Path | None) -> str:
-    """Return what tells one vocabulary from another: the file's path, its size and its time."""
-    try:
-        status = model.stat() if model is not None else None
-    except OSError:
-        status = None
-    known = f"{model}:{status.st_size}:{status.st_mtime_ns}" if status is not None else "plain"
-    return hashlib.blake2b(known.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
 
 
 def _tokenizer_of(model: Path | None) -> Tokenizer:
@@ -75,7 +76,9 @@ def plain_tokenizer() -> Tokenizer:
     pairs = (
         _pair("tokenizer.ggml.model", _STRING, _string("llama")),
         _pair("tokenizer.ggml.tokens", _ARRAY, struct.pack("<IQ", _STRING, len(tokens)), *map(_string, tokens)),
-        _pair("tokenizer.ggml.scores", _ARRAY, struct.pack(f"<IQ{len(tokens)}f", _F32, len(tokens), *[0.0] * len(tokens))),
+        _pair(
+            "tokenizer.ggml.scores", _ARRAY, struct.pack(f"<IQ{len(tokens)}f", _F32, len(tokens), *[0.0] * len(tokens))
+        ),
         _pair("tokenizer.ggml.token_type", _ARRAY, struct.pack(f"<IQ{len(kinds)}i", _I32, len(kinds), *kinds)),
         _pair("tokenizer.ggml.bos_token_id", _U32, struct.pack("<I", 1)),
         _pair("tokenizer.ggml.eos_token_id", _U32, struct.pack("<I", 2)),
@@ -136,14 +139,13 @@ def _tensors(tokens: int) -> tuple[list[bytes], int]:
     """Return the descriptions of the tensors, and their size together in bytes."""
     norms = ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm")
     layers = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-    shapes = [("token_embd", (_WIDTH, tokens), _TENSOR_F16)]
+    shapes: list[tuple[str, tuple[int, ...], int]] = [("token_embd", (_WIDTH, tokens), _TENSOR_F16)]
     shapes += [(name, (_WIDTH,), _TENSOR_F32) for name in norms]
     shapes += [(f"blk.0.{name}", (_WIDTH, _WIDTH), _TENSOR_F16) for name in layers]
     found, offset = [], 0
     for name, dimensions, kind in shapes:
         sizes = struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)
         found.append(_string(f"{name}.weight") + sizes + struct.pack("<IQ", kind, offset))
-        values = dimensions[0] * (dimensions[1] if len(dimensions) > 1 else 1)
-        size = values * (4 if kind == _TENSOR_F32 else 2)
+        size = math.prod(dimensions) * (4 if kind == _TENSOR_F32 else 2)
         offset += -(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
     return found, offset

@@ -1,4 +1,4 @@
-"""The process in which constraints are tried out on llama.cpp: started when it is needed, killed when one takes too long."""
+"""The process in which constraints are tried out on llama.cpp, and which is killed when one takes too long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,17 @@ RETRY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _MODULE = "mistral_api.embedded.engine.trial"
 # What a process needs of our environment; it gets no secret, and no graphics card.
-_PASSED_VARIABLES = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "HOME", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH")
+_PASSED_VARIABLES = (
+    "PATH",
+    "SYSTEMROOT",
+    "TEMP",
+    "TMP",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONPATH",
+)
 _NO_CARDS = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
 
 # The kind of a request, and its body.
@@ -57,7 +67,7 @@ class TrialProcess:
 
     def __init__(self, model: Path) -> None:
         """``model``: the model of trials."""
-        self._model = model
+        self.model = model
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._failed_at: float | None = None
@@ -120,14 +130,16 @@ class TrialProcess:
             started = False
         self._failed_at = None if started else time.monotonic()
         if not started:
-            log.warning("grammars and JSON schemas cannot be tried out: llama.cpp does not start in a process of its own")
+            log.warning(
+                "grammars and JSON schemas cannot be tried out: llama.cpp does not start in a process of its own"
+            )
             self.close()
         return started
 
     def _start(self) -> None:
         environment = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
         process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, str(self._model)],
+            [sys.executable, "-m", _MODULE, str(self.model)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

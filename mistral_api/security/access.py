@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
-from mistral_api.security.api_key import ADMIN, ApiKey
+from mistral_api.security.api_key import ADMIN, ALL_SCOPES, ApiKey
 from mistral_api.settings import SettingError, Settings
 
 LOCAL_OWNER = "local"
@@ -61,7 +61,7 @@ def caller_from(address: str | None, host: str, header_names: Iterable[str]) -> 
     proxied = not _PROXY_HEADERS.isdisjoint(name.lower() for name in header_names)
     local = address is not None and is_loopback(address) and not proxied
     admin = local and _has_loopback_host(f"//{host}")
-    return Caller(LOCAL_OWNER, address, local, frozenset({ADMIN}) if admin else frozenset())
+    return Caller(LOCAL_OWNER, address, local, ALL_SCOPES if admin else frozenset())
 
 
 def _has_loopback_host(url: str) -> bool:

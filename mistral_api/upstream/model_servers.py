@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
@@ -19,10 +20,14 @@ from mistral_api.upstream.client import ModelServerClient
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
-    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it."""
+    """One model server, and the gate that constraints pass on their way to it.
+
+    ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
+    """
 
     client: ModelServerClient
     catalogue: Catalogue
+    constraints: ConstraintGate
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -47,8 +52,9 @@ class ModelServerEntry:
             self.feedback.start()
 
     def close(self) -> None:
-        """End its connections, and write the last feedback."""
+        """End its connections and the trials of constraints, and write the last feedback."""
         self.client.close()
+        self.constraints.close()
         if self.feedback is not None:
             self.feedback.close()
 
@@ -63,12 +69,13 @@ def supervised_server(
     data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
 
     def given_up() -> str | None:
-        reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
+        reason = f"The {spec.label} is not running and will not be restarted soon; see its status in /health."
         return reason if status.is_given_up() else None
 
     client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher)
     catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
-    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.name))
+    constraints = ConstraintGate(data_dir, lambda: status.model_path() or spec.settings.model_path)
+    return ModelServerEntry(client, catalogue, constraints, spec, status, FeedbackWriter(data_dir, spec.name))
 
 
 def external_server(
@@ -76,7 +83,8 @@ def external_server(
 ) -> ModelServerEntry:
     """Return the model server of MODEL_SERVER_URL, which somebody else runs; as :func:`supervised_server`."""
     client = ModelServerClient(settings, lambda: None, lambda: False, watcher)
-    return ModelServerEntry(client, Catalogue(client, [], other_models))
+    catalogue = Catalogue(client, [], other_models)
+    return ModelServerEntry(client, catalogue, ConstraintGate(settings.data_dir, lambda: None))
 
 
 class ModelServers:

@@ -1,9 +1,13 @@
 """Bounds on what a JSON schema or a grammar costs llama.cpp while it generates.
 
 llama.cpp checks each token of the vocabulary against every alternative that is open, between two tokens of any
-generation: meanwhile all others wait. Measured on its server with a vocabulary of 49,000 tokens on two cores, per token:
-an enum of 1,000 words costs 0.1 s, one of 9,000 words 1.3 s; an object with 500 optional properties 0.2 s, with 1,000
-0.7 s; 200 objects of 10 optional properties in one ``anyOf`` 1.3 s. How repetitions cost is said in ``repetition``.
+generation: meanwhile all others wait. Measured on its server with a vocabulary of 49,000 tokens, for each token:
+
+- an enum of 1,000 words takes 0.1 s, one of 9,000 words 1.3 s;
+- an object with 500 optional properties 0.2 s, with 1,000 of them 0.7 s;
+- 200 objects of 10 optional properties each in one ``anyOf`` 1.3 s.
+
+How repetitions cost is said in ``repetition``.
 
 There are two answers from here. What is surely too costly is refused (code ``constraint_too_costly``). Of the rest,
 :func:`is_harmless_schema` tells what is surely harmless, as the schemas of ordinary clients are. What is neither is

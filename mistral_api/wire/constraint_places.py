@@ -1,4 +1,4 @@
-"""Where a generation request holds constraints: grammars and JSON schemas, in all dialects, by the path of the field."""
+"""Where a generation request holds grammars and JSON schemas, in all dialects, by the path of the field."""
 
 from __future__ import annotations
 

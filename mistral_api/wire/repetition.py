@@ -1,4 +1,4 @@
-"""How ambiguous the repetitions of a regular expression or of a grammar in GBNF are: what makes llama.cpp's matching slow.
+"""How ambiguous the repetitions of a regular expression or a grammar in GBNF are: that makes llama.cpp's matching slow.
 
 llama.cpp (src/llama-grammar.cpp, ``llama_grammar_reject_candidates``) reads each token of the vocabulary along every
 way in which the grammar can read it. Where two repetitions follow each other and both take a letter, such as
@@ -192,7 +192,10 @@ class _Parser:
         mask = 0
         while (letter := self._text[self.position : self.position + 1]) not in ("", "]"):
             first = self._class_character(letter)
-            dash, last = self._text[self.position : self.position + 1], self._text[self.position + 1 : self.position + 2]
+            dash, last = (
+                self._text[self.position : self.position + 1],
+                self._text[self.position + 1 : self.position + 2],
+            )
             if dash == "-" and last not in ("", "]"):
                 self.position += 1
                 first = _range_of(first, self._class_character(last))
@@ -470,5 +473,8 @@ def _all_alternatives(alternatives: Alternatives) -> Iterator[Alternatives]:
 def _repeated_groups(alternatives: Alternatives) -> Iterator[_Element]:
     for each in _all_alternatives(alternatives):
         yield from (
-            element for sequence in each.sequences for element in sequence if element.is_loop and element.group is not None
+            element
+            for sequence in each.sequences
+            for element in sequence
+            if element.is_loop and element.group is not None
         )
