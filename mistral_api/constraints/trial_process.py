@@ -22,11 +22,11 @@ from mistral_api.system.processes import kill_group
 
 log = logging.getLogger(__name__)
 
-# The most processor time that a request of a trial, which is a dozen tokens, may take. One that takes more would hold
-# up all other generations for a tenth of a second with each token.
-CPU_SECONDS = 1.0
+# The most processor time that a request of a trial, which is eight tokens, may take. One that takes more would hold
+# up all other generations for 75 ms with each token.
+CPU_SECONDS = 0.6
 # No further request of a trial begins after so much of it.
-TRIAL_CPU_SECONDS = 1.0
+TRIAL_CPU_SECONDS = 0.8
 # On a busy machine a request may have to wait for its processor time.
 WALL_SECONDS = 5.0
 START_SECONDS = 20.0

@@ -7,7 +7,7 @@ from typing import Any, cast
 from mistral_api.constraints.trial_process import TrialRequest
 from mistral_api.wire.constraint_places import Constraint
 
-_TRIAL_TOKENS = 12
+_TRIAL_TOKENS = 8
 # No sampler but this one: every token of the vocabulary stays possible. The bias makes a byte likely that no grammar
 # takes (llama.cpp's ``llama_grammar_apply_impl``), so that each token is chosen a second time, from all of them.
 _SAMPLING = {
@@ -35,7 +35,7 @@ def _completion(seed: int, **constraint: object) -> TrialRequest:
 
 
 def _chat(seed: int, schema: dict[str, Any], **more: object) -> TrialRequest:
-    """Of ``response_format`` llama.cpp makes a grammar in GBNF; of ``json_schema`` some builds make one of llguidance."""
+    """llama.cpp makes a grammar in GBNF of this form, while some builds make one of llguidance of ``json_schema``."""
     messages = [{"role": "user", "content": "x"}]
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     return "chat_completions", {**_SAMPLING, "seed": seed, "messages": messages, "response_format": form, **more}
