@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mistral_api.cli.constraints import constraints
 from mistral_api.cli.database import export, prune
 from mistral_api.cli.import_command import import_conversations
 from mistral_api.cli.pull import pull
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (backup, database, export, import_conversations, prune, pull, restore, service, stats):
+for _command in (backup, constraints, database, export, import_conversations, prune, pull, restore, service, stats):
     main.add_command(_command)

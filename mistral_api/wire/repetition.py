@@ -373,8 +373,8 @@ class _Judge:
             further, passes = self._extend_into(run, element.group, level + 1)
         else:
             further, passes = run, bool(run.characters & element.characters) or not element.characters
-        if passes and element.is_loop and further.loops == run.loops and element.characters:
-            further = _Run(run.characters & element.characters, run.loops + 1)
+        if passes and element.is_loop and further.loops == run.loops:
+            further = _Run(run.characters & (element.characters or ANY), run.loops + 1)
         return further, passes or element.least == 0
 
     def _extend_into(self, run: _Run, alternatives: Alternatives, level: int) -> tuple[_Run, bool]:

@@ -7,13 +7,13 @@ from flask import Flask, request
 
 from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
 from mistral_api.security.access import (
-    ADMIN,
     Caller,
     is_loopback,
     require_access,
     require_admin,
     require_safe_listener,
 )
+from mistral_api.security.api_key import ALL_SCOPES
 from mistral_api.settings import SettingError, Settings
 from mistral_api.web.request import identify_caller
 
@@ -87,7 +87,7 @@ def test_caller_behind_a_proxy_is_not_local(header: str) -> None:
 )
 def test_local_caller_with_a_loopback_host_header_is_admin(address: str, host: str, admin: bool) -> None:
     with Flask(__name__).test_request_context(environ_base={"REMOTE_ADDR": address}, headers={"Host": host}):
-        assert identify_caller().scopes == (frozenset({ADMIN}) if admin else frozenset())
+        assert identify_caller().scopes == (ALL_SCOPES if admin else frozenset())
 
 
 @pytest.mark.parametrize(
