@@ -29,12 +29,12 @@ ANY = (1 << (_OTHERS + 1)) - 1
 class Ambiguity:
     """What a part of an expression can read, and how ambiguously.
 
-    ``characters``: the set of those it may take. ``optional``: whether it may take none. ``loops``: the most
+    ``first``: the set of characters that it may begin with. ``optional``: whether it may take none. ``loops``: the most
     repetitions within it that may take the same character, one after the other. ``nested``: whether one of them repeats
     another. ``copies``: how often its smallest part is repeated at most, all finite counts multiplied.
     """
 
-    characters: int = 0
+    first: int = 0
     optional: bool = True
     loops: int = 0
     nested: bool = False
@@ -271,7 +271,7 @@ class _TooComplicated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run of loops at some place: the characters that all of them may take, and how many they are."""
+    """A run of loops at some place: the characters that a round of each may begin with, and how many they are."""
 
     characters: int = 0
     loops: int = 0
@@ -311,21 +311,22 @@ class _Judge:
         return _either([self._summarize_sequence(each, level) for each in alternatives.sequences])
 
     def _summarize_sequence(self, elements: list[_Element], level: int) -> _Summary:
-        characters, optional, nested, copies, longest = 0, True, False, 1, 0
+        first, optional, nested, copies, longest = 0, True, False, 1, 0
         current = _Run()
         for element in elements:
             self._count_step()
             found = self._summarize_element(element, level)
             part = found.ambiguity
-            characters, optional = characters | part.characters, optional and part.optional
+            first = first | part.first if optional else first
+            optional = optional and part.optional
             nested, copies = nested or part.nested, max(copies, part.copies)
             further, passes = self._extend(current, element, level)
             longest = max(longest, part.loops, further.loops)
             current = max(further if passes else _Run(), found.tail, key=lambda run: run.loops)
         if elements and elements[-1].rule in self._open and not current.loops:
             # A rule that ends with itself is a loop.
-            current, longest = _Run(characters or ANY, 1), max(longest, 1)
-        return _Summary(Ambiguity(characters, optional, longest, nested, copies), current)
+            current, longest = _Run(first or ANY, 1), max(longest, 1)
+        return _Summary(Ambiguity(first, optional, longest, nested, copies), current)
 
     def _summarize_element(self, element: _Element, level: int) -> _Summary:
         if element.rule is not None:
@@ -337,7 +338,7 @@ class _Judge:
         part, tail = inner.ambiguity, inner.tail
         loops = part.loops
         if element.is_loop and not part.loops:
-            tail, loops = _Run(part.characters, 1), 1
+            tail, loops = _Run(part.first, 1), 1
         elif element.most != 1 and tail.loops:
             # What ends one round may go on in the next.
             further, passes = self._extend(tail, _once(element), level)
@@ -347,7 +348,7 @@ class _Judge:
             loops, tail = max(loops, further.loops), further if passes else tail
         copies = part.copies * max(element.most or element.least, 1)
         nested = part.nested or (element.is_loop and part.loops > 0)
-        ambiguity = Ambiguity(part.characters, part.optional or element.least == 0, loops, nested, copies)
+        ambiguity = Ambiguity(part.first, part.optional or element.least == 0, loops, nested, copies)
         return _Summary(ambiguity, tail)
 
     def _summarize_rule(self, name: str, level: int) -> _Summary:
@@ -408,12 +409,12 @@ def _once(element: _Element) -> _Element:
 
 
 def _either(parts: list[_Summary]) -> _Summary:
-    characters, optional, nested, copies, loops = 0, False, False, 1, 0
+    first, optional, nested, copies, loops = 0, False, False, 1, 0
     for part in (each.ambiguity for each in parts):
-        characters, optional = characters | part.characters, optional or part.optional
+        first, optional = first | part.first, optional or part.optional
         nested, copies, loops = nested or part.nested, max(copies, part.copies), max(loops, part.loops)
     tail = max((each.tail for each in parts), key=lambda run: run.loops, default=_Run())
-    return _Summary(Ambiguity(characters, optional, loops, nested, copies), tail)
+    return _Summary(Ambiguity(first, optional, loops, nested, copies), tail)
 
 
 def pattern_ambiguity(pattern: str) -> Ambiguity:

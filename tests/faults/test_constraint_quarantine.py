@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ import requests
 
 from mistral_api.control.quarantine import read_quarantine
 from mistral_api.control.status import State, read_status
+from mistral_api.system.processes import run_command
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, clean_environment, running_server, temporary_data_dir, wait_for
 from tests.support.supervisor_process import install_misbehaving_engine
 
 FINE = 'root ::= "fine"'
@@ -105,3 +108,16 @@ def test_quarantine_survives_a_restart_of_everything_and_is_cleared_by_a_command
             _wait_ready(server, 1)
         with running_server(data_dir, **settings) as server:
             assert _ask(server, _evil("kept")).json()["error"]["code"] == "constraint_quarantined"
+            (digest,) = read_quarantine(data_dir).until
+            assert digest in _command(data_dir, "list")
+            assert _command(data_dir, "clear", digest[:8]) == "1 freed.\n"
+            assert _command(data_dir, "list") == "Nothing is quarantined.\n"
+            restarts = server.health()["model_server"]["restarts"]
+            _ask(server, _evil("kept"))
+            _wait_ready(server, restarts + 1)
+
+
+def _command(data_dir: Path, *words: str) -> str:
+    command = [str(Path(sys.executable).parent / "mistral-api"), "constraints", *words]
+    environment = clean_environment(DATA_DIR=str(data_dir))
+    return run_command(command, 30, env=environment).stdout

@@ -185,3 +185,88 @@ def test_costly_schema_is_refused_in_every_place_that_holds_one(
         assert error["param"].startswith(param)
     else:
         assert param in error["message"]
+
+
+def _agent_tools(number: int) -> list[dict[str, Any]]:
+    """Tools such as coding agents send: paths, commands, edits, nested lists, words to choose from."""
+    edit = {
+        "type": "object",
+        "properties": {
+            "old_string": {"type": "string", "minLength": 1},
+            "new_string": {"type": "string"},
+            "replace_all": {"type": "boolean", "default": False},
+        },
+        "required": ["old_string", "new_string"],
+        "additionalProperties": False,
+    }
+    parameters = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {
+            "file_path": {"type": "string", "description": "The absolute path."},
+            "command": {"type": "array", "items": {"type": "string"}},
+            "timeout": {"type": "number", "minimum": 0, "maximum": 600_000},
+            "mode": {"type": "string", "enum": ["content", "files_with_matches", "count"]},
+            "country": {"type": "string", "enum": [f"Country {each}" for each in range(200)]},
+            "edits": {"type": "array", "minItems": 1, "items": edit},
+            "url": {"type": "string", "format": "uri"},
+            "options": {"anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": {"type": "string"}}]},
+            **{f"flag_{each}": {"type": "boolean"} for each in range(12)},
+        },
+        "required": ["file_path"],
+        "additionalProperties": False,
+    }
+    return [
+        {"type": "function", "function": {"name": f"tool_{each}", "parameters": parameters | {"title": f"Tool {each}"}}}
+        for each in range(number)
+    ]
+
+
+def test_sixty_tools_of_an_agent_pass_without_a_trial(server: Server) -> None:
+    body = {"messages": HI, "max_tokens": 3, "tools": _agent_tools(60)}
+    for _ in range(2):
+        answer, seconds = _refusal(server, "/v1/chat/completions", body)
+        assert answer.status_code == 200, answer.text
+    assert seconds < 20
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(", "[", "^(a$", "\\", "^(?=a)b$", "*", "^a{5,$", "^[z-a]$", "(?P<x>a)\\1", "^\\p{L}+$", "{2}"]
+)
+@pytest.mark.parametrize("form", [_tool, _chat, _completion, _template])
+def test_no_pattern_ends_the_engine(server: Server, form: Any, pattern: str) -> None:
+    """The kind of vLLM's CVE-2025-48944: a tool with a malformed pattern or type ended its engine."""
+    pid = server.health()["model_server"]["pid"]
+    path, body, _ = form(_object_with({"type": "string", "pattern": pattern}))
+    answer, _ = _refusal(server, path, {"max_tokens": 3, "n_predict": 3, **body})
+    assert answer.status_code in (200, 400), answer.text
+    assert server.health()["model_server"]["pid"] == pid
+
+
+@pytest.mark.parametrize("kind", ["something", "", ["string", "something"], 5, {"a": 1}, None])
+def test_no_type_ends_the_engine(server: Server, kind: Any) -> None:
+    pid = server.health()["model_server"]["pid"]
+    for form in (_tool, _chat):
+        path, body, _ = form(_object_with({"type": kind}))
+        answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
+        assert answer.status_code in (200, 400), answer.text
+    assert server.health()["model_server"]["pid"] == pid
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"tokenize": True},
+        {"chat_template": "{% for i in range(10 ** 9) %}x{% endfor %}"},
+        {"add_generation_prompt": "no", "messages": [], "tools": "x"},
+        {"enable_thinking": {"a": [1]}},
+    ],
+)
+def test_no_template_argument_stops_the_engine(server: Server, arguments: dict[str, Any]) -> None:
+    """The kind of vLLM's CVE-2025-62426: arguments of the template took the place of the engine's own."""
+    pid = server.health()["model_server"]["pid"]
+    body = {"messages": HI, "max_tokens": 3, "chat_template_kwargs": arguments}
+    answer, seconds = _refusal(server, "/v1/chat/completions", body)
+    assert answer.status_code in (200, 400), answer.text
+    assert seconds < 10
+    assert server.health()["model_server"]["pid"] == pid

@@ -100,13 +100,20 @@ def test_run_is_as_long_as_it_is_written(length: int, loop: str) -> None:
     assert pattern_ambiguity(f"^{'-'.join([loop] * length)}$").loops == min(length, 1)
 
 
+def _ring(rules: int, alternatives: int) -> str:
+    """Return a grammar of rules that call each other all around."""
+    steps = range(alternatives)
+    lines = (" | ".join(f"[a-z]* r{(number + step) % rules}" for step in steps) for number in range(rules))
+    return "\n".join(f"r{number} ::= {line}" for number, line in enumerate(lines))
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "root ::= " + "[a-z]* " * 9_000,
         "root ::= " + "(" * 30_000,
         "root ::= " + "(" * 400 + "[a-z]*" + ")*" * 400,
-        "\n".join(f"r{number} ::= " + " | ".join(f"[a-z]* r{(number + step) % 300}" for step in range(20)) for number in range(300)),
+        _ring(300, 20),
         "\n".join(f"r{number} ::= r{number + 1} r{number + 1}" for number in range(60)) + "\nr60 ::= [a-z]*",
     ],
     ids=["long", "open", "deep", "wide", "doubling"],
