@@ -30,6 +30,7 @@ from mistral_api.embeddings.embedder import Embedder
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
@@ -37,6 +38,7 @@ from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.settings import Settings
+from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.token_counter import TokenCounter
@@ -82,7 +84,9 @@ class Services:
         )
         self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
-        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
+        fetcher = ImageFetcher(self.model_servers.watcher) if settings.allow_image_urls else None
+        images = RemoteImages(fetcher, settings.max_request_bytes)
+        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles, images)
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
         self.passthrough = PassthroughService(main, self.recorder, self.prompts)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)

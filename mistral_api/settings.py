@@ -209,6 +209,9 @@ class Settings:
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
     )
+    allow_image_urls: bool = _setting(
+        YES_OR_NO, False, "fetch the http and https images that requests name, from public addresses only"
+    )
     model_path: Path | None = _setting(
         PATH, None, "GGUF file to serve", default_text="demo model (SmolLM2-135M-Instruct)"
     )

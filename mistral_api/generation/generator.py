@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -57,6 +57,7 @@ class Generator:
         self._sessions = sessions
         self._history = history
         self._prompts = prompts
+        self._images = prompts.images
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots)
 
@@ -66,6 +67,7 @@ class Generator:
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
             messages, exchange_id = endpoint.messages(payload), request.request_id
+            self._images.require_allowed(messages, request.body)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
@@ -120,6 +122,7 @@ class Generator:
         if not session.is_new:
             payload = payload | {"session_id": session.session_id}
         continued = self._history.recall(payload, request.caller.owner) if endpoint.chat else None
+        prompt, continued_prompt = self._with_images(payload, continued, request)
         seed = self.slot_seed(payload, exchange)
         exchange.begin(
             ExchangeOpening(
@@ -135,11 +138,21 @@ class Generator:
                 is_new_session=session.is_new,
             )
         )
-        plan = self._plan(endpoint, payload, continued, seed, request.call)
+        plan = self._plan(endpoint, prompt, continued_prompt, seed, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
         open_stream = self._stream_opener(endpoint, plan, request.call, show_progress=show_progress)
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
         return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
+
+    def _with_images(
+        self, payload: ChatPayload, continued: ContinuedSession | None, request: RequestContext
+    ) -> tuple[ChatPayload, ContinuedSession | None]:
+        """Return a request with the images that it names by their URLs; it is recorded without them."""
+        inline = partial(self._images.inline, body=request.body, call=request.call)
+        if continued is not None:
+            history, sent = inline(continued.history), inline(continued.sent)
+            return payload, replace(continued, leading=inline(continued.leading), history=history, sent=sent)
+        return payload | {"messages": inline(payload["messages"])} if "messages" in payload else payload, None
 
     def _plan(
         self,

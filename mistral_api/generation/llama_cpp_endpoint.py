@@ -75,7 +75,7 @@ DETOKENIZE = PassthroughEndpoint(
     partial(load, DetokenizeRequest()),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("tokens"), code="invalid_value", param="tokens"),
 )
-APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()))
+APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()), takes_messages=True)
 PROPS = PassthroughEndpoint("/props", method="GET")
 
 # For the administrator alone.

@@ -27,7 +27,7 @@ class PassthroughEndpoint:
     ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs. ``read`` makes the payload
     of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of the model server means, where only a
     wrong request makes it fail. ``fits_roles``: the roles of the messages are fitted to the chat template, as they
-    would be for a generation.
+    would be for a generation. ``takes_messages``: the payload has the messages of a chat.
     """
 
     path: str
@@ -36,6 +36,7 @@ class PassthroughEndpoint:
     upstream_path: str = ""
     refusal: InvalidRequest | None = None
     fits_roles: bool = False
+    takes_messages: bool = False
 
 
 class PassthroughService:
@@ -65,6 +66,8 @@ class PassthroughService:
         exchange.record.exchange.model = model or self._catalogue.default()
         if isinstance(payload, dict):
             payload = omit(payload, OWN_FIELDS)
+        if endpoint.takes_messages:
+            payload["messages"] = self._prompts.images.inline(payload["messages"], request.body, request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:
