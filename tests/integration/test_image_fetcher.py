@@ -1,6 +1,7 @@
 """Images are fetched from public addresses alone, within bounds, by whatever spelling a client names them."""
 
 import base64
+import contextlib
 import socket
 import ssl
 import threading
@@ -107,7 +108,7 @@ SPELLINGS = [
     "http://%31%32%37.0.0.1:{port}/image.png",
     "http://127%2e0%2e0%2e1:{port}/image.png",
     "http://127.0.0.1%00.one.one.one.one:{port}/image.png",
-    "http://１２７.０.０.１:{port}/image.png",
+    "http://\uff11\uff12\uff17.\uff10.\uff10.\uff11:{port}/image.png",
     "http://①②⑦.⓪.⓪.①:{port}/image.png",
     "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:{port}/image.png",
     "http://127。0。0。1:{port}/image.png",
@@ -208,14 +209,26 @@ def test_bytes_that_drip_in_meet_the_deadline(watcher: DisconnectWatcher, images
     assert time.monotonic() - started < 2
 
 
-def test_a_handshake_that_never_ends_meets_the_deadline(watcher: DisconnectWatcher, images: ImageServer) -> None:
-    """The server speaks no TLS, and sends bytes of no record without end."""
+def _start_handshake(listener: socket.socket, released: threading.Event) -> None:
+    """Announce a record of TLS, and send its bytes one by one."""
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(b"\x16\x03\x03\x40\x00")
+        while not released.wait(0.05):
+            connection.sendall(b"\x02")
+
+
+def test_a_handshake_that_never_ends_meets_the_deadline(watcher: DisconnectWatcher) -> None:
+    released = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        thread = threading.Thread(target=_start_handshake, args=(listener, released), daemon=True)
+        thread.start()
         started = time.monotonic()
         with pytest.raises(ImageNotFetched, match="in time"):
-            _fetch(watcher, url, seconds=0.5)
+            _fetch(watcher, f"https://127.0.0.1:{listener.getsockname()[1]}/", seconds=0.5)
         assert time.monotonic() - started < 2
+        released.set()
+        thread.join(timeout=5)
 
 
 def test_a_name_that_does_not_resolve_in_time_meets_the_deadline(

@@ -1,4 +1,4 @@
-"""A web server with images, over a real socket: it counts who connects, and misbehaves by the path that is asked for."""
+"""A web server with images, over a real socket: it counts connections, and misbehaves as the path says."""
 
 from __future__ import annotations
 
