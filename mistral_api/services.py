@@ -27,6 +27,8 @@ from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
+from mistral_api.generation.answer_cache import AnswerCache
+from mistral_api.generation.answer_storage import open_answer_storage
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
@@ -69,8 +71,11 @@ class Services:
         self.recognition = RecognitionIndex()
         self.recorder.on_end = self.recognition.note
         self.deletion_notices = DeletionNotices(settings.data_dir / "run")
+        self.loaded_models = LoadedModels(main.client, main.process)
+        storage = open_answer_storage(settings)
+        self.answers = None if storage is None else AnswerCache(storage, self.loaded_models.identity)
         self.recognition_loader = RecognitionLoader(
-            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
+            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices, self.forget_answers
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.embedder = Embedder(self.model_servers, self.recorder)
@@ -82,13 +87,15 @@ class Services:
         self.session_history = SessionHistory(
             self.history_reader, self.recorder.recordable_messages, always=settings.session_history
         )
-        self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
         fetcher = ImageFetcher(self.model_servers.watcher) if settings.allow_image_urls else None
         images = RemoteImages(fetcher, settings.max_request_bytes)
         self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles, images)
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
-        self.passthrough = PassthroughService(main, self.recorder, self.prompts)
+        if self.answers is not None:
+            self.generator.use_cache(self.answers)
+        on_model_change = None if self.answers is None else self.answers.clear
+        self.passthrough = PassthroughService(main, self.recorder, self.prompts, on_model_change)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
         background = BackgroundRunner(settings.parallel)
@@ -116,6 +123,7 @@ class Services:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
         self.recognition.forget(owner, session_id)
         self.response_service.forget_session(owner, session_id)
+        self.forget_answers(owner)
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
@@ -124,6 +132,11 @@ class Services:
             self.deletion_notices.add(owner, session_id)
         except OSError as error:
             log.warning("other processes may still recognise a deleted conversation: %s", error)
+
+    def forget_answers(self, owner: str) -> None:
+        """Drop the cached answers of an owner who has deleted something."""
+        if self.answers is not None:
+            self.answers.forget(owner)
 
     def _forget_older(self, days: int) -> None:
         self.response_service.forget_before(time.time() - days * 86_400)
@@ -145,6 +158,8 @@ class Services:
         self.model_servers.close()
         self.housekeeping.close()
         self.recognition_loader.close()
+        if self.answers is not None:
+            self.answers.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

@@ -110,6 +110,15 @@ def _read_database_url(text: str) -> str:
     return f"postgresql+psycopg2://{rest}"
 
 
+def _read_redis_url(text: str) -> str:
+    """Return a URL that the ``limits`` package takes."""
+    url = urlsplit(text)
+    target = url.path if url.scheme == "redis+unix" else url.hostname
+    if url.scheme not in ("redis", "rediss", "redis+unix") or not target or url.port == 0:
+        raise ValueError(text)
+    return text
+
+
 def _read_schema_name(text: str) -> str:
     """Return the name of a schema: one that needs no quotes, and none that PostgreSQL keeps for itself."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text) or text.startswith("pg_") or text == "information_schema":
@@ -151,6 +160,9 @@ def _read_path(text: str) -> Path:
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
+REDIS_URL: Kind[str] = Kind(
+    _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
+)
 DATABASE_URL: Kind[str] = Kind(
     _read_database_url,
     "a URL that begins with postgres:// or postgresql://, with a port that is a number and an @ in the password as %40",
@@ -303,6 +315,24 @@ class Settings:
     )
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", default_text="0 (for ever)"
+    )
+    cache_seconds: float = _setting(
+        seconds(0, 86400),
+        0.0,
+        "how long an answer is given again to identical requests with temperature 0 or a seed; 0 keeps none",
+    )
+    cache_bytes: int = _setting(
+        whole_number(1 << 16, 1 << 40),
+        64 << 20,
+        "most bytes of such answers in memory",
+        default_text="67108864 (64 MiB)",
+    )
+    cache_storage_url: str | None = _setting(
+        REDIS_URL,
+        None,
+        "a Redis that keeps these answers for several API processes",
+        default_text="the memory of each process",
+        secret=True,
     )
     slot_save_seconds: float = _setting(
         seconds(0, 86400),

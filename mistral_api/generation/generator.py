@@ -9,6 +9,7 @@ from typing import cast
 
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
+from mistral_api.generation.answer_cache import AnswerCache, AnswerLookup, OpenStream
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -32,10 +33,27 @@ from mistral_api.wire import load
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
-    """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed."""
+    """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed.
+
+    ``cache`` is that of :class:`RunningExchange`.
+    """
 
     session_id: str
     body: ResponseBody | Iterable[bytes]
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedRequest:
+    """A request that is about to be sent. ``show_progress``: reports on the prompt are part of its stream."""
+
+    endpoint: Endpoint
+    plan: GenerationPlan
+    show_progress: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.upstream_path
 
 
 class Generator:
@@ -50,6 +68,8 @@ class Generator:
         prompts: PromptBuilder,
     ) -> None:
         """``server``: the model server that generates."""
+        # The answers that may be given again; None where every answer is generated.
+        self._answers: AnswerCache | None = None
         self._client = server.client
         self._catalogue = server.catalogue
         self._feedback = server.feedback
@@ -61,6 +81,10 @@ class Generator:
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots)
 
+    def use_cache(self, answers: AnswerCache) -> None:
+        """Give answers again that this cache has. Call it before the first request."""
+        self._answers = answers
+
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
@@ -70,14 +94,14 @@ class Generator:
             self._images.require_allowed(messages, request.body)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
-            plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
-            if not plan.streamed:
-                send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)
-                return GenerationResult(session_id, pipeline.relay_whole(send))
+            planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
+            if not planned.plan.streamed:
+                get_body = self._body_getter(planned, exchange, request.call)
+                return GenerationResult(session_id, pipeline.relay_whole(get_body), exchange.cache)
             if not payload.get("stream"):
-                return GenerationResult(session_id, pipeline.body())
+                return GenerationResult(session_id, pipeline.body(), exchange.cache)
             pipeline.open()
-            return GenerationResult(session_id, pipeline)
+            return GenerationResult(session_id, pipeline, exchange.cache)
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
@@ -96,14 +120,16 @@ class Generator:
         exchange.feedback = SupervisorFeedback(self._feedback, seed)
         return seed
 
-    def open_chat_stream(self, payload: ChatPayload, seed: int | None, call: UpstreamCall) -> SSEStream:
+    def open_chat_stream(
+        self, payload: ChatPayload, seed: int | None, exchange: RunningExchange, call: UpstreamCall
+    ) -> SSEStream:
         """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
 
         Raises our exceptions.
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._stream_opener(CHAT, plan, call, show_progress=False)()
+        return self._open(_PlannedRequest(CHAT, plan), exchange, call)
 
     def _begin(
         self,
@@ -112,7 +138,7 @@ class Generator:
         session: ResolvedSession,
         request: RequestContext,
         exchange: RunningExchange,
-    ) -> tuple[GenerationPlan, GenerationPipeline]:
+    ) -> tuple[_PlannedRequest, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
@@ -140,9 +166,10 @@ class Generator:
         )
         plan = self._plan(endpoint, prompt, continued_prompt, seed, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
-        open_stream = self._stream_opener(endpoint, plan, request.call, show_progress=show_progress)
+        planned = _PlannedRequest(endpoint, plan, show_progress)
+        open_stream = partial(self._open, planned, exchange, request.call)
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
-        return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
+        return planned, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
     def _with_images(
         self, payload: ChatPayload, continued: ContinuedSession | None, request: RequestContext
@@ -171,18 +198,32 @@ class Generator:
     def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
 
-    def _stream_opener(
-        self, endpoint: Endpoint, plan: GenerationPlan, call: UpstreamCall, *, show_progress: bool
-    ) -> Callable[[], SSEStream]:
-        """Return what sends the requests of a plan, each when the one before has been answered."""
-        open_stream = partial(self._open_stream, endpoint, call, show_progress=show_progress)
+    def _open(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
+        """Send the requests of a plan, each when the one before has been answered; or replay an earlier answer."""
+        open_stream: OpenStream = partial(self._open_stream, planned, call)
+        known = self._look_up(planned, exchange, call)
+        if known is not None:
+            open_stream = known.opener(open_stream)
+        plan = planned.plan
         if not plan.stages:
-            return partial(open_stream, plan.requests[0])
-        return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)
+            return open_stream(plan.requests[0])
+        return StagedStream(map(open_stream, plan.requests), plan.stages)
 
-    def _open_stream(
-        self, endpoint: Endpoint, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
-    ) -> ChunkStream:
+    def _open_stream(self, planned: _PlannedRequest, call: UpstreamCall, request: ChatPayload) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        response = self._client.request(endpoint.upstream_path, request, call)
-        return endpoint.dialect.stream(response, show_progress=show_progress)
+        response = self._client.request(planned.path, request, call)
+        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
+
+    def _body_getter(
+        self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall
+    ) -> Callable[[], JsonObject]:
+        """Return what gets the response of an engine that is not asked for a stream."""
+
+        def get_body() -> JsonObject:
+            return self._client.request(planned.path, planned.plan.requests[0], call).json_object()
+
+        known = self._look_up(planned, exchange, call)
+        return get_body if known is None else partial(known.body, get_body)
+
+    def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
+        return None if self._answers is None else self._answers.look_up(planned, exchange, call)

@@ -29,7 +29,8 @@ class RunningExchange:
 
     The thread that answers the request calls it. The checkpoint thread asks for the progress meanwhile.
     ``record`` is the journal's side, ``transcript`` what the model has generated so far, ``feedback`` what the
-    supervisor is told at the end, if anything.
+    supervisor is told at the end, if anything; ``cache`` whether the answer was in the cache (``hit`` or ``miss``),
+    None where it was not looked for.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class RunningExchange:
         self.record = ExchangeRecord(recorder, endpoint, request)
         self.transcript = Transcript() if transcript is None else transcript
         self.feedback: SupervisorFeedback | None = None
+        self.cache: str | None = None
         self._meter = UsageMeter()
         # Guards the transcript, the end, and the record until then.
         self._lock = threading.Lock()
@@ -60,6 +62,13 @@ class RunningExchange:
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
         self.record.begin(opening, self._progress)
+
+    def note_cache(self, *, hit: bool) -> None:
+        """Note whether the answer comes from the cache. The supervisor learns nothing of a request that does."""
+        self.cache = "hit" if hit else "miss"
+        if hit:
+            self._meter.from_cache = True
+            self.feedback = None
 
     def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""

@@ -41,10 +41,14 @@ CANCEL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ResponseResult:
-    """The response to a request: the Response object, or the bytes of its events."""
+    """The response to a request: the Response object, or the bytes of its events.
+
+    ``cache`` is that of :class:`RunningExchange`; None for a response in the background.
+    """
 
     session_id: str
     body: Response | Iterable[bytes]
+    cache: str | None = None
 
 
 class ResponseService:
@@ -77,7 +81,7 @@ class ResponseService:
             run = self._begin(prepared, exchange, self._chat_payload(prepared, request.call), request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body)
+            return ResponseResult(prepared.context.session_id, body, exchange.cache)
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext
@@ -102,7 +106,7 @@ class ResponseService:
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, call)
+        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, exchange, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
