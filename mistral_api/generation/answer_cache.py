@@ -44,7 +44,9 @@ RUN_BYTES = 16 << 10
 _ID = re.compile(rb'("id":\s*"(?:chatcmpl|cmpl)-)([^"\\]*)"')
 _CREATED = re.compile(rb'("created":\s*)\d+')
 
-Events = list[tuple[bytes, bool]]
+# What a stream brings: parts of the answer, reports on the prompt that are shown, and figures that are not.
+_ANSWER, _PROMPT, _FIGURES = "answer", "prompt", "figures"
+Events = list[tuple[bytes, str]]
 OpenStream = Callable[[ChatPayload], SSEStream]
 
 
@@ -140,11 +142,11 @@ class AnswerLookup:
     def body(self, get_body: Callable[[], JsonObject]) -> JsonObject:
         """Return the answer of an engine that is not asked for a stream."""
         if self._found is not None:
-            ((raw, _),) = _renewed(self._found[0])
+            raw, _ = next(_renewed(self._found[0]))
             known: JsonObject = orjson.loads(raw)
             return known
         body = get_body()
-        self._add([(orjson.dumps(body), True)])
+        self._add([(orjson.dumps(body), _ANSWER)])
         return body
 
     def _add(self, events: Events) -> None:
@@ -160,21 +162,26 @@ class RecordedStream(SSEStream):
     def __init__(self, stream: SSEStream, on_end: Callable[[Events], None]) -> None:
         self._stream = stream
         self._on_end = on_end
+        self._events: Events = []
+        self._size = 0
         super().__init__()
+        stream.report_figures(self._report)
 
-    def report_figures(self, on_figures: Callable[[Chunk], None]) -> None:
-        self._stream.report_figures(on_figures)
+    def _report(self, figures: Chunk) -> None:
+        self._note(orjson.dumps(figures), _FIGURES)
+        self._on_figures(figures)
+
+    def _note(self, raw: bytes, kind: str) -> None:
+        self._size += len(raw)
+        if self._size <= MOST_ANSWER_BYTES:
+            self._events.append((raw, kind))
 
     def _read(self) -> Iterator[EventBatch]:
-        events: Events = []
-        size = 0
         for batch in self._stream:
-            size += len(batch.raw)
-            if size <= MOST_ANSWER_BYTES:
-                events.append((batch.raw, batch.generated))
+            self._note(batch.raw, _ANSWER if batch.generated else _PROMPT)
             yield batch
-        if size <= MOST_ANSWER_BYTES:
-            self._on_end(_joined(events))
+        if self._size <= MOST_ANSWER_BYTES:
+            self._on_end(_joined(self._events))
 
     def drain(self) -> None:
         self._stream.drain()
@@ -191,8 +198,11 @@ class ReplayedStream(SSEStream):
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
-        for raw, generated in _renewed(self._events):
-            yield EventBatch(raw, generated=generated)
+        for raw, kind in _renewed(self._events):
+            if kind == _FIGURES:
+                self._on_figures(orjson.loads(raw))
+            else:
+                yield EventBatch(raw, generated=kind == _ANSWER)
 
     def drain(self) -> None:
         """Nothing follows."""
@@ -204,27 +214,27 @@ class ReplayedStream(SSEStream):
 def _joined(events: Events) -> Events:
     """Return the same events in longer runs."""
     runs: Events = []
-    for raw, generated in events:
-        if runs and runs[-1][1] == generated and len(runs[-1][0]) + len(raw) <= RUN_BYTES:
-            runs[-1] = (runs[-1][0] + raw, generated)
+    for raw, kind in events:
+        if kind == _ANSWER and runs and runs[-1][1] == kind and len(runs[-1][0]) + len(raw) <= RUN_BYTES:
+            runs[-1] = (runs[-1][0] + raw, kind)
         else:
-            runs.append((raw, generated))
+            runs.append((raw, kind))
     return runs
 
 
-def _renewed(events: Events) -> Iterator[tuple[bytes, bool]]:
+def _renewed(events: Events) -> Iterator[tuple[bytes, str]]:
     """Yield events with an id and a time of their own: nobody may take one answer for the other."""
     found = next((match for raw, _ in events if (match := _ID.search(raw))), None)
     old, new = found[2] if found else None, new_id().hex.encode()
     created = b"\\g<1>%d" % int(time.time())
-    for raw, generated in events:
+    for raw, kind in events:
         own = _ID.sub(lambda match: match[1] + new + b'"' if match[2] == old else match[0], raw)
-        yield _CREATED.sub(created, own), generated
+        yield _CREATED.sub(created, own), kind
 
 
 def _pack(answer: list[Events]) -> bytes:
     """Return events as bytes. Latin-1 gives every byte a character."""
-    texts = [[(raw.decode("latin-1"), generated) for raw, generated in events] for events in answer]
+    texts = [[(raw.decode("latin-1"), kind) for raw, kind in events] for events in answer]
     return zlib.compress(orjson.dumps(texts), 1)
 
 
@@ -234,7 +244,7 @@ def _unpack(answer: bytes | None, requests: int) -> list[Events] | None:
         return None
     try:
         texts = orjson.loads(zlib.decompressobj().decompress(answer, _MOST_UNPACKED_BYTES))
-        found = [[(text.encode("latin-1"), bool(generated)) for text, generated in events] for events in texts]
+        found = [[(text.encode("latin-1"), str(kind)) for text, kind in events] for events in texts]
     except (zlib.error, ValueError, TypeError, AttributeError):
         return None
     return found if len(found) == requests else None

@@ -154,7 +154,7 @@ def _resolves_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[s
         found = answers[min(len(names), len(answers)) - 1]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 
-    monkeypatch.setattr(image_fetcher.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return names
 
 
@@ -240,7 +240,7 @@ def test_a_name_that_does_not_resolve_in_time_meets_the_deadline(
         released.wait(20)
         return []
 
-    monkeypatch.setattr(image_fetcher.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     try:
         with pytest.raises(ImageNotFetched, match="in time"):
             _fetch(watcher, "http://slow.example/", seconds=0.3)

@@ -18,8 +18,8 @@ from tests.support.redis_server import running_redis
 
 @pytest.fixture(name="url")
 def _url(tmp_path: Path) -> Iterator[str]:
-    with running_redis(tmp_path) as url:
-        yield url
+    with running_redis(tmp_path) as server:
+        yield server.url
 
 
 @pytest.fixture(name="answers")
@@ -76,15 +76,16 @@ def test_answers_end_after_their_time(url: str) -> None:
 
 def test_a_redis_that_is_away_costs_one_wait_and_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_answers, "PAUSE_SECONDS", 0.3)
-    port = free_port()
-    answers = RedisAnswers(f"redis://127.0.0.1:{port}/0", 60)
-    assert answers.find("alice", "k1") == (None, None)
-    answers.keep("alice", "k1", b"answer", None)
-    started = time.monotonic()
-    for _ in range(100):
+    with running_redis(tmp_path) as server:
+        answers = RedisAnswers(server.url, 60)
+        server.stop()
         assert answers.find("alice", "k1") == (None, None)
-    assert time.monotonic() - started < 0.2
-    with running_redis(tmp_path, port):
+        answers.keep("alice", "k1", b"answer", None)
+        started = time.monotonic()
+        for _ in range(100):
+            assert answers.find("alice", "k1") == (None, None)
+        assert time.monotonic() - started < 0.2
+        server.start()
         time.sleep(0.3)
         _keep(answers, "alice", "k1")
         assert answers.find("alice", "k1")[0]

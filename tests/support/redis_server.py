@@ -1,43 +1,65 @@
-"""A Redis of our own, over a real socket; tests that need one are skipped where none is installed."""
+"""A real Redis for one test."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import redis
 
-from tests.support.processes import free_port, wait_for
-
-STOP_SECONDS = 10
+from tests.support.processes import free_port, skip_unless_ci, wait_for
 
 
-def _answers(port: int) -> bool:
+class RedisServer:
+    """A ``redis-server`` that keeps nothing on disk; it can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            skip_unless_ci("redis-server is not installed")
+        self._program = program
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database."""
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [self._program, "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        with redis.Redis.from_url(self.url) as client:
+            wait_for(lambda: _answers(client), "an answer of Redis")
+
+    def stop(self) -> None:
+        """Stop it with all it knows."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=10)
+        self._process = None
+
+
+def _answers(client: redis.Redis) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
+        return bool(client.ping())
+    except redis.ConnectionError:
         return False
 
 
 @contextlib.contextmanager
-def running_redis(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run ``redis-server`` without a file of its data, and yield its URL."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    port = port or free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with (folder / f"redis-{port}.log").open("a") as log:
-        process = subprocess.Popen([*command, "--dir", str(folder)], stdout=log, stderr=subprocess.STDOUT)
+def running_redis(folder: Path) -> Iterator[RedisServer]:
+    """Run it, and stop it at the end."""
+    server = RedisServer(folder)
     try:
-        wait_for(lambda: _answers(port), "an answer of Redis")
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server
     finally:
-        process.terminate()
-        process.wait(timeout=STOP_SECONDS)
+        server.stop()

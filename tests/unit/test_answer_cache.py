@@ -190,14 +190,17 @@ def test_an_answer_of_several_requests_is_kept_when_all_are_answered() -> None:
     assert b'"2"' in again
 
 
+def _body(known: _Cache, body: dict[str, Any]) -> dict[str, Any]:
+    lookup = known.look_up(_planned())
+    assert lookup is not None
+    return lookup.body(lambda: body)
+
+
 def test_a_body_is_given_again_under_another_id() -> None:
     known = _Cache()
     body = {"id": "chatcmpl-first", "created": 1, "choices": [{"message": {"content": "hello"}}]}
-    for planned in (_planned(), _planned()):
-        lookup = known.look_up(planned)
-        assert lookup is not None
-        found = lookup.body(lambda: dict(body))
-    assert lookup.hit
+    first, found = (_body(known, dict(body)) for _ in range(2))
+    assert first == body
     assert found["choices"] == body["choices"]
     assert found["id"] != body["id"]
     assert found["id"].startswith("chatcmpl-")
