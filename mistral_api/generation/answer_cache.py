@@ -87,7 +87,9 @@ class AnswerCache:
     def _key(self, planned: PlannedRequest, owner: str, call: UpstreamCall) -> str:
         plan = planned.plan
         # A seed of ours tells slots apart, and no answers: the temperature is 0 then.
-        requests = plan.requests if plan.own_seed is None else [omit(each, ("seed",)) for each in plan.requests]
+        dropped = () if plan.own_seed is None else ("seed",)
+        # The order of fields says nothing, except within a schema.
+        requests = [sorted(omit(each, dropped).items()) for each in plan.requests]
         parts = [owner, self._identify_model(call), planned.path, planned.show_progress, requests]
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 

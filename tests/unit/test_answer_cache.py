@@ -140,6 +140,12 @@ def test_whatever_changes_the_answer_is_another_request(other: _Planned) -> None
     assert not known.knows(other)
 
 
+def test_the_order_of_fields_makes_no_difference() -> None:
+    known = _Cache()
+    known.answer(_planned(max_tokens=5, top_k=1), b"hello")
+    assert known.knows(_planned(top_k=1, max_tokens=5))
+
+
 def test_a_seed_of_ours_makes_no_difference() -> None:
     known = _Cache()
     known.answer(_planned(seed=11, own_seed=11), b"hello")
