@@ -27,6 +27,7 @@ from mistral_api.database.tables.usage import (
     UsageSeries,
 )
 
+_ROWS_AT_ONCE = 2000
 _GROUP_COLUMNS = ("period", "start", "endpoint", "model", "owner", "status")
 
 
@@ -147,6 +148,23 @@ class Rollups:
             {"period": period, "owner": owner, "start": start} | SeriesSums.total(points).columns()
             for (period, owner, start), points in series.items()
         ]
+
+
+def change_owner(connection: Connection, former: str, owner: str) -> int:
+    """Give an owner the sums of a former one, added to their own; return how many rows these were.
+
+    The sums of all owners together stay as they are.
+    """
+    moved = 0
+    for parameter, table, computed in (("rollups", UsageRollup, ()), ("points", UsageSeries, ("p95_latency_bucket",))):
+        names = [name for name in column_names(table) if name not in computed]
+        taken = text(f"DELETE FROM {table.__tablename__} WHERE owner = :former RETURNING {', '.join(names)}")
+        rows = [{**row, "owner": owner} for row in connection.execute(taken, {"former": former}).mappings()]
+        moved += len(rows)
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows_as_json(rows[first : first + _ROWS_AT_ONCE])
+            connection.execute(_ADD, {"rollups": "[]", "points": "[]"} | {parameter: some})
+    return moved
 
 
 def _rollup_sums(usage: RequestUsage) -> list[int]:

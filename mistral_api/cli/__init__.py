@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from mistral_api.cli.audit import audit
 from mistral_api.cli.database import export, prune
 from mistral_api.cli.import_command import import_conversations
+from mistral_api.cli.keys import keys
 from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats
@@ -16,11 +18,11 @@ from mistral_api.version import VERSION
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
 def main() -> None:
-    """Look into, export, import, carry and tidy up what Mistral Local API has recorded, and fetch models for it.
+    """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.
 
     Settings come from the environment and from .env in the working directory, as for the server.
     """
 
 
-for _command in (backup, database, export, import_conversations, prune, pull, restore, service, stats):
+for _command in (audit, backup, database, export, import_conversations, keys, prune, pull, restore, service, stats):
     main.add_command(_command)

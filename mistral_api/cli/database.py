@@ -26,13 +26,20 @@ from mistral_api.conversations.export import (
 from mistral_api.database.errors import error_message
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.errors import StartError
-from mistral_api.services import services_of
+from mistral_api.services import Services, services_of
 from mistral_api.settings import SettingError, Settings, load_settings
 
 
 @contextlib.contextmanager
 def command_engine() -> Iterator[Engine]:
-    """Give connections to the database of the settings; an embedded one is started if it does not run.
+    """Give connections to the database of the settings, as :func:`command_services` does."""
+    with command_services() as services:
+        yield services.engine
+
+
+@contextlib.contextmanager
+def command_services() -> Iterator[Services]:
+    """Give services that are not started, on the settings; an embedded PostgreSQL is started if it does not run.
 
     A failure of the database becomes one sentence and exit code 1; tables of another program are exit code 2.
     """
@@ -42,7 +49,7 @@ def command_engine() -> Iterator[Engine]:
         raise click.ClickException(str(error)) from error
     try:
         refuse_foreign_tables(app)
-        yield services_of(app.extensions).engine
+        yield services_of(app.extensions)
     except StartError as error:
         raise CannotGoOn(str(error)) from error
     except SQLAlchemyError as error:

@@ -24,12 +24,13 @@ from typing import Protocol
 
 import orjson
 
-from mistral_api.generation.answer_storage import AnswerStorage, Version
+from mistral_api.generation.answer_storage import AnswerStorage, Version, open_answer_storage
 from mistral_api.generation.plan import GenerationPlan
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.payload_types.completions import Chunk
+from mistral_api.settings import Settings
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import EventBatch, SSEStream
@@ -104,6 +105,12 @@ class AnswerCache:
     def close(self) -> None:
         """Close the storage."""
         self._storage.close()
+
+
+def open_answer_cache(settings: Settings, identify_model: Callable[[UpstreamCall], str]) -> AnswerCache | None:
+    """Return the cache that the settings ask for, None where every answer is generated. Raises SettingError."""
+    storage = open_answer_storage(settings)
+    return None if storage is None else AnswerCache(storage, identify_model)
 
 
 @dataclass(frozen=True, slots=True)

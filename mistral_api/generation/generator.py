@@ -14,7 +14,8 @@ from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
-from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.prompt import PromptBuilder, turns_of
+from mistral_api.generation.prompt_size import chat_size, prompt_sizes
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
@@ -22,9 +23,10 @@ from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
 from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
@@ -78,11 +80,15 @@ class Generator:
         self._history = history
         self._prompts = prompts
         self._images = prompts.images
+        self._gate = server.slot_gate
+        self._slot_owners = server.slot_owners
         supervised, catalogue = self._client.supervised, self._catalogue
-        self._traits = UpstreamTraits(supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots)
+        self._traits = UpstreamTraits(
+            supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
+        )
 
-    def use_cache(self, answers: AnswerCache) -> None:
-        """Give answers again that this cache has. Call it before the first request."""
+    def use_cache(self, answers: AnswerCache | None) -> None:
+        """Give answers again that this cache has, if there is one. Call it before the first request."""
         self._answers = answers
 
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
@@ -90,8 +96,10 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
+            request.require_slot_choice(payload)
             messages, exchange_id = endpoint.messages(payload), request.request_id
             self._images.require_allowed(messages, request.body)
+            self._require_fit(endpoint, payload, messages, request.call)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
@@ -130,6 +138,23 @@ class Generator:
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
         return self._open(_PlannedRequest(CHAT, plan), exchange, call)
+
+    def _require_fit(
+        self, endpoint: Endpoint, payload: ChatPayload, messages: list[ChatMessage], call: UpstreamCall
+    ) -> None:
+        """Refuse a request whose text is longer than the context could ever hold. Raises InvalidRequest.
+
+        Where the oldest turns may be left out, the last one has to fit.
+        """
+        if not endpoint.chat:
+            for size in prompt_sizes(payload):
+                self._prompts.limit.require_fit(size, call)
+            return
+        truncated = payload.get("truncation") == "auto"
+        if truncated:
+            messages = turns_of(messages)[-1]
+        size = chat_size(messages, payload, None if endpoint is CHAT and not truncated else "messages")
+        self._prompts.limit.require_fit(size, call)
 
     def _begin(
         self,
@@ -200,7 +225,7 @@ class Generator:
 
     def _open(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
         """Send the requests of a plan, each when the one before has been answered; or replay an earlier answer."""
-        open_stream: OpenStream = partial(self._open_stream, planned, call)
+        open_stream: OpenStream = partial(self._open_stream, planned, exchange.record.exchange.owner, call)
         known = self._look_up(planned, exchange, call)
         if known is not None:
             open_stream = known.opener(open_stream)
@@ -209,9 +234,11 @@ class Generator:
             return open_stream(plan.requests[0])
         return StagedStream(map(open_stream, plan.requests), plan.stages)
 
-    def _open_stream(self, planned: _PlannedRequest, call: UpstreamCall, request: ChatPayload) -> ChunkStream:
+    def _open_stream(
+        self, planned: _PlannedRequest, owner: str, call: UpstreamCall, request: ChatPayload
+    ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        response = self._client.request(planned.path, request, call)
+        response = self._send(planned, owner, call, request)
         return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
 
     def _body_getter(
@@ -220,10 +247,35 @@ class Generator:
         """Return what gets the response of an engine that is not asked for a stream."""
 
         def get_body() -> JsonObject:
-            return self._client.request(planned.path, planned.plan.requests[0], call).json_object()
+            owner = exchange.record.exchange.owner
+            return self._send(planned, owner, call, planned.plan.requests[0]).json_object()
 
         known = self._look_up(planned, exchange, call)
         return get_body if known is None else partial(known.body, get_body)
 
     def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
         return None if self._answers is None else self._answers.look_up(planned, exchange, call)
+
+    def _send(self, planned: _PlannedRequest, owner: str, call: UpstreamCall, request: ChatPayload) -> UpstreamResponse:
+        """Send one request when its turn has come, to a slot that may have its prompt.
+
+        Return its response once the model server begins to answer.
+        """
+        count = _slots_for(request)
+        release = self._gate.enter(owner, count, call)
+        try:
+            if self._traits.llama_cpp():
+                request, release = self._slot_owners.place(owner, request, count, release)
+            response = self._client.request(planned.path, request, call)
+        except BaseException:
+            release()
+            raise
+        response.at_close(release)
+        return response
+
+
+def _slots_for(request: ChatPayload) -> int:
+    """Return how many slots a request takes: one for each choice of each prompt."""
+    prompt = request.get("prompt")
+    several = isinstance(prompt, list) and not any(isinstance(each, int) for each in prompt)
+    return (request.get("n") or 1) * (len(prompt) if several and prompt else 1)

@@ -17,7 +17,7 @@ import mmap
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,7 +67,8 @@ class GgufHeader:
 
     ``metadata``: numbers and short strings only. Arrays, above all a tokenizer's, are left out.
     ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
-    ``needed_bytes``: how large the file must be to hold all its tensors.
+    ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_strings``: of each array of strings
+    the bytes of its longest one.
     """
 
     version: int
@@ -75,6 +76,7 @@ class GgufHeader:
     parameters: int
     needed_bytes: int
     tensors: frozenset[str]
+    longest_strings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str | None:
@@ -142,10 +144,11 @@ class _HeaderReader:
         self._data = data
         self._position = len(MAGIC)
         self._strings = 0
+        self._longest: dict[str, int] = {}
 
     def read(self) -> GgufHeader:
-        version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
-        if not (0 <= pairs <= MOST_PAIRS and 0 <= tensors <= MOST_TENSORS):
+        version, tensors, pairs = self._scalar("<I"), self._count(), self._count()
+        if pairs > MOST_PAIRS or tensors > MOST_TENSORS:
             raise _damaged(f"{pairs} values and {tensors} tensors")
         metadata = self._metadata(pairs)
         parameters, end, names = 0, 0, set[str]()
@@ -157,7 +160,7 @@ class _HeaderReader:
             parameters, end = parameters + values, max(end, tensor_end)
         alignment = _alignment(metadata)
         start = -(-self._position // alignment) * alignment
-        return GgufHeader(version, metadata, parameters, start + end, frozenset(names))
+        return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest)
 
     def _metadata(self, pairs: int) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}
@@ -168,9 +171,10 @@ class _HeaderReader:
             if digest in known:
                 raise _damaged("two values of one name")
             known.add(digest)
-            value = self._value(self._scalar("<I"))
+            name = _text(key[:MOST_NAME_BYTES])
+            value = self._value(name, self._scalar("<I"))
             if value is not None and len(key) <= MOST_NAME_BYTES:
-                metadata[_text(key)] = value
+                metadata[name] = value
         return metadata
 
     def _tensor(self) -> tuple[str, int, int]:
@@ -180,27 +184,27 @@ class _HeaderReader:
         if dimensions > MAX_DIMENSIONS:
             raise _damaged(f"a tensor of {dimensions} dimensions")
         for _ in range(dimensions):
-            values *= (length := self._scalar("<q"))
-            if length < 0 or values > _INT64_MAX:
+            values *= self._count()
+            if values > _INT64_MAX:
                 raise _damaged("a tensor of an impossible size")
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))
         return name, values, offset + values // block * size
 
-    def _value(self, kind: int) -> MetadataValue | None:
+    def _value(self, name: str, kind: int) -> MetadataValue | None:
         """Return a metadata value of this type, or None for an array and for a long string."""
         if kind == _STRING:
             start = self._skip(length := self._scalar("<Q"))
             return _text(self._data[start : start + length]) if length <= KEPT_STRING_BYTES else None
         if kind == _ARRAY:
-            self._skip_array()
+            self._skip_array(name)
             return None
         if kind not in _SCALARS:
             raise _unknown_type(kind)
         scalar: int | float | bool = self._scalar(_SCALARS[kind])
         return scalar
 
-    def _skip_array(self) -> None:
+    def _skip_array(self, name: str) -> None:
         kind, count = self._scalar("<I"), self._scalar("<Q")
         if kind in _SCALARS:
             self._skip(struct.calcsize(_SCALARS[kind]) * count)
@@ -210,8 +214,12 @@ class _HeaderReader:
         self._strings += count
         if self._strings > MOST_STRINGS:
             raise _damaged(f"{self._strings} strings")
+        longest = 0
         for _ in range(count):
-            self._skip(self._scalar("<Q"))
+            length = self._scalar("<Q")
+            self._skip(length)
+            longest = max(longest, length)
+        self._longest[name] = longest
 
     def _bytes(self, most: int, what: str) -> bytes:
         """Return a string of so many bytes at most, as it is; ``what`` it is, for the error."""
@@ -223,6 +231,13 @@ class _HeaderReader:
     def _scalar(self, layout: str) -> Any:
         start = self._skip(struct.calcsize(layout))
         return struct.unpack_from(layout, self._data, start)[0]
+
+    def _count(self) -> int:
+        """Return a number of things. A negative one would make a tensor seem smaller than what is read of it."""
+        count: int = self._scalar("<q")
+        if count < 0:
+            raise GgufError(f"says in its header that it has {count} of something: it is damaged, download it again")
+        return count
 
     def _skip(self, count: int) -> int:
         """Go forward by so many bytes, and return where they begin."""

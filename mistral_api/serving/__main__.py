@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.errors import StartError
-from mistral_api.security.access import require_safe_listener
 from mistral_api.serving.stack import Stack, StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
@@ -62,7 +61,6 @@ def _settings(options: argparse.Namespace) -> Settings:
             os.environ[name] = value
     settings = load_settings()
     os.environ["DATA_DIR"] = str(settings.data_dir)
-    require_safe_listener(settings)
     _require_writable(settings.data_dir)
     return settings
 
@@ -92,7 +90,7 @@ def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
         if stack.wait_until_ready():
             url = url_of(*listener.getsockname()[:2])
             manager.notify_status(f"serving on {url}")
-            _announce(url)
+            _announce(url, needs_key=stack.needs_key)
             stack.serve()
     finally:
         stack.stop()
@@ -100,16 +98,17 @@ def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
     return ExitCode.OK
 
 
-def _announce(url: str) -> None:
+def _announce(url: str, *, needs_key: bool) -> None:
     print(f"Mistral Local API ready on {url}")
-    print(f"Try: {_curl(url)}", flush=True)
+    print(f"Try: {_curl(url, needs_key=needs_key)}", flush=True)
 
 
-def _curl(url: str) -> str:
+def _curl(url: str, *, needs_key: bool) -> str:
     """Return a first request, quoted for the shell of this system."""
     body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
     quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
-    return f'curl {url}/v1/chat/completions -H "Content-Type: application/json" -d {quoted}'
+    key = '-H "Authorization: Bearer YOUR_API_KEY" ' if needs_key else ""
+    return f'curl {url}/v1/chat/completions {key}-H "Content-Type: application/json" -d {quoted}'
 
 
 if __name__ == "__main__":

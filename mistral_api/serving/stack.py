@@ -15,6 +15,8 @@ from flask import Flask
 from mistral_api.application import create_app, upgrade_database
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
+from mistral_api.serving.first_key import ensure_first_key
+from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
@@ -54,12 +56,20 @@ class Stack:
         self._app = create_app(self._settings)
         self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
         upgrade_database(self._app)
+        ensure_first_key(self._settings, services_of(self._app.extensions).engine)
         services_of(self._app.extensions).start()
         if self._supervisor is not None:
             self._supervisor.start()
-        self._web_server = WebServer(self._app, listener, self._settings)
+        services = services_of(self._app.extensions)
+        hooks = Hooks(services.gate.refusal, services.gate.is_shared_address, services.note_refusal)
+        self._web_server = WebServer(self._app, listener, self._settings, hooks)
         self._web_server.start()
         self._manager.notify_ready()
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers need an API key."""
+        return self._app is not None and services_of(self._app.extensions).key_ring.any_key
 
     def wait_until_ready(self) -> bool:
         """Wait for the model; return False when asked to stop before. Raises StartError when it cannot be served."""

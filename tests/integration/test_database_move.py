@@ -13,7 +13,7 @@ from mistral_api.database.engine import create_transfer_engine
 from mistral_api.delivery.writer import BatchInserter, writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.transfer import requirements
-from tests.support.databases import count_rows, open_cursor, rows_of
+from tests.support.databases import count_rows, open_cursor, rows_of, superuser_url
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import SCHEMA, temporary_data_dir
 from tests.support.transfers import (
@@ -193,14 +193,14 @@ def test_move_of_a_schema_behind_or_ahead_is_refused(engine: Engine, target: str
 
 def test_move_to_a_target_without_rights_is_refused(engine: Engine, target: str, data_dir: Path) -> None:
     fill(engine, 1)
-    with open_cursor(target) as cursor:
+    with open_cursor(superuser_url(target)) as cursor:
         cursor.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
     guest = engine.url.set(database="moved", username="guest", password="guest").render_as_string(hide_password=False)
     try:
         refused = run_command(url_of(engine), data_dir, "database", "move", "--to", guest)
         require_refused(refused, "the target is as it was", "permission denied for")
     finally:
-        with open_cursor(target) as cursor:
+        with open_cursor(superuser_url(target)) as cursor:
             cursor.execute("DROP ROLE guest")
 
 
@@ -239,7 +239,7 @@ def test_move_to_an_older_postgresql_or_another_encoding_is_refused(
 ) -> None:
     fill(engine, 1)
     url = url_of(engine)
-    with open_cursor(url) as cursor:
+    with open_cursor(superuser_url(url)) as cursor:
         cursor.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0 LOCALE_PROVIDER libc")
         try:
             latin = engine.url.set(database="latin").render_as_string(hide_password=False)

@@ -19,9 +19,10 @@ from sqlalchemy.exc import OperationalError
 from mistral_api.database import deadlines
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from tests.support.databases import count_rows, rows_of
+from tests.support.databases import count_rows, rows_of, superuser_url
 from tests.support.exchanges import make_exchange, question, record_exchange, reply
 from tests.support.processes import libpq_url, wait_for
+from tests.support.transfers import url_of
 
 
 @contextmanager
@@ -45,7 +46,8 @@ def _wait_until_delivered(recorder: Recorder) -> None:
 
 
 def test_delivery_retries_while_the_role_has_no_free_connection(engine: Engine, tmp_path: Path) -> None:
-    with engine.begin() as connection:
+    superuser = create_engine(superuser_url(url_of(engine)))
+    with superuser.begin() as connection:
         connection.execute(text("CREATE ROLE crowded LOGIN PASSWORD 'crowded' CONNECTION LIMIT 0"))
         connection.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO crowded"))
         connection.execute(text("GRANT ALL ON SCHEMA public TO crowded"))
@@ -56,14 +58,15 @@ def test_delivery_retries_while_the_role_has_no_free_connection(engine: Engine, 
             _record(recorder, 3)
             with pytest.raises(psycopg2.OperationalError, match="too many connections"):
                 psycopg2.connect(libpq_url(crowded.url.render_as_string(hide_password=False)))
-            with engine.begin() as connection:
+            with superuser.begin() as connection:
                 connection.execute(text("ALTER ROLE crowded CONNECTION LIMIT 1"))
             _wait_until_delivered(recorder)
     finally:
-        with engine.begin() as connection:
-            connection.execute(text("REASSIGN OWNED BY crowded TO CURRENT_USER"))
+        with superuser.begin() as connection:
+            connection.execute(text(f"REASSIGN OWNED BY crowded TO {engine.url.username}"))
             connection.execute(text("DROP OWNED BY crowded"))
             connection.execute(text("DROP ROLE crowded"))
+        superuser.dispose()
     assert count_rows(engine, "api_usage") == 3
 
 

@@ -52,7 +52,7 @@ def _postmaster(data_dir: Path) -> int:
 def test_embedded_postgres_serves_queries_and_requires_the_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
     assert running.owned
-    assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral", "mistral")]
+    assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral_api", "mistral")]
     password = f":{make_url(running.url).password}@"
     for other in (":wrong@", "@"):
         with pytest.raises(psycopg2.OperationalError, match="password"):
@@ -61,7 +61,7 @@ def test_embedded_postgres_serves_queries_and_requires_the_password(shared: tupl
 
 def test_embedded_postgres_has_only_password_rules(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
-    methods = _query(running.url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
+    methods = _query(running.superuser_url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules")
     assert methods == [("scram-sha-256",)]
     assert _query(running.url, "SHOW listen_addresses") == [("",)]
 
@@ -255,7 +255,7 @@ def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, run
         assert _query(second.url, "SELECT value FROM kept") == [(7,)]
         assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-            _query(first.url)
+            _query(first.superuser_url)
     finally:
         second.stop()
         first.stop()

@@ -20,7 +20,7 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.conversations import conversation_lister, start_conversation, user
-from tests.support.databases import open_cursor, rows_of
+from tests.support.databases import open_cursor, rows_of, superuser_url
 from tests.support.processes import temporary_data_dir
 from tests.support.searches import FOUND, NOT_FOUND
 
@@ -181,9 +181,10 @@ def test_the_same_is_found_without_pg_trgm_and_its_indexes_are_built_when_it_com
 
 
 def test_index_whose_building_was_cut_short_is_built_again(former: Engine) -> None:
-    with former.begin() as connection:
-        connection.execute(text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = "
-                                "CAST('ix_messages_search_text' AS regclass)"))  # fmt: skip
+    with open_cursor(superuser_url(former.url.render_as_string(hide_password=False))) as cursor:
+        cursor.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = CAST('ix_messages_search_text' AS regclass)"
+        )
     _complete(former)
     assert _valid_indexes(former) == TRIGRAM_INDEXES
 
@@ -208,11 +209,11 @@ def test_role_that_may_not_create_extensions_migrates_and_searches(
     former: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = former.url.render_as_string(hide_password=False)
-    with open_cursor(url) as cursor:
+    with open_cursor(superuser_url(url)) as cursor:
         cursor.execute("CREATE ROLE limited LOGIN PASSWORD 'limited'")
         cursor.execute("CREATE DATABASE limited")
     own = make_url(url).set(database="limited")
-    with open_cursor(own.render_as_string(hide_password=False)) as cursor:
+    with open_cursor(superuser_url(own.render_as_string(hide_password=False))) as cursor:
         cursor.execute("GRANT CREATE ON SCHEMA public TO limited")
     as_limited = own.set(username="limited", password="limited").render_as_string(hide_password=False)
     with temporary_data_dir() as data_dir:

@@ -207,7 +207,7 @@ def test_settings_only_in_the_environment_are_refused(machine: Machine, monkeypa
         ({"MODEL_PATH": "/no/such.gguf"}, "MODEL_PATH: '/no/such.gguf' cannot be read by the account"),
         ({"LLAMA_SERVER_BIN": "/no/such/llama-server"}, "LLAMA_SERVER_BIN: '/no/such/llama-server' cannot be run"),
         ({"API_THREADS": "lots"}, "API_THREADS: 'lots' is not allowed"),
-        ({"API_HOST": "0.0.0.0"}, "ALLOW_ANONYMOUS"),
+        ({"ADMIN_API_KEY": "too short"}, "ADMIN_API_KEY: its value is not allowed"),
     ],
 )
 def test_configuration_that_cannot_start_is_not_installed(
@@ -227,6 +227,24 @@ def test_files_that_a_service_reads_outside_the_project_are_found(machine: Machi
     machine.configure(LLAMA_ARG_LORA=f"{adapter}:0.5", LLAMA_ARG_CHAT_TEMPLATE_FILE=template)
     needed = rehearse_environment(machine.project, own_account()).needed
     assert {Path(sys.executable), Path(sys.base_prefix), adapter, template} <= set(needed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "local"),
+    [
+        ({}, True),
+        ({"MODEL_SERVER_HOST": "localhost"}, True),
+        ({"MODEL_SERVER_HOST": "192.0.2.7"}, False),
+        ({"MODEL_SERVER_HOST": "0.0.0.0"}, False),
+        ({"LLAMA_ARG_RPC": "192.0.2.7:50052"}, False),
+        ({"LLAMA_ARG_MMPROJ_URL": "https://example.com/eyes.gguf"}, False),
+    ],
+)
+def test_model_server_that_needs_another_machine_keeps_its_network(
+    machine: Machine, settings: dict[str, str], local: bool
+) -> None:
+    machine.configure(**settings)
+    assert rehearse_environment(machine.project, own_account()).stays_on_loopback is local
 
 
 @as_root
@@ -249,6 +267,9 @@ def test_system_unit_runs_under_the_account_that_owns_the_data(machine: Machine)
     assert f"User={ACCOUNT_NAME}\n" in text
     owner = (machine.project / "var").stat()
     assert (owner.st_uid != 0, owner.st_mode & 0o777) == (True, 0o700)
+    made = {path.name: path.stat() for path in (machine.project / "var").iterdir()}
+    assert made.keys() == {"run", "logs", "slots", "embedding-server-slots", "cache", "journal"}
+    assert {(each.st_uid, each.st_mode & 0o777) for each in made.values()} == {(owner.st_uid, 0o700)}
     _system_registration(machine).install(now=False)
 
 

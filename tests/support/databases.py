@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -14,9 +15,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.embedded.postgres.cluster import SUPERUSER
 from tests.support.processes import ROOT, SCHEMA, Server, clean_environment, libpq_url
 
-_TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series"
+_TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series, api_keys"
 
 
 def rows_of(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -49,6 +51,26 @@ def open_cursor(
             yield cursor
 
 
+def superuser_url(url: str) -> str:
+    """Return the URL of a database of an embedded PostgreSQL for its superuser, whom the application does not use."""
+    socket_folder = Path(str(make_url(url).query["host"]))
+    home = next(folder for folder in socket_folder.parents if folder.name == "postgres")
+    superuser = make_url(url).set(username=SUPERUSER, password=(home / "password").read_text().strip())
+    return superuser.render_as_string(hide_password=False)
+
+
+def create_database(url: str, name: str) -> None:
+    """Make a database in the PostgreSQL of another one, owned by the role of that URL."""
+    with open_cursor(superuser_url(url)) as cursor:
+        cursor.execute(f"CREATE DATABASE {name} OWNER {make_url(url).username}")
+
+
+def drop_database(url: str, name: str) -> None:
+    """Drop a database in the PostgreSQL of another one, whoever uses it."""
+    with open_cursor(superuser_url(url)) as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def migrate_database(url: str) -> None:
     """Create the schema, as an operator does."""
     command = [sys.executable, "-m", "flask", "db", "upgrade"]
@@ -59,12 +81,10 @@ def migrate_database(url: str) -> None:
 def temporary_database(server: Server, name: str) -> Iterator[str]:
     """Yield the DATABASE_URL of a new, migrated database in the PostgreSQL of a running server."""
     url = start_embedded_postgres(server.data_dir).url
-    with open_cursor(url) as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
+    create_database(url, name)
     try:
         own = make_url(url).set(database=name).render_as_string(hide_password=False)
         migrate_database(own)
         yield own
     finally:
-        with open_cursor(url) as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(url, name)

@@ -23,7 +23,7 @@ from mistral_api.database.tables import table_names
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import RecordingPolicy
-from tests.support.databases import migrate_database, open_cursor, rows_of
+from tests.support.databases import create_database, drop_database, migrate_database, rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, reply, undelivered_recorder
 from tests.support.gpu_cards import make_card
 from tests.support.processes import SCHEMA, clean_environment
@@ -79,16 +79,14 @@ def contents(url: str, schema: str | None = SCHEMA) -> dict[str, list[tuple[Any,
 def empty_database(engine: Engine, name: str, *, migrated: bool = False) -> Iterator[str]:
     """Give the URL of a new database in the same PostgreSQL."""
     url = url_of(engine)
-    with open_cursor(url) as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
+    create_database(url, name)
     own = engine.url.set(database=name).render_as_string(hide_password=False)
     try:
         if migrated:
             migrate_database(own)
         yield own
     finally:
-        with open_cursor(url) as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(url, name)
 
 
 def url_of(engine: Engine) -> str:

@@ -76,7 +76,7 @@ def test_a_header_that_lies_is_refused_in_one_sentence(tmp_path: Path, what: str
     path.write_bytes(HOSTILE[what] + bytes(more))
     with pytest.raises(GgufError) as refused:
         read_header(path)
-    assert str(refused.value).startswith(("is truncated", "has "))
+    assert str(refused.value).startswith(("is truncated", "has ", "says "))
     assert "\n" not in str(refused.value)
 
 

@@ -15,7 +15,9 @@ from urllib.parse import quote
 from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.errors import StartError
 
-USER = DATABASE = "mistral"
+DATABASE = "mistral"
+# The role that initdb makes, and that only sets things up; and the application's own, which is no superuser.
+SUPERUSER, APPLICATION_ROLE = "mistral", "mistral_api"
 SOCKET_PORT = 5432
 STOP_SECONDS = 30
 
@@ -43,13 +45,20 @@ class Cluster:
         """Whether initdb has finished here."""
         return (self._layout.data / "PG_VERSION").exists()
 
-    def url(self, database: str = DATABASE) -> str:
-        """Return the SQLAlchemy URL of a database in the cluster, with the password."""
-        password = quote(self._layout.password_file.read_text(encoding="utf-8").strip(), safe="")
+    def url(self) -> str:
+        """Return the SQLAlchemy URL of the application's database for its own role, with the password."""
+        return self._url(APPLICATION_ROLE, self._layout.application_password_file, DATABASE)
+
+    def superuser_url(self, database: str = DATABASE) -> str:
+        """Return the SQLAlchemy URL of a database in the cluster for the superuser, with the password."""
+        return self._url(SUPERUSER, self._layout.password_file, database)
+
+    def _url(self, role: str, password_file: Path, database: str) -> str:
+        password = quote(password_file.read_text(encoding="utf-8").strip(), safe="")
         if sys.platform == "win32":
-            return f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{self._port()}/{database}"
+            return f"postgresql+psycopg2://{role}:{password}@127.0.0.1:{self._port()}/{database}"
         folder = quote(str(self._layout.socket_folder), safe="/")
-        return f"postgresql+psycopg2://{USER}:{password}@/{database}?host={folder}&port={SOCKET_PORT}"
+        return f"postgresql+psycopg2://{role}:{password}@/{database}?host={folder}&port={SOCKET_PORT}"
 
     def _port(self) -> int:
         return int(self._layout.port_file.read_text(encoding="utf-8"))
@@ -64,7 +73,7 @@ class Cluster:
         layout.account.chown(new_data)
         password_file = _write_password(layout)
         options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        options += ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={USER}", "--no-instructions"]
+        options += ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={SUPERUSER}", "--no-instructions"]
         try:
             self._run("initdb", ["-D", str(new_data), *options], seconds)
         finally:
@@ -76,6 +85,18 @@ class Cluster:
         """Whether we have the password. We lose it when a DATA_DIR is deleted whose data lie elsewhere."""
         return self._layout.password_file.exists()
 
+    @property
+    def has_application_password(self) -> bool:
+        """Whether we have the password of the application's role."""
+        return self._layout.application_password_file.exists()
+
+    def write_application_password(self, password: str) -> None:
+        """Keep the password of the application's role, instead of a former one."""
+        new = self._layout.application_password_file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        _write_private(new, password)
+        new.replace(self._layout.application_password_file)
+
     def renew_password(self, seconds: float) -> None:
         """Set another password, in PostgreSQL's single-user mode; the server must not run. Raises StartError.
 
@@ -86,7 +107,7 @@ class Cluster:
         new.unlink(missing_ok=True)
         _write_private(new, password)
         command = ["--single", "-D", str(self._layout.data), "postgres"]
-        self._run("postgres", command, seconds, f"ALTER ROLE {USER} PASSWORD '{password}'\n")
+        self._run("postgres", command, seconds, f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'\n")
         new.replace(self._layout.password_file)
 
     def require_our_version(self) -> None:

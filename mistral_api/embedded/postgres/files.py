@@ -56,6 +56,11 @@ class Layout:
         return self.home / "password"
 
     @property
+    def application_password_file(self) -> Path:
+        """The password of the application's role; only we can read it."""
+        return self.home / "application-password"
+
+    @property
     def port_file(self) -> Path:
         """The loopback port, on systems where a socket folder protects nothing (Windows)."""
         return self.home / "port"

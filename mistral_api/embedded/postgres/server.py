@@ -16,25 +16,28 @@ from pathlib import Path
 
 import psycopg2
 from filelock import FileLock, Timeout
-from psycopg2 import errorcodes, sql
 
-from mistral_api.embedded.postgres.cluster import DATABASE, Cluster
+from mistral_api.embedded.postgres.application_role import ensure_application_database
+from mistral_api.embedded.postgres.cluster import Cluster
 from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, prepare_layout
 from mistral_api.errors import StartError
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.1
 
 
 class EmbeddedPostgres:
-    """A running embedded PostgreSQL. ``url`` is SQLAlchemy's, with the password."""
+    """A running embedded PostgreSQL.
+
+    ``url`` is SQLAlchemy's, with the password, for the application's role; ``superuser_url`` for the superuser.
+    """
 
     def __init__(self, layout: Layout, cluster: Cluster, *, owned: bool) -> None:
         """``owned``: whether this process is the owner."""
         self.url = cluster.url()
+        self.superuser_url = cluster.superuser_url()
         self.owned = owned
         self._layout = layout
         self._cluster = cluster
@@ -112,7 +115,7 @@ def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> 
             cluster.start(seconds)
             layout.owner_file.unlink(missing_ok=True)
         try:
-            _ensure_database(cluster)
+            ensure_application_database(cluster)
         except psycopg2.OperationalError as error:
             if time.monotonic() >= deadline:
                 sentence = str(error).strip().splitlines()[0]
@@ -120,31 +123,3 @@ def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> 
             time.sleep(RETRY_SECONDS)
         else:
             return
-
-
-def _ensure_database(cluster: Cluster) -> None:
-    """Create our database where it is missing. Raises psycopg2.OperationalError while no connection is accepted."""
-    try:
-        psycopg2.connect(_dsn(cluster.url()), connect_timeout=CONNECT_TIMEOUT_SECONDS).close()
-    except psycopg2.OperationalError as error:
-        if f'database "{DATABASE}" does not exist' not in str(error):
-            raise
-        _create_database(cluster)
-
-
-def _create_database(cluster: Cluster) -> None:
-    connection = psycopg2.connect(_dsn(cluster.url("postgres")), connect_timeout=CONNECT_TIMEOUT_SECONDS)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-    except psycopg2.Error as error:
-        if error.pgcode != errorcodes.DUPLICATE_DATABASE:
-            raise
-    finally:
-        connection.close()
-
-
-def _dsn(url: str) -> str:
-    """Return the URL as libpq reads it."""
-    return url.replace("postgresql+psycopg2://", "postgresql://", 1)

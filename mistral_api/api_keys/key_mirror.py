@@ -1,0 +1,128 @@
+"""The mirror of the API keys in DATA_DIR: hashes, by which a server that starts without PostgreSQL knows its callers.
+
+It also says that no key exists, where that is so: without such a word nobody is let in without a key. It is of one
+database; what it says about another one does not count. ADMIN_API_KEY is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from mistral_api.security.api_key import ApiKey, KeyLimits, KeyRecord, SecretDigest
+from mistral_api.system.files import replace_file
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "api-keys.json"
+_VERSION = 1
+_Signature = tuple[int, int, int]
+
+
+class KeyMirror:
+    """The file of one DATA_DIR. Every API process on it writes the same, and replaces what another wrote too late."""
+
+    def __init__(self, data_dir: Path, database: str) -> None:
+        """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns."""
+        self.path = data_dir / FILE_NAME
+        self._database = database
+        self._checked: tuple[_Signature, str] | None = None
+
+    def read(self) -> list[KeyRecord] | None:
+        """Return the keys as they were last known, or None where the file says nothing about this database."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            if found["version"] != _VERSION or found["database"] != self._database:
+                return None
+            return [_record(each) for each in found["keys"]]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the mirror of the API keys '%s' cannot be read: %s", self.path, error)
+            return None
+
+    def write(self, records: Iterable[KeyRecord]) -> None:
+        """Have the file say this. It is looked at each time, and written where it says something else.
+
+        Raises OSError.
+        """
+        keys = [_entry(record) for record in records]
+        content = json.dumps({"version": _VERSION, "database": self._database, "keys": keys}, indent=1) + "\n"
+        signature = self._signature()
+        if signature is not None and self._checked == (signature, content):
+            return
+        if signature is None or self._text() != content:
+            replace_file(self.path, content)
+            signature = self._signature()
+        self._checked = None if signature is None else (signature, content)
+
+    def _text(self) -> str | None:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def _signature(self) -> _Signature | None:
+        """Return what changes when another process replaces the file, or None where there is none."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def read_any_records(data_dir: Path) -> list[KeyRecord]:
+    """Return the keys in the mirror, whatever database they are of; none where there is no mirror."""
+    try:
+        return [_record(each) for each in json.loads((data_dir / FILE_NAME).read_text(encoding="utf-8"))["keys"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _entry(record: KeyRecord) -> dict[str, Any]:
+    key = record.key
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "owner": key.owner,
+        "scopes": sorted(key.scopes),
+        "limits": [
+            key.limits.requests_per_minute,
+            key.limits.tokens_per_minute,
+            key.limits.tokens_per_day,
+            key.limits.concurrent_requests,
+        ],
+        "expires_at": key.expires_at,
+        "revoked_at": record.revoked_at,
+        "secret": _secret_entry(record.secret),
+        "former": None if record.former is None else _secret_entry(record.former),
+    }
+
+
+def _secret_entry(secret: SecretDigest) -> dict[str, Any]:
+    return {"sha256": secret.digest.hex(), "prefix": secret.prefix, "valid_until": secret.valid_until}
+
+
+def _record(entry: dict[str, Any]) -> KeyRecord:
+    """Return what an entry of the file says. Raises KeyError, TypeError, ValueError."""
+    secret = _secret(entry["secret"])
+    key = ApiKey(
+        UUID(entry["id"]),
+        entry["name"],
+        entry["owner"],
+        secret.prefix,
+        frozenset(entry["scopes"]),
+        KeyLimits(*entry["limits"]),
+        entry["expires_at"],
+    )
+    former = None if entry["former"] is None else _secret(entry["former"])
+    return KeyRecord(key, secret, former, entry["revoked_at"])
+
+
+def _secret(entry: dict[str, Any]) -> SecretDigest:
+    return SecretDigest(bytes.fromhex(entry["sha256"]), entry["prefix"], entry["valid_until"])
