@@ -360,6 +360,9 @@ class Settings:
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
     )
+    allow_image_urls: bool = _setting(
+        YES_OR_NO, False, "fetch the http and https images that requests name, from public addresses only"
+    )
     max_held_bytes: int = _setting(
         whole_number(1 << 20, 1 << 40),
         128 << 20,
@@ -501,6 +504,24 @@ class Settings:
     )
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", default_text="0 (for ever)"
+    )
+    cache_seconds: float = _setting(
+        seconds(0, 86400),
+        0.0,
+        "how long an answer is given again to identical requests with temperature 0 or a seed; 0 keeps none",
+    )
+    cache_bytes: int = _setting(
+        whole_number(1 << 16, 1 << 40),
+        64 << 20,
+        "most bytes of such answers in memory",
+        default_text="67108864 (64 MiB)",
+    )
+    cache_storage_url: str | None = _setting(
+        REDIS_URL,
+        None,
+        "a Redis that keeps these answers for several API processes",
+        default_text="the memory of each process",
+        secret=True,
     )
     slot_save_seconds: float = _setting(
         seconds(0, 86400),

@@ -41,10 +41,14 @@ CANCEL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ResponseResult:
-    """The response to a request: the Response object, or the bytes of its events."""
+    """The response to a request: the Response object, or the bytes of its events.
+
+    ``cache`` is that of :class:`RunningExchange`; None for a response in the background.
+    """
 
     session_id: str
     body: Response | Iterable[bytes]
+    cache: str | None = None
 
 
 class ResponseService:
@@ -78,10 +82,10 @@ class ResponseService:
             if payload.get("background"):
                 return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
-            run = self._begin(request.caller.owner, prepared, exchange, chat_payload, request.call)
+            run = self._begin(prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body)
+            return ResponseResult(prepared.context.session_id, body, exchange.cache)
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
@@ -92,7 +96,7 @@ class ResponseService:
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
         owner = request.caller.owner
-        live = BackgroundResponse(owner, self._begin(owner, prepared, exchange, chat_payload, call), call, size)
+        live = BackgroundResponse(owner, self._begin(prepared, exchange, chat_payload, call), call, size)
         queued = live.response
         exchange.hold_place()
         self._background.add(live)
@@ -104,7 +108,6 @@ class ResponseService:
 
     def _begin(
         self,
-        owner: str,
         prepared: PreparedResponse,
         exchange: RunningExchange,
         chat_payload: ChatPayload,
@@ -112,7 +115,7 @@ class ResponseService:
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        open_stream = partial(self._generator.open_chat_stream, owner, chat_payload, seed, call)
+        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, exchange, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
