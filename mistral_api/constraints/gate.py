@@ -153,6 +153,8 @@ class ConstraintGate:
                 return known
             process = self._trial_process()
             verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_requests(constraint))
+            if self._closed:  # which has ended the process of the trial
+                return Verdict.UNDECIDED
             if verdict in (Verdict.HARMLESS, Verdict.TOO_COSTLY):
                 self._verdicts.add(self._key(constraint), verdict)
             return verdict

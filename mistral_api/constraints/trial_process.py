@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import psutil
 
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.processes import kill_group
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,15 @@ class TrialProcess:
                 if self._cpu_seconds() - before > CPU_SECONDS:
                     return Verdict.TOO_COSTLY, CPU_SECONDS
                 continue
-            if answer is None:  # it has ended: llama.cpp does not survive this
-                return Verdict.TOO_COSTLY, 0.0
+            if answer is None:
+                return self._verdict_of_end(), 0.0
             return (Verdict.TOO_COSTLY if answer["cpu"] > CPU_SECONDS else Verdict.HARMLESS), float(answer["cpu"])
         return Verdict.UNDECIDED, 0.0
+
+    def _verdict_of_end(self) -> Verdict:
+        """Judge by how the process has ended: in order, for want of work, or because llama.cpp did not survive."""
+        ended_in_order = self._process is not None and self._process.wait() == ExitCode.OK
+        return Verdict.UNDECIDED if ended_in_order else Verdict.TOO_COSTLY
 
     def _send(self, request: TrialRequest) -> None:
         with contextlib.suppress(OSError):  # the process has ended, and its answers say so
@@ -168,5 +174,6 @@ def _read(process: subprocess.Popen[str], answers: queue.SimpleQueue[dict[str, A
         raise ValueError("the process was started without a pipe")
     with process.stdout as lines:
         for line in lines:
-            answers.put(json.loads(line))
+            with contextlib.suppress(ValueError):  # it was killed while it wrote
+                answers.put(json.loads(line))
     answers.put(None)

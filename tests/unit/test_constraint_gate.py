@@ -113,6 +113,31 @@ def test_trial_on_a_plain_vocabulary_finds_a_killer(gate: ConstraintGate) -> Non
     assert gate.admit({"grammar": 'root ::= "b"'}, OWNER).uses  # in a new process
 
 
+def test_process_of_trials_ends_with_its_owner_in_the_middle_of_a_trial(tmp_path: Path) -> None:
+    trials = TrialProcess(write_trial_model(None, tmp_path))
+    assert trials.judge([("completions", {"prompt": "x", "n_predict": 1})]) is Verdict.HARMLESS
+    process = trials._process
+    assert process is not None
+    assert process.stdin is not None
+    trials._send(("completions", {"prompt": "x", "n_predict": 500, **KILLER}))
+    process.stdin.close()
+    assert process.wait(timeout=5) == 0
+    trials.close()
+
+
+def test_closed_gate_remembers_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = ConstraintGate(tmp_path, lambda: None)
+
+    def end(_trials: TrialProcess, _requests: Any) -> Verdict:
+        closed.close()
+        return Verdict.TOO_COSTLY
+
+    monkeypatch.setattr(TrialProcess, "judge", end)
+    with pytest.raises(Unavailable):
+        closed.admit(GRAMMAR, OWNER)
+    assert not (tmp_path / "constraints" / "verdicts.jsonl").exists()
+
+
 def test_known_constraint_costs_a_lookup(gate: ConstraintGate, monkeypatch: pytest.MonkeyPatch) -> None:
     _Judge(monkeypatch, Verdict.HARMLESS)
     gate.admit(GRAMMAR, OWNER)
