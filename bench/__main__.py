@@ -56,7 +56,8 @@ def _parse_options() -> argparse.Namespace:
 
 def _measure_latency(pairs: int) -> None:
     with running_stack() as running:
-        sides = Side("bare", running.model_server), Side("through the API", running.api)
+        key = {"Authorization": f"Bearer {running.model_server_key}"}
+        sides = Side("bare", running.model_server, key), Side("through the API", running.api)
         compare("one token", sides, time_response, pairs, max_tokens=1)
         compare("first event of a stream", sides, time_first_event, pairs, max_tokens=1)
         compare("stream of 64 tokens, first event", sides, time_first_event, pairs // 4, max_tokens=64)

@@ -46,6 +46,7 @@ def running_api(running: RunningStack, *options: str, **settings: str) -> Iterat
         environment = os.environ | {
             "DATABASE_URL": start_embedded_postgres(running.data_dir).url,
             "MODEL_SERVER_PORT": str(running.model_server[1]),
+            "MODEL_SERVER_API_KEY": running.model_server_key,
             "DATA_DIR": folder,
             "LOG_LEVEL": "WARNING",
             **settings,

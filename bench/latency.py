@@ -10,8 +10,8 @@ import http.client
 import json
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Measurement = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
@@ -19,10 +19,25 @@ Measurement = Callable[[http.client.HTTPConnection, dict[str, Any]], float]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two servers that are compared: its label and its address."""
+    """One of the two servers that are compared: its label, its address, and what it wants to be sent."""
 
     name: str
     address: tuple[str, int]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class SideConnection(http.client.HTTPConnection):
+    """A keep-alive connection to one of the servers, which sends its headers with each request."""
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(*side.address, timeout=120)
+        self._headers = side.headers
+
+    def endheaders(self, *arguments: Any, **options: Any) -> None:
+        """Send the headers."""
+        for name, value in self._headers.items():
+            self.putheader(name, value)
+        super().endheaders(*arguments, **options)
 
 
 def time_response(connection: http.client.HTTPConnection, body: dict[str, Any]) -> float:
@@ -56,7 +71,7 @@ def _post(connection: http.client.HTTPConnection, body: dict[str, Any]) -> http.
 
 def compare(name: str, sides: tuple[Side, Side], send: Measurement, pairs: int, max_tokens: int) -> None:
     """Measure and print the medians of both sides, and of the differences and ratios of the pairs."""
-    first, second = (http.client.HTTPConnection(*side.address, timeout=120) for side in sides)
+    first, second = map(SideConnection, sides)
     body = {
         "messages": [{"role": "user", "content": "Say one word."}],
         "max_tokens": max_tokens,

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.server_key import key_file
+
 START_SECONDS = 180.0
 
 
@@ -26,6 +28,11 @@ class RunningStack:
     model_server: tuple[str, int]
     process: subprocess.Popen[bytes]
     data_dir: Path
+
+    @property
+    def model_server_key(self) -> str:
+        """The model server's API key, until it restarts."""
+        return key_file(self.data_dir).read_text(encoding="ascii")
 
 
 def free_port() -> int:

@@ -17,8 +17,11 @@ from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
+from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.guard import guard_requests
+from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 
 log = logging.getLogger(__name__)
@@ -45,8 +48,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
+    register_rate_limits(app)
     handle_errors(app)
+    allow_origins(app, settings)
     register_blueprints(app)
+    guard_requests(app)
     return app
 
 

@@ -4,9 +4,12 @@ The tree::
 
     ApiError                    any failure with an HTTP answer
     ├── InvalidRequest          400, the caller's fault; names the field
+    │   └── MalformedRequest    400, no HTTP, no JSON, or beyond the bounds of any request
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
+    ├── MisdirectedRequest      421, for a host that is not us
+    ├── RateLimited             429, of security.rate_limits: the caller has used what they may
     ├── Unavailable             503, ours; worth trying again
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
@@ -85,6 +88,10 @@ class InvalidRequest(ApiError):
     default_code: str | None = None
 
 
+class MalformedRequest(InvalidRequest):
+    """400: the request cannot be read, or is beyond the bounds of any request."""
+
+
 class Unauthorized(InvalidRequest):
     """401: no key, or not one of ours."""
 
@@ -104,6 +111,13 @@ class NotFound(InvalidRequest):
 
     status = 404
     default_code = "not_found"
+
+
+class MisdirectedRequest(InvalidRequest):
+    """421: the request is for a host that this server does not answer to (RFC 9110, section 15.5.20)."""
+
+    status = 421
+    default_code = "host_not_allowed"
 
 
 class Unavailable(ApiError):
@@ -173,6 +187,8 @@ class ModelLoading(ModelUnavailable):
 def error_headers(error: ApiError) -> dict[str, str]:
     """The headers of the HTTP response to a failure, besides its content type."""
     headers = {"X-Error-Source": error.source, **error.headers}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return headers
@@ -188,12 +204,24 @@ def internal_error() -> ApiError:
     return ApiError("The server failed to answer this request; its log has the details under the request id.")
 
 
+# The statuses of requests that are no HTTP as this server speaks it, or that arrive too slowly.
+_MALFORMED = frozenset(
+    (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.EXPECTATION_FAILED,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    )
+)
+
+
 def refused_request(status: int, reason: str) -> ApiError:
     """A request that never got as far as a view, by its HTTP status; ``reason`` goes to the client."""
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         failure: ApiError = InvalidRequest("The request body is too large.", code="request_too_large")
     else:
-        failure = InvalidRequest(reason)
+        failure = (MalformedRequest if status in _MALFORMED else InvalidRequest)(reason)
     failure.status = status
     return failure
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from mistral_api.api_keys.key_mirror import KeyMirror, database_fingerprint
+from mistral_api.analytics.daily_tokens import DailyTokenReader
+from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.control.saved_caches import delete_unused, mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
@@ -22,26 +23,36 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_thread_engine
+from mistral_api.database.engine import create_thread_engine, database_fingerprint
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
+from mistral_api.errors import ApiError
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.model_files.served_model import served_model_path
+from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.audit import AuditLog, Source, shown_path
+from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
+from mistral_api.security.limit_storage import rate_limits_from
+from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
 log = logging.getLogger(__name__)
@@ -62,11 +73,14 @@ class Services:
         database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
         self.key_mirror = KeyMirror(settings.data_dir, database)
         self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
-        self.model_servers = ModelServers(settings)
-        main = self.model_servers.main
+        self.gate = Gate(settings, self.key_ring)
+        self.audit_log = AuditLog(settings.data_dir)
         self.writer_engine = create_thread_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
+        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+        self.model_servers = ModelServers(settings, sharing)
+        main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
         self.gpu_monitor = GpuMonitor()
@@ -78,8 +92,11 @@ class Services:
             self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
-        self.embedder = Embedder(self.model_servers, self.recorder)
+        self.rate_limits = rate_limits_from(settings)
         self.database_reads = DatabaseReads(engine)
+        self.daily_tokens = DailyTokenReader(
+            self.rate_limits.daily, self.database_reads, self.recorder.pending.all_ended
+        )
         self.conversation_reader = ConversationReader(self.database_reads, self.recorder.pending)
         self.conversation_lister = ConversationLister(self.database_reads, self.recorder.pending)
         self.completion_reader = CompletionReader(self.database_reads, self.recorder.pending)
@@ -89,18 +106,31 @@ class Services:
         )
         self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
-        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles)
+        text_limit = TextLimit(self._context, self._longest_token)
+        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles, text_limit)
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
         self.passthrough = PassthroughService(main, self.recorder, self.prompts)
+        self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        background = BackgroundRunner(settings.parallel)
+        # One slot is always left to those who wait for their answer.
+        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
             self.generator, self.sessions, self.response_store, contexts, background
         )
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
+
+    def _context(self, call: UpstreamCall) -> int | None:
+        """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
+        main = self.model_servers.main
+        known = self.loaded_models.current(call).context or main.catalogue.known_window()
+        # Where the server is too busy to tell it, its whole context still bounds what could fit.
+        return known or (None if main.status is None else main.status.context_size())
+
+    def _longest_token(self) -> int:
+        return longest_token(served_model_path(self.settings) if self.settings.supervised else None)
 
     def start(self) -> None:
         """Start all threads. The first request calls this, so that ``flask db …`` starts none."""
@@ -110,12 +140,24 @@ class Services:
             self.key_watcher.start()
             self.recorder.start()
             self.recognition_loader.start()
+            self.daily_tokens.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
+
+    def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
+        """Write a line into the audit log for a request that no view has seen, where the error is an event."""
+        source: Source = {
+            "address": self.gate.address(head),
+            "key": None,
+            "method": head.method,
+            "route": shown_path(head.path),
+            "request_id": request_id,
+        }
+        self.audit_log.note(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
@@ -150,6 +192,8 @@ class Services:
         self.model_servers.close()
         self.housekeeping.close()
         self.recognition_loader.close()
+        self.daily_tokens.close()
+        self.rate_limits.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

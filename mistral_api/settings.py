@@ -7,18 +7,24 @@ allows. The README table and ``.env.example`` are checked against this module.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
 from dotenv import load_dotenv
 
 from mistral_api.system.addresses import url_of
+
+# The value of MODEL_SERVER_HOST that stands for a Unix socket, and the longest path of one (unix(7): 107 bytes on
+# Linux; 103 on macOS).
+UNIX, MAX_SOCKET_PATH = "unix", 103
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -88,6 +94,19 @@ def _read_host(text: str) -> str:
     return "0.0.0.0" if text == "*" else text  # noqa: S104 - refused later without a key in force
 
 
+def _read_model_host(text: str) -> str:
+    if text.lower() == UNIX and sys.platform == "win32":  # neither Python nor llama.cpp has such sockets there
+        raise ValueError(text)
+    return UNIX if text.lower() == UNIX else _read_host(text)
+
+
+def _read_server_key(text: str) -> str:
+    """Return a key that can stand in a header; llama.cpp separates several keys by commas."""
+    if not re.fullmatch(r"[!-+\--~]+", text):
+        raise ValueError(text)
+    return text
+
+
 def _read_server_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
@@ -108,6 +127,15 @@ def _read_database_url(text: str) -> str:
     if not _DATABASE_ADDRESS.match(rest):
         raise ValueError(text)
     return f"postgresql+psycopg2://{rest}"
+
+
+def _read_redis_url(text: str) -> str:
+    """Return a URL that the ``limits`` package takes."""
+    url = urlsplit(text)
+    target = url.path if url.scheme == "redis+unix" else url.hostname
+    if url.scheme not in ("redis", "rediss", "redis+unix") or not target or url.port == 0:
+        raise ValueError(text)
+    return text
 
 
 def _read_schema_name(text: str) -> str:
@@ -142,6 +170,46 @@ def _read_header_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_HOST_NAME = re.compile(r"\*|(?:\*?\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[?[0-9A-Fa-f:.]+\]?")
+
+
+def _read_host_names(text: str) -> tuple[str, ...]:
+    names = tuple(_names_in(text))
+    if not names or not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise ValueError(text)
+    return names
+
+
+# RFC 6454, section 6.2. Apps have schemes of their own: chrome-extension, vscode-webview, tauri.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _read_origins(text: str) -> tuple[str, ...]:
+    """Return origins as browsers send them: in small letters, without a path or a default port.
+
+    ``*`` and ``null``, which pages of every site can send, are refused.
+    """
+    origins = tuple(name.lower().rstrip("/") for name in _names_in(text))
+    if not origins or not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(text)
+    return tuple(origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], "/")) for origin in origins)
+
+
+IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _read_networks(text: str) -> tuple[IPNetwork, ...]:
+    networks = tuple(ipaddress.ip_network(name, strict=False) for name in _names_in(text))
+    if not networks:
+        raise ValueError(text)
+    return networks
+
+
 def _read_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
@@ -156,7 +224,12 @@ def _read_secret(text: str) -> str:
 
 YES_OR_NO: Kind[bool] = Kind(_read_yes_or_no, "true or false")
 HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
+MODEL_HOST: Kind[str] = Kind(_read_model_host, "a host name, an IP address, or, except on Windows, unix")
+SERVER_KEY: Kind[str] = Kind(_read_server_key, "a key of ASCII letters, digits and signs, without spaces and commas")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
+REDIS_URL: Kind[str] = Kind(
+    _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
+)
 DATABASE_URL: Kind[str] = Kind(
     _read_database_url,
     "a URL that begins with postgres:// or postgresql://, with a port that is a number and an @ in the password as %40",
@@ -168,6 +241,15 @@ GPU_LAYERS: Kind[str] = Kind(_read_gpu_layers, "a whole number of layers, auto o
 ALIASES: Kind[str] = Kind(_read_aliases, "model ids of letters, digits and . _ : / @ + -, separated by commas")
 HEADER_NAMES: Kind[tuple[str, ...]] = Kind(
     _read_header_names, "names of headers of letters, digits and -, separated by commas, none of which carries a key"
+)
+HOST_NAMES: Kind[tuple[str, ...]] = Kind(
+    _read_host_names, "host names without a scheme or port, separated by commas; .example.com is all below it, * any"
+)
+ORIGINS: Kind[tuple[str, ...]] = Kind(
+    _read_origins, "origins such as https://chat.example.com or http://localhost:3000, separated by commas"
+)
+NETWORKS: Kind[tuple[IPNetwork, ...]] = Kind(
+    _read_networks, "IP addresses or networks such as 10.0.0.0/8, separated by commas"
 )
 SECRET: Kind[str] = Kind(_read_secret, "16 to 512 letters, digits and signs of ASCII without a space")
 PATH: Kind[Path] = Kind(_read_path, "a file path")
@@ -222,8 +304,91 @@ class Settings:
         secret=True,
     )
     allow_anonymous: bool = _setting(YES_OR_NO, False, "serve clients beyond loopback although no API key is in force")
+    loopback_trust: bool = _setting(
+        YES_OR_NO,
+        False,
+        "although API keys exist, whoever calls from this machine may do everything without one",
+    )
+    allowed_hosts: tuple[str, ...] | None = _setting(
+        HOST_NAMES,
+        None,
+        "names that clients reach this server by, beside localhost, IP addresses and API_HOST; .example.com is all "
+        "below it, * any",
+        default_text="none",
+    )
+    cors_origins: tuple[str, ...] | None = _setting(
+        ORIGINS,
+        None,
+        "origins of web pages that may use the API, such as http://localhost:3000, separated by commas",
+        default_text="none",
+    )
+    trusted_proxies: tuple[IPNetwork, ...] | None = _setting(
+        NETWORKS,
+        None,
+        "addresses or networks of proxies whose headers say who the client is, separated by commas",
+        default_text="none",
+    )
+    anonymous_requests_per_minute: int = _setting(
+        whole_number(0, 1_000_000), 600, "requests a minute from an address without a key; 0 sets no limit"
+    )
+    anonymous_tokens_per_minute: int = _setting(
+        whole_number(0, 1 << 40),
+        500_000,
+        "tokens a minute, of prompts and answers, of such an address; 0 sets no limit",
+    )
+    anonymous_tokens_per_day: int = _setting(
+        whole_number(0, 1 << 40), 0, "tokens a day (UTC) of such an address", default_text="0 (no limit)"
+    )
+    anonymous_concurrent_requests: int = _setting(
+        whole_number(0, 10_000), 32, "requests to the model at the same time from such an address; 0 sets no limit"
+    )
+    limit_loopback: bool = _setting(
+        YES_OR_NO, False, "true limits requests without a key from this machine's own addresses too"
+    )
+    rate_limit_storage_url: str | None = _setting(
+        REDIS_URL,
+        None,
+        "a Redis in which several API processes count what is used a minute together",
+        default_text="each process counts in memory",
+        secret=True,
+    )
+    rate_limit_fail: str = _setting(
+        choice("open", "closed"),
+        "open",
+        "while that Redis is away: open lets each process count by itself, closed answers 503",
+    )
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"
+    )
+    max_held_bytes: int = _setting(
+        whole_number(1 << 20, 1 << 40),
+        128 << 20,
+        "most bytes of request bodies held at a time over all connections, one largest body at least; beyond, "
+        "large and slow ones get 503",
+        default_text="134217728 (128 MiB)",
+    )
+    max_connections: int = _setting(
+        whole_number(16, 100_000), 1000, "most open connections; beyond, those without a request are closed"
+    )
+    max_connections_per_address: int = _setting(
+        whole_number(0, 100_000),
+        200,
+        "most open connections of one address (IPv6: of one /64 network) beyond loopback; 0 is no bound",
+    )
+    max_queued_requests: int = _setting(
+        whole_number(1, 100_000), 512, "most requests that wait for a thread; beyond, they get 503 overloaded"
+    )
+    header_seconds: float = _setting(seconds(1, 3600), 20.0, "how long a client may take to send the head of a request")
+    body_bytes_per_second: int = _setting(
+        whole_number(0, 1 << 30),
+        1024,
+        "least speed at which a request body must arrive, over 10 s; 0 lets it stand still",
+    )
+    keep_alive_seconds: float = _setting(
+        seconds(1, 86400), 120.0, "how long an open connection may wait for its next request"
+    )
+    send_seconds: float = _setting(
+        seconds(1, 86400), 60.0, "how long a client may take nothing of an answer that waits for it"
     )
     model_path: Path | None = _setting(
         PATH, None, "GGUF file to serve", default_text="demo model (SmolLM2-135M-Instruct)"
@@ -234,10 +399,19 @@ class Settings:
     llama_server_bin: Path | None = _setting(
         PATH, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )
-    model_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised model server")
+    model_server_host: str = _setting(
+        MODEL_HOST, "127.0.0.1", "address of the supervised model server; unix is a socket in DATA_DIR, and no port"
+    )
     model_server_port: int = _setting(whole_number(1, 65535), 8081, "port of the supervised model server")
     model_server_url: str | None = _setting(
         SERVER_URL, None, "a model server that someone else runs; nothing is supervised then", default_text="none"
+    )
+    model_server_api_key: str | None = _setting(
+        SERVER_KEY,
+        None,
+        "API key of the model server",
+        default_text="none with MODEL_SERVER_URL, else a random one for each start",
+        secret=True,
     )
     embedding_model_path: Path | None = _setting(
         PATH, None, "GGUF file of an embedding model or a reranker, served beside the chat model", default_text="none"
@@ -245,7 +419,9 @@ class Settings:
     embedding_model_alias: str | None = _setting(
         ALIASES, None, "ids of that model that clients see, separated by commas", default_text="from the file's name"
     )
-    embedding_server_host: str = _setting(HOST, "127.0.0.1", "address of the supervised embedding server")
+    embedding_server_host: str = _setting(
+        MODEL_HOST, "127.0.0.1", "address of the supervised embedding server; unix as for MODEL_SERVER_HOST"
+    )
     embedding_server_port: int = _setting(whole_number(1, 65535), 8082, "port of the supervised embedding server")
     embedding_context_size: int = _setting(
         whole_number(0, 1 << 20),
@@ -289,6 +465,15 @@ class Settings:
         whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", default_text="physical cores"
     )
     parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
+    max_output_tokens: int = _setting(
+        whole_number(0, 1 << 24),
+        0,
+        "most tokens of one answer; requests that ask for more, or for no number, get so many",
+        default_text="0 (the context)",
+    )
+    pass_unknown_fields: bool = _setting(
+        YES_OR_NO, False, "pass fields of requests on that the model server is not known to take; else they are dropped"
+    )
     max_restarts: int = _setting(
         whole_number(0, 1000),
         10,
@@ -332,14 +517,38 @@ class Settings:
     def __post_init__(self) -> None:
         # Absolute, so that a process that changes its directory still finds its data.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        self._place_socket("model_server_host", "model-server")
+        self._place_socket("embedding_server_host", "embedding-server")
         if self.session_history and not self.store_content:
             raise SettingError(
                 "SESSION_HISTORY: true is not allowed while STORE_CONTENT is false: nothing is kept then."
             )
 
+    def _place_socket(self, host_setting: str, server_name: str) -> None:
+        """Replace ``unix`` by the path of the socket. Raises SettingError for one that cannot be an address.
+
+        llama.cpp takes a comma for the end of an address (``--host``, common/arg.cpp).
+        """
+        if getattr(self, host_setting) != UNIX:
+            return
+        path = str(self.data_dir / "run" / f"{server_name}.sock")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH or "," in path:
+            raise SettingError(
+                f"{host_setting.upper()}: the path of the socket, '{path}', may have {MAX_SOCKET_PATH} bytes and no "
+                "comma; choose another DATA_DIR, or an address."
+            )
+        object.__setattr__(self, host_setting, path)
+
+    @property
+    def model_server_socket(self) -> str | None:
+        """The path of the supervised model server's Unix socket, or None where it listens on a port."""
+        return self.model_server_host if self.supervised and os.sep in self.model_server_host else None
+
     @property
     def model_server_base_url(self) -> str:
-        """The base URL of the model server, without a trailing slash."""
+        """The base URL of the model server, without a trailing slash. Over a Unix socket the host means nothing."""
+        if self.model_server_socket is not None:
+            return "http://localhost"
         return self.model_server_url or url_of(self.model_server_host, self.model_server_port)
 
     @property

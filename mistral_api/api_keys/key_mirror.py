@@ -6,7 +6,6 @@ database; what it says about another one does not count. ADMIN_API_KEY is not in
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -14,8 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy import URL
 
 from mistral_api.security.api_key import ApiKey, KeyLimits, KeyRecord, SecretDigest
 from mistral_api.system.files import replace_file
@@ -27,19 +24,11 @@ _VERSION = 1
 _Signature = tuple[int, int, int]
 
 
-def database_fingerprint(url: URL | None, schema: str | None) -> str:
-    """Return by what the mirror tells databases apart, without any secret; ``url`` None is the embedded PostgreSQL."""
-    where = ["embedded"] if url is None else [url.host, url.port, url.database]
-    query = {} if url is None else url.query
-    place = [*where, query.get("host"), query.get("port"), schema]
-    return hashlib.sha256(json.dumps(place, default=list).encode()).hexdigest()[:16]
-
-
 class KeyMirror:
     """The file of one DATA_DIR. Every API process on it writes the same, and replaces what another wrote too late."""
 
     def __init__(self, data_dir: Path, database: str) -> None:
-        """``database`` is what :func:`database_fingerprint` returns."""
+        """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns."""
         self.path = data_dir / FILE_NAME
         self._database = database
         self._checked: tuple[_Signature, str] | None = None
@@ -85,6 +74,14 @@ class KeyMirror:
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def read_any_records(data_dir: Path) -> list[KeyRecord]:
+    """Return the keys in the mirror, whatever database they are of; none where there is no mirror."""
+    try:
+        return [_record(each) for each in json.loads((data_dir / FILE_NAME).read_text(encoding="utf-8"))["keys"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _entry(record: KeyRecord) -> dict[str, Any]:

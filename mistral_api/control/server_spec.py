@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from mistral_api.control.server_environment import LLAMA_PREFIX, llama_variables, server_environment
 from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
 
 MAIN_SERVER, EMBEDDING_SERVER = "model-server", "embedding-server"
 # The longest input of an embedding model whose file names no context, where the setting leaves it to the model.
 DEFAULT_EMBEDDING_CONTEXT = 2048
-_LLAMA_PREFIX = "LLAMA_ARG_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class ServerSpec:
     flags: tuple[str, ...] = ()
     whole_input_batches: bool = False
     is_reranker: bool | None = False
-    variable_prefix: str = _LLAMA_PREFIX
+    variable_prefix: str = LLAMA_PREFIX
     taken_port: int | None = None
 
     @property
@@ -47,8 +47,11 @@ class ServerSpec:
         return self.name.replace("-", " ")
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of its process. Of llama.cpp's variables it has only those meant for this server."""
-        return _process_environment(self.variable_prefix)
+        """Return the environment of its process, without its key: no setting of ours, and what it needs of the rest.
+
+        Of llama.cpp's variables it has only those meant for this server.
+        """
+        return server_environment(os.environ, self.variable_prefix)
 
 
 def server_specs(settings: Settings) -> list[ServerSpec]:
@@ -78,8 +81,8 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
     path = settings.embedding_model_path
     if path is None:
         return None
-    prefix = f"EMBEDDING_{_LLAMA_PREFIX}"
-    pooling = read_pooling(path, _process_environment(prefix))
+    prefix = f"EMBEDDING_{LLAMA_PREFIX}"
+    pooling = read_pooling(path, llama_variables(os.environ, prefix))
     longest_input = _longest_input(settings.embedding_context_size, pooling.context_size)
     own = replace(
         settings,
@@ -88,6 +91,7 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         model_server_host=settings.embedding_server_host,
         model_server_port=settings.embedding_server_port,
         model_server_url=None,
+        model_server_api_key=None,
         context_size=longest_input * settings.parallel,
         batch_size=longest_input,
         slot_save_seconds=0.0,  # it has no conversations
@@ -108,17 +112,6 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
 def server_file_name(server_name: str, file_name: str) -> str:
     """Return what a server calls its own copy of the file or folder that the main server calls ``file_name``."""
     return file_name if server_name == MAIN_SERVER else f"{server_name}-{file_name}"
-
-
-def _process_environment(prefix: str) -> dict[str, str]:
-    """Return our environment, with the variables that begin with ``prefix`` as its only ``LLAMA_ARG_*`` variables."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith(_LLAMA_PREFIX)}
-    own = {
-        _LLAMA_PREFIX + name.removeprefix(prefix): value
-        for name, value in os.environ.items()
-        if name.startswith(prefix)
-    }
-    return others | own
 
 
 def _longest_input(requested: int, of_model: int | None) -> int:

@@ -70,6 +70,7 @@ class ModelServerStatus:
     ``since`` is in Unix seconds. ``supervisor_started`` and ``pid_started`` are on the clock of ``ProcessIdentity``.
     ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
     where they differ from the settings, and is None where they do not.
+    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
     ``last_restarts`` has the newest of ``restarts``. ``last_lines`` is the server's output before it ended last.
     """
 
@@ -92,6 +93,7 @@ class ModelServerStatus:
     context_size: int
     cache_type: str | None = None
     memory_step: str | None = None
+    prompt_cache: bool = True
     batch_size: int
     threads: int
     parallel: int
@@ -180,6 +182,16 @@ class StatusReader:
         """Return the model server's process as written last. It is another one after each restart."""
         status = self._current()
         return None if status is None else status.server_process
+
+    def context_size(self) -> int | None:
+        """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
+        status = self._current()
+        return None if status is None else status.context_size or status.model_context
+
+    def has_prompt_cache(self) -> bool:
+        """Return whether the model server caches prompts in main memory, or nobody knows."""
+        status = self._current()
+        return status is None or status.prompt_cache
 
     def _current(self) -> ModelServerStatus | None:
         """Return what the file says, read anew only where the file was replaced."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -12,7 +14,7 @@ from typing import Any
 
 import orjson
 import psycopg2.extensions
-from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
@@ -161,3 +163,14 @@ def check_connections(engine: Engine) -> None:
             engine.dialect.do_ping(connection)
         except psycopg2.Error as error:
             raise InvalidatePoolError from error
+
+
+def database_fingerprint(url: URL | None, schema: str | None) -> str:
+    """Return what tells databases apart in the mirror of the API keys, without any secret.
+
+    ``url`` None is the embedded PostgreSQL.
+    """
+    where = ["embedded"] if url is None else [url.host, url.port, url.database]
+    query = {} if url is None else url.query
+    place = [*where, query.get("host"), query.get("port"), schema]
+    return hashlib.sha256(json.dumps(place, default=list).encode()).hexdigest()[:16]

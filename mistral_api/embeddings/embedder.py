@@ -14,13 +14,17 @@ from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
+from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.payload_types import PayloadT
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
+from mistral_api.upstream.request_limits import only
+from mistral_api.upstream.text_limit import TextLimit, TextSize, text_bytes
 from mistral_api.wire import load
 from mistral_api.wire.embeddings import EmbeddingInput
+from mistral_api.wire.engine_fields import EMBEDDING_FIELDS
 
 # How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)
@@ -30,9 +34,11 @@ _NO_POOLING = "Pooling type 'none'"
 class Embedder:
     """Answers requests for embeddings and rankings. One for the application; safe to use from many threads."""
 
-    def __init__(self, servers: ModelServers, recorder: Recorder) -> None:
+    def __init__(self, servers: ModelServers, recorder: Recorder, limit: TextLimit) -> None:
+        """``limit``: of text for the main model server."""
         self._servers = servers
         self._recorder = recorder
+        self._main_limit = limit
 
     def answer(self, task: EmbeddingTask[PayloadT, ResultT], request: RequestContext) -> Mapping[str, object]:
         """Return the body of the response. Raises our exceptions.
@@ -49,12 +55,32 @@ class Embedder:
         self, task: EmbeddingTask[PayloadT, ResultT], request: RequestContext, exchange: RunningExchange
     ) -> Mapping[str, object]:
         payload = load(task.schema, request.body)
+        if not self._servers.main.limits.pass_unknown:
+            payload = only(payload, EMBEDDING_FIELDS | frozenset(task.schema.fields))
         server = self._choose(task, payload.get("model"))
+        self._require_fit(task, payload, server, request.call)
         if server.feedback is not None:
             exchange.feedback = SupervisorFeedback(server.feedback)
         model = payload.get("model") or server.catalogue.default()
         exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
         return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
+
+    def _require_fit(
+        self, task: EmbeddingTask[PayloadT, ResultT], payload: PayloadT, server: ModelServerEntry, call: UpstreamCall
+    ) -> None:
+        """Refuse an input that is longer than a context could ever hold. Raises InvalidRequest."""
+        limit, extra = self._limit(server), task.extra_bytes(payload)
+        for index, item in enumerate(task.items(payload)):
+            if isinstance(item, str):
+                size = text_bytes(item) + extra
+                limit.require_fit(TextSize(size, size, task.place(payload, index)), call)
+
+    def _limit(self, server: ModelServerEntry) -> TextLimit:
+        """Return the limit of a server's inputs. One of the embedding server is as long as its settings say."""
+        if server is self._servers.main or server.spec is None:
+            return self._main_limit
+        settings = server.spec.settings
+        return TextLimit(lambda _call: settings.batch_size, lambda: longest_token(settings.model_path))
 
     def _choose(self, task: EmbeddingTask[PayloadT, ResultT], model: str | None) -> ModelServerEntry:
         """Return the server for a request that names this model, or none.
@@ -152,8 +178,7 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
 
     def _located(self, index: int, error: ModelServerRefused) -> ModelServerRefused:
         """Return the refusal with the path of the item."""
-        alone = self._task.field == "input" and not isinstance(self._payload["input"], list)
-        param = self._task.field if alone else f"{self._task.field}[{index}]"
+        param = self._task.place(self._payload, index)
         if not isinstance(error, ContextExceeded):
             error.param = param
             return error

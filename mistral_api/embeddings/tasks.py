@@ -167,6 +167,10 @@ class EmbeddingTask(ABC, Generic[PayloadT, ResultT]):
     def items(self, payload: PayloadT) -> Sequence[EmbeddingInput]:
         """Return the inputs, one by one."""
 
+    def place(self, payload: PayloadT, index: int) -> str:
+        """Return the path of an input: the field itself where that is a text."""
+        return self.field if isinstance(payload[self.field], str) else f"{self.field}[{index}]"
+
     @abstractmethod
     def extra_bytes(self, payload: PayloadT) -> int:
         """Return how many bytes are computed with each input."""

@@ -47,6 +47,7 @@ from mistral_api.payload_types.chat import (
 )
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
+from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
 
 # Claude Code puts a stamp before the system text. Its fields change between requests (``cch`` in older versions, the
 # end of ``cc_version`` in 2.1.197), so no prompt would be found cached.
@@ -264,4 +265,5 @@ COUNT_TOKENS = PassthroughEndpoint(
     partial(load, _CountTokens()),
     upstream_path="/v1/chat/completions/input_tokens",
     fits_roles=True,
+    fields=LLAMA_CPP_CHAT,
 )

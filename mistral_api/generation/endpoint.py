@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from mistral_api.conversations.session_resolver import Sender
+from mistral_api.errors import Forbidden
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
+from mistral_api.security.api_key import ADMIN
+from mistral_api.security.rate_limits import Permit
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import ChunkStream
 from mistral_api.upstream.transcript import Transcript
@@ -23,7 +26,10 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "r
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled."""
+    """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled.
+
+    ``permit`` counts what it uses, where the caller has limits.
+    """
 
     caller: Caller
     request_id: UUID
@@ -31,11 +37,17 @@ class RequestContext:
     body: object
     call: UpstreamCall = field(default_factory=UpstreamCall)
     headers: Mapping[str, str] = field(default_factory=dict)
+    permit: Permit | None = None
 
     @property
     def sender(self) -> Sender:
         """Who sent it, as far as it decides which conversation it belongs to."""
         return Sender(self.caller.owner, self.headers, self.body, self.request_id)
+
+    def require_slot_choice(self, payload: Mapping[str, Any]) -> None:
+        """Raise Forbidden where a request chooses its slot and its caller may not: it may hold another's cache."""
+        if payload.get("id_slot", -1) >= 0 and ADMIN not in self.caller.scopes:
+            raise Forbidden(f"'id_slot' needs the scope '{ADMIN}': leave it out, or send -1.", param="id_slot")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
-from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.prompt import PromptBuilder, turns_of
+from mistral_api.generation.prompt_size import chat_size, prompt_sizes
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
@@ -21,9 +22,10 @@ from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
 from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
@@ -57,20 +59,26 @@ class Generator:
         self._sessions = sessions
         self._history = history
         self._prompts = prompts
+        self._gate = server.slot_gate
+        self._slot_owners = server.slot_owners
         supervised, catalogue = self._client.supervised, self._catalogue
-        self._traits = UpstreamTraits(supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots)
+        self._traits = UpstreamTraits(
+            supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
+        )
 
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
+            request.require_slot_choice(payload)
             messages, exchange_id = endpoint.messages(payload), request.request_id
+            self._require_fit(endpoint, payload, messages, request.call)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
             if not plan.streamed:
-                send = partial(self._client.request, endpoint.upstream_path, plan.requests[0], request.call)
+                send = partial(self._send, endpoint, request.caller.owner, request.call, plan.requests[0])
                 return GenerationResult(session_id, pipeline.relay_whole(send))
             if not payload.get("stream"):
                 return GenerationResult(session_id, pipeline.body())
@@ -94,14 +102,31 @@ class Generator:
         exchange.feedback = SupervisorFeedback(self._feedback, seed)
         return seed
 
-    def open_chat_stream(self, payload: ChatPayload, seed: int | None, call: UpstreamCall) -> SSEStream:
+    def open_chat_stream(self, owner: str, payload: ChatPayload, seed: int | None, call: UpstreamCall) -> SSEStream:
         """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
 
         Raises our exceptions.
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._stream_opener(CHAT, plan, call, show_progress=False)()
+        return self._stream_opener(CHAT, plan, owner, call, show_progress=False)()
+
+    def _require_fit(
+        self, endpoint: Endpoint, payload: ChatPayload, messages: list[ChatMessage], call: UpstreamCall
+    ) -> None:
+        """Refuse a request whose text is longer than the context could ever hold. Raises InvalidRequest.
+
+        Where the oldest turns may be left out, the last one has to fit.
+        """
+        if not endpoint.chat:
+            for size in prompt_sizes(payload):
+                self._prompts.limit.require_fit(size, call)
+            return
+        truncated = payload.get("truncation") == "auto"
+        if truncated:
+            messages = turns_of(messages)[-1]
+        size = chat_size(messages, payload, None if endpoint is CHAT and not truncated else "messages")
+        self._prompts.limit.require_fit(size, call)
 
     def _begin(
         self,
@@ -137,7 +162,9 @@ class Generator:
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
-        open_stream = self._stream_opener(endpoint, plan, request.call, show_progress=show_progress)
+        open_stream = self._stream_opener(
+            endpoint, plan, request.caller.owner, request.call, show_progress=show_progress
+        )
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
         return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
@@ -159,17 +186,40 @@ class Generator:
         return self._client.query(path, payload, call)
 
     def _stream_opener(
-        self, endpoint: Endpoint, plan: GenerationPlan, call: UpstreamCall, *, show_progress: bool
+        self, endpoint: Endpoint, plan: GenerationPlan, owner: str, call: UpstreamCall, *, show_progress: bool
     ) -> Callable[[], SSEStream]:
         """Return what sends the requests of a plan, each when the one before has been answered."""
-        open_stream = partial(self._open_stream, endpoint, call, show_progress=show_progress)
+        open_stream = partial(self._open_stream, endpoint, owner, call, show_progress=show_progress)
         if not plan.stages:
             return partial(open_stream, plan.requests[0])
         return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)
 
     def _open_stream(
-        self, endpoint: Endpoint, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
+        self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        response = self._client.request(endpoint.upstream_path, request, call)
-        return endpoint.dialect.stream(response, show_progress=show_progress)
+        return endpoint.dialect.stream(self._send(endpoint, owner, call, request), show_progress=show_progress)
+
+    def _send(self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload) -> UpstreamResponse:
+        """Send one request when its turn has come, to a slot that may have its prompt.
+
+        Return its response once the model server begins to answer.
+        """
+        count = _slots_for(request)
+        release = self._gate.enter(owner, count, call)
+        try:
+            if self._traits.llama_cpp():
+                request, release = self._slot_owners.place(owner, request, count, release)
+            response = self._client.request(endpoint.upstream_path, request, call)
+        except BaseException:
+            release()
+            raise
+        response.at_close(release)
+        return response
+
+
+def _slots_for(request: ChatPayload) -> int:
+    """Return how many slots a request takes: one for each choice of each prompt."""
+    prompt = request.get("prompt")
+    several = isinstance(prompt, list) and not any(isinstance(each, int) for each in prompt)
+    return (request.get("n") or 1) * (len(prompt) if several and prompt else 1)

@@ -12,6 +12,7 @@ from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.payload_types import JsonObject, pick
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart
 from mistral_api.wire import ChatCompletionRequest, load
+from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
 from mistral_api.wire.llama_cpp import (
     AnyObject,
     DetokenizeRequest,
@@ -68,14 +69,16 @@ _UNKNOWN_TOKENS = "Invalid '{0}': not all of these are tokens of the model serve
 TOKENIZE = PassthroughEndpoint(
     "/tokenize",
     partial(load, TokenizeRequest()),
+    fields=frozenset(TokenizeRequest().fields),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("content"), code="invalid_value", param="content"),
 )
 DETOKENIZE = PassthroughEndpoint(
     "/detokenize",
     partial(load, DetokenizeRequest()),
+    fields=frozenset(DetokenizeRequest().fields),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("tokens"), code="invalid_value", param="tokens"),
 )
-APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()))
+APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()), fields=LLAMA_CPP_CHAT)
 PROPS = PassthroughEndpoint("/props", method="GET")
 
 # For the administrator alone.

@@ -9,10 +9,12 @@ from typing import Any
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.prompt_size import chat_size
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import omit
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.upstream.request_limits import only
 
 
 def empty_payload(_body: object) -> None:
@@ -27,7 +29,7 @@ class PassthroughEndpoint:
     ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs. ``read`` makes the payload
     of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of the model server means, where only a
     wrong request makes it fail. ``fits_roles``: the roles of the messages are fitted to the chat template, as they
-    would be for a generation.
+    would be for a generation. ``fields``: those that the model server is known to take; without them it gets all.
     """
 
     path: str
@@ -36,12 +38,14 @@ class PassthroughEndpoint:
     upstream_path: str = ""
     refusal: InvalidRequest | None = None
     fits_roles: bool = False
+    fields: frozenset[str] | None = None
 
 
 class PassthroughService:
     """Passes requests to the model server. One for the application; safe to use from many threads."""
 
     def __init__(self, server: ModelServerEntry, recorder: Recorder, prompts: PromptBuilder) -> None:
+        self._limits = server.limits
         self._client = server.client
         self._catalogue = server.catalogue
         self._recorder = recorder
@@ -65,6 +69,11 @@ class PassthroughService:
         exchange.record.exchange.model = model or self._catalogue.default()
         if isinstance(payload, dict):
             payload = omit(payload, OWN_FIELDS)
+            if endpoint.fields is not None and not self._limits.pass_unknown:
+                payload = only(payload, endpoint.fields)
+            if "messages" in payload:
+                param = "messages" if endpoint.fits_roles else None
+                self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:

@@ -20,6 +20,7 @@ from mistral_api.generation.logprobs import LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.upstream.request_limits import RequestLimits
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
@@ -30,11 +31,12 @@ Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTraits:
-    """The model server: whether we supervise it, whether it is llama.cpp, and its slots, where known."""
+    """The model server: whether we supervise it, whether it is llama.cpp, its slots, where known, and its limits."""
 
     supervised: bool
     llama_cpp: Callable[[], bool]
     slots: int | None
+    limits: RequestLimits = field(default_factory=RequestLimits)
 
 
 @dataclass(slots=True)
@@ -61,7 +63,10 @@ def make_plan(
     endpoint: Endpoint, payload: ChatPayload, traits: UpstreamTraits, seed: int | None, query: Query
 ) -> GenerationPlan:
     """Return the plan for a valid request. ``seed``: for a request that brings none."""
-    request = functions_to_tools(filter_allowed_tools(payload)) if endpoint.chat else payload
+    request = traits.limits.known(payload, chat=endpoint.chat)
+    request = traits.limits.bounded(request, llama_cpp=endpoint.dialect.llama_cpp)
+    if endpoint.chat:
+        request = functions_to_tools(filter_allowed_tools(request))
     llama_cpp = traits.supervised or endpoint.dialect.llama_cpp
     upstream = upstream_payload(request, llama_cpp=llama_cpp, seed=seed)
     if llama_cpp and not endpoint.dialect.llama_cpp:

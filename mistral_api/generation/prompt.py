@@ -14,10 +14,12 @@ import orjson
 from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
+from mistral_api.generation.prompt_size import chat_size, user_bytes
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.loaded_model import LoadedModels
+from mistral_api.upstream.text_limit import FREE_BYTES, TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
 _NOT_OPTIONS = ("messages", *OWN_FIELDS)
@@ -31,10 +33,11 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens", "n_predict")
 class PromptBuilder:
     """Fits messages to the model that is loaded. Safe to use from many threads."""
 
-    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str) -> None:
-        """``normalize_roles``: ``auto`` or ``off``, as the setting says."""
+    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str, limit: TextLimit) -> None:
+        """``normalize_roles``: ``auto`` or ``off``, as the setting says; ``limit``: of the text of a prompt."""
         self._loaded = loaded
         self._counter = counter
+        self.limit = limit
         self._normalizes = normalize_roles == "auto"
 
     def prompt(
@@ -50,7 +53,9 @@ class PromptBuilder:
             return self.truncated(chat.leading, chat.history, chat.sent, request, call)
         if continued is None:
             return self.fit_roles(request["messages"], call)
-        return self.fit_roles([*continued.leading, *continued.history, *continued.sent], call)
+        messages = [*continued.leading, *continued.history, *continued.sent]
+        self.limit.require_fit(chat_size(messages, request, "messages"), call)
+        return self.fit_roles(messages, call)
 
     def truncated(
         self,
@@ -65,6 +70,7 @@ class PromptBuilder:
         ``request``: what else changes the prompt, and the limit of the answer. Raises as :meth:`prompt` does.
         """
         options = omit(request, _NOT_OPTIONS)
+        others = self._newest_turns(leading, [*stored, *new], call)
 
         def count(messages: list[ChatMessage]) -> int:
             return self._counter.count_tokens(self.fit_roles(messages, call), options=options, call=call)
@@ -73,7 +79,24 @@ class PromptBuilder:
             return self._counter.most_tokens(messages, options, call)
 
         room = room_for_prompt(self._counter.context(call), options)
-        return self.fit_roles(truncate_turns(leading, [*stored, *new], room=room, count=count, bound=bound), call)
+        return self.fit_roles(truncate_turns(leading, others, room=room, count=count, bound=bound), call)
+
+    def _newest_turns(
+        self, leading: Sequence[ChatMessage], others: Sequence[ChatMessage], call: UpstreamCall
+    ) -> Sequence[ChatMessage]:
+        """Return these messages without the oldest turns whose text alone is longer than the context could hold.
+
+        The model server counts the rest. Raises InvalidRequest where the last turn is too long.
+        """
+        most = self.limit.most_bytes(call) if chat_size(others).total > FREE_BYTES else None
+        if most is None:
+            return others
+        turns = turns_of(others)
+        self.limit.require_fit(chat_size([*leading, *turns[-1]], None, "messages"), call)
+        first, size = len(turns) - 1, user_bytes([*leading, *turns[-1]])
+        while first > 0 and (size := size + user_bytes(turns[first - 1])) <= most:
+            first -= 1
+        return [message for turn in turns[first:] for message in turn]
 
     def fit_roles(self, messages: Sequence[ChatMessage], call: UpstreamCall) -> list[ChatMessage]:
         """Return the messages in roles that the template takes: the same ones where it takes them as they are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mistral_api.errors import ApiError, internal_error
 from mistral_api.generation.endpoint import RequestContext
@@ -17,7 +17,7 @@ from mistral_api.generation.exchange_record import (
     ExchangeRecord,
 )
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
-from mistral_api.generation.usage_meter import UsageMeter
+from mistral_api.generation.usage_meter import UsageFigures, UsageMeter
 from mistral_api.payload_types.completions import Chunk, Completion
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.sse import EventBatch, StreamEvent
@@ -39,6 +39,9 @@ class RunningExchange:
         self.record = ExchangeRecord(recorder, endpoint, request)
         self.transcript = Transcript() if transcript is None else transcript
         self.feedback: SupervisorFeedback | None = None
+        self._permit = request.permit
+        # Lets go of the caller's place at the end, where the exchange holds it (:meth:`hold_place`).
+        self._let_go: Callable[[], None] | None = None
         self._meter = UsageMeter()
         # Guards the transcript, the end, and the record until then.
         self._lock = threading.Lock()
@@ -60,6 +63,14 @@ class RunningExchange:
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
         self.record.begin(opening, self._progress)
+
+    def hold_place(self) -> None:
+        """Hold the place that the caller's limits give to the request until the exchange ends.
+
+        Its HTTP response holds it until then anyway, but for one in the background.
+        """
+        if self._permit is not None:
+            self._let_go = self._permit.hold()
 
     def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""
@@ -118,10 +129,20 @@ class RunningExchange:
                 return
             self._ended = True
             figures = self._meter.measure(self.transcript)
-        # Outside the lock: a slow disk must not hold up the checkpoints of others.
-        self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
-        if self.feedback is not None:
-            self.feedback.report_end(self.record.exchange, error)
+        try:
+            # Outside the lock: a slow disk must not hold up the checkpoints of others.
+            self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
+            if self.feedback is not None:
+                self.feedback.report_end(self.record.exchange, error)
+        finally:
+            self._settle(figures)
+
+    def _settle(self, figures: UsageFigures) -> None:
+        """Count the tokens, and let go of the place. The record comes first: see :class:`DailyTokens`."""
+        if self._permit is not None:
+            self._permit.count_tokens((figures.prompt_tokens or 0) + (figures.completion_tokens or 0))
+        if self._let_go is not None:
+            self._let_go()
 
     def _progress(self) -> bytes | None:
         """Return the outcome if this process died now; None where it is the same as last time."""

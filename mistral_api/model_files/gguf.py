@@ -11,7 +11,7 @@ import mmap
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,7 +53,8 @@ class GgufHeader:
 
     ``metadata``: numbers and strings only. Arrays, above all a tokenizer's, are left out.
     ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
-    ``needed_bytes``: how large the file must be to hold all its tensors.
+    ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_strings``: of each array of strings
+    the bytes of its longest one.
     """
 
     version: int
@@ -61,6 +62,7 @@ class GgufHeader:
     parameters: int
     needed_bytes: int
     tensors: frozenset[str]
+    longest_strings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str | None:
@@ -122,12 +124,14 @@ class _HeaderReader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._position = len(MAGIC)
+        self._longest: dict[str, int] = {}
 
     def read(self) -> GgufHeader:
-        version, tensors, pairs = self._scalar("<I"), self._scalar("<q"), self._scalar("<q")
+        version, tensors, pairs = self._scalar("<I"), self._count(), self._count()
         metadata: dict[str, MetadataValue] = {}
         for _ in range(pairs):
-            name, value = self._string(), self._value(self._scalar("<I"))
+            name = self._string()
+            value = self._value(name, self._scalar("<I"))
             if value is not None:
                 metadata[name] = value
         parameters, end, names = 0, 0, set()
@@ -139,7 +143,7 @@ class _HeaderReader:
         if not isinstance(alignment, int) or alignment <= 0:
             alignment = DEFAULT_ALIGNMENT
         start = -(-self._position // alignment) * alignment
-        return GgufHeader(version, metadata, parameters, start + end, frozenset(names))
+        return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest)
 
     def _tensor(self) -> tuple[str, int, int]:
         """Return a tensor's name, its number of values, and where it ends in the data after the header."""
@@ -148,32 +152,36 @@ class _HeaderReader:
         if dimensions > MAX_DIMENSIONS:
             raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
         for _ in range(dimensions):
-            values *= self._scalar("<q")
+            values *= self._count()
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))
         return name, values, offset + values // block * size
 
-    def _value(self, kind: int) -> MetadataValue | None:
+    def _value(self, name: str, kind: int) -> MetadataValue | None:
         """Return a metadata value of this type, or None for an array."""
         if kind == _STRING:
             return self._string()
         if kind == _ARRAY:
-            self._skip_array()
+            self._skip_array(name)
             return None
         if kind not in _SCALARS:
             raise _unknown_type(kind)
         scalar: int | float | bool = self._scalar(_SCALARS[kind])
         return scalar
 
-    def _skip_array(self) -> None:
+    def _skip_array(self, name: str) -> None:
         kind, count = self._scalar("<I"), self._scalar("<Q")
         if kind in _SCALARS:
             self._skip(struct.calcsize(_SCALARS[kind]) * count)
             return
         if kind != _STRING:  # llama.cpp knows no arrays of arrays either
             raise _unknown_type(kind)
+        longest = 0
         for _ in range(count):
-            self._skip(self._scalar("<Q"))
+            length = self._scalar("<Q")
+            self._skip(length)
+            longest = max(longest, length)
+        self._longest[name] = longest
 
     def _string(self) -> str:
         start = self._skip(self._scalar("<Q"))
@@ -182,6 +190,13 @@ class _HeaderReader:
     def _scalar(self, layout: str) -> Any:
         start = self._skip(struct.calcsize(layout))
         return struct.unpack_from(layout, self._data, start)[0]
+
+    def _count(self) -> int:
+        """Return a number of things. A negative one would make a tensor seem smaller than what is read of it."""
+        count: int = self._scalar("<q")
+        if count < 0:
+            raise GgufError(f"says in its header that it has {count} of something: it is damaged, download it again")
+        return count
 
     def _skip(self, count: int) -> int:
         """Go forward by so many bytes, and return where they begin."""

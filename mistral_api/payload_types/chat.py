@@ -208,6 +208,8 @@ class ChatPayload(TypedDict, total=False):
     # llama.cpp's
     n_predict: int
     n_probs: int
+    id_slot: int
+    cache_prompt: bool
     post_sampling_probs: bool
     return_progress: bool
     timings_per_token: bool

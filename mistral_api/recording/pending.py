@@ -36,6 +36,7 @@ _OF_SESSIONS = (
 )
 _OF_OBJECT = "SELECT position FROM endings WHERE object = ? ORDER BY ended_at DESC LIMIT 1"
 _OBJECTS = "SELECT position FROM endings WHERE object >= ? AND object < ? ORDER BY ended_at DESC LIMIT ?"
+_ENDED = "SELECT position FROM endings LIMIT ?"
 _OF_OWNER = "FROM endings WHERE session >= ? AND session < ?"
 _NEWEST = f"SELECT position {_OF_OWNER} ORDER BY ended_at DESC, position DESC LIMIT ?"
 _SESSIONS = f"SELECT session {_OF_OWNER} GROUP BY session ORDER BY max(ended_at) DESC LIMIT ?"
@@ -111,6 +112,12 @@ class PendingExchanges:
         bounds = (*_bounds(session_key(owner, "")), limit)
         found += self._read(lambda connection: self._exchanges(connection, _NEWEST, bounds))
         return [exchange for exchange in _distinct(found) if belongs_to_conversation(exchange)][:limit]
+
+    def all_ended(self, most: int) -> list[Exchange] | None:
+        """Return all exchanges that have ended, in no order, or None where there are more than ``most``."""
+        found = self._in_memory(lambda _: True)
+        found += self._read(lambda connection: self._exchanges(connection, _ENDED, (most + 1,)))
+        return _distinct(found) if len(found) <= most else None
 
     def _exchanges(self, connection: sqlite3.Connection, select: str, parameters: Sequence[Any]) -> list[Exchange]:
         positions = [position for (position,) in connection.execute(select, parameters)]

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.01
 # The least time between two attempts to open or write a journal that failed.
 RETRY_SECONDS = 1.0
+# How long it is believed whether other processes use the journal.
+OTHERS_SECONDS = 1.0
 # Finished exchanges that the disk did not take: the newest of them wait in memory.
 MAX_UNWRITTEN = 200
 # How long closing may take to deliver what waits.
@@ -88,6 +90,8 @@ class Recorder:
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
         self._retry_at = float("-inf")
+        self._has_others = True
+        self._others_checked_at = float("-inf")
         self._warn = ThrottledWarning(log)
         # Called with each exchange when it ends, before its client sees the end.
         self.on_end: Callable[[Exchange], None] = lambda _exchange: None
@@ -112,6 +116,17 @@ class Recorder:
             session.close(0)
             raise
         return session
+
+    def has_other_processes(self) -> bool:
+        """Whether other processes use the journal too, as of at most a second ago; True where nobody can tell."""
+        if time.monotonic() >= self._others_checked_at + OTHERS_SECONDS:
+            session = self._session
+            try:
+                self._has_others = session is None or not session.lock.is_alone()
+            except OSError:
+                self._has_others = True
+            self._others_checked_at = time.monotonic()
+        return self._has_others
 
     def recordable_messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be."""

@@ -17,6 +17,12 @@ from mistral_api.system.files import is_root, make_data_dir
 
 # Groups that may use graphics cards, on the distributions that have them.
 DEVICE_GROUPS = ("video", "render")
+# The folders of DATA_DIR that the supervisor's unit may write to, and those that it cannot see.
+WRITTEN_BY_SUPERVISOR = ("run", "logs", "slots", "embedding-server-slots", "cache")
+UNSEEN_BY_SUPERVISOR = ("journal", "postgres")
+# Those that must be there before the unit starts: systemd opens and hides only what exists, and the supervisor's unit,
+# which starts first, cannot make them. The embedded PostgreSQL makes its own.
+_MADE_BEFORE = (*WRITTEN_BY_SUPERVISOR, "journal")
 
 
 def own_account() -> pwd.struct_passwd:
@@ -76,6 +82,18 @@ def make_data_dir_for(account: pwd.struct_passwd, data_dir: Path) -> None:
             _give_folder(account, data_dir)
     except OSError as error:
         raise RegistrationError(f"DATA_DIR: '{data_dir}' cannot be made: {error.strerror}.") from error
+
+
+def make_folders_for(account: pwd.struct_passwd, data_dir: Path) -> None:
+    """Make the folders of DATA_DIR that the unit of the supervisor needs, for the account. Raises RegistrationError."""
+    for folder in (data_dir / name for name in _MADE_BEFORE):
+        try:
+            folder.mkdir(mode=0o700)
+            _give_folder(account, folder)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RegistrationError(f"DATA_DIR: '{folder}' cannot be made: {error.strerror}.") from error
 
 
 def _give_folder(account: pwd.struct_passwd, folder: Path) -> None:

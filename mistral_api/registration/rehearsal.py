@@ -26,6 +26,7 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
+from mistral_api.security.addresses import is_loopback
 from mistral_api.settings import SettingError, Settings, load_settings, setting_fields
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.system.exit_codes import ExitCode
@@ -37,6 +38,8 @@ REHEARSAL_TIMEOUT_SECONDS = 120.0
 SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The argument that leaves DATA_DIR unchecked.
 SKIP_DATA_DIR = "--skip-data-dir"
+# llama.cpp's variables that name another machine (common/arg.cpp): files to download, and servers that compute.
+_REMOTE = re.compile(r"LLAMA_ARG_.*(URL|REPO|RPC)")
 # The account that the rehearsal's process runs as.
 _ACCOUNT = f"the account '{os.environ.get('USER', '')}'"
 
@@ -46,7 +49,8 @@ class InstallEnvironment:
     """Where everything lies, and what shapes the units.
 
     ``supervised``: whether there is a model server of ours. ``needed``: other files that must stay readable.
-    ``device_groups``: the groups that a service needs for a graphics card.
+    ``device_groups``: the groups that a service needs for a graphics card. ``stays_on_loopback``: whether the model
+    servers need no other machine.
     """
 
     project: Path
@@ -56,6 +60,7 @@ class InstallEnvironment:
     supervised: bool
     needed: tuple[Path, ...] = ()
     device_groups: tuple[str, ...] = ()
+    stays_on_loopback: bool = False
 
 
 def rehearse_environment(
@@ -75,6 +80,7 @@ def rehearse_environment(
         supervised=findings["supervised"],
         needed=tuple(map(Path, findings["needed"])),
         device_groups=device_groups(),
+        stays_on_loopback=findings["stays_on_loopback"],
     )
 
 
@@ -147,6 +153,7 @@ def main() -> int:
             "api_port": settings.api_port,
             "supervised": settings.supervises_any,
             "needed": _required_files(settings),
+            "stays_on_loopback": _stays_on_loopback(settings),
         }
     except (SettingError, StartError) as error:
         click.echo(error, err=True)
@@ -211,6 +218,13 @@ def _readable_model(spec: ServerSpec) -> Path:
     except OSError as error:
         raise StartError(f"{spec.path_setting}: '{model}' cannot be read by {_ACCOUNT}: {error.strerror}.") from error
     return model
+
+
+def _stays_on_loopback(settings: Settings) -> bool:
+    """Whether the model servers listen on this machine alone, and are told to fetch nothing from another one."""
+    own = [spec.settings for spec in server_specs(settings)]
+    local = all(each.model_server_socket is not None or is_loopback(each.model_server_host) for each in own)
+    return local and not any(_REMOTE.search(name) for name, value in os.environ.items() if value)
 
 
 def _files_in_variables() -> list[Path]:

@@ -10,7 +10,13 @@ from pathlib import Path
 from pwd import struct_passwd
 
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME
-from mistral_api.registration.accounts import can_become, make_data_dir_for, own_account, system_account
+from mistral_api.registration.accounts import (
+    can_become,
+    make_data_dir_for,
+    make_folders_for,
+    own_account,
+    system_account,
+)
 from mistral_api.registration.rehearsal import InstallEnvironment, rehearse_environment
 from mistral_api.registration.service import API, PROJECT, SERVICES, RegistrationError, ServiceState
 from mistral_api.registration.unit_files import UnitOrigin, origin_of, unit_text
@@ -75,6 +81,8 @@ class SystemdRegistration:
         texts = self._texts(environment)
         self._require_free(texts)
         make_data_dir_for(account, environment.data_dir)
+        if not self._user:
+            make_folders_for(account, environment.data_dir)
         self._enable(texts)
         surplus = [path for path in self._installed() if path not in texts]
         if surplus:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from mistral_api.registration.accounts import UNSEEN_BY_SUPERVISOR, WRITTEN_BY_SUPERVISOR
 from mistral_api.registration.rehearsal import InstallEnvironment
 from mistral_api.registration.service import API, RegistrationError, Service
 from mistral_api.supervisor.engine import VERSION_TIMEOUT_SECONDS
@@ -52,6 +53,8 @@ def unit_text(service: Service, environment: InstallEnvironment, account: str | 
         binds_low_port=service is API and 0 < environment.api_port < FIRST_FREE_PORT,
         reads_home=any(_lies_in(path, HOMES) for path in paths),
         check_seconds=int(VERSION_TIMEOUT_SECONDS),
+        written=WRITTEN_BY_SUPERVISOR,
+        unseen=UNSEEN_BY_SUPERVISOR,
         save_seconds=int(STOP_SAVE_TIMEOUT_SECONDS),
         stop_seconds=int(STOP_SECONDS + KILL_SECONDS),
     )

@@ -31,6 +31,7 @@ from mistral_api.registration.service import PROJECT, SERVICES, Service
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
+from mistral_api.system.logs import LineFormatter
 
 POLL_SECONDS = 0.5
 # How long the manager is asked to wait; it begins anew with every poll.
@@ -112,7 +113,7 @@ def _configure_logging(path: Path, settings: Settings) -> None:
     make_data_dir(settings.data_dir)
     path.parent.mkdir(exist_ok=True, mode=0o700)
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 

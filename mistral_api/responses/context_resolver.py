@@ -5,7 +5,8 @@ from __future__ import annotations
 from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.message_matching import is_system_message
 from mistral_api.conversations.session_resolver import ResolvedSession
-from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.prompt import PromptBuilder, turns_of
+from mistral_api.generation.prompt_size import chat_size
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, ResponsePayload
@@ -79,14 +80,22 @@ class ContextResolver:
         """
         messages = prepared.messages
         if prepared.request.get("truncation") != "auto":
+            self._require_fit(prepared, call)
             return messages
         leading, others = _split_system(messages)
+        last_turn = turns_of(others)[-1] if others else []
+        self._prompts.limit.require_fit(chat_size([*leading, *last_turn], None, "input"), call)
         return self._prompts.truncated(leading, others, [], prepared.payload([]), call)
 
     def count_tokens(self, prepared: PreparedResponse, call: UpstreamCall) -> int:
         """Return how many tokens the prompt has. Raises our exceptions."""
+        self._require_fit(prepared, call)
         messages = self._prompts.fit_roles(prepared.messages, call)
         return self._counter.count_tokens(messages, options=_options(prepared), call=call)
+
+    def _require_fit(self, prepared: PreparedResponse, call: UpstreamCall) -> None:
+        """Refuse text that is longer than the context could ever hold. Raises InvalidRequest."""
+        self._prompts.limit.require_fit(chat_size(prepared.messages, _options(prepared), "input"), call)
 
 
 def _split_system(messages: list[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:

@@ -28,7 +28,7 @@ _NOT_PASSED_ON = frozenset(
         "include", "max_output_tokens", "max_tool_calls", "text", "reasoning", "truncation", "top_logprobs",
         "tools", "tool_choice", "stream_options", "store", "metadata", "session_id", "user", "safety_identifier",
         "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier", "moderation",
-        "access_programs", "image", "personality", *UNSUPPORTED,
+        "access_programs", "image", "modalities", "personality", *UNSUPPORTED,
     )
 )  # fmt: skip
 _LOGPROBS = "message.output_text.logprobs"

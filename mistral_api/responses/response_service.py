@@ -69,12 +69,14 @@ class ResponseService:
         exchange = self._generator.exchange(_PATH, request)
         with exchange.failures_recorded():
             payload = load(_REQUEST, request.body)
+            request.require_slot_choice(payload)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
             prepared = self._prepare(payload, request, request.request_id)
             if payload.get("background"):
                 return self._respond_in_background(prepared, exchange, request)
-            run = self._begin(prepared, exchange, self._chat_payload(prepared, request.call), request.call)
+            chat_payload = self._chat_payload(prepared, request.call)
+            run = self._begin(request.caller.owner, prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
             return ResponseResult(prepared.context.session_id, body)
@@ -88,8 +90,10 @@ class ResponseService:
         chat_payload = self._chat_payload(prepared, call)
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
-        live = BackgroundResponse(request.caller.owner, self._begin(prepared, exchange, chat_payload, call), call, size)
+        owner = request.caller.owner
+        live = BackgroundResponse(owner, self._begin(owner, prepared, exchange, chat_payload, call), call, size)
         queued = live.response
+        exchange.hold_place()
         self._background.add(live)
         stream = prepared.request.get("stream")
         return ResponseResult(prepared.context.session_id, live.follow() if stream else queued)
@@ -98,11 +102,16 @@ class ResponseService:
         return prepared.payload(self._contexts.fit(prepared, call))
 
     def _begin(
-        self, prepared: PreparedResponse, exchange: RunningExchange, chat_payload: ChatPayload, call: UpstreamCall
+        self,
+        owner: str,
+        prepared: PreparedResponse,
+        exchange: RunningExchange,
+        chat_payload: ChatPayload,
+        call: UpstreamCall,
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, call)
+        open_stream = partial(self._generator.open_chat_stream, owner, chat_payload, seed, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run

@@ -1,31 +1,36 @@
-"""Callers, their scopes, and whether this server may listen to other machines.
+"""Callers, and what they may do.
 
-No API key exists yet, so every caller on this machine is the one local owner, and nobody beyond loopback is served
-unless ALLOW_ANONYMOUS is set. A request that changes the model server for everybody needs the scope ``admin``, which
-only the owner has, on a connection within this machine.
+While no API key exists, whoever calls from this machine itself is its one owner, with every scope. Once one exists, the
+key says whose request it is, and being on this machine gives nothing, unless LOOPBACK_TRUST says so: everybody who
+works on it, and every proxy that runs on it, is at the same address.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from mistral_api.errors import Forbidden, InvalidRequest, Unauthorized
-from mistral_api.security.api_key import ADMIN, ApiKey
+from mistral_api.errors import Forbidden, Unauthorized
+from mistral_api.security.addresses import is_loopback, parse_address
+from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES, ApiKey
+from mistral_api.security.credentials import sent_secret
+from mistral_api.security.hosts import host_name
+from mistral_api.security.key_ring import KeyRing
+from mistral_api.security.proxies import TrustedProxies, is_proxied
+from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
 
+# The owner of what was recorded while no key existed, and of what is asked on this machine without one.
 LOCAL_OWNER = "local"
-# Headers that a proxy adds about itself and its client: RFC 7239, RFC 9110, and custom.
-_PROXY_HEADERS = frozenset(
-    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"},
-)
+# The owner of requests without a key beside others with one (ALLOW_ANONYMOUS).
+ANONYMOUS_OWNER = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of a request: the owner of their data, their address, scopes, and key, if they sent one."""
+    """The caller of a request: the owner of their data, their address, scopes, and key, if they sent one.
+
+    ``local``: the caller is on this machine, and came through no proxy.
+    """
 
     owner: str
     address: str | None
@@ -34,65 +39,73 @@ class Caller:
     key: ApiKey | None = None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+class AccessRule:
+    """Tells who calls, from the address, the headers, the keys in force, and the settings."""
 
-
-def caller_from(address: str | None, host: str, header_names: Iterable[str]) -> Caller:
-    """Return the caller of a request from the client's address, the host of the request, and the names of its headers.
-
-    A proxy on this machine forwards requests of callers from elsewhere.
-    """
-    proxied = not _PROXY_HEADERS.isdisjoint(name.lower() for name in header_names)
-    local = address is not None and is_loopback(address) and not proxied
-    admin = local and _has_loopback_host(f"//{host}")
-    return Caller(LOCAL_OWNER, address, local, frozenset({ADMIN}) if admin else frozenset())
-
-
-def _has_loopback_host(url: str) -> bool:
-    """Whether the host of a URL is loopback by name: anybody can make another name resolve to this machine."""
-    try:
-        return is_loopback(urlsplit(url).hostname or "")
-    except ValueError:
-        return False
-
-
-def require_access(caller: Caller, settings: Settings) -> None:
-    """Refuse a caller who may not use the API at all. Raises Unauthorized.
-
-    ``bin/serve`` does not listen to other machines then; a server that was started by other means may.
-    """
-    on_loopback = caller.address is None or is_loopback(caller.address)
-    if not on_loopback and not settings.allow_anonymous:
-        raise Unauthorized(
-            "This server serves other machines only with an API key, and none is in force. "
-            "Its operator can set ALLOW_ANONYMOUS=true."
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        self._keys = keys
+        self._proxies = TrustedProxies(settings.trusted_proxies or ())
+        self._allow_anonymous = settings.allow_anonymous
+        self._loopback_trust = settings.loopback_trust
+        self._keyless_owners = frozenset(
+            owner
+            for owner, served in (
+                (LOCAL_OWNER, settings.loopback_trust),
+                (ANONYMOUS_OWNER, settings.allow_anonymous),
+            )
+            if served
         )
 
+    @property
+    def several_owners(self) -> bool:
+        """Whether there may be callers of different owners now."""
+        return self._keys.any_key and len(self._keys.owners | self._keyless_owners) > 1
 
-def require_admin(caller: Caller, method: str, origin: str | None, *, is_json: bool) -> None:
-    """Refuse a caller who may not change the model server. ``origin`` is the header of that name.
+    def identify(self, head: RequestHead) -> Caller:
+        """Return the caller of a request.
 
-    Raises Forbidden, and InvalidRequest for a body that is not declared as JSON.
+        Raises Unauthorized where a key is missing or not in force, and Unavailable where nobody can know that now.
+        """
+        address, local = self.address(head), _is_local(head)
+        keys_exist = self._keys.any_key
+        secret = sent_secret(head) if keys_exist else None
+        if secret is not None:
+            key = self._keys.find(secret)
+            return Caller(key.owner, address, local, key.scopes, key)
+        if local and (self._loopback_trust or not keys_exist):
+            return Caller(LOCAL_OWNER, address, local, ALL_SCOPES)
+        if self._allow_anonymous:
+            return Caller(ANONYMOUS_OWNER if keys_exist else LOCAL_OWNER, address, local, DEFAULT_SCOPES)
+        raise self._keys.refusal_without_key() if keys_exist else _no_key_yet()
 
-    A web page in the owner's browser can send requests to loopback too. The browser names the page in ``Origin``, and
-    sends JSON across sites only where the server agreed to it (WHATWG Fetch, CORS protocol), which ours never does.
-    """
-    if ADMIN not in caller.scopes:
-        raise Forbidden(
-            f"This needs the scope '{ADMIN}': only requests from this machine itself, to localhost and through no "
-            "proxy, have it."
-        )
-    if origin is not None and not _has_loopback_host(origin):
-        raise Forbidden("A web page of another host may not change the model server.")
-    if method not in ("GET", "HEAD") and not is_json:
-        text = "Expected a body of the content type 'application/json'."
-        refusal = InvalidRequest(text, code="unsupported_media_type")
-        refusal.status = 415
-        raise refusal
+    def address(self, head: RequestHead) -> str | None:
+        """Return the address of the client, from a proxy if it is trusted."""
+        return self._proxies.client_address(head)
+
+    def trusts_proxy(self, address: str) -> bool:
+        """Whether a proxy at this address is believed."""
+        return self._proxies.trusts(parse_address(address))
+
+    def stranger(self, head: RequestHead) -> Caller:
+        """Return the caller of a request that needs no key, where it has none in force: it has no scope."""
+        return Caller(ANONYMOUS_OWNER, self.address(head), local=_is_local(head))
+
+
+def _no_key_yet() -> Unauthorized:
+    return Unauthorized(
+        "This server has no API keys yet and serves only its own machine. Its operator can make one with "
+        "`mistral-api keys create NAME`, or set ALLOW_ANONYMOUS=true."
+    )
+
+
+def _is_local(head: RequestHead) -> bool:
+    """Whether the caller is on this machine: connected over loopback, to a name of loopback, and through no proxy."""
+    peer_is_local = head.peer is None or is_loopback(head.peer)
+    return peer_is_local and is_loopback(host_name(head.header("HOST") or "") or "") and not is_proxied(head)
+
+
+def require_scope(caller: Caller, scope: str) -> None:
+    """Refuse a caller who does not have a scope. Raises Forbidden."""
+    if scope not in caller.scopes:
+        held_by = "an API key with it" if caller.key else "an API key with it, or a call from this machine itself"
+        raise Forbidden(f"This needs the scope '{scope}': {held_by}.")

@@ -100,6 +100,7 @@ class _Contents:
     """
 
     entries: Mapping[bytes, tuple[_Entry, ...]] = field(default_factory=dict)
+    owners: frozenset[str] = frozenset()
     any_stored: bool = False
     known: bool = False
     complete: bool = False
@@ -111,7 +112,7 @@ class KeyRing:
     def __init__(self, admin_secret: str | None = None) -> None:
         """``admin_secret`` is ADMIN_API_KEY: a key with all scopes that no database knows and nobody can revoke."""
         self._admin = None if admin_secret is None else _admin_entry(admin_secret)
-        self._contents = _Contents(_indexed(self._own_entries()))
+        self._contents = _Contents(_indexed(self._own_entries()), _owners(self._own_entries()))
         self._used: dict[UUID, float] = {}
 
     @property
@@ -119,6 +120,11 @@ class KeyRing:
         """Whether callers need a key: one exists, also a revoked or expired one, or nobody can say that none does."""
         contents = self._contents
         return self._admin is not None or contents.any_stored or not contents.known
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The owners of all keys, also of those that are not in force any more."""
+        return self._contents.owners
 
     @property
     def known(self) -> bool:
@@ -159,8 +165,9 @@ class KeyRing:
     def replace(self, keys: Iterable[KeyRecord], *, complete: bool) -> None:
         """Take these keys, from now on, as all that are known. ``complete``: they come from the database itself."""
         stored = [entry for record in keys for entry in _entries_of(record)]
+        entries = [*self._own_entries(), *stored]
         self._contents = _Contents(
-            _indexed([*self._own_entries(), *stored]), any_stored=bool(stored), known=True, complete=complete
+            _indexed(entries), _owners(entries), any_stored=bool(stored), known=True, complete=complete
         )
 
     def mark_incomplete(self) -> None:
@@ -193,6 +200,10 @@ def _entry(record: KeyRecord, secret: SecretDigest) -> _Entry:
     ends = [moment for moment in (record.key.expires_at, secret.valid_until) if moment is not None]
     key = replace(record.key, prefix=secret.prefix)
     return _Entry(secret.digest, key, min(ends, default=float("inf")), revoked=record.revoked_at is not None)
+
+
+def _owners(entries: Iterable[_Entry]) -> frozenset[str]:
+    return frozenset(entry.key.owner for entry in entries)
 
 
 def _indexed(entries: Iterable[_Entry]) -> dict[bytes, tuple[_Entry, ...]]:

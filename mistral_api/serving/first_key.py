@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from mistral_api.api_keys.key_store import NewKey, create_key, discard_key, has_keys
 from mistral_api.database.errors import error_message
 from mistral_api.errors import InvalidRequest, StartError
-from mistral_api.security.access import LOCAL_OWNER, is_loopback
+from mistral_api.security.access import LOCAL_OWNER
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ALL_SCOPES
 from mistral_api.settings import Settings
 from mistral_api.system.files import replace_file

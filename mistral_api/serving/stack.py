@@ -16,6 +16,7 @@ from mistral_api.application import create_app, upgrade_database
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.serving.first_key import ensure_first_key
+from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
@@ -59,7 +60,9 @@ class Stack:
         services_of(self._app.extensions).start()
         if self._supervisor is not None:
             self._supervisor.start()
-        self._web_server = WebServer(self._app, listener, self._settings)
+        services = services_of(self._app.extensions)
+        hooks = Hooks(services.gate.refusal, services.gate.is_shared_address, services.note_refusal)
+        self._web_server = WebServer(self._app, listener, self._settings, hooks)
         self._web_server.start()
         self._manager.notify_ready()
 

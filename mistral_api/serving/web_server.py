@@ -1,85 +1,143 @@
 """The web server: waitress, in a thread of its own, so that the main thread can decide when to stop it.
 
-The listening socket is bound before anything else is started. What waitress refuses before the application sees it
-gets our error bodies. Stopping goes through waitress's own trigger, which runs a function in its loop: nothing is
-closed while the loop uses it (waitress/trigger.py).
+The listening socket is bound before anything else is started. What is refused before the application sees it gets our
+error bodies. Stopping goes through waitress's own trigger, which runs a function in its loop: nothing is closed while
+the loop uses it (waitress/trigger.py).
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
-from http import HTTPStatus
+from typing import Any
 from wsgiref.types import WSGIApplication
 
-import orjson
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
 
-from mistral_api.errors import ApiError, StartError, error_headers, internal_error, refused_request
+from mistral_api.errors import ApiError, StartError
+from mistral_api.serving.connection_limits import connection_limits
+from mistral_api.serving.connections import Connections
+from mistral_api.serving.hooks import Hooks
+from mistral_api.serving.lanes import Lanes
+from mistral_api.serving.request_parser import RequestParser
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import claim_address
-from mistral_api.system.identifiers import new_id
+from mistral_api.system.logs import ThrottledWarning
 
-# More open connections than threads: idle keep-alive connections must not lock others out.
-CONNECTION_LIMIT = 1000
+log = logging.getLogger(__name__)
+
 FLUSH_SECONDS = 2.0
+# How often deadlines are looked at.
+CHECK_SECONDS = 1.0
+# How many waiting connections are accepted before the others get their turn.
+ACCEPTED_AT_ONCE = 64
+# The process, or the system, has no more sockets.
+_NO_MORE_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Pending output of one response beyond which its application waits for the client.
+UNSENT_BYTES = 1 << 20
 
 
-class _ErrorBodyTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
-    """Responds with our error body to a body or headers that are too large, and to a request that is not HTTP."""
+class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
+    """Waitress's server, which never stops accepting, and looks at deadlines. All of it runs in the loop."""
 
-    def execute(self) -> None:
-        """Write the response and close the connection: where its next request would begin is unknown."""
-        error = _error_of(self.request.error.code, self.request.error.body)
-        body = orjson.dumps(error.body())
-        headers = error_headers(error) | {"Content-Type": "application/json", "X-Request-Id": str(new_id())}
-        self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
-        self.response_headers += headers.items()
-        self.content_length = len(body)
-        self.set_close_on_finish()
-        self.write(body)
+    def __init__(
+        self,
+        app: WSGIApplication,
+        listener: socket.socket,
+        connections: Connections,
+        **more: Any,
+    ) -> None:
+        self.connections = connections
+        self.limits = connections.limits
+        self._next_check = 0.0
+        self._accepts_again_at = 0.0
+        self._warn = ThrottledWarning(log)
+        info = (listener.family, listener.type, listener.proto, listener.getsockname())
+        super().__init__(app, {}, _sock=listener, bind_socket=False, sockinfo=info, **more)
 
+    def note_refusal(self, error: ApiError, request: RequestParser, request_id: str) -> None:
+        """Tell whoever wants to know that a request was refused before the application saw it."""
+        self.connections.hooks.on_refusal(error, request.head, request_id)
 
-def _error_of(status: int, reason: str) -> ApiError:
-    """Return the error for a status of waitress.
+    def readable(self) -> bool:
+        """Look at deadlines when it is time; return whether to accept connections."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            self.connections.check_deadlines()
+        return bool(self.accepting) and now >= self._accepts_again_at
 
-    Its 501, an unknown transfer encoding, is the client's fault: the client must not try again.
-    """
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return internal_error()
-    return refused_request(status if status < 500 else 400, reason)
+    def handle_accept(self) -> None:
+        """Accept what waits, some at a time."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            if not self._accept_one():
+                return
 
+    def _accept_one(self) -> bool:
+        """Accept one connection; return whether another may wait."""
+        try:
+            accepted = self.accept()
+        except OSError as error:
+            return self._accept_later(error)
+        if accepted is None:
+            return False
+        connection, address = accepted
+        try:
+            self.set_socket_options(connection)
+        except OSError:  # the client has left already (macOS)
+            connection.close()
+            return True
+        self.connections.admit(self, connection, address)
+        return True
 
-class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
-    """One connection of a client."""
-
-    error_task_class = _ErrorBodyTask
+    def _accept_later(self, error: OSError) -> bool:
+        """Make room where there are no sockets left, and wait a little where nothing can be closed."""
+        if error.errno not in _NO_MORE_SOCKETS:
+            return False
+        self._warn("no connection can be accepted: %s", error.strerror)
+        if self.connections.evict() == 0:
+            self._accepts_again_at = time.monotonic() + CHECK_SECONDS
+        return False
 
 
 class WebServer:
     """Waitress and the thread of its loop, from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, app: WSGIApplication, listener: socket.socket, settings: Settings) -> None:
-        self._server = create_server(
-            app,
+    def __init__(
+        self,
+        app: WSGIApplication,
+        listener: socket.socket,
+        settings: Settings,
+        hooks: Hooks | None = None,
+    ) -> None:
+        limits = connection_limits(settings)
+        adjustments = Adjustments(
             sockets=[listener],
-            threads=settings.api_threads,
-            connection_limit=CONNECTION_LIMIT,
             # Lets the application see that a client has left while its request is processed.
             channel_request_lookahead=1,
-            max_request_body_size=settings.max_request_bytes + (1 << 20),
+            max_request_header_size=limits.header_bytes,
+            # Our parser has the exact bound; this one only stands behind it.
+            max_request_body_size=limits.body_bytes + (1 << 20),
+            outbuf_high_watermark=UNSENT_BYTES,
             asyncore_use_poll=hasattr(wasyncore.select, "poll"),
             # A proxy on this machine must be recognisable: security looks for its headers.
             clear_untrusted_proxy_headers=False,
             ident=None,
         )
-        self._server.channel_class = Channel
+        self.connections = Connections(limits, hooks or Hooks())
+        self._server = _Server(
+            app,
+            listener,
+            self.connections,
+            dispatcher=Lanes(settings.api_threads, limits.queued_requests),
+            adj=adjustments,
+        )
         self._thread = threading.Thread(target=self._server.run, name="waitress", daemon=True)
 
     def start(self) -> None:

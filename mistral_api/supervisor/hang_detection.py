@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
 
+from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import HttpClient, NoHttpResponse, SlotFields
 
@@ -102,8 +103,8 @@ class HealthResult(Enum):
 class Probe:
     """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._client = HttpClient(settings)
+    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
+        self._client = HttpClient(settings, server_name)
         self._offers_slots = True
         self._offers_metrics = True
 

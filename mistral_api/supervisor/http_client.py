@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from mistral_api.control.server_key import ServerKey
+from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import Settings
-from mistral_api.system.addresses import reachable_host
+from mistral_api.system.addresses import connect_unix, reachable_host
 
 # With LLAMA_SERVER_SLOTS_DEBUG, ``/slots`` of a server with long prompts is large. A larger body is nonsense.
 MAX_BODY_BYTES = 16 << 20
@@ -29,23 +31,43 @@ class NoHttpResponse(Exception):
 class HttpClient:
     """Sends requests to one model server. Each request has a connection of its own, and a deadline."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
         self._address = reachable_host(settings.model_server_host), settings.model_server_port
+        self._socket_path = settings.model_server_socket
+        self._key = ServerKey(settings, server_name)
 
     def request(self, method: str, path: str, body: str | None = None, *, seconds: float) -> tuple[int, bytes]:
         """Return status and body of the response.
 
         Raises NoHttpResponse, also for a body that arrives in small pieces for longer than ``seconds``.
         """
-        connection = http.client.HTTPConnection(*self._address, timeout=seconds)
+        connection = self._connection(seconds)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            content_type = {"Content-Type": "application/json"} if body else {}
+            connection.request(method, path, body, content_type | self._key.headers())
             response = connection.getresponse()
             return response.status, _read_body(response, seconds)
         except (OSError, http.client.HTTPException) as error:
             raise NoHttpResponse(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        if self._socket_path is not None:
+            return _UnixConnection(self._socket_path, seconds)
+        return http.client.HTTPConnection(*self._address, timeout=seconds)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection over a Unix socket."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        self.sock = connect_unix(self._path, self.timeout)
 
 
 def _read_body(response: http.client.HTTPResponse, seconds: float) -> bytes:
@@ -96,8 +118,8 @@ class SlotFailure(Exception):
 class SlotClient:
     """Reads, saves and restores the slots of one model server."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._client = HttpClient(settings)
+    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
+        self._client = HttpClient(settings, server_name)
 
     def list_slots(self) -> list[Slot]:
         """Return every slot. Raises SlotFailure."""

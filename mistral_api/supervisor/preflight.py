@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -15,10 +16,12 @@ from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
-from mistral_api.system.addresses import claim_address
+from mistral_api.system.addresses import claim_address, connect_unix
 
 # For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
+# Connecting to a Unix socket takes no time, unless the program that listens is stuck.
+SOCKET_TIMEOUT_SECONDS = 2.0
 MIB = 1 << 20
 
 
@@ -45,8 +48,11 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
 
 
 def require_free_port(spec: ServerSpec) -> None:
-    """Raise StartError for a port that another program uses. A leftover server of ours has been ended before."""
+    """Raise StartError for an address that another program uses. A leftover server of ours has been ended before."""
     host, port = spec.settings.model_server_host, spec.settings.model_server_port
+    if spec.settings.model_server_socket is not None:
+        _require_unused_socket(spec.settings.model_server_socket)
+        return
     if port == spec.taken_port:
         raise StartError(f"{spec.port_setting}: {port} is the port of the other model server; choose another.")
     try:
@@ -60,6 +66,23 @@ def require_free_port(spec: ServerSpec) -> None:
             f"{spec.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
             "stop the program that uses it, or choose another port."
         ) from error
+
+
+def _require_unused_socket(path: str) -> None:
+    """Raise StartError where a program that is not ours listens on the socket."""
+    try:
+        connect_unix(path, SOCKET_TIMEOUT_SECONDS).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return
+    except OSError as error:
+        raise StartError(f"DATA_DIR: '{path}' cannot be listened on: {error.strerror or error}.") from error
+    raise StartError(f"DATA_DIR: another program listens on '{path}'; stop it first.")
+
+
+def remove_stale_socket(settings: Settings) -> None:
+    """Remove the file of a Unix socket that a killed model server has left, since it is in the way. Raises OSError."""
+    if settings.model_server_socket is not None:
+        Path(settings.model_server_socket).unlink(missing_ok=True)
 
 
 def _require_disk_space(settings: Settings) -> None:

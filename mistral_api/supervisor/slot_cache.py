@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistral_api.control.feedback import Feedback
+from mistral_api.control.server_environment import CLOSED_TO_PAGES, LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
@@ -74,7 +75,7 @@ class SlotCacheManager:
 
     def __init__(self, settings: Settings, fingerprint: str, server_name: str = MAIN_SERVER) -> None:
         self._settings = settings
-        self._slots = SlotClient(settings)
+        self._slots = SlotClient(settings, server_name)
         self._store = CacheStore(settings, fingerprint, server_name)
         # The conversation restored into each slot, by the slot's id.
         self._restored: dict[int, str] = {}
@@ -215,13 +216,14 @@ class SlotCacheManager:
 def fingerprint(command: Sequence[str], engine_version: str | None, environment: Mapping[str, str]) -> str:
     """Return a SHA-256 of all that a saved cache depends on. Under another fingerprint the cache is worth nothing.
 
-    That is the command line, the engine's version, every ``LLAMA_ARG_*`` variable, and every file that these name
-    (the model with all its parts, the program itself, adapters, templates) with its size and time of change.
-    llama.cpp checks little of this when it reads a cache, and some of what it finds ends its process. It is right to
-    be too careful here: that costs a cold start, and the other mistake a wrong cache.
+    That is the command line, the engine's version, every ``LLAMA_ARG_*`` variable but those about web pages, and every
+    file that these name (the model with all its parts, the program itself, adapters, templates) with its size and time
+    of change. llama.cpp checks little of this when it reads a cache, and some of what it finds ends its process. It is
+    right to be too careful here: that costs a cold start, and the other mistake a wrong cache.
     """
     words = list(_relevant_words(command))
-    variables = sorted((name, value) for name, value in environment.items() if name.startswith("LLAMA_ARG_"))
+    named = {name: value for name, value in environment.items() if name.startswith(LLAMA_PREFIX)}
+    variables = sorted((name, value) for name, value in named.items() if name not in CLOSED_TO_PAGES)
     files = sorted({state for text in [*words, *(value for _, value in variables)] for state in _file_states(text)})
     known = {"command": words, "version": engine_version, "variables": variables, "files": files}
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -19,6 +19,7 @@ from mistral_api.control.status import (
     write_status,
 )
 from mistral_api.model_files.served_model import served_model_names
+from mistral_api.settings import Settings
 from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
 from mistral_api.supervisor.preflight import PreflightResult
 from mistral_api.supervisor.process import output_log_path
@@ -30,6 +31,12 @@ log = logging.getLogger(__name__)
 MAX_SHOWN_RESTARTS, MAX_SHOWN_LINES = 20, 20
 # The time to stop that the service manager is asked for. Saving caches and ending the server take much less.
 SERVICE_STOP_SECONDS = 60.0
+
+
+def _address_of(settings: Settings) -> str:
+    """Return where the model server listens, in the words of llama.cpp: a URL, or the path of a socket."""
+    socket_path = settings.model_server_socket
+    return settings.model_server_base_url if socket_path is None else f"unix://{socket_path}"
 
 
 class StatusReporter:
@@ -53,7 +60,7 @@ class StatusReporter:
             engine="unknown",
             model=names[0] if names else "",
             model_path=str(settings.model_path or ""),
-            url=settings.model_server_base_url,
+            url=_address_of(settings),
             gpu_layers=settings.gpu_layers,
             context_size=settings.context_size,
             batch_size=settings.batch_size,
@@ -119,9 +126,13 @@ class StatusReporter:
             memory_step=None if step == self._requested_step else f"{step} (asked for: {self._requested_step})",
         )
 
-    def set_process(self, identity: ProcessIdentity | None) -> None:
-        """Set the server's process, or that there is none."""
-        self._change(pid=identity.pid if identity else None, pid_started=identity.started if identity else None)
+    def set_process(self, identity: ProcessIdentity | None, *, prompt_cache: bool = True) -> None:
+        """Set the server's process, or that there is none, and whether it caches prompts in main memory."""
+        self._change(
+            pid=identity.pid if identity else None,
+            pid_started=identity.started if identity else None,
+            prompt_cache=prompt_cache,
+        )
 
     def count_restart(self) -> None:
         """Count a restart that is about to be made."""

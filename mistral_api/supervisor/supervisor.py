@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 
 from mistral_api.control.feedback import FeedbackReader
+from mistral_api.control.server_environment import KEY_VARIABLE
+from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import State
 from mistral_api.errors import StartError
@@ -18,7 +20,8 @@ from mistral_api.supervisor.engine import server_command
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.memory_fit import MemoryFitter
-from mistral_api.supervisor.preflight import PreflightResult, run_preflight
+from mistral_api.supervisor.owner_separation import has_prompt_cache, separated_environment
+from mistral_api.supervisor.preflight import PreflightResult, remove_stale_socket, run_preflight
 from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
@@ -106,10 +109,13 @@ class Supervisor:
 
     def _start(self, command: list[str], output: OutputLog) -> ServerProcess:
         try:
-            process = ServerProcess(command, output, self._events.queue, self._spec.environment())
+            key = make_server_key(self._spec.settings, self._spec.name)
+            remove_stale_socket(self._spec.settings)
+            environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
+            process = ServerProcess(command, output, self._events.queue, environment)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
-        self._reporter.set_process(process.identity)
+        self._reporter.set_process(process.identity, prompt_cache=has_prompt_cache(environment))
         self._reporter.enter(State.LOADING)
         log.info("%s started (pid %d)", self._spec.label, process.identity.pid)
         return process

@@ -22,6 +22,20 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
+def connect_unix(path: str, seconds: float | None) -> socket.socket:
+    """Return a socket that is connected to a Unix socket. ``seconds``: the timeout from then on. Raises OSError."""
+    if sys.platform == "win32":
+        raise OSError("Windows has no Unix sockets that Python can use")
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(seconds)
+        connected.connect(path)
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
 def claim_address(listener: socket.socket) -> None:
     """Set the option that lets ``bind`` take a port whose former connections are still closing, but none in use.
 

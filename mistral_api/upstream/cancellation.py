@@ -20,6 +20,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from mistral_api.system.addresses import connect_unix
 
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
 WATCH_INTERVAL_SECONDS = 0.1
@@ -181,6 +184,21 @@ class _CallHTTPSConnection(_CallConnection, HTTPSConnection):
     """The same over TLS."""
 
 
+class _UnixConnection(_CallConnection):
+    """The same over a Unix socket, whose path is the attribute ``path`` of a class made for it."""
+
+    path = ""
+
+    def _new_conn(self) -> socket.socket:
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        try:
+            return connect_unix(self.path, timeout)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"{self.path} does not accept connections") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"{self.path}: {error}") from error
+
+
 class _CallPool(HTTPConnectionPool):
     ConnectionCls = _CallConnection
 
@@ -197,16 +215,30 @@ class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
 class _CallAdapter(HTTPAdapter):
     """Makes pools of our connections. It never retries: a generation is not idempotent."""
 
+    def __init__(self, pool_size: int, socket_path: str | None) -> None:
+        self._socket_path = socket_path
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _CallPool, "https": _CallHTTPSPool}
+        plain = _CallPool if self._socket_path is None else _unix_pool(self._socket_path)
+        self.poolmanager.pool_classes_by_scheme = {"http": plain, "https": _CallHTTPSPool}
 
 
-def model_server_session(pool_size: int) -> requests.Session:
-    """Return a session for the model server. It pools as many connections, and ignores proxies of the environment."""
+def _unix_pool(socket_path: str) -> type[_CallPool]:
+    """Return the class of a pool whose connections go to a Unix socket, whatever host a URL names."""
+    connection = type("_UnixConnectionToServer", (_UnixConnection,), {"path": socket_path})
+    return type("_UnixPoolToServer", (_CallPool,), {"ConnectionCls": connection})
+
+
+def model_server_session(pool_size: int, socket_path: str | None = None) -> requests.Session:
+    """Return a session for the model server. It pools as many connections, and ignores proxies of the environment.
+
+    ``socket_path``: the Unix socket that every request without TLS goes to.
+    """
     session = requests.Session()
     session.trust_env = False
-    adapter = _CallAdapter(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
+    adapter = _CallAdapter(pool_size, socket_path)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})

@@ -50,6 +50,10 @@ class Catalogue:
         """Return the names that are known without asking the engine."""
         return list(self._own_names) or [model.id for model in self._listed]
 
+    def known_window(self) -> int | None:
+        """Return the context of one request in tokens, if the engine has told it."""
+        return self._listed[0].context_window if self._listed else None
+
     def default(self) -> str | None:
         """Return the model that a request without a name gets, if that is known without asking."""
         names = self.known_names()

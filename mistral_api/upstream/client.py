@@ -9,7 +9,16 @@ from typing import Any
 import orjson
 import requests
 
-from mistral_api.errors import ModelLoading, ModelServerError, ModelServerFailed, ModelServerLost, ModelUnavailable
+from mistral_api.control.server_key import ServerKey
+from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.errors import (
+    ApiError,
+    ModelLoading,
+    ModelServerError,
+    ModelServerFailed,
+    ModelServerLost,
+    ModelUnavailable,
+)
 from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
@@ -19,6 +28,7 @@ from mistral_api.upstream.errors import cancelled_error, translate_errors, upstr
 QUICK = (1.0, 2.0)
 # The longest silence, in seconds, of requests that take no slot: applying the template, counting tokens.
 NO_SLOT_TIMEOUT_SECONDS = 30.0
+UNAUTHORIZED = 401
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -34,10 +44,12 @@ class ModelServerClient:
         given_up: Callable[[], str | None],
         being_started: Callable[[], bool],
         watcher: DisconnectWatcher,
+        server_name: str = MAIN_SERVER,
     ) -> None:
         """``given_up`` returns why nobody will start the model server again, or None while it may come;
         ``being_started``: whether requests must wait, although the server may answer already; ``watcher``: watches our
-        calls, and stays its owner's to close."""
+        calls, and stays its owner's to close; ``server_name``: which of our servers it is, by which its key is found.
+        """
         self.base_url = settings.model_server_base_url
         self.supervised = settings.supervised
         # How many slots another engine has is not known.
@@ -48,7 +60,8 @@ class ModelServerClient:
         self._wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
-        self._session = model_server_session(settings.api_threads)
+        self._key = ServerKey(settings, server_name)
+        self._session = model_server_session(settings.api_threads, settings.model_server_socket)
 
     def query(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> JsonObject:
         """Send a request that takes no slot, and return the JSON object it is answered with.
@@ -93,6 +106,7 @@ class ModelServerClient:
                     method,
                     self.base_url + path,
                     data=body,
+                    headers=self._key.headers(),
                     stream=True,
                     timeout=(connect, read if silence is None else silence),
                     allow_redirects=False,
@@ -100,7 +114,7 @@ class ModelServerClient:
                 if response.status_code == 200:
                     return response
                 with response:
-                    raise upstream_error(response.status_code, response.content)
+                    raise self._failure(response)
         except ModelServerError as error:
             if call.cancelled:
                 raise cancelled_error(call.reason) from error
@@ -109,13 +123,26 @@ class ModelServerClient:
     def get(self, path: str) -> Any:
         """Return the decoded answer to a ``GET`` that the model server answers from memory. Raises our exceptions."""
         with translate_errors():
-            response = self._session.get(self.base_url + path, timeout=QUICK, allow_redirects=False)
+            url, headers = self.base_url + path, self._key.headers()
+            response = self._session.get(url, headers=headers, timeout=QUICK, allow_redirects=False)
         if response.status_code != 200:
-            raise upstream_error(response.status_code, response.content)
+            raise self._failure(response)
         try:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
             raise ModelServerError("The model server answered something that is not JSON.") from error
+
+    def _failure(self, response: requests.Response) -> ApiError:
+        """Return the exception for a response that is an error.
+
+        A key that is refused is no fault of our client, whose own key it is not. A server of ours that refuses it was
+        just started, and has another one by now, or somebody else listens on its port: the request may try again.
+        """
+        if response.status_code != UNAUTHORIZED:
+            return upstream_error(response.status_code, response.content)
+        if self.supervised:
+            return ModelUnavailable("The model server does not take the key that its supervisor has given to it.")
+        return ModelServerError("The model server wants another API key: MODEL_SERVER_API_KEY must have it.")
 
     def probe(self) -> str:
         """Return ``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
@@ -142,6 +169,11 @@ class UpstreamResponse:
         self._response = response
         self._call = call
         self._watcher = watcher
+        self._at_close: Callable[[], None] | None = None
+
+    def at_close(self, act: Callable[[], None]) -> None:
+        """Have something done once, when the request has ended."""
+        self._at_close = act
 
     def content(self) -> bytes:
         """Return the whole body, which ends the request. Raises our exceptions for whatever goes wrong."""
@@ -190,6 +222,9 @@ class UpstreamResponse:
         """End the request. A connection with unread bytes is closed, which frees the slot."""
         self._watcher.remove(self._call)
         self._response.close()
+        act, self._at_close = self._at_close, None
+        if act is not None:
+            act()
 
 
 class RetryPolicy:

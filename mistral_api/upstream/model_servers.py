@@ -15,14 +15,24 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.request_limits import RequestLimits
+from mistral_api.upstream.slot_gate import SlotGate
+from mistral_api.upstream.slot_owners import Sharing, SlotOwners
 
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
-    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it."""
+    """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
+
+    ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
+    in them.
+    """
 
     client: ModelServerClient
     catalogue: Catalogue
+    limits: RequestLimits
+    slot_gate: SlotGate
+    slot_owners: SlotOwners
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -54,11 +64,12 @@ class ModelServerEntry:
 
 
 def supervised_server(
-    spec: ServerSpec, watcher: DisconnectWatcher, other_models: Sequence[str] = ()
+    spec: ServerSpec, watcher: DisconnectWatcher, sharing: Sharing, other_models: Sequence[str] = ()
 ) -> ModelServerEntry:
     """Return a model server that a supervisor of ours looks after.
 
-    ``watcher`` watches its calls. ``other_models``: the names of models that another server of ours serves.
+    ``watcher`` watches its calls, ``sharing`` says who shares it. ``other_models``: the names of models that another
+    server of ours serves.
     """
     data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
 
@@ -66,31 +77,46 @@ def supervised_server(
         reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
         return reason if status.is_given_up() else None
 
-    client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher)
+    client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher, spec.name)
     catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
-    return ModelServerEntry(client, catalogue, spec, status, FeedbackWriter(data_dir, spec.name))
+    settings = spec.settings
+    limits = RequestLimits(
+        supervised=True,
+        pass_unknown=settings.pass_unknown_fields,
+        most_output=lambda: settings.max_output_tokens or status.context_size(),
+    )
+    gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
+    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, spec, status, FeedbackWriter(data_dir, spec.name))
 
 
 def external_server(
-    settings: Settings, watcher: DisconnectWatcher, other_models: Sequence[str] = ()
+    settings: Settings, watcher: DisconnectWatcher, sharing: Sharing, other_models: Sequence[str] = ()
 ) -> ModelServerEntry:
     """Return the model server of MODEL_SERVER_URL, which somebody else runs; as :func:`supervised_server`."""
     client = ModelServerClient(settings, lambda: None, lambda: False, watcher)
-    return ModelServerEntry(client, Catalogue(client, [], other_models))
+    limits = RequestLimits(
+        supervised=False,
+        pass_unknown=settings.pass_unknown_fields,
+        most_output=lambda: settings.max_output_tokens or None,
+    )
+    gate = SlotGate(client.slots, settings.model_read_seconds)
+    owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
+    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners)
 
 
 class ModelServers:
     """The model servers by what they serve; owns them until :meth:`close`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sharing: Sharing) -> None:
         self.watcher = DisconnectWatcher()
         embedding = embedding_server_spec(settings)
-        self.embedding = None if embedding is None else supervised_server(embedding, self.watcher)
+        self.embedding = None if embedding is None else supervised_server(embedding, self.watcher, sharing)
         names = self.embedding.catalogue.known_names() if self.embedding else ()
         if settings.supervised:
-            self.main = supervised_server(main_server_spec(settings), self.watcher, names)
+            self.main = supervised_server(main_server_spec(settings), self.watcher, sharing, names)
         else:
-            self.main = external_server(settings, self.watcher, names)
+            self.main = external_server(settings, self.watcher, sharing, names)
         self.all = [self.main] if self.embedding is None else [self.main, self.embedding]
 
     def start(self) -> None:
@@ -100,6 +126,7 @@ class ModelServers:
 
     def close(self) -> None:
         """Cancel what is in flight, and end all connections."""
+        self.main.slot_gate.close()
         self.watcher.close()
         for entry in self.all:
             entry.close()

@@ -26,6 +26,8 @@ from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import error_from
 
 DONE = b"data: [DONE]"
+# No event is longer, not even one that repeats the largest prompt.
+EVENT_BYTES = 64 << 20
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
 
 
@@ -33,16 +35,32 @@ class EventSplitter:
     """Cuts a byte stream into runs of whole events. An unfinished event waits for more bytes."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """Take the bytes that have arrived. Return all events that are complete now, as they came."""
-        if self._rest:
-            data = self._rest + data
+        """Take the bytes that have arrived. Return all events that are complete now, as they came.
+
+        Raises ModelServerFailed for an event that does not end within EVENT_BYTES.
+        """
+        rest = self._rest
+        if rest:
+            ends = b"\n\n" in data or (data.startswith(b"\n") and rest.endswith(b"\n"))
+            rest += data
+            if not ends:
+                return self._waiting()
+            data = bytes(rest)
+            rest.clear()
         last = data.rfind(b"\n\n")
         end = last + 2 if last >= 0 else 0
-        self._rest = data[end:]
-        return data if end == len(data) else data[:end]
+        if end == len(data):
+            return data
+        rest += data[end:]
+        return data[:end]
+
+    def _waiting(self) -> bytes:
+        if len(self._rest) > EVENT_BYTES:
+            raise ModelServerFailed("The model server sent an event without an end.", summary="an event without an end")
+        return b""
 
 
 def split_events(run: bytes) -> list[bytes]:

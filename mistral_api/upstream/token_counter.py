@@ -12,6 +12,7 @@ from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Tool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModels
+from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
 
 # How many bytes a template may put around a message, beyond the length of the template itself.
 MARKUP = 64
@@ -63,7 +64,7 @@ class TokenCounter:
         our exceptions for the rest.
         """
         request = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
-        request = {name: value for name, value in request.items() if not name.startswith("stream")}
+        request = {name: request[name] for name in request if name in LLAMA_CPP_CHAT and not name.startswith("stream")}
         return self._count(request, call or UpstreamCall())
 
     def _count(self, request: JsonObject, call: UpstreamCall) -> int:

@@ -19,8 +19,8 @@ from mistral_api.web import (
 )
 from mistral_api.web.request import services
 
-# All but /health: orchestrators call it without a key, and it must answer whatever the state of the rest.
-API_BLUEPRINTS = (
+BLUEPRINTS = (
+    monitoring.blueprint,
     generation.chat_blueprint,
     generation.completions_blueprint,
     conversations.blueprint,
@@ -45,6 +45,5 @@ def _start_services() -> None:
 def register_blueprints(app: Flask) -> None:
     """Register every blueprint with the application. The first request starts the services."""
     app.before_request(_start_services)
-    app.register_blueprint(monitoring.blueprint)
-    for blueprint in API_BLUEPRINTS:
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

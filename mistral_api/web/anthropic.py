@@ -12,9 +12,9 @@ from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import generate, pass_through
-from mistral_api.web.request import guard, shown_request_id
+from mistral_api.web.request import shown_request_id
 
-blueprint = guard(Blueprint("anthropic", __name__, url_prefix="/v1/messages"))
+blueprint = Blueprint("anthropic", __name__, url_prefix="/v1/messages")
 
 
 class AnthropicTokenCount(TypedDict):

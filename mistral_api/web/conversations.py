@@ -29,7 +29,7 @@ from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import caller, guard, json_body, services, shown_request_id
+from mistral_api.web.request import caller, json_body, services, shown_request_id
 from mistral_api.wire import (
     ConversationListQuery,
     ConversationQuery,
@@ -43,8 +43,8 @@ from mistral_api.wire import (
 from mistral_api.wire.conversations import ConversationEdit
 from mistral_api.wire.pagination import Deletion, Page
 
-blueprint = guard(Blueprint("conversations", __name__, url_prefix="/v1/conversations"))
-items_blueprint = guard(Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items"))
+blueprint = Blueprint("conversations", __name__, url_prefix="/v1/conversations")
+items_blueprint = Blueprint("conversation_items", __name__, url_prefix="/v1/conversations/<session_id>/items")
 _PAGE_QUERY, _LIST_QUERY = ConversationQuery(), ConversationListQuery()
 _ITEMS_CREATION, _ITEM_LIST_QUERY = ItemsCreation(), ItemListQuery()
 

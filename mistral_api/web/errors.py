@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RoutingNotFound
 
 from mistral_api.errors import ApiError, error_headers, internal_error, refused_request
+from mistral_api.web.audit import note_refusal
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,14 @@ def handle_errors(target: Flask | Blueprint, render: Callable[[ApiError], Respon
 
     @target.errorhandler(ApiError)
     def _ours(error: ApiError) -> Response:
+        note_refusal(error)
         return render(error)
 
     @target.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
-        response = render(_from_http_exception(error))
+        failure = _from_http_exception(error)
+        note_refusal(failure)
+        response = render(failure)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response

@@ -12,7 +12,8 @@ from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestC
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.web.request import caller, client_request_id, guard, json_body, request_id, services
+from mistral_api.web.rate_limits import current_permit
+from mistral_api.web.request import caller, client_request_id, json_body, request_id, services
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -21,7 +22,8 @@ def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
-    return RequestContext(caller(), request_id(), client_request_id(), body, call, dict(request.headers))
+    headers = dict(request.headers)
+    return RequestContext(caller(), request_id(), client_request_id(), body, call, headers, current_permit())
 
 
 def generate(endpoint: Endpoint) -> Response:
@@ -63,7 +65,7 @@ def _with_session(response: Response, session_id: str | None) -> Response:
     return response
 
 
-chat_blueprint = guard(Blueprint("chat", __name__, url_prefix="/v1/chat"))
+chat_blueprint = Blueprint("chat", __name__, url_prefix="/v1/chat")
 
 
 @chat_blueprint.post("/completions")
@@ -72,7 +74,7 @@ def create_chat_completion() -> Response:
     return generate(CHAT)
 
 
-completions_blueprint = guard(Blueprint("completions", __name__, url_prefix="/v1"))
+completions_blueprint = Blueprint("completions", __name__, url_prefix="/v1")
 
 
 @completions_blueprint.post("/completions")

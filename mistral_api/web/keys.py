@@ -23,12 +23,12 @@ from mistral_api.api_keys.key_store import (
 from mistral_api.database.tables.keys import StoredKey
 from mistral_api.security.api_key import DEFAULT_SCOPES, KeyLimits
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import guard_admin, json_body, services
+from mistral_api.web.request import json_body, services
 from mistral_api.wire import PageQuery, load
 from mistral_api.wire.keys import KeyBody, KeyRequest, RotationRequest
 from mistral_api.wire.pagination import Deletion, Page, list_body, page_of
 
-blueprint = guard_admin(Blueprint("keys", __name__, url_prefix="/v1/keys"))
+blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 _PAGE_QUERY, _CREATION, _ROTATION = PageQuery(), KeyRequest(), RotationRequest()
 
 

@@ -11,10 +11,10 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation import llama_cpp_endpoint
 from mistral_api.security.api_key import ADMIN
 from mistral_api.web.generation import generate, pass_through
-from mistral_api.web.request import caller, guard, guard_admin
+from mistral_api.web.request import caller
 from mistral_api.wire.field_errors import quote_value, quote_words
 
-blueprint = guard(Blueprint("llama_cpp", __name__))
+blueprint = Blueprint("llama_cpp", __name__)
 
 
 @blueprint.post("/completion")
@@ -63,7 +63,7 @@ def _visible_props(props: Any) -> Any:
     return props if ADMIN in caller().scopes else llama_cpp_endpoint.public_props(props)
 
 
-model_server_blueprint = guard_admin(Blueprint("model_server", __name__))
+model_server_blueprint = Blueprint("model_server", __name__)
 
 
 @model_server_blueprint.get("/slots")

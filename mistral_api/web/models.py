@@ -7,9 +7,9 @@ from typing import TypedDict
 from flask import Blueprint
 
 from mistral_api.upstream.catalogue import CatalogueModel, model_not_found
-from mistral_api.web.request import guard, services
+from mistral_api.web.request import services
 
-blueprint = guard(Blueprint("models", __name__, url_prefix="/v1/models"))
+blueprint = Blueprint("models", __name__, url_prefix="/v1/models")
 
 
 class ModelBody(TypedDict):

@@ -14,16 +14,17 @@ from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
 from mistral_api.database.tables.usage import ALL_OWNERS
 from mistral_api.payload_types import JsonObject, omit
+from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServerHealth, model_server_health
 from mistral_api.version import VERSION
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import caller, guard, identify_caller, services
+from mistral_api.web.request import caller, services
 from mistral_api.wire import StatsQuery, load
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
-stats_blueprint = guard(Blueprint("stats", __name__, url_prefix="/v1/stats"))
+stats_blueprint = Blueprint("stats", __name__, url_prefix="/v1/stats")
 _QUERY = StatsQuery()
 # Details that help an attacker more than a stranger who wants to know whether the server works.
 _PRIVATE = ("pid", "last_error")
@@ -95,10 +96,14 @@ def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHea
     return health if details else omit(health, _PRIVATE)
 
 
+def _may_see_details(caller: Caller) -> bool:
+    return caller.key is not None or ADMIN in caller.scopes
+
+
 @blueprint.get("")
 def show_health() -> tuple[HealthBody, int]:
     """The state of every part: 200 when a generation request would be served now, else 503."""
-    health = health_of(services(), details=identify_caller().local)
+    health = health_of(services(), details=_may_see_details(caller()))
     return health.body, 200 if health.serving else 503
 
 

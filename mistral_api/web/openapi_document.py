@@ -157,7 +157,7 @@ def _request(spec: APISpec, reader: RequestSchemas, rule: Rule, operation: Opera
     if operation.has_body:
         content = {_JSON: {"schema": _body(spec, reader, operation)}}
         described["requestBody"] = {"required": operation.body_required, "content": content}
-    return described if operation.guarded else described | {"security": []}
+    return described | {"security": []} if operation.public else described
 
 
 def _path_argument(found: re.Match[str]) -> JsonObject:
@@ -179,8 +179,8 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 
 
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
-    statuses = operation.statuses | {"500"}
-    statuses |= {"401"} if operation.guarded else set()
+    statuses = operation.statuses | {"403", "421", "500"}
+    statuses |= set() if operation.public else {"401", "429"}
     statuses |= {"400", "413"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
@@ -218,7 +218,7 @@ def _event(event: Component, error: Component) -> JsonSchema:
 
 def _error(status: str, operation: Operation) -> JsonObject:
     meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
-    headers = ["X-Error-Source", *(["Retry-After"] if status == "503" else [])]
+    headers = ["X-Error-Source", *(["Retry-After"] if status in ("429", "503") else [])]
     return _response(meaning, {_JSON: {"schema": operation.error.json_schema}}, *headers)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mistral_api.security.api_key import ADMIN, HISTORY, INFERENCE
 from mistral_api.wire import (
     anthropic,
     chat,
@@ -24,6 +25,7 @@ from mistral_api.wire import (
 )
 from mistral_api.wire.container_shapes import Object, optional
 from mistral_api.wire.request_schema import RequestSchema
+from mistral_api.wire.sampling import ADAPTERS
 from mistral_api.wire.shapes import Component, Nullable, Shape, StringEnum, Text
 
 
@@ -37,6 +39,8 @@ class Operation:
     ``response`` is the body of a 200, ``event`` each event of a stream, ``media`` other media types of the response.
     The other ``statuses`` have ``error`` as their body, those in ``other_responses`` a body of their own.
 
+    ``scope`` is what the caller must have; None: whoever may use the API. ``public``: anybody, without a key.
+
     ``links``: the name of a path parameter that the ``id`` in the response fits, and the operations that have it.
     """
 
@@ -49,7 +53,8 @@ class Operation:
     event: Component | None = None
     body_required: bool = True
     of_session: bool = False
-    guarded: bool = True
+    scope: str | None = INFERENCE
+    public: bool = False
     statuses: frozenset[str] = frozenset()
     other_responses: dict[str, Component] = field(default_factory=dict)
     media: tuple[str, ...] = ()
@@ -81,20 +86,18 @@ def generation_operation(response: Component, event: Component, **options: Any) 
 
 
 def database_operation(response: Component, **options: Any) -> Operation:
-    """Describe a question that PostgreSQL answers."""
-    return Operation(response, **options).with_statuses("503")
+    """Describe a question about what is recorded, which PostgreSQL answers."""
+    return Operation(response, **{"scope": HISTORY} | options).with_statuses("503")
 
 
 def admin_operation(response: Component, **options: Any) -> Operation:
     """Describe a question to the model server that only an administrator may ask."""
-    operation = passthrough_operation(response, **options).with_statuses("403")
-    return operation.with_statuses("415") if operation.has_body else operation
+    return passthrough_operation(response, scope=ADMIN, **options)
 
 
 def key_operation(response: Component, **options: Any) -> Operation:
     """Describe a question about API keys, which only an administrator may ask."""
-    operation = database_operation(response, **options).with_statuses("403")
-    return operation.with_statuses("415") if operation.has_body else operation
+    return database_operation(response, scope=ADMIN, **options)
 
 
 def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
@@ -139,7 +142,7 @@ OPERATIONS: dict[str, Operation] = {
         stored_bodies.RESPONSE, query=queries.ResponseQuery, event=stored_bodies.RESPONSE_EVENT
     ),
     "responses.remove": database_operation(stored_bodies.RESPONSE_DELETED),
-    "responses.cancel": database_operation(stored_bodies.RESPONSE).with_statuses("400"),
+    "responses.cancel": database_operation(stored_bodies.RESPONSE, scope=INFERENCE).with_statuses("400"),
     "responses.list_input_items": database_operation(stored_bodies.ITEM_PAGE, query=queries.InputItemsQuery),
     "conversations.list_all": database_operation(
         stored_bodies.CONVERSATION_PAGE, query=queries.ConversationListQuery
@@ -161,8 +164,8 @@ OPERATIONS: dict[str, Operation] = {
         generation_bodies.EMBEDDINGS, request=embeddings.EmbeddingsRequest
     ),
     "embeddings.rerank": passthrough_operation(generation_bodies.RANKING, request=embeddings.RerankRequest),
-    "models.list_models": passthrough_operation(generation_bodies.MODEL_LIST),
-    "models.retrieve_model": passthrough_operation(generation_bodies.MODEL),
+    "models.list_models": passthrough_operation(generation_bodies.MODEL_LIST, scope=None),
+    "models.retrieve_model": passthrough_operation(generation_bodies.MODEL, scope=None),
     "anthropic.create_message": generation_operation(
         anthropic.ANTHROPIC_MESSAGE,
         anthropic.ANTHROPIC_EVENT,
@@ -189,7 +192,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "model_server.change_props": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.list_adapters": admin_operation(llama_cpp.ADAPTER_LIST),
-    "model_server.change_adapters": admin_operation(llama_cpp.DONE, body=llama_cpp.ADAPTERS),
+    "model_server.change_adapters": admin_operation(llama_cpp.DONE, body=ADAPTERS),
     "model_server.load_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.unload_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "stats.show_stats": database_operation(monitoring_bodies.STATISTICS, query=queries.StatsQuery),
@@ -203,15 +206,15 @@ OPERATIONS: dict[str, Operation] = {
     "keys.revoke": key_operation(keys.API_KEY_DELETED),
     "keys.rotate": key_operation(keys.MADE_API_KEY, request=keys.RotationRequest, body_required=False),
     "health.show_health": Operation(
-        monitoring_bodies.HEALTH, guarded=False, other_responses={"503": monitoring_bodies.HEALTH}
+        monitoring_bodies.HEALTH, scope=None, public=True, other_responses={"503": monitoring_bodies.HEALTH}
     ),
-    "health.show_liveness": Operation(monitoring_bodies.LIVENESS, guarded=False),
+    "health.show_liveness": Operation(monitoring_bodies.LIVENESS, scope=None, public=True),
     "health.show_readiness": Operation(
-        monitoring_bodies.READINESS, guarded=False, other_responses={"503": monitoring_bodies.READINESS}
+        monitoring_bodies.READINESS, scope=None, public=True, other_responses={"503": monitoring_bodies.READINESS}
     ),
-    "documentation.show_description": Operation(monitoring_bodies.OPENAPI_DOCUMENT),
-    "documentation.show_page": Operation(media=("text/html",)),
-    "documentation.show_asset": Operation(media=("text/css", "text/javascript", "image/png")),
+    "documentation.show_description": Operation(monitoring_bodies.OPENAPI_DOCUMENT, scope=None),
+    "documentation.show_page": Operation(scope=None, media=("text/html",)),
+    "documentation.show_asset": Operation(scope=None, media=("text/css", "text/javascript", "image/png")),
 }
 
 # What each blueprint is for; this is in the document.
@@ -226,7 +229,7 @@ TAGS = {
     "models": "The models served",
     "anthropic": "Anthropic's Messages API",
     "llama_cpp": "llama.cpp's own endpoints",
-    "model_server": "What shows the model server's inside or changes it: from this machine only",
+    "model_server": "What shows the model server's inside or changes it: needs the scope `admin`",
     "stats": "Usage",
     "keys": "API keys: for administrators",
     "health": "The state of every part; needs no key",

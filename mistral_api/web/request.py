@@ -12,48 +12,24 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
-from mistral_api.errors import InvalidRequest
-from mistral_api.security.access import Caller, caller_from, require_access, require_admin
+from mistral_api.security.access import Caller
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.body_bounds import load_body
 
 access_log = logging.getLogger("mistral_api.access")
 
+# The longest path in the access log, in characters.
+_LOGGED_PATH = 300
 _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
 
 def services() -> Services:
     """Return the services of the application that handles the current request."""
     return services_of(current_app.extensions)
-
-
-def identify_caller() -> Caller:
-    """Return the caller of the current request, whether or not they may use the API."""
-    return caller_from(request.remote_addr, request.host, request.headers.keys())
-
-
-def _identify() -> None:
-    g.caller = identify_caller()
-    require_access(g.caller, services().settings)
-
-
-def guard(blueprint: Blueprint) -> Blueprint:
-    """Refuse callers who may not use the API, before any view of the blueprint runs. Views can call :func:`caller`."""
-    blueprint.before_request(_identify)
-    return blueprint
-
-
-def _require_admin() -> None:
-    require_admin(caller(), request.method, request.headers.get("Origin"), is_json=request.is_json)
-
-
-def guard_admin(blueprint: Blueprint) -> Blueprint:
-    """Refuse callers who may not change the model server, before any view of the blueprint runs."""
-    guard(blueprint).before_request(_require_admin)
-    return blueprint
 
 
 def caller() -> Caller:
@@ -64,13 +40,7 @@ def caller() -> Caller:
 
 def json_body() -> object:
     """Return the decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
-    try:
-        return orjson.loads(request.get_data(cache=False))
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
-            "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
-            f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
-        ) from error
+    return load_body(request.get_data(cache=False))
 
 
 def request_id() -> UUID:
@@ -103,7 +73,7 @@ def _end(response: Response) -> Response:
     if access_log.isEnabledFor(logging.INFO):
         spent_ms = (time.monotonic() - g.started) * 1000
         # A path may hold a line break, which must not begin a line of the log.
-        path = ascii(request.path)[1:-1]
+        path = ascii(request.path[:_LOGGED_PATH])[1:-1]
         access_log.info("%s %s %d %.1f ms %s", request.method, path, response.status_code, spent_ms, shown_id)
     return response
 

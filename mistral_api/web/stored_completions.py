@@ -18,11 +18,11 @@ from mistral_api.conversations.stored_completions import (
 from mistral_api.payload_types.completions import Completion
 from mistral_api.recording.exchange import COMPLETION_OBJECT
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import caller, guard, json_body, services
+from mistral_api.web.request import caller, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 from mistral_api.wire.pagination import Deletion, Page
 
-blueprint = guard(Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions"))
+blueprint = Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions")
 _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 
 

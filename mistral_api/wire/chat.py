@@ -8,11 +8,22 @@ from marshmallow import validates_schema
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, optional, required
+from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, optional, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
 from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
-from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Constant, Integer, Null, Shape, StringEnum, Text
+from mistral_api.wire.shapes import (
+    ANYTHING,
+    INT32_MAX,
+    AnyOf,
+    Boolean,
+    Constant,
+    Integer,
+    Null,
+    Shape,
+    StringEnum,
+    Text,
+)
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
     FUNCTIONS,
@@ -24,6 +35,9 @@ from mistral_api.wire.tools import (
 )
 
 MOST_MESSAGES = 10_000
+MOST_TEMPLATE_ARGUMENTS = 64
+# Unknown fields of a message do no harm in small numbers: 100 messages with 1000 each take llama.cpp four seconds.
+MOST_MESSAGE_FIELDS = 64
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 _URL = Object(required(url=Text(1)), nullable(detail=StringEnum("auto", "low", "high")))
@@ -63,6 +77,12 @@ _INSTEAD_OF_CONTENT: dict[str, Shape] = {
 }
 
 
+def _require_few_fields(message: JsonObject) -> None:
+    if len(message) > MOST_MESSAGE_FIELDS:
+        text = f"Invalid '{{param}}': too many fields. Expected at most {MOST_MESSAGE_FIELDS}, but got {len(message)}."
+        refuse("object_above_max_properties", text)
+
+
 def _require_content(message: JsonObject) -> None:
     if message.get("content") is None and not (
         message["role"] == "assistant" and any(message.get(name) for name in _INSTEAD_OF_CONTENT)
@@ -85,6 +105,7 @@ _WITHOUT_CONTENT = (
 )
 # What is null in a message counts as absent, as SDKs replay it; a null content says that there is none.
 MESSAGE = Object(
+    _require_few_fields,
     required(role=StringEnum(*ROLES)),
     nullable(content=_CONTENT),
     _require_content,
@@ -92,8 +113,12 @@ MESSAGE = Object(
     _require_tool_call_id,
     drop_nulls=True,
     keep_null="content",
-).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT))
+).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT).with_keywords(maxProperties=MOST_MESSAGE_FIELDS))
 MESSAGES = Array(MESSAGE, 1, MOST_MESSAGES)
+
+# 40 000 take llama.cpp ten seconds; no template has more than a few.
+TEMPLATE_ARGUMENTS = Map(Text(1, 64), ANYTHING, MOST_TEMPLATE_ARGUMENTS)
+CONTINUATION = AnyOf(Boolean(), StringEnum("content", "reasoning_content"), expected="a boolean")
 
 # The models served here generate nothing else.
 _MODALITY = Constant(
@@ -124,8 +149,10 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     top_logprobs = Field(Integer(0, 20))
     modalities = Field(Array(_MODALITY, 1))
     reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
-    chat_template_kwargs = Field(Object())
+    chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)
     add_generation_prompt = Field(Boolean())
+    continue_final_message = Field(CONTINUATION)
+    thinking_budget_tokens = Field(Integer(-1, INT32_MAX))
 
     @validates_schema
     def _allowed_combinations(self, data: ChatPayload, **_options: object) -> None:

@@ -47,7 +47,7 @@ class RerankPayload(TypedDict, total=False):
 
 
 class EmbeddingsRequest(RequestSchema[EmbeddingsPayload]):
-    """A request for embeddings; unknown fields pass on to the model server."""
+    """A request for embeddings; of unknown fields those pass on that an engine is known to take."""
 
     EXAMPLE: ClassVar[EmbeddingsPayload] = {"input": ["What is a panda?", "A bear."]}
 
@@ -58,6 +58,7 @@ class EmbeddingsRequest(RequestSchema[EmbeddingsPayload]):
     input = Field(TextsOrTokens(MOST_INPUTS, low=1), required=True)
     encoding_format = Field(StringEnum("float", "base64"))
     dimensions = Field(Integer(1, INT32_MAX))
+    embd_normalize = Field(Integer(-1, 100))
     user = Field(Text())
 
 

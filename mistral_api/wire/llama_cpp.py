@@ -17,14 +17,21 @@ from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.request_schema import Field, RequestSchema, load
-from mistral_api.wire.sampling import MOST_PROBABILITIES, GenerationRequest, refuse_choices_of_empty_prompt
-from mistral_api.wire.shapes import ANYTHING, TOKEN, AnyOf, Boolean, Component, Integer, Number, Shape, Text
+from mistral_api.wire.sampling import (
+    ADAPTERS,
+    MOST_PROBABILITIES,
+    GenerationRequest,
+    refuse_choices_of_empty_prompt,
+)
+from mistral_api.wire.shapes import ANYTHING, TOKEN, AnyOf, Boolean, Component, Integer, Shape, Text
 
-MOST_TOKENS = 2**20
+MOST_TOKENS = 2**19
+# Characters and tokens that llama.cpp turns into each other in less than a second, whatever they are.
+MOST_TOKENIZED = 2**19
+MOST_DETOKENIZED = 2**17
 MOST_PROMPTS = 2048
 MOST_EXTRAS = 1024
 MOST_FIELDS = 256
-MOST_ADAPTERS = 1000
 # Names that nobody can mistake for a path; the supervisor's own files in the same folder are known by their endings.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SUPERVISORS = (".kv", ".json", ".forgotten")
@@ -68,7 +75,16 @@ _SLOT_FILE = (
     .with_schema(Text(pattern=FILE_NAME))
     .with_keywords(**{"not": {"pattern": r"\.(?:|kv|json|forgotten)$"}})
 )
-ADAPTERS = Array(Object(required(id=TOKEN, scale=Number())), 0, MOST_ADAPTERS)
+
+
+def _check_tokenized(content: str | list[str | int]) -> None:
+    size = len(content) if isinstance(content, str) else sum(len(each) for each in content if isinstance(each, str))
+    if size > MOST_TOKENIZED:
+        text = f"string too long. Expected at most {MOST_TOKENIZED} characters, but got {size}."
+        refuse("string_above_max_length", f"Invalid '{{param}}': {text}")
+
+
+_TO_TOKENIZE = _TEXT_OR_TOKENS.refined(_check_tokenized)
 
 
 class LlamaCppRequest(GenerationRequest[ChatPayload]):
@@ -102,7 +118,7 @@ class InfillRequest(LlamaCppRequest):
 
 
 class PassthroughRequest(RequestSchema[JsonObject]):
-    """The base of questions that the model server answers: unknown fields pass on."""
+    """The base of questions that the model server answers."""
 
     class Meta:
         unknown = INCLUDE
@@ -115,7 +131,7 @@ class TokenizeRequest(PassthroughRequest):
 
     EXAMPLE: ClassVar[JsonObject] = {"content": "Hello, how are you?"}
 
-    content = Field(_TEXT_OR_TOKENS, required=True)
+    content = Field(_TO_TOKENIZE, required=True)
     add_special = Field(Boolean())
     parse_special = Field(Boolean())
     with_pieces = Field(Boolean())
@@ -126,7 +142,7 @@ class DetokenizeRequest(PassthroughRequest):
 
     EXAMPLE: ClassVar[JsonObject] = {"tokens": [1, 2, 3]}
 
-    tokens = Field(Array(TOKEN, 0, MOST_TOKENS), required=True)
+    tokens = Field(Array(TOKEN, 0, MOST_DETOKENIZED), required=True)
 
 
 class SlotFileRequest(PassthroughRequest):

@@ -9,12 +9,8 @@ from marshmallow import Schema, ValidationError, fields, missing
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import PayloadT
-from mistral_api.wire.constraints import levels
-from mistral_api.wire.field_errors import Issue, quote_value
+from mistral_api.wire.field_errors import Issue
 from mistral_api.wire.shapes import JsonSchema, Shape
-
-# orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
-MOST_LEVELS = 100
 
 
 class Field(fields.Field[Any]):
@@ -48,20 +44,12 @@ def load(schema: RequestSchema[PayloadT], payload: object) -> PayloadT:
     """
     if not isinstance(payload, dict):
         raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
-    for name, value in payload.items():
-        _check_depth(name, value)
     present = {name: value for name, value in payload.items() if value is not None or name not in schema.fields}
     try:
         loaded: PayloadT = schema.load(present)
     except ValidationError as error:
         raise _refusal(schema, error) from error
     return loaded
-
-
-def _check_depth(name: str, value: object) -> None:
-    if any(depth >= MOST_LEVELS for depth, _ in enumerate(levels(value))):
-        text = f"Invalid '{quote_value(name)}': nested too deeply. Expected at most {MOST_LEVELS} levels."
-        raise InvalidRequest(text, code="invalid_value", param=quote_value(name))
 
 
 def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:

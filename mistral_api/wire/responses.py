@@ -9,6 +9,7 @@ from typing import ClassVar, NoReturn
 from marshmallow import validates_schema
 
 from mistral_api.payload_types.responses import ResponsePayload, ResponseToolChoice
+from mistral_api.wire.chat import CONTINUATION, TEMPLATE_ARGUMENTS
 from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse
@@ -166,7 +167,10 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
     safety_identifier = Field(Text(0, 64))
     service_tier = Field(StringEnum("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
     n = Field(Integer(1, 1))
-    chat_template_kwargs = Field(Object())
+    chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)
+    add_generation_prompt = Field(Boolean())
+    continue_final_message = Field(CONTINUATION)
+    thinking_budget_tokens = Field(Integer(-1, INT32_MAX))
 
     @validates_schema
     def _nothing_unsupported(self, data: ResponsePayload, **_options: object) -> None:

@@ -19,11 +19,12 @@ from marshmallow import INCLUDE, validates_schema
 from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
-from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable
+from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable, required
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import (
     INT32_MAX,
+    TOKEN,
     AnyOf,
     Boolean,
     Constant,
@@ -39,7 +40,17 @@ SESSION_ID = re.compile(r"[A-Za-z0-9._:-]+")
 SESSION_ID_LENGTH = 128
 INT64 = (-(2**63), 2**63 - 1)
 STOPS = 64
-MOST_SAMPLERS = 100
+STOP_CHARACTERS = 1024
+# Each sampler may look at the whole vocabulary, for every token of every request.
+MOST_SAMPLERS = 16
+# Each one is compared with the whole vocabulary before the first token: 64 take llama.cpp half a second.
+MOST_BREAKERS = 32
+MOST_ADAPTERS = 100
+# OpenAI has taken 300 (dottxt-ai/outlines, issue 99). 40 000 take llama.cpp 20 s.
+MOST_BIASES = 1024
+BIAS_CHARACTERS = 256
+# Beyond all use, and within what a float of 32 bits can be multiplied by.
+LARGEST = 1_000_000
 MOST_INFILL_TOKENS = 2000
 # llama.cpp allocates four bytes for each token that it may look back at, whatever the context holds.
 LONGEST_LOOK_BACK = 2**20
@@ -57,7 +68,7 @@ def _check_token_id(text: str) -> None:
         refuse("invalid_value", "Invalid key in '{param}': expected a token id.")
 
 
-_TOKEN_OR_TEXT = AnyOf(Integer(), Text(), expected="a token id or a string")
+_TOKEN_OR_TEXT = AnyOf(Integer(), Text(0, BIAS_CHARACTERS), expected="a token id or a string")
 # ``false`` is llama.cpp's way to say never.
 _BIAS_OR_FALSE = AnyOf(
     Number(),
@@ -66,8 +77,8 @@ _BIAS_OR_FALSE = AnyOf(
 )
 # OpenAI's object from token to bias, or llama.cpp's array of [token, bias].
 _LOGIT_BIAS = AnyOf(
-    Map(Shape(_check_token_id, {"pattern": "^[0-9]{1,9}$"}, str), Number(-100, 100)),
-    Array(Tuple(_TOKEN_OR_TEXT, _BIAS_OR_FALSE, expected="an array of a token and a bias")),
+    Map(Shape(_check_token_id, {"pattern": "^[0-9]{1,9}$"}, str), Number(-100, 100), MOST_BIASES),
+    Array(Tuple(_TOKEN_OR_TEXT, _BIAS_OR_FALSE, expected="an array of a token and a bias"), 0, MOST_BIASES),
     expected="an object",
 )
 
@@ -80,6 +91,8 @@ def _check_samplers(names: list[object]) -> None:
         check_at(f"[{index}]", _NAME.check, name)
         if name == "infill" and "top_k" not in names[:index]:
             refuse("invalid_value", "Invalid '{param}': 'infill' is only allowed after 'top_k'.", f"[{index}]")
+        if name == "dry" and "dry" in names[:index]:
+            refuse("invalid_value", "Invalid '{param}': 'dry' is only allowed once.", f"[{index}]")
 
 
 _NAME = Text()
@@ -139,8 +152,16 @@ def refuse_choices_of_empty_prompt(data: ChatPayload) -> None:
         refuse("invalid_value", "'{param}' above 1 is only allowed with a prompt that is not empty.", field="n")
 
 
+_STOP = Text(1, STOP_CHARACTERS)
+ADAPTERS = Array(Object(required(id=TOKEN, scale=Number(-LARGEST, LARGEST))), 0, MOST_ADAPTERS)
+
+
 class GenerationRequest(RequestSchema[PayloadT]):
-    """The fields of every generation request; unknown fields pass on to the model server."""
+    """The fields of every generation request.
+
+    Unknown fields are dropped before the model server is asked, unless PASS_UNKNOWN_FIELDS says otherwise: see
+    :mod:`mistral_api.wire.engine_fields`, where a new field of the model server's has to be named too.
+    """
 
     class Meta:
         unknown = INCLUDE
@@ -153,7 +174,7 @@ class GenerationRequest(RequestSchema[PayloadT]):
     temperature = Field(Number(0, 2))
     top_p = Field(Number(0, 1))
     n = Field(Integer(1, 128))
-    stop = Field(AnyOf(Text(1), Array(Text(1), 0, STOPS), expected="a string or an array of strings"))
+    stop = Field(AnyOf(_STOP, Array(_STOP, 0, STOPS), expected="a string or an array of strings"))
     seed = Field(Integer(*INT64))
     presence_penalty = Field(Number(-2, 2))
     frequency_penalty = Field(Number(-2, 2))
@@ -168,23 +189,28 @@ class GenerationRequest(RequestSchema[PayloadT]):
     top_k = Field(Integer(-1, INT32_MAX))
     min_p = Field(Number(0, 1))
     typical_p = Field(Number(0, 1))
-    top_n_sigma = Field(Number())
-    repeat_penalty = Field(Number(0))
+    top_n_sigma = Field(Number(-LARGEST, LARGEST))
+    repeat_penalty = Field(Number(0, LARGEST))
     repeat_last_n = Field(Integer(-1, LONGEST_LOOK_BACK))
     mirostat = Field(Integer(0, 2))
-    mirostat_tau = Field(Number(0))
-    mirostat_eta = Field(Number(0))
-    dynatemp_range = Field(Number(0))
-    dynatemp_exponent = Field(Number())
+    mirostat_tau = Field(Number(0, LARGEST))
+    mirostat_eta = Field(Number(0, LARGEST))
+    dynatemp_range = Field(Number(0, LARGEST))
+    dynatemp_exponent = Field(Number(-LARGEST, LARGEST))
     xtc_probability = Field(Number(0, 1))
     xtc_threshold = Field(Number(0, 1))
-    dry_multiplier = Field(Number(0))
-    dry_base = Field(Number())
+    dry_multiplier = Field(Number(0, LARGEST))
+    dry_base = Field(Number(-LARGEST, LARGEST))
     dry_allowed_length = Field(Integer(0, INT32_MAX))
     dry_penalty_last_n = Field(Integer(-1, LONGEST_LOOK_BACK))
-    dry_sequence_breakers = Field(Array(low=1, high=64))
+    dry_sequence_breakers = Field(Array(Text(0, BIAS_CHARACTERS), 1, MOST_BREAKERS))
+    adaptive_target = Field(Number(-1, 1))
+    adaptive_decay = Field(Number(0, 0.99))
+    backend_sampling = Field(Boolean())
     n_predict = Field(Integer(-1, INT32_MAX))
     n_keep = Field(Integer(-1, INT32_MAX))
+    n_discard = Field(Integer(0, INT32_MAX))
+    n_cache_reuse = Field(Integer(0, INT32_MAX))
     n_probs = Field(Integer(0, MOST_PROBABILITIES))
     min_keep = Field(Integer(0, INT32_MAX))
     n_indent = Field(Integer(0, INT32_MAX))
@@ -193,6 +219,10 @@ class GenerationRequest(RequestSchema[PayloadT]):
     grammar = Field(GRAMMAR)
     json_schema = Field(JSON_SCHEMA.with_keywords(description="A JSON schema that some value can satisfy."))
     reasoning_format = Field(StringEnum("none", "auto", "deepseek", "deepseek-legacy"))
+    reasoning_budget_tokens = Field(Integer(-1, INT32_MAX))
+    reasoning_budget_message = Field(Text(0, STOP_CHARACTERS))
+    parse_tool_calls = Field(Boolean())
+    verbose = Field(Boolean())
     ignore_eos = Field(Boolean())
     cache_prompt = Field(Boolean())
     return_tokens = Field(Boolean())
@@ -200,7 +230,7 @@ class GenerationRequest(RequestSchema[PayloadT]):
     timings_per_token = Field(Boolean())
     post_sampling_probs = Field(Boolean())
     samplers = Field(_SAMPLERS)
-    lora = Field(Array(high=1000))
+    lora = Field(ADAPTERS)
     chat_format = Field(SERVER_OWNED)
     chat_parser = Field(SERVER_OWNED)
     grammar_lazy = Field(SERVER_OWNED)

@@ -12,10 +12,10 @@ import pytest
 from marshmallow import ValidationError
 
 from mistral_api.web.operations import OPERATIONS
-from mistral_api.wire.llama_cpp import ADAPTERS, SlotFileRequest
+from mistral_api.wire.llama_cpp import SlotFileRequest
 from mistral_api.wire.queries import Query
 from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.sampling import SERVER_OWNED
+from mistral_api.wire.sampling import ADAPTERS, SERVER_OWNED
 from mistral_api.wire.shapes import Shape
 from tests.support.schema_values import mutate, random_value
 

@@ -72,7 +72,7 @@ def database() -> Iterator[Database]:
 
 @contextmanager
 def _api(server: Server, database: Database, data_dir: Path) -> Iterator[Server]:
-    with running_api(data_dir, DATABASE_URL=database.url, MODEL_SERVER_PORT=str(server.model_port)) as api:
+    with running_api(data_dir, DATABASE_URL=database.url, **server.model_settings) as api:
         yield api
 
 

@@ -39,7 +39,7 @@ def _ask(api: Server, session_id: str, stream: bool = False) -> requests.Respons
 
 @contextmanager
 def _api(server: Server, database_url: str, data_dir: Path, **settings: str) -> Iterator[Server]:
-    with running_api(data_dir, DATABASE_URL=database_url, MODEL_SERVER_PORT=str(server.model_port), **settings) as api:
+    with running_api(data_dir, DATABASE_URL=database_url, **server.model_settings, **settings) as api:
         yield api
 
 

@@ -14,6 +14,7 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
+from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 from tests.support.misbehaving_server import misbehaving_server
 
@@ -31,7 +32,8 @@ def prompts() -> Iterator[PromptBuilder]:
         server = ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False, watcher)
         loaded = LoadedModels(server, lambda: None)
         assert loaded.current(UpstreamCall()) == LoadedModel()
-        yield PromptBuilder(loaded, TokenCounter(server, loaded), "auto")
+        limit = TextLimit(lambda call: loaded.current(call).context, lambda: 1)
+        yield PromptBuilder(loaded, TokenCounter(server, loaded), "auto", limit)
         server.close()
 
 

@@ -71,6 +71,11 @@ def test_looping_model_server_with_a_good_health_is_replaced(server: Server) -> 
     schema = {"type": "json_schema", "json_schema": {"name": "none", "schema": nothing_fits}}
     before = server.health()["model_server"]
     with pytest.raises(requests.ConnectionError):
-        requests.post(f"{server.model_url}/v1/chat/completions", json=HELLO | {"response_format": schema}, timeout=60)
+        requests.post(
+            f"{server.model_url}/v1/chat/completions",
+            json=HELLO | {"response_format": schema},
+            headers=server.model_key,
+            timeout=60,
+        )
     assert requests.post(f"{server.url}/v1/chat/completions", json=HELLO, timeout=60).status_code == 200
     assert server.health()["model_server"]["restarts"] == before["restarts"] + 1

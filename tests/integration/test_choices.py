@@ -77,7 +77,9 @@ def test_log_probabilities_have_the_requested_number_of_alternatives(
 
 
 def test_logit_bias_and_stop_sequences_are_applied(server: Server, http: requests.Session) -> None:
-    token = http.post(f"{server.model_url}/tokenize", json={"content": " no"}, timeout=10).json()["tokens"][0]
+    token = http.post(
+        f"{server.model_url}/tokenize", json={"content": " no"}, headers=server.model_key, timeout=10
+    ).json()["tokens"][0]
     bias = {"logit_bias": {str(token): 100}, "temperature": 0, "max_tokens": 3}
     (choice,) = validate(ChatCompletion, _ask(server, http, **bias).content).choices
     assert choice.message.content == " no no no"

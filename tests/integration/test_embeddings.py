@@ -27,7 +27,7 @@ from mistral_api.model_files.served_model import demo_model_path
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import validate
-from tests.support.processes import Server, free_port, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, free_port, read_key, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request
 
 SIZE = 576
@@ -63,6 +63,10 @@ def embedder(embedding: Server) -> Iterator[OpenAI]:
 def usage(embedding: Server) -> Iterator[psycopg2.extensions.cursor]:
     with open_cursor(start_embedded_postgres(embedding.data_dir).url, psycopg2.extras.RealDictCursor) as cursor:
         yield cursor
+
+
+def _key_of(embedding: Server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {read_key(embedding.data_dir, EMBEDDING_SERVER)}"}
 
 
 def _post(server: Server, body: Any) -> requests.Response:
@@ -115,10 +119,10 @@ def test_generation_fields_do_not_change_the_usage_of_embeddings(embedding: Serv
 def test_token_inputs_give_the_same_embeddings_as_texts(
     embedding: Server, embedder: OpenAI, embedding_port: int
 ) -> None:
-    url = f"http://127.0.0.1:{embedding_port}/tokenize"
+    url, key = f"http://127.0.0.1:{embedding_port}/tokenize", _key_of(embedding)
     texts = ["the cat", "a dog barks"]
     asked = [{"content": text, "add_special": True} for text in texts]
-    tokens = [requests.post(url, json=each, timeout=10).json()["tokens"] for each in asked]
+    tokens = [requests.post(url, json=each, headers=key, timeout=10).json()["tokens"] for each in asked]
     by_text = embedder.embeddings.create(model="embedder", input=texts)
     for given in (tokens, tokens[0]):
         by_token = embedder.embeddings.create(model="embedder", input=given)
@@ -219,7 +223,8 @@ def test_disconnect_during_embeddings_frees_the_slots(
     embedding: Server, embedding_port: int, usage: psycopg2.extensions.cursor
 ) -> None:
     def busy() -> int:
-        slots = requests.get(f"http://127.0.0.1:{embedding_port}/slots", timeout=30).json()
+        url, key = f"http://127.0.0.1:{embedding_port}/slots", _key_of(embedding)
+        slots = requests.get(url, headers=key, timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
     body = {"model": "embedder", "input": ["word " * 20] * 2000}
@@ -249,3 +254,15 @@ def test_killed_embedding_server_restarts_without_affecting_the_chat_server(embe
     after = embedding.health()
     assert after["embedding_server"]["pid"] not in (None, status.pid)
     assert after["model_server"] == before["model_server"]
+
+
+@pytest.mark.parametrize(("text", "param"), [("x " * (9 << 20), "input"), (["a", "x " * (9 << 20)], "input[1]")])
+def test_input_that_no_context_could_hold_is_refused_before_the_model_server_is_asked(
+    embedding: Server, text: Any, param: str
+) -> None:
+    answer = _post(embedding, {"input": text})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert answer.headers["X-Error-Source"] == "api"
+    assert _post(embedding, {"input": "Hi", "made_up": 1}).elapsed.total_seconds() < 1

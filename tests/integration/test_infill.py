@@ -45,7 +45,7 @@ def server() -> Iterator[Server]:
 
 
 def test_infill_completes_a_gap_and_is_recorded(server: Server) -> None:
-    direct = requests.post(f"{server.model_url}/infill", json=GAP, timeout=60).json()
+    direct = requests.post(f"{server.model_url}/infill", json=GAP, headers=server.model_key, timeout=60).json()
     answer = requests.post(f"{server.url}/infill", json=GAP | {"session_id": "gap"}, timeout=60).json()
     assert answer["content"] == direct["content"] != ""
     assert answer["tokens_evaluated"] == direct["tokens_evaluated"]

@@ -52,7 +52,7 @@ def test_llama_cpp_completion_is_generated_and_recorded(
 def test_llama_cpp_completion_stream_equals_the_whole_response(server: Server) -> None:
     body = FRANCE | {"n_probs": 1, "return_tokens": True}
     whole = _post(server, "/completion", body).json()
-    direct = requests.post(server.model_url + "/completion", json=body, timeout=60).json()
+    direct = requests.post(server.model_url + "/completion", json=body, headers=server.model_key, timeout=60).json()
     assert whole.keys() == direct.keys()
     assert (whole["content"], whole["tokens"]) == (direct["content"], direct["tokens"])
     assert [each["id"] for each in whole["completion_probabilities"]] == whole["tokens"]

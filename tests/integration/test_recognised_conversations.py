@@ -157,7 +157,7 @@ def test_responses_without_a_previous_response_are_recognised_and_stored_once(se
 @contextmanager
 def api_beside(server: Server, data_dir: Path, url: str) -> Iterator[tuple[Server, OpenAI]]:
     """Run an API process in front of the shared model server, with its own journal and database."""
-    settings = {"DATABASE_URL": url, "MODEL_SERVER_PORT": str(server.model_port)}
+    settings = {"DATABASE_URL": url, **server.model_settings}
     with running_api(data_dir, **settings) as api, openai_client(api) as client:
         yield api, client
 

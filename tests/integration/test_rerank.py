@@ -103,3 +103,12 @@ def test_reranker_refuses_embeddings_and_chat(ranking: Server) -> None:
     ):
         answer = requests.post(f"{ranking.url}/v1/{path}", json=body | {"model": "tiny-reranker"}, timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_supported")
+
+
+def test_document_that_no_context_could_hold_is_refused_before_the_model_server_is_asked(ranking: Server) -> None:
+    body = {"query": "Hi", "documents": ["a", "x " * (9 << 20)]}
+    answer = requests.post(f"{ranking.url}/v1/rerank", json=body, timeout=60)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "documents[1]")
+    assert answer.headers["X-Error-Source"] == "api"

@@ -45,7 +45,7 @@ def _uncached_tokens(response: Response) -> int:
 
 
 def _prompts(server: Server) -> list[str]:
-    slots = requests.get(f"{server.model_url}/slots", timeout=10).json()
+    slots = requests.get(f"{server.model_url}/slots", headers=server.model_key, timeout=10).json()
     return [str(slot.get("prompt")) for slot in slots]
 
 

@@ -31,7 +31,8 @@ def _response_events(server: Server, http: requests.Session, **asked: Any) -> li
     request = load(ResponseRequest(), {"temperature": 0, "max_output_tokens": 16, "input": "Say hi."} | asked)
     payload = chat_payload(request, [{"role": "user", "content": str(request["input"])}])
     address = f"{server.model_url}/v1/chat/completions"
-    answer = http.post(address, json=upstream_payload(payload, llama_cpp=True), timeout=60)
+    body = upstream_payload(payload, llama_cpp=True)
+    answer = http.post(address, json=body, headers=server.model_key, timeout=60)
     assert answer.status_code == 200, answer.text
     events = ResponseEvents(new_response(request, "resp_1", 1795572458, "smol"), new_id(), Transcript())
     chunks = filter(None, map(event_data, split_events(answer.content)))

@@ -165,7 +165,7 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
     chat = [*opening, _assistant_message(first), user("What is my name?")]
     settings = {
         "DATABASE_URL": start_embedded_postgres(server.data_dir).url,
-        "MODEL_SERVER_PORT": str(server.model_port),
+        **server.model_settings,
         "SESSION_HISTORY": "true",
     }
     with (
@@ -187,7 +187,7 @@ def test_history_is_read_after_a_restart_and_session_history_makes_it_the_defaul
 def test_history_is_refused_when_content_is_not_stored(server: Server) -> None:
     settings = {
         "DATABASE_URL": start_embedded_postgres(server.data_dir).url,
-        "MODEL_SERVER_PORT": str(server.model_port),
+        **server.model_settings,
         "STORE_CONTENT": "false",
     }
     with temporary_data_dir() as data_dir, running_api(data_dir, **settings) as forgetful:

@@ -86,7 +86,11 @@ def test_developer_message_is_sent_as_a_system_message(server: Server, http: req
 def _tokens(server: Server, http: requests.Session, role: str) -> list[int]:
     """Return the tokens of the prompt that the model's template makes of a system message."""
     messages = [{"role": "system" if role == "developer" else role, "content": "Be brief."}, *MESSAGES]
-    prompt = http.post(f"{server.model_url}/apply-template", json={"messages": messages}, timeout=10).json()["prompt"]
+    prompt = http.post(
+        f"{server.model_url}/apply-template", json={"messages": messages}, headers=server.model_key, timeout=10
+    ).json()["prompt"]
     body = {"content": prompt, "add_special": True, "parse_special": True}
-    tokens: list[int] = orjson.loads(http.post(f"{server.model_url}/tokenize", json=body, timeout=10).content)["tokens"]
+    tokens: list[int] = orjson.loads(
+        http.post(f"{server.model_url}/tokenize", json=body, headers=server.model_key, timeout=10).content
+    )["tokens"]
     return tokens

@@ -16,7 +16,7 @@ import requests
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.gguf_files import write_gguf
-from tests.support.processes import processes_of, wait_for
+from tests.support.processes import processes_of, read_key, wait_for
 from tests.support.supervisor_process import run_supervisor_to_end, running_supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -30,8 +30,10 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         assert (first.engine, first.model, first.parallel) == ("bundled", "mine", 4)
         assert (first.architecture, first.quantization, first.model_context) == ("llama", "Q4_1", 8192)
         assert first.parameters == 134_515_008
-        assert requests.get(f"{first.url}/props", timeout=10).json()["default_generation_settings"]["n_ctx"] == 2048
-        assert requests.get(f"{first.url}/metrics", timeout=10).status_code == 200
+        key = {"Authorization": f"Bearer {read_key(data_dir)}"}
+        props = requests.get(f"{first.url}/props", headers=key, timeout=10).json()
+        assert props["default_generation_settings"]["n_ctx"] == 2048
+        assert requests.get(f"{first.url}/metrics", headers=key, timeout=10).status_code == 200
         assert "listening" in Path(first.log_path).read_text()
         shown = run_supervisor_to_end(data_dir, "status", "--json")
         assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "ready")
@@ -126,7 +128,8 @@ def test_real_llama_server_accepts_our_command_line_and_serves(data_dir: Path) -
         status = running.wait_ready()
         assert status.engine == "llama-server"
         assert status.engine_version
+        key = {"Authorization": f"Bearer {read_key(data_dir)}"}
         body = {"model": "real", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
-        answer = requests.post(f"{status.url}/v1/chat/completions", json=body, timeout=60)
+        answer = requests.post(f"{status.url}/v1/chat/completions", json=body, headers=key, timeout=60)
         assert answer.json()["usage"]["completion_tokens"] > 0
-        assert requests.get(f"{status.url}/slots", timeout=10).status_code == 200
+        assert requests.get(f"{status.url}/slots", headers=key, timeout=10).status_code == 200

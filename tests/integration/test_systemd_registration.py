@@ -229,6 +229,24 @@ def test_files_that_a_service_reads_outside_the_project_are_found(machine: Machi
     assert {Path(sys.executable), Path(sys.base_prefix), adapter, template} <= set(needed)
 
 
+@pytest.mark.parametrize(
+    ("settings", "local"),
+    [
+        ({}, True),
+        ({"MODEL_SERVER_HOST": "localhost"}, True),
+        ({"MODEL_SERVER_HOST": "192.0.2.7"}, False),
+        ({"MODEL_SERVER_HOST": "0.0.0.0"}, False),
+        ({"LLAMA_ARG_RPC": "192.0.2.7:50052"}, False),
+        ({"LLAMA_ARG_MMPROJ_URL": "https://example.com/eyes.gguf"}, False),
+    ],
+)
+def test_model_server_that_needs_another_machine_keeps_its_network(
+    machine: Machine, settings: dict[str, str], local: bool
+) -> None:
+    machine.configure(**settings)
+    assert rehearse_environment(machine.project, own_account()).stays_on_loopback is local
+
+
 @as_root
 def test_data_of_another_account_is_not_taken_over(machine: Machine) -> None:
     data_dir = machine.project / "var"
@@ -249,6 +267,9 @@ def test_system_unit_runs_under_the_account_that_owns_the_data(machine: Machine)
     assert f"User={ACCOUNT_NAME}\n" in text
     owner = (machine.project / "var").stat()
     assert (owner.st_uid != 0, owner.st_mode & 0o777) == (True, 0o700)
+    made = {path.name: path.stat() for path in (machine.project / "var").iterdir()}
+    assert made.keys() == {"run", "logs", "slots", "embedding-server-slots", "cache", "journal"}
+    assert {(each.st_uid, each.st_mode & 0o777) for each in made.values()} == {(owner.st_uid, 0o700)}
     _system_registration(machine).install(now=False)
 
 

@@ -11,14 +11,16 @@ import pytest
 from mistral_api.conversations.history import without_history
 from mistral_api.errors import ModelServerRefused, ModelTimeout
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.model_files.vocabulary import UNKNOWN_LONGEST
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ContentPart, Tool, ToolCall
 from mistral_api.settings import Settings
 from mistral_api.upstream import loaded_model
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.loaded_model import LoadedModel, LoadedModels
+from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
-from tests.support.processes import Server
+from tests.support.processes import Server, read_key
 
 SYSTEM: ChatMessage = {"role": "system", "content": "You answer in few words."}
 TOOL: Tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -32,7 +34,8 @@ Messages = list[ChatMessage]
 def model_server(server: Server) -> Iterator[ModelServerClient]:
     """The real model server, without an API in front of it."""
     with closing(DisconnectWatcher()) as watcher:
-        made = ModelServerClient(Settings(model_server_url=server.model_url), lambda: None, lambda: False, watcher)
+        settings = Settings(model_server_url=server.model_url, model_server_api_key=read_key(server.data_dir))
+        made = ModelServerClient(settings, lambda: None, lambda: False, watcher)
         yield made
         made.close()
 
@@ -46,7 +49,8 @@ def counter(model_server: ModelServerClient) -> TokenCounter:
 @pytest.fixture
 def prompts(model_server: ModelServerClient, counter: TokenCounter) -> PromptBuilder:
     """A prompt builder for the real model server."""
-    return PromptBuilder(LoadedModels(model_server, lambda: 1), counter, "auto")
+    limit = TextLimit(lambda _call: CONTEXT, lambda: UNKNOWN_LONGEST)
+    return PromptBuilder(LoadedModels(model_server, lambda: 1), counter, "auto", limit)
 
 
 def test_template_is_read_again_after_a_busy_model_server_timed_out(

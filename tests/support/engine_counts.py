@@ -29,7 +29,7 @@ class EngineCounts:
 
 def engine_counts(server: Server) -> EngineCounts:
     """Return what the model server has counted until now. A slot's generated tokens count when it is freed."""
-    text = requests.get(server.model_url + "/metrics", timeout=30).text
+    text = requests.get(server.model_url + "/metrics", headers=server.model_key, timeout=30).text
     counters = {name: int(float(value)) for name, value in _COUNTER.findall(text)}
     return EngineCounts(
         counters["prompt_tokens_total"], counters["prompt_tokens_cached_total"], counters["tokens_predicted_total"]
@@ -38,7 +38,7 @@ def engine_counts(server: Server) -> EngineCounts:
 
 def busy_slots(server: Server) -> list[dict[str, Any]]:
     """Return the slots that work on a request."""
-    slots = requests.get(server.model_url + "/slots", timeout=30).json()
+    slots = requests.get(server.model_url + "/slots", headers=server.model_key, timeout=30).json()
     return [slot for slot in slots if slot["is_processing"]]
 
 

@@ -108,8 +108,6 @@ def all_delivered(url: str) -> bool:
 @contextmanager
 def api_processes(server: Server, database_url: str, data_dir: Path, number: int) -> Iterator[ApiProcesses]:
     """Yield API processes in front of the model server of another stack; they are ended with the block."""
-    environment = clean_environment(
-        DATABASE_URL=database_url, DATA_DIR=str(data_dir), MODEL_SERVER_PORT=str(server.model_port)
-    )
+    environment = clean_environment(DATABASE_URL=database_url, DATA_DIR=str(data_dir), **server.model_settings)
     with closing(ApiProcesses(environment, data_dir.parent / "apis.log", number)) as processes:
         yield processes

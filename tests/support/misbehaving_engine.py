@@ -1,8 +1,8 @@
 """A program with llama-server's command line and HTTP endpoints that misbehaves on demand.
 
-``MISBEHAVE`` names the behaviours, separated by commas: one for each start, the last one also for all later starts.
-The program records what it does in ``MISBEHAVE_DIR``: ``starts`` gets a line of arguments for each start, ``probes``
-a byte for each GET request.
+``GGML_MISBEHAVE`` names the behaviours, separated by commas: one for each start, the last one also for all later
+starts. The program records what it does in ``GGML_MISBEHAVE_DIR``: ``starts`` gets a line of arguments for each start,
+``probes`` a byte for each GET request. Their names begin as those of ggml do, since a model server gets no others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-FOLDER = Path(os.environ.get("MISBEHAVE_DIR", "."))
+FOLDER = Path(os.environ.get("GGML_MISBEHAVE_DIR", "."))
 COMPUTE_ERROR = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
 CUDA_OUT_OF_MEMORY = (
     "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3584.00 MiB on device 0: cudaMalloc failed: out of memory\n"
@@ -42,7 +42,7 @@ def _behaviour() -> str:
     number = len(starts.read_text().splitlines()) if starts.exists() else 0
     with starts.open("a") as file:
         file.write(json.dumps(sys.argv[1:]) + "\n")
-    words = os.environ["MISBEHAVE"].split(",")
+    words = os.environ["GGML_MISBEHAVE"].split(",")
     return words[min(number, len(words) - 1)]
 
 

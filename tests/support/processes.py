@@ -20,14 +20,16 @@ import psutil
 import pytest
 import requests
 
+from mistral_api.control.server_key import key_file
+from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.settings import setting_fields
+
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 # Settings in the environment of the tests must not reach the servers under test.
-_SETTING_PREFIXES = (
-    "DATABASE_", "API_", "MODEL_", "LLAMA_", "DATA_DIR", "STORE_", "RECORDING_", "RETENTION_", "GPU_", "ALLOW_", "LOG_",
-    "EMBEDDING_", "ADMIN_", "THREADS", "PARALLEL", "LOAD_", "HANG_", "SLOT_", "NORMALIZE_", "SESSION_",
-)  # fmt: skip
+_SETTINGS = frozenset(name for name, _ in setting_fields())
+_SETTING_PREFIXES = ("LLAMA_", "EMBEDDING_LLAMA_")
 
 # Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).
 SCHEMA = os.environ.get("TEST_DATABASE_SCHEMA") or None
@@ -100,10 +102,19 @@ def libpq_url(url: str) -> str:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """Return the environment of the tests without any setting of ours, plus these settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_SETTING_PREFIXES)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _SETTINGS and not name.startswith(_SETTING_PREFIXES)
+    }
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
     schema = {"DATABASE_SCHEMA": SCHEMA} if SCHEMA else {}
     return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | schema | settings
+
+
+def read_key(data_dir: Path, server_name: str = MAIN_SERVER) -> str:
+    """Return the key of a model server that runs on this DATA_DIR."""
+    return key_file(data_dir, server_name).read_text()
 
 
 def processes_of(data_dir: Path) -> list[psutil.Process]:
@@ -137,6 +148,16 @@ class Server:
         """The base URL of the model server."""
         return f"http://127.0.0.1:{self.model_port}"
 
+    @property
+    def model_key(self) -> dict[str, str]:
+        """The header with the model server's key, which is another one after each restart."""
+        return {"Authorization": f"Bearer {read_key(self.data_dir)}"}
+
+    @property
+    def model_settings(self) -> dict[str, str]:
+        """The settings by which an API process with another DATA_DIR uses this model server, until it restarts."""
+        return {"MODEL_SERVER_PORT": str(self.model_port), "MODEL_SERVER_API_KEY": read_key(self.data_dir)}
+
     def log(self) -> str:
         """Return everything that the stack has printed."""
         return self.log_path.read_text(errors="replace")
@@ -154,13 +175,14 @@ class Server:
 
     def slots_busy(self) -> int:
         """Return the number of busy slots by the model server's own count."""
-        slots = requests.get(self.model_url + "/slots", timeout=30).json()
+        slots = requests.get(self.model_url + "/slots", headers=self.model_key, timeout=30).json()
         return sum(slot["is_processing"] for slot in slots)
 
     def count_tokens(self, messages: list[Any]) -> int:
         """Return the number of prompt tokens of a chat by the model server's own count."""
         url = f"{self.model_url}/v1/chat/completions/input_tokens"
-        return int(requests.post(url, json={"messages": messages}, timeout=10).json()["input_tokens"])
+        counted = requests.post(url, json={"messages": messages}, headers=self.model_key, timeout=10).json()
+        return int(counted["input_tokens"])
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""

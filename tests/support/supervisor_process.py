@@ -81,8 +81,8 @@ class MisbehavingEngine:
         """Return the settings for a behaviour; see ``tests/support/misbehaving_engine.py``."""
         return {
             "LLAMA_SERVER_BIN": str(self.folder / "llama-server"),
-            "MISBEHAVE": how,
-            "MISBEHAVE_DIR": str(self.folder),
+            "GGML_MISBEHAVE": how,
+            "GGML_MISBEHAVE_DIR": str(self.folder),
         }
 
     def starts(self) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,35 @@ def test_gguf_file_cut_at_any_byte_is_truncated(tmp_path: Path) -> None:
     ],
 )
 def test_file_that_is_no_gguf_is_described(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content)
+    assert sentence in _problem(path)
+
+
+def _hostile(tensors: int = 1, pairs: int = 0, values: int = 64, offset: int = 0, name: int = 1) -> bytes:
+    """Return a header whose numbers say more, or less, than the file has."""
+    tensor = struct.pack("<Q", name) + b"t" + struct.pack("<IqIQ", 1, values, 0, offset)
+    return b"GGUF" + struct.pack("<Iqq", 3, tensors, pairs) + tensor + bytes(512)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (_hostile(values=1 << 40), "is truncated"),
+        (_hostile(values=(1 << 63) - 1), "is truncated"),
+        (_hostile(values=-(1 << 40)), "-1099511627776 of something"),
+        (_hostile(offset=1 << 40), "is truncated"),
+        (_hostile(offset=(1 << 64) - 1), "is truncated"),
+        (_hostile(name=1 << 62), "is truncated"),
+        (_hostile(tensors=1 << 62), "is truncated"),
+        (_hostile(tensors=-1), "-1 of something"),
+        (_hostile(pairs=-1), "-1 of something"),
+    ],
+)
+def test_header_that_says_other_sizes_than_the_file_has_is_refused(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    """A tensor beyond the end of its file lets a loader read memory that is not its own (CVE-2026-7482)."""
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     assert sentence in _problem(path)

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from mistral_api.web import API_BLUEPRINTS, monitoring
+from mistral_api.web import BLUEPRINTS
 from mistral_api.web.openapi_document import build_document, described_routes
 from mistral_api.web.operations import OPERATIONS
 from tests.support.processes import ROOT
@@ -24,7 +24,7 @@ _BASE = "http://127.0.0.1:9000"
 
 def _application() -> Flask:
     app = Flask("mistral_api", static_folder=None)
-    for blueprint in (monitoring.blueprint, *API_BLUEPRINTS):
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from mistral_api.model_files.served_model import read_model
 from mistral_api.settings import Settings, settings_from
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_fallback import requested_step
-from mistral_api.supervisor.preflight import require_free_port
+from mistral_api.supervisor.preflight import remove_stale_socket, require_free_port
 from tests.support.gguf_files import LLAMA, write_gguf
 from tests.support.reranker_model import CONTEXT, write_reranker
 
@@ -103,12 +106,11 @@ def test_reranker_is_recognised_by_its_classification_head(tmp_path: Path) -> No
 def test_llama_arg_variables_reach_only_their_own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_ARG_MMPROJ", "eyes.gguf")
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
-    monkeypatch.setenv("SOMETHING", "else")
     main, other = main_server_spec(Settings()), _embedding_spec(write_gguf(tmp_path / "m.gguf"))
     assert main.environment()["LLAMA_ARG_MMPROJ"] == "eyes.gguf"
     assert "LLAMA_ARG_POOLING" not in main.environment()
     assert "LLAMA_ARG_MMPROJ" not in other.environment()
-    assert (other.environment()["LLAMA_ARG_POOLING"], other.environment()["SOMETHING"]) == ("cls", "else")
+    assert other.environment()["LLAMA_ARG_POOLING"] == "cls"
     assert "--pooling" not in other.flags
     monkeypatch.setenv("EMBEDDING_LLAMA_ARG_RERANKING", "1")
     assert _embedding_spec(write_gguf(tmp_path / "m.gguf")).is_reranker
@@ -122,6 +124,25 @@ def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -
     clash = _embedding_spec(write_gguf(tmp_path / "m.gguf"), embedding_server_port=8081)
     with pytest.raises(StartError, match="EMBEDDING_SERVER_PORT: 8081 is the port of the other model server"):
         require_free_port(clash)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_socket_in_use_is_refused_and_one_that_a_dead_server_left_is_removed() -> None:
+    # The path of a socket is short, and those of pytest's folders are not.
+    with tempfile.TemporaryDirectory() as folder:
+        spec = main_server_spec(Settings(data_dir=Path(folder), model_server_host="unix"))
+        path = Path(spec.settings.model_server_host)
+        path.parent.mkdir()
+        require_free_port(spec)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen(1)
+            with pytest.raises(StartError, match=r"another program listens on '.*/run/model-server\.sock'; stop"):
+                require_free_port(spec)
+        assert path.exists()
+        require_free_port(spec)
+        remove_stale_socket(spec.settings)
+        assert not path.exists()
 
 
 def test_main_server_command_does_not_depend_on_the_embedding_server(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Settings are read from text and refused with one sentence, and never show a secret."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,23 @@ def test_database_url_keeps_its_ssl_options(scheme: str) -> None:
         ("GPU_LAYERS", "some", "a whole number of layers, auto or all"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
         ("MODEL_SERVER_URL", "ftp://host", "an http:// or https:// URL"),
+        ("MODEL_SERVER_HOST", "/run/engine.sock", "a host name, an IP address, or, except on Windows, unix"),
         ("MODEL_WAIT_SECONDS", "nan", "a number of seconds from 0 to 3600"),
         ("MODEL_ALIAS", "a,,b", "separated by commas"),
         ("API_HOST", "two words", "a host name or an IP address"),
         ("SESSION_HEADERS", "X-Chat-Id,,X-Task-Id", "names of headers"),
         ("SESSION_HEADERS", "X_Chat_Id", "letters, digits and -"),
         ("SESSION_HEADERS", "X-Chat-Id, Authorization", "none of which carries a key"),
+        ("CORS_ORIGINS", "*", "origins such as https://chat.example.com"),
+        ("CORS_ORIGINS", "null", "origins such as https://chat.example.com"),
+        ("CORS_ORIGINS", "chat.example.com", "origins such as https://chat.example.com"),
+        ("CORS_ORIGINS", "https://chat.example.com/page", "origins such as https://chat.example.com"),
+        ("CORS_ORIGINS", "https://*.example.com", "origins such as https://chat.example.com"),
+        ("ALLOWED_HOSTS", "https://api.example.com", "host names without a scheme or port"),
+        ("ALLOWED_HOSTS", "api.example.com:9000", "host names without a scheme or port"),
+        ("ALLOWED_HOSTS", ",", "host names without a scheme or port"),
+        ("TRUSTED_PROXIES", "proxy.example.com", "IP addresses or networks such as 10.0.0.0/8"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "IP addresses or networks such as 10.0.0.0/8"),
     ],
 )
 def test_bad_setting_is_refused_with_name_value_and_allowed_values(name: str, value: str, allowed: str) -> None:
@@ -110,6 +122,36 @@ def test_model_server_url_may_end_in_v1() -> None:
 )
 def test_model_server_base_url_follows_host_and_port(host: str, url: str) -> None:
     assert settings_from({"MODEL_SERVER_HOST": host, "MODEL_SERVER_PORT": "8099"}).model_server_base_url == url
+
+
+def test_origins_are_compared_as_browsers_send_them() -> None:
+    text = "https://Chat.Example.com/, http://localhost:3000,https://a.example:443, http://[::1]:80, tauri://localhost"
+    assert settings_from({"CORS_ORIGINS": text}).cors_origins == (
+        "https://chat.example.com", "http://localhost:3000", "https://a.example", "http://[::1]", "tauri://localhost",
+    )  # fmt: skip
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    networks = settings_from({"TRUSTED_PROXIES": "127.0.0.1, 10.1.2.3/8,2001:db8::/32"}).trusted_proxies
+    assert [str(network) for network in networks or ()] == ["127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_unix_stands_for_a_socket_of_each_server_in_the_data_dir(tmp_path: Path) -> None:
+    settings = settings_from({"MODEL_SERVER_HOST": "unix", "EMBEDDING_SERVER_HOST": "Unix", "DATA_DIR": str(tmp_path)})
+    assert settings.model_server_socket == settings.model_server_host == f"{tmp_path}/run/model-server.sock"
+    assert settings.embedding_server_host == f"{tmp_path}/run/embedding-server.sock"
+    for folder in (tmp_path / ("x" * 90), tmp_path / "a,b"):
+        with pytest.raises(SettingError, match=r"^MODEL_SERVER_HOST: the path of the socket"):
+            settings_from({"MODEL_SERVER_HOST": "unix", "DATA_DIR": str(folder)})
+
+
+@pytest.mark.parametrize("key", ["two words", "a,b", "schlüssel"])
+def test_model_server_key_that_no_header_can_carry_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        settings_from({"MODEL_SERVER_API_KEY": key})
+    assert str(refused.value).startswith("MODEL_SERVER_API_KEY: its value is not allowed")
+    assert key not in str(refused.value)
 
 
 def test_every_setting_has_a_meaning_and_a_valid_default() -> None:

@@ -25,7 +25,12 @@ STOP_SECONDS = VERSION_TIMEOUT_SECONDS + STOP_SAVE_TIMEOUT_SECONDS + process.STO
 
 
 def _environment(
-    project: str = "/opt/mistral", data_dir: str = "/srv/data", port: int = 9000, needed: tuple[Path, ...] = ()
+    project: str = "/opt/mistral",
+    data_dir: str = "/srv/data",
+    port: int = 9000,
+    needed: tuple[Path, ...] = (),
+    *,
+    loopback: bool = True,
 ) -> InstallEnvironment:
     return InstallEnvironment(
         project=Path(project),
@@ -35,6 +40,7 @@ def _environment(
         supervised=True,
         needed=needed,
         device_groups=("video", "render"),
+        stays_on_loopback=loopback,
     )
 
 
@@ -74,8 +80,24 @@ def test_api_unit_runs_api_only_and_stops_before_the_supervisor() -> None:
 def test_system_unit_has_an_account_and_writes_only_to_the_data_dir() -> None:
     unit = _directives(unit_text(SUPERVISOR, _environment(), ACCOUNT))
     assert (unit["User"], unit["SupplementaryGroups"]) == ("mistral-api", "video render")
-    assert (unit["ProtectSystem"], unit["ReadWritePaths"]) == ("strict", '"/srv/data"')
+    assert unit["ProtectSystem"] == "strict"
+    assert _directives(unit_text(API, _environment(), ACCOUNT))["ReadWritePaths"] == '"/srv/data"'
     assert (unit["PrivateTmp"], unit["ProtectHome"], unit["CapabilityBoundingSet"]) == ("yes", "yes", "")
+
+
+def test_model_server_writes_no_more_than_status_logs_and_caches_and_sees_no_text() -> None:
+    unit = _directives(unit_text(SUPERVISOR, _environment(), ACCOUNT))
+    written = ("run", "logs", "slots", "embedding-server-slots", "cache")
+    assert unit["ReadWritePaths"] == " ".join(f'"-/srv/data/{name}"' for name in written)
+    assert unit["InaccessiblePaths"] == '"-/srv/data/journal" "-/srv/data/postgres"'
+    assert (unit["ProtectProc"], unit["RemoveIPC"]) == ("invisible", "yes")
+
+
+def test_model_server_has_no_network_but_loopback_unless_a_setting_needs_another_machine() -> None:
+    unit = _directives(unit_text(SUPERVISOR, _environment(), ACCOUNT))
+    assert (unit["IPAddressDeny"], unit["IPAddressAllow"]) == ("any", "localhost")
+    for service, loopback in ((SUPERVISOR, False), (API, True)):
+        assert "IPAddressDeny" not in _directives(unit_text(service, _environment(loopback=loopback), ACCOUNT))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -117,7 +139,10 @@ def test_paths_hidden_by_a_private_tmp_are_refused(tmp_path: Path) -> None:
 
 def test_user_unit_has_no_directives_that_need_root() -> None:
     unit = _directives(unit_text(SUPERVISOR, _environment(), None))
-    assert not {"User", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "ReadWritePaths"} & unit.keys()
+    assert (
+        not {"User", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "ReadWritePaths", "IPAddressDeny"}
+        & unit.keys()
+    )
 
 
 def test_privileged_api_port_needs_one_capability() -> None:
@@ -131,7 +156,7 @@ def test_spaces_percent_and_dollar_signs_are_escaped_for_systemd() -> None:
     unit = _directives(unit_text(SUPERVISOR, _environment("/opt/my 100% $HOME", "/srv/my %h"), ACCOUNT))
     assert unit["WorkingDirectory"] == "/opt/my 100%% $HOME"
     assert unit["ExecStart"] == '"/opt/my 100%% $HOME/.venv/bin/python" -m mistral_api.supervisor'
-    assert unit["ReadWritePaths"] == '"/srv/my %%h"'
+    assert unit["InaccessiblePaths"] == '"-/srv/my %%h/journal" "-/srv/my %%h/postgres"'
     assert '"XDG_CACHE_HOME=/srv/my %%h/cache"' in unit["Environment"]
 
 

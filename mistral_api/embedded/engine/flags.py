@@ -92,6 +92,9 @@ class Flag:
         return self.flags[-1]
 
 
+# Former names of LLAMA_ARG_UI, which the supervisor sets besides for older llama-servers.
+_FORMER_NAMES = {"LLAMA_ARG_WEBUI", "LLAMA_ARG_NO_WEBUI"}
+
 FLAGS = (
     Flag(("-m", "--model"), "LLAMA_ARG_MODEL", str, "model.path"),
     Flag(("--host",), "LLAMA_ARG_HOST", read_list, "hostnames"),
@@ -113,6 +116,7 @@ FLAGS = (
     Flag(("--api-key",), "LLAMA_API_KEY", read_list, "api_keys"),
     Flag(("-to", "--timeout"), "LLAMA_ARG_TIMEOUT", int, "timeout_read"),
     Flag(("--cache-prompt",), "LLAMA_ARG_CACHE_PROMPT", read_switch, "cache_prompt", ("--no-cache-prompt",)),
+    Flag(("-cram", "--cache-ram"), "LLAMA_ARG_CACHE_RAM", int, "cache_ram_mib"),
     Flag(("--cache-reuse",), "LLAMA_ARG_CACHE_REUSE", int, "n_cache_reuse"),
     Flag(("--context-shift",), "LLAMA_ARG_CONTEXT_SHIFT", read_switch, "ctx_shift", ("--no-context-shift",)),
     Flag(("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K", reader_of_choice(*_CACHE_TYPES), "cache_type_k"),
@@ -126,6 +130,16 @@ FLAGS = (
     Flag(("--reranking", "--rerank"), "LLAMA_ARG_RERANKING", read_switch, "reranking"),
     Flag(("--warmup",), "LLAMA_ARG_WARMUP", read_switch, "warmup", ("--no-warmup",)),
     Flag(("--ui", "--webui"), "LLAMA_ARG_UI", read_switch, "ui", ("--no-ui", "--no-webui")),
+    Flag(("--cors-origins",), "LLAMA_ARG_CORS_ORIGINS", str, "cors_origins"),
+    Flag(("--cors-methods",), "LLAMA_ARG_CORS_METHODS", str, "cors_methods"),
+    Flag(("--cors-headers",), "LLAMA_ARG_CORS_HEADERS", str, "cors_headers"),
+    Flag(
+        ("--cors-credentials",),
+        "LLAMA_ARG_CORS_CREDENTIALS",
+        read_switch,
+        "cors_credentials",
+        ("--no-cors-credentials",),
+    ),
     Flag(("-lv", "--verbosity", "--log-verbosity"), "LLAMA_ARG_LOG_VERBOSITY", int, "verbosity"),
 )
 
@@ -180,5 +194,5 @@ def _read(flag: Flag, text: str, source: str) -> FlagValue:
 
 
 def _unknown_variables(environment: Iterable[str]) -> list[str]:
-    known = {flag.variable for flag in FLAGS}
+    known = {flag.variable for flag in FLAGS} | _FORMER_NAMES
     return sorted(name for name in environment if name.startswith("LLAMA_ARG_") and name not in known)

@@ -1,0 +1,205 @@
+"""What a caller may use: requests and tokens a minute, tokens a day, requests at the same time.
+
+The limits of a key are its own (:class:`~mistral_api.security.api_key.KeyLimits`); callers without a key share those of
+their address. Requests are counted when they arrive, tokens when they have been produced: a request is admitted while
+anything of a limit is left, and what it then uses beyond it delays the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mistral_api.errors import ApiError
+from mistral_api.security.access import Caller
+from mistral_api.security.addresses import is_loopback, network_of
+from mistral_api.security.api_key import KeyLimits
+from mistral_api.security.concurrency import ConcurrentRequests, Place
+from mistral_api.security.daily_tokens import DailyTokens
+from mistral_api.security.window_counts import MemoryWindows, WindowCounts, WindowUsage
+
+NO_LIMITS = KeyLimits()
+# The windows that are remembered in memory: of keys, which are ours, and of addresses, of which there is no end. Each
+# has its own, so that no flood of addresses makes us forget a key.
+MAX_KEY_WINDOWS, MAX_ADDRESS_WINDOWS = 100_000, 20_000
+# When to try again where too many requests run: nobody knows when the first of them ends.
+RUNNING_RETRY_SECONDS = 1.0
+# What a request holds a place among: the requests to the model, or the streams that follow what runs in the background.
+# They count apart, so that who may run one request can follow it.
+MODEL_REQUESTS, FOLLOWERS = "requests", "followers"
+# What the names of budgets begin with: of an owner's keys, and of an address.
+OWNER_BUDGET, ADDRESS_BUDGET = "owner:", "address:"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWindows:
+    """What is used of the limits a minute, for the headers of the response; None where there is no limit."""
+
+    requests: WindowUsage | None = None
+    tokens: WindowUsage | None = None
+
+
+class RateLimited(ApiError):
+    """429: the caller has used what they may. ``windows`` is how much that is."""
+
+    status = 429
+    type = "rate_limit_exceeded"
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, windows: LimitWindows, *, retry_after: float, code: str | None = None) -> None:
+        super().__init__(message, code=code, retry_after=retry_after)
+        self.windows = windows
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedCaller:
+    """A caller with limits: the name of what is counted by the minute, the name of the budget of the day, the limits.
+
+    Keys of one owner share the tokens of the day, for usage is recorded by owner.
+    """
+
+    name: str
+    budget: str
+    limits: KeyLimits
+    is_key: bool
+
+
+class Permit:
+    """The permit of one request. It counts the tokens of the request, and holds its place while it runs."""
+
+    __slots__ = ("_count_tokens", "_place", "release", "windows")
+
+    def __init__(self, windows: LimitWindows, count_tokens: Callable[[int], None], place: Place | None) -> None:
+        """``count_tokens`` is called when tokens have been produced."""
+        self.windows = windows
+        self._count_tokens = count_tokens
+        self._place = place
+        # Lets go of the place. It may be called more than once.
+        self.release: Callable[[], None] = self.hold()
+
+    def hold(self) -> Callable[[], None]:
+        """Hold the place for longer than :attr:`release`. Return what lets go of it, once."""
+        return _nothing if self._place is None else self._place.hold()
+
+    def count_tokens(self, tokens: int) -> None:
+        """Count tokens that have been produced."""
+        if tokens:
+            self._count_tokens(tokens)
+
+
+def _nothing() -> None:
+    return
+
+
+class RateLimits:
+    """Admits requests. One for the application; safe to use from many threads."""
+
+    def __init__(
+        self,
+        anonymous: KeyLimits = NO_LIMITS,
+        *,
+        limit_loopback: bool = False,
+        keys: WindowCounts | None = None,
+        addresses: WindowCounts | None = None,
+        daily: DailyTokens | None = None,
+    ) -> None:
+        """``anonymous``: the limits of each address without a key; ``limit_loopback``: of this machine's own too."""
+        self._anonymous = anonymous
+        self._limit_loopback = limit_loopback
+        self._keys = keys or WindowCounts(MemoryWindows(MAX_KEY_WINDOWS))
+        self._addresses = addresses or WindowCounts(MemoryWindows(MAX_ADDRESS_WINDOWS))
+        self.daily = daily or DailyTokens()
+        self.running = ConcurrentRequests()
+        # Closes the connections to a shared storage.
+        self.close: Callable[[], None] = _nothing
+
+    def admit(self, caller: Caller, place_among: str | None = MODEL_REQUESTS) -> Permit | None:
+        """Return the permit of a request, or None for a caller without limits. The permit must be released.
+
+        ``place_among``: MODEL_REQUESTS or FOLLOWERS, None for a request that holds no place.
+        Raises RateLimited, or Unavailable where requests cannot be counted.
+        """
+        limited = self._limited(caller)
+        return None if limited is None else self._admit(limited, place_among)
+
+    def _limited(self, caller: Caller) -> LimitedCaller | None:
+        key = caller.key
+        if key is not None:
+            if key.limits == NO_LIMITS:
+                return None
+            return LimitedCaller(f"key:{key.id}", OWNER_BUDGET + key.owner, key.limits, is_key=True)
+        if self._anonymous == NO_LIMITS or caller.address is None:
+            return None
+        if is_loopback(caller.address) and not self._limit_loopback:
+            return None
+        network = network_of(caller.address)
+        return LimitedCaller(ADDRESS_BUDGET + network, ADDRESS_BUDGET + network, self._anonymous, is_key=False)
+
+    def _admit(self, limited: LimitedCaller, place_among: str | None) -> Permit:
+        limits, counts = limited.limits, self._keys if limited.is_key else self._addresses
+        self._require_budget(limited)
+        tokens = _require_tokens(limited, counts)
+        place = None if place_among is None else self._take_place(limited, place_among, tokens)
+        try:
+            requests = _count_request(limited, counts, tokens)
+        except BaseException:
+            if place is not None:
+                place.hold()()
+            raise
+
+        def count_tokens(number: int) -> None:
+            if limits.tokens_per_minute is not None:
+                counts.add(f"{limited.name}:tokens", number)
+            if limits.tokens_per_day is not None:
+                self.daily.add(limited.budget, number)
+
+        return Permit(LimitWindows(requests, tokens), count_tokens, place)
+
+    def _require_budget(self, limited: LimitedCaller) -> None:
+        most = limited.limits.tokens_per_day
+        if most is not None and self.daily.used(limited.budget) >= most:
+            text = f"{_whose(limited)} used up its {most} tokens of this day, which ends at midnight UTC."
+            refusal = RateLimited(text, LimitWindows(), retry_after=self.daily.seconds_left, code="budget_exceeded")
+            # The clients of OpenAI and Anthropic would repeat the request at once (their ``_base_client.py``).
+            refusal.headers["x-should-retry"] = "false"
+            raise refusal
+
+    def _take_place(self, limited: LimitedCaller, place_among: str, tokens: WindowUsage | None) -> Place | None:
+        most = limited.limits.concurrent_requests
+        if most is None:
+            return None
+        place = self.running.take(f"{limited.name}:{place_among}", most)
+        if place is None:
+            text = f"{_whose(limited)} reached its limit of {most} requests at the same time."
+            raise RateLimited(text, LimitWindows(tokens=tokens), retry_after=RUNNING_RETRY_SECONDS)
+        return place
+
+
+def _require_tokens(limited: LimitedCaller, counts: WindowCounts) -> WindowUsage | None:
+    """Return what is used of the tokens a minute. Raises RateLimited where nothing is left."""
+    most = limited.limits.tokens_per_minute
+    if most is None:
+        return None
+    usage = counts.usage(f"{limited.name}:tokens", most)
+    if not usage.remaining:
+        text = f"{_whose(limited)} reached its limit of {most} tokens a minute."
+        raise RateLimited(text, LimitWindows(tokens=usage), retry_after=usage.retry_after)
+    return usage
+
+
+def _count_request(limited: LimitedCaller, counts: WindowCounts, tokens: WindowUsage | None) -> WindowUsage | None:
+    """Count a request. Return what is used of the requests a minute, with it. Raises RateLimited."""
+    most = limited.limits.requests_per_minute
+    if most is None:
+        return None
+    name = f"{limited.name}:requests"
+    counted = counts.acquire(name, most)
+    usage = counts.usage(name, most)
+    if not counted:
+        text = f"{_whose(limited)} reached its limit of {most} requests a minute."
+        raise RateLimited(text, LimitWindows(usage, tokens), retry_after=usage.retry_after)
+    return usage
+
+
+def _whose(limited: LimitedCaller) -> str:
+    return "This API key has" if limited.is_key else "Your address has"

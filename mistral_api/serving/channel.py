@@ -1,0 +1,207 @@
+"""One connection of a client: what it is waiting for, for how long it may, and how it ends.
+
+Everything here runs in the loop of the server, but for :meth:`Channel.service` and :meth:`Channel.write_soon`, which
+run in the thread that serves the request.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from waitress.channel import HTTPChannel
+
+from mistral_api.errors import ApiError
+from mistral_api.serving.connection_limits import ConnectionLimits
+from mistral_api.serving.refusals import RefusalTask
+from mistral_api.serving.request_parser import RequestParser, too_slow
+
+
+class Phase(Enum):
+    """What a connection is at."""
+
+    HEAD = "a request has begun, or none has come yet"
+    IDLE = "a request was answered, and the next has not begun"
+    BODY = "the head of a request has come, and its body is coming"
+    SERVED = "a request waits, is being answered, or its answer is being sent"
+    LINGERING = "a request was refused, and what its client still sends is dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client of a connection. ``group`` is what its address is counted as.
+
+    ``refusal`` answers every request of a connection beyond the bounds, unless it has a lane of its own.
+    """
+
+    address: tuple[Any, ...]
+    group: str
+    new_parser: Callable[[object], RequestParser]
+    refusal: ApiError | None
+
+
+class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
+    """One connection. ``refused`` is set when one of its requests is answered with an error of the server."""
+
+    error_task_class = RefusalTask
+    refused = False
+    request: Any
+
+    def __init__(self, server: Any, connection: socket.socket, client: Client) -> None:
+        now = time.monotonic()
+        self.client = client
+        self.parser_class = client.new_parser
+        # When the present phase began, and for a body its present window; and when bytes were last sent.
+        self.since = self._sent_at = self._body_began = now
+        self._window_bytes = 0
+        self._answered = self._lingering = False
+        self._lingers_until = 0.0
+        super().__init__(server, connection, client.address, server.adj, map=server._map)
+
+    @property
+    def phase(self) -> Phase:
+        """What the connection is at now."""
+        if self._lingering:
+            return Phase.LINGERING
+        if self.requests or self.total_outbufs_len or self.close_when_flushed:
+            return Phase.SERVED
+        if self.request is None:
+            return Phase.IDLE if self._answered else Phase.HEAD
+        return Phase.BODY if self.request.headers_finished else Phase.HEAD
+
+    @property
+    def body_cost(self) -> float:
+        """What the body that is coming costs: the bytes it holds times the seconds since it began."""
+        request = self.request
+        return 0.0 if request is None else float(request.held_bytes) * (time.monotonic() - self._body_began)
+
+    def unread_seconds(self, now: float) -> float:
+        """Return for how long the client has taken nothing of an answer that waits for it; 0 where none waits."""
+        return now - self._sent_at if self.total_outbufs_len else 0.0
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes of the client."""
+        if self._lingering:
+            self.since = time.monotonic()
+            return False
+        if any(request.error for request in self.requests[-1:]):
+            return False
+        before = self.phase
+        result: bool = super().received(data)
+        now = self.phase
+        if now is not before:
+            self.since, self._window_bytes = time.monotonic(), 0
+            self._body_began = self.since
+        if now is Phase.BODY:
+            self._window_bytes += len(data)
+            self.server.connections.relieve()
+        return result
+
+    def refuse(self, error: ApiError) -> None:
+        """Answer the request that is coming with this error, and read no more."""
+        with self.requests_lock:
+            request = self.request or self.parser_class(self.adj)
+            self.request = None
+            request.refuse(error)
+            self.requests.append(request)
+            if len(self.requests) == 1:
+                self.server.add_task(self)
+
+    def check_deadlines(self, now: float, limits: ConnectionLimits) -> None:
+        """End what has taken too long."""
+        phase, waited = self.phase, now - self.since
+        if phase is Phase.HEAD and waited >= limits.header_seconds:
+            if self.request is None:  # a connection opened ahead of need, by a browser for example
+                self.handle_close()
+            else:
+                self.refuse(too_slow())
+        elif phase is Phase.BODY and waited >= limits.body_window_seconds:
+            self._check_body_rate(waited, limits)
+        elif self._has_ended(phase, waited, now, limits):
+            self.handle_close()
+
+    def _has_ended(self, phase: Phase, waited: float, now: float, limits: ConnectionLimits) -> bool:
+        if phase is Phase.IDLE:
+            return waited >= limits.keep_alive_seconds
+        if phase is Phase.LINGERING:
+            return waited >= limits.linger_silence_seconds or now >= self._lingers_until
+        return self.unread_seconds(now) >= limits.send_seconds
+
+    def _check_body_rate(self, waited: float, limits: ConnectionLimits) -> None:
+        if self._window_bytes < limits.body_rate * waited:
+            self.refuse(too_slow())
+        else:
+            self.since, self._window_bytes = time.monotonic(), 0
+
+    def service(self) -> None:
+        """Answer one request."""
+        super().service()
+        self.since, self._answered = time.monotonic(), True
+        if not self.connected:
+            self._release_requests()
+
+    def write_soon(self, data: Any) -> int:
+        """Send, or keep until the client takes it."""
+        if not self.total_outbufs_len:
+            self._sent_at = time.monotonic()
+        written: int = super().write_soon(data)
+        return written
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        """Send what the socket takes now."""
+        sent: int = super().send(data, do_close=do_close)
+        if sent:
+            self._sent_at = time.monotonic()
+        return sent
+
+    def readable(self) -> bool:
+        """Whether the loop shall read from the connection."""
+        return self._fileno is not None and (self._lingering or bool(super().readable()))
+
+    def writable(self) -> bool:
+        """Whether the loop shall write. A connection that was closed in this round of the loop is still asked."""
+        return self._fileno is not None and bool(super().writable())
+
+    def handle_write(self) -> None:
+        """Send what waits. The connection of a refused request is not closed at once."""
+        if self.refused and self.close_when_flushed and not self.will_close:
+            self._flush_exception(self._flush_some)
+            if self.connected and not self.will_close and not self.total_outbufs_len:
+                self._linger()
+                return
+        super().handle_write()
+
+    def _linger(self) -> None:
+        """Say that no more is sent, and read on.
+
+        A socket that is closed while there are unread bytes resets the connection: the client may lose the answer.
+        """
+        self.close_when_flushed = False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the client has left
+            self.handle_close()
+            return
+        self._lingering, self.since = True, time.monotonic()
+        self._lingers_until = self.since + self.server.limits.linger_seconds
+
+    def handle_close(self) -> None:
+        """Close the connection, and release what its requests hold."""
+        super().handle_close()
+        if self.request is not None:
+            self.request.close()
+
+    def _release_requests(self) -> None:
+        with self.requests_lock:
+            for request in self.requests:
+                request.close()
+
+    def del_channel(self, map: Any = None) -> None:
+        """Leave the loop."""
+        if self._fileno is not None:
+            self.server.connections.remove(self)
+        super().del_channel(map)

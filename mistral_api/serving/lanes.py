@@ -1,0 +1,80 @@
+"""Threads that answer requests, in lanes: no number of streams, and no slow database, holds up ``/health``.
+
+A request waits for a thread of its lane in the order of arrival. A lane in which too many wait already refuses.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from waitress.task import ThreadedTaskDispatcher
+
+from mistral_api.serving.refusals import overloaded
+
+_KEYS = "/v1/keys"
+# The paths with lanes of their own, each with its threads.
+_RESERVED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+    ("liveness", 1, ("/health/live",)),
+    ("health", 2, ("/health", "/health/ready", "/metrics")),
+    ("keys", 2, (_KEYS,)),
+)
+_RESERVED_WAITING = 64
+_REFUSALS_WAITING = 100_000
+STOP_SECONDS = 5.0
+
+
+class Lane(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no type hints
+    """Threads, and the requests that wait for one of them."""
+
+    def __init__(self, name: str, threads: int, most_waiting: int) -> None:
+        super().__init__()
+        self._name = name
+        self._most_waiting = most_waiting
+        self.set_thread_count(threads)
+
+    def start_new_thread(self, target: Callable[[Any], None], thread_no: Any) -> None:
+        """Start a thread that is named after the lane."""
+        name = f"waitress-{self._name}-{thread_no}"
+        threading.Thread(target=target, name=name, args=(thread_no,), daemon=True).start()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further request may wait."""
+        return len(self.queue) >= self._most_waiting
+
+
+class Lanes:
+    """All lanes; the server gives each channel with a request to :meth:`add_task`, as to waitress's dispatcher."""
+
+    def __init__(self, threads: int, most_waiting: int) -> None:
+        self._main = Lane("task", threads, most_waiting)
+        self._refusals = Lane("refusal", 1, _REFUSALS_WAITING)
+        reserved = [(Lane(name, count, _RESERVED_WAITING), paths) for name, count, paths in _RESERVED]
+        self._by_path = {path: lane for lane, paths in reserved for path in paths}
+        self._all = [self._main, self._refusals, *(lane for lane, _ in reserved)]
+
+    def add_task(self, channel: Any) -> None:
+        """Have the first request of a channel answered."""
+        request = channel.requests[0]
+        lane = self._lane_of(request.path)
+        if not request.error and lane is self._main and channel.client.refusal is not None:
+            request.refuse(channel.client.refusal)
+        elif not request.error and lane.full:
+            request.refuse(overloaded())
+        (self._refusals if request.error else lane).add_task(channel)
+
+    def _lane_of(self, path: str) -> Lane:
+        if path.startswith(_KEYS + "/"):
+            path = _KEYS
+        return self._by_path.get(path, self._main)
+
+    def shutdown(self) -> None:
+        """Let every thread end, within STOP_SECONDS, and cancel what still waits."""
+        for lane in self._all:
+            lane.set_thread_count(0)
+        deadline = time.monotonic() + STOP_SECONDS
+        for lane in self._all:
+            lane.shutdown(timeout=max(0.1, deadline - time.monotonic()))

@@ -1,0 +1,175 @@
+"""Bounds of a JSON body as a whole, and its decoding: how deep, how many values, how many keys an object, none twice.
+
+They bound what a body costs, here and in the model server. Seen on llama.cpp: it finds a key by comparing it with all
+others of the object, so 80 000 keys take it 31 s.
+
+What stands outside of strings tells the counts and the depth before anything is decoded. It is found by C code of bytes
+alone, in time that grows with the size of the body, whatever is in it: a message or an image of a megabyte costs less
+than its decoding. Python loops run over decoded objects and arrays, never over bytes.
+
+orjson keeps the last of two equal keys, other parsers the first, so that a check may see another value than the model
+server. An object has a key twice where the decoded body has fewer keys than it has colons outside of strings.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import orjson
+
+from mistral_api.errors import MalformedRequest
+from mistral_api.wire.constraints import levels
+from mistral_api.wire.field_errors import quote_value
+
+# orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
+MOST_LEVELS = 100
+# Room for the tokens of an embeddings request (OpenAI takes 300 000 in all), and for a chat of 10 000 messages.
+MOST_VALUES = 2**19
+MOST_KEYS = 2**17
+MOST_KEYS_AN_OBJECT = 1024
+
+_TO_PARENTHESES = bytes.maketrans(b"[{]}", b"(())")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+
+
+def load_body(content: bytes) -> Any:
+    """Return a decoded body that is within the bounds. Raises MalformedRequest, which names the field where it can."""
+    pieces = _pieces(content)
+    outside = b"".join(pieces[::2])
+    keys = outside.count(b":")
+    _check_counts(outside, keys)
+    _check_depth(outside, pieces)
+    del pieces, outside
+    body = _decode(content)
+    if keys:
+        _check_objects(body, keys, content)
+    return body
+
+
+def _pieces(content: bytes) -> list[bytes]:
+    """Return the body cut at the quotes of its strings: by turns what stands outside of strings, and a string.
+
+    In what is no JSON at all the pieces mean nothing; it is refused when it is decoded.
+    """
+    if b"\\" in content and b'\\"' in content:
+        # Backslashes pair off from the left; a quote after one that is left over is part of the string.
+        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if content.count(b'"') > 2 * (MOST_VALUES + MOST_KEYS):
+        _refuse_many_values()
+    return content.split(b'"')
+
+
+def _check_counts(outside: bytes, keys: int) -> None:
+    if outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MOST_VALUES:
+        _refuse_many_values()
+    if keys > MOST_KEYS:
+        raise MalformedRequest(
+            f"The request body is too large: expected at most {MOST_KEYS} keys in all its objects, but got {keys}.",
+            code="object_above_max_properties",
+        )
+
+
+def _refuse_many_values() -> NoReturn:
+    raise MalformedRequest(
+        f"The request body is too large: expected at most {MOST_VALUES} values in it.", code="array_above_max_length"
+    )
+
+
+def _check_depth(outside: bytes, pieces: list[bytes]) -> None:
+    """Refuse a body that is nested too deeply. Each round takes away the innermost brackets."""
+    brackets = outside.translate(_TO_PARENTHESES, _NO_BRACKETS)
+    for _ in range(MOST_LEVELS + 1):
+        left = brackets.replace(b"()", b"")
+        if len(left) == len(brackets):  # nothing is left, or it is no JSON
+            return
+        brackets = left
+    if brackets:
+        name = _deep_field(pieces)
+        where = f"Invalid '{name}'" if name else "Invalid request"
+        text = f"{where}: nested too deeply. Expected at most {MOST_LEVELS} levels."
+        raise MalformedRequest(text, code="invalid_value", param=name)
+
+
+def _deep_field(pieces: list[bytes]) -> str | None:
+    """Return the name of the field that is nested too deeply; None where the body is no object."""
+    depth, name = 0, None
+    for index in range(0, len(pieces), 2):
+        outside = pieces[index].translate(_TO_PARENTHESES, _NO_BRACKETS)
+        if depth == 1 and pieces[index].lstrip().startswith(b":") and index:
+            name = quote_value(pieces[index - 1].decode(errors="replace"))
+        opened = outside.count(b"(")
+        if depth + opened > MOST_LEVELS + 1:
+            return name
+        depth += 2 * opened - len(outside)
+    return name
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(
+            "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
+            f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
+        ) from error
+
+
+def _check_objects(body: object, keys: int, content: bytes) -> None:
+    """Check the number of keys of each object, and that none has a key twice. ``keys``: how many there are in all."""
+    objects = [each for level in levels(body) for each in level if type(each) is dict]
+    sizes = list(map(len, objects))
+    if max(sizes) > MOST_KEYS_AN_OBJECT:
+        _refuse_large_object(body)
+    if sum(sizes) != keys:
+        _refuse_duplicate(content)
+
+
+def _refuse_large_object(body: object) -> NoReturn:
+    """Refuse the first object with too many keys; the field that it stands in is named."""
+    name, size = _large_object(body)
+    where = f"Invalid '{name}'" if name else "Invalid request"
+    raise MalformedRequest(
+        f"{where}: object with too many properties. Expected an object with at most {MOST_KEYS_AN_OBJECT} properties, "
+        f"but got an object with {size} properties instead.",
+        code="object_above_max_properties",
+        param=name,
+    )
+
+
+def _large_object(body: Any) -> tuple[str | None, int]:
+    """Return the field of the body with the first object of too many keys, and their number."""
+    if type(body) is dict and len(body) > MOST_KEYS_AN_OBJECT:
+        return None, len(body)
+    fields = body.items() if type(body) is dict else [(None, body)]
+    for name, value in fields:
+        sizes = [len(each) for level in levels(value) for each in level if type(each) is dict]
+        largest = max(sizes, default=0)
+        if largest > MOST_KEYS_AN_OBJECT:
+            return None if name is None else quote_value(name), largest
+    raise AssertionError("there is such an object")
+
+
+class _Duplicate(Exception):
+    """A key stands twice in one object; the argument is the key."""
+
+
+def _refuse_duplicate(content: bytes) -> NoReturn:
+    """Refuse a body by the key that one of its objects has twice. It has been found to be within all other bounds."""
+    try:
+        json.loads(content, object_pairs_hook=_distinct)
+    except _Duplicate as found:
+        name = quote_value(str(found))
+        text = f"Invalid '{name}': duplicate key. An object of the request body has it more than once."
+        raise MalformedRequest(text, code="duplicate_key", param=name) from None
+    raise AssertionError("there is such a key")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object with these pairs. Raises _Duplicate."""
+    decoded: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in decoded:
+            raise _Duplicate(name)
+        decoded[name] = value
+    return decoded
