@@ -44,7 +44,8 @@ RESERVED_OWNERS: Final = frozenset({LOCAL_OWNER, "anonymous"})
 LARGEST_LIMIT: Final = 10**12
 # The end of the years that PostgreSQL and Python can both represent, in Unix seconds.
 LAST_SECOND: Final = 253_402_300_799
-# The longest time that the secret before a rotation may still work.
+# How long the secret before a rotation still works, unless another time is given, and at most.
+GRACE_SECONDS: Final = 86_400
 LONGEST_GRACE_SECONDS: Final = 366 * 86_400
 
 _ID_PREFIX = "key_"

@@ -99,14 +99,14 @@ def test_list_shows_every_key_and_no_secret(engine: Engine, data_dir: Path) -> N
 
 def test_revoke_and_rotate_take_a_name_or_an_id(engine: Engine, data_dir: Path) -> None:
     first = created(engine, data_dir, "laptop")
-    rotated = run(engine, data_dir, "rotate", "laptop", "--grace", "24h")
+    rotated = run(engine, data_dir, "rotate", "laptop")
     assert SECRET.fullmatch(rotated.stdout)
     assert "The former secret works until 20" in rotated.stderr
     key_id = re.search(r"key_[0-9a-f]{32}", rotated.stderr)
     assert key_id is not None
     with watched_ring(engine, data_dir) as ring:
         assert ring.find(first).id == ring.find(rotated.stdout.strip()).id
-    at_once = run(engine, data_dir, "rotate", key_id.group())
+    at_once = run(engine, data_dir, "rotate", key_id.group(), "--grace", "0")
     assert "refused from now on" in at_once.stderr
     assert run(engine, data_dir, "revoke", key_id.group()).exit_code == 0
     require_refused(run(engine, data_dir, "revoke", "laptop"), "There is no API key 'laptop', or it is revoked")

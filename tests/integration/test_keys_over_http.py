@@ -155,9 +155,11 @@ def test_rotation_gives_another_secret_and_grace(app: Flask, api: FlaskClient) -
     assert rotated["former_prefix"] == key["prefix"]
     assert 50 < rotated["former_until"] - time.time() <= 60
     assert ring_of(app).find(key["key"]).id == ring_of(app).find(rotated["key"]).id
-    last = made(api.post(f"/v1/keys/{key['id']}/rotate", json={}))
+    usual = made(api.post(f"/v1/keys/{key['id']}/rotate"))
+    assert 86_390 < usual["former_until"] - time.time() <= 86_400
+    last = made(api.post(f"/v1/keys/{key['id']}/rotate", json={"grace_seconds": 0}))
     assert last["former_until"] is None
-    for secret in (key["key"], rotated["key"]):
+    for secret in (key["key"], rotated["key"], usual["key"]):
         with pytest.raises(KeyRefused):
             ring_of(app).find(secret)
     assert api.post(f"/v1/keys/{key['id']}/rotate", json={"grace_seconds": -1}).status_code == 400
@@ -214,4 +216,5 @@ def test_statistics_are_the_callers_own_unless_they_are_an_administrator(
 def test_the_declared_shapes_say_what_the_store_allows() -> None:
     assert wire_keys._SCOPE.json_schema["enum"] == list(SCOPES)
     assert wire_keys._MOST_LIMIT == key_store.LARGEST_LIMIT
+    assert wire_keys._GRACE_SECONDS == key_store.GRACE_SECONDS
     assert wire_keys._MOST_GRACE_SECONDS == key_store.LONGEST_GRACE_SECONDS
