@@ -48,12 +48,11 @@ class Stream:
     end: str = "none"
 
     def add(self, line: bytes) -> None:
-        """Note a line of the response."""
-        data = line.removeprefix(b"data: ")
-        if data == b"[DONE]":
+        """Note a line of the response. Comments, which keep the connection alive, say nothing."""
+        if line == b"data: [DONE]":
             self.end = "done"
-        elif data:
-            chunk = json.loads(data)
+        elif line.startswith(b"data: "):
+            chunk = json.loads(line.removeprefix(b"data: "))
             if "choices" in chunk:
                 self._add_chunk(chunk)
             else:
