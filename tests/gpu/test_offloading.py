@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from mistral_api.hardware.gpu import read_device_memory
+from tests.support.processes import read_key
 from tests.support.supervisor_process import running_supervisor
 
 pytestmark = [
@@ -40,7 +41,8 @@ def test_all_layers_are_offloaded_to_the_gpu_and_a_chat_succeeds(data_dir: Path,
         assert offloaded is not None
         assert offloaded[1] == offloaded[2]
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
-        answer = requests.post(f"{status.url}/v1/chat/completions", json=body, timeout=60)
+        key = {"Authorization": f"Bearer {read_key(data_dir)}"}
+        answer = requests.post(f"{status.url}/v1/chat/completions", json=body, headers=key, timeout=60)
         assert answer.json()["usage"]["completion_tokens"] > 0
     assert card_bytes > 0
 
