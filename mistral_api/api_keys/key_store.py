@@ -34,19 +34,13 @@ from mistral_api.security.api_key import (
 )
 from mistral_api.security.key_ring import ADMIN_KEY_NAME
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.keys import NAME_PATTERN
+from mistral_api.wire.queries import LAST_SECOND
 
 CHANNEL: Final = "mistral_api_keys"
-# Names and owners. They stand in logs, in statistics and in lists; the empty one means all owners there.
-NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 NAME_RULE: Final = "at most 64 letters, digits and . _ @ + -, beginning with a letter or a digit"
 # Owners that a key's name alone must not choose: data from before there were keys, and callers without one.
 RESERVED_OWNERS: Final = frozenset({LOCAL_OWNER, "anonymous"})
-LARGEST_LIMIT: Final = 10**12
-# The end of the years that PostgreSQL and Python can both represent, in Unix seconds.
-LAST_SECOND: Final = 253_402_300_799
-# How long the secret before a rotation still works, unless another time is given, and at most.
-GRACE_SECONDS: Final = 86_400
-LONGEST_GRACE_SECONDS: Final = 366 * 86_400
 
 _ID_PREFIX = "key_"
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")

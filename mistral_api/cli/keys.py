@@ -19,8 +19,6 @@ from sqlalchemy.orm import Session
 from tabulate import tabulate
 
 from mistral_api.api_keys.key_store import (
-    LARGEST_LIMIT,
-    LONGEST_GRACE_SECONDS,
     MadeKey,
     NewKey,
     create_key,
@@ -40,6 +38,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.security.api_key import DEFAULT_SCOPES, SCOPES, KeyLimits
 from mistral_api.services import Services
+from mistral_api.wire.keys import LARGEST_LIMIT, LONGEST_GRACE_SECONDS
 
 log = logging.getLogger(__name__)
 

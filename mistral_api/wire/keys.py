@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Required, TypedDict
+import re
+from typing import ClassVar, Final, Literal, Required, TypedDict
 
 from mistral_api.wire.container_shapes import Array, Object, nullable, required
 from mistral_api.wire.pagination import deleted, page
@@ -10,12 +11,16 @@ from mistral_api.wire.queries import LAST_SECOND
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import COUNT, UNIX_SECONDS, Component, Constant, Integer, Nullable, StringEnum, Text
 
-# Of ``api_keys.key_store``, which checks again, for commands too.
-_MOST_LIMIT = 10**12
-_GRACE_SECONDS, _MOST_GRACE_SECONDS = 86_400, 366 * 86_400
+# Names and owners. They stand in logs, in statistics and in lists; the empty one means all owners there.
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+LARGEST_LIMIT: Final = 10**12
+# How long the secret before a rotation still works, unless another time is given, and at most.
+GRACE_SECONDS: Final = 86_400
+LONGEST_GRACE_SECONDS: Final = 366 * 86_400
+
 _SCOPE = StringEnum("inference", "history", "admin", "grammar", "metrics")
-_LIMIT = Integer(1, _MOST_LIMIT)
-_NAME = Text(1, 64)
+_LIMIT = Integer(1, LARGEST_LIMIT)
+_NAME = Text(1, 64, NAME_PATTERN)
 
 
 class KeyLimitsBody(TypedDict, total=False):
@@ -79,7 +84,7 @@ class RotationRequest(RequestSchema[KeyRotation]):
 
     EXAMPLE: ClassVar[KeyRotation] = {"grace_seconds": 3600}
 
-    grace_seconds = Field(Integer(0, _MOST_GRACE_SECONDS), load_default=_GRACE_SECONDS)
+    grace_seconds = Field(Integer(0, LONGEST_GRACE_SECONDS), load_default=GRACE_SECONDS)
 
 
 _SHOWN_LIMIT = Nullable(COUNT)
