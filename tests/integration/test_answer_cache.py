@@ -15,6 +15,7 @@ import requests
 
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import open_cursor
+from tests.support.engine_counts import engine_counts
 from tests.support.processes import Server, running_api, running_server, temporary_data_dir, wait_for
 from tests.support.redis_server import running_redis
 
@@ -50,19 +51,13 @@ def _text(answer: requests.Response) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
-def _tokens_generated(server: Server) -> int:
-    metrics = requests.get(f"{server.model_url}/metrics", timeout=10).text
-    line = next(line for line in metrics.splitlines() if line.startswith("llamacpp:tokens_predicted_total "))
-    return int(float(line.split()[1]))
-
-
 def test_an_identical_request_is_answered_without_the_model(caching: Server, word: str) -> None:
     first = _post(caching, CHAT, _chat(word))
     assert first.headers["X-Cache"] == "miss"
-    generated = _tokens_generated(caching)
+    generated = engine_counts(caching).predicted
     second = _post(caching, CHAT, _chat(word))
     assert second.headers["X-Cache"] == "hit"
-    assert _tokens_generated(caching) == generated
+    assert engine_counts(caching).predicted == generated
     one, two = first.json(), second.json()
     assert two["choices"] == one["choices"]
     assert two["usage"] == one["usage"]
@@ -141,10 +136,10 @@ def test_other_requests_are_always_generated(caching: Server, word: str, more: d
 
 
 def test_without_cache_seconds_nothing_is_cached(server: Server, word: str) -> None:
-    generated = _tokens_generated(server)
+    generated = engine_counts(server).predicted
     for _ in range(2):
         assert "X-Cache" not in _post(server, CHAT, _chat(word)).headers
-    assert _tokens_generated(server) > generated + 12
+    assert engine_counts(server).predicted > generated + 12
 
 
 def test_a_request_that_fails_is_not_cached(caching: Server, word: str) -> None:
@@ -244,25 +239,20 @@ def test_a_restarted_model_server_is_asked_again(caching: Server, word: str) -> 
 def test_answers_end_after_their_time_and_redis_shares_them(caching: Server, word: str, tmp_path: Path) -> None:
     """Two API processes in front of one model server: what one has generated the other gives again."""
     with running_redis(tmp_path) as redis:
-        database = start_embedded_postgres(caching.data_dir).url
         settings = {
             "MODEL_SERVER_PORT": str(caching.model_port),
-            "DATABASE_URL": database,
             "CACHE_SECONDS": "8",
             "CACHE_STORAGE_URL": redis.url,
         }
-        with (
-            running_api(tmp_path / "one", **settings) as one,
-            running_api(tmp_path / "two", **settings) as two,
-        ):
+        with running_api(caching.data_dir, **settings) as one, running_api(caching.data_dir, **settings) as two:
             first = _post(one, CHAT, _chat(word, session_id=f"shared-{word}"))
             second = _post(two, CHAT, _chat(word))
             assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("miss", "hit")
             assert _text(second) == _text(first)
-            shared = f"{two.url}/v1/conversations/shared-{word}"  # which the first one has to deliver before
-            wait_for(lambda: requests.delete(shared, timeout=60).status_code == 200, "the conversation")
+            shared = f"{two.url}/v1/conversations/shared-{word}"
+            assert requests.delete(shared, timeout=60).status_code == 200
             assert _post(one, CHAT, _chat(word)).headers["X-Cache"] == "miss"
-            # The process that has deleted something reads its own notice of it, and forgets once more.
+            # Every process reads the notice of the deletion within a second, and forgets once more.
             wait_for(lambda: _post(one, CHAT, _chat(word)).headers["X-Cache"] == "hit", "an answer that is kept")
             time.sleep(8.2)
             assert _post(one, CHAT, _chat(word)).headers["X-Cache"] == "miss"
