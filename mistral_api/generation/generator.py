@@ -75,6 +75,7 @@ class Generator:
         self._client = server.client
         self._catalogue = server.catalogue
         self._feedback = server.feedback
+        self._constraints = server.constraints
         self._recorder = recorder
         self._sessions = sessions
         self._history = history
@@ -97,6 +98,7 @@ class Generator:
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
             request.require_slot_choice(payload)
+            self.admit_constraints(request, exchange, request.call)
             messages, exchange_id = endpoint.messages(payload), request.request_id
             self._images.require_allowed(messages, request.body)
             self._require_fit(endpoint, payload, messages, request.call)
@@ -115,6 +117,19 @@ class Generator:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
         return RunningExchange(self._recorder, path, request, transcript)
 
+    def admit_constraints(self, request: RequestContext, exchange: RunningExchange, call: UpstreamCall) -> None:
+        """Let the grammars and JSON schemas of a valid request pass, or raise what :meth:`ConstraintGate.admit` does.
+
+        ``call`` is the one by which the model server will be asked: not twice with what has been quarantined meanwhile.
+        """
+        exchange.constraints = self._constraints.admit(request.body, request.caller)
+        if exchange.constraints.uses:
+            call.before_retry = exchange.constraints.require_free
+
+    def require_admitted(self, request: RequestContext) -> None:
+        """Refuse what :meth:`admit_constraints` refuses, in a request that generates nothing."""
+        self._constraints.admit(request.body, request.caller)
+
     def served_model(self, model: str | None) -> str | None:
         """Return the model that answers, where it is known. Raises NotFound for one that is not served."""
         self._catalogue.check(model)
@@ -125,7 +140,7 @@ class Generator:
         if self._feedback is None:
             return None
         seed = new_slot_seed(payload.get("seed"))
-        exchange.feedback = SupervisorFeedback(self._feedback, seed)
+        exchange.feedback = SupervisorFeedback(self._feedback, seed, exchange.constraints)
         return seed
 
     def open_chat_stream(

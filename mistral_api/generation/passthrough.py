@@ -60,6 +60,7 @@ class PassthroughService:
         self._catalogue = server.catalogue
         self._recorder = recorder
         self._prompts = prompts
+        self._constraints = server.constraints
         self._on_model_change = on_model_change
 
     def pass_through(self, endpoint: PassthroughEndpoint, request: RequestContext, upstream_path: str = "") -> Any:
@@ -77,6 +78,8 @@ class PassthroughService:
         self, endpoint: PassthroughEndpoint, request: RequestContext, exchange: RunningExchange, path: str
     ) -> Any:
         payload = endpoint.read(request.body)
+        # llama.cpp makes a grammar of the tools wherever it applies the template.
+        self._constraints.admit(request.body, request.caller)
         model = payload.get("model") if isinstance(payload, dict) else None
         self._catalogue.check(model)
         exchange.record.exchange.model = model or self._catalogue.default()

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+from mistral_api.constraints.gate import NO_CONSTRAINTS
 from mistral_api.errors import ApiError, internal_error
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import (
@@ -30,7 +31,7 @@ class RunningExchange:
     The thread that answers the request calls it. The checkpoint thread asks for the progress meanwhile.
     ``record`` is the journal's side, ``transcript`` what the model has generated so far, ``feedback`` what the
     supervisor is told at the end, if anything; ``cache`` whether the answer was in the cache (``hit`` or ``miss``),
-    None where it was not looked for.
+    None where it was not looked for. ``constraints``: the grammars and schemas that it uses.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RunningExchange:
         self._permit = request.permit
         # Lets go of the caller's place at the end, where the exchange holds it (:meth:`hold_place`).
         self._let_go: Callable[[], None] | None = None
+        self.constraints = NO_CONSTRAINTS
         self._meter = UsageMeter()
         # Guards the transcript, the end, and the record until then.
         self._lock = threading.Lock()

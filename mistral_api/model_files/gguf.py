@@ -49,6 +49,8 @@ _BLOCKS = {
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
+# The names of a tokenizer's metadata begin so (gguf-py, constants.py).
+_TOKENIZER, _TOKENS = "tokenizer.", "tokenizer.ggml.tokens"
 # Numbers of llama.cpp's ``enum llama_pooling_type`` (include/llama.h).
 _POOLING_NONE, _POOLING_RANK = 0, 4
 # The classification head of a reranker (``LLM_TENSOR_CLS_OUT``, src/llama-arch.cpp).
@@ -137,6 +139,27 @@ def _unknown_type(kind: int) -> GgufError:
     return _damaged(f"a value of the unknown type {kind}")
 
 
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """The tokenizer of a model as its file has it: metadata pairs, each encoded, and the size of the vocabulary."""
+
+    pairs: tuple[bytes, ...]
+    tokens: int
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read the tokenizer from a file's header. Raises OSError, and GgufError where there is none."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        _require_gguf(file.read(len(MAGIC) + 4), size)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            tokenizer = _HeaderReader(data).read_tokenizer()
+    if not tokenizer.tokens:
+        raise GgufError("has no tokenizer")
+    return tokenizer
+
+
 class _HeaderReader:
     """Reads the header from the start to the end. A value beyond the end means that the file is truncated."""
 
@@ -161,6 +184,19 @@ class _HeaderReader:
         alignment = _alignment(metadata)
         start = -(-self._position // alignment) * alignment
         return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest)
+
+    def read_tokenizer(self) -> Tokenizer:
+        self._skip(4 + 8)
+        pairs, tokens = [], 0
+        for _ in range(self._count()):
+            start = self._position
+            name, kind = _text(self._bytes(MOST_KEY_BYTES, "a name")), self._scalar("<I")
+            if name == _TOKENS:
+                tokens = struct.unpack_from("<IQ", self._data, self._position)[1]
+            self._value(name, kind)
+            if name.startswith(_TOKENIZER):
+                pairs.append(self._data[start : self._position])
+        return Tokenizer(tuple(pairs), tokens)
 
     def _metadata(self, pairs: int) -> dict[str, MetadataValue]:
         metadata: dict[str, MetadataValue] = {}

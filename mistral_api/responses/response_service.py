@@ -76,9 +76,11 @@ class ResponseService:
             request.require_slot_choice(payload)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
+            call = UpstreamCall() if payload.get("background") else request.call
+            self._generator.admit_constraints(request, exchange, call)
             prepared = self._prepare(payload, request, request.request_id)
             if payload.get("background"):
-                return self._respond_in_background(prepared, exchange, request)
+                return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
             run = self._begin(prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
@@ -86,11 +88,10 @@ class ResponseService:
             return ResponseResult(prepared.context.session_id, body, exchange.cache)
 
     def _respond_in_background(
-        self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext
+        self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
     ) -> ResponseResult:
         """Have the response generated while its client does something else, or follows it."""
         _require_stored_text(exchange.record)
-        call = UpstreamCall()
         chat_payload = self._chat_payload(prepared, call)
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
@@ -153,7 +154,9 @@ class ResponseService:
 
     def count_input_tokens(self, request: RequestContext) -> int:
         """Return how many tokens the prompt of a request has. Raises our exceptions."""
-        prepared = self._prepare(load(_COUNT_REQUEST, request.body), request)
+        payload = load(_COUNT_REQUEST, request.body)
+        self._generator.require_admitted(request)
+        prepared = self._prepare(payload, request)
         return self._contexts.count_tokens(prepared, request.call)
 
     def find(self, owner: str, response_id: str) -> Response:

@@ -93,6 +93,7 @@ class ModelServerClient:
                     retries.after_unavailable(error)
                 except ModelServerLost as error:
                     retries.after_lost(error)
+                call.before_retry()
         except BaseException:
             self._watcher.remove(call)
             raise
