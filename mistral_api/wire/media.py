@@ -7,8 +7,8 @@ import re
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.shapes import Text
 
-# Neither base64 nor a data URL begins like this. curl takes "httpx.example" for an address too. Capitals are spelled out
-# since a JSON schema knows no flags.
+# Neither base64 nor a data URL begins like this. curl takes "httpx.example" for an address too. Capitals are spelled
+# out since a JSON schema knows no flags.
 _BEGINNING = r"[ \t\r\n]*(?:[hH][tT][tT][pP]|(?![dD][aA][tT][aA]:)[A-Za-z][A-Za-z0-9+.-]{0,40}:)"
 _ADDRESS = re.compile(_BEGINNING)
 
