@@ -7,8 +7,10 @@ import re
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.shapes import Text
 
-# Neither base64 nor a data URL begins like this. curl takes "httpx.example" for an address too.
-_ADDRESS = re.compile(r"\s*(?:https?|(?!data:)[a-z][a-z0-9+.-]{0,40}:)", re.IGNORECASE)
+# Neither base64 nor a data URL begins like this. curl takes "httpx.example" for an address too. Capitals are spelled
+# out since a JSON schema knows no flags.
+_BEGINNING = r"[ \t\r\n]*(?:[hH][tT][tT][pP]|(?![dD][aA][tT][aA]:)[A-Za-z][A-Za-z0-9+.-]{0,40}:)"
+_ADDRESS = re.compile(_BEGINNING)
 
 
 def is_address(text: str) -> bool:
@@ -21,7 +23,7 @@ def _check_data(text: str) -> None:
         refuse("unsupported_value", "Unsupported value for '{param}': this server does not fetch it; send base64.")
 
 
-MEDIA_DATA = Text().refined(_check_data).with_keywords(description="base64")
+MEDIA_DATA = Text().refined(_check_data).with_keywords(description="base64", pattern=f"^(?!{_BEGINNING})")
 IMAGE_URL = Text(1).with_keywords(
     description="A data URL. Where the operator allows it (ALLOW_IMAGE_URLS), also an http or https URL."
 )
