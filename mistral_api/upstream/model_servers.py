@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
@@ -25,7 +26,7 @@ class ModelServerEntry:
     """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
-    in them.
+    in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it.
     """
 
     client: ModelServerClient
@@ -33,6 +34,7 @@ class ModelServerEntry:
     limits: RequestLimits
     slot_gate: SlotGate
     slot_owners: SlotOwners
+    constraints: ConstraintGate
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -57,8 +59,9 @@ class ModelServerEntry:
             self.feedback.start()
 
     def close(self) -> None:
-        """End its connections, and write the last feedback."""
+        """End its connections and the trials of constraints, and write the last feedback."""
         self.client.close()
+        self.constraints.close()
         if self.feedback is not None:
             self.feedback.close()
 
@@ -74,7 +77,7 @@ def supervised_server(
     data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
 
     def given_up() -> str | None:
-        reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
+        reason = f"The {spec.label} is not running and will not be restarted soon; see its status in /health."
         return reason if status.is_given_up() else None
 
     client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher, spec.name)
@@ -87,7 +90,9 @@ def supervised_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
     owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, spec, status, FeedbackWriter(data_dir, spec.name))
+    constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
+    feedback = FeedbackWriter(data_dir, spec.name)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
 
 
 def external_server(
@@ -102,7 +107,8 @@ def external_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
-    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners)
+    constraints = ConstraintGate(settings.data_dir, lambda: None)
+    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners, constraints)
 
 
 class ModelServers:
