@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from mistral_api import create_app
 from mistral_api.security.access import Caller
-from mistral_api.security.api_key import DEFAULT_SCOPES, SCOPES
+from mistral_api.security.api_key import DEFAULT_SCOPES, SCOPES, new_secret
 from mistral_api.security.key_ring import KeyRefused, KeyRing
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
@@ -195,6 +195,20 @@ def test_a_caller_without_the_scope_admin_is_refused(app: Flask) -> None:
     for response in (stranger.get("/v1/keys"), stranger.post("/v1/keys", json={"name": "mine"})):
         assert response.status_code in (401, 403)
     assert ring_of(app).any_key
+
+
+def test_while_the_database_is_away_known_keys_work_and_unknown_ones_get_503(app: Flask, api: FlaskClient) -> None:
+    key, gone = (made(api.post("/v1/keys", json={"name": name})) for name in ("laptop", "gone"))
+    api.delete(f"/v1/keys/{gone['id']}", json={})
+    services_of(app.extensions).key_watcher.close()
+    ring_of(app).mark_incomplete()
+    answers = [
+        api.get("/openapi.json", headers={"Authorization": f"Bearer {secret}"})
+        for secret in (key["key"], new_secret(), gone["key"], "sk-of-another-service")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 503, 401, 401]
+    assert answers[1].get_json()["error"]["code"] == "database_unavailable"
+    assert answers[1].headers["Retry-After"]
 
 
 def test_statistics_are_the_callers_own_unless_they_are_an_administrator(
