@@ -27,6 +27,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.upstream.slot_owners import PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
@@ -78,7 +79,8 @@ class Generator:
             session_id = session.session_id
             plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
             if not plan.streamed:
-                send = partial(self._send, endpoint, request.caller.owner, request.call, plan.requests[0])
+                source = PromptSource(request.caller.owner, session_id)
+                send = partial(self._send, endpoint, source, request.call, plan.requests[0])
                 return GenerationResult(session_id, pipeline.relay_whole(send))
             if not payload.get("stream"):
                 return GenerationResult(session_id, pipeline.body())
@@ -102,14 +104,16 @@ class Generator:
         exchange.feedback = SupervisorFeedback(self._feedback, seed)
         return seed
 
-    def open_chat_stream(self, owner: str, payload: ChatPayload, seed: int | None, call: UpstreamCall) -> SSEStream:
+    def open_chat_stream(
+        self, source: PromptSource, payload: ChatPayload, seed: int | None, call: UpstreamCall
+    ) -> SSEStream:
         """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
 
         Raises our exceptions.
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._stream_opener(CHAT, plan, owner, call, show_progress=False)()
+        return self._stream_opener(CHAT, plan, source, call, show_progress=False)()
 
     def _require_fit(
         self, endpoint: Endpoint, payload: ChatPayload, messages: list[ChatMessage], call: UpstreamCall
@@ -162,9 +166,8 @@ class Generator:
         )
         plan = self._plan(endpoint, payload, continued, seed, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
-        open_stream = self._stream_opener(
-            endpoint, plan, request.caller.owner, request.call, show_progress=show_progress
-        )
+        source = PromptSource(request.caller.owner, session.session_id)
+        open_stream = self._stream_opener(endpoint, plan, source, request.call, show_progress=show_progress)
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
         return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
@@ -186,30 +189,32 @@ class Generator:
         return self._client.query(path, payload, call)
 
     def _stream_opener(
-        self, endpoint: Endpoint, plan: GenerationPlan, owner: str, call: UpstreamCall, *, show_progress: bool
+        self, endpoint: Endpoint, plan: GenerationPlan, source: PromptSource, call: UpstreamCall, *, show_progress: bool
     ) -> Callable[[], SSEStream]:
         """Return what sends the requests of a plan, each when the one before has been answered."""
-        open_stream = partial(self._open_stream, endpoint, owner, call, show_progress=show_progress)
+        open_stream = partial(self._open_stream, endpoint, source, call, show_progress=show_progress)
         if not plan.stages:
             return partial(open_stream, plan.requests[0])
         return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)
 
     def _open_stream(
-        self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
+        self, endpoint: Endpoint, source: PromptSource, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        return endpoint.dialect.stream(self._send(endpoint, owner, call, request), show_progress=show_progress)
+        return endpoint.dialect.stream(self._send(endpoint, source, call, request), show_progress=show_progress)
 
-    def _send(self, endpoint: Endpoint, owner: str, call: UpstreamCall, request: ChatPayload) -> UpstreamResponse:
+    def _send(
+        self, endpoint: Endpoint, source: PromptSource, call: UpstreamCall, request: ChatPayload
+    ) -> UpstreamResponse:
         """Send one request when its turn has come, to a slot that may have its prompt.
 
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
-        release = self._gate.enter(owner, count, call)
+        release = self._gate.enter(source.owner, count, call)
         try:
             if self._traits.llama_cpp():
-                request, release = self._slot_owners.place(owner, request, count, release)
+                request, release = self._slot_owners.place(source, request, count, release)
             response = self._client.request(endpoint.upstream_path, request, call)
         except BaseException:
             release()

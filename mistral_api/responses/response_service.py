@@ -30,6 +30,7 @@ from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.slot_owners import PromptSource
 from mistral_api.wire import load
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 
@@ -111,7 +112,8 @@ class ResponseService:
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        open_stream = partial(self._generator.open_chat_stream, owner, chat_payload, seed, call)
+        source = PromptSource(owner, prepared.context.session_id)
+        open_stream = partial(self._generator.open_chat_stream, source, chat_payload, seed, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NotRequired, TypedDict
 
 from mistral_api.control.feedback import FeedbackWriter
@@ -17,7 +18,7 @@ from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
-from mistral_api.upstream.slot_owners import Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def supervised_server(
         most_output=lambda: settings.max_output_tokens or status.context_size(),
     )
     gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
-    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing)
+    restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
+    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
     return ModelServerEntry(client, catalogue, limits, gate, owners, spec, status, FeedbackWriter(data_dir, spec.name))
 
 
@@ -103,6 +105,18 @@ def external_server(
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
     return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners)
+
+
+def unused_slots(client: ModelServerClient) -> frozenset[int]:
+    """Return the slots that had no request since the model server started; none where it does not say.
+
+    llama.cpp shows no ``id_task`` with them (``server_slot::to_json`` in tools/server/server-context.cpp).
+    """
+    try:
+        slots = client.get("/slots")
+        return frozenset(int(slot["id"]) for slot in slots if not slot["is_processing"] and "id_task" not in slot)
+    except (ModelServerError, KeyError, TypeError, ValueError):
+        return frozenset()
 
 
 class ModelServers:
