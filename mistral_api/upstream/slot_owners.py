@@ -33,10 +33,12 @@ LEAST_SIMILARITY = 0.1
 # A prompt is compared by pieces: its messages, or so many characters or tokens.
 PIECE_LENGTH = 512
 
-_NO_CACHE_WARNING = (
-    "prompts are read anew with every request: callers of several owners share a model server that was started with a "
-    "cache of prompts for all of them (LLAMA_ARG_CACHE_RAM). Restart it, and each owner has their own cache again"
+_NO_CACHE = "prompts are read anew with every request: callers of several owners share "
+_RESTART_WARNING = _NO_CACHE + (
+    "a model server that was started with one cache of prompts for all of them (LLAMA_ARG_CACHE_RAM). Restart it, and "
+    "each owner has their own cache again"
 )
+_EXTERNAL_WARNING = _NO_CACHE + "the model server of MODEL_SERVER_URL, whose caches cannot be kept apart"
 
 Release = Callable[[], None]
 
@@ -201,7 +203,7 @@ class SlotOwners:
         """Warn of a model server that keeps no owner's cache, once for each of its processes."""
         if self._warned_of != (server,):
             self._warned_of = (server,)
-            log.warning(_NO_CACHE_WARNING)
+            log.warning(_EXTERNAL_WARNING if server is None else _RESTART_WARNING)
 
     def _choose(self, source: PromptSource, prompt: tuple[Piece, ...]) -> _Slot | None:
         """Return the free slot for a request, or None where the model server must choose. The lock is held."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.control.saved_caches import conversation_key
+from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.slot_owners import PromptSource, RestoredSlots, Sharing, SlotOwners
 
 
