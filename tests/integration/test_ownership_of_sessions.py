@@ -59,8 +59,9 @@ def session() -> str:
 
 
 def contents(client: OwnerClient, session_id: str) -> str:
-    """Return all messages of a conversation, as text."""
-    return str([each["content"] for each in client.json("GET", f"/v1/conversations/{session_id}")["messages"]])
+    """Return what was asked in a conversation, as text: the model repeats it, or not."""
+    messages = client.json("GET", f"/v1/conversations/{session_id}")["messages"]
+    return str([each["content"] for each in messages if each["role"] == "user"])
 
 
 def with_word(body: dict[str, Any], word: str) -> dict[str, Any]:
