@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -181,6 +182,19 @@ class SlotOwners:
         if not known:
             placed["cache_prompt"] = False
         return placed, self._freeing(slot, release)
+
+    @contextmanager
+    def unplaced(self) -> Iterator[None]:
+        """Within the block a request of another kind runs in any slot: nobody knows what is in the free ones then."""
+        with self._lock:
+            self._unplaced += 1
+            self._forget_free()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._unplaced -= 1
+                self._forget_free()
 
     def _refresh(self, server: object | None, restored: Mapping[int, str]) -> None:
         """Forget what is in the slots where this process does not know it any more. The lock is held.

@@ -202,3 +202,12 @@ def test_model_server_whose_caches_nobody_gets_is_warned_of_once(caplog: pytest.
         server.run("ada", "a")
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "LLAMA_ARG_CACHE_RAM" in caplog.text
+
+
+def test_embedding_in_any_slot_leaves_nothing_known() -> None:
+    server = _Server()
+    server.run("ada", "a")
+    with server.owners.unplaced():
+        assert server.run("ada", "a") == (None, False)
+    assert server.run("ada", "a")[1] is False
+    assert server.run("ada", "a")[1] is True
