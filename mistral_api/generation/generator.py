@@ -62,6 +62,7 @@ class Generator:
         self._prompts = prompts
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
+        self._cache_salts = server.cache_salts
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -215,6 +216,8 @@ class Generator:
         try:
             if self._traits.llama_cpp():
                 request, release = self._slot_owners.place(source, request, count, release)
+            elif self._cache_salts is not None:
+                request = self._cache_salts.salted(source.owner, request)
             response = self._client.request(endpoint.upstream_path, request, call)
         except BaseException:
             release()

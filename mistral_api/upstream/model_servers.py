@@ -13,6 +13,7 @@ from mistral_api.control.status import ModelServerStatus, State, StatusReader, r
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
+from mistral_api.upstream.cache_salts import CacheSalts
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
@@ -26,7 +27,7 @@ class ModelServerEntry:
     """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
-    in them.
+    in them; ``cache_salts``: what keeps owners apart in an engine that may have no slots.
     """
 
     client: ModelServerClient
@@ -37,6 +38,7 @@ class ModelServerEntry:
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
+    cache_salts: CacheSalts | None = None
 
     def serves(self, name: str) -> bool:
         """Whether it serves a model of this name. Raises ModelServerError where only a server that is away knows."""
@@ -104,7 +106,9 @@ def external_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
-    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners)
+    catalogue = Catalogue(client, [], other_models)
+    salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, cache_salts=salts)
 
 
 def unused_slots(client: ModelServerClient) -> frozenset[int]:
