@@ -1,4 +1,4 @@
-"""``python bin/bench [latency] [recording] [reads] [far-reads] [validation] [recognition] [warm]``."""
+"""``python bin/bench [latency] [recording] [reads] [far-reads] [validation] [recognition] [warm] [owners]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 from bench.far_reads import measure_far_reads
 from bench.latency import Side, compare, time_first_event, time_response
 from bench.memory import print_memory
+from bench.owners import measure_owners
 from bench.reads import measure_reads
 from bench.recognition import measure_recognition
 from bench.recording import measure_journal, measure_outage, measure_writer
@@ -14,7 +15,14 @@ from bench.running import running_stack
 from bench.validation import measure_validation
 from bench.warm import measure_warm_restart
 
-PARTS = ("latency", "recording", "reads", "far-reads", "validation", "recognition", "warm")
+PARTS = ("latency", "recording", "reads", "far-reads", "validation", "recognition", "warm", "owners")
+# The parts that start what they need, and have no options.
+_OTHERS = {
+    "validation": measure_validation,
+    "recognition": measure_recognition,
+    "warm": measure_warm_restart,
+    "owners": measure_owners,
+}
 
 
 def main() -> None:
@@ -33,12 +41,9 @@ def main() -> None:
     if "far-reads" in options.parts:
         with running_stack() as running:
             measure_far_reads(running)
-    if "validation" in options.parts:
-        measure_validation()
-    if "recognition" in options.parts:
-        measure_recognition()
-    if "warm" in options.parts:
-        measure_warm_restart()
+    for part, measure in _OTHERS.items():
+        if part in options.parts:
+            measure()
 
 
 def _parse_options() -> argparse.Namespace:

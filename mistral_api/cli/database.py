@@ -85,7 +85,8 @@ def _parse_time(_context: click.Context, _option: click.Parameter, text: str | N
 
 @click.command()
 @click.option("--since", callback=_parse_time, metavar="MOMENT", help="Only conversations used since then.")
-@click.option("--session", "session_id", help="Only the conversation of this session.")
+@click.option("--session", "session_id", help="Only the conversations of this session.")
+@click.option("--owner", help="Only the conversations of this owner.  [default: of all]")
 @click.option(
     "--format",
     "line_format",
@@ -95,9 +96,11 @@ def _parse_time(_context: click.Context, _option: click.Parameter, text: str | N
     help="Everything, or the current branches as OpenAI takes them for fine-tuning.",
 )
 @click.option("--output", type=click.File("wb", lazy=False), default="-", help="A file instead of the standard output.")
-def export(since: datetime | None, session_id: str | None, line_format: str, output: BinaryIO) -> None:
+def export(
+    since: datetime | None, session_id: str | None, owner: str | None, line_format: str, output: BinaryIO
+) -> None:
     """Write conversations out, one line of JSON each."""
-    selection, line_of = ConversationSelection(since, session_id), _LINES[line_format]
+    selection, line_of = ConversationSelection(since, session_id, owner), _LINES[line_format]
     with command_engine() as engine:
         total, written = count_conversations(engine, selection), 0
         with click.progressbar(length=total, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
+from mistral_api.api_keys.key_store import NAME_PATTERN, NAME_RULE
 from mistral_api.cli.database import command_engine
 from mistral_api.cli.pull import DownloadDisplay
 from mistral_api.conversations.importing.export_file import (
@@ -71,6 +72,12 @@ class _Summary:
         )
 
 
+def _require_owner(_context: click.Context, _option: click.Parameter, owner: str) -> str:
+    if not NAME_PATTERN.fullmatch(owner):
+        raise click.BadParameter(f"expected {NAME_RULE}.")
+    return owner
+
+
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -79,8 +86,14 @@ class _Summary:
     type=click.Choice(FORMATS),
     help="What the files are. Without it the content tells.",
 )
+@click.option(
+    "--owner",
+    default=LOCAL_OWNER,
+    callback=_require_owner,
+    help="Whose the conversations become, where the file does not say: the owner of a key.  [default: local]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be imported, and write nothing.")
-def import_conversations(files: tuple[Path, ...], format_name: str | None, dry_run: bool) -> None:
+def import_conversations(files: tuple[Path, ...], format_name: str | None, owner: str, dry_run: bool) -> None:
     """Read conversations in: from 'mistral-api export', Open WebUI, LibreChat or ChatGPT.
 
     What is there already is not imported again: after an interruption, or with a newer export, the same command adds
@@ -88,7 +101,7 @@ def import_conversations(files: tuple[Path, ...], format_name: str | None, dry_r
     """
     settings = _settings()
     exports = [_open(path, format_name) for path in files]
-    target = ImportTarget(LOCAL_OWNER, settings.store_attachment_bytes)
+    target = ImportTarget(owner, settings.store_attachment_bytes)
     summary = _Summary(dry_run)
     try:
         with command_engine() as engine:

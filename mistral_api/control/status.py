@@ -72,6 +72,7 @@ class ModelServerStatus:
     ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
     where they differ from the settings, and is None where they do not.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
+    ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
     ``last_restarts`` has the newest of ``restarts``. ``last_lines`` is the server's output before it ended last.
     """
 
@@ -95,6 +96,7 @@ class ModelServerStatus:
     cache_type: str | None = None
     memory_step: str | None = None
     prompt_cache: bool = True
+    restored_slots: dict[str, str] = field(default_factory=dict)
     batch_size: int
     threads: int
     parallel: int
@@ -198,6 +200,11 @@ class StatusReader:
         """Return the model's file as written last."""
         status = self._current()
         return Path(status.model_path) if status is not None and status.model_path else None
+
+    def restored_slots(self) -> dict[int, str]:
+        """Return the keys of the conversations whose saved caches the slots got at the start, by slot."""
+        status = self._current()
+        return {} if status is None else {int(slot): key for slot, key in status.restored_slots.items()}
 
     def _current(self) -> ModelServerStatus | None:
         """Return what the file says, read anew only where the file was replaced."""

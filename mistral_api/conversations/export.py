@@ -31,10 +31,11 @@ _FINE_TUNING_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
 @dataclass(frozen=True, slots=True)
 class ConversationSelection:
-    """Which conversations: those used since a moment, the one with a session id, or all."""
+    """Which conversations: those used since a moment, those with a session id, those of an owner, or all."""
 
     since: datetime | None = None
     session_id: str | None = None
+    owner: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions that a selected conversation fulfils."""
@@ -43,6 +44,8 @@ class ConversationSelection:
             conditions.append(Conversation.updated_at >= self.since)
         if self.session_id is not None:
             conditions.append(in_session_of_any_owner(self.session_id))
+        if self.owner is not None:
+            conditions.append(Conversation.owner == self.owner)
         return conditions
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.conversation import lock_conversation
@@ -147,8 +147,10 @@ def delete_item(session: Session, owner: str, session_id: str, item_id: str) -> 
 
 
 def _find_message(session: Session, conversation: Conversation, item_id: str) -> Message:
-    message = session.get(Message, parse_item_id(item_id).message_id)
-    if message is None or message.conversation_id != conversation.id:
+    # A message of another conversation is not read at all: its size would show in the time.
+    wanted = Message.id == parse_item_id(item_id).message_id, Message.conversation_id == conversation.id
+    message = session.scalars(select(Message).where(*wanted)).one_or_none()
+    if message is None:
         raise _not_found(item_id, "item_id")
     _item_of(message, item_id)
     return message

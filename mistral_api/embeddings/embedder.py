@@ -149,7 +149,8 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
 
     def _send(self, items: list[EmbeddingInput]) -> list[ResultT]:
         payload = self._task.upstream_payload(self._payload, items)
-        content = self._server.client.request(self._task.path, payload, self._call).content()
+        with self._server.slot_owners.unplaced():
+            content = self._server.client.request(self._task.path, payload, self._call).content()
         try:
             body = orjson.loads(content)
             results = self._task.read(self._payload, body)

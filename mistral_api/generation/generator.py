@@ -28,6 +28,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.upstream.slot_owners import PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
@@ -83,6 +84,7 @@ class Generator:
         self._images = prompts.images
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
+        self._cache_salts = server.cache_salts
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -240,7 +242,7 @@ class Generator:
 
     def _open(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
         """Send the requests of a plan, each when the one before has been answered; or replay an earlier answer."""
-        open_stream: OpenStream = partial(self._open_stream, planned, exchange.record.exchange.owner, call)
+        open_stream: OpenStream = partial(self._open_stream, planned, _prompt_source(exchange), call)
         known = self._look_up(planned, exchange, call)
         if known is not None:
             open_stream = known.opener(open_stream)
@@ -250,10 +252,10 @@ class Generator:
         return StagedStream(map(open_stream, plan.requests), plan.stages)
 
     def _open_stream(
-        self, planned: _PlannedRequest, owner: str, call: UpstreamCall, request: ChatPayload
+        self, planned: _PlannedRequest, source: PromptSource, call: UpstreamCall, request: ChatPayload
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        response = self._send(planned, owner, call, request)
+        response = self._send(planned, source, call, request)
         return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
 
     def _body_getter(
@@ -262,8 +264,7 @@ class Generator:
         """Return what gets the response of an engine that is not asked for a stream."""
 
         def get_body() -> JsonObject:
-            owner = exchange.record.exchange.owner
-            return self._send(planned, owner, call, planned.plan.requests[0]).json_object()
+            return self._send(planned, _prompt_source(exchange), call, planned.plan.requests[0]).json_object()
 
         known = self._look_up(planned, exchange, call)
         return get_body if known is None else partial(known.body, get_body)
@@ -271,22 +272,32 @@ class Generator:
     def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
         return None if self._answers is None else self._answers.look_up(planned, exchange, call)
 
-    def _send(self, planned: _PlannedRequest, owner: str, call: UpstreamCall, request: ChatPayload) -> UpstreamResponse:
+    def _send(
+        self, planned: _PlannedRequest, source: PromptSource, call: UpstreamCall, request: ChatPayload
+    ) -> UpstreamResponse:
         """Send one request when its turn has come, to a slot that may have its prompt.
 
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
-        release = self._gate.enter(owner, count, call)
+        release = self._gate.enter(source.owner, count, call)
         try:
             if self._traits.llama_cpp():
-                request, release = self._slot_owners.place(owner, request, count, release)
+                request, release = self._slot_owners.place(source, request, count, release)
+            elif self._cache_salts is not None:
+                request = self._cache_salts.salted(source.owner, request)
             response = self._client.request(planned.path, request, call)
         except BaseException:
             release()
             raise
         response.at_close(release)
         return response
+
+
+def _prompt_source(exchange: RunningExchange) -> PromptSource:
+    """Return whose prompt an exchange brings that has begun, and in which session."""
+    opening = exchange.record.exchange
+    return PromptSource(opening.owner, opening.session_id or "")
 
 
 def _slots_for(request: ChatPayload) -> int:

@@ -85,7 +85,7 @@ class Recorder:
         self._healthy = True
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
         # The sessions whose first request is running, and whether another one of theirs has ended meanwhile.
-        self._begun_sessions: dict[str | None, bool] = {}
+        self._begun_sessions: dict[tuple[str, str | None], bool] = {}
         # Held by the thread that writes them after all. Nobody waits for it.
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
@@ -141,14 +141,14 @@ class Recorder:
         if recording is required.
         """
         if exchange.begins_session:
-            self._begun_sessions[exchange.session_id] = False
+            self._begun_sessions[_session_of(exchange)] = False
         try:
             session = self._require_session()
             position = session.journal.begin(exchange)
         except sqlite3.Error as error:
             self._note_failure(error)
             if self._policy.required:
-                self._begun_sessions.pop(exchange.session_id, None)
+                self._begun_sessions.pop(_session_of(exchange), None)
                 raise RecordingFailed("the journal cannot be written") from error
             return None
         self._note_success(session.journal)
@@ -179,9 +179,9 @@ class Recorder:
     def _note_order(self, exchange: Exchange) -> None:
         """Note with the first request of a session whether another one ended before it, and so is delivered before."""
         if exchange.begins_session:
-            exchange.overtaken = self._begun_sessions.pop(exchange.session_id, False)
-        elif exchange.session_id in self._begun_sessions:
-            self._begun_sessions[exchange.session_id] = True
+            exchange.overtaken = self._begun_sessions.pop(_session_of(exchange), False)
+        elif _session_of(exchange) in self._begun_sessions:
+            self._begun_sessions[_session_of(exchange)] = True
 
     def newest_exchanges(self) -> Iterator[Exchange]:
         """Yield the newest exchanges in the journal, of all processes, oldest first. Raises sqlite3.Error, OSError."""
@@ -315,6 +315,10 @@ class Recorder:
             self._session = None
             # Nothing opens it again.
             self._retry_at = float("inf")
+
+
+def _session_of(exchange: Exchange) -> tuple[str, str | None]:
+    return exchange.owner, exchange.session_id
 
 
 def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:

@@ -42,14 +42,16 @@ class LifecycleHooks:
         """Whether the server is writing caches for us: meanwhile it answers late."""
         return self._caches.is_saving
 
-    def on_ready(self) -> None:
+    def on_ready(self) -> dict[int, str]:
         """Remember the memory step that worked, and restore the conversations' caches.
 
-        Called when the model is loaded, before anyone is told that the server is ready.
+        Return the keys of the conversations by slot. Called when the model is loaded, before anyone is told that the
+        server is ready.
         """
         self._ready_at = time.monotonic()
         self._memory_fitter.remember_step()
         self._caches.restore(self._stop_requested)
+        return dict(self._caches.restored)
 
     def on_probe(self) -> str | None:
         """Save caches when it is time. Return why the server must be ended where its generations keep failing."""

@@ -152,8 +152,8 @@ class ServerRun:
 
     def _enter_ready(self) -> None:
         self._ready_at = self._last_progress_at = time.monotonic()
-        self._hooks.on_ready()
-        self._reporter.enter(State.READY)
+        restored = self._hooks.on_ready()
+        self._reporter.enter(State.READY, restored_slots={str(slot): key for slot, key in restored.items()})
         pid = self._process.identity.pid
         log.info("%s ready after %.1f s (pid %d)", self._label, self._ready_at - self._started_at, pid)
 

@@ -8,6 +8,9 @@ prompt would have given. This is as true of a restored slot as of any other: whi
 decides only what is saved and deleted. But the model and its settings must be the same, which :func:`fingerprint`
 checks, and the file must be undamaged, so its size and SHA-256 are checked before llama.cpp reads it.
 
+Where several owners call, the number of tokens that a request finds would tell one what another has asked. There a
+restored slot is used for its own conversation alone (``RestoredSlots`` in ``upstream/slot_owners.py``).
+
 What must not be stored is not saved: a slot is saved only where its seed names a generation that may be stored. The
 slot is read again after the save, so that a file counts only where the slot still held the same.
 """
@@ -93,6 +96,11 @@ class SlotCacheManager:
     def is_saving(self) -> bool:
         """Whether caches are being written now: meanwhile the model server answers late about its slots."""
         return self._saving_thread is not None and self._saving_thread.is_alive()
+
+    @property
+    def restored(self) -> dict[int, str]:
+        """The conversation that was restored into each slot, by the slot's id."""
+        return self._restored
 
     def restore(
         self, stop_requested: Callable[[], bool] = lambda: False, seconds: float = RESTORE_TIMEOUT_SECONDS

@@ -132,6 +132,7 @@ class StatusReporter:
             pid=identity.pid if identity else None,
             pid_started=identity.started if identity else None,
             prompt_cache=prompt_cache,
+            restored_slots={},
         )
 
     def count_restart(self) -> None:

@@ -63,6 +63,10 @@ class Catalogue:
         """Whether the engine says that it is llama.cpp. Raises our exceptions where it does not answer."""
         return any(model.owned_by == "llamacpp" for model in self._list())
 
+    def is_vllm(self) -> bool:
+        """Whether the engine says that it is vLLM. Raises our exceptions where it does not answer."""
+        return any(model.owned_by == "vllm" for model in self._list())
+
     def check(self, name: str | None) -> None:
         """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing.
 

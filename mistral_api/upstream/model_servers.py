@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
@@ -13,12 +14,13 @@ from mistral_api.control.status import ModelServerStatus, State, StatusReader, r
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
+from mistral_api.upstream.cache_salts import CacheSalts
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
-from mistral_api.upstream.slot_owners import Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class ModelServerEntry:
     """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
-    in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it.
+    in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it; ``cache_salts``: what
+    keeps owners apart in an engine that may have no slots.
     """
 
     client: ModelServerClient
@@ -38,6 +41,7 @@ class ModelServerEntry:
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
+    cache_salts: CacheSalts | None = None
 
     def serves(self, name: str) -> bool:
         """Whether it serves a model of this name. Raises ModelServerError where only a server that is away knows."""
@@ -89,7 +93,8 @@ def supervised_server(
         most_output=lambda: settings.max_output_tokens or status.context_size(),
     )
     gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
-    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing)
+    restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
+    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
@@ -108,7 +113,21 @@ def external_server(
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
     constraints = ConstraintGate(settings.data_dir, lambda: None)
-    return ModelServerEntry(client, Catalogue(client, [], other_models), limits, gate, owners, constraints)
+    catalogue = Catalogue(client, [], other_models)
+    salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
+
+
+def unused_slots(client: ModelServerClient) -> frozenset[int]:
+    """Return the slots that had no request since the model server started; none where it does not say.
+
+    llama.cpp shows no ``id_task`` with them (``server_slot::to_json`` in tools/server/server-context.cpp).
+    """
+    try:
+        slots = client.get("/slots")
+        return frozenset(int(slot["id"]) for slot in slots if not slot["is_processing"] and "id_task" not in slot)
+    except (ModelServerError, KeyError, TypeError, ValueError):
+        return frozenset()
 
 
 class ModelServers:

@@ -9,19 +9,24 @@ llama.cpp has a second cache of prompts, in main memory, which knows no slots: w
 what that cache has is put into it (``get_available_slot`` in tools/server/server-context.cpp). So with a model server
 that has one no cache is used at all; the supervisor starts it without where owners are kept apart.
 
-What is in the slots is known as far as this process has put it there: not after a restart of the model server, and not
-while another API process uses it too. What is not known is not used.
+What is in the slots is known as far as this process has put it there, or the supervisor after a restart of the model
+server (:class:`RestoredSlots`): not while another API process uses it too. What is not known is not used.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
 
+from mistral_api.control.saved_caches import conversation_key
 from mistral_api.payload_types.chat import ChatPayload
+
+log = logging.getLogger(__name__)
 
 # Below this part of a prompt it is not worth replacing another prompt of the same owner, as llama.cpp has it
 # (``--slot-prompt-similarity``).
@@ -29,7 +34,27 @@ LEAST_SIMILARITY = 0.1
 # A prompt is compared by pieces: its messages, or so many characters or tokens.
 PIECE_LENGTH = 512
 
+_NO_CACHE = "prompts are read anew with every request: callers of several owners share "
+_RESTART_WARNING = _NO_CACHE + (
+    "a model server that was started with one cache of prompts for all of them (LLAMA_ARG_CACHE_RAM). Restart it, and "
+    "each owner has their own cache again"
+)
+_EXTERNAL_WARNING = _NO_CACHE + "the model server of MODEL_SERVER_URL, whose caches cannot be kept apart"
+
 Release = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Whose prompt a request brings, and in which session."""
+
+    owner: str
+    session_id: str
+
+    @property
+    def conversation(self) -> str:
+        """The key of its conversation, as the saved caches have it."""
+        return conversation_key(self.owner, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +67,28 @@ class Piece:
 
 @dataclass(slots=True)
 class _Slot:
-    """``owner`` is None where nobody knows what is in the slot. ``used``: the number of the last request it got."""
+    """``owner`` is None where nobody knows what is in the slot. ``used``: the number of the last request it got.
+
+    ``restored``: the key of the conversation whose saved cache it has.
+    """
 
     number: int
     owner: str | None = None
     prompt: tuple[Piece, ...] = ()
     used: int = 0
     taken: bool = False
+    restored: str | None = None
 
     def forget(self) -> None:
-        self.owner, self.prompt = None, ()
+        self.owner, self.prompt, self.restored = None, (), None
+
+    def fill(self, owner: str, prompt: tuple[Piece, ...], used: int) -> None:
+        self.owner, self.prompt, self.restored, self.used, self.taken = owner, prompt, None, used, True
+
+    @property
+    def worth(self) -> tuple[bool, bool, int]:
+        """How much is lost where another prompt replaces what is in it; the least is replaced first."""
+        return self.owner is not None, self.restored is not None, self.used
 
     def similarity(self, prompt: tuple[Piece, ...]) -> float:
         """Return which part of a prompt stands in this slot from its beginning, from 0 to 1."""
@@ -71,6 +108,24 @@ class Sharing:
     several_processes: Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredSlots:
+    """The conversations whose saved caches the supervisor has put into the slots of a model server.
+
+    ``conversations`` returns their keys by slot. ``unused`` asks the model server which slots had no request since it
+    started, and returns none where it does not say: in all others there is something else by now.
+    """
+
+    conversations: Callable[[], Mapping[int, str]] = dict
+    unused: Callable[[], frozenset[int]] = frozenset
+
+    def read(self) -> Mapping[int, str]:
+        """Return the keys of the conversations that are in the slots now, by slot."""
+        conversations = self.conversations()
+        unused = self.unused() if conversations else frozenset()
+        return {slot: conversation for slot, conversation in conversations.items() if slot in unused}
+
+
 class SlotOwners:
     """Chooses slots while owners must be kept apart. One for a model server; safe to use from many threads."""
 
@@ -80,6 +135,7 @@ class SlotOwners:
         process: Callable[[], object | None],
         has_prompt_cache: Callable[[], bool],
         sharing: Sharing,
+        restored: RestoredSlots | None = None,
     ) -> None:
         """``slots``: how many there are; None where nobody knows: then no cache is used while owners are kept apart.
 
@@ -89,58 +145,96 @@ class SlotOwners:
         self._process = process
         self._has_prompt_cache = has_prompt_cache
         self._sharing = sharing
+        self._restored = restored or RestoredSlots()
         self._lock = threading.Lock()
         self._slots = [_Slot(number) for number in range(slots or 0)]
-        self._server = process()
+        self._server: object | None = None
+        # The process that has got requests which were sent to no slot in particular.
+        self._unplaced_server: object | None = None
+        self._warned_of: object | None = None
         self._requests = 0
         # Running requests that may be in any slot.
         self._unplaced = 0
         self._is_stale = True
 
-    def place(self, owner: str, request: ChatPayload, count: int, release: Release) -> tuple[ChatPayload, Release]:
+    def place(
+        self, source: PromptSource, request: ChatPayload, count: int, release: Release
+    ) -> tuple[ChatPayload, Release]:
         """Return a request as the model server gets it, and what ends it, which calls ``release``.
 
         ``count``: how many slots it takes. The request itself is not changed.
         """
+        server = self._process()
         if not self._sharing.several_owners():
-            self._is_stale = True
-            return request, release
+            return request, self._end_of_only_owner(server, release)
+        # The model server is asked before the lock is taken.
+        restored = {} if server in (self._server, self._unplaced_server) else self._restored.read()
         with self._lock:
-            self._refresh()
+            self._refresh(server, restored)
             self._requests += 1
             prompt = tuple(prompt_pieces(request))
-            slot = None if count > 1 or request.get("id_slot", -1) >= 0 else self._choose(owner, prompt)
+            slot = None if count > 1 or request.get("id_slot", -1) >= 0 else self._choose(source, prompt)
             if slot is None:
                 return self._unplaced_request(request, release)
-            known = slot.owner == owner
-            slot.owner, slot.prompt, slot.used, slot.taken = owner, prompt, self._requests, True
+            known = source.owner == slot.owner or _is_of(slot, source)
+            slot.fill(source.owner, prompt, self._requests)
         placed: ChatPayload = request | {"id_slot": slot.number}
         if not known:
             placed["cache_prompt"] = False
         return placed, self._freeing(slot, release)
 
-    def _refresh(self) -> None:
-        """Forget what is in the slots where this process does not know it any more."""
-        server = self._process()
-        unusable = self._has_prompt_cache() or self._sharing.several_processes()
-        if self._is_stale or server != self._server or unusable:
-            self._is_stale, self._server = False, server
-            for slot in self._slots:
-                slot.forget()
+    @contextmanager
+    def unplaced(self) -> Iterator[None]:
+        """Within the block a request of another kind runs in any slot: nobody knows what is in the free ones then."""
+        with self._lock:
+            self._unplaced += 1
+            self._forget_free()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._unplaced -= 1
+                self._forget_free()
 
-    def _choose(self, owner: str, prompt: tuple[Piece, ...]) -> _Slot | None:
-        """Return the free slot for a request, or None where the model server must choose."""
+    def _refresh(self, server: object | None, restored: Mapping[int, str]) -> None:
+        """Forget what is in the slots where this process does not know it any more. The lock is held.
+
+        ``restored``: the conversations that are in the slots of a model server that has just been started.
+        """
+        has_prompt_cache = self._has_prompt_cache()
+        unusable = has_prompt_cache or self._sharing.several_processes()
+        if has_prompt_cache:
+            self._warn_once(server)
+        if not (self._is_stale or server != self._server or unusable):
+            return
+        is_new = server not in (self._server, self._unplaced_server)
+        self._is_stale, self._server = False, server
+        for slot in self._slots:
+            slot.forget()
+            slot.restored = restored.get(slot.number) if is_new and not unusable else None
+
+    def _warn_once(self, server: object | None) -> None:
+        """Warn of a model server that keeps no owner's cache, once for each of its processes."""
+        if self._warned_of != (server,):
+            self._warned_of = (server,)
+            log.warning(_EXTERNAL_WARNING if server is None else _RESTART_WARNING)
+
+    def _choose(self, source: PromptSource, prompt: tuple[Piece, ...]) -> _Slot | None:
+        """Return the free slot for a request, or None where the model server must choose. The lock is held."""
         free = [slot for slot in self._slots if not slot.taken]
         if not free or self._unplaced:
             return None
-        own = [slot for slot in free if slot.owner == owner]
+        own = [slot for slot in free if slot.owner == source.owner]
         best = max(own, key=lambda slot: (slot.similarity(prompt), slot.used), default=None)
         if best is not None and best.similarity(prompt) > LEAST_SIMILARITY:
             return best
-        return min(free, key=lambda slot: (slot.owner is not None, slot.used))
+        return next((slot for slot in free if _is_of(slot, source)), None) or min(free, key=lambda slot: slot.worth)
 
     def _unplaced_request(self, request: ChatPayload, release: Release) -> tuple[ChatPayload, Release]:
-        """Return a request that uses no cache, wherever it runs. Until it ends, nobody knows what is in free slots."""
+        """Return a request that uses no cache, wherever it runs. Until it ends, nobody knows what is in free slots.
+
+        The lock is held.
+        """
         self._unplaced += 1
         self._forget_free()
 
@@ -149,6 +243,21 @@ class SlotOwners:
             self._forget_free()
 
         return request | {"cache_prompt": False}, self._once(forget, release)
+
+    def _end_of_only_owner(self, server: object | None, release: Release) -> Release:
+        """Return what ends a request of an owner who has the model server alone: it may run in any slot.
+
+        A second owner may come before it ends.
+        """
+        with self._lock:
+            self._unplaced += 1
+            self._is_stale, self._unplaced_server = True, server
+
+        def forget() -> None:
+            self._unplaced -= 1
+            self._is_stale = True
+
+        return self._once(forget, release)
 
     def _forget_free(self) -> None:
         for slot in self._slots:
@@ -176,6 +285,11 @@ class SlotOwners:
             release()
 
         return end
+
+
+def _is_of(slot: _Slot, source: PromptSource) -> bool:
+    """Return whether a slot has the saved cache of the conversation of a request."""
+    return slot.restored is not None and slot.restored == source.conversation
 
 
 def prompt_pieces(request: ChatPayload) -> Iterator[Piece]:

@@ -100,6 +100,15 @@ def test_export_is_limited_by_session_and_date(filled: Engine, since: str, tmp_p
     assert json.loads(file.read_text())["session_id"] == "old"
 
 
+def test_export_is_limited_to_an_owner(filled: Engine) -> None:
+    other = make_exchange("old", owner="ann", messages=question("Mine"), answers=reply("Yours"), model="a")
+    BatchInserter(filled).insert([other])
+    assert {line["owner"] for line in _lines(_run(filled, "export", "--session", "old"))} == {"local", "ann"}
+    (line,) = _lines(_run(filled, "export", "--owner", "ann"))
+    assert (line["owner"], line["session_id"]) == ("ann", "old")
+    assert _lines(_run(filled, "export", "--owner", "an", "--session", "old")) == []
+
+
 def test_export_shows_progress_only_on_a_terminal(filled: Engine) -> None:
     pty = pytest.importorskip("pty", reason="POSIX terminals")
     assert "Exporting" not in _run(filled, "export").stderr

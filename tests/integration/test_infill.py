@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 import pytest
 import requests
 
-from mistral_api.model_files.served_model import demo_model_path
-from tests.support.gguf_files import STRING, U32, encode_string
+from tests.support.infill_model import write_infill_model
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request
 
 GAP = {"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4, "temperature": 0}
-# Any tokens of the demo model will do: the test is about the request, not the text.
-_TOKENS = {"fim_pre": 4, "fim_suf": 5, "fim_mid": 6}
-
-
-def _write_infill_model(target: Path) -> Path:
-    """Write the demo model with three more metadata entries, and one that keeps the tensors aligned."""
-    content = demo_model_path().read_bytes()
-    magic, version, tensors, entries = struct.unpack_from("<4sIqq", content)
-    more = b"".join(
-        encode_string(f"tokenizer.ggml.{name}_token_id") + struct.pack("<II", U32, token)
-        for name, token in _TOKENS.items()
-    )
-    more += encode_string("test.padding") + struct.pack("<I", STRING)
-    more += encode_string("x" * (-(len(more) + 8) % 32))
-    head = struct.pack("<4sIqq", magic, version, tensors, entries + len(_TOKENS) + 1)
-    target.write_bytes(head + more + content[len(head) :])
-    return target
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The stack with that model."""
     with temporary_data_dir() as data_dir:
-        model = _write_infill_model(data_dir.parent / "infill.gguf")
+        model = write_infill_model(data_dir.parent / "infill.gguf")
         with running_server(data_dir, MODEL_PATH=str(model), CONTEXT_SIZE="2048", PARALLEL="1") as running:
             yield running
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from mistral_api.control.saved_caches import conversation_key
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.upstream.slot_owners import Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import PromptSource, RestoredSlots, Sharing, SlotOwners
 
 
 class _Server:
@@ -17,13 +18,18 @@ class _Server:
     def __init__(self, slots: int | None = 2) -> None:
         self.process, self.has_prompt_cache, self.several_owners, self.several_processes = 1, False, True, False
         sharing = Sharing(lambda: self.several_owners, lambda: self.several_processes)
-        self.owners = SlotOwners(slots, lambda: self.process, lambda: self.has_prompt_cache, sharing)
+        self.restored: dict[int, str] = {}
+        self.unused: set[int] = {0, 1}
+        restored = RestoredSlots(lambda: self.restored, lambda: frozenset(self.unused))
+        self.owners = SlotOwners(slots, lambda: self.process, lambda: self.has_prompt_cache, sharing, restored)
         self.released = 0
 
-    def begin(self, owner: str, *texts: str, count: int = 1, **fields: Any) -> tuple[ChatPayload, Callable[[], None]]:
+    def begin(
+        self, owner: str, *texts: str, count: int = 1, session: str = "session", **fields: Any
+    ) -> tuple[ChatPayload, Callable[[], None]]:
         messages = [{"role": "user", "content": text} for text in texts]
         request: Any = {"messages": messages, **fields}
-        return self.owners.place(owner, request, count, self._release)
+        return self.owners.place(PromptSource(owner, session), request, count, self._release)
 
     def run(self, owner: str, *texts: str, **options: Any) -> tuple[int | None, bool]:
         """Return the slot that a request gets, and whether it may use the cache there."""
@@ -139,3 +145,69 @@ def test_raw_prompts_are_compared_by_their_beginning(prompt: Any) -> None:
     server.run("ada", prompt=prompt)
     assert server.run("ada", prompt=prompt + prompt[:1]) == (0, True)
     assert server.run("ada", prompt=prompt[:1] + ["y"] * 5000 if isinstance(prompt, list) else "y" * 5000)[0] == 1
+
+
+def test_request_of_the_only_owner_that_still_runs_leaves_nothing_known() -> None:
+    server = _Server()
+    server.several_owners = False
+    first, end = server.begin("ada", "a")
+    assert "id_slot" not in first
+    server.several_owners = True
+    assert server.run("bob", "b") == (None, False)
+    assert server.run("bob", "b") == (None, False)
+    end()
+    assert server.run("bob", "b")[1] is False
+    assert server.run("bob", "b")[1] is True
+
+
+def test_restored_conversation_goes_on_in_its_slot_for_its_owner_alone() -> None:
+    server = _Server()
+    server.restored = {0: conversation_key("ada", "long"), 1: conversation_key("bob", "long")}
+    assert server.run("ada", "a", session="long") == (0, True)
+    assert server.run("ada", "a", "b", session="long") == (0, True)
+    assert server.run("eve", "a", session="long") == (1, False)
+    assert server.run("bob", "a", session="long") == (0, False)
+
+
+def test_restored_slot_is_taken_last_and_without_its_cache_by_others() -> None:
+    server = _Server()
+    server.restored = {0: conversation_key("ada", "long")}
+    assert server.run("eve", "e", session="long") == (1, False)
+    assert server.run("ada", "x" * 500, session="other") == (0, False)
+    assert server.run("ada", "a", session="long")[1] is False
+
+
+@pytest.mark.parametrize("reason", ["used", "cache", "processes", "alone before"])
+def test_restored_slot_that_may_hold_something_else_is_not_used(reason: str) -> None:
+    server = _Server()
+    server.restored = {0: conversation_key("ada", "long")}
+    server.unused = {1} if reason == "used" else {0, 1}
+    server.has_prompt_cache = reason == "cache"
+    server.several_processes = reason == "processes"
+    if reason == "alone before":
+        server.several_owners = False
+        server.run("bob", "b")
+        server.several_owners = True
+    assert server.run("ada", "a", session="long")[1] is False
+    server.has_prompt_cache = server.several_processes = False
+    server.unused = {0, 1}
+    assert server.run("ada", "x" * 500, session="long")[1] is False
+
+
+def test_model_server_whose_caches_nobody_gets_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = _Server()
+    server.has_prompt_cache = True
+    for process in (1, 1, 2, 2):
+        server.process = process
+        server.run("ada", "a")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "LLAMA_ARG_CACHE_RAM" in caplog.text
+
+
+def test_embedding_in_any_slot_leaves_nothing_known() -> None:
+    server = _Server()
+    server.run("ada", "a")
+    with server.owners.unplaced():
+        assert server.run("ada", "a") == (None, False)
+    assert server.run("ada", "a")[1] is False
+    assert server.run("ada", "a")[1] is True
