@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
-from mistral_api.api_keys.key_store import NAME_PATTERN, NAME_RULE
+from mistral_api.api_keys.key_store import NAME_RULE
 from mistral_api.cli.database import command_engine
 from mistral_api.cli.pull import DownloadDisplay
 from mistral_api.conversations.importing.export_file import (
@@ -24,6 +24,7 @@ from mistral_api.conversations.importing.importer import ConversationImporter, I
 from mistral_api.conversations.importing.source_tree import ImportTarget
 from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.wire.keys import NAME_PATTERN
 
 
 class CannotImport(click.ClickException):
