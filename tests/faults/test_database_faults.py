@@ -145,16 +145,31 @@ def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_
 def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_down(
     server: Server, database: Database, data_dir: Path
 ) -> None:
+    with _api(server, database, data_dir) as api:
+        assert _ask(api, "before").status_code == 200  # from now on it is known that there are no API keys
+        _wait_until_delivered(api)
     database.stop()
     with _api(server, database, data_dir) as api:
         ids = [_ask(api, f"away-{number}").headers["X-Request-Id"] for number in range(5)]
         health = api.health()
         assert (health["status"], health["recording"]["pending"]) == ("degraded", 5)
     database.start()
-    assert database.recorded() == {}
+    assert database.recorded() == {"before": 1}
     with _api(server, database, data_dir) as api:
         _wait_until_delivered(api)
-    assert database.recorded() == dict.fromkeys(ids, 1)
+    assert database.recorded() == dict.fromkeys(["before", *ids], 1)
+
+
+def test_nobody_is_served_by_a_first_start_without_the_database(
+    server: Server, database: Database, data_dir: Path
+) -> None:
+    database.stop()
+    with _api(server, database, data_dir) as api:
+        refused = _ask(api, "away")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
+        assert api.health()["status"] == "degraded"
+        database.start()
+        wait_for(lambda: _ask(api, "back").status_code == 200, "an answer", 15)
 
 
 def test_hanging_database_delays_only_requests_that_read_it(server: Server, database: Database, data_dir: Path) -> None:

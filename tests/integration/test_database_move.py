@@ -48,7 +48,7 @@ def test_move_carries_every_table_unchanged_and_says_what_to_put_into_env(
     assert done.exit_code == 0, done.output
     assert contents(target) == contents(url_of(engine))
     assert "Moved: both hold the same." in done.stdout
-    assert "DATABASE_URL=postgresql://mistral:***@/moved?host=" in done.stdout
+    assert "DATABASE_URL=postgresql://mistral_server:***@/moved?host=" in done.stdout
     password = engine.url.password
     assert password is not None
     assert str(password) not in done.output

@@ -31,8 +31,8 @@ def former(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     first = start_embedded_postgres(data_dir)
     with open_cursor(first.superuser_url) as cursor:
         cursor.execute("ALTER DATABASE mistral OWNER TO mistral")
-        cursor.execute("DROP OWNED BY mistral_api")
-        cursor.execute("DROP ROLE mistral_api")
+        cursor.execute("DROP OWNED BY mistral_server")
+        cursor.execute("DROP ROLE mistral_server")
     prepare_layout(data_dir / "postgres").application_password_file.unlink()
     migrate_database(first.superuser_url)
     with open_cursor(first.superuser_url) as cursor:
@@ -65,7 +65,7 @@ def test_the_application_is_no_superuser_and_may_neither_read_files_nor_run_prog
                 "SELECT pg_read_file('/etc/passwd')",
                 "ALTER SYSTEM SET log_statement = 'all'",
                 "ALTER ROLE mistral PASSWORD 'mine'",
-                "ALTER ROLE mistral_api SUPERUSER",
+                "ALTER ROLE mistral_server SUPERUSER",
                 "CREATE ROLE another",
                 "SELECT rolpassword FROM pg_authid",
             ):
@@ -80,12 +80,12 @@ def test_the_cluster_of_an_older_version_is_handed_over_with_all_its_objects(
     former: EmbeddedPostgres, data_dir: Path
 ) -> None:
     running = start_embedded_postgres(data_dir)
-    assert make_url(running.url).username == "mistral_api"
+    assert make_url(running.url).username == "mistral_server"
     with open_cursor(running.url) as cursor:
         cursor.execute(OWNERS)
-        assert cursor.fetchall() == [("mistral_api",)]
+        assert cursor.fetchall() == [("mistral_server",)]
         cursor.execute("SELECT CAST(pg_get_userbyid(datdba) AS text) FROM pg_database WHERE datname = 'mistral'")
-        assert cursor.fetchall() == [("mistral_api",)]
+        assert cursor.fetchall() == [("mistral_server",)]
         cursor.execute("SELECT table_name FROM search_backfill")
         assert cursor.fetchall() == [("messages",)]
         cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
@@ -119,7 +119,7 @@ def test_a_password_that_fits_no_more_is_replaced(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     try:
         with open_cursor(running.superuser_url) as cursor:
-            cursor.execute("ALTER ROLE mistral_api PASSWORD 'of another time' SUPERUSER")
+            cursor.execute("ALTER ROLE mistral_server PASSWORD 'of another time' SUPERUSER")
         again = start_embedded_postgres(data_dir)
         assert again.url != running.url
         with open_cursor(again.url) as cursor:

@@ -52,7 +52,7 @@ def _postmaster(data_dir: Path) -> int:
 def test_embedded_postgres_serves_queries_and_requires_the_password(shared: tuple[Path, EmbeddedPostgres]) -> None:
     _, running = shared
     assert running.owned
-    assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral_api", "mistral")]
+    assert _query(running.url, "SELECT current_user::text, current_database()::text") == [("mistral_server", "mistral")]
     password = f":{make_url(running.url).password}@"
     for other in (":wrong@", "@"):
         with pytest.raises(psycopg2.OperationalError, match="password"):

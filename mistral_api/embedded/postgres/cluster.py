@@ -16,8 +16,9 @@ from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.errors import StartError
 
 DATABASE = "mistral"
-# The role that initdb makes, and that only sets things up; and the application's own, which is no superuser.
-SUPERUSER, APPLICATION_ROLE = "mistral", "mistral_api"
+# The role that initdb makes, and that only sets things up; and the application's own, which is no superuser. No schema
+# must have its name: a role's search path begins with the schema of its name.
+SUPERUSER, APPLICATION_ROLE = "mistral", "mistral_server"
 SOCKET_PORT = 5432
 STOP_SECONDS = 30
 
