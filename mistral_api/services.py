@@ -31,9 +31,11 @@ from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
+from mistral_api.generation.answer_cache import open_answer_cache
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
+from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
@@ -49,6 +51,7 @@ from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.slot_owners import Sharing
@@ -88,8 +91,10 @@ class Services:
         self.recognition = RecognitionIndex()
         self.recorder.on_end = self.recognition.note
         self.deletion_notices = DeletionNotices(settings.data_dir / "run")
+        self.loaded_models = LoadedModels(main.client, main.process)
+        self.answers = open_answer_cache(settings, self.loaded_models.identity)
         self.recognition_loader = RecognitionLoader(
-            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
+            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices, self.forget_answers
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.rate_limits = rate_limits_from(settings)
@@ -104,12 +109,14 @@ class Services:
         self.session_history = SessionHistory(
             self.history_reader, self.recorder.recordable_messages, always=settings.session_history
         )
-        self.loaded_models = LoadedModels(main.client, main.process)
         self.token_counter = TokenCounter(main.client, self.loaded_models)
         text_limit = TextLimit(self._context, self._longest_token)
-        self.prompts = PromptBuilder(self.loaded_models, self.token_counter, settings.normalize_roles, text_limit)
+        self.prompts = PromptBuilder(
+            self.loaded_models, self.token_counter, settings.normalize_roles, text_limit, self._images()
+        )
         self.generator = Generator(main, self.recorder, self.sessions, self.session_history, self.prompts)
-        self.passthrough = PassthroughService(main, self.recorder, self.prompts)
+        self.generator.use_cache(self.answers)
+        self.passthrough = PassthroughService(main, self.recorder, self.prompts, self._clear_answers)
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
@@ -163,6 +170,7 @@ class Services:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
         self.recognition.forget(owner, session_id)
         self.response_service.forget_session(owner, session_id)
+        self.forget_answers(owner)
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
@@ -171,6 +179,21 @@ class Services:
             self.deletion_notices.add(owner, session_id)
         except OSError as error:
             log.warning("other processes may still recognise a deleted conversation: %s", error)
+
+    def _images(self) -> RemoteImages:
+        allowed = self.settings.allow_image_urls
+        return RemoteImages(
+            ImageFetcher(self.model_servers.watcher) if allowed else None, self.settings.max_request_bytes
+        )
+
+    def _clear_answers(self) -> None:
+        if self.answers is not None:
+            self.answers.clear()
+
+    def forget_answers(self, owner: str) -> None:
+        """Drop the cached answers of an owner who has deleted something."""
+        if self.answers is not None:
+            self.answers.forget(owner)
 
     def _forget_older(self, days: int) -> None:
         self.response_service.forget_before(time.time() - days * 86_400)
@@ -194,6 +217,8 @@ class Services:
         self.recognition_loader.close()
         self.daily_tokens.close()
         self.rate_limits.close()
+        if self.answers is not None:
+            self.answers.close()
         self.recorder.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()

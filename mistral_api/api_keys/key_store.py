@@ -42,7 +42,10 @@ NAME_RULE: Final = "at most 64 letters, digits and . _ @ + -, beginning with a l
 # Owners that a key's name alone must not choose: data from before there were keys, and callers without one.
 RESERVED_OWNERS: Final = frozenset({LOCAL_OWNER, "anonymous"})
 LARGEST_LIMIT: Final = 10**12
-# The longest time that the secret before a rotation may still work.
+# The end of the years that PostgreSQL and Python can both represent, in Unix seconds.
+LAST_SECOND: Final = 253_402_300_799
+# How long the secret before a rotation still works, unless another time is given, and at most.
+GRACE_SECONDS: Final = 86_400
 LONGEST_GRACE_SECONDS: Final = 366 * 86_400
 
 _ID_PREFIX = "key_"
@@ -112,8 +115,8 @@ def _check(wanted: NewKey) -> None:
         )
     if not wanted.scopes or not wanted.scopes.issubset(SCOPES):
         raise _refusal("scopes", f"Invalid 'scopes': expected at least one of {', '.join(SCOPES)}.")
-    if wanted.expires_at is not None and wanted.expires_at <= time.time():
-        raise _refusal("expires_at", "Invalid 'expires_at': it is in the past.")
+    if wanted.expires_at is not None and not time.time() < wanted.expires_at <= LAST_SECOND:
+        raise _refusal("expires_at", "Invalid 'expires_at': it is in the past, or after the year 9999.")
 
 
 def _refusal(param: str, sentence: str) -> InvalidRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mistral_api.cli.audit import audit
+from mistral_api.cli.constraints import constraints
 from mistral_api.cli.database import export, prune
 from mistral_api.cli.import_command import import_conversations
 from mistral_api.cli.keys import keys
@@ -24,5 +25,18 @@ def main() -> None:
     """
 
 
-for _command in (audit, backup, database, export, import_conversations, keys, prune, pull, restore, service, stats):
+for _command in (
+    audit,
+    backup,
+    constraints,
+    database,
+    export,
+    import_conversations,
+    keys,
+    prune,
+    pull,
+    restore,
+    service,
+    stats,
+):
     main.add_command(_command)

@@ -172,10 +172,10 @@ def revoke(key: str) -> None:
 @click.option(
     "--grace",
     callback=read_duration,
-    default="0",
+    default="24h",
     show_default=True,
     metavar="TIME",
-    help="How long the former secret works besides: 45m, 24h, 7d.",
+    help="How long the former secret works besides: 45m, 7d; 0 ends it at once.",
 )
 def rotate(key: str, grace: float) -> None:
     """Give KEY, a name or an id, another secret and print it. Owner, scopes and limits stay."""
@@ -186,7 +186,7 @@ def rotate(key: str, grace: float) -> None:
         _update_mirror(services, session)
     _show_secret(made)
     until = made.stored.former_until
-    ends = "is refused from now on" if until is None else f"works until {_shown(until)} UTC"
+    ends = "is refused from now on" if until is None else f"works until {_shown(until)} UTC (--grace)"
     click.echo(f"The former secret {ends}.", err=True)
 
 

@@ -1,6 +1,7 @@
 """What API processes tell the supervisor about generations: the writer in the API, the reader in the supervisor.
 
-Two facts pass this way: which generations the model server failed, and which conversation each generation continued.
+Three facts pass this way: which generations the model server failed, which conversation each generation continued, and
+which constraints are in use, since a hang is blamed on them.
 Every API process owns one small file, ``DATA_DIR/run/reports/<pid>.json``, and the supervisor reads them all. Times
 are those of the monotonic clock, which all processes of a machine share. The files hold no text of a conversation
 and no session id: a conversation is named by its key.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -29,7 +31,7 @@ from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 log = logging.getLogger(__name__)
 
 # The newest of each that a process keeps in its file.
-MAX_GENERATIONS, MAX_FAILURES = 64, 16
+MAX_GENERATIONS, MAX_FAILURES, MAX_CONSTRAINTS = 64, 16, 256
 # The newest generations that the supervisor remembers, also those of processes that have ended.
 REMEMBERED_GENERATIONS = 512
 # Successes are gathered for so long before they are written; failures are written at once.
@@ -57,6 +59,19 @@ class GenerationFailure(NamedTuple):
     text: str
 
 
+class ConstraintUse(NamedTuple):
+    """A grammar or JSON schema in a generation that has not succeeded, by its digest.
+
+    ``proven``: whether it is known to be harmless, or has been used with success before. ``closed_at``: when the
+    generation ended otherwise; None while it runs.
+    """
+
+    digest: str
+    proven: bool
+    opened_at: float
+    closed_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessFeedback:
     """The feedback of one API process. ``failures`` are those since its last generation that succeeded.
@@ -68,6 +83,7 @@ class ProcessFeedback:
     succeeded_at: float | None = None
     failures: tuple[GenerationFailure, ...] = ()
     generations: tuple[FinishedGeneration, ...] = ()
+    constraints: tuple[ConstraintUse, ...] = ()
 
     def to_json(self) -> str:
         """Return the content of the file."""
@@ -83,6 +99,7 @@ class ProcessFeedback:
             None if succeeded_at is None else float(succeeded_at),
             tuple(GenerationFailure(float(at), str(message)) for at, message in fields["failures"]),
             tuple(_parse_generation(*each) for each in fields["generations"]),
+            tuple(_parse_use(*each) for each in fields.get("constraints", ())),
         )
 
 
@@ -92,12 +109,19 @@ def _parse_generation(seed: object, conversation: object, may_be_stored: object,
     return FinishedGeneration(seed, conversation, may_be_stored, float(ended_at))
 
 
+def _parse_use(digest: object, proven: object, opened_at: Any, closed_at: Any) -> ConstraintUse:
+    if not (isinstance(digest, str) and isinstance(proven, bool)):
+        raise TypeError("not the use of a constraint")
+    return ConstraintUse(digest, proven, float(opened_at), None if closed_at is None else float(closed_at))
+
+
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """The feedback of all API processes together. ``generations`` are found by their seed."""
 
     failures: tuple[GenerationFailure, ...]
     generations: dict[int, FinishedGeneration]
+    constraints: tuple[ConstraintUse, ...] = ()
 
     def failures_since(self, moment: float) -> tuple[GenerationFailure, ...]:
         """Return the failures after that moment (monotonic), oldest first.
@@ -132,7 +156,8 @@ class FeedbackReader:
         living = [feedback for path, feedback in found.items() if not self._remove_if_ended(path, feedback)]
         succeeded_at = max((each.succeeded_at for each in living if each.succeeded_at is not None), default=0.0)
         failures = sorted(each for feedback in living for each in feedback.failures if each.at > succeeded_at)
-        return Feedback(tuple(failures), self._generations)
+        uses = tuple(use for feedback in found.values() for use in feedback.constraints)
+        return Feedback(tuple(failures), self._generations, uses)
 
     def _files(self) -> list[Path]:
         try:
@@ -201,6 +226,9 @@ class FeedbackWriter:
         # Seed, owner, session id, may be stored, ended at: the key is computed in the writing thread.
         self._generations: deque[tuple[int, str, str, bool, float]] = deque(maxlen=MAX_GENERATIONS)
         self._failures: deque[GenerationFailure] = deque(maxlen=MAX_FAILURES)
+        # By the number of each; those of generations that have failed stay until newer ones take their place.
+        self._constraints: dict[int, ConstraintUse] = {}
+        self._uses = itertools.count()
         self._succeeded_at: float | None = None
         self._changed, self._urgent, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._write_lock = threading.Lock()
@@ -226,6 +254,26 @@ class FeedbackWriter:
         self._failures.append(GenerationFailure(time.monotonic(), text))
         self._urgent.set()
         self._mark_changed()
+
+    def open_constraint(self, digest: str, *, proven: bool) -> int:
+        """Add a constraint that a generation is about to use. Return the number of this use."""
+        number = next(self._uses)
+        self._constraints[number] = ConstraintUse(digest, proven, time.monotonic())
+        self._mark_changed()
+        return number
+
+    def close_constraint(self, number: int, *, succeeded: bool) -> None:
+        """End a use. Where its generation has not succeeded it stays suspect: the client may have left a hang."""
+        use = self._constraints.pop(number, None)
+        if use is not None and not succeeded:
+            self._constraints[number] = use._replace(closed_at=time.monotonic())
+            self._drop_old_constraints()
+        self._mark_changed()
+
+    def _drop_old_constraints(self) -> None:
+        closed = [number for number, use in list(self._constraints.items()) if use.closed_at is not None]
+        for number in closed[:-MAX_CONSTRAINTS]:
+            self._constraints.pop(number, None)
 
     def _mark_changed(self) -> None:
         if not self._changed.is_set():  # a look costs less than setting an event that is set
@@ -274,7 +322,8 @@ class FeedbackWriter:
             FinishedGeneration(seed, conversation_key(owner, session_id), may_be_stored, ended_at)
             for seed, owner, session_id, may_be_stored, ended_at in self._generations.copy()
         ]
-        return ProcessFeedback(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations))
+        uses = tuple(self._constraints.copy().values())
+        return ProcessFeedback(identity_of(os.getpid()), succeeded_at, tuple(failures), tuple(generations), uses)
 
     def _warn_once(self, error: OSError) -> None:
         if not self._warned:

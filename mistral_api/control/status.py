@@ -40,7 +40,8 @@ SUCCESSORS: dict[State, set[State]] = {
     State.UNRESPONSIVE: {State.READY, *_RUNNING_ENDS},
     State.BACKOFF: {State.STARTING, State.STOPPING, State.FATAL},
     State.STOPPING: {State.STOPPED},
-    State.FATAL: set(),
+    # After hangs alone the supervisor tries again in the end.
+    State.FATAL: {State.STARTING, State.STOPPING},
 }
 _STARTING_STATES = (State.STARTING, State.LOADING)
 
@@ -199,6 +200,11 @@ class StatusReader:
         """Return the keys of the conversations whose saved caches the slots got at the start, by slot."""
         status = self._current()
         return {} if status is None else {int(slot): key for slot, key in status.restored_slots.items()}
+
+    def model_path(self) -> Path | None:
+        """Return the model's file as written last."""
+        status = self._current()
+        return Path(status.model_path) if status is not None and status.model_path else None
 
     def _current(self) -> ModelServerStatus | None:
         """Return what the file says, read anew only where the file was replaced."""

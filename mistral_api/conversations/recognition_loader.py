@@ -41,8 +41,11 @@ class RecognitionLoader:
         journaled: Callable[[], Iterable[Exchange]],
         engine: Engine,
         notices: DeletionNotices,
+        on_deleted: Callable[[str], None] = lambda _owner: None,
     ) -> None:
-        """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError."""
+        """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError.
+        ``on_deleted`` is told the owner of each conversation that another process has deleted."""
+        self._on_deleted = on_deleted
         self._index = index
         self._journaled = journaled
         self._engine = engine
@@ -76,6 +79,7 @@ class RecognitionLoader:
         try:
             for owner, session_id in self._notices.read_new():
                 self._index.forget(owner, session_id)
+                self._on_deleted(owner)
         except (OSError, ValueError) as error:
             self._warn("it is not known what other processes delete: %s", error)
 

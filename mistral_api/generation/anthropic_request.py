@@ -265,5 +265,6 @@ COUNT_TOKENS = PassthroughEndpoint(
     partial(load, _CountTokens()),
     upstream_path="/v1/chat/completions/input_tokens",
     fits_roles=True,
+    takes_messages=True,
     fields=LLAMA_CPP_CHAT,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
+from mistral_api.generation.answer_cache import AnswerCache, AnswerLookup, OpenStream
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -35,10 +36,27 @@ from mistral_api.wire import load
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
-    """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed."""
+    """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed.
+
+    ``cache`` is that of :class:`RunningExchange`.
+    """
 
     session_id: str
     body: ResponseBody | Iterable[bytes]
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedRequest:
+    """A request that is about to be sent. ``show_progress``: reports on the prompt are part of its stream."""
+
+    endpoint: Endpoint
+    plan: GenerationPlan
+    show_progress: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.upstream_path
 
 
 class Generator:
@@ -53,13 +71,17 @@ class Generator:
         prompts: PromptBuilder,
     ) -> None:
         """``server``: the model server that generates."""
+        # The answers that may be given again; None where every answer is generated.
+        self._answers: AnswerCache | None = None
         self._client = server.client
         self._catalogue = server.catalogue
         self._feedback = server.feedback
+        self._constraints = server.constraints
         self._recorder = recorder
         self._sessions = sessions
         self._history = history
         self._prompts = prompts
+        self._images = prompts.images
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
         self._cache_salts = server.cache_salts
@@ -68,29 +90,47 @@ class Generator:
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
         )
 
+    def use_cache(self, answers: AnswerCache | None) -> None:
+        """Give answers again that this cache has, if there is one. Call it before the first request."""
+        self._answers = answers
+
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
             request.require_slot_choice(payload)
+            self.admit_constraints(request, exchange, request.call)
             messages, exchange_id = endpoint.messages(payload), request.request_id
+            self._images.require_allowed(messages, request.body)
             self._require_fit(endpoint, payload, messages, request.call)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
-            plan, pipeline = self._begin(endpoint, payload, session, request, exchange)
-            if not plan.streamed:
-                source = PromptSource(request.caller.owner, session_id)
-                send = partial(self._send, endpoint, source, request.call, plan.requests[0])
-                return GenerationResult(session_id, pipeline.relay_whole(send))
+            planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
+            if not planned.plan.streamed:
+                get_body = self._body_getter(planned, exchange, request.call)
+                return GenerationResult(session_id, pipeline.relay_whole(get_body), exchange.cache)
             if not payload.get("stream"):
-                return GenerationResult(session_id, pipeline.body())
+                return GenerationResult(session_id, pipeline.body(), exchange.cache)
             pipeline.open()
-            return GenerationResult(session_id, pipeline)
+            return GenerationResult(session_id, pipeline, exchange.cache)
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
         return RunningExchange(self._recorder, path, request, transcript)
+
+    def admit_constraints(self, request: RequestContext, exchange: RunningExchange, call: UpstreamCall) -> None:
+        """Let the grammars and JSON schemas of a valid request pass, or raise what :meth:`ConstraintGate.admit` does.
+
+        ``call`` is the one by which the model server will be asked: not twice with what has been quarantined meanwhile.
+        """
+        exchange.constraints = self._constraints.admit(request.body, request.caller)
+        if exchange.constraints.uses:
+            call.before_retry = exchange.constraints.require_free
+
+    def require_admitted(self, request: RequestContext) -> None:
+        """Refuse what :meth:`admit_constraints` refuses, in a request that generates nothing."""
+        self._constraints.admit(request.body, request.caller)
 
     def served_model(self, model: str | None) -> str | None:
         """Return the model that answers, where it is known. Raises NotFound for one that is not served."""
@@ -102,11 +142,11 @@ class Generator:
         if self._feedback is None:
             return None
         seed = new_slot_seed(payload.get("seed"))
-        exchange.feedback = SupervisorFeedback(self._feedback, seed)
+        exchange.feedback = SupervisorFeedback(self._feedback, seed, exchange.constraints)
         return seed
 
     def open_chat_stream(
-        self, source: PromptSource, payload: ChatPayload, seed: int | None, call: UpstreamCall
+        self, payload: ChatPayload, seed: int | None, exchange: RunningExchange, call: UpstreamCall
     ) -> SSEStream:
         """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
 
@@ -114,7 +154,7 @@ class Generator:
         """
         plan = self._plan(CHAT, payload, None, seed, call)
         plan.ask_for_stream()
-        return self._stream_opener(CHAT, plan, source, call, show_progress=False)()
+        return self._open(_PlannedRequest(CHAT, plan), exchange, call)
 
     def _require_fit(
         self, endpoint: Endpoint, payload: ChatPayload, messages: list[ChatMessage], call: UpstreamCall
@@ -140,7 +180,7 @@ class Generator:
         session: ResolvedSession,
         request: RequestContext,
         exchange: RunningExchange,
-    ) -> tuple[GenerationPlan, GenerationPipeline]:
+    ) -> tuple[_PlannedRequest, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
@@ -150,6 +190,7 @@ class Generator:
         if not session.is_new:
             payload = payload | {"session_id": session.session_id}
         continued = self._history.recall(payload, request.caller.owner) if endpoint.chat else None
+        prompt, continued_prompt = self._with_images(payload, continued, request)
         seed = self.slot_seed(payload, exchange)
         exchange.begin(
             ExchangeOpening(
@@ -165,12 +206,22 @@ class Generator:
                 is_new_session=session.is_new,
             )
         )
-        plan = self._plan(endpoint, payload, continued, seed, request.call)
+        plan = self._plan(endpoint, prompt, continued_prompt, seed, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
-        source = PromptSource(request.caller.owner, session.session_id)
-        open_stream = self._stream_opener(endpoint, plan, source, request.call, show_progress=show_progress)
+        planned = _PlannedRequest(endpoint, plan, show_progress)
+        open_stream = partial(self._open, planned, exchange, request.call)
         name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
-        return plan, GenerationPipeline(exchange, renderer, open_stream, name_field)
+        return planned, GenerationPipeline(exchange, renderer, open_stream, name_field)
+
+    def _with_images(
+        self, payload: ChatPayload, continued: ContinuedSession | None, request: RequestContext
+    ) -> tuple[ChatPayload, ContinuedSession | None]:
+        """Return a request with the images that it names by their URLs; it is recorded without them."""
+        inline = partial(self._images.inline, body=request.body, call=request.call)
+        if continued is not None:
+            history, sent = inline(continued.history), inline(continued.sent)
+            return payload, replace(continued, leading=inline(continued.leading), history=history, sent=sent)
+        return payload | {"messages": inline(payload["messages"])} if "messages" in payload else payload, None
 
     def _plan(
         self,
@@ -189,23 +240,40 @@ class Generator:
     def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
 
-    def _stream_opener(
-        self, endpoint: Endpoint, plan: GenerationPlan, source: PromptSource, call: UpstreamCall, *, show_progress: bool
-    ) -> Callable[[], SSEStream]:
-        """Return what sends the requests of a plan, each when the one before has been answered."""
-        open_stream = partial(self._open_stream, endpoint, source, call, show_progress=show_progress)
+    def _open(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
+        """Send the requests of a plan, each when the one before has been answered; or replay an earlier answer."""
+        open_stream: OpenStream = partial(self._open_stream, planned, _source_of(exchange), call)
+        known = self._look_up(planned, exchange, call)
+        if known is not None:
+            open_stream = known.opener(open_stream)
+        plan = planned.plan
         if not plan.stages:
-            return partial(open_stream, plan.requests[0])
-        return lambda: StagedStream(map(open_stream, plan.requests), plan.stages)
+            return open_stream(plan.requests[0])
+        return StagedStream(map(open_stream, plan.requests), plan.stages)
 
     def _open_stream(
-        self, endpoint: Endpoint, source: PromptSource, call: UpstreamCall, request: ChatPayload, *, show_progress: bool
+        self, planned: _PlannedRequest, source: PromptSource, call: UpstreamCall, request: ChatPayload
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
-        return endpoint.dialect.stream(self._send(endpoint, source, call, request), show_progress=show_progress)
+        response = self._send(planned, source, call, request)
+        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
+
+    def _body_getter(
+        self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall
+    ) -> Callable[[], JsonObject]:
+        """Return what gets the response of an engine that is not asked for a stream."""
+
+        def get_body() -> JsonObject:
+            return self._send(planned, _source_of(exchange), call, planned.plan.requests[0]).json_object()
+
+        known = self._look_up(planned, exchange, call)
+        return get_body if known is None else partial(known.body, get_body)
+
+    def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
+        return None if self._answers is None else self._answers.look_up(planned, exchange, call)
 
     def _send(
-        self, endpoint: Endpoint, source: PromptSource, call: UpstreamCall, request: ChatPayload
+        self, planned: _PlannedRequest, source: PromptSource, call: UpstreamCall, request: ChatPayload
     ) -> UpstreamResponse:
         """Send one request when its turn has come, to a slot that may have its prompt.
 
@@ -218,12 +286,17 @@ class Generator:
                 request, release = self._slot_owners.place(source, request, count, release)
             elif self._cache_salts is not None:
                 request = self._cache_salts.salted(source.owner, request)
-            response = self._client.request(endpoint.upstream_path, request, call)
+            response = self._client.request(planned.path, request, call)
         except BaseException:
             release()
             raise
         response.at_close(release)
         return response
+
+
+def _source_of(exchange: RunningExchange) -> PromptSource:
+    recorded = exchange.record.exchange
+    return PromptSource(recorded.owner, recorded.session_id or "")
 
 
 def _slots_for(request: ChatPayload) -> int:

@@ -78,16 +78,18 @@ DETOKENIZE = PassthroughEndpoint(
     fields=frozenset(DetokenizeRequest().fields),
     refusal=InvalidRequest(_UNKNOWN_TOKENS.format("tokens"), code="invalid_value", param="tokens"),
 )
-APPLY_TEMPLATE = PassthroughEndpoint("/apply-template", partial(load, ChatCompletionRequest()), fields=LLAMA_CPP_CHAT)
+APPLY_TEMPLATE = PassthroughEndpoint(
+    "/apply-template", partial(load, ChatCompletionRequest()), fields=LLAMA_CPP_CHAT, takes_messages=True
+)
 PROPS = PassthroughEndpoint("/props", method="GET")
 
 # For the administrator alone.
 SLOTS = PassthroughEndpoint("/slots", method="GET")
-CHANGE_PROPS = PassthroughEndpoint("/props", partial(load, AnyObject()))
+CHANGE_PROPS = PassthroughEndpoint("/props", partial(load, AnyObject()), changes_model=True)
 ADAPTERS = PassthroughEndpoint("/lora-adapters", method="GET")
-CHANGE_ADAPTERS = PassthroughEndpoint("/lora-adapters", load_adapters)
-LOAD_MODEL = PassthroughEndpoint("/models/load", partial(load, AnyObject()))
-UNLOAD_MODEL = PassthroughEndpoint("/models/unload", partial(load, AnyObject()))
+CHANGE_ADAPTERS = PassthroughEndpoint("/lora-adapters", load_adapters, changes_model=True)
+LOAD_MODEL = PassthroughEndpoint("/models/load", partial(load, AnyObject()), changes_model=True)
+UNLOAD_MODEL = PassthroughEndpoint("/models/unload", partial(load, AnyObject()), changes_model=True)
 _SLOT = "/slots/{id}"
 SLOT_ACTIONS = {
     "save": PassthroughEndpoint(_SLOT, partial(load, SlotFileRequest())),

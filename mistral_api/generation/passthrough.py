@@ -29,7 +29,9 @@ class PassthroughEndpoint:
     ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs. ``read`` makes the payload
     of the decoded body, and raises InvalidRequest. ``refusal``: what a failure of the model server means, where only a
     wrong request makes it fail. ``fits_roles``: the roles of the messages are fitted to the chat template, as they
-    would be for a generation. ``fields``: those that the model server is known to take; without them it gets all.
+    would be for a generation. ``takes_messages``: the payload has the messages of a chat. ``changes_model``: afterwards
+    the model may answer otherwise, without a restart of the model server. ``fields``: those that the model server is
+    known to take; without them it gets all.
     """
 
     path: str
@@ -38,18 +40,28 @@ class PassthroughEndpoint:
     upstream_path: str = ""
     refusal: InvalidRequest | None = None
     fits_roles: bool = False
+    takes_messages: bool = False
+    changes_model: bool = False
     fields: frozenset[str] | None = None
 
 
 class PassthroughService:
     """Passes requests to the model server. One for the application; safe to use from many threads."""
 
-    def __init__(self, server: ModelServerEntry, recorder: Recorder, prompts: PromptBuilder) -> None:
+    def __init__(
+        self,
+        server: ModelServerEntry,
+        recorder: Recorder,
+        prompts: PromptBuilder,
+        on_model_change: Callable[[], None] | None = None,
+    ) -> None:
         self._limits = server.limits
         self._client = server.client
         self._catalogue = server.catalogue
         self._recorder = recorder
         self._prompts = prompts
+        self._constraints = server.constraints
+        self._on_model_change = on_model_change
 
     def pass_through(self, endpoint: PassthroughEndpoint, request: RequestContext, upstream_path: str = "") -> Any:
         """Return the decoded response. ``upstream_path`` is the path for this once. Raises our exceptions."""
@@ -57,6 +69,8 @@ class PassthroughService:
         path = upstream_path or endpoint.upstream_path or endpoint.path
         with exchange.failures_recorded():
             response = self._pass_through(endpoint, request, exchange, path)
+            if endpoint.changes_model and self._on_model_change is not None:
+                self._on_model_change()
         exchange.succeed()
         return response
 
@@ -64,6 +78,8 @@ class PassthroughService:
         self, endpoint: PassthroughEndpoint, request: RequestContext, exchange: RunningExchange, path: str
     ) -> Any:
         payload = endpoint.read(request.body)
+        # llama.cpp makes a grammar of the tools wherever it applies the template.
+        self._constraints.admit(request.body, request.caller)
         model = payload.get("model") if isinstance(payload, dict) else None
         self._catalogue.check(model)
         exchange.record.exchange.model = model or self._catalogue.default()
@@ -74,6 +90,8 @@ class PassthroughService:
             if "messages" in payload:
                 param = "messages" if endpoint.fits_roles else None
                 self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
+        if endpoint.takes_messages:
+            payload["messages"] = self._prompts.images.inline(payload["messages"], request.body, request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:

@@ -15,8 +15,8 @@ from typing import cast
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.renderer import Renderer, ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.completions import Completion
-from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.sse import EventBatch, SSEStream
 
@@ -165,13 +165,13 @@ class GenerationPipeline:
             self.exchange.read_event(event)
             self.renderer.gather(event)
 
-    def relay_whole(self, open_response: Callable[[], UpstreamResponse]) -> ResponseBody:
+    def relay_whole(self, get_body: Callable[[], JsonObject]) -> ResponseBody:
         """Return the response of an engine that is not asked for a stream, once it is recorded.
 
         Raises our exceptions.
         """
         with self._refused_field_named():
-            body = cast("Completion", open_response().json_object())
+            body = cast("Completion", get_body())
         self.exchange.read_body(body)
         self.exchange.succeed()
         return self.renderer.convert(body)

@@ -18,6 +18,7 @@ from mistral_api.generation.forced_tool_calls import (
 from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
+from mistral_api.generation.supervisor_feedback import RANDOM_SEED
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.request_limits import RequestLimits
@@ -41,11 +42,22 @@ class UpstreamTraits:
 
 @dataclass(slots=True)
 class GenerationPlan:
-    """The requests, sent one after the other, and the stages that their responses go through; most have none."""
+    """The requests, sent one after the other, and the stages that their responses go through; most have none.
+
+    ``own_seed``: the seed that we have added, by which the supervisor recognises the slot.
+    """
 
     requests: list[ChatPayload]
     stages: list[ChunkStage] = field(default_factory=list)
     forced: ForcedToolChoice | None = None
+    own_seed: int | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model gives the same answer each time: it always takes the likeliest token, or has a seed."""
+        request = self.requests[0]
+        seeded = self.own_seed is None and request.get("seed", RANDOM_SEED) not in (RANDOM_SEED, _UINT32 - 1)
+        return request.get("temperature") == 0 or seeded
 
     @property
     def streamed(self) -> bool:
@@ -72,7 +84,7 @@ def make_plan(
     if llama_cpp and not endpoint.dialect.llama_cpp:
         # Its own dialect counts the tokens in every event. Here its measurements do: see ``upstream.token_tally``.
         upstream["timings_per_token"] = True
-    plan = GenerationPlan([upstream])
+    plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
         _plan_chat(plan, traits)
         if payload.get("functions"):

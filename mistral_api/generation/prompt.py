@@ -15,6 +15,7 @@ from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
 from mistral_api.generation.prompt_size import chat_size, user_bytes
+from mistral_api.generation.remote_images import NO_IMAGES, RemoteImages
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -33,8 +34,17 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens", "n_predict")
 class PromptBuilder:
     """Fits messages to the model that is loaded. Safe to use from many threads."""
 
-    def __init__(self, loaded: LoadedModels, counter: TokenCounter, normalize_roles: str, limit: TextLimit) -> None:
-        """``normalize_roles``: ``auto`` or ``off``, as the setting says; ``limit``: of the text of a prompt."""
+    def __init__(
+        self,
+        loaded: LoadedModels,
+        counter: TokenCounter,
+        normalize_roles: str,
+        limit: TextLimit,
+        images: RemoteImages = NO_IMAGES,
+    ) -> None:
+        """``normalize_roles``: ``auto`` or ``off``, as the setting says; ``limit``: of the text of a prompt; ``images``
+        takes addresses out of messages, which callers do before they ask for a prompt."""
+        self.images = images
         self._loaded = loaded
         self._counter = counter
         self.limit = limit

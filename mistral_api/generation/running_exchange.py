@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+from mistral_api.constraints.gate import NO_CONSTRAINTS
 from mistral_api.errors import ApiError, internal_error
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import (
@@ -29,7 +30,8 @@ class RunningExchange:
 
     The thread that answers the request calls it. The checkpoint thread asks for the progress meanwhile.
     ``record`` is the journal's side, ``transcript`` what the model has generated so far, ``feedback`` what the
-    supervisor is told at the end, if anything.
+    supervisor is told at the end, if anything; ``cache`` whether the answer was in the cache (``hit`` or ``miss``),
+    None where it was not looked for. ``constraints``: the grammars and schemas that it uses.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class RunningExchange:
         self.record = ExchangeRecord(recorder, endpoint, request)
         self.transcript = Transcript() if transcript is None else transcript
         self.feedback: SupervisorFeedback | None = None
+        self.cache: str | None = None
         self._permit = request.permit
         # Lets go of the caller's place at the end, where the exchange holds it (:meth:`hold_place`).
         self._let_go: Callable[[], None] | None = None
+        self.constraints = NO_CONSTRAINTS
         self._meter = UsageMeter()
         # Guards the transcript, the end, and the record until then.
         self._lock = threading.Lock()
@@ -63,6 +67,13 @@ class RunningExchange:
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
         self.record.begin(opening, self._progress)
+
+    def note_cache(self, *, hit: bool) -> None:
+        """Note whether the answer comes from the cache. The supervisor learns nothing of a request that does."""
+        self.cache = "hit" if hit else "miss"
+        if hit:
+            self._meter.from_cache = True
+            self.feedback = None
 
     def hold_place(self) -> None:
         """Hold the place that the caller's limits give to the request until the exchange ends.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mistral_api.payload_types import pick
 from mistral_api.payload_types.completions import Chunk, Timings, Usage
-from mistral_api.upstream.sse import ChunkStream, EventBatch, SSEStream, StreamEvent, encode_event
+from mistral_api.upstream.sse import EventBatch, SSEStream, StreamEvent, encode_event
 from mistral_api.upstream.token_tally import read_usage
 
 
@@ -40,11 +40,11 @@ class ChunkStage(ABC):
 class StagedStream(SSEStream):
     """The chunks of one or several responses, one response after the other, changed by stages."""
 
-    def __init__(self, streams: Iterable[ChunkStream], stages: Sequence[ChunkStage]) -> None:
+    def __init__(self, streams: Iterable[SSEStream], stages: Sequence[ChunkStage]) -> None:
         """The next of ``streams`` is taken when the one before has ended: its request is sent no sooner."""
         self._streams = iter(streams)
         self._stages = stages
-        self._current: ChunkStream | None = None
+        self._current: SSEStream | None = None
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:

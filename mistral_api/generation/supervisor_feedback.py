@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 
+from mistral_api.constraints.gate import NO_CONSTRAINTS, AdmittedConstraints
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.errors import ApiError, ModelServerFailed
 from mistral_api.recording.exchange import Exchange
@@ -25,14 +26,24 @@ def new_slot_seed(requested: object) -> int | None:
 class SupervisorFeedback:
     """The feedback on one generation."""
 
-    def __init__(self, writer: FeedbackWriter, seed: int | None = None) -> None:
-        """``seed``: from :func:`new_slot_seed`; None where the slot need not be recognised."""
+    def __init__(
+        self, writer: FeedbackWriter, seed: int | None = None, constraints: AdmittedConstraints = NO_CONSTRAINTS
+    ) -> None:
+        """``seed``: from :func:`new_slot_seed`; None where the slot need not be recognised.
+
+        ``constraints`` are in use from now to the end.
+        """
         self._writer = writer
         self._seed = seed
+        self._constraints = constraints
+        self._uses = [writer.open_constraint(use.digest, proven=use.proven) for use in constraints.uses]
 
     def report_end(self, exchange: Exchange, error: ApiError | None) -> None:
         """Note how the generation ended. That a model server died is not noted: its supervisor sees that itself."""
+        for number in self._uses:
+            self._writer.close_constraint(number, succeeded=error is None)
         if error is None:
+            self._constraints.note_success()
             self._writer.add_success()
         elif isinstance(error, ModelServerFailed):
             self._writer.add_failure(error.summary)

@@ -24,6 +24,8 @@ class UsageMeter:
     """Measures one exchange, from the moment it is made."""
 
     def __init__(self) -> None:
+        # Whether the answer comes from the cache: nothing is generated then, and nothing read.
+        self.from_cache = False
         self._started = time.monotonic()
         self._first_token_ms: float | None = None
 
@@ -38,6 +40,8 @@ class UsageMeter:
         Where no first token was seen (a response that came as a whole), llama.cpp's own ``timings`` tell when it was.
         """
         latency_ms, tokens, timings = self._elapsed_ms(), transcript.count_tokens(), transcript.timings or {}
+        if self.from_cache:
+            return UsageFigures(latency_ms, None, tokens.prompt, tokens.prompt, tokens.completion, None)
         first_token_ms = self._first_token_ms
         if first_token_ms is None and "predicted_ms" in timings:
             first_token_ms = max(0.0, latency_ms - timings["predicted_ms"])

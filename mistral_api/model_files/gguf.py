@@ -3,10 +3,16 @@
 The header says what a model is, and how large the whole file must be. Its layout is described at the top of
 llama.cpp's ``ggml/include/gguf.h``; type numbers and block sizes are those of ``ggml/include/ggml.h``. It is read here
 and not by the package ``gguf``, which brings numpy, so that the supervisor stays small.
+
+A file may come from anybody, and every count and length in it may be a lie. None is believed further than the file
+reaches, nor beyond what headers of real models have; what is kept of a header is small, however large it is. What
+llama.cpp refuses (names that occur twice, negative sizes, an odd alignment: ``ggml/src/gguf.cpp``) is refused here
+with a sentence.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import re
 import struct
@@ -19,6 +25,14 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 MAX_DIMENSIONS = 4
+# More than any model has: pairs, tensors, strings in all arrays, bytes of a tensor's name and of the whole header. Of a
+# name llama.cpp takes 63 bytes (``GGML_MAX_NAME``), of a key the specification allows 65535.
+MOST_PAIRS, MOST_TENSORS, MOST_STRINGS = 16_384, 200_000, 4_000_000
+MOST_NAME_BYTES, MOST_KEY_BYTES, MOST_HEADER_BYTES = 255, 65_535, 512 << 20
+# Longer strings, such as chat templates, are left out of the metadata.
+KEPT_STRING_BYTES = 1024
+_MOST_ALIGNMENT = 1 << 16
+_INT64_MAX = 2**63 - 1
 
 MetadataValue: TypeAlias = str | int | float | bool
 
@@ -35,6 +49,8 @@ _BLOCKS = {
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
+# The names of a tokenizer's metadata begin so (gguf-py, constants.py).
+_TOKENIZER, _TOKENS = "tokenizer.", "tokenizer.ggml.tokens"
 # Numbers of llama.cpp's ``enum llama_pooling_type`` (include/llama.h).
 _POOLING_NONE, _POOLING_RANK = 0, 4
 # The classification head of a reranker (``LLM_TENSOR_CLS_OUT``, src/llama-arch.cpp).
@@ -51,7 +67,7 @@ class GgufError(ValueError):
 class GgufHeader:
     """The header of one file.
 
-    ``metadata``: numbers and strings only. Arrays, above all a tokenizer's, are left out.
+    ``metadata``: numbers and short strings only. Arrays, above all a tokenizer's, are left out.
     ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
     ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_strings``: of each array of strings
     the bytes of its longest one.
@@ -73,7 +89,7 @@ class GgufHeader:
     def number(self, key: str) -> int | None:
         """Return a metadata value, or None where it is missing or no integer."""
         value = self.metadata.get(key)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def architecture_number(self, key: str) -> int | None:
         """Return the metadata value ``{architecture}.{key}``, or None where it is missing or no integer."""
@@ -114,8 +130,34 @@ def _truncated(size: int, needed: int | None = None) -> GgufError:
     return GgufError(f"is truncated: only {size}{whole} bytes are there; download or copy it again")
 
 
+def _damaged(what: str) -> GgufError:
+    """Return the error for a header that no converter writes; ``what`` it has."""
+    return GgufError(f"has {what} in its header: it is damaged, download it again")
+
+
 def _unknown_type(kind: int) -> GgufError:
-    return GgufError(f"has a value of the unknown type {kind} in its header: it is damaged, download it again")
+    return _damaged(f"a value of the unknown type {kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """The tokenizer of a model as its file has it: metadata pairs, each encoded, and the size of the vocabulary."""
+
+    pairs: tuple[bytes, ...]
+    tokens: int
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read the tokenizer from a file's header. Raises OSError, and GgufError where there is none."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        _require_gguf(file.read(len(MAGIC) + 4), size)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            tokenizer = _HeaderReader(data).read_tokenizer()
+    if not tokenizer.tokens:
+        raise GgufError("has no tokenizer")
+    return tokenizer
 
 
 class _HeaderReader:
@@ -124,43 +166,72 @@ class _HeaderReader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._position = len(MAGIC)
+        self._strings = 0
         self._longest: dict[str, int] = {}
 
     def read(self) -> GgufHeader:
         version, tensors, pairs = self._scalar("<I"), self._count(), self._count()
-        metadata: dict[str, MetadataValue] = {}
-        for _ in range(pairs):
-            name = self._string()
-            value = self._value(name, self._scalar("<I"))
-            if value is not None:
-                metadata[name] = value
-        parameters, end, names = 0, 0, set()
+        if pairs > MOST_PAIRS or tensors > MOST_TENSORS:
+            raise _damaged(f"{pairs} values and {tensors} tensors")
+        metadata = self._metadata(pairs)
+        parameters, end, names = 0, 0, set[str]()
         for _ in range(tensors):
             name, values, tensor_end = self._tensor()
+            if name in names:
+                raise _damaged("two tensors of one name")
             names.add(name)
             parameters, end = parameters + values, max(end, tensor_end)
-        alignment = metadata.get("general.alignment")
-        if not isinstance(alignment, int) or alignment <= 0:
-            alignment = DEFAULT_ALIGNMENT
+        alignment = _alignment(metadata)
         start = -(-self._position // alignment) * alignment
         return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest)
 
+    def read_tokenizer(self) -> Tokenizer:
+        self._skip(4 + 8)
+        pairs, tokens = [], 0
+        for _ in range(self._count()):
+            start = self._position
+            name, kind = _text(self._bytes(MOST_KEY_BYTES, "a name")), self._scalar("<I")
+            if name == _TOKENS:
+                tokens = struct.unpack_from("<IQ", self._data, self._position)[1]
+            self._value(name, kind)
+            if name.startswith(_TOKENIZER):
+                pairs.append(self._data[start : self._position])
+        return Tokenizer(tuple(pairs), tokens)
+
+    def _metadata(self, pairs: int) -> dict[str, MetadataValue]:
+        metadata: dict[str, MetadataValue] = {}
+        known = set[bytes]()
+        for _ in range(pairs):
+            key = self._bytes(MOST_KEY_BYTES, "a name")
+            digest = key if len(key) <= MOST_NAME_BYTES else hashlib.sha256(key).digest()
+            if digest in known:
+                raise _damaged("two values of one name")
+            known.add(digest)
+            name = _text(key[:MOST_NAME_BYTES])
+            value = self._value(name, self._scalar("<I"))
+            if value is not None and len(key) <= MOST_NAME_BYTES:
+                metadata[name] = value
+        return metadata
+
     def _tensor(self) -> tuple[str, int, int]:
         """Return a tensor's name, its number of values, and where it ends in the data after the header."""
-        name = self._string()
+        name = _text(self._bytes(MOST_NAME_BYTES, "a tensor's name"))
         values, dimensions = 1, self._scalar("<I")
         if dimensions > MAX_DIMENSIONS:
-            raise GgufError(f"has a tensor of {dimensions} dimensions in its header: it is damaged, download it again")
+            raise _damaged(f"a tensor of {dimensions} dimensions")
         for _ in range(dimensions):
             values *= self._count()
+            if values > _INT64_MAX:
+                raise _damaged("a tensor of an impossible size")
         kind, offset = self._scalar("<I"), self._scalar("<Q")
         block, size = _BLOCKS.get(kind, (1, 0))
         return name, values, offset + values // block * size
 
     def _value(self, name: str, kind: int) -> MetadataValue | None:
-        """Return a metadata value of this type, or None for an array."""
+        """Return a metadata value of this type, or None for an array and for a long string."""
         if kind == _STRING:
-            return self._string()
+            start = self._skip(length := self._scalar("<Q"))
+            return _text(self._data[start : start + length]) if length <= KEPT_STRING_BYTES else None
         if kind == _ARRAY:
             self._skip_array(name)
             return None
@@ -176,6 +247,9 @@ class _HeaderReader:
             return
         if kind != _STRING:  # llama.cpp knows no arrays of arrays either
             raise _unknown_type(kind)
+        self._strings += count
+        if self._strings > MOST_STRINGS:
+            raise _damaged(f"{self._strings} strings")
         longest = 0
         for _ in range(count):
             length = self._scalar("<Q")
@@ -183,9 +257,12 @@ class _HeaderReader:
             longest = max(longest, length)
         self._longest[name] = longest
 
-    def _string(self) -> str:
-        start = self._skip(self._scalar("<Q"))
-        return self._data[start : self._position].decode("utf-8", errors="replace")
+    def _bytes(self, most: int, what: str) -> bytes:
+        """Return a string of so many bytes at most, as it is; ``what`` it is, for the error."""
+        start = self._skip(length := self._scalar("<Q"))
+        if length > most:
+            raise _damaged(f"{what} of {length} bytes")
+        return self._data[start : start + length]
 
     def _scalar(self, layout: str) -> Any:
         start = self._skip(struct.calcsize(layout))
@@ -203,8 +280,24 @@ class _HeaderReader:
         start = self._position
         if count > len(self._data) - start:
             raise _truncated(len(self._data))
+        if count > MOST_HEADER_BYTES - start:
+            raise _damaged(f"more than {MOST_HEADER_BYTES} bytes")
         self._position = start + count
         return start
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace")
+
+
+def _alignment(metadata: Mapping[str, MetadataValue]) -> int:
+    """Return what the data of each tensor begins at a multiple of, in bytes."""
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if isinstance(alignment, bool) or not isinstance(alignment, int):
+        raise _damaged("an alignment that is no number")
+    if not 0 < alignment <= _MOST_ALIGNMENT or alignment & (alignment - 1):
+        raise _damaged(f"an alignment of {alignment}")
+    return alignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,19 @@ from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httpx2
+import orjson
 from huggingface_hub import close_session, constants, get_hf_file_metadata, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from mistral_api.model_files.hub_errors import describe_error, explain_hub_errors
-from mistral_api.model_files.known_models import DamagedFile, ModelSource, PullError
+from mistral_api.model_files.known_models import DamagedFile, ModelSource, PullError, printable
 
 # Seconds before each attempt that follows one without a single new byte. After the last of them it is given up.
 PAUSES = (1.0, 2.0, 4.0)
+# How much of a list of files is read, and how many of their names are shown.
+MOST_LISTING_BYTES, MOST_LISTED = 32 << 20, 200
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -81,19 +85,25 @@ class Hub:
             found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
         if found.commit_hash is None or found.etag is None or found.size is None:
             raise self._not_a_hub()
+        if not _COMMIT.fullmatch(found.commit_hash) or found.size <= 0:
+            raise self._not_a_hub()
         return RemoteFile(source.with_revision(found.commit_hash), found.size, found.etag)
 
     def list_gguf_files(self, source: ModelSource) -> list[str]:
         """Return the names of the GGUF files in the repository. Raises PullError."""
         address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-        with explain_hub_errors(self.host, source):
-            response = get_session().get(address, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        timeout = constants.HF_HUB_ETAG_TIMEOUT
+        with (
+            explain_hub_errors(self.host, source),
+            get_session().stream("GET", address, headers=build_hf_headers(), timeout=timeout) as response,
+        ):
             hf_raise_for_status(response)
+            listing = _bounded(response.iter_bytes())
         try:
-            names = [entry["rfilename"] for entry in response.json()["siblings"]]
-        except (ValueError, KeyError, TypeError) as error:
+            names = [entry["rfilename"] for entry in orjson.loads(listing)["siblings"]]
+            return sorted(printable(name) for name in names if name.endswith(".gguf"))[:MOST_LISTED]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._not_a_hub() from error
-        return sorted(name for name in names if name.endswith(".gguf"))
 
     @contextlib.contextmanager
     def open_body(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
@@ -119,6 +129,16 @@ class Hub:
 
     def _url(self, source: ModelSource) -> str:
         return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
+
+
+def _bounded(pieces: Iterable[bytes]) -> bytes:
+    """Return a whole body; of one that never ends the beginning, which is no JSON."""
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if len(body) > MOST_LISTING_BYTES:
+            break
+    return bytes(body)
 
 
 def _body_start(response: httpx2.Response, requested: int, size: int) -> int:

@@ -18,6 +18,10 @@ from mistral_api.model_files.memory_estimate import GIB, ModelDimensions, bytes_
 
 DEFAULT_QUANT = "Q4_K_M"
 TABLE_HEADERS = ("model", "file", "all layers", "4 GiB card", "6 GiB card", "8 GiB card", "repository")
+# Windows opens a device for these names, whatever ending they have (Microsoft, "Naming Files, Paths, and Namespaces").
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:[. ].*)?", re.IGNORECASE)
+_ODD_CHARACTERS = frozenset('\\<>"|?*')
+_MOST_NAME_BYTES = 200
 _FILE_ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)", re.ASCII)
 
 
@@ -152,15 +156,29 @@ def parse_source(text: str, quant: str | None = None, revision: str = "main") ->
     """Read a known model's name, or ``owner/repository:file.gguf``. Raises PullError for anything else."""
     if "/" not in text and ":" not in text:
         model = find_known_model(text)
-        return ModelSource(model.repo, model.file.format(quant=quant or DEFAULT_QUANT), revision, model.name)
+        known_file = model.file.format(quant=quant or DEFAULT_QUANT)
+        if not _is_safe_file(known_file):
+            raise PullError(f"--quant: '{printable(quant or '')}' is no name of a quantisation.")
+        return ModelSource(model.repo, known_file, revision, model.name)
     parsed = _FILE_ON_HUB.fullmatch(text)
-    # On Windows a backslash separates folders too. No file name has a control character.
-    if not parsed or ".." in parsed["file"].split("/") or "\\" in text or not text.isprintable():
-        raise PullError(f"'{text}' names no file: give owner/repository:file.gguf.")
+    if not parsed or not _is_safe_file(parsed["file"]) or not text.isprintable():
+        raise PullError(f"'{printable(text)}' names no file: give owner/repository:file.gguf.")
     if quant:
         raise PullError("--quant goes with the name of a known model; here the file's name says it already.")
     file = parsed["file"]
     return ModelSource(parsed["repo"], file, revision, _alias(file))
+
+
+def _is_safe_file(file: str) -> bool:
+    """Return whether the path of a file on the hub has a name that every system takes as one, in its own folder."""
+    *folders, name = file.split("/")
+    odd = name.startswith(".") or _DEVICE.fullmatch(name) or len(name.encode("utf-8", "replace")) > _MOST_NAME_BYTES
+    return not odd and ".." not in folders and _ODD_CHARACTERS.isdisjoint(file)
+
+
+def printable(text: str, most: int = 200) -> str:
+    """Return a text that came from elsewhere as a terminal may show it."""
+    return "".join(each if each.isprintable() else "?" for each in text[:most])
 
 
 def _alias(file: str) -> str:

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from mistral_api.model_files.gguf import MAGIC
+from mistral_api.model_files.gguf import MAGIC, GgufError, read_header
 from mistral_api.model_files.hub import Download, Hub, RemoteFile
 from mistral_api.model_files.hub_errors import explain_disk_errors
 from mistral_api.model_files.known_models import DamagedFile, ModelSource, NoSuchFile, PullError
@@ -132,7 +132,7 @@ class Puller:
         partial.replace(self._final_path(part))
 
     def _require_intact(self, path: Path, part: RemoteFile) -> None:
-        """Raise DamagedFile where a downloaded file is no GGUF file or has another checksum."""
+        """Raise DamagedFile where a downloaded file is no whole GGUF file or has another checksum."""
         name = part.source.name
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -142,6 +142,10 @@ class Puller:
                 f"{name} does not have the SHA-256 that {self._hub.host} gives for it; it has been removed, "
                 "run the command again."
             )
+        try:
+            read_header(path)
+        except GgufError as error:
+            raise DamagedFile(f"{name} {error}; it has been removed.") from error
 
     def _has_checksum(self, path: Path, part: RemoteFile) -> bool:
         if part.sha256 is None:

@@ -186,6 +186,7 @@ class ChatPayload(TypedDict, total=False):
     stream_options: StreamOptions
     n: int
     seed: int
+    temperature: float
     max_tokens: int
     max_completion_tokens: int
     tools: list[Tool]

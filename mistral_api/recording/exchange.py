@@ -5,7 +5,7 @@ reads both parts and inserts the exchange into PostgreSQL.
 
 Images, sounds and files come as base64 within messages (OpenAI's OpenAPI description: ``image_url.url`` as a data
 URL, ``input_audio.data``, ``file.file_data``). An attachment that is too long is replaced by a placeholder with its
-hash and length. An address that the model server fetches by itself is recorded as it is.
+hash and length. An address is recorded as it was sent, whether or not its image was fetched.
 """
 
 from __future__ import annotations

@@ -73,12 +73,12 @@ class ContextResolver:
         return self._history.resolve_references(owner, items, "input")
 
     def fit(self, prepared: PreparedResponse, call: UpstreamCall) -> list[ChatMessage]:
-        """Return the messages that the model gets. With ``truncation: auto`` the oldest turns that do not fit are left
-        out.
+        """Return the messages that the model gets, with the images that they name by URLs. With ``truncation: auto``
+        the oldest turns that do not fit are left out.
 
         Raises InvalidRequest where the model server does not count tokens, and our exceptions.
         """
-        messages = prepared.messages
+        messages = self._prompts.images.inline(prepared.messages, prepared.request, call)
         if prepared.request.get("truncation") != "auto":
             self._require_fit(prepared, call)
             return messages
@@ -90,7 +90,8 @@ class ContextResolver:
     def count_tokens(self, prepared: PreparedResponse, call: UpstreamCall) -> int:
         """Return how many tokens the prompt has. Raises our exceptions."""
         self._require_fit(prepared, call)
-        messages = self._prompts.fit_roles(prepared.messages, call)
+        messages = self._prompts.images.inline(prepared.messages, prepared.request, call)
+        messages = self._prompts.fit_roles(messages, call)
         return self._counter.count_tokens(messages, options=_options(prepared), call=call)
 
     def _require_fit(self, prepared: PreparedResponse, call: UpstreamCall) -> None:

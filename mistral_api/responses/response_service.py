@@ -30,7 +30,6 @@ from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.slot_owners import PromptSource
 from mistral_api.wire import load
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 
@@ -42,10 +41,14 @@ CANCEL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ResponseResult:
-    """The response to a request: the Response object, or the bytes of its events."""
+    """The response to a request: the Response object, or the bytes of its events.
+
+    ``cache`` is that of :class:`RunningExchange`; None for a response in the background.
+    """
 
     session_id: str
     body: Response | Iterable[bytes]
+    cache: str | None = None
 
 
 class ResponseService:
@@ -73,26 +76,27 @@ class ResponseService:
             request.require_slot_choice(payload)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
+            call = UpstreamCall() if payload.get("background") else request.call
+            self._generator.admit_constraints(request, exchange, call)
             prepared = self._prepare(payload, request, request.request_id)
             if payload.get("background"):
-                return self._respond_in_background(prepared, exchange, request)
+                return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
-            run = self._begin(request.caller.owner, prepared, exchange, chat_payload, request.call)
+            run = self._begin(prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body)
+            return ResponseResult(prepared.context.session_id, body, exchange.cache)
 
     def _respond_in_background(
-        self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext
+        self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
     ) -> ResponseResult:
         """Have the response generated while its client does something else, or follows it."""
         _require_stored_text(exchange.record)
-        call = UpstreamCall()
         chat_payload = self._chat_payload(prepared, call)
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
         owner = request.caller.owner
-        live = BackgroundResponse(owner, self._begin(owner, prepared, exchange, chat_payload, call), call, size)
+        live = BackgroundResponse(owner, self._begin(prepared, exchange, chat_payload, call), call, size)
         queued = live.response
         exchange.hold_place()
         self._background.add(live)
@@ -104,7 +108,6 @@ class ResponseService:
 
     def _begin(
         self,
-        owner: str,
         prepared: PreparedResponse,
         exchange: RunningExchange,
         chat_payload: ChatPayload,
@@ -112,8 +115,7 @@ class ResponseService:
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        source = PromptSource(owner, prepared.context.session_id)
-        open_stream = partial(self._generator.open_chat_stream, source, chat_payload, seed, call)
+        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, exchange, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
@@ -152,7 +154,9 @@ class ResponseService:
 
     def count_input_tokens(self, request: RequestContext) -> int:
         """Return how many tokens the prompt of a request has. Raises our exceptions."""
-        prepared = self._prepare(load(_COUNT_REQUEST, request.body), request)
+        payload = load(_COUNT_REQUEST, request.body)
+        self._generator.require_admitted(request)
+        prepared = self._prepare(payload, request)
         return self._contexts.count_tokens(prepared, request.call)
 
     def find(self, owner: str, response_id: str) -> Response:

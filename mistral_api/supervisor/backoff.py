@@ -11,6 +11,8 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 30.0
 DELAY_GROWTH = 3.0
 HEALTHY_SECONDS = 60.0
 WINDOW_SECONDS = 600.0
+# Waits of a server that has been given up because it hangs.
+FIRST_SLOW_DELAY_SECONDS, MAX_SLOW_DELAY_SECONDS = 300.0, 3600.0
 
 
 class Backoff:
@@ -25,6 +27,7 @@ class Backoff:
         self._clock = clock
         self._restarts: deque[float] = deque()
         self._crashes_in_a_row = 0
+        self._slow_delays_in_a_row = 0
 
     def next_delay(self, healthy_seconds: float) -> float | None:
         """Count a crash. Return the seconds to wait before the next start, or None after too many restarts.
@@ -35,13 +38,22 @@ class Backoff:
         while self._restarts and now - self._restarts[0] > WINDOW_SECONDS:
             self._restarts.popleft()
         if healthy_seconds >= HEALTHY_SECONDS:
-            self._crashes_in_a_row = 0
+            self._crashes_in_a_row = self._slow_delays_in_a_row = 0
         if max(len(self._restarts), self._crashes_in_a_row) >= self._max_restarts:
             return None
         self._restarts.append(now)
         self._crashes_in_a_row += 1
         longest = min(FIRST_DELAY_SECONDS * DELAY_GROWTH ** (self._crashes_in_a_row - 1), MAX_DELAY_SECONDS)
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+
+    def next_slow_delay(self) -> float:
+        """Return the seconds to wait before a server that was given up for its hangs is started again.
+
+        They double with each call, up to an hour, until it has been healthy for a minute.
+        """
+        delay = min(FIRST_SLOW_DELAY_SECONDS * 2.0**self._slow_delays_in_a_row, MAX_SLOW_DELAY_SECONDS)
+        self._slow_delays_in_a_row = min(self._slow_delays_in_a_row + 1, 10)
+        return delay
 
 
 class TooManyRestarts(RuntimeError):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mistral_api.control.feedback import FeedbackReader
+from mistral_api.control.quarantine import blame_constraints
 from mistral_api.supervisor.memory_fit import MemoryFitter
 from mistral_api.supervisor.slot_cache import SlotCacheManager
+
+log = logging.getLogger(__name__)
 
 # So many generations in a row that failed on the server's side are no coincidence, whatever /health says.
 MAX_FAILED_GENERATIONS = 3
@@ -22,8 +27,10 @@ class LifecycleHooks:
         feedback_reader: FeedbackReader,
         caches: SlotCacheManager,
         stop_requested: Callable[[], bool],
+        data_dir: Path,
     ) -> None:
         """``stop_requested``: a request to stop ends the restoring of caches early."""
+        self._data_dir = data_dir
         self._stop_requested = stop_requested
         self._memory_fitter = memory_fitter
         self._feedback_reader = feedback_reader
@@ -54,6 +61,18 @@ class LifecycleHooks:
         if len(failures) < MAX_FAILED_GENERATIONS:
             return None
         return f"{len(failures)} generations in a row failed, the last one with: {failures[-1].text}"
+
+    def on_hang(self, hung_since: float) -> int:
+        """Have the constraints that were in use refused from now on. Return how many are blamed for the hang.
+
+        Called before the server is ended, so that no client's next try comes before. ``hung_since``: when the server
+        last made progress (monotonic).
+        """
+        try:
+            return blame_constraints(self._data_dir, self._feedback_reader.read().constraints, hung_since)
+        except OSError as error:
+            log.warning("the constraints that the server hung with cannot be quarantined: %s", error)
+            return 0
 
     def on_stop(self) -> None:
         """Save the caches. Called when a server that works is about to be stopped as requested."""

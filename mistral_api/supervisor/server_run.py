@@ -49,6 +49,7 @@ class RunResult:
     ``healthy_seconds``: how long the server had been ready and making progress; None where it never was ready.
     ``problem``: what went wrong, as a sentence without its full stop; empty after a requested stop.
     ``killed_for_memory``: whether the kernel killed the process for lack of memory.
+    ``blamed_constraints``: how many constraints have been quarantined because the server hung with them.
     """
 
     end_reason: RunEndReason
@@ -56,6 +57,7 @@ class RunResult:
     healthy_seconds: float | None
     problem: str
     killed_for_memory: bool = False
+    blamed_constraints: int = 0
 
     @property
     def was_ready(self) -> bool:
@@ -101,6 +103,7 @@ class ServerRun:
         self._ready_at: float | None = None
         self._last_progress_at = self._started_at
         self._oom_kills = count_oom_kills()
+        self._blamed_constraints = 0
 
     def run(self) -> RunResult:
         """Watch the process until it has ended or must be ended, and end it."""
@@ -115,7 +118,7 @@ class ServerRun:
             problem = f"the {self._label} ended with {_describe_exit(exit_code)}"
         healthy = max(0.0, self._last_progress_at - self._ready_at) if self._ready_at is not None else None
         for_memory = exited and killed_for_memory(exit_code, self._oom_kills)
-        return RunResult(end_reason, exit_code, healthy, problem, for_memory)
+        return RunResult(end_reason, exit_code, healthy, problem, for_memory, self._blamed_constraints)
 
     def _watch(self) -> tuple[RunEndReason, str]:
         """Watch the process, and return why it has ended or must be ended, and the problem."""
@@ -169,8 +172,11 @@ class ServerRun:
             self._last_progress_at = detector.last_progress_at
             factor = self._hang_seconds_factor(activity, processor)
             failing = self._hooks.on_probe()
-            problem = detector.hang_reason(factor=factor) or (failing if not detector.is_advancing else None)
+            hang = detector.hang_reason(factor=factor)
+            problem = hang or (failing if not detector.is_advancing else None)
             if problem is not None and self._is_running():
+                if hang is not None:
+                    self._blamed_constraints = self._hooks.on_hang(detector.last_progress_at)
                 return problem
             self._report_silence(detector, computing=factor > 1)
             self._reporter.retry_write()

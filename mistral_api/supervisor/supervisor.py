@@ -95,7 +95,7 @@ class Supervisor:
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
             process = self._start([*command, *caches.flags()], output)
-            hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop)
+            hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
             if result.end_reason is not RunEndReason.STOPPED:
                 caches.discard_if_ended_early(result.healthy_seconds or 0.0)
@@ -138,11 +138,27 @@ class Supervisor:
         else:
             problem += f" while it was loading: {output.failure_summary()}"
             self._require_loadable(result, preflight, problem, output)
+        if result.blamed_constraints:
+            # Not the server's fault, and it will not happen again with these.
+            self._wait_for_restart(f"{problem}; {result.blamed_constraints} constraints quarantined", output, 0.0)
+            return
         delay = self._backoff.next_delay(result.healthy_seconds or 0.0)
+        if delay is None and result.end_reason is RunEndReason.HUNG:
+            self._retry_slowly(problem, output)
+            return
         if delay is None:
             sentence = f"Given up after {self._reporter.restarts} restarts: {problem.rstrip('.')}."
             raise self._enter_fatal(TooManyRestarts(sentence), output)
         self._wait_for_restart(problem, output, delay)
+
+    def _retry_slowly(self, problem: str, output: OutputLog) -> None:
+        """Give the server up for some minutes, each time for longer: requests make it hang, and requests change."""
+        delay = self._backoff.next_slow_delay()
+        sentence = f"Given up for {delay / 60:.0f} minutes after {self._reporter.restarts} restarts: {problem}."
+        log.error("%s", sentence)
+        self._reporter.enter_fatal(sentence, output.lines())
+        self._events.sleep(delay)
+        self._restart_unless_stopped()
 
     def _require_loadable(self, result: RunResult, preflight: PreflightResult, problem: str, output: OutputLog) -> None:
         """Raise StartError for a model that has never been loaded and has failed too often."""
@@ -155,6 +171,9 @@ class Supervisor:
         log.warning("%s; starting it again in %.1f s", reason, delay)
         self._reporter.enter_backoff(reason, output.lines())
         self._events.sleep(delay)
+        self._restart_unless_stopped()
+
+    def _restart_unless_stopped(self) -> None:
         if self._events.stop_requested:
             self._reporter.enter(State.STOPPING)
             self._enter_stopped()

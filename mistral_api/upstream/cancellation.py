@@ -33,6 +33,10 @@ MAX_IDLE_SECONDS = 3.0
 _current = threading.local()
 
 
+def _do_nothing() -> None:
+    """Ask nothing before a retry."""
+
+
 class UpstreamCall:
     """One request to the model server; ``reason`` says why it was cancelled, if it was."""
 
@@ -41,6 +45,8 @@ class UpstreamCall:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self.reason: str | None = None
+        # Called before the request is sent to another process of the model server. What it raises ends the request.
+        self.before_retry: Callable[[], None] = _do_nothing
 
     @property
     def cancelled(self) -> bool:

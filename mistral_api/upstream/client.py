@@ -23,6 +23,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
+from mistral_api.upstream.media_addresses import require_no_addresses
 
 # Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
@@ -77,8 +78,10 @@ class ModelServerClient:
 
         ``silence``: the longest silence in seconds, where it is not that of a generation. A model server that is
         loading or restarting is waited for. Raises ModelLoading or ModelUnavailable (503) when it does not come in
-        time, ModelServerRefused for its 4xx, ModelTimeout and ModelServerError for the rest.
+        time, InvalidRequest for an address that the model server might fetch, ModelServerRefused for its 4xx,
+        ModelTimeout and ModelServerError for the rest.
         """
+        require_no_addresses(payload)
         body = None if payload is None else orjson.dumps(payload)
         retries = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
         self._watcher.add(call)
@@ -90,6 +93,7 @@ class ModelServerClient:
                     retries.after_unavailable(error)
                 except ModelServerLost as error:
                     retries.after_lost(error)
+                call.before_retry()
         except BaseException:
             self._watcher.remove(call)
             raise

@@ -71,12 +71,13 @@ class LoadedModel:
     """What is known of the loaded model.
 
     ``context``: tokens for one request with its answer, None where the server does not say. ``template``: the source of
-    the chat template.
+    the chat template. ``version``: what llama.cpp says of its file and of itself.
     """
 
     context: int | None = None
     template: str | None = None
     rules: TemplateRules = ANYTHING
+    version: str = ""
 
 
 class LoadedModels:
@@ -110,6 +111,17 @@ class LoadedModels:
         self._read = model, process, until
         return model
 
+    def identity(self, call: UpstreamCall) -> str:
+        """Return what tells the loaded model from any other: its process where that is known, else its own words.
+
+        Raises as :meth:`current` does.
+        """
+        process = self._process()
+        if process is not None:
+            return f"{self._client.base_url} {process}"
+        known = self.current(call)
+        return f"{self._client.base_url} {known.version} {known.context} {known.template}"
+
     def _ask(self, call: UpstreamCall) -> LoadedModel:
         try:
             plain_taken = self._takes(PLAIN, call)  # waits until the server is ready
@@ -120,15 +132,16 @@ class LoadedModels:
 
     def _model(self, props: JsonObject, plain_taken: bool, call: UpstreamCall) -> LoadedModel:
         context, template = _context(props), props.get("chat_template")
+        version = " ".join(str(props.get(name)) for name in ("model_path", "model_alias", "build_info"))
         if not isinstance(template, str) or not plain_taken:
-            return LoadedModel(context)
+            return LoadedModel(context, version=version)
         if self._read is not None and self._read[0].template == template:
-            return LoadedModel(context, template, self._read[0].rules)
+            return LoadedModel(context, template, self._read[0].rules, version)
         caps = props.get("chat_template_caps")
         rules = read_template_rules(
             lambda messages: self._takes(messages, call), caps if isinstance(caps, dict) else {}
         )
-        return LoadedModel(context, template, rules)
+        return LoadedModel(context, template, rules, version)
 
     def _takes(self, messages: Messages, call: UpstreamCall) -> bool:
         """Whether the template takes a list. Raises ModelServerRefused where the server has no such endpoint."""

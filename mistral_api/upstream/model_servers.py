@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NotRequired, TypedDict
 
+from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
@@ -27,7 +28,8 @@ class ModelServerEntry:
     """One model server. ``spec``, ``status`` and ``feedback`` are there where a supervisor of ours looks after it.
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
-    in them; ``cache_salts``: what keeps owners apart in an engine that may have no slots.
+    in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it; ``cache_salts``: what
+    keeps owners apart in an engine that may have no slots.
     """
 
     client: ModelServerClient
@@ -35,6 +37,7 @@ class ModelServerEntry:
     limits: RequestLimits
     slot_gate: SlotGate
     slot_owners: SlotOwners
+    constraints: ConstraintGate
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -60,8 +63,9 @@ class ModelServerEntry:
             self.feedback.start()
 
     def close(self) -> None:
-        """End its connections, and write the last feedback."""
+        """End its connections and the trials of constraints, and write the last feedback."""
         self.client.close()
+        self.constraints.close()
         if self.feedback is not None:
             self.feedback.close()
 
@@ -77,7 +81,7 @@ def supervised_server(
     data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
 
     def given_up() -> str | None:
-        reason = f"The {spec.label} is not running and will not be restarted; see its status in /health."
+        reason = f"The {spec.label} is not running and will not be restarted soon; see its status in /health."
         return reason if status.is_given_up() else None
 
     client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher, spec.name)
@@ -91,7 +95,9 @@ def supervised_server(
     gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, spec, status, FeedbackWriter(data_dir, spec.name))
+    constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
+    feedback = FeedbackWriter(data_dir, spec.name)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
 
 
 def external_server(
@@ -106,9 +112,10 @@ def external_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
+    constraints = ConstraintGate(settings.data_dir, lambda: None)
     catalogue = Catalogue(client, [], other_models)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, cache_salts=salts)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
 
 
 def unused_slots(client: ModelServerClient) -> frozenset[int]:

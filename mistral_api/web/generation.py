@@ -29,7 +29,7 @@ def request_context(body: object) -> RequestContext:
 def generate(endpoint: Endpoint) -> Response:
     """Answer the current request at a generation endpoint."""
     result = services().generator.generate(endpoint, request_context(json_body()))
-    return json_or_stream(result.body, result.session_id)
+    return json_or_stream(result.body, result.session_id, result.cache)
 
 
 def pass_through(
@@ -41,11 +41,15 @@ def pass_through(
     return json_response(response if select is None else select(response))
 
 
-def json_or_stream(body: ResponseBody | Iterable[bytes], session_id: str) -> Response:
-    """Return the response to a generation: a whole body, or events as they come."""
-    if not isinstance(body, dict) and not isinstance(body, list):
-        return stream_response(body, session_id)
-    return json_response(body, session_id)
+def json_or_stream(body: ResponseBody | Iterable[bytes], session_id: str, cache: str | None = None) -> Response:
+    """Return the response to a generation: a whole body, or events as they come. ``cache`` becomes ``X-Cache``."""
+    if isinstance(body, dict) or isinstance(body, list):  # noqa: SIM101 - mypy follows this form alone
+        response = json_response(body, session_id)
+    else:
+        response = stream_response(body, session_id)
+    if cache is not None:
+        response.headers["X-Cache"] = cache
+    return response
 
 
 def stream_response(events: Iterable[bytes], session_id: str | None = None) -> Response:

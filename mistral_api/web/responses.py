@@ -30,7 +30,7 @@ class InputTokens(TypedDict):
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
     result = services().response_service.respond(request_context(json_body()))
-    return json_or_stream(result.body, result.session_id)
+    return json_or_stream(result.body, result.session_id, result.cache)
 
 
 @blueprint.post("/input_tokens")

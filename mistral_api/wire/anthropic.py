@@ -26,6 +26,7 @@ from mistral_api.wire.container_shapes import (
     required_or_checked_as,
 )
 from mistral_api.wire.field_errors import quote_words, refuse
+from mistral_api.wire.media import IMAGE_URL
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.sampling import STOPS
 from mistral_api.wire.shapes import (
@@ -71,7 +72,7 @@ def _source_type(*types: str) -> Rule:
 
 
 _TEXT = {"text": Object(required(text=Text()))}
-_URL = Object(required(url=Text(1)))
+_URL = Object(required(url=IMAGE_URL))
 _BASE64 = Object(required(media_type=Text()), required(data=Text()))
 _IMAGE = {
     "image": Object(

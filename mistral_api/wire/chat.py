@@ -10,6 +10,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, optional, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
+from mistral_api.wire.media import DATA_URL, IMAGE_URL
 from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_ignore_eos
 from mistral_api.wire.shapes import (
@@ -40,14 +41,14 @@ MOST_TEMPLATE_ARGUMENTS = 64
 MOST_MESSAGE_FIELDS = 64
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
-_URL = Object(required(url=Text(1)), nullable(detail=StringEnum("auto", "low", "high")))
+_DETAIL = nullable(detail=StringEnum("auto", "low", "high"))
 _AUDIO = Object(required(data=Text(1)), required(format=Text(1)))
 # A part's type is also the name of the field that carries it.
 _PARTS: dict[str, Shape] = {
     "text": Text(),
     "refusal": Text(),
-    "image_url": _URL,
-    "video_url": _URL,
+    "image_url": Object(required(url=IMAGE_URL), _DETAIL),
+    "video_url": Object(required(url=DATA_URL), _DETAIL),
     "input_audio": _AUDIO,
     "input_video": Object(),
     "file": Object(),

@@ -9,6 +9,10 @@ Seen on its server:
   possible. An array of at least 3 and at most 1 items gets some other number of items.
 
 So a JSON schema that no value can satisfy is refused, and so is a grammar that repeats something ``{5,2}`` times.
+What it costs to generate within them is bounded in ``constraint_cost``.
+
+A schema that has passed is remembered by its digest, so that the tools that a client sends with every request are
+looked through once.
 """
 
 from __future__ import annotations
@@ -19,6 +23,13 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, NoReturn
 
+from mistral_api.wire.constraint_cost import (
+    check_enum_words,
+    check_grammar_cost,
+    check_part,
+    is_harmless_schema,
+    schema_digest,
+)
 from mistral_api.wire.container_shapes import Object
 from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.shapes import JsonSchema, Text
@@ -29,6 +40,8 @@ DATA = frozenset(("enum", "const", "default", "examples"))
 MOST_GRAMMAR_CHARACTERS = 65_536
 MOST_GRAMMAR_LEVELS = 500
 MOST_SCHEMA_VALUES = 10_000
+# Remembered by 16 bytes each.
+MOST_PASSED_SCHEMAS = 10_000
 
 _LENGTHS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"))
 _ALTERNATIVES = ("enum", "anyOf", "oneOf", "allOf", "type")
@@ -59,15 +72,19 @@ def levels(value: object) -> Iterator[list[Any]]:
 def refuse_contradictions(schema: JsonSchema, path: str = "") -> None:
     """Refuse a JSON schema with a part that no value can satisfy; the refusal has the path of that part."""
     for part, place in _parts(schema, path):
-        for low, high in _LENGTHS:
-            if _number(part, low, -math.inf) > _number(part, high, math.inf):
-                _refuse_impossible(f"'{low}' is above '{high}'", place)
-        _check_range(part, place)
-        for keyword in _ALTERNATIVES:
-            if part.get(keyword) == []:
-                _refuse_impossible(f"'{keyword}' is empty", place)
-        if isinstance(part.get("pattern"), str) and _repeats_backward(_NO_PATTERN_SYNTAX.sub("", part["pattern"])):
-            _refuse_impossible("its 'pattern' repeats something at least more often than at most", place)
+        _refuse_contradiction(part, place)
+
+
+def _refuse_contradiction(part: JsonSchema, place: str) -> None:
+    for low, high in _LENGTHS:
+        if _number(part, low, -math.inf) > _number(part, high, math.inf):
+            _refuse_impossible(f"'{low}' is above '{high}'", place)
+    _check_range(part, place)
+    for keyword in _ALTERNATIVES:
+        if part.get(keyword) == []:
+            _refuse_impossible(f"'{keyword}' is empty", place)
+    if isinstance(part.get("pattern"), str) and _repeats_backward(_NO_PATTERN_SYNTAX.sub("", part["pattern"])):
+        _refuse_impossible("its 'pattern' repeats something at least more often than at most", place)
 
 
 def backward_grammar(text: str) -> bool:
@@ -129,11 +146,50 @@ def _refuse_impossible(why: str, place: str) -> NoReturn:
     refuse("invalid_json_schema", f"Invalid schema for '{{param}}': no value can satisfy it, because {why}.", place)
 
 
+class _PassedSchemas:
+    """Which schemas have passed, by digest, and whether they are harmless. Many threads read and write it."""
+
+    def __init__(self) -> None:
+        self._harmless: dict[bytes, bool] = {}
+
+    def is_harmless(self, digest: bytes) -> bool | None:
+        """Return whether a schema is harmless; None for one that has not passed, or long ago."""
+        return self._harmless.get(digest)
+
+    def add(self, digest: bytes, *, harmless: bool) -> None:
+        """Remember a schema that has passed."""
+        if len(self._harmless) >= MOST_PASSED_SCHEMAS:
+            self._harmless.clear()
+        self._harmless[digest] = harmless
+
+
+_passed_schemas = _PassedSchemas()
+
+
+def schema_parts(schema: JsonSchema) -> list[JsonSchema]:
+    """Return the schema and every schema inside it, the schema itself first."""
+    return [part for part, _ in _parts(schema, "")]
+
+
+def is_known_harmless(schema: JsonSchema, digest: bytes) -> bool:
+    """Return whether a schema that has passed its check is harmless; ``digest`` is its own."""
+    harmless = _passed_schemas.is_harmless(digest)
+    return is_harmless_schema(schema_parts(schema)) if harmless is None else harmless
+
+
 def _check_schema(schema: JsonSchema) -> None:
+    digest = schema_digest(schema)
+    if _passed_schemas.is_harmless(digest) is not None:
+        return
     if sum(len(each) for level in levels(schema) for each in level) > MOST_SCHEMA_VALUES:
         text = f"Invalid '{{param}}': schema too large. Expected at most {MOST_SCHEMA_VALUES} values."
         refuse("invalid_json_schema", text)
-    refuse_contradictions(schema)
+    parts = list(_parts(schema, ""))
+    for part, place in parts:
+        _refuse_contradiction(part, place)
+        check_part(part, place)
+    check_enum_words(parts)
+    _passed_schemas.add(digest, harmless=is_harmless_schema([part for part, _ in parts]))
 
 
 def _check_grammar(grammar: str) -> None:
@@ -143,6 +199,7 @@ def _check_grammar(grammar: str) -> None:
     if max(accumulate(_STEPS.get(letter, 0) for letter in grammar), default=0) > MOST_GRAMMAR_LEVELS:
         text = f"Invalid '{{param}}': nested too deeply. Expected at most {MOST_GRAMMAR_LEVELS} levels."
         refuse("invalid_value", text)
+    check_grammar_cost(grammar)
 
 
 JSON_SCHEMA = Object().refined(_check_schema)

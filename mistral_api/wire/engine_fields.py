@@ -3,8 +3,8 @@
 llama.cpp's are those that its server reads: tools/server/server-schema.cpp (in older versions
 ``params_from_json_cmpl`` in server-task.cpp), ``oaicompat_chat_params_parse`` in server-common.cpp, and
 tools/server/README.md. They were compared with the bundled engine, build 11549. A version that does not know one of
-them ignores it, so one table holds for all versions. What the request schemas declare is checked; nothing is passed
-that is not declared there.
+them ignores it, so one table holds for all versions. What the request schemas declare is checked; nothing of
+llama.cpp's is passed that is not declared there.
 
 These of llama.cpp's fields are left out on purpose:
 

@@ -20,6 +20,7 @@ from mistral_api.wire.container_shapes import (
     required,
 )
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_word
+from mistral_api.wire.media import IMAGE_URL
 from mistral_api.wire.shapes import AnyOf, Null, Shape, StringEnum, Text
 
 MOST_ITEMS = 10_000
@@ -38,13 +39,13 @@ _UNSUPPORTED = frozenset((
 
 _NO_FILE_ID = Null(
     "unsupported_value",
-    "Unsupported value for '{param}': this server keeps no uploaded files; send the data itself, or a URL.",
+    "Unsupported value for '{param}': this server keeps no uploaded files; send the data itself.",
 )
 _INPUT_PARTS = {
     "input_text": Object(not_null(text=Text())),
     "input_image": Object(
         optional(file_id=_NO_FILE_ID),
-        not_null(image_url=Text(1)),
+        not_null(image_url=IMAGE_URL),
         nullable(detail=StringEnum("low", "high", "auto", "original")),
     ),
     "input_file": Object(

@@ -12,7 +12,7 @@ from mistral_api.wire.shapes import COUNT, UNIX_SECONDS, Component, Constant, In
 
 # Of ``api_keys.key_store``, which checks again, for commands too.
 _MOST_LIMIT = 10**12
-_MOST_GRACE_SECONDS = 366 * 86_400
+_GRACE_SECONDS, _MOST_GRACE_SECONDS = 86_400, 366 * 86_400
 _SCOPE = StringEnum("inference", "history", "admin", "grammar", "metrics")
 _LIMIT = Integer(1, _MOST_LIMIT)
 _NAME = Text(1, 64)
@@ -75,11 +75,11 @@ class KeyRequest(RequestSchema[KeyCreation]):
 
 
 class RotationRequest(RequestSchema[KeyRotation]):
-    """``POST /v1/keys/{id}/rotate``: for how long the former secret still works; without it, it ends at once."""
+    """``POST /v1/keys/{id}/rotate``: for how long the former secret still works; 0 ends it at once."""
 
-    EXAMPLE: ClassVar[KeyRotation] = {"grace_seconds": 86_400}
+    EXAMPLE: ClassVar[KeyRotation] = {"grace_seconds": 3600}
 
-    grace_seconds = Field(Integer(0, _MOST_GRACE_SECONDS), load_default=0)
+    grace_seconds = Field(Integer(0, _MOST_GRACE_SECONDS), load_default=_GRACE_SECONDS)
 
 
 _SHOWN_LIMIT = Nullable(COUNT)

@@ -16,6 +16,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.field_errors import refuse
+from mistral_api.wire.media import MEDIA_DATA
 from mistral_api.wire.request_schema import Field, RequestSchema, load
 from mistral_api.wire.sampling import (
     ADAPTERS,
@@ -39,7 +40,7 @@ _SUPERVISORS = (".kv", ".json", ".forgotten")
 _TEXT_OR_TOKEN = AnyOf(Text(), TOKEN)
 # A string, or an array of strings and tokens.
 _TEXT_OR_TOKENS = AnyOf(Text(), Array(_TEXT_OR_TOKEN, 0, MOST_TOKENS), expected="a string or an array")
-_WITH_MEDIA = Object(required(prompt_string=Text()), optional(multimodal_data=Array(Text(), 0, MOST_PROMPTS)))
+_WITH_MEDIA = Object(required(prompt_string=Text()), optional(multimodal_data=Array(MEDIA_DATA, 0, MOST_PROMPTS)))
 _PROMPT = AnyOf(Text(), _WITH_MEDIA, Array(_TEXT_OR_TOKEN, 0, MOST_TOKENS), expected="a string or an array")
 _TOKENS_WITH_NUMBER = Array(_TEXT_OR_TOKEN, 1, MOST_TOKENS).with_keywords(contains={"type": "integer"})
 _PROMPTS = Array(_PROMPT, 1, MOST_PROMPTS)

@@ -12,8 +12,9 @@ from tests.support.engine_counts import most_generated
 from tests.support.processes import Server, running_server, wait_for
 from tests.support.recorded_usage import recorded_usage
 
-# The first two get a slot; the others wait, the last of them in a session that does not exist yet.
-SETTINGS = {"CONTEXT_SIZE": "4096", "PARALLEL": "2", "SHUTDOWN_SECONDS": "0"}
+# The first two get a slot, a third is left free; the others wait, the last of them in a session that does not exist
+# yet.
+SETTINGS = {"CONTEXT_SIZE": "6144", "PARALLEL": "3", "SHUTDOWN_SECONDS": "0"}
 SHUT_DOWN, KILLED = "The server is shutting down.", "The server ended before the response was complete."
 COUNT = 4
 

@@ -14,6 +14,7 @@ from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import PullResult, env_lines
+from tests.support.gguf_files import gguf_bytes, random_model
 from tests.support.model_hub import COMMIT, ModelHub
 from tests.support.model_pulls import CONTENT, HALF, REPO, InterruptingDisplay, partial_files, pull_error, pull_from
 
@@ -129,7 +130,7 @@ def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: P
 
 def test_changed_content_restarts_the_download_and_removes_the_old_part(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt_pull(hub, tmp_path)
-    hub.files[f"{REPO}/m.gguf"] = new = b"GGUF" + CONTENT[:3:-1]
+    hub.files[f"{REPO}/m.gguf"] = new = random_model(5)
     pulled, _ = pull_from(hub, tmp_path)
     assert pulled.path.read_bytes() == new
     assert not partial_files(tmp_path)
@@ -159,6 +160,51 @@ def test_downloaded_file_that_is_no_gguf_is_refused(hub: ModelHub, tmp_path: Pat
     assert not partial_files(tmp_path)
 
 
+@pytest.mark.parametrize("fault", ["", "no-checksum"])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (CONTENT[:-1], "m.gguf is truncated"),
+        (b"GGUF" + bytes([3, 0, 0, 0]) + b"\xff" * 400, "m.gguf says in its header that it has -1 of something"),
+        (gguf_bytes(tensors=(2**20,))[:500], "m.gguf is truncated"),
+    ],
+)
+def test_downloaded_file_whose_header_lies_is_refused(
+    hub: ModelHub, tmp_path: Path, content: bytes, sentence: str, fault: str
+) -> None:
+    """The hub may well give the right checksum of a file that is made to harm its reader."""
+    hub.fault = fault
+    hub.files[f"{REPO}/m.gguf"] = content
+    assert sentence in pull_error(hub, tmp_path)
+    assert not partial_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        ({"X_Linked_Size": "-5"}, "does not answer as a Hugging Face Hub does"),
+        ({"X_Linked_Size": "0"}, "does not answer as a Hugging Face Hub does"),
+        ({"X_Repo_Commit": "../../../evil"}, "does not answer as a Hugging Face Hub does"),
+        ({"X_Linked_Size": str(len(CONTENT) - 1)}, "sent more bytes of m.gguf than it announced"),
+        ({"X_Linked_Size": str(len(CONTENT) + 1)}, "broke off"),
+    ],
+)
+def test_hub_that_lies_about_a_file_is_refused(
+    hub: ModelHub, tmp_path: Path, headers: dict[str, str], sentence: str
+) -> None:
+    hub.lies = headers
+    assert sentence in pull_error(hub, tmp_path)
+
+
+def test_names_of_a_hostile_listing_are_shown_harmlessly(hub: ModelHub, tmp_path: Path) -> None:
+    hub.files[f"{REPO}/\x1b]0;owned\x07\n.gguf"] = b""
+    hub.files |= {f"{REPO}/many-{number}.gguf": b"" for number in range(1000)}
+    said = pull_error(hub, tmp_path, f"{REPO}:n.gguf")
+    assert said.isprintable()
+    assert "?]0;owned??.gguf" in said
+    assert len(said) < 10_000
+
+
 def test_missing_checksum_is_reported(hub: ModelHub, tmp_path: Path) -> None:
     hub.fault = "no-checksum"
     pulled, shown = pull_from(hub, tmp_path)
@@ -167,10 +213,10 @@ def test_missing_checksum_is_reported(hub: ModelHub, tmp_path: Path) -> None:
 
 
 def test_parts_of_a_split_model_are_downloaded_with_the_first_one_last(hub: ModelHub, tmp_path: Path) -> None:
-    parts = {f"m-0000{number}-of-00003.gguf": b"GGUF" + bytes([number]) * 5000 for number in (1, 2, 3)}
+    parts = {f"m-0000{number}-of-00003.gguf": random_model(number, 1000) for number in (1, 2, 3)}
     hub.files.update({f"{REPO}/q/{name}": content for name, content in parts.items()})
     pulled, _ = pull_from(hub, tmp_path, f"{REPO}:q/m-00002-of-00003.gguf")
-    assert pulled == PullResult(tmp_path / "m-00001-of-00003.gguf", 3 * 5004)
+    assert pulled == PullResult(tmp_path / "m-00001-of-00003.gguf", sum(map(len, parts.values())))
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gguf")} == parts
     assert [each.path.partition("-of-")[0][-1] for each in hub.storage_requests] == ["3", "2", "1"]
     del hub.files[f"{REPO}/q/m-00003-of-00003.gguf"]

@@ -31,6 +31,7 @@ SECRETS = {
     "HTTP_PROXY": f"http://user:{MARKER}@127.0.0.1:9",
     "LLAMA_CLOUD_API_KEY": MARKER,
 }
+OWN_KEY = {"Authorization": f"Bearer {MARKER}"}
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 # What generates, shows or changes anything, by method and path.
 CLOSED = [
@@ -141,9 +142,9 @@ def test_restart_changes_the_key_and_requests_go_on(walled: Server, embedding_po
     old = [read_key(walled.data_dir, server) for server in (MAIN_SERVER, EMBEDDING_SERVER)]
     for process in _server_processes(walled.data_dir):
         process.kill()
-    answer = requests.post(f"{walled.url}/v1/chat/completions", json=HELLO, timeout=60)
+    answer = requests.post(f"{walled.url}/v1/chat/completions", json=HELLO, headers=OWN_KEY, timeout=60)
     assert answer.status_code == 200, answer.text
-    embedded = requests.post(f"{walled.url}/v1/embeddings", json={"input": "Hi"}, timeout=60)
+    embedded = requests.post(f"{walled.url}/v1/embeddings", json={"input": "Hi"}, headers=OWN_KEY, timeout=60)
     assert embedded.status_code == 200, embedded.text
     new = [read_key(walled.data_dir, server) for server in (MAIN_SERVER, EMBEDDING_SERVER)]
     assert not set(old) & set(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,20 @@ def write_gguf(
     path: Path, metadata: Mapping[str, str | int | list[str]] = LLAMA, tensors: Sequence[int] = (64,), version: int = 3
 ) -> Path:
     """Write a file with this metadata and F32 tensors of the given numbers of values; return its path."""
+    path.write_bytes(gguf_bytes(metadata, tensors, version))
+    return path
+
+
+def random_model(seed: int, values: int = 100_000) -> bytes:
+    """Return a whole file whose weights are random, with so many of them."""
+    empty = gguf_bytes(tensors=(values,))
+    return empty[: -4 * values] + random.Random(seed).randbytes(4 * values)
+
+
+def gguf_bytes(
+    metadata: Mapping[str, str | int | list[str]] = LLAMA, tensors: Sequence[int] = (64,), version: int = 3
+) -> bytes:
+    """Return a file with this metadata and F32 tensors of the given numbers of values."""
     head = b"GGUF" + struct.pack("<Iqq", version, len(tensors), len(metadata))
     head += b"".join(encode_string(name) + _value(value) for name, value in metadata.items())
     offset = 0
@@ -26,8 +41,7 @@ def write_gguf(
         head += encode_string(f"tensor{number}") + struct.pack("<IqIQ", 1, values, 0, offset)
         offset += -(-values * 4 // 32) * 32
     head += bytes(-len(head) % 32)
-    path.write_bytes(head + bytes(offset))
-    return path
+    return head + bytes(offset)
 
 
 def encode_string(text: str) -> bytes:

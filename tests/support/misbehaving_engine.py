@@ -27,6 +27,13 @@ HOST_OUT_OF_MEMORY = "ggml_aligned_malloc: insufficient memory (attempted to all
 METRICS = "llamacpp:requests_processing 1\nllamacpp:n_decode_total {}\n"
 
 
+# With "hangs-on-evil" a request with this in it is never answered, nor any other one after it.
+EVIL = b"evil"
+STREAM = (
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "fine"}, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}},
+)
 # The number of threads that compute forever from the first request for the slots on.
 SPINNING = {"batch": 4, "loop": 1}
 
@@ -51,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     behaviour = ""
+    hanging = False
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Print nothing on stderr."""
@@ -94,7 +102,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         decoded = int(time.monotonic() * 100) if how == "slow" else 7
         slot = {"id": 0, "id_task": 1, "n_prompt_tokens_processed": 5, "next_token": [{"n_decoded": decoded}]}
-        self._answer(200, [slot | {"is_processing": how in ("stands-still", "slow", "ignores-term")}])
+        self._answer(
+            200, [slot | {"is_processing": Handler.hanging or how in ("stands-still", "slow", "ignores-term")}]
+        )
 
     def _metrics(self, how: str) -> None:
         if how == "wants-key":
@@ -105,15 +115,30 @@ class Handler(BaseHTTPRequestHandler):
             self._raw(METRICS.format(int(time.monotonic() * 100) if how == "no-slots-slow" else 7).encode())
 
     def do_POST(self) -> None:
-        """Fail every generation."""
-        self.rfile.read(int(self.headers["Content-Length"]))
+        """Fail every generation, or serve all but an evil one."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.behaviour == "hangs-on-evil":
+            self._generate_unless_evil(body)
+            return
         self._answer(500, COMPUTE_ERROR)
+
+    def _generate_unless_evil(self, body: bytes) -> None:
+        if self.path == "/apply-template":
+            self._answer(200, {"prompt": "x"})
+            return
+        if EVIL in body:
+            Handler.hanging = True
+        if Handler.hanging:
+            threading.Event().wait()
+        events = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in STREAM)
+        self._raw(events + b"data: [DONE]\n\n", content_type="text/event-stream")
 
     def _answer(self, status: int, body: object) -> None:
         self._raw(json.dumps(body).encode(), status)
 
-    def _raw(self, content: bytes, status: int = 200) -> None:
+    def _raw(self, content: bytes, status: int = 200, content_type: str = "application/json") -> None:
         self.send_response(status)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

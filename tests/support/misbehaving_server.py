@@ -81,6 +81,7 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     released: threading.Event
     hang_ups: list[str]
+    bodies: list[Any]
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing on stderr."""
@@ -96,6 +97,7 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Misbehave as the model's name says."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.bodies.append(body)
         if "model" not in body:
             self._whole(404, NOT_FOUND)
             return
@@ -176,10 +178,14 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def misbehaving_server() -> Iterator[str]:
-    """Run it, and yield its base URL."""
+def misbehaving_server(bodies: list[Any] | None = None) -> Iterator[str]:
+    """Run it, and yield its base URL. ``bodies`` gets the requests that it is sent."""
     released = threading.Event()
-    handler = type("Handler", (MisbehavingHandler,), {"released": released, "hang_ups": []})
+    handler = type(
+        "Handler",
+        (MisbehavingHandler,),
+        {"released": released, "hang_ups": [], "bodies": [] if bodies is None else bodies},
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -57,11 +57,15 @@ class HubRequest:
 
 @dataclass
 class ModelHub:
-    """The hub: ``files`` by ``owner/repository/file``, and the requests to the hub and to its storage."""
+    """The hub: ``files`` by ``owner/repository/file``, and the requests to the hub and to its storage.
+
+    ``lies``: headers that it sends with a file in the place of the right ones.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     fault: str = ""
     cuts: int = 1
+    lies: dict[str, str] = field(default_factory=dict)
     url: str = ""
     storage_url: str = ""
     hub_requests: list[HubRequest] = field(default_factory=list)
@@ -156,13 +160,13 @@ class _HubHandler(_Handler):
         content = self.hub.files[name]
         digest = hashlib.sha256(content).hexdigest()
         size = 10**15 if self.hub.fault == "huge" else len(content)
-        self.answer(
-            302,
-            X_Repo_Commit=COMMIT,
-            X_Linked_Etag='"some/tag"' if self.hub.fault == "no-checksum" else f'"{digest}"',
-            X_Linked_Size=str(size),
-            Location=f"{self.hub.storage_url}/{name}?signature=secret",
-        )
+        headers = {
+            "X_Repo_Commit": COMMIT,
+            "X_Linked_Etag": '"some/tag"' if self.hub.fault == "no-checksum" else f'"{digest}"',
+            "X_Linked_Size": str(size),
+            "Location": f"{self.hub.storage_url}/{name}?signature=secret",
+        }
+        self.answer(302, b"", **(headers | self.hub.lies))
 
 
 class _StorageHandler(_Handler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from mistral_api.model_files import pull
 from mistral_api.model_files.hub import Hub
 from mistral_api.model_files.known_models import PullError, parse_source
 from mistral_api.model_files.pull import Puller, PullResult
+from tests.support.gguf_files import random_model
 from tests.support.model_hub import ModelHub
 
 REPO = "someone/model-GGUF"
-CONTENT = b"GGUF" + random.Random(4).randbytes(400_000)
+CONTENT = random_model(4)
 HALF = (len(CONTENT) + 1) // 2
 
 

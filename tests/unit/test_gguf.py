@@ -82,7 +82,7 @@ def _hostile(tensors: int = 1, pairs: int = 0, values: int = 64, offset: int = 0
         (_hostile(offset=1 << 40), "is truncated"),
         (_hostile(offset=(1 << 64) - 1), "is truncated"),
         (_hostile(name=1 << 62), "is truncated"),
-        (_hostile(tensors=1 << 62), "is truncated"),
+        (_hostile(tensors=1 << 62), "4611686018427387904 tensors in its header"),
         (_hostile(tensors=-1), "-1 of something"),
         (_hostile(pairs=-1), "-1 of something"),
     ],

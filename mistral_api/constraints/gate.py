@@ -1,0 +1,224 @@
+"""The gate that constraints pass before a request goes to the model server: scope, quarantine, trial."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mistral_api.constraints.trial_model import vocabulary_version, write_trial_model
+from mistral_api.constraints.trial_process import TrialProcess, Verdict
+from mistral_api.constraints.trial_requests import trial_requests
+from mistral_api.constraints.verdicts import VerdictStore
+from mistral_api.control.quarantine import QuarantineReader
+from mistral_api.errors import Forbidden, InvalidRequest, Unavailable
+from mistral_api.security.access import Caller
+from mistral_api.security.api_key import GRAMMAR
+from mistral_api.wire.constraint_cost import TOO_COSTLY
+from mistral_api.wire.constraint_places import GRAMMAR_FIELD, Constraint, find_constraints
+
+log = logging.getLogger(__name__)
+
+QUARANTINED = "constraint_quarantined"
+# Requests that wait for a trial, besides the one whose trial runs. A trial takes about a second at most.
+MOST_WAITING = 8
+WAIT_SECONDS = 15.0
+# The constraints that are known to have been used with success.
+_MOST_PROVEN = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A constraint that may be used; ``proven``: whether it is known to work. ``path``: where the request holds it."""
+
+    digest: str
+    path: str
+    proven: bool
+
+
+class AdmittedConstraints:
+    """The constraints of one request, from their admission on."""
+
+    def __init__(self, uses: Sequence[Admitted] = (), gate: ConstraintGate | None = None) -> None:
+        self.uses = uses
+        self._gate = gate
+
+    def require_free(self) -> None:
+        """Raise InvalidRequest where one has been quarantined meanwhile."""
+        if self._gate is not None:
+            self._gate.require_free(self.uses)
+
+    def note_success(self) -> None:
+        """Remember that all of them work."""
+        if self._gate is not None:
+            self._gate.note_success(self.uses)
+
+
+NO_CONSTRAINTS = AdmittedConstraints()
+
+
+class ConstraintGate:
+    """Admits or refuses constraints. One for the application; safe to use from many threads.
+
+    Owns the process of trials, from the first trial to :meth:`close`.
+    """
+
+    def __init__(self, data_dir: Path, model: Callable[[], Path | None]) -> None:
+        """``model`` returns the file of the model served, None where nobody knows it."""
+        self._folder = data_dir / "constraints"
+        self._model = model
+        self._quarantine = QuarantineReader(data_dir)
+        self._verdicts = VerdictStore(self._folder / "verdicts.jsonl")
+        self._proven: dict[str, None] = {}
+        self._trial_lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._process: TrialProcess | None = None
+        self._engine = _engine_version()
+        # The model whose vocabulary was looked at last, and its version: one tuple, replaced at once.
+        self._known_vocabulary: tuple[Path | None, str] = (None, vocabulary_version(None))
+        self._closed = False
+
+    def admit(self, body: object, caller: Caller) -> AdmittedConstraints:
+        """Admit the constraints of a valid request.
+
+        Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a constraint that is
+        quarantined or too costly, with the path of its field; Unavailable where too many wait for their trial.
+        """
+        constraints = find_constraints(body) if isinstance(body, dict) else []
+        if not constraints:
+            return NO_CONSTRAINTS
+        if constraints[-1].is_grammar and GRAMMAR not in caller.scopes:
+            text = f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'."
+            raise Forbidden(text, param=GRAMMAR_FIELD)
+        harmless, others = _by_harmlessness(constraints)
+        uses = [self._as_admitted(each) for each in others] + _admitted_together(harmless)
+        self.require_free(uses)
+        for each in others:
+            self._require_cheap(each)
+        return AdmittedConstraints(uses, self)
+
+    def _as_admitted(self, constraint: Constraint) -> Admitted:
+        digest = constraint.digest.hex()
+        return Admitted(digest, constraint.path, digest in self._proven)
+
+    def require_free(self, uses: Sequence[Admitted]) -> None:
+        """Raise InvalidRequest (``constraint_quarantined``) for the first that is quarantined."""
+        if not uses or self._quarantine.is_empty:
+            return
+        for use in uses:
+            if self._quarantine.is_quarantined(use.digest):
+                raise InvalidRequest(
+                    f"'{use.path}' is refused for a day: the model server hung while this constraint was in use "
+                    f"({use.digest[:12]}).",
+                    code=QUARANTINED,
+                    param=use.path,
+                )
+
+    def note_success(self, uses: Sequence[Admitted]) -> None:
+        """Remember that a generation with these constraints has succeeded."""
+        if len(self._proven) > _MOST_PROVEN:
+            self._proven.clear()
+        self._proven.update(dict.fromkeys(use.digest for use in uses))
+
+    def _require_cheap(self, constraint: Constraint) -> None:
+        verdict = self._verdict(constraint)
+        if verdict is Verdict.TOO_COSTLY:
+            text = f"'{constraint.path}' would hold up the model server: a trial of this constraint took too long."
+            raise InvalidRequest(text, code=TOO_COSTLY, param=constraint.path)
+        if verdict is Verdict.UNDECIDED:
+            raise _too_busy()
+
+    def _verdict(self, constraint: Constraint) -> Verdict:
+        """Return what is known of a constraint, after a trial where that is nothing."""
+        known = self._verdicts.find(self._key(constraint))
+        if known is not None:
+            return known
+        if not self._waiting.acquire(blocking=False):
+            raise _too_busy()
+        try:
+            return self._try_out(constraint)
+        finally:
+            self._waiting.release()
+
+    def _try_out(self, constraint: Constraint) -> Verdict:
+        if not self._trial_lock.acquire(timeout=WAIT_SECONDS):
+            raise _too_busy()
+        try:
+            known = self._verdicts.find(self._key(constraint))
+            if known is not None:  # another request has had it tried out meanwhile
+                return known
+            process = self._trial_process()
+            verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_requests(constraint))
+            if self._closed:  # which has ended the process of the trial
+                return Verdict.UNDECIDED
+            if verdict in (Verdict.HARMLESS, Verdict.TOO_COSTLY):
+                self._verdicts.add(self._key(constraint), verdict)
+            return verdict
+        finally:
+            self._trial_lock.release()
+
+    def _key(self, constraint: Constraint) -> str:
+        """Return what a verdict is remembered by: the constraint, the engine and the vocabulary."""
+        return f"{constraint.digest.hex()}:{self._engine}:{self._vocabulary()}"
+
+    def _vocabulary(self) -> str:
+        model = self._model()
+        if self._known_vocabulary[0] != model:
+            self._known_vocabulary = model, vocabulary_version(model)
+        return self._known_vocabulary[1]
+
+    def _trial_process(self) -> TrialProcess | None:
+        """Return the process of trials on the model served now.
+
+        None where it cannot be made, or this gate is closed.
+        """
+        if self._closed:
+            return None
+        try:
+            path = write_trial_model(self._model(), self._folder)
+        except OSError as error:
+            log.warning("grammars and JSON schemas cannot be tried out: %s", error)
+            return None
+        if self._process is None or self._process.model != path:
+            if self._process is not None:
+                self._process.close()
+            self._process = TrialProcess(path)
+        return self._process
+
+    def close(self) -> None:
+        """End the process of trials."""
+        self._closed = True
+        if self._process is not None:
+            self._process.close()
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("Too many grammars and JSON schemas are being tried out now.", code="overloaded", retry_after=2)
+
+
+def _by_harmlessness(constraints: Sequence[Constraint]) -> tuple[list[Constraint], list[Constraint]]:
+    """Return those that are surely harmless, and the others."""
+    harmless: list[Constraint] = []
+    others: list[Constraint] = []
+    for each in constraints:
+        (harmless if each.is_harmless() else others).append(each)
+    return harmless, others
+
+
+def _admitted_together(harmless: Sequence[Constraint]) -> list[Admitted]:
+    """Return constraints that are harmless as one, since only together could they be at fault."""
+    if not harmless:
+        return []
+    together = hashlib.blake2b(b"".join(each.digest for each in harmless), digest_size=16).hexdigest()
+    return [Admitted(together, harmless[0].path, proven=True)]
+
+
+def _engine_version() -> str:
+    try:
+        return version("xllamacpp")
+    except PackageNotFoundError:
+        return "none"
