@@ -28,6 +28,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.upstream.slot_owners import PlacedRequest
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
@@ -277,15 +278,16 @@ class Generator:
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
-        release = self._gate.enter(owner, count, call)
+        placed = PlacedRequest(request, self._gate.enter(owner, count, call))
         try:
             if self._traits.llama_cpp():
-                request, release = self._slot_owners.place(owner, request, count, release)
-            response = self._client.request(planned.path, request, call)
+                placed = self._slot_owners.place(owner, request, count, placed.end)
+            response = self._client.request(planned.path, placed.request, call)
         except BaseException:
-            release()
+            placed.end()
             raise
-        response.at_close(release)
+        placed.note_answer()
+        response.at_close(placed.end)
         return response
 
 

@@ -10,7 +10,8 @@ what that cache has is put into it (``get_available_slot`` in tools/server/serve
 that has one no cache is used at all; the supervisor starts it without where owners are kept apart.
 
 What is in the slots is known as far as this process has put it there: not after a restart of the model server, and not
-while another API process uses it too. What is not known is not used.
+while another API process uses it too. What is not known is not used. A request that the model server refuses, or that
+ends while it waits, leaves in its slot what was there: a slot is its owner's only once the model server has answered.
 """
 
 from __future__ import annotations
@@ -63,6 +64,21 @@ class _Slot:
         return common / max(1, sum(piece.length for piece in prompt))
 
 
+def _note_nothing() -> None:
+    """Note nothing: nobody knows where the request runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRequest:
+    """A request for the model server. ``note_answer`` is called when the model server begins to answer it, which it
+    does after it has read the prompt, and ``end`` at its end, in any case.
+    """
+
+    request: ChatPayload
+    end: Release
+    note_answer: Callable[[], None] = _note_nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """Who shares a model server now: whether callers of several owners, and whether several API processes."""
@@ -96,15 +112,17 @@ class SlotOwners:
         # Running requests that may be in any slot.
         self._unplaced = 0
         self._is_stale = True
+        # How often all was forgotten: what was sent before says nothing about the slots of now.
+        self._forgotten = 0
 
-    def place(self, owner: str, request: ChatPayload, count: int, release: Release) -> tuple[ChatPayload, Release]:
-        """Return a request as the model server gets it, and what ends it, which calls ``release``.
+    def place(self, owner: str, request: ChatPayload, count: int, release: Release) -> PlacedRequest:
+        """Return a request as the model server gets it, with what notes its answer, and its end by ``release``.
 
         ``count``: how many slots it takes. The request itself is not changed.
         """
         if not self._sharing.several_owners():
             self._is_stale = True
-            return request, release
+            return PlacedRequest(request, release)
         with self._lock:
             self._refresh()
             self._requests += 1
@@ -113,11 +131,14 @@ class SlotOwners:
             if slot is None:
                 return self._unplaced_request(request, release)
             known = slot.owner == owner
-            slot.owner, slot.prompt, slot.used, slot.taken = owner, prompt, self._requests, True
+            if not known:
+                slot.forget()
+            slot.used, slot.taken = self._requests, True
+            note_answer = self._noting(slot, owner, prompt)
         placed: ChatPayload = request | {"id_slot": slot.number}
         if not known:
             placed["cache_prompt"] = False
-        return placed, self._freeing(slot, release)
+        return PlacedRequest(placed, self._freeing(slot, release), note_answer)
 
     def _refresh(self) -> None:
         """Forget what is in the slots where this process does not know it any more."""
@@ -125,8 +146,20 @@ class SlotOwners:
         unusable = self._has_prompt_cache() or self._sharing.several_processes()
         if self._is_stale or server != self._server or unusable:
             self._is_stale, self._server = False, server
+            self._forgotten += 1
             for slot in self._slots:
                 slot.forget()
+
+    def _noting(self, slot: _Slot, owner: str, prompt: tuple[Piece, ...]) -> Callable[[], None]:
+        """Return what notes that the model server has read a prompt into a slot."""
+        forgotten = self._forgotten
+
+        def note() -> None:
+            with self._lock:
+                if slot.taken and forgotten == self._forgotten:
+                    slot.owner, slot.prompt = owner, prompt
+
+        return note
 
     def _choose(self, owner: str, prompt: tuple[Piece, ...]) -> _Slot | None:
         """Return the free slot for a request, or None where the model server must choose."""
@@ -139,7 +172,7 @@ class SlotOwners:
             return best
         return min(free, key=lambda slot: (slot.owner is not None, slot.used))
 
-    def _unplaced_request(self, request: ChatPayload, release: Release) -> tuple[ChatPayload, Release]:
+    def _unplaced_request(self, request: ChatPayload, release: Release) -> PlacedRequest:
         """Return a request that uses no cache, wherever it runs. Until it ends, nobody knows what is in free slots."""
         self._unplaced += 1
         self._forget_free()
@@ -148,7 +181,7 @@ class SlotOwners:
             self._unplaced -= 1
             self._forget_free()
 
-        return request | {"cache_prompt": False}, self._once(forget, release)
+        return PlacedRequest(request | {"cache_prompt": False}, self._once(forget, release))
 
     def _forget_free(self) -> None:
         for slot in self._slots:
