@@ -160,9 +160,14 @@ class KeyWatcher:
         self._write_mirror()
 
     def _note_missing_table(self) -> None:
-        """Note that the database has no table of keys yet, and so no key, unless the mirror knows better."""
+        """Note that the database has no table of keys yet, and so no key, unless there were some a moment ago.
+
+        A table that is away while a backup is restored, or for good, opens the door to nobody.
+        """
         self._state = None
-        if not self._has_mirror:
+        if self._has_mirror or self._records:
+            self._ring.mark_incomplete()
+        else:
             self._ring.replace([], complete=True)
 
     def _write_mirror(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +11,11 @@ from pathlib import Path
 
 from mistral_api.constraints.trial_model import vocabulary_version, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
+from mistral_api.constraints.trial_queue import TrialQueue, too_busy
 from mistral_api.constraints.trial_requests import trial_requests
 from mistral_api.constraints.verdicts import VerdictStore
 from mistral_api.control.quarantine import QuarantineReader
-from mistral_api.errors import Forbidden, InvalidRequest, Unavailable
+from mistral_api.errors import Forbidden, InvalidRequest
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import GRAMMAR
 from mistral_api.wire.constraint_cost import TOO_COSTLY
@@ -24,9 +24,6 @@ from mistral_api.wire.constraint_places import GRAMMAR_FIELD, Constraint, find_c
 log = logging.getLogger(__name__)
 
 QUARANTINED = "constraint_quarantined"
-# Requests that wait for a trial, besides the one whose trial runs. A trial takes about a second at most.
-MOST_WAITING = 8
-WAIT_SECONDS = 15.0
 # The constraints that are known to have been used with success.
 _MOST_PROVEN = 10_000
 
@@ -74,8 +71,7 @@ class ConstraintGate:
         self._quarantine = QuarantineReader(data_dir)
         self._verdicts = VerdictStore(self._folder / "verdicts.jsonl")
         self._proven: dict[str, None] = {}
-        self._trial_lock = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._queue = TrialQueue()
         self._process: TrialProcess | None = None
         self._engine = _engine_version()
         # The model whose vocabulary was looked at last, and its version: one tuple, replaced at once.
@@ -98,7 +94,7 @@ class ConstraintGate:
         uses = [self._as_admitted(each) for each in others] + _admitted_together(harmless)
         self.require_free(uses)
         for each in others:
-            self._require_cheap(each)
+            self._require_cheap(each, caller.owner)
         return AdmittedConstraints(uses, self)
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:
@@ -124,42 +120,33 @@ class ConstraintGate:
             self._proven.clear()
         self._proven.update(dict.fromkeys(use.digest for use in uses))
 
-    def _require_cheap(self, constraint: Constraint) -> None:
-        verdict = self._verdict(constraint)
+    def _require_cheap(self, constraint: Constraint, owner: str) -> None:
+        verdict = self._verdict(constraint, owner)
         if verdict is Verdict.TOO_COSTLY:
             text = f"'{constraint.path}' would hold up the model server: a trial of this constraint took too long."
             raise InvalidRequest(text, code=TOO_COSTLY, param=constraint.path)
         if verdict is Verdict.UNDECIDED:
-            raise _too_busy()
+            raise too_busy()
 
-    def _verdict(self, constraint: Constraint) -> Verdict:
+    def _verdict(self, constraint: Constraint, owner: str) -> Verdict:
         """Return what is known of a constraint, after a trial where that is nothing."""
         known = self._verdicts.find(self._key(constraint))
         if known is not None:
             return known
-        if not self._waiting.acquire(blocking=False):
-            raise _too_busy()
-        try:
+        with self._queue.turn(owner):
             return self._try_out(constraint)
-        finally:
-            self._waiting.release()
 
     def _try_out(self, constraint: Constraint) -> Verdict:
-        if not self._trial_lock.acquire(timeout=WAIT_SECONDS):
-            raise _too_busy()
-        try:
-            known = self._verdicts.find(self._key(constraint))
-            if known is not None:  # another request has had it tried out meanwhile
-                return known
-            process = self._trial_process()
-            verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_requests(constraint))
-            if self._closed:  # which has ended the process of the trial
-                return Verdict.UNDECIDED
-            if verdict in (Verdict.HARMLESS, Verdict.TOO_COSTLY):
-                self._verdicts.add(self._key(constraint), verdict)
-            return verdict
-        finally:
-            self._trial_lock.release()
+        known = self._verdicts.find(self._key(constraint))
+        if known is not None:  # another request has had it tried out meanwhile
+            return known
+        process = self._trial_process()
+        verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_requests(constraint))
+        if self._closed:  # which has ended the process of the trial
+            return Verdict.UNDECIDED
+        if verdict in (Verdict.HARMLESS, Verdict.TOO_COSTLY):
+            self._verdicts.add(self._key(constraint), verdict)
+        return verdict
 
     def _key(self, constraint: Constraint) -> str:
         """Return what a verdict is remembered by: the constraint, the engine and the vocabulary."""
@@ -194,10 +181,6 @@ class ConstraintGate:
         self._closed = True
         if self._process is not None:
             self._process.close()
-
-
-def _too_busy() -> Unavailable:
-    return Unavailable("Too many grammars and JSON schemas are being tried out now.", code="overloaded", retry_after=2)
 
 
 def _by_harmlessness(constraints: Sequence[Constraint]) -> tuple[list[Constraint], list[Constraint]]:

@@ -28,7 +28,7 @@ from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
-from mistral_api.upstream.slot_owners import PromptSource
+from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
@@ -280,17 +280,18 @@ class Generator:
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
-        release = self._gate.enter(source.owner, count, call)
+        placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
         try:
             if self._traits.llama_cpp():
-                request, release = self._slot_owners.place(source, request, count, release)
+                placed = self._slot_owners.place(source, request, count, placed.end)
             elif self._cache_salts is not None:
-                request = self._cache_salts.salted(source.owner, request)
-            response = self._client.request(planned.path, request, call)
+                placed = PlacedRequest(self._cache_salts.salted(source.owner, request), placed.end)
+            response = self._client.request(planned.path, placed.request, call)
         except BaseException:
-            release()
+            placed.end()
             raise
-        response.at_close(release)
+        placed.note_answer()
+        response.at_close(placed.end)
         return response
 
 

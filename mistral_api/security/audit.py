@@ -19,6 +19,7 @@ from typing import NotRequired, TypedDict
 import orjson
 
 from mistral_api.errors import ApiError, MalformedRequest
+from mistral_api.security.addresses import network_of
 from mistral_api.security.audit_file import AuditFile
 from mistral_api.security.failed_attempts import AddressBlocked
 from mistral_api.security.key_ring import KeyMissing, KeyRefused
@@ -82,7 +83,7 @@ class AuditLog:
         self._file = AuditFile(audit_path(data_dir))
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: OrderedDict[tuple[str, str | None], _Window] = OrderedDict()
+        self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
         self._warn = ThrottledWarning(log)
 
     def note(self, error: ApiError, source: Source) -> None:
@@ -117,8 +118,11 @@ class AuditLog:
             self._warn("the audit log cannot be written: %s", error)
 
     def _admit(self, name: str, address: str | None) -> int | None:
-        """Return how many events were suppressed since the last line, or None where this one is."""
-        now = self._clock()
+        """Return how many events were suppressed since the last line, or None where this one is.
+
+        All addresses of one client count together: a host of IPv6 has more than anybody could count.
+        """
+        now, address = self._clock(), network_of(address or "")
         with self._lock:
             window = self._windows.pop((name, address), None) or _Window(now)
             self._windows[name, address] = window

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mistral_api.errors import ApiError
 from mistral_api.security.access import Caller
-from mistral_api.security.addresses import is_loopback, network_of
+from mistral_api.security.addresses import network_of
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.concurrency import ConcurrentRequests, Place
 from mistral_api.security.daily_tokens import DailyTokens
@@ -130,7 +130,8 @@ class RateLimits:
             return LimitedCaller(f"key:{key.id}", OWNER_BUDGET + key.owner, key.limits, is_key=True)
         if self._anonymous == NO_LIMITS or caller.address is None:
             return None
-        if is_loopback(caller.address) and not self._limit_loopback:
+        # Not by the address: behind a proxy on this machine that is unknown, or that says nothing, it is everybody's.
+        if caller.local and not self._limit_loopback:
             return None
         network = network_of(caller.address)
         return LimitedCaller(ADDRESS_BUDGET + network, ADDRESS_BUDGET + network, self._anonymous, is_key=False)

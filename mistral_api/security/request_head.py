@@ -24,11 +24,26 @@ class RequestHead:
     header: HeaderReader
 
 
+# What waitress takes out of the environment unless it is told otherwise (``clear_untrusted_proxy_headers``,
+# waitress/proxy_headers.py). Without them a request through a proxy on this machine would look like one of its own.
+_CLEARED = frozenset((
+    "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY", "FORWARDED",
+))  # fmt: skip
+
+
 def head_from_environ(environ: Mapping[str, Any]) -> RequestHead:
     """Return the head of a WSGI request (PEP 3333)."""
-    return RequestHead(
-        environ["REQUEST_METHOD"],
-        environ.get("PATH_INFO", ""),
-        environ.get("REMOTE_ADDR"),
-        lambda name: environ.get("HTTP_" + name),
-    )
+
+    def header(name: str) -> str | None:
+        value: str | None = environ.get("HTTP_" + name)
+        return _received_header(environ, name) if value is None and name in _CLEARED else value
+
+    return RequestHead(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), environ.get("REMOTE_ADDR"), header)
+
+
+def _received_header(environ: Mapping[str, Any], name: str) -> str | None:
+    """Return a header as waitress received it, whose channel gives the environment a method; None under others."""
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    requests = getattr(channel, "requests", None)
+    value: str | None = requests[0].headers.get(name) if requests else None
+    return value

@@ -15,14 +15,17 @@ from waitress.task import ThreadedTaskDispatcher
 from mistral_api.serving.refusals import overloaded
 
 _KEYS = "/v1/keys"
-# The paths with lanes of their own, each with its threads.
-_RESERVED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
-    ("liveness", 1, ("/health/live",)),
-    ("health", 2, ("/health", "/health/ready", "/metrics")),
-    ("keys", 2, (_KEYS,)),
-)
 _RESERVED_WAITING = 64
-_REFUSALS_WAITING = 100_000
+# More than there can be connections.
+_ALL_WAITING = 100_000
+# The paths with lanes of their own, each with its threads, and how many requests may wait for them. Liveness is told to
+# all that ask, since it costs as little as a refusal: where strangers ask for it in a flood, an orchestrator must not
+# take a 503 for a dead process, and restart it.
+_RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("liveness", 1, _ALL_WAITING, ("/health/live",)),
+    ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready", "/metrics")),
+    ("keys", 2, _RESERVED_WAITING, (_KEYS,)),
+)
 STOP_SECONDS = 5.0
 
 
@@ -51,8 +54,8 @@ class Lanes:
 
     def __init__(self, threads: int, most_waiting: int) -> None:
         self._main = Lane("task", threads, most_waiting)
-        self._refusals = Lane("refusal", 1, _REFUSALS_WAITING)
-        reserved = [(Lane(name, count, _RESERVED_WAITING), paths) for name, count, paths in _RESERVED]
+        self._refusals = Lane("refusal", 1, _ALL_WAITING)
+        reserved = [(Lane(name, count, waiting), paths) for name, count, waiting, paths in _RESERVED]
         self._by_path = {path: lane for lane, paths in reserved for path in paths}
         self._all = [self._main, self._refusals, *(lane for lane, _ in reserved)]
 

@@ -10,7 +10,9 @@ what that cache has is put into it (``get_available_slot`` in tools/server/serve
 that has one no cache is used at all; the supervisor starts it without where owners are kept apart.
 
 What is in the slots is known as far as this process has put it there, or the supervisor after a restart of the model
-server (:class:`RestoredSlots`): not while another API process uses it too. What is not known is not used.
+server (:class:`RestoredSlots`): not while another API process uses it too. What is not known is not used. A request
+that the model server refuses, or that ends while it waits, leaves in its slot what was there: a slot is its owner's
+only once the model server has begun to answer.
 """
 
 from __future__ import annotations
@@ -20,18 +22,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from mistral_api.control.saved_caches import conversation_key
-from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types import omit
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 
 log = logging.getLogger(__name__)
 
 # Below this part of a prompt it is not worth replacing another prompt of the same owner, as llama.cpp has it
 # (``--slot-prompt-similarity``).
 LEAST_SIMILARITY = 0.1
-# A prompt is compared by pieces: its messages, or so many characters or tokens.
+# A prompt is compared by pieces: parts of its messages, or of itself, of so many characters or tokens.
 PIECE_LENGTH = 512
 
 _NO_CACHE = "prompts are read anew with every request: callers of several owners share "
@@ -82,8 +86,8 @@ class _Slot:
     def forget(self) -> None:
         self.owner, self.prompt, self.restored = None, (), None
 
-    def fill(self, owner: str, prompt: tuple[Piece, ...], used: int) -> None:
-        self.owner, self.prompt, self.restored, self.used, self.taken = owner, prompt, None, used, True
+    def fill(self, owner: str, prompt: tuple[Piece, ...]) -> None:
+        self.owner, self.prompt, self.restored = owner, prompt, None
 
     @property
     def worth(self) -> tuple[bool, bool, int]:
@@ -98,6 +102,23 @@ class _Slot:
                 break
             common += theirs.length
         return common / max(1, sum(piece.length for piece in prompt))
+
+
+def _note_nothing() -> None:
+    """Note nothing: nobody knows where the request runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRequest:
+    """A request for the model server.
+
+    ``note_answer`` is to be called when the model server begins to answer it, which it does once the prompt is in the
+    slot, and ``end`` at its end, in any case.
+    """
+
+    request: ChatPayload
+    end: Release
+    note_answer: Callable[[], None] = _note_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +177,17 @@ class SlotOwners:
         # Running requests that may be in any slot.
         self._unplaced = 0
         self._is_stale = True
+        # How often all was forgotten: what was sent before says nothing about the slots of now.
+        self._forgotten = 0
 
-    def place(
-        self, source: PromptSource, request: ChatPayload, count: int, release: Release
-    ) -> tuple[ChatPayload, Release]:
-        """Return a request as the model server gets it, and what ends it, which calls ``release``.
+    def place(self, source: PromptSource, request: ChatPayload, count: int, release: Release) -> PlacedRequest:
+        """Return a request as the model server gets it, with what notes its answer, and its end by ``release``.
 
         ``count``: how many slots it takes. The request itself is not changed.
         """
         server = self._process()
         if not self._sharing.several_owners():
-            return request, self._end_of_only_owner(server, release)
+            return PlacedRequest(request, self._end_of_only_owner(server, release))
         # The model server is asked before the lock is taken.
         restored = {} if server in (self._server, self._unplaced_server) else self._restored.read()
         with self._lock:
@@ -177,11 +198,14 @@ class SlotOwners:
             if slot is None:
                 return self._unplaced_request(request, release)
             known = source.owner == slot.owner or _is_of(slot, source)
-            slot.fill(source.owner, prompt, self._requests)
+            if not known:
+                slot.forget()
+            slot.used, slot.taken = self._requests, True
+            note_answer = self._noting(slot, source.owner, prompt)
         placed: ChatPayload = request | {"id_slot": slot.number}
         if not known:
             placed["cache_prompt"] = False
-        return placed, self._freeing(slot, release)
+        return PlacedRequest(placed, self._freeing(slot, release), note_answer)
 
     @contextmanager
     def unplaced(self) -> Iterator[None]:
@@ -209,9 +233,21 @@ class SlotOwners:
             return
         is_new = server not in (self._server, self._unplaced_server)
         self._is_stale, self._server = False, server
+        self._forgotten += 1
         for slot in self._slots:
             slot.forget()
             slot.restored = restored.get(slot.number) if is_new and not unusable else None
+
+    def _noting(self, slot: _Slot, owner: str, prompt: tuple[Piece, ...]) -> Callable[[], None]:
+        """Return what notes that the model server has a prompt in a slot. The lock is held."""
+        forgotten = self._forgotten
+
+        def note() -> None:
+            with self._lock:
+                if slot.taken and forgotten == self._forgotten:
+                    slot.fill(owner, prompt)
+
+        return note
 
     def _warn_once(self, server: object | None) -> None:
         """Warn of a model server that keeps no owner's cache, once for each of its processes."""
@@ -230,7 +266,7 @@ class SlotOwners:
             return best
         return next((slot for slot in free if _is_of(slot, source)), None) or min(free, key=lambda slot: slot.worth)
 
-    def _unplaced_request(self, request: ChatPayload, release: Release) -> tuple[ChatPayload, Release]:
+    def _unplaced_request(self, request: ChatPayload, release: Release) -> PlacedRequest:
         """Return a request that uses no cache, wherever it runs. Until it ends, nobody knows what is in free slots.
 
         The lock is held.
@@ -242,7 +278,7 @@ class SlotOwners:
             self._unplaced -= 1
             self._forget_free()
 
-        return request | {"cache_prompt": False}, self._once(forget, release)
+        return PlacedRequest(request | {"cache_prompt": False}, self._once(forget, release))
 
     def _end_of_only_owner(self, server: object | None, release: Release) -> Release:
         """Return what ends a request of an owner who has the model server alone: it may run in any slot.
@@ -297,11 +333,28 @@ def prompt_pieces(request: ChatPayload) -> Iterator[Piece]:
     if request.get("tools"):
         yield _piece(request["tools"])
     for message in request.get("messages") or ():
-        yield _piece(message)
+        yield from _message_pieces(message)
     prompt = request.get("prompt") or request.get("input_prefix") or ()
     if isinstance(prompt, str | list):
-        for start in range(0, len(prompt), PIECE_LENGTH):
-            yield _piece(prompt[start : start + PIECE_LENGTH])
+        yield from _pieces_of(prompt)
+
+
+def _message_pieces(message: ChatMessage) -> Iterator[Piece]:
+    content = message.get("content")
+    if not isinstance(content, str):
+        yield _piece(message)
+        return
+    # The role makes a difference, and counts for nothing.
+    yield Piece(hash(message["role"]), 0)
+    yield from _pieces_of(content)
+    others = omit(message, ("role", "content"))
+    if others:
+        yield _piece(others)
+
+
+def _pieces_of(prompt: str | list[Any]) -> Iterator[Piece]:
+    for start in range(0, len(prompt), PIECE_LENGTH):
+        yield _piece(prompt[start : start + PIECE_LENGTH])
 
 
 def _piece(value: object) -> Piece:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final, Literal, Required, TypedDict
 
+from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import Array, Object, nullable, required
+from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.pagination import deleted, page
 from mistral_api.wire.queries import LAST_SECOND
 from mistral_api.wire.request_schema import Field, RequestSchema
@@ -20,7 +22,18 @@ LONGEST_GRACE_SECONDS: Final = 366 * 86_400
 
 _SCOPE = StringEnum("inference", "history", "admin", "grammar", "metrics")
 _LIMIT = Integer(1, LARGEST_LIMIT)
+_LIMITS = dict.fromkeys(("rpm", "tpm", "daily_tokens", "concurrent"), _LIMIT)
 _NAME = Text(1, 64, NAME_PATTERN)
+
+
+def _refuse_unknown_limit(limits: JsonObject) -> None:
+    """Refuse a limit that does not exist: whoever misspells one must not get a key without it."""
+    for name in limits:
+        if name not in _LIMITS:
+            refuse("unknown_parameter", "Unknown parameter: '{param}'.", f".{quote_value(name)}")
+
+
+_LIMITS_SHAPE = Object(_refuse_unknown_limit, nullable(**_LIMITS)).with_keywords(additionalProperties=False)
 
 
 class KeyLimitsBody(TypedDict, total=False):
@@ -75,7 +88,7 @@ class KeyRequest(RequestSchema[KeyCreation]):
     name = Field(_NAME, required=True)
     owner = Field(_NAME)
     scopes = Field(Array(_SCOPE, 1, 5))
-    limits = Field(Object(nullable(rpm=_LIMIT, tpm=_LIMIT, daily_tokens=_LIMIT, concurrent=_LIMIT)))
+    limits = Field(_LIMITS_SHAPE)
     expires_at = Field(Integer(0, LAST_SECOND))
 
 

@@ -9,8 +9,11 @@ from marshmallow import Schema, ValidationError, fields, missing
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import PayloadT
-from mistral_api.wire.field_errors import Issue
+from mistral_api.wire.field_errors import Issue, quote_value
 from mistral_api.wire.shapes import JsonSchema, Shape
+
+_MISSING = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
+_UNKNOWN = Issue("unknown_parameter", "Unknown parameter: '{param}'.")
 
 
 class Field(fields.Field[Any]):
@@ -57,7 +60,7 @@ def _refusal(schema: Schema, error: ValidationError) -> InvalidRequest:
     issues = error.messages_dict
     name = next((declared for declared in schema.fields if declared in issues), next(iter(issues)))
     issue = issues[name][0]
-    if not isinstance(issue, Issue):  # marshmallow's own words: the field is required and missing
-        issue = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
-    param = name + issue.path
+    if not isinstance(issue, Issue):  # marshmallow's own words: the field is unknown, or required and missing
+        issue = _UNKNOWN if name not in schema.fields else _MISSING
+    param = (name if name in schema.fields else quote_value(name)) + issue.path
     return InvalidRequest(issue.text.replace("{param}", param), code=issue.code, param=param)

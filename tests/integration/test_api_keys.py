@@ -266,6 +266,22 @@ def test_a_mirror_that_cannot_be_read_says_nothing(engine: Engine, data_dir: Pat
     assert KeyMirror(data_dir, "test").read() == []
 
 
+def test_a_table_that_goes_away_while_the_server_runs_opens_the_door_to_nobody(engine: Engine, data_dir: Path) -> None:
+    with watched_ring(engine, data_dir) as ring:
+        made = make_key(engine)
+        wait_until(ring, made.secret, known=True)
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE api_keys RENAME TO api_keys_elsewhere"))
+        try:
+            wait_for(lambda: not ring.complete, "the table's absence", REVOKED_WITHIN_SECONDS)
+            assert ring.any_key
+            assert is_known(ring, made.secret)
+        finally:
+            with engine.begin() as connection:
+                connection.execute(text("ALTER TABLE api_keys_elsewhere RENAME TO api_keys"))
+        wait_for(lambda: ring.complete, "the table", REVOKED_WITHIN_SECONDS)
+
+
 def test_a_mirror_that_another_process_wrote_too_late_is_put_right(engine: Engine, data_dir: Path) -> None:
     made = make_key(engine)
     with watched_ring(engine, data_dir):

@@ -127,6 +127,8 @@ def test_every_field_of_a_key_is_kept(api: FlaskClient) -> None:
         ({"name": "x", "limits": {"tpm": "9"}}, "limits.tpm"),
         ({"name": "x", "limits": {"concurrent": 10**13}}, "limits.concurrent"),
         ({"name": "x", "limits": []}, "limits"),
+        ({"name": "x", "limits": {"daily-tokens": 9}}, "limits.daily-tokens"),
+        ({"name": "x", "rpm": 9}, "rpm"),
         ({"name": "x", "expires_at": 1}, "expires_at"),
         ({"name": "x", "expires_at": "tomorrow"}, "expires_at"),
     ],
@@ -139,6 +141,11 @@ def test_bad_input_is_refused_with_the_field_and_makes_no_key(
     assert_error_shape(response.get_json())
     assert response.get_json()["error"]["param"] == param
     assert rows_of(engine, "SELECT 1 FROM api_keys") == []
+
+
+def test_a_field_that_does_not_exist_is_called_unknown(api: FlaskClient) -> None:
+    error = api.post("/v1/keys", json={"name": "x", "rpm": 9}).get_json()["error"]
+    assert (error["code"], error["message"]) == ("unknown_parameter", "Unknown parameter: 'rpm'.")
 
 
 def test_a_name_in_use_is_refused(api: FlaskClient) -> None:

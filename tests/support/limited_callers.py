@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from mistral_api.security.access import Caller
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import DEFAULT_SCOPES, ApiKey, KeyLimits
 
 
@@ -16,4 +17,4 @@ def caller_with_key(owner: str = "alice", address: str = "198.51.100.7", **limit
 
 def caller_without_key(address: str | None) -> Caller:
     """Return a caller who sent no key."""
-    return Caller("local", address, local=address == "127.0.0.1", scopes=DEFAULT_SCOPES)
+    return Caller("local", address, local=address is None or is_loopback(address), scopes=DEFAULT_SCOPES)

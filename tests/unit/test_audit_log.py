@@ -88,6 +88,13 @@ def test_flood_from_one_address_writes_few_lines_and_is_counted(tmp_path: Path) 
     assert events[-1]["suppressed"] == 500 - MOST_LINES
 
 
+def test_all_addresses_of_one_host_of_ipv6_count_together(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    for number in range(100):
+        log.note(KeyMissing(), _source(f"2001:db8::{number:x}"))
+    assert len(list(read_events(tmp_path))) == MOST_LINES
+
+
 def test_full_file_is_set_aside_and_the_oldest_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_file, "FILE_BYTES", 1000)
     log = AuditLog(tmp_path)

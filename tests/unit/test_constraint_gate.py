@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.constraints import gate as module
+from mistral_api.constraints import trial_queue
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.constraints.trial_model import plain_tokenizer, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
@@ -98,8 +98,8 @@ def test_undecided_trial_is_made_again_and_an_impossible_one_admits(
 
 
 def test_too_many_that_wait_for_a_trial_are_sent_away(gate: ConstraintGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
-    with gate._trial_lock, pytest.raises(Unavailable):
+    monkeypatch.setattr(trial_queue, "WAIT_SECONDS", 0.05)
+    with gate._queue.turn("another"), pytest.raises(Unavailable):
         gate.admit(GRAMMAR, OWNER)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mistral_api.security.access import Caller
 from mistral_api.security.addresses import network_of
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.daily_tokens import DailyTokens
@@ -52,6 +53,14 @@ def test_a_key_without_limits_and_a_caller_on_loopback_need_no_permit(make_limit
     limits = make_limits(KeyLimits(1, 1, 1, 1))
     for caller in (caller_with_key(), *map(caller_without_key, ("127.0.0.1", "::1", "::ffff:127.0.0.1", None))):
         assert [limits.admit(caller) for _ in range(3)] == [None] * 3
+
+
+def test_caller_behind_a_proxy_that_says_nothing_of_its_client_is_limited(make_limits: MakeLimits) -> None:
+    limits = make_limits(KeyLimits(requests_per_minute=1))
+    proxied = Caller("anonymous", "127.0.0.1", local=False)
+    _admitted(limits.admit(proxied))
+    with pytest.raises(RateLimited):
+        limits.admit(proxied)
 
 
 def test_addresses_have_no_limits_unless_they_are_set(make_limits: MakeLimits) -> None:

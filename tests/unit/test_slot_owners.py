@@ -9,7 +9,7 @@ import pytest
 
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.upstream.slot_owners import PromptSource, RestoredSlots, Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource, RestoredSlots, Sharing, SlotOwners
 
 
 class _Server:
@@ -24,12 +24,16 @@ class _Server:
         self.owners = SlotOwners(slots, lambda: self.process, lambda: self.has_prompt_cache, sharing, restored)
         self.released = 0
 
-    def begin(
-        self, owner: str, *texts: str, count: int = 1, session: str = "session", **fields: Any
-    ) -> tuple[ChatPayload, Callable[[], None]]:
+    def place(self, owner: str, *texts: str, count: int = 1, session: str = "session", **fields: Any) -> PlacedRequest:
         messages = [{"role": "user", "content": text} for text in texts]
         request: Any = {"messages": messages, **fields}
         return self.owners.place(PromptSource(owner, session), request, count, self._release)
+
+    def begin(self, owner: str, *texts: str, **options: Any) -> tuple[ChatPayload, Callable[[], None]]:
+        """Have a request begin to be answered; return it with what ends it."""
+        placed = self.place(owner, *texts, **options)
+        placed.note_answer()
+        return placed.request, placed.end
 
     def run(self, owner: str, *texts: str, **options: Any) -> tuple[int | None, bool]:
         """Return the slot that a request gets, and whether it may use the cache there."""
@@ -62,6 +66,34 @@ def test_slot_of_another_owner_is_taken_without_its_cache() -> None:
     for owner in ("ada", "bob", "eve", "ada"):
         assert server.run(owner, "the same text")[1] is False
     assert server.run("ada", "the same text")[1] is True
+
+
+def test_slot_is_nobodys_after_a_request_that_was_not_answered() -> None:
+    server = _Server(1)
+    server.run("ada", "the same text")
+    refused = server.place("bob", "far too long")
+    assert refused.request["cache_prompt"] is False
+    refused.end()
+    assert server.run("bob", "the same text")[1] is False
+    assert server.run("bob", "the same text")[1] is True
+
+
+def test_refused_request_leaves_its_owner_their_own_prompt() -> None:
+    server = _Server()
+    server.run("ada", "a")
+    server.place("ada", "a", "b").end()
+    assert server.run("ada", "a", "b") == (0, True)
+
+
+def test_answer_of_a_model_server_that_is_gone_says_nothing_about_the_next_one() -> None:
+    server = _Server(1)
+    late = server.place("ada", "a")
+    server.process = 2
+    other = server.place("bob", "b")
+    late.note_answer()
+    late.end()
+    other.end()
+    assert server.run("ada", "a")[1] is False
 
 
 def test_other_conversation_of_an_owner_gets_a_slot_of_its_own() -> None:

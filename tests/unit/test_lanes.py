@@ -1,0 +1,47 @@
+"""How many requests wait in a lane, and which are refused."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from mistral_api.serving.lanes import Lanes
+
+
+class _Request:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.error: object = None
+
+    def refuse(self, error: object) -> None:
+        self.error = error
+
+
+class _Channel:
+    """A channel whose one request takes until ``released``."""
+
+    def __init__(self, path: str, released: threading.Event) -> None:
+        self.requests = [_Request(path)]
+        self.client: Any = type("Client", (), {"refusal": None})
+        self._released = released
+
+    def service(self) -> None:
+        self._released.wait(10)
+
+    def cancel(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(("path", "refused"), [("/health/live", False), ("/health", True), ("/v1/models", True)])
+def test_liveness_alone_is_told_to_all_that_ask(path: str, refused: bool) -> None:
+    lanes, released = Lanes(threads=1, most_waiting=10), threading.Event()
+    channels = [_Channel(path, released) for _ in range(200)]
+    try:
+        for channel in channels:
+            lanes.add_task(channel)
+        assert any(channel.requests[0].error is not None for channel in channels) is refused
+    finally:
+        released.set()
+        lanes.shutdown()
