@@ -226,6 +226,11 @@ def key_id_text(key_id: UUID) -> str:
     return f"{_ID_PREFIX}{key_id.hex}"
 
 
+def key_subject(key: StoredKey) -> str:
+    """Return how a key is named in the audit log: its name and its id."""
+    return f"{key.name} ({key_id_text(key.id)})"
+
+
 def parse_key_id(text_of_id: str) -> UUID | None:
     """Return the id that a client means, or None for what is no id of a key."""
     digits = text_of_id.removeprefix(_ID_PREFIX)

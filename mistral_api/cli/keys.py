@@ -24,6 +24,7 @@ from mistral_api.api_keys.key_store import (
     create_key,
     find_named_key,
     key_id_text,
+    key_subject,
     list_keys,
     records_of,
     revoke_key,
@@ -37,6 +38,7 @@ from mistral_api.delivery.adoption import adopt_rows
 from mistral_api.errors import InvalidRequest
 from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.security.api_key import DEFAULT_SCOPES, SCOPES, KeyLimits
+from mistral_api.security.audit import KEY_CREATED, KEY_ROTATED, KEY_WITHDRAWN
 from mistral_api.services import Services
 from mistral_api.wire.keys import LARGEST_LIMIT, LONGEST_GRACE_SECONDS
 
@@ -93,7 +95,7 @@ def create(name: str, **options: Unpack[_KeyOptions]) -> None:
     with _changing_keys() as (services, session):
         first = not list_keys(session)
         made = create_key(session, wanted)
-        _update_mirror(services, session)
+        _note_change(services, session, KEY_CREATED, made.stored)
     _show_secret(made)
     if first:
         click.echo("It is the first key: from now on every caller needs one, on this machine too.", err=True)
@@ -162,7 +164,7 @@ def revoke(key: str) -> None:
     """Revoke KEY, a name or an id, for good. Every server refuses it within five seconds."""
     with _changing_keys() as (services, session):
         revoked = revoke_key(session, find_named_key(session, key).id)
-        _update_mirror(services, session)
+        _note_change(services, session, KEY_WITHDRAWN, revoked)
     click.echo(f"Key '{revoked.name}' ({key_id_text(revoked.id)}) is revoked.")
 
 
@@ -182,7 +184,7 @@ def rotate(key: str, grace: float) -> None:
         raise CannotGoOn(f"--grace: at most {LONGEST_GRACE_SECONDS // 86_400}d.")
     with _changing_keys() as (services, session):
         made = rotate_key(session, find_named_key(session, key).id, grace)
-        _update_mirror(services, session)
+        _note_change(services, session, KEY_ROTATED, made.stored)
     _show_secret(made)
     until = made.stored.former_until
     ends = "is refused from now on" if until is None else f"works until {_shown(until)} UTC (--grace)"
@@ -219,14 +221,16 @@ def _changing_keys() -> Iterator[tuple[Services, Session]]:
             raise CannotGoOn(error.message) from error
 
 
-def _update_mirror(services: Services, session: Session) -> None:
-    """Have the mirror in DATA_DIR say what the database says, for a server that starts without it.
+def _note_change(services: Services, session: Session, event: str, changed: StoredKey) -> None:
+    """Have the files in DATA_DIR say it: the mirror, for a server that starts without the database, and the audit log.
 
-    A DATA_DIR of another account is left alone, since that account could not read our file; its server writes it.
+    A DATA_DIR of another account is left alone, since that account could not read our files; its server writes the
+    mirror.
     """
     data_dir = services.settings.data_dir
     try:
         if data_dir.is_dir() and (os.name != "posix" or data_dir.stat().st_uid == os.geteuid()):
             services.key_mirror.write(records_of(list_keys(session)))
+            services.audit_log.record(event, key_subject(changed), by="command")
     except OSError as error:
         log.warning("the mirror of the API keys cannot be written: %s", error)

@@ -91,15 +91,15 @@ def read_quarantine(data_dir: Path) -> Quarantine:
         return Quarantine()
 
 
-def blame_constraints(data_dir: Path, uses: Iterable[ConstraintUse], hung_since: float) -> int:
-    """Quarantine the constraints that a hang is blamed on, and return how many there are.
+def blame_constraints(data_dir: Path, uses: Iterable[ConstraintUse], hung_since: float) -> list[str]:
+    """Quarantine the constraints that a hang is blamed on, and return their digests. Raises OSError.
 
     ``uses``: all that are known. ``hung_since``: when the server last made progress (monotonic). Those are suspected
     that were open then or later, even where the client has left since.
     """
     suspects = [use for use in uses if use.closed_at is None or use.closed_at >= hung_since - _SLACK_SECONDS]
     if not suspects:
-        return 0
+        return []
     with _locked(data_dir):
         before = read_quarantine(data_dir)
         after = before.blaming(suspects)
@@ -107,7 +107,7 @@ def blame_constraints(data_dir: Path, uses: Iterable[ConstraintUse], hung_since:
         _write(data_dir, after)
     for digest in blamed:
         log.warning("the constraint %s is quarantined for a day: the model server hung while it was in use", digest)
-    return len(blamed)
+    return blamed
 
 
 def clear_quarantine(data_dir: Path, digests: Iterable[str] | None = None) -> int:

@@ -18,8 +18,10 @@ from mistral_api.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+# Data exceptions, whose messages quote the value.
+_QUOTING_CLASS = "22"
 # Data exceptions, broken constraints, and rows too large for an index or a type.
-_ROW_ERROR_CLASSES = ("22", "23", "54")
+_ROW_ERROR_CLASSES = (_QUOTING_CLASS, "23", "54")
 _QUERY_CANCELED = "57014"
 _INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -30,7 +32,7 @@ def translate_database_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
-        log.warning("the database did not answer: %s", str(root_cause(error)).strip())
+        log.warning("the database did not answer: %s", error_message(error))
         raise Unavailable(
             "The database does not answer; generation goes on and is recorded.", code="database_unavailable"
         ) from error
@@ -65,7 +67,12 @@ def error_type(error: Exception) -> str:
 
 
 def error_message(error: Exception) -> str:
-    """Return the first line of an error's message."""
+    """Return the first line of an error's message, or its class where that line quotes what a user wrote.
+
+    The lines after it quote statements and rows.
+    """
+    if _sqlstate(error).startswith(_QUOTING_CLASS):
+        return error_type(error)
     return next(iter(str(root_cause(error)).strip().splitlines()), "")
 
 

@@ -1,13 +1,15 @@
-"""The audit log: one line of JSON for each request that was refused for reasons of security.
+"""The audit log: one line of JSON for each event of security.
 
-``DATA_DIR/logs/audit.jsonl``. A line says what, from where, with which key (the beginning of its secret, where it is
-one of ours), and to which route. It has no word of a prompt, no query and no secret.
+Most are requests that were refused; others are changes of API keys, constraints in quarantine, and connections that
+were closed to make room. ``DATA_DIR/logs/audit.jsonl``. A line says what, from where, with which key (the beginning of
+its secret, where it is one of ours), and to which route. It has no word of a prompt, no query and no secret.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +22,7 @@ import orjson
 
 from mistral_api.errors import ApiError, MalformedRequest
 from mistral_api.security.addresses import network_of
+from mistral_api.security.api_key import KEY_BEGINNING
 from mistral_api.security.audit_file import AuditFile
 from mistral_api.security.failed_attempts import AddressBlocked
 from mistral_api.security.key_ring import KeyMissing, KeyRefused
@@ -32,6 +35,10 @@ MOST_LINES, WINDOW_SECONDS = 10, 60.0
 # Of more kinds and addresses than this, those that rested longest are forgotten.
 MOST_SOURCES = 10_000
 MOST_PATH_CHARACTERS = 100
+CONNECTIONS_CLOSED = "connections_closed"
+CONSTRAINT_QUARANTINED = "constraint_quarantined"
+KEY_CREATED, KEY_ROTATED, KEY_WITHDRAWN = "key_created", "key_rotated", "key_withdrawn"
+_SECRET_IN_PATH = re.compile(rf"({KEY_BEGINNING}[A-Za-z0-9]{{1,8}})[A-Za-z0-9]+")
 # Errors that are events, by their code.
 _CODES = frozenset((
     "invalid_api_key", "insufficient_scope", "origin_not_allowed", "host_not_allowed", "rate_limit_exceeded",
@@ -40,16 +47,22 @@ _CODES = frozenset((
 
 
 class AuditEvent(TypedDict):
-    """One line. ``time`` is in UTC; ``suppressed`` counts events of its kind and address before it that got no line."""
+    """One line. ``time`` is in UTC; ``suppressed`` counts events of its kind and address before it that got no line.
+
+    ``subject`` is what the event is about, such as a key or a constraint; ``by`` is who caused it, where that was no
+    request: ``command``, ``server`` or ``supervisor``. The fields of a request are there where there was one.
+    """
 
     time: str
     event: str
     address: str | None
     key: str | None
-    method: str
-    route: str
-    status: int
-    request_id: str
+    method: NotRequired[str]
+    route: NotRequired[str]
+    status: NotRequired[int]
+    request_id: NotRequired[str]
+    subject: NotRequired[str]
+    by: NotRequired[str]
     suppressed: NotRequired[int]
 
 
@@ -94,26 +107,38 @@ class AuditLog:
         suppressed = self._admit(name, source["address"])
         if suppressed is None:
             return
-        key = source["key"] or getattr(error, "prefix", None)
-        event: AuditEvent = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": name,
-            "address": source["address"],
-            "key": key,
-            "method": source["method"],
-            "route": source["route"],
-            "status": error.status,
-            "request_id": source["request_id"],
-        }
+        event = _event_of(name, source, error.status)
+        event["key"] = source["key"] or getattr(error, "prefix", None)
+        if suppressed:
+            event["suppressed"] = suppressed
+        log.warning("%s", orjson.dumps(event).decode())
+        self._write(event)
+
+    def record(self, name: str, subject: str, source: Source | None = None, *, by: str | None = None) -> None:
+        """Write a line for an event that is no refused request: a key was changed, a constraint is quarantined.
+
+        ``source``: the request that caused it; without one ``by`` says who did. The server's log does not get the line.
+        """
+        event = _event_of(name, source, 200)
+        event["subject"] = subject
+        if by is not None:
+            event["by"] = by
+        self._write(event)
+
+    def note_closed(self, address: str, count: int) -> None:
+        """Write a line for connections from an address that were closed to make room, within the bound of lines."""
+        suppressed = self._admit(CONNECTIONS_CLOSED, address)
+        if suppressed is None:
+            return
+        event = _event_of(CONNECTIONS_CLOSED, None, 0)
+        event["address"], event["subject"], event["by"] = address, f"{count} connections", "server"
         if suppressed:
             event["suppressed"] = suppressed
         self._write(event)
 
     def _write(self, event: AuditEvent) -> None:
-        line = orjson.dumps(event)
-        log.warning("%s", line.decode())
         try:
-            self._file.append(line)
+            self._file.append(orjson.dumps(event))
         except OSError as error:
             self._warn("the audit log cannot be written: %s", error)
 
@@ -129,6 +154,23 @@ class AuditLog:
             if len(self._windows) > MOST_SOURCES:
                 self._windows.popitem(last=False)
             return window.admit(now)
+
+
+def _event_of(name: str, source: Source | None, status: int) -> AuditEvent:
+    """Return an event now, of a request or of none."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    if source is None:
+        return {"time": now, "event": name, "address": None, "key": None}
+    return {
+        "time": now,
+        "event": name,
+        "address": source["address"],
+        "key": source["key"],
+        "method": source["method"],
+        "route": source["route"],
+        "status": status,
+        "request_id": source["request_id"],
+    }
 
 
 class _Window:
@@ -151,8 +193,11 @@ class _Window:
 
 
 def shown_path(path: str) -> str:
-    """Return a path that is no route of ours as far as it shows what was looked for, in printable ASCII."""
-    return ascii(path[:MOST_PATH_CHARACTERS])[1:-1]
+    """Return a path that is no route of ours as far as it shows what was looked for, in printable ASCII.
+
+    Of what looks like the secret of a key only the beginning is shown.
+    """
+    return ascii(_SECRET_IN_PATH.sub(r"\1…", path)[:MOST_PATH_CHARACTERS])[1:-1]
 
 
 def audit_path(data_dir: Path) -> Path:

@@ -15,12 +15,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from mistral_api.api_keys.key_store import NewKey, create_key, discard_key, has_keys
+from mistral_api.api_keys.key_store import MadeKey, NewKey, create_key, discard_key, has_keys, key_subject
 from mistral_api.database.errors import error_message
 from mistral_api.errors import InvalidRequest, StartError
 from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ALL_SCOPES
+from mistral_api.security.audit import KEY_CREATED, AuditLog
 from mistral_api.settings import Settings
 from mistral_api.system.files import replace_file
 
@@ -49,6 +50,11 @@ def ensure_first_key(settings: Settings, engine: Engine) -> None:
 
 def _make_first_key(session: Session, data_dir: Path) -> None:
     made = create_key(session, NewKey(KEY_NAME, LOCAL_OWNER, ALL_SCOPES))
+    _hand_over(session, made, data_dir)
+    AuditLog(data_dir).record(KEY_CREATED, key_subject(made.stored), by="server")
+
+
+def _hand_over(session: Session, made: MadeKey, data_dir: Path) -> None:
     terminal = _terminal()
     if terminal is not None:
         print(f"This is the first API key, shown this once; every caller needs one now:\n\n    {made.secret}\n",

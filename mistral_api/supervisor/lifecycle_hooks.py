@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.quarantine import blame_constraints
+from mistral_api.security.audit import CONSTRAINT_QUARANTINED, AuditLog
 from mistral_api.supervisor.memory_fit import MemoryFitter
 from mistral_api.supervisor.slot_cache import SlotCacheManager
 
@@ -69,10 +70,14 @@ class LifecycleHooks:
         last made progress (monotonic).
         """
         try:
-            return blame_constraints(self._data_dir, self._feedback_reader.read().constraints, hung_since)
+            blamed = blame_constraints(self._data_dir, self._feedback_reader.read().constraints, hung_since)
         except OSError as error:
             log.warning("the constraints that the server hung with cannot be quarantined: %s", error)
             return 0
+        audit_log = AuditLog(self._data_dir)
+        for digest in blamed:
+            audit_log.record(CONSTRAINT_QUARANTINED, digest, by="supervisor")
+        return len(blamed)
 
     def on_stop(self) -> None:
         """Save the caches. Called when a server that works is about to be stopped as requested."""

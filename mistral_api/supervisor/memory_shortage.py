@@ -57,6 +57,14 @@ def find_shortage(lines: Iterable[str], *, uses_device: bool) -> MemoryShortage 
     return None
 
 
+def shortage_words(line: str) -> str:
+    """Return the words of a line by which :func:`find_shortage` knows a shortage; an empty text where there are none."""
+    if _HARMLESS.search(line):
+        return ""
+    found = (pattern.search(line) for pattern in (_DEVICE_SHORTAGE, _HOST_SHORTAGE, _SHORTAGE))
+    return " / ".join(match[0] for match in found if match)
+
+
 def killed_for_memory(exit_code: int | None, kills_before: int | None) -> bool:
     """Return whether the kernel killed a process for lack of memory, and not a person.
 

@@ -27,6 +27,7 @@ from mistral_api.control.status import ModelServerStatus, read_status_file
 from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
+from mistral_api.supervisor.output_filter import LEFT_OUT, kept_part
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, kill_group, terminate_group
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,8 @@ def output_log_path(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
 class OutputLog:
     """The output of a model server: in a rotating file, with the last lines in memory to be quoted.
 
-    Owns the file from its creation to :meth:`close`, and has one reader thread for each server process.
+    Owns the file from its creation to :meth:`close`, and has one reader thread for each server process. No word of a
+    request is in it (``output_filter``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,14 +149,20 @@ class OutputLog:
         # When the last output came (monotonic). The dots that llama.cpp prints while loading count too, although
         # they are no whole line.
         self.last_output_at = time.monotonic()
+        self._may_quote = False
 
     def follow(self, stream: IO[bytes]) -> threading.Thread:
         """Read a process's output until it ends, in a thread that closes the stream."""
         self._lines.clear()
+        self._may_quote = False
         self.last_output_at = time.monotonic()
         thread = threading.Thread(target=self._read, args=(stream,), name="model-server-output", daemon=True)
         thread.start()
         return thread
+
+    def expect_requests(self) -> None:
+        """Keep no word of a request from now on. Called before anyone is told that the server is ready."""
+        self._may_quote = True
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
@@ -172,9 +180,20 @@ class OutputLog:
 
     def _add_line(self, raw: bytes) -> None:
         line = raw[:MAX_LINE_BYTES].decode("utf-8", errors="replace").rstrip()
+        if self._may_quote:
+            line = self._without_quotes(line)
+            if not line:
+                return
         self._lines.append(line)
         self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
         engine_log.debug("%s", line)
+
+    def _without_quotes(self, line: str) -> str:
+        """Return what is kept of a line. Of several that are left out, one line says so."""
+        kept = kept_part(line)
+        if kept or not line or (self._lines and self._lines[-1] == LEFT_OUT):
+            return kept
+        return LEFT_OUT
 
     def lines(self) -> list[str]:
         """Return the last lines, without empty ones, of the server that runs or ran last."""

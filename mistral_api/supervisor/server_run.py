@@ -152,6 +152,7 @@ class ServerRun:
 
     def _enter_ready(self) -> None:
         self._ready_at = self._last_progress_at = time.monotonic()
+        self._process.output.expect_requests()
         restored = self._hooks.on_ready()
         self._reporter.enter(State.READY, restored_slots={str(slot): key for slot, key in restored.items()})
         pid = self._process.identity.pid

@@ -1,14 +1,16 @@
-"""Refused requests for the audit log, as Flask knows them."""
+"""Requests for the audit log, as Flask knows them."""
 
 from __future__ import annotations
 
 from flask import g, request
 
+from mistral_api.api_keys.key_store import key_subject
+from mistral_api.database.tables.keys import StoredKey
 from mistral_api.errors import ApiError
 from mistral_api.security.access import Caller
-from mistral_api.security.audit import Source, shown_path
+from mistral_api.security.audit import Source
 from mistral_api.security.request_head import head_from_environ
-from mistral_api.web.request import services, shown_request_id
+from mistral_api.web.request import services, shown_request_id, shown_route
 
 
 def note_refusal(error: ApiError) -> None:
@@ -17,14 +19,18 @@ def note_refusal(error: ApiError) -> None:
         services().audit_log.note(error, _source())
 
 
+def note_key_change(event: str, key: StoredKey) -> None:
+    """Write a line into the audit log for a key that the current request has made or changed."""
+    services().audit_log.record(event, key_subject(key), _source())
+
+
 def _source() -> Source:
     caller: Caller | None = g.get("caller")
     key = None if caller is None or caller.key is None else caller.key.prefix
-    rule = request.url_rule
     return {
         "address": services().gate.address(head_from_environ(request.environ)),
         "key": key,
         "method": request.method,
-        "route": shown_path(request.path) if rule is None else rule.rule,
+        "route": shown_route(),
         "request_id": shown_request_id(),
     }

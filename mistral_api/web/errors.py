@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound as RoutingNotFound
 
 from mistral_api.errors import ApiError, error_headers, internal_error, refused_request
 from mistral_api.web.audit import note_refusal
+from mistral_api.web.request import shown_route
 
 log = logging.getLogger(__name__)
 
@@ -54,5 +55,5 @@ def handle_errors(target: Flask | Blueprint, render: Callable[[ApiError], Respon
 
     @target.errorhandler(Exception)
     def _unforeseen(error: Exception) -> Response:
-        log.error("unforeseen failure in %s %s", request.method, request.path, exc_info=error)
+        log.error("unforeseen failure in %s %s", request.method, shown_route(), exc_info=error)
         return render(internal_error())

@@ -22,6 +22,8 @@ from mistral_api.api_keys.key_store import (
 )
 from mistral_api.database.tables.keys import StoredKey
 from mistral_api.security.api_key import DEFAULT_SCOPES, KeyLimits
+from mistral_api.security.audit import KEY_CREATED, KEY_ROTATED, KEY_WITHDRAWN
+from mistral_api.web.audit import note_key_change
 from mistral_api.web.database_session import database_session
 from mistral_api.web.request import json_body, services
 from mistral_api.wire import PageQuery, load
@@ -46,6 +48,7 @@ def create() -> KeyBody:
     )
     with database_session() as session:
         made = create_key(session, wanted)
+    note_key_change(KEY_CREATED, made.stored)
     return _made_body(made)
 
 
@@ -71,6 +74,7 @@ def revoke(key_id: str) -> Deletion:
     with database_session() as session:
         revoked = revoke_key(session, find_key(session, parse_key_id(key_id)).id)
     services().key_watcher.refresh()
+    note_key_change(KEY_WITHDRAWN, revoked)
     return {"object": "api_key.deleted", "id": key_id_text(revoked.id), "deleted": True}
 
 
@@ -80,6 +84,7 @@ def rotate(key_id: str) -> KeyBody:
     grace_seconds = load(_ROTATION, json_body() if request.content_length else {})["grace_seconds"]
     with database_session() as session:
         made = rotate_key(session, find_key(session, parse_key_id(key_id)).id, grace_seconds)
+    note_key_change(KEY_ROTATED, made.stored)
     return _made_body(made)
 
 
