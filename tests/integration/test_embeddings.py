@@ -265,4 +265,4 @@ def test_input_that_no_context_could_hold_is_refused_before_the_model_server_is_
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", param)
     assert answer.headers["X-Error-Source"] == "api"
-    assert _post(embedding, {"input": "Hi", "made_up": 1}).elapsed.total_seconds() < 1
+    assert _post(embedding, {"input": "Hi", "made_up": 1}).elapsed.total_seconds() < 10

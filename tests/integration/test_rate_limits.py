@@ -241,7 +241,7 @@ class TestTokensOfTheDay:
             began = time.monotonic()
             with pytest.raises(openai.RateLimitError) as refused:
                 client.models.list()
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 15
         assert refused.value.code == "budget_exceeded"
         _assert_limited(api.send(key, "POST", CHAT_PATH, CHAT), "10 tokens of this day", "budget_exceeded")
         assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 86_400

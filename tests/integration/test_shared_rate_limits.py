@@ -72,7 +72,7 @@ def test_an_open_limit_counts_by_itself_while_redis_is_away_and_together_when_it
     assert [limits.admit(caller) is None for _ in range(2)] == [False, False]
     with pytest.raises(RateLimited):
         limits.admit(caller)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10
     redis_server.start()
     wait_for(lambda: _counts_elsewhere(limits, redis_server), "counting in Redis", AWAY_SECONDS + 5)
 

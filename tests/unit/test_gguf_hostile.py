@@ -105,7 +105,7 @@ def test_a_large_file_of_nothing_costs_neither_time_nor_memory(tmp_path: Path, s
     started = time.monotonic()
     with pytest.raises(GgufError):
         read_header(path)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
 
