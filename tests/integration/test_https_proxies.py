@@ -159,7 +159,7 @@ def _send_body(proxy: Proxy, length: int, *, chunked: bool) -> Reply:
                 connection.send(b"%x\r\n%b\r\n" % (MIB, piece) if chunked else piece)
             connection.send(b"0\r\n\r\n" if chunked else b" " * (length % MIB))
         except OSError:
-            assert length > 21 * MIB
+            assert length > 20 * MIB
         return read_reply(connection)
 
 
