@@ -128,6 +128,7 @@ def _client(tmp_path: Path, bodies: list[Any], monkeypatch: pytest.MonkeyPatch) 
         app = create_app(
             Settings(
                 database_url="postgresql+psycopg2://nobody@127.0.0.1:1/nothing",
+                loopback_trust=True,  # nobody can say whether there are API keys
                 data_dir=tmp_path,
                 model_server_url=url,
                 model_wait_seconds=0.0,
