@@ -20,18 +20,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from mistral_api.control.saved_caches import conversation_key
-from mistral_api.payload_types.chat import ChatPayload
+from mistral_api.payload_types import omit
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 
 log = logging.getLogger(__name__)
 
 # Below this part of a prompt it is not worth replacing another prompt of the same owner, as llama.cpp has it
 # (``--slot-prompt-similarity``).
 LEAST_SIMILARITY = 0.1
-# A prompt is compared by pieces: its messages, or so many characters or tokens.
+# A prompt is compared by pieces: parts of its messages, or of itself, of so many characters or tokens.
 PIECE_LENGTH = 512
 
 _NO_CACHE = "prompts are read anew with every request: callers of several owners share "
@@ -297,11 +299,28 @@ def prompt_pieces(request: ChatPayload) -> Iterator[Piece]:
     if request.get("tools"):
         yield _piece(request["tools"])
     for message in request.get("messages") or ():
-        yield _piece(message)
+        yield from _message_pieces(message)
     prompt = request.get("prompt") or request.get("input_prefix") or ()
     if isinstance(prompt, str | list):
-        for start in range(0, len(prompt), PIECE_LENGTH):
-            yield _piece(prompt[start : start + PIECE_LENGTH])
+        yield from _pieces_of(prompt)
+
+
+def _message_pieces(message: ChatMessage) -> Iterator[Piece]:
+    content = message.get("content")
+    if not isinstance(content, str):
+        yield _piece(message)
+        return
+    # The role makes a difference, and counts for nothing.
+    yield Piece(hash(message["role"]), 0)
+    yield from _pieces_of(content)
+    others = omit(message, ("role", "content"))
+    if others:
+        yield _piece(others)
+
+
+def _pieces_of(prompt: str | list[Any]) -> Iterator[Piece]:
+    for start in range(0, len(prompt), PIECE_LENGTH):
+        yield _piece(prompt[start : start + PIECE_LENGTH])
 
 
 def _piece(value: object) -> Piece:
