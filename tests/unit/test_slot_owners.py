@@ -243,3 +243,10 @@ def test_embedding_in_any_slot_leaves_nothing_known() -> None:
         assert server.run("ada", "a") == (None, False)
     assert server.run("ada", "a")[1] is False
     assert server.run("ada", "a")[1] is True
+
+
+def test_long_message_that_ends_otherwise_finds_its_beginning() -> None:
+    server = _Server()
+    server.run("ada", "word " * 1000 + "and so")
+    assert server.run("ada", "word " * 1000 + "or not") == (0, True)
+    assert server.run("ada", "other " * 1000) == (1, False)
