@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -227,7 +228,7 @@ def _update_mirror(services: Services, session: Session) -> None:
     """
     data_dir = services.settings.data_dir
     try:
-        if data_dir.is_dir() and (os.name != "posix" or data_dir.stat().st_uid == os.geteuid()):
+        if data_dir.is_dir() and (sys.platform == "win32" or data_dir.stat().st_uid == os.geteuid()):
             services.key_mirror.write(records_of(list_keys(session)))
     except OSError as error:
         log.warning("the mirror of the API keys cannot be written: %s", error)
