@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
 from waitress.task import ErrorTask
 
 from mistral_api.errors import ApiError, Unavailable, error_headers, internal_error, refused_request
+from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.system.identifiers import new_id
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ _REASONS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "",
 }
 RETRY_SECONDS = 5.0
+_ANTHROPIC = "/v1/messages"
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
@@ -27,8 +30,8 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
     def execute(self) -> None:
         """Write the response and close the connection: where its next request would begin is unknown."""
         error = _error_of(self.request.error)
-        body = b"" if self.request.command == "HEAD" else orjson.dumps(error.body())
         shown_id = str(new_id())
+        body = b"" if self.request.command == "HEAD" else orjson.dumps(error_body(error, self.request.path, shown_id))
         headers = error_headers(error) | {"Content-Type": "application/json", "X-Request-Id": shown_id}
         self.channel.refused = True
         self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
@@ -38,6 +41,13 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
         log.info("refused %d for %s: %s %s", error.status, self.channel.addr[0], error.message, shown_id)
         self.write(body)
         self.channel.server.note_refusal(error, self.request, shown_id)
+
+
+def error_body(error: ApiError, path: str, request_id: str) -> Mapping[str, object]:
+    """Return the body of a refusal in the shape of the API that was asked, OpenAI's or Anthropic's."""
+    if path == _ANTHROPIC or path.startswith(_ANTHROPIC + "/"):
+        return {**anthropic_error(error, error.status), "request_id": request_id}
+    return error.body()
 
 
 def _error_of(error: object) -> ApiError:
