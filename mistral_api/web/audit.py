@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import g, request
 
 from mistral_api.api_keys.key_store import key_subject
+from mistral_api.database.tables.keys import StoredKey
 from mistral_api.errors import ApiError
 from mistral_api.security.access import Caller
-from mistral_api.database.tables.keys import StoredKey
 from mistral_api.security.audit import Source
 from mistral_api.security.request_head import head_from_environ
 from mistral_api.web.request import services, shown_request_id, shown_route
