@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -230,7 +231,7 @@ def _note_change(services: Services, session: Session, event: str, changed: Stor
     """
     data_dir = services.settings.data_dir
     try:
-        if data_dir.is_dir() and (os.name != "posix" or data_dir.stat().st_uid == os.geteuid()):
+        if data_dir.is_dir() and (sys.platform == "win32" or data_dir.stat().st_uid == os.geteuid()):
             services.key_mirror.write(records_of(list_keys(session)))
             services.audit_log.record(event, key_subject(changed), by="command")
     except OSError as error:

@@ -261,10 +261,14 @@ def folder() -> Iterator[Path]:
         yield data_dir.parent
 
 
+# With the higher verbosity llama.cpp prints prompts and what it generates.
+LEVELS = {"DEBUG": {}, "INFO": {"LLAMA_ARG_LOG_VERBOSITY": "5"}}
+
+
 @pytest.mark.parametrize("level", ["DEBUG", pytest.param("INFO", marks=pytest.mark.slow)])
 def test_no_word_of_a_request_and_no_secret_is_written_beside_the_conversations(folder: Path, level: str) -> None:
     marks, secrets = Marks(), Secrets()
-    log = _run(folder, marks, secrets, None, LOG_LEVEL=level)
+    log = _run(folder, marks, secrets, None, LOG_LEVEL=level, **LEVELS[level])
     assert len(marks) > 3000
     assert _misplaced(folder, marks, content_is_kept=True) == []
     assert _exposed(folder, secrets) == []
