@@ -46,7 +46,7 @@ _WORDS = frozenset(_WORD_LIST.split())
 _CRASH = re.compile(
     r"\S+\.(?:c|cc|cpp|h|hpp|cu|cuh|m|metal|comp):\d+: "
     r"|(?:CUDA|ROCm|HIP|MUSA|SYCL|Vulkan) error: |  current device: \d+, in function |  (?:cuda|hip|mu)\w+\("
-    r"|terminate called |libc\+\+abi: |#\d+ +0x[0-9a-f]+ |\S+\(.*\) ?\[0x[0-9a-f]+\]$|Memory access fault by GPU "
+    r"|terminate called |libc\+\+abi: |#\d+ +0x[0-9a-f]+ |\S+\([^()]*\) ?\[0x[0-9a-f]+\]$|Memory access fault by GPU "
     r"|Fatal Python error: |Traceback \(most|  File \"[^\"]+\", line \d+"
     r"|(?:Segmentation fault|Aborted|Killed|Bus error|Illegal instruction)\b"
 )
@@ -65,8 +65,9 @@ def kept_part(line: str) -> str:
 def _kept_without_beginning(line: str) -> str:
     if _TIMING.match(line) and _has_known_words_only(line):
         return line
-    if _CRASH.match(line):
-        return line[:MOST_CRASH_CHARACTERS]
+    beginning = line[:MOST_CRASH_CHARACTERS]
+    if _CRASH.match(beginning):
+        return beginning
     return shortage_words(line)
 
 

@@ -152,7 +152,10 @@ def _marked_headers(marks: Marks, secrets: Secrets) -> Iterator[dict[str, str | 
 
 def _malformed(marks: Marks, secrets: Secrets) -> Iterator[bytes]:
     """Yield bytes that the application never sees."""
-    new = lambda place: marks.new(place).encode()  # noqa: E731 - short
+
+    def new(place: str) -> bytes:
+        return marks.new(place).encode()
+
     wrong = secrets.by_name["a wrong key"].encode()
     host = b"Host: 127.0.0.1\r\nAuthorization: Bearer " + wrong + b"\r\n"
     yield b"GET /v1/models HTTP/1.1\r\n" + host + new("the name of a header") + b" : x\r\n\r\n"
