@@ -33,6 +33,7 @@ from mistral_api.security.audit import (
 )
 from mistral_api.security.failed_attempts import AddressBlocked
 from mistral_api.security.key_ring import KeyMissing, KeyRefused
+from mistral_api.serving.refusals import too_many_connections
 from tests.support.clock import Clock
 
 
@@ -55,6 +56,8 @@ def _source(address: str = "203.0.113.7", route: str = "/v1/models") -> Source:
         (refused_request(413, "Too large."), "request_too_large"),
         (MalformedRequest("Not JSON."), "malformed_request"),
         (InvalidRequest("It stops the engine.", code="constraint_quarantined"), "constraint_quarantined"),
+        (InvalidRequest("A trial took too long.", code="constraint_too_costly"), "constraint_too_costly"),
+        (too_many_connections(), "too_many_connections"),
         (InvalidRequest("Bad field.", param="n"), None),
         (NotFound("No such thing."), None),
     ],
