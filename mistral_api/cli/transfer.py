@@ -24,7 +24,8 @@ from mistral_api.database.engine import create_transfer_engine, open_database
 from mistral_api.database.errors import error_message, is_permission_error
 from mistral_api.errors import StartError
 from mistral_api.recording.journal_copy import exclusive_journal
-from mistral_api.settings import DATABASE_URL, SCHEMA_NAME, Kind, SettingError, Settings, load_settings
+from mistral_api.setting_kinds import DATABASE_URL, SCHEMA_NAME, Kind
+from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.transfer.backup import write_backup
 from mistral_api.transfer.checksums import TableSum
 from mistral_api.transfer.errors import TransferFailed, TransferRefused

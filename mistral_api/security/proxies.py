@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from mistral_api.security.addresses import Address, parse_address
 from mistral_api.security.request_head import RequestHead
-from mistral_api.settings import IPNetwork
+from mistral_api.setting_kinds import IPNetwork
 
 # Lists of addresses, to which every proxy adds that of its own client at the end (RFC 7239; X-Forwarded-For by custom).
 _LISTS = ("X_FORWARDED_FOR", "FORWARDED")

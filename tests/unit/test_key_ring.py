@@ -22,7 +22,8 @@ from mistral_api.security.api_key import (
 from mistral_api.security.key_ring import ADMIN_KEY_OWNER, KeyMissing, KeyRefused, KeyRing, KeysUnavailable
 from mistral_api.system.identifiers import new_id
 
-SECRET, OTHER_SECRET = new_secret(), new_secret()
+# Always the same ones: the processes of one test run name their tests by them.
+SECRET, OTHER_SECRET = "mla_" + "Ab3x" * 10 + "Cd5", "mla_" + "Yz7w" * 10 + "Ef9"
 
 
 def record(secret: str = SECRET, *, expires_at: float | None = None, revoked_at: float | None = None) -> KeyRecord:
