@@ -287,7 +287,9 @@ class Settings:
         seconds(1, 86400), 60.0, "how long a busy model server may stand still, or not answer, until it is restarted"
     )
     log_level: str = _setting(
-        choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "DEBUG also shows llama.cpp's own log"
+        choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        "INFO",
+        "DEBUG also shows llama.cpp's own log, without words of requests",
     )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")

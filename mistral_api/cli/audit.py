@@ -1,4 +1,4 @@
-"""``mistral-api audit``: the requests that were refused for reasons of security."""
+"""``mistral-api audit``: the requests that were refused for reasons of security, and other events of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mistral_api.security.audit import AuditEvent, read_events
 from mistral_api.settings import SettingError, load_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
-_COLUMNS = ("time", "event", "address", "key", "method", "route", "status", "request_id", "suppressed")
+_COLUMNS = (
+    *("time", "event", "address", "key", "by", "subject"),
+    *("method", "route", "status", "request_id", "suppressed"),
+)
 
 
 def _read_period(context: click.Context, option: click.Parameter, text: str) -> timedelta:
@@ -33,7 +36,10 @@ def _read_period(context: click.Context, option: click.Parameter, text: str) -> 
 @click.option("--sum", "summed", is_flag=True, help="One line for each event and address, the most frequent first.")
 @click.option("--json", "as_json", is_flag=True, help="The lines as they are on record.")
 def audit(since: timedelta, event: str | None, address: str | None, *, summed: bool, as_json: bool) -> None:
-    """Show requests without a key in force, over a limit, from foreign pages, malformed or otherwise refused."""
+    """Show requests without a key in force, over a limit, from foreign pages, malformed or otherwise refused.
+
+    Besides, changes of API keys, constraints in quarantine, and connections that were closed to make room.
+    """
     events = _selected(since, event, address)
     if as_json:
         for each in events:

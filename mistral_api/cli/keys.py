@@ -231,7 +231,7 @@ def _note_change(services: Services, session: Session, event: str, changed: Stor
     data_dir = services.settings.data_dir
     try:
         if data_dir.is_dir() and (sys.platform == "win32" or data_dir.stat().st_uid == os.geteuid()):
-            services.key_mirror.write(records_of(list_keys(session)))
             services.audit_log.record(event, key_subject(changed), by="command")
+            services.key_mirror.write(records_of(list_keys(session)))
     except OSError as error:
         log.warning("the mirror of the API keys cannot be written: %s", error)

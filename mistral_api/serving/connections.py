@@ -17,6 +17,7 @@ from typing import Any
 from mistral_api.errors import ApiError
 from mistral_api.security.addresses import network_of
 from mistral_api.serving.channel import Channel, Client, Phase
+from mistral_api.serving.closed_connections import ClosedConnections
 from mistral_api.serving.connection_limits import ConnectionLimits
 from mistral_api.serving.held_bytes import HeldBytes
 from mistral_api.serving.hooks import Hooks
@@ -41,6 +42,7 @@ class Connections:
         self.held = HeldBytes(limits.held_bytes)
         self._open: set[Channel] = set()
         self._by_group: Counter[str] = Counter()
+        self.closed = ClosedConnections(hooks.on_closed)
         self._warn_of_connections = ThrottledWarning(log)
         self._warn_of_bytes = ThrottledWarning(log)
 
@@ -57,6 +59,7 @@ class Connections:
         refusal = self._make_room(group, str(address[0]))
         if refusal is not None and not self._has_surplus():
             connection.close()
+            self.closed.note(str(address[0]))
             return
 
         def new_parser(adj: object) -> RequestParser:
@@ -104,6 +107,7 @@ class Connections:
             closed = sorted(by_phase[phase], key=lambda channel: channel.since)[:EVICTED_AT_ONCE]
             for channel in closed:
                 self.remove(channel)
+                self.closed.note(str(channel.client.address[0]))
                 channel.will_close = True  # closed in the next round: an event of this one must not meet a new socket
             if closed:
                 return len(closed)

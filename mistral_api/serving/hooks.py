@@ -20,13 +20,19 @@ def _tell_nobody(error: ApiError, head: RequestHead, request_id: str) -> None:
     """Do nothing."""
 
 
+def _tell_nobody_of_closed(address: str, count: int) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """``refuse_early`` refuses a request by its head. ``is_unbounded`` tells the addresses that may have any number of
     connections. ``on_refusal`` gets the error of a request that the application does not see, its head, and the id
-    that its client was shown.
+    that its client was shown. ``on_closed`` gets an address, and how many of its connections were closed to make room;
+    it is called on a thread of its own, and may write to a disk.
     """
 
     refuse_early: RefuseEarly | None = None
     is_unbounded: Callable[[str], bool] = is_loopback
     on_refusal: Callable[[ApiError, RequestHead, str], None] = _tell_nobody
+    on_closed: Callable[[str, int], None] = _tell_nobody_of_closed

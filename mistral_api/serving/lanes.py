@@ -69,6 +69,10 @@ class Lanes:
             request.refuse(overloaded())
         (self._refusals if request.error else lane).add_task(channel)
 
+    def add_aside(self, task: Any) -> None:
+        """Have a task done that is no request and may take a while, on the thread of the refusals."""
+        self._refusals.add_task(task)
+
     def _lane_of(self, path: str) -> Lane:
         if path.startswith(_KEYS + "/"):
             path = _KEYS

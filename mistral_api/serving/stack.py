@@ -61,7 +61,12 @@ class Stack:
         if self._supervisor is not None:
             self._supervisor.start()
         services = services_of(self._app.extensions)
-        hooks = Hooks(services.gate.refusal, services.gate.is_shared_address, services.note_refusal)
+        hooks = Hooks(
+            services.gate.refusal,
+            services.gate.is_shared_address,
+            services.note_refusal,
+            services.audit_log.note_closed,
+        )
         self._web_server = WebServer(self._app, listener, self._settings, hooks)
         self._web_server.start()
         self._manager.notify_ready()

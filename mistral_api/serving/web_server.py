@@ -71,6 +71,9 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
             self.connections.check_deadlines()
+            report = self.connections.closed.take_report(now)
+            if report is not None:
+                self.task_dispatcher.add_aside(report)
         return bool(self.accepting) and now >= self._accepts_again_at
 
     def handle_accept(self) -> None:

@@ -58,7 +58,7 @@ def find_shortage(lines: Iterable[str], *, uses_device: bool) -> MemoryShortage 
 
 
 def shortage_words(line: str) -> str:
-    """Return the words of a line by which :func:`find_shortage` knows a shortage; an empty text where there are none."""
+    """Return the words of a line by which :func:`find_shortage` knows a shortage; an empty text without such words."""
     if _HARMLESS.search(line):
         return ""
     found = (pattern.search(line) for pattern in (_DEVICE_SHORTAGE, _HOST_SHORTAGE, _SHORTAGE))

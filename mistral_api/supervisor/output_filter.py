@@ -30,176 +30,23 @@ _TIMING = re.compile(r" *(?:prompt eval|eval|total) time =")
 _TOKEN = re.compile(r"\w[\w.]*")
 _NUMBER = re.compile(r"\d[\d.]*(?:e\d*)?|0x[0-9a-f]+")
 # The words of lines about slots, caches, times and failures. None of these lines quotes anything but numbers.
-_WORDS = frozenset(
-    [
-        "a",
-        "again",
-        "all",
-        "already",
-        "another",
-        "are",
-        "at",
-        "available",
-        "batch",
-        "batch.n_tokens",
-        "been",
-        "by",
-        "cache",
-        "cached",
-        "caches",
-        "cancel",
-        "checkpoint",
-        "checkpoints",
-        "child",
-        "children",
-        "clearing",
-        "completed",
-        "context",
-        "created",
-        "data",
-        "decode",
-        "decoding",
-        "does",
-        "done",
-        "draft",
-        "drafted",
-        "end",
-        "erased",
-        "error",
-        "eval",
-        "exceeds",
-        "f_keep",
-        "f_sim_best",
-        "failed",
-        "find",
-        "for",
-        "free",
-        "generated",
-        "get",
-        "getting",
-        "grammar",
-        "graphs",
-        "has",
-        "have",
-        "http",
-        "i",
-        "id",
-        "id_slot",
-        "id_task",
-        "idle",
-        "in",
-        "increasing",
-        "inf",
-        "init",
-        "initialize",
-        "is",
-        "is_child",
-        "it",
-        "kv",
-        "lcp",
-        "launch",
-        "limit",
-        "limits",
-        "listening",
-        "llama_decode",
-        "loaded",
-        "loading",
-        "lru",
-        "main",
-        "max",
-        "memory",
-        "memory_seq_rm",
-        "mib",
-        "min",
-        "model",
-        "ms",
-        "n_batch",
-        "n_cached",
-        "n_ctx",
-        "n_ctx_slot",
-        "n_decoded",
-        "n_discard",
-        "n_keep",
-        "n_past",
-        "n_prompt_tokens",
-        "n_remaining",
-        "n_slots",
-        "n_swa",
-        "n_tokens",
-        "need",
-        "new",
-        "no",
-        "not",
-        "of",
-        "on",
-        "parse",
-        "per",
-        "pos_max",
-        "pos_min",
-        "position",
-        "prefix",
-        "processing",
-        "progress",
-        "prompt",
-        "prompts",
-        "reached",
-        "ready",
-        "rate",
-        "release",
-        "released",
-        "request",
-        "restored",
-        "ret",
-        "retrying",
-        "reused",
-        "s",
-        "samplers",
-        "saved",
-        "saving",
-        "save",
-        "second",
-        "selected",
-        "sequence",
-        "server",
-        "shift",
-        "shutting",
-        "sim_best",
-        "similarity",
-        "size",
-        "slot",
-        "slots",
-        "smaller",
-        "space",
-        "starting",
-        "state",
-        "stop",
-        "stopped",
-        "system",
-        "t_last",
-        "task",
-        "task.n_tokens",
-        "tasks",
-        "the",
-        "threshold",
-        "thold",
-        "time",
-        "to",
-        "token",
-        "tokens",
-        "total",
-        "truncated",
-        "try",
-        "trying",
-        "update",
-        "updating",
-        "using",
-        "with",
-    ]
-)
+_WORD_LIST = """
+a again all already another are at available batch batch.n_tokens been by cache cached caches cancel checkpoint
+checkpoints child children clearing completed context created data decode decoding does done draft drafted end
+erased error eval exceeds f_keep f_sim_best failed find for free generated get getting grammar graphs has have http
+i id id_slot id_task idle in increasing inf init initialize is is_child it kv launch lcp limit limits listening
+llama_decode loaded loading lru main max memory memory_seq_rm mib min model ms n_batch n_cached n_ctx n_ctx_slot
+n_decoded n_discard n_keep n_past n_prompt_tokens n_remaining n_slots n_swa n_tokens need new no not of on parse per
+pos_max pos_min position prefix processing progress prompt prompts rate reached ready release released request
+restored ret retrying reused s samplers save saved saving second selected sequence server shift shutting sim_best
+similarity size slot slots smaller space starting state stop stopped system t_last task task.n_tokens tasks the
+thold threshold time to token tokens total truncated try trying update updating using with
+"""
+_WORDS = frozenset(_WORD_LIST.split())
 _CRASH = re.compile(
     r"\S+\.(?:c|cc|cpp|h|hpp|cu|cuh|m|metal|comp):\d+: "
     r"|(?:CUDA|ROCm|HIP|MUSA|SYCL|Vulkan) error: |  current device: \d+, in function |  (?:cuda|hip|mu)\w+\("
-    r"|terminate called |libc\+\+abi: |#\d+ +0x[0-9a-f]+ |\S+\(.*\) ?\[0x[0-9a-f]+\]$|Memory access fault by GPU "
+    r"|terminate called |libc\+\+abi: |#\d+ +0x[0-9a-f]+ |\S+\([^()]*\) ?\[0x[0-9a-f]+\]$|Memory access fault by GPU "
     r"|Fatal Python error: |Traceback \(most|  File \"[^\"]+\", line \d+"
     r"|(?:Segmentation fault|Aborted|Killed|Bus error|Illegal instruction)\b"
 )
@@ -218,8 +65,9 @@ def kept_part(line: str) -> str:
 def _kept_without_beginning(line: str) -> str:
     if _TIMING.match(line) and _has_known_words_only(line):
         return line
-    if _CRASH.match(line):
-        return line[:MOST_CRASH_CHARACTERS]
+    beginning = line[:MOST_CRASH_CHARACTERS]
+    if _CRASH.match(beginning):
+        return beginning
     return shortage_words(line)
 
 

@@ -13,6 +13,7 @@ import requests
 
 from mistral_api.control.quarantine import read_quarantine
 from mistral_api.control.status import State, read_status
+from mistral_api.security.audit import read_events
 from mistral_api.system.processes import run_command
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, clean_environment, running_server, temporary_data_dir, wait_for
@@ -109,6 +110,9 @@ def test_quarantine_survives_a_restart_of_everything_and_is_cleared_by_a_command
         with running_server(data_dir, **settings) as server:
             assert _ask(server, _evil("kept")).json()["error"]["code"] == "constraint_quarantined"
             (digest,) = read_quarantine(data_dir).until
+            events = [event for event in read_events(data_dir) if event["event"] == "constraint_quarantined"]
+            assert [event.get("by") for event in events] == ["supervisor", None]
+            assert events[0]["subject"] == digest
             assert digest in _command(data_dir, "list")
             assert _command(data_dir, "clear", digest[:8]) == "1 freed.\n"
             assert _command(data_dir, "list") == "Nothing is quarantined.\n"

@@ -258,6 +258,16 @@ def test_half_open_connections_make_room_for_others(tmp_path: Path) -> None:
         server.app.released.set()
 
 
+def test_connections_that_make_room_are_told_of_with_their_address(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    hooks = Hooks(on_closed=lambda address, count: told.append((address, count)))
+    with running_web_server(tmp_path, max_connections=20, hooks=hooks) as server, opened(server, 60, b"GET /"):
+        wait_for(lambda: told, "a report")
+    assert told[0][0] == "127.0.0.1"
+    assert told[0][1] >= 16
+    assert len(told) == 1
+
+
 def test_health_is_answered_beyond_the_bound_of_connections_that_are_all_served(tmp_path: Path) -> None:
     with running_web_server(tmp_path, max_connections=16) as server, opened(server, 16, get("/stream")):
         wait_for(lambda: server.connections.count(Phase.SERVED) == 16, "connections that are all served")

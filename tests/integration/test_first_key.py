@@ -16,6 +16,7 @@ import pytest
 
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.security.api_key import digest_of
+from mistral_api.security.audit import read_events
 from tests.support.databases import open_cursor
 from tests.support.processes import clean_environment, free_port, launch_server, wait_for, wait_until_ready
 
@@ -50,6 +51,9 @@ def test_the_first_key_is_in_a_private_file_that_the_log_names_and_is_made_once(
     secret = path.read_text().strip()
     assert SECRET.fullmatch(secret)
     assert secret[:12] not in log
+    (event,) = [each for each in read_events(data_dir) if each["event"] == "key_created"]
+    assert event["by"] == "server"
+    assert event["subject"].startswith("first (key_")
     scopes = ["admin", "grammar", "history", "inference", "metrics"]
     assert stored_keys(data_dir) == [("first", "local", scopes, digest_of(secret))]
     path.unlink()

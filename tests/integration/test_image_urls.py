@@ -133,7 +133,6 @@ def _client(tmp_path: Path, bodies: list[Any], monkeypatch: pytest.MonkeyPatch) 
                 model_server_url=url,
                 model_wait_seconds=0.0,
                 allow_image_urls=True,
-                loopback_trust=True,
             )
         )
         yield app.test_client()

@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
+from mistral_api.security.audit import audit_path, read_events
 from tests.support.databases import rows_of
 from tests.support.processes import clean_environment, temporary_data_dir
 from tests.support.transfers import PROGRAM, require_refused, run_command, url_of
@@ -124,6 +125,17 @@ def test_a_command_writes_the_mirror_of_a_data_dir_of_its_own_account(engine: En
     with temporary_data_dir() as elsewhere:
         run(engine, elsewhere, "revoke", "laptop")
         assert not elsewhere.exists()
+
+
+def test_the_audit_log_names_each_change_of_a_key_and_no_secret(engine: Engine, data_dir: Path) -> None:
+    data_dir.mkdir()
+    secrets = [created(engine, data_dir, "laptop"), run(engine, data_dir, "rotate", "laptop").stdout.strip()]
+    run(engine, data_dir, "revoke", "laptop")
+    events = list(read_events(data_dir))
+    assert [event["event"] for event in events] == ["key_created", "key_rotated", "key_withdrawn"]
+    assert {event["by"] for event in events} == {"command"}
+    assert all(event["subject"].startswith("laptop (key_") for event in events)
+    assert not any(secret in audit_path(data_dir).read_text() for secret in secrets)
 
 
 def test_the_secret_can_be_piped_from_a_process(engine: Engine, data_dir: Path) -> None:

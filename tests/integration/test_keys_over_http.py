@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from mistral_api import create_app
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import DEFAULT_SCOPES, SCOPES, new_secret
+from mistral_api.security.audit import audit_path, read_events
 from mistral_api.security.key_ring import KeyRefused, KeyRing
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
@@ -89,6 +90,24 @@ def test_a_key_is_made_shown_once_listed_and_revoked_and_this_server_knows_at_on
         ring_of(app).find(key["key"])
     assert api.get(f"/v1/keys/{key['id']}").get_json()["revoked_at"] is not None
     assert api.delete(f"/v1/keys/{key['id']}", json={}).status_code == 200
+
+
+def test_the_audit_log_names_who_has_changed_a_key(api: FlaskClient, data_dir: Path) -> None:
+    admin = made(api.post("/v1/keys", json={"name": "second-admin", "scopes": ["admin"]}))
+    own = {"Authorization": f"Bearer {admin['key']}"}
+    key = made(api.post("/v1/keys", json={"name": "laptop"}, headers=own))
+    made(api.post(f"/v1/keys/{key['id']}/rotate", headers=own))
+    api.delete(f"/v1/keys/{key['id']}", headers=own)
+    events = list(read_events(data_dir))[1:]
+    assert [(event["event"], event["method"], event["route"]) for event in events] == [
+        ("key_created", "POST", "/v1/keys"),
+        ("key_rotated", "POST", "/v1/keys/<key_id>/rotate"),
+        ("key_withdrawn", "DELETE", "/v1/keys/<key_id>"),
+    ]
+    assert {event["key"] for event in events} == {admin["prefix"]}
+    assert {event["address"] for event in events} == {"127.0.0.1"}
+    assert {event["subject"] for event in events} == {f"laptop ({key['id']})"}
+    assert key["key"] not in audit_path(data_dir).read_text()
 
 
 def test_every_field_of_a_key_is_kept(api: FlaskClient) -> None:

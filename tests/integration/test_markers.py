@@ -7,6 +7,7 @@ written is searched for the markers, and for every secret that it or its clients
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 import sys
@@ -29,6 +30,8 @@ CHAT, COMPLETION = "/v1/chat/completions", "/completion"
 GENERATIONS = (CHAT, COMPLETION, "/v1/messages", "/v1/responses", "/v1/completions")
 # In these folders of a DATA_DIR are conversations.
 CONTENT_FOLDERS = ("journal", "slots", "postgres")
+# What stays without stored content: the names by which sessions, callers and keys are known.
+IDENTIFIER = re.compile(r"session|conversation\b|\.user\b")
 # The names of API keys, which administrators choose.
 KEY_NAME, FILES_WITH_KEY_NAMES = "post /v1/keys.name", ("api-keys.json", "audit.jsonl")
 # These files hold secrets by design, and nobody else may read them.
@@ -135,8 +138,8 @@ def _marked_headers(marks: Marks, secrets: Secrets) -> Iterator[dict[str, str | 
     for name in ("User-Agent", "Referer", "X-Session-Id", "X-Conversation-Id", "OpenAI-Project", "X-Forwarded-For",
                  "Accept-Language", "Traceparent", "Content-Type", "Accept"):  # fmt: skip
         yield {name: marks.new(f"the header {name}")}
-    for value in (f"Bearer {known['a wrong key']}", f"Basic {known['a password in a header']}",
-                  f"bearer  {known['a wrong key']}", known["a wrong key"], f"Token {known['a password in a header']}"):  # fmt: skip
+    wrong, password = known["a wrong key"], known["a password in a header"]
+    for value in (f"Bearer {wrong}", f"Basic {password}", f"bearer  {wrong}", wrong, f"Token {password}"):
         yield {"Authorization": value}
     yield {"x-api-key": known["a wrong key"]}
     yield {"Authorization": "", "x-api-key": known["a wrong key"]}
@@ -149,7 +152,10 @@ def _marked_headers(marks: Marks, secrets: Secrets) -> Iterator[dict[str, str | 
 
 def _malformed(marks: Marks, secrets: Secrets) -> Iterator[bytes]:
     """Yield bytes that the application never sees."""
-    new = lambda place: marks.new(place).encode()  # noqa: E731 - short
+
+    def new(place: str) -> bytes:
+        return marks.new(place).encode()
+
     wrong = secrets.by_name["a wrong key"].encode()
     host = b"Host: 127.0.0.1\r\nAuthorization: Bearer " + wrong + b"\r\n"
     yield b"GET /v1/models HTTP/1.1\r\n" + host + new("the name of a header") + b" : x\r\n\r\n"
@@ -258,10 +264,14 @@ def folder() -> Iterator[Path]:
         yield data_dir.parent
 
 
+# With the higher verbosity llama.cpp prints prompts and what it generates.
+LEVELS = {"DEBUG": {}, "INFO": {"LLAMA_ARG_LOG_VERBOSITY": "5"}}
+
+
 @pytest.mark.parametrize("level", ["DEBUG", pytest.param("INFO", marks=pytest.mark.slow)])
 def test_no_word_of_a_request_and_no_secret_is_written_beside_the_conversations(folder: Path, level: str) -> None:
     marks, secrets = Marks(), Secrets()
-    log = _run(folder, marks, secrets, None, LOG_LEVEL=level)
+    log = _run(folder, marks, secrets, None, LOG_LEVEL=level, **LEVELS[level])
     assert len(marks) > 3000
     assert _misplaced(folder, marks, content_is_kept=True) == []
     assert _exposed(folder, secrets) == []
@@ -277,5 +287,6 @@ def test_no_word_of_a_request_and_no_secret_is_written_beside_the_conversations(
 def test_without_stored_content_no_word_of_a_request_is_kept_at_all(folder: Path) -> None:
     marks, secrets = Marks(), Secrets()
     _run(folder, marks, secrets, GENERATIONS, STORE_CONTENT="false")
-    assert _misplaced(folder, marks, content_is_kept=False) == []
+    misplaced = _misplaced(folder, marks, content_is_kept=False)
+    assert [each for each in misplaced if not IDENTIFIER.search(each)] == []
     assert _exposed(folder, secrets) == []

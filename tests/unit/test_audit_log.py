@@ -21,9 +21,19 @@ from mistral_api.errors import (
     refused_request,
 )
 from mistral_api.security import audit_file
-from mistral_api.security.audit import MOST_LINES, WINDOW_SECONDS, AuditLog, Source, audit_path, event_name, read_events
+from mistral_api.security.audit import (
+    MOST_LINES,
+    WINDOW_SECONDS,
+    AuditLog,
+    Source,
+    audit_path,
+    event_name,
+    read_events,
+    shown_path,
+)
 from mistral_api.security.failed_attempts import AddressBlocked
 from mistral_api.security.key_ring import KeyMissing, KeyRefused
+from mistral_api.serving.refusals import too_many_connections
 from tests.support.clock import Clock
 
 
@@ -46,6 +56,8 @@ def _source(address: str = "203.0.113.7", route: str = "/v1/models") -> Source:
         (refused_request(413, "Too large."), "request_too_large"),
         (MalformedRequest("Not JSON."), "malformed_request"),
         (InvalidRequest("It stops the engine.", code="constraint_quarantined"), "constraint_quarantined"),
+        (InvalidRequest("A trial took too long.", code="constraint_too_costly"), "constraint_too_costly"),
+        (too_many_connections(), "too_many_connections"),
         (InvalidRequest("Bad field.", param="n"), None),
         (NotFound("No such thing."), None),
     ],
@@ -122,6 +134,40 @@ def test_lines_of_several_threads_do_not_mix(tmp_path: Path, monkeypatch: pytest
     for thread in threads:
         thread.join(timeout=30)
     assert len({event["address"] for event in read_events(tmp_path)}) == 200
+
+
+def test_event_without_a_request_says_what_it_is_about_and_who_did_it(tmp_path: Path) -> None:
+    AuditLog(tmp_path).record("key_created", "laptop (key_1)", by="command")
+    (event,) = read_events(tmp_path)
+    assert event.pop("time").endswith("+00:00")  # type: ignore[misc]
+    assert event == {
+        "event": "key_created", "address": None, "key": None, "subject": "laptop (key_1)", "by": "command"
+    }  # fmt: skip
+
+
+def test_closed_connections_are_bounded_like_refused_requests(tmp_path: Path) -> None:
+    clock = Clock()
+    log = AuditLog(tmp_path, clock)
+    for _ in range(MOST_LINES + 5):
+        log.note_closed("203.0.113.7", 16)
+    clock.now += WINDOW_SECONDS + 1
+    log.note_closed("203.0.113.7", 3)
+    *events, last = read_events(tmp_path)
+    assert len(events) == MOST_LINES
+    assert (last["event"], last["subject"], last["suppressed"]) == ("connections_closed", "3 connections", 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/wp-login.php", "/wp-login.php"),
+        ("/a\nb", "/a\\nb"),
+        ("/mla_" + "x" * 43 + "/y", "/mla_xxxxxxxx\\u2026/y"),
+        ("/" + "p" * 94 + "mla_" + "x" * 43, "/" + "p" * 94 + "mla_x"),
+    ],
+)
+def test_unknown_path_is_shown_without_secrets_and_on_one_line(path: str, shown: str) -> None:
+    assert shown_path(path) == shown
 
 
 def test_disk_that_takes_nothing_costs_the_line_and_nothing_else(tmp_path: Path) -> None:
