@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, wait_for
+from tests.support.processes import Server, running_api, wait_for
 
 FRANCE = {"prompt": "The capital of France is", "n_predict": 6, "temperature": 0}
 
@@ -136,7 +136,9 @@ def test_bad_llama_cpp_request_is_refused_by_field(
 def test_props_hide_paths_from_callers_behind_a_proxy(server: Server) -> None:
     mine = requests.get(f"{server.url}/props", timeout=10).json()
     assert mine["model_path"].endswith(".gguf")
-    theirs = requests.get(f"{server.url}/props", headers={"X-Forwarded-For": "203.0.113.7"}, timeout=10).json()
+    settings = {"MODEL_SERVER_PORT": str(server.model_port), "ALLOW_ANONYMOUS": "true"}
+    with running_api(server.data_dir, **settings) as api:
+        theirs = requests.get(f"{api.url}/props", headers={"X-Forwarded-For": "203.0.113.7"}, timeout=10).json()
     assert theirs["total_slots"] == 4
     assert theirs["default_generation_settings"]["n_ctx"] == 2048
     assert "message" in theirs["chat_template"]
