@@ -20,7 +20,7 @@ from mistral_api.services import Services, services_of
 from mistral_api.settings import Settings
 from mistral_api.system.identifiers import new_id
 from mistral_api.upstream.slot_gate import SlotGate
-from tests.support.processes import SCHEMA, Server, wait_for
+from tests.support.processes import SCHEMA, Server, read_key, wait_for
 
 HELLO = [{"role": "user", "content": "Hi"}]
 STORY = [{"role": "user", "content": "Tell me a long story."}]
@@ -32,7 +32,12 @@ def app(server: Server, engine: Engine, data_dir: Path) -> Iterator[Flask]:
     """An application of this process, in front of the shared server's model server."""
     url = engine.url.render_as_string(hide_password=False)
     settings = Settings(
-        database_url=url, database_schema=SCHEMA, data_dir=data_dir, model_server_port=server.model_port, parallel=SLOTS
+        database_url=url,
+        database_schema=SCHEMA,
+        data_dir=data_dir,
+        model_server_port=server.model_port,
+        model_server_api_key=read_key(server.data_dir),
+        parallel=SLOTS,
     )
     made = create_app(settings)
     services_of(made.extensions).start()
