@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,14 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.security.api_key import new_secret
 from tests.support.marked_requests import MarkedOperations, Sender
 from tests.support.marked_values import Marks
-from tests.support.processes import Server, processes_of, running_server, temporary_data_dir
+from tests.support.processes import (
+    Server,
+    clean_environment,
+    free_port,
+    processes_of,
+    running_server,
+    temporary_data_dir,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="file modes")
 
@@ -290,3 +298,21 @@ def test_without_stored_content_no_word_of_a_request_is_kept_at_all(folder: Path
     misplaced = _misplaced(folder, marks, content_is_kept=False)
     assert [each for each in misplaced if not IDENTIFIER.search(each)] == []
     assert _exposed(folder, secrets) == []
+
+
+COMMANDS = {
+    "mistral-api": [str(Path(sys.executable).parent / "mistral-api"), "keys", "list"],
+    "serve": [sys.executable, "-m", "mistral_api.serving", "--api-only"],
+}
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_database_that_is_away_is_named_without_its_password(folder: Path, program: str) -> None:
+    password = new_secret()
+    url = f"postgresql+psycopg2://someone:{password}@127.0.0.1:{free_port()}/nowhere?connect_timeout=2"
+    environment = clean_environment(DATABASE_URL=url, DATA_DIR=str(folder / "var"), LOG_LEVEL="DEBUG")
+    done = subprocess.run(COMMANDS[program], env=environment, cwd=folder, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert b"database" in (done.stdout + done.stderr).lower()
+    assert password.encode() not in done.stdout + done.stderr
+    assert not [path for path in _files(folder) if password.encode() in path.read_bytes()]
