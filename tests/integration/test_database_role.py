@@ -58,7 +58,7 @@ def test_the_application_is_no_superuser_and_may_neither_read_files_nor_run_prog
                 "WHERE rolname = current_user"
             )
             assert cursor.fetchall() == [(False,) * 5]
-            cursor.execute("CREATE TABLE lines (line text)")
+            cursor.execute("CREATE TEMPORARY TABLE lines (line text)")
             for statement in (
                 "COPY lines FROM PROGRAM 'id'",
                 "COPY lines FROM '/etc/passwd'",
