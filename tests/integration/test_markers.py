@@ -40,8 +40,8 @@ GENERATIONS = (CHAT, COMPLETION, "/v1/messages", "/v1/responses", "/v1/completio
 CONTENT_FOLDERS = ("journal", "slots", "postgres")
 # What stays without stored content: the names by which sessions, callers and keys are known.
 IDENTIFIER = re.compile(r"session|conversation\b|\.user\b")
-# The names of API keys, which administrators choose.
-KEY_NAME, FILES_WITH_KEY_NAMES = "post /v1/keys.name", ("api-keys.json", "audit.jsonl")
+# The names and owners of API keys, which administrators choose.
+KEY_NAMES, FILES_WITH_KEY_NAMES = ("post /v1/keys.name", "post /v1/keys.owner"), ("api-keys.json", "audit.jsonl")
 # These files hold secrets by design, and nobody else may read them.
 SECRET_FILES = ("model-server.key", "password", "application-password", "first-api-key")
 
@@ -221,7 +221,7 @@ def _misplaced(folder: Path, marks: Marks, *, content_is_kept: bool) -> list[str
             continue
         places = {marks.place_of(match.decode()) for match in marks.pattern.findall(path.read_bytes())}
         if path.name in FILES_WITH_KEY_NAMES:
-            places = {place for place in places if not place.startswith(KEY_NAME)}
+            places = {place for place in places if not place.startswith(KEY_NAMES)}
         found += [f"{path.name}: {place}" for place in sorted(places)]
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,17 +40,24 @@ class Sender:
     url: str
     key: str
     sent: list[Sent] = field(default_factory=list)
+    _sessions: threading.local = field(default_factory=threading.local)
 
     def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str | bytes] | None = None) -> Sent:
         """Send one request and read its response to the end."""
         own = {"Authorization": f"Bearer {self.key}"} | dict(headers or {})
         content = {"data": body} if isinstance(body, bytes) else {"json": body}
-        with requests.Session() as session:
-            session.trust_env = False
-            response = session.request(method, self.url + path, headers=own, timeout=SECONDS, **content)
+        response = self._session().request(method, self.url + path, headers=own, timeout=SECONDS, **content)
         made = Sent(method, path, body, response.status_code, response.text, str(response.headers))
         self.sent.append(made)
         return made
+
+    def _session(self) -> requests.Session:
+        """Return the session of this thread, which keeps its connection open. It ends with the thread."""
+        if not hasattr(self._sessions, "own"):
+            self._sessions.own = requests.Session()
+            self._sessions.own.trust_env = False
+        session: requests.Session = self._sessions.own
+        return session
 
 
 def _refused_field(sent: Sent) -> str | None:

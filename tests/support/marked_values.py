@@ -126,10 +126,10 @@ class SchemaMarker:
     def invalid_values(self, schema: JsonSchema, place: str) -> Iterator[Any]:
         """Yield values with markers that are mostly not allowed: of another type, too long, of another form."""
         new = self._marks.new
-        yield new(f"{place} (a text)")
-        yield {new(f"{place} (a key)"): new(f"{place} (a value)")}
-        yield [new(f"{place} (an item)"), {"type": new(f"{place} (a type)"), "text": new(f"{place} (a part)")}]
-        yield f"\0 {new(f'{place} (form)')}"
+        yield f"\0 {new(f'{place} (a text)')}"
+        parts = [new(f"{place} (an item)"), {"type": new(f"{place} (a type)"), "text": new(f"{place} (a part)")}]
+        yield {new(f"{place} (a key)"): new(f"{place} (a value)"), "x": parts}
+        yield parts
         most = self.resolve(schema).get("maxLength")
         if most is not None:
             yield new(f"{place} (too long)") + "x" * most
