@@ -83,6 +83,7 @@ def test_health_answers_while_half_open_connections_keep_coming(flooded: Server)
 
 
 @pytest.mark.usefixtures("flooded")
+@pytest.mark.slow
 def test_stream_goes_on_under_half_open_connections(streams: tuple[Server, list[socket.socket]]) -> None:
     stream = streams[1][0]
     last, longest = None, 0.0

@@ -79,6 +79,7 @@ def test_client_that_has_left_the_hang_is_blamed_too(stack: tuple[Server, dict[s
     assert _ask(server, _evil("left")).json()["error"]["code"] == "constraint_quarantined"
 
 
+@pytest.mark.slow
 def test_hang_without_constraints_counts_and_the_server_is_tried_again_later(tmp_path: Any) -> None:
     with temporary_data_dir() as data_dir:
         engine = install_misbehaving_engine(tmp_path / "engine")
@@ -100,6 +101,7 @@ def _fatal(server: Server) -> Any:
     return status if status is not None and status.state is State.FATAL else None
 
 
+@pytest.mark.slow
 def test_quarantine_survives_a_restart_of_everything_and_is_cleared_by_a_command() -> None:
     with temporary_data_dir() as data_dir:
         engine = install_misbehaving_engine(data_dir.parent / f"{data_dir.name}-engine")

@@ -13,6 +13,8 @@ from tests.support.foreign_ids import ID_REQUESTS, answers_alike
 from tests.support.owned_api import ADMIN_SECRET, RESPONSES, OwnedApi, Things, make_things, owned_api
 from tests.support.processes import Server, running_api, temporary_data_dir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def api_without_database(server: Server, data_dir: Path) -> Iterator[tuple[OwnedApi, Things, Things, str]]:

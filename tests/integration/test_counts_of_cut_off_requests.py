@@ -216,6 +216,7 @@ class _LeavingClient(threading.Thread):
                 self._pause.wait(self._chance.uniform(0, 3))
 
 
+@pytest.mark.slow
 def test_sums_of_requests_that_were_cut_off_anywhere_are_almost_those_of_the_engine(server: Server) -> None:
     before, recorded_before = engine_counts(server), _statistics(server)
     clients = [_LeavingClient(server, seed, 6) for seed in range(2)]

@@ -17,6 +17,8 @@ from mistral_api.embedded.postgres.files import prepare_layout
 from tests.support.databases import migrate_database, open_cursor
 from tests.support.processes import SCHEMA
 
+pytestmark = pytest.mark.slow
+
 OWNERS = (
     "SELECT DISTINCT CAST(pg_get_userbyid(relowner) AS text) "
     "FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "

@@ -16,6 +16,8 @@ from tests.support.databases import open_cursor, rows_of
 from tests.support.processes import ROOT, clean_environment, free_port, launch_server
 from tests.support.transfers import empty_database, fill, require_refused, run_command
 
+pytestmark = pytest.mark.slow
+
 OURS = "ours"
 WAY_OUT = "another program has a table '{table}': set DATABASE_SCHEMA=mistral_api, and our tables get a schema of"
 PROGRAMS = Path(sys.executable).parent

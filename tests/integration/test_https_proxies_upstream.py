@@ -24,6 +24,8 @@ from tests.support.error_shape import assert_error_shape
 from tests.support.https_proxies import DEPLOY, NAME, PROXIES, Proxy, caddy, nginx, read_reply
 from tests.support.processes import free_port
 
+pytestmark = pytest.mark.slow
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SECRET = "mla_this-is-a-secret"
 

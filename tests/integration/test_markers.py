@@ -276,7 +276,8 @@ def folder() -> Iterator[Path]:
 LEVELS = {"DEBUG": {}, "INFO": {"LLAMA_ARG_LOG_VERBOSITY": "5"}}
 
 
-@pytest.mark.parametrize("level", ["DEBUG", pytest.param("INFO", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
 def test_no_word_of_a_request_and_no_secret_is_written_beside_the_conversations(folder: Path, level: str) -> None:
     marks, secrets = Marks(), Secrets()
     log = _run(folder, marks, secrets, None, LOG_LEVEL=level, **LEVELS[level])

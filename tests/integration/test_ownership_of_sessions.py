@@ -16,6 +16,8 @@ from tests.support.databases import empty_tables
 from tests.support.owned_api import CHAT_PATH, RESPONSES, OwnedApi, OwnerClient, make_things, running_owned_api, view_of
 from tests.support.processes import Server, temporary_data_dir
 
+pytestmark = pytest.mark.slow
+
 _CHAT = {"messages": [{"role": "user", "content": "About WORD."}], "max_tokens": 2}
 _RAW = {"prompt": "About WORD.", "n_predict": 2}
 # A request that takes a ``session_id``, for each such operation: its path, and its body.

@@ -16,6 +16,8 @@ from tests.support.infill_model import write_infill_model
 from tests.support.owned_api import ADMIN_SECRET, CHAT_PATH, RESPONSES, OwnerClient, make_key
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
+pytestmark = pytest.mark.slow
+
 _numbers = count()
 # Fewer tokens than any of the texts has.
 OWN = 20

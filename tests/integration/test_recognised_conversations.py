@@ -174,6 +174,7 @@ def _kill(api: Server) -> None:
     api.process.wait(timeout=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 def test_a_conversation_is_recognised_after_a_restart(
     server: Server, data_dir: Path, database_url: str, killed: bool

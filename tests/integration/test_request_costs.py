@@ -202,6 +202,7 @@ def test_unknown_fields_reach_the_model_server_where_the_setting_says_so(small: 
     assert answer.headers["X-Error-Source"] == "model-server"
 
 
+@pytest.mark.slow
 def test_responses_in_the_background_leave_a_slot_to_the_others() -> None:
     with (
         temporary_data_dir() as data_dir,

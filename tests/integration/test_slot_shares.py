@@ -90,6 +90,7 @@ def test_slots_are_free_after_a_stream_whose_client_leaves(app: Flask, services:
     assert gate_of(services)._busy == 0
 
 
+@pytest.mark.slow
 def test_owner_with_many_requests_does_not_keep_another_waiting(services: Services) -> None:
     ended: list[tuple[str, float]] = []
 
