@@ -282,10 +282,7 @@ class Generator:
         count = _slots_for(request)
         placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
         try:
-            if self._traits.llama_cpp():
-                placed = self._slot_owners.place(source, request, count, placed.end)
-            elif self._cache_salts is not None:
-                placed = PlacedRequest(self._cache_salts.salted(source.owner, request), placed.end)
+            placed = self._place(placed, source, count)
             response = self._client.request(planned.path, placed.request, call)
         except BaseException:
             placed.end()
@@ -293,6 +290,18 @@ class Generator:
         placed.note_answer()
         response.at_close(placed.end)
         return response
+
+    def _place(self, placed: PlacedRequest, source: PromptSource, count: int) -> PlacedRequest:
+        """Return a request so that it reads nothing of another owner's prompts in the model server.
+
+        Somebody else's model server is asked what it is only where there are several owners.
+        """
+        salts = self._cache_salts
+        if salts is not None and not salts.needed:
+            return placed
+        if salts is None or self._traits.llama_cpp():
+            return self._slot_owners.place(source, placed.request, count, placed.end)
+        return PlacedRequest(salts.salted(source.owner, placed.request), placed.end)
 
 
 def _prompt_source(exchange: RunningExchange) -> PromptSource:

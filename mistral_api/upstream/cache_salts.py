@@ -26,6 +26,11 @@ class CacheSalts:
         self._several_owners = several_owners
         self._secret = secrets.token_bytes(32)
 
+    @property
+    def needed(self) -> bool:
+        """Whether there may be callers of several owners now."""
+        return self._several_owners()
+
     def salted(self, owner: str, request: ChatPayload) -> ChatPayload:
         """Return a request as the model server gets it. The request itself is not changed."""
         if not self._several_owners() or not self._is_vllm():
