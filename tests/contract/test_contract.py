@@ -31,6 +31,7 @@ def _running(**settings: str) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_responses_match_the_openapi_document_and_invalid_requests_are_refused_with_a_key(tmp_path: Path) -> None:
     """The server is one of its own: requests make API keys on it."""
     with _running(ADMIN_API_KEY=ADMIN_SECRET) as server:

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.engine_counts import most_generated
 from tests.support.processes import Server, running_server, wait_for
 from tests.support.recorded_usage import recorded_usage
+
+pytestmark = pytest.mark.slow
 
 # The first two get a slot, a third is left free; the others wait, the last of them in a session that does not exist
 # yet.

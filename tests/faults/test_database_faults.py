@@ -117,6 +117,7 @@ def _wait_until_delivered(api: Server) -> None:
     assert api.health()["recording"]["rejected"] == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_load(
     server: Server, database: Database, data_dir: Path
 ) -> None:

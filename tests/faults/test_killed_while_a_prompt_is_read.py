@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.engine_counts import most_processed
 from tests.support.processes import running_server, wait_for
 from tests.support.raw_requests import send_request
 from tests.support.recorded_usage import recorded_usage
+
+pytestmark = pytest.mark.slow
 
 
 def test_part_of_a_prompt_that_was_read_is_recorded_after_a_kill(data_dir: Path) -> None:

@@ -216,6 +216,7 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
     data_dir: Path, engine: MisbehavingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from tests.support.engine_counts import engine_counts
 from tests.support.processes import Server, running_api, running_server, temporary_data_dir, wait_for
 from tests.support.redis_server import running_redis
 
+pytestmark = pytest.mark.slow
+
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 

@@ -95,10 +95,12 @@ def test_client_that_leaves_during_the_answer_has_used_the_prompt_and_the_tokens
     assert 0 < ours.predicted <= engine.predicted <= ours.predicted + LAST_TOKENS
 
 
+# An argument that no model ends early.
+LONG_ARGUMENT = {"type": "object", "properties": {"a": {"type": "string", "minLength": 900}}, "required": ["a"]}
 RESHAPED: dict[str, dict[str, Any]] = {
     "two choices": {"n": 2},
     "forced call": {
-        "tools": [CALL | {"function": CALL["function"] | {"parameters": {"properties": {"a": {"minLength": 900}}}}}],  # type: ignore[operator]
+        "tools": [CALL | {"function": CALL["function"] | {"parameters": LONG_ARGUMENT}}],  # type: ignore[operator]
         "tool_choice": "required",
         "ignore_eos": False,
     },

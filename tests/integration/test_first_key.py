@@ -20,6 +20,8 @@ from mistral_api.security.audit import read_events
 from tests.support.databases import open_cursor
 from tests.support.processes import clean_environment, free_port, launch_server, wait_for, wait_until_ready
 
+pytestmark = pytest.mark.slow
+
 SECRET = re.compile(r"mla_[A-Za-z0-9]{43}")
 
 

@@ -19,6 +19,8 @@ from tests.support.https_proxies import NAME, PROXIES, Proxy, Reply, read_reply
 from tests.support.marking_engine import MarkingEngine, marking_engine
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {name for name, _ in setting_fields()}
 KEY = "mla_" + "key-of-the-tests" * 2
 AUTHORIZATION = {"Authorization": f"Bearer {KEY}"}

@@ -26,6 +26,8 @@ from tests.support.owned_api import (
 )
 from tests.support.processes import running_server, temporary_data_dir
 
+pytestmark = pytest.mark.slow
+
 # Routes with a parameter that names nothing of an owner's.
 _OTHERS = {
     "documentation.show_asset": "a file of the documentation",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from openai import OpenAI
 from openai.types.responses import Response
@@ -49,6 +50,7 @@ def _prompts(server: Server) -> list[str]:
     return [str(slot.get("prompt")) for slot in slots]
 
 
+@pytest.mark.slow
 def test_response_chain_keeps_its_context_across_a_kill_and_a_restart() -> None:
     chain: list[Response] = []
     with temporary_data_dir() as data_dir:

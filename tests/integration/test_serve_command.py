@@ -32,6 +32,7 @@ LONG_STREAM = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
 def test_serve_stops_after_running_streams_and_leaves_no_process(data_dir: Path, stop_signal: signal.Signals) -> None:

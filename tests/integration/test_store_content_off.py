@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from psycopg2 import sql
 
@@ -13,6 +14,8 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
+
+pytestmark = pytest.mark.slow
 
 # The number of requests that :func:`_send_marker` sends.
 REQUESTS = 12

@@ -30,6 +30,8 @@ from mistral_api.settings import setting_fields
 from mistral_api.system.exit_codes import ServiceExitCode
 from tests.support.processes import ROOT, clean_environment, skip_unless_ci
 
+pytestmark = pytest.mark.slow
+
 SYSTEMCTL = """\
 #!/bin/sh
 echo "$*" >> "$STAND_IN/calls"
