@@ -228,5 +228,7 @@ def test_real_engine_serves_the_good_client_among_strangers(cast: tuple[Server, 
     assert (alone.status, alone.end) == (200, "done")
     siege = _besiege(server, good, plan, **fields)
     log.info("alone: longest gap %.2f s over %d chunks", alone.longest_gap, len(alone.texts))
-    _check(siege, longest_gap=alone.longest_gap + 1.0)
+    # On a machine that does nothing else it is under a second more than alone; other tests run beside this one. What an
+    # attack costs that is not refused is half a minute and more.
+    _check(siege, longest_gap=alone.longest_gap + 5.0)
     assert good.ask(max_tokens=5).status_code == 200
