@@ -13,12 +13,13 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mistral_api.control.feedback import ConstraintUse
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import ReplacedFile, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -140,27 +141,14 @@ class QuarantineReader:
     """The API's view of the file. It reads the file only after a change, so each request may ask it."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = quarantine_file(data_dir)
-        self._data_dir = data_dir
-        # The file's version and what it says: one tuple, replaced at once, since many threads read it.
-        self._read: tuple[tuple[int, int] | None, Quarantine] = (None, Quarantine())
+        self._file = ReplacedFile(quarantine_file(data_dir), partial(read_quarantine, data_dir), Quarantine())
 
     def is_quarantined(self, digest: str) -> bool:
         """Return whether a constraint is refused now."""
-        until = self._current().until.get(digest)
+        until = self._file.current().until.get(digest)
         return until is not None and until > time.time()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is quarantined."""
-        return not self._current().until
-
-    def _current(self) -> Quarantine:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return Quarantine()
-        version = found.st_mtime_ns, found.st_ino
-        if self._read[0] != version:
-            self._read = version, read_quarantine(self._data_dir)
-        return self._read[1]
+        return not self._file.current().until

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from functools import partial
 from pathlib import Path
 
 from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import Settings
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import ReplacedFile, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +51,15 @@ class ServerKey:
 
     def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
         self._given = settings.model_server_api_key
+        path = key_file(settings.data_dir, server_name)
         # The key of somebody else's server is in no file of ours.
-        self._path = key_file(settings.data_dir, server_name) if settings.supervised else None
-        # The file's version and the key in it: one tuple, replaced at once, since many threads read it.
-        self._read: tuple[tuple[int, int] | None, str | None] = (None, None)
+        self._file = ReplacedFile(path, partial(_read, path), None) if settings.supervised else None
 
     def current(self) -> str | None:
         """Return the key as it is now, or None where there is none. The file is read only after a change."""
-        if self._given is not None or self._path is None:
+        if self._given is not None or self._file is None:
             return self._given
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        version = found.st_mtime_ns, found.st_ino
-        if self._read[0] != version:
-            self._read = version, _read(self._path)
-        return self._read[1]
+        return self._file.current()
 
     def headers(self) -> dict[str, str]:
         """Return the header that carries the key, or no header."""

@@ -10,10 +10,11 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from mistral_api.control.server_spec import MAIN_SERVER
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
 
@@ -163,14 +164,14 @@ class StatusReader:
     """The API's view of one status file. It reads the file only after a change, so each request may ask it."""
 
     def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
-        self._path = status_file(data_dir, server_name)
-        self._data_dir, self._server_name = data_dir, server_name
-        # The file's version and what it says: one tuple, replaced at once, since many threads read it.
-        self._read: tuple[tuple[int, int] | None, ModelServerStatus | None] = (None, None)
+        read = partial(read_status_file, data_dir, server_name)
+        self._file: ReplacedFile[ModelServerStatus | None] = ReplacedFile(
+            status_file(data_dir, server_name), read, None
+        )
 
     def is_given_up(self) -> bool:
         """Return whether the supervisor has said that it will not start the model server again."""
-        status = self._current()
+        status = self._file.current()
         return status is not None and status.state is State.FATAL
 
     def is_starting(self) -> bool:
@@ -178,41 +179,30 @@ class StatusReader:
 
         The server may answer already: before it counts as ready, it gets the saved caches of its conversations back.
         """
-        status = self._current()
+        status = self._file.current()
         return status is not None and status.state in _STARTING_STATES and is_alive(status.supervisor_process)
 
     def server_process(self) -> ProcessIdentity | None:
         """Return the model server's process as written last. It is another one after each restart."""
-        status = self._current()
+        status = self._file.current()
         return None if status is None else status.server_process
 
     def context_size(self) -> int | None:
         """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
-        status = self._current()
+        status = self._file.current()
         return None if status is None else status.context_size or status.model_context
 
     def has_prompt_cache(self) -> bool:
         """Return whether the model server caches prompts in main memory, or nobody knows."""
-        status = self._current()
+        status = self._file.current()
         return status is None or status.prompt_cache
 
     def model_path(self) -> Path | None:
         """Return the model's file as written last."""
-        status = self._current()
+        status = self._file.current()
         return Path(status.model_path) if status is not None and status.model_path else None
 
     def restored_slots(self) -> dict[int, str]:
         """Return the keys of the conversations whose saved caches the slots got at the start, by slot."""
-        status = self._current()
+        status = self._file.current()
         return {} if status is None else {int(slot): key for slot, key in status.restored_slots.items()}
-
-    def _current(self) -> ModelServerStatus | None:
-        """Return what the file says, read anew only where the file was replaced."""
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        version = found.st_mtime_ns, found.st_ino
-        if self._read[0] != version:
-            self._read = version, read_status_file(self._data_dir, self._server_name)
-        return self._read[1]

@@ -70,7 +70,7 @@ class AnswerCache:
         self._storage = storage
         self._identify_model = identify_model
 
-    def look_up(self, planned: PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
+    def look_up(self, planned: PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> CacheLookup | None:
         """Return what the cache has for a request; None where it is to have nothing. Marks the exchange.
 
         A client that asks us to keep no text of a request (``store: false``) is not served from here either.
@@ -80,8 +80,8 @@ class AnswerCache:
             return None
         owner, key = record.exchange.owner, self._key(planned, record.exchange.owner, call)
         answer, version = self._storage.find(owner, key)
-        place = _Place(self._storage, owner, key, version)
-        lookup = AnswerLookup(place, len(plan.requests), _unpack(answer, len(plan.requests)))
+        entry = _CacheEntry(self._storage, owner, key, version)
+        lookup = CacheLookup(entry, len(plan.requests), _unpack(answer, len(plan.requests)))
         exchange.note_cache(hit=lookup.hit)
         return lookup
 
@@ -114,7 +114,7 @@ def open_answer_cache(settings: Settings, identify_model: Callable[[UpstreamCall
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _CacheEntry:
     """Where an answer is kept."""
 
     storage: AnswerStorage
@@ -126,12 +126,12 @@ class _Place:
         self.storage.keep(self.owner, self.key, _pack(answer), self.version)
 
 
-class AnswerLookup:
+class CacheLookup:
     """One request: its answer from the cache, or the recorder of the answer that is generated now. For one thread."""
 
-    def __init__(self, place: _Place, requests: int, found: list[Events] | None) -> None:
+    def __init__(self, entry: _CacheEntry, requests: int, found: list[Events] | None) -> None:
         """``requests``: how many requests the model server would get; ``found``: the events of each answer."""
-        self._place = place
+        self._entry = entry
         self._requests = requests
         self._found = found
         self._replayed = iter(found or ())
@@ -162,7 +162,7 @@ class AnswerLookup:
         """Take the events of one request; with the last one the answer is complete."""
         self._recorded.append(events)
         if len(self._recorded) == self._requests:
-            self._place.keep(self._recorded)
+            self._entry.keep(self._recorded)
 
 
 class RecordedStream(SSEStream):

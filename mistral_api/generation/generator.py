@@ -9,7 +9,7 @@ from typing import cast
 
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
-from mistral_api.generation.answer_cache import AnswerCache, AnswerLookup, OpenStream
+from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -269,7 +269,7 @@ class Generator:
         known = self._look_up(planned, exchange, call)
         return get_body if known is None else partial(known.body, get_body)
 
-    def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> AnswerLookup | None:
+    def _look_up(self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall) -> CacheLookup | None:
         return None if self._answers is None else self._answers.look_up(planned, exchange, call)
 
     def _send(

@@ -13,14 +13,14 @@ class ConcurrentRequests:
         self._lock = threading.Lock()
         self._running: dict[str, int] = {}
 
-    def take(self, name: str, most: int) -> Place | None:
+    def take(self, name: str, most: int) -> RequestPlace | None:
         """Return a place for one more request of a caller, or None where ``most`` are running."""
         with self._lock:
             running = self._running.get(name, 0)
             if running >= most:
                 return None
             self._running[name] = running + 1
-        return Place(lambda: self._free(name))
+        return RequestPlace(lambda: self._free(name))
 
     def __len__(self) -> int:
         """Return the number of callers with running requests."""
@@ -33,7 +33,7 @@ class ConcurrentRequests:
                 del self._running[name]
 
 
-class Place:
+class RequestPlace:
     """The place of one running request. It is free again when the last of those who hold it has let go."""
 
     def __init__(self, free: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from mistral_api.errors import ApiError
 from mistral_api.security.access import Caller
 from mistral_api.security.addresses import network_of
 from mistral_api.security.api_key import KeyLimits
-from mistral_api.security.concurrency import ConcurrentRequests, Place
+from mistral_api.security.concurrency import ConcurrentRequests, RequestPlace
 from mistral_api.security.daily_tokens import DailyTokens
 from mistral_api.security.window_counts import MemoryWindows, WindowCounts, WindowUsage
 
@@ -69,7 +69,7 @@ class Permit:
 
     __slots__ = ("_count_tokens", "_place", "release", "windows")
 
-    def __init__(self, windows: LimitWindows, count_tokens: Callable[[int], None], place: Place | None) -> None:
+    def __init__(self, windows: LimitWindows, count_tokens: Callable[[int], None], place: RequestPlace | None) -> None:
         """``count_tokens`` is called when tokens have been produced."""
         self.windows = windows
         self._count_tokens = count_tokens
@@ -165,7 +165,7 @@ class RateLimits:
             refusal.headers["x-should-retry"] = "false"
             raise refusal
 
-    def _take_place(self, limited: LimitedCaller, place_among: str, tokens: WindowUsage | None) -> Place | None:
+    def _take_place(self, limited: LimitedCaller, place_among: str, tokens: WindowUsage | None) -> RequestPlace | None:
         most = limited.limits.concurrent_requests
         if most is None:
             return None

@@ -54,11 +54,11 @@ class HttpClient:
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         if self._socket_path is not None:
-            return _UnixConnection(self._socket_path, seconds)
+            return _UnixHttpConnection(self._socket_path, seconds)
         return http.client.HTTPConnection(*self._address, timeout=seconds)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class _UnixHttpConnection(http.client.HTTPConnection):
     """A connection over a Unix socket."""
 
     def __init__(self, path: str, seconds: float) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 # How long a replacement is tried again on Windows.
 REPLACE_SECONDS = 2.0
@@ -22,6 +26,29 @@ def replace_file(path: Path, text: str) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+class ReplacedFile(Generic[T]):
+    """What a file says that other processes replace. It is read only after a change, so each request may ask it."""
+
+    def __init__(self, path: Path, read: Callable[[], T], absent: T) -> None:
+        """``read`` reads the file and raises nothing; ``absent`` stands for a file that is not there."""
+        self._path = path
+        self._read_file = read
+        self._absent = absent
+        # The file's version and what it says: one tuple, replaced at once, since many threads read it.
+        self._read: tuple[tuple[int, int] | None, T] = (None, absent)
+
+    def current(self) -> T:
+        """Return what the file says now."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return self._absent
+        version = found.st_mtime_ns, found.st_ino
+        if self._read[0] != version:
+            self._read = version, self._read_file()
+        return self._read[1]
 
 
 def _replace(new: Path, path: Path) -> None:

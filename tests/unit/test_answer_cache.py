@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from mistral_api.generation import answer_cache
-from mistral_api.generation.answer_cache import AnswerCache, AnswerLookup
+from mistral_api.generation.answer_cache import AnswerCache, CacheLookup
 from mistral_api.generation.answer_storage import ENTRY_BYTES, MemoryAnswers
 from mistral_api.generation.plan import GenerationPlan
 from mistral_api.generation.running_exchange import RunningExchange
@@ -67,7 +67,7 @@ class _Cache:
         self.storage = MemoryAnswers(seconds, most_bytes)
         self.cache = AnswerCache(self.storage, lambda _call: self.model)
 
-    def look_up(self, planned: _Planned, exchange: Any = None) -> AnswerLookup | None:
+    def look_up(self, planned: _Planned, exchange: Any = None) -> CacheLookup | None:
         return self.cache.look_up(planned, cast(RunningExchange, exchange or _exchange()), UpstreamCall())
 
     def answer(self, planned: _Planned, *pieces: bytes, exchange: Any = None) -> bytes:
