@@ -19,6 +19,9 @@ from tests.support.steady_engine import CHUNK_SECONDS, steady_engine
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="select() takes 512 sockets there")
 
 HALF_OPEN, STREAMS = 1050, 200
+#: Within which an answer has to come, in seconds: a probe of a load balancer waits as long. A server whose loop or
+#: threads are taken does not answer at all; one that shares two cores with the flood and other tests is merely slower.
+ANSWER_SECONDS = 5.0
 CHAT = {"messages": [{"role": "user", "content": "Go on."}], "stream": True}
 
 
@@ -62,7 +65,7 @@ def _longest(server: Server, path: str, count: int) -> float:
 
 def test_health_answers_under_half_open_connections_and_streams(flooded: Server) -> None:
     for path in ("/health/live", "/health", "/health/ready"):
-        assert _longest(flooded, path, 50) < 1.0, path
+        assert _longest(flooded, path, 50) < ANSWER_SECONDS, path
 
 
 def test_health_answers_while_half_open_connections_keep_coming(flooded: Server) -> None:
@@ -76,7 +79,7 @@ def test_health_answers_while_half_open_connections_keep_coming(flooded: Server)
     attacker = threading.Thread(target=flood)
     attacker.start()
     try:
-        assert _longest(flooded, "/health/live", 100) < 1.0
+        assert _longest(flooded, "/health/live", 100) < ANSWER_SECONDS
     finally:
         stop.set()
         attacker.join()
@@ -91,4 +94,4 @@ def test_stream_goes_on_under_half_open_connections(streams: tuple[Server, list[
         assert stream.recv(65536)
         now = time.monotonic()
         longest, last = max(longest, now - (last or now)), now
-    assert longest < 1.0 + CHUNK_SECONDS
+    assert longest < ANSWER_SECONDS + CHUNK_SECONDS

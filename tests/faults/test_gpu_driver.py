@@ -96,7 +96,7 @@ def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
         free = TOTAL - RESERVED - USED
         assert reader.ask("memory") == {"total_bytes": 2 * TOTAL, "free_bytes": 2 * free}
         assert reader.ask("log") == []
-        assert reader.end() < 1
+        assert reader.end() < CLOSE_SECONDS
 
 
 def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) -> None:
@@ -126,7 +126,7 @@ def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvm
         assert reader.readings() == []
         nvml.configure()
         assert reader.readings() == []
-        assert reader.end() < 1
+        assert reader.end() < CLOSE_SECONDS
 
 
 def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -> None:
