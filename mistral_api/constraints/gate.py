@@ -14,6 +14,7 @@ from mistral_api.constraints.trial_process import TrialProcess, Verdict
 from mistral_api.constraints.trial_queue import TrialQueue, too_busy
 from mistral_api.constraints.trial_requests import trial_requests
 from mistral_api.constraints.verdicts import VerdictStore
+from mistral_api.control.feedback import Standing
 from mistral_api.control.quarantine import QuarantineReader
 from mistral_api.errors import Forbidden, InvalidRequest
 from mistral_api.security.access import Caller
@@ -24,17 +25,17 @@ from mistral_api.wire.constraint_places import GRAMMAR_FIELD, Constraint, find_c
 log = logging.getLogger(__name__)
 
 QUARANTINED = "constraint_quarantined"
-# The constraints that are known to have been used with success.
-_MOST_PROVEN = 10_000
+# The most constraints that are known to have been used with success.
+_MOST_WORKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A constraint that may be used; ``proven``: whether it is known to work. ``path``: where the request holds it."""
+    """A constraint that may be used. ``path``: where the request holds it."""
 
     digest: str
     path: str
-    proven: bool
+    standing: Standing
 
 
 class AdmittedConstraints:
@@ -70,7 +71,7 @@ class ConstraintGate:
         self._model = model
         self._quarantine = QuarantineReader(data_dir)
         self._verdicts = VerdictStore(self._folder / "verdicts.jsonl")
-        self._proven: dict[str, None] = {}
+        self._worked: dict[str, None] = {}
         self._queue = TrialQueue()
         self._process: TrialProcess | None = None
         self._engine = _engine_version()
@@ -99,7 +100,7 @@ class ConstraintGate:
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:
         digest = constraint.digest.hex()
-        return Admitted(digest, constraint.path, digest in self._proven)
+        return Admitted(digest, constraint.path, Standing.WORKED if digest in self._worked else Standing.NEW)
 
     def require_free(self, uses: Sequence[Admitted]) -> None:
         """Raise InvalidRequest (``constraint_quarantined``) for the first that is quarantined."""
@@ -116,9 +117,9 @@ class ConstraintGate:
 
     def note_success(self, uses: Sequence[Admitted]) -> None:
         """Remember that a generation with these constraints has succeeded."""
-        if len(self._proven) > _MOST_PROVEN:
-            self._proven.clear()
-        self._proven.update(dict.fromkeys(use.digest for use in uses))
+        if len(self._worked) > _MOST_WORKED:
+            self._worked.clear()
+        self._worked.update(dict.fromkeys(use.digest for use in uses))
 
     def _require_cheap(self, constraint: Constraint, owner: str) -> None:
         verdict = self._verdict(constraint, owner)
@@ -197,7 +198,7 @@ def _admitted_together(harmless: Sequence[Constraint]) -> list[Admitted]:
     if not harmless:
         return []
     together = hashlib.blake2b(b"".join(each.digest for each in harmless), digest_size=16).hexdigest()
-    return [Admitted(together, harmless[0].path, proven=True)]
+    return [Admitted(together, harmless[0].path, Standing.HARMLESS)]
 
 
 def _engine_version() -> str:

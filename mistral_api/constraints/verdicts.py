@@ -14,8 +14,9 @@ from mistral_api.system.files import open_private, replace_file
 log = logging.getLogger(__name__)
 
 MOST_VERDICTS = 4_000
-# A constraint is tried again after so long where it was too costly: the machine may have been at fault.
-COSTLY_SECONDS = 86_400.0
+# A constraint is tried again after so long where it was too costly: one near the bound may have been so only because
+# the machine was busy. A trial more costs no more than that of a new constraint.
+COSTLY_SECONDS = 600.0
 
 
 class VerdictStore:

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,15 +60,24 @@ class GenerationFailure(NamedTuple):
     text: str
 
 
+class Standing(StrEnum):
+    """What is known of a constraint."""
+
+    NEW = "new"
+    # A generation with it has succeeded.
+    WORKED = "worked"
+    # It is too small to cost anything.
+    HARMLESS = "harmless"
+
+
 class ConstraintUse(NamedTuple):
     """A grammar or JSON schema in a generation that has not succeeded, by its digest.
 
-    ``proven``: whether it is known to be harmless, or has been used with success before. ``closed_at``: when the
-    generation ended otherwise; None while it runs.
+    ``closed_at``: when the generation ended otherwise; None while it runs.
     """
 
     digest: str
-    proven: bool
+    standing: Standing
     opened_at: float
     closed_at: float | None = None
 
@@ -109,10 +119,10 @@ def _parse_generation(seed: object, conversation: object, may_be_stored: object,
     return FinishedGeneration(seed, conversation, may_be_stored, float(ended_at))
 
 
-def _parse_use(digest: object, proven: object, opened_at: Any, closed_at: Any) -> ConstraintUse:
-    if not (isinstance(digest, str) and isinstance(proven, bool)):
+def _parse_use(digest: object, standing: Any, opened_at: Any, closed_at: Any) -> ConstraintUse:
+    if not isinstance(digest, str):
         raise TypeError("not the use of a constraint")
-    return ConstraintUse(digest, proven, float(opened_at), None if closed_at is None else float(closed_at))
+    return ConstraintUse(digest, Standing(standing), float(opened_at), None if closed_at is None else float(closed_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +265,10 @@ class FeedbackWriter:
         self._urgent.set()
         self._mark_changed()
 
-    def open_constraint(self, digest: str, *, proven: bool) -> int:
+    def open_constraint(self, digest: str, standing: Standing) -> int:
         """Add a constraint that a generation is about to use. Return the number of this use."""
         number = next(self._uses)
-        self._constraints[number] = ConstraintUse(digest, proven, time.monotonic())
+        self._constraints[number] = ConstraintUse(digest, standing, time.monotonic())
         self._mark_changed()
         return number
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mistral_api.control.feedback import ConstraintUse
+from mistral_api.control.feedback import ConstraintUse, Standing
 from mistral_api.system.files import ReplacedFile, replace_file
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,11 @@ _SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """What the file says. ``until``: when each constraint is free again. ``suspected``: when the server last hung with
-    a constraint that had worked before; the second time it is quarantined too."""
+    """What the file says.
+
+    ``until``: when each constraint is free again. ``suspected``: when the server last hung with a constraint that is
+    not likely to be at fault; the second time it is quarantined too.
+    """
 
     until: dict[str, float] = field(default_factory=dict)
     suspected: dict[str, float] = field(default_factory=dict)
@@ -61,12 +64,16 @@ class Quarantine:
     def blaming(self, suspects: Iterable[ConstraintUse]) -> Quarantine:
         """Return the quarantine after a hang with these constraints.
 
-        Those that are not known to work are blamed. Where all have worked before, each is suspected, and those that
-        were suspected already are blamed: it was no coincidence.
+        Those that are new are blamed. Where all have worked before, each is suspected, and those that were suspected
+        already are blamed: it was no coincidence. Harmless ones come into it only where there is no other. A hang
+        with no constraint at all ends the suspicions: the server hangs by itself.
         """
         uses, now = list(suspects), time.time()
-        unproven = {use.digest for use in uses if not use.proven}
-        blamed = unproven or {use.digest for use in uses if use.digest in self.suspected}
+        if not uses:
+            return Quarantine(self.until)
+        uses = [use for use in uses if use.standing is not Standing.HARMLESS] or uses
+        new = {use.digest for use in uses if use.standing is Standing.NEW}
+        blamed = new or {use.digest for use in uses if use.digest in self.suspected}
         suspected = {} if blamed else {use.digest: now for use in uses}
         until = self.until | dict.fromkeys(blamed, now + QUARANTINE_SECONDS)
         return Quarantine(_newest(until), _newest(self.suspected | suspected))
@@ -99,8 +106,6 @@ def blame_constraints(data_dir: Path, uses: Iterable[ConstraintUse], hung_since:
     that were open then or later, even where the client has left since.
     """
     suspects = [use for use in uses if use.closed_at is None or use.closed_at >= hung_since - _SLACK_SECONDS]
-    if not suspects:
-        return []
     with _locked(data_dir):
         before = read_quarantine(data_dir)
         after = before.blaming(suspects)

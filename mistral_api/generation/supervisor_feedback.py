@@ -36,7 +36,7 @@ class SupervisorFeedback:
         self._writer = writer
         self._seed = seed
         self._constraints = constraints
-        self._uses = [writer.open_constraint(use.digest, proven=use.proven) for use in constraints.uses]
+        self._uses = [writer.open_constraint(use.digest, use.standing) for use in constraints.uses]
 
     def report_end(self, exchange: Exchange, error: ApiError | None) -> None:
         """Note how the generation ended. That a model server died is not noted: its supervisor sees that itself."""

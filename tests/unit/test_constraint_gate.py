@@ -14,7 +14,7 @@ from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.constraints.trial_model import plain_tokenizer, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
 from mistral_api.constraints.verdicts import MOST_VERDICTS, VerdictStore
-from mistral_api.control.feedback import ConstraintUse, Feedback, FeedbackReader, FeedbackWriter
+from mistral_api.control.feedback import ConstraintUse, Feedback, FeedbackReader, FeedbackWriter, Standing
 from mistral_api.control.quarantine import (
     QuarantineReader,
     blame_constraints,
@@ -29,6 +29,7 @@ from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES
 from mistral_api.supervisor.backoff import Backoff
 
 OWNER = Caller("local", "127.0.0.1", True, ALL_SCOPES)
+WORKED, HARMLESS = Standing.WORKED, Standing.HARMLESS
 STRANGER = Caller("local", "192.0.2.1", False, frozenset())
 GRAMMAR = {"grammar": 'root ::= "a"'}
 KILLER = {"grammar": "root ::= " + "[a-z]* " * 60}
@@ -168,25 +169,43 @@ def test_verdicts_are_bounded_and_costly_ones_end(tmp_path: Path, monkeypatch: p
     assert len(path.read_text().splitlines()) < MOST_VERDICTS
     assert (again.find("0"), again.find(str(MOST_VERDICTS)), again.find("bad")) == (None, "harmless", "too costly")
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 90_000)
+    monkeypatch.setattr(time, "time", lambda: now + 601)
     assert again.find("bad") is None
 
 
-def _use(digest: str, *, proven: bool = False, closed_at: float | None = None) -> ConstraintUse:
-    return ConstraintUse(digest, proven, 100.0, closed_at)
+def _use(digest: str, standing: Standing = Standing.NEW, *, closed_at: float | None = None) -> ConstraintUse:
+    return ConstraintUse(digest, standing, 100.0, closed_at)
 
 
-def test_hang_is_blamed_on_what_is_unproven_and_was_open(tmp_path: Path) -> None:
-    uses = [_use("new"), _use("old", proven=True), _use("left", closed_at=199.0), _use("long gone", closed_at=150.0)]
+def test_hang_is_blamed_on_what_is_new_and_was_open(tmp_path: Path) -> None:
+    uses = [_use("new"), _use("old", WORKED), _use("left", closed_at=199.0), _use("long gone", closed_at=150.0)]
     assert blame_constraints(tmp_path, uses, hung_since=200.0) == ["new", "left"]
     assert set(read_quarantine(tmp_path).until) == {"new", "left"}
     assert blame_constraints(tmp_path, [], hung_since=200.0) == []
 
 
 def test_second_hang_is_blamed_on_what_has_worked_before(tmp_path: Path) -> None:
-    assert blame_constraints(tmp_path, [_use("a", proven=True), _use("b", proven=True)], 200.0) == []
-    assert blame_constraints(tmp_path, [_use("a", proven=True), _use("c", proven=True)], 200.0) == ["a"]
+    assert blame_constraints(tmp_path, [_use("a", WORKED), _use("b", WORKED)], 200.0) == []
+    assert blame_constraints(tmp_path, [_use("a", WORKED), _use("c", WORKED)], 200.0) == ["a"]
     assert set(read_quarantine(tmp_path).until) == {"a"}
+
+
+def test_what_is_harmless_is_blamed_only_where_nothing_else_was_open(tmp_path: Path) -> None:
+    small = _use("small", HARMLESS)
+    for _ in range(3):
+        assert blame_constraints(tmp_path, [small, _use("new")], 200.0) == ["new"]
+    assert blame_constraints(tmp_path, [small, _use("old", WORKED)], 200.0) == []
+    assert blame_constraints(tmp_path, [small, _use("old", WORKED)], 200.0) == ["old"]
+    assert blame_constraints(tmp_path, [small], 200.0) == []
+    assert blame_constraints(tmp_path, [small, _use("other", HARMLESS)], 200.0) == ["small"]
+
+
+def test_hang_with_no_constraint_ends_suspicions(tmp_path: Path) -> None:
+    assert blame_constraints(tmp_path, [_use("new")], 200.0) == ["new"]
+    for _ in range(2):
+        assert blame_constraints(tmp_path, [_use("a", WORKED), _use("b", HARMLESS)], 200.0) == []
+        assert blame_constraints(tmp_path, [_use("long gone", closed_at=150.0)], 200.0) == []
+    assert set(read_quarantine(tmp_path).until) == {"new"}
 
 
 def test_quarantine_lasts_a_day_and_can_be_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,20 +249,20 @@ def _uses(data_dir: Path, writer: FeedbackWriter) -> list[ConstraintUse]:
 
 def test_feedback_has_the_constraints_in_use_and_those_that_failed(tmp_path: Path) -> None:
     writer = FeedbackWriter(tmp_path)
-    numbers = [writer.open_constraint(digest, proven=digest == "b") for digest in "abc"]
+    numbers = [writer.open_constraint(digest, WORKED if digest == "b" else Standing.NEW) for digest in "abc"]
     writer.close_constraint(numbers[0], succeeded=True)
     writer.close_constraint(numbers[2], succeeded=False)
     found = _uses(tmp_path, writer)
-    assert [(use.digest, use.proven, use.closed_at is None) for use in found] == [
-        ("b", True, True),
-        ("c", False, False),
+    assert [(use.digest, use.standing, use.closed_at is None) for use in found] == [
+        ("b", "worked", True),
+        ("c", "new", False),
     ]
 
 
 def test_constraints_that_failed_are_bounded_in_the_feedback(tmp_path: Path) -> None:
     writer = FeedbackWriter(tmp_path)
     for number in range(1000):
-        writer.close_constraint(writer.open_constraint(str(number), proven=False), succeeded=False)
+        writer.close_constraint(writer.open_constraint(str(number), Standing.NEW), succeeded=False)
     found = _uses(tmp_path, writer)
     assert len(found) == 256
     assert found[-1].digest == "999"
