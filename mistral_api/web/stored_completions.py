@@ -21,6 +21,7 @@ from mistral_api.web.database_session import database_session
 from mistral_api.web.request import caller, json_body, services
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 from mistral_api.wire.pagination import Deletion, Page
+from mistral_api.wire.queries import gathered_metadata
 
 blueprint = Blueprint("stored_completions", __name__, url_prefix="/v1/chat/completions")
 _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
@@ -29,7 +30,7 @@ _LIST_QUERY, _PAGE_QUERY = CompletionListQuery(), PageQuery()
 @blueprint.get("")
 def list_all() -> Page[Completion]:
     """The caller's stored completions."""
-    query = load(_LIST_QUERY, request.args.to_dict())
+    query = load(_LIST_QUERY, gathered_metadata(request.args.to_dict()))
     return completions_body(*services().completion_reader.list_page(caller().owner, query))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Required, TypedDict
 from uuid import UUID
 
-from marshmallow import EXCLUDE, pre_load
+from marshmallow import EXCLUDE
 
 from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.wire.conversations import STORED_METADATA, WITHOUT_NUL
@@ -185,13 +185,13 @@ class CompletionListQuery(_OldestFirstQuery[CompletionFilter]):
     model = Field(_NAME)
     metadata = Field(STORED_METADATA)
 
-    @pre_load
-    def _gather(self, data: JsonObject, **_options: object) -> JsonObject:
-        """Make one object of the pairs."""
-        found = {name: _METADATA_PAIR.fullmatch(name) for name in data}
-        pairs = {match.group(1): data[name] for name, match in found.items() if match}
-        rest = {name: value for name, value in data.items() if not found[name]}
-        return rest | {"metadata": pairs} if pairs else rest
+
+def gathered_metadata(arguments: Mapping[str, str]) -> JsonObject:
+    """Return the arguments of a query with one object made of the pairs of metadata, as CompletionListQuery has it."""
+    found = {name: _METADATA_PAIR.fullmatch(name) for name in arguments}
+    pairs = {match.group(1): arguments[name] for name, match in found.items() if match}
+    rest: JsonObject = {name: value for name, value in arguments.items() if not found[name]}
+    return rest | {"metadata": pairs} if pairs else rest
 
 
 def joined_arguments(arguments: Mapping[str, Sequence[str]]) -> JsonObject:

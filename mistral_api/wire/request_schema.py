@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Generic
 
 from marshmallow import Schema, ValidationError, fields, missing
@@ -38,6 +39,20 @@ class RequestSchema(Schema, Generic[PayloadT]):
     EXAMPLE: ClassVar[Mapping[str, object] | None] = None
     RULES: ClassVar[JsonSchema] = {}
 
+    def for_fields(self, names: Container[str]) -> RequestSchema[PayloadT]:
+        """Return the same schema for bodies with no other fields than these.
+
+        marshmallow looks at every field of a schema, whether or not it is there: with the 80 of a chat that takes
+        longer than all other checks. A field that is demanded, or has a default, stays. No hook may add a field.
+        """
+        narrow = copy.copy(self)
+        narrow.load_fields = {
+            name: each
+            for name, each in self.load_fields.items()
+            if name in names or each.required or each.load_default is not missing
+        }
+        return narrow
+
 
 def load(schema: RequestSchema[PayloadT], payload: object) -> PayloadT:
     """Return the fields of a decoded body, or of the arguments of a query. Nulls of known fields count as absent.
@@ -49,7 +64,7 @@ def load(schema: RequestSchema[PayloadT], payload: object) -> PayloadT:
         raise InvalidRequest("Invalid request: expected a JSON object as the body.", code="invalid_type")
     present = {name: value for name, value in payload.items() if value is not None or name not in schema.fields}
     try:
-        loaded: PayloadT = schema.load(present)
+        loaded: PayloadT = schema.for_fields(present).load(present)
     except ValidationError as error:
         raise _refusal(schema, error) from error
     return loaded
