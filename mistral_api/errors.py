@@ -19,7 +19,7 @@ The tree::
         └── ModelUnavailable    503, loading, restarting or given up
             └── ModelLoading    503
 
-``upstream.errors`` translates the errors of requests and urllib3 into this tree, ``database.errors`` those of
+``upstream.errors`` translates the errors of urllib3 into this tree, ``database.errors`` those of
 SQLAlchemy. ``web.errors`` turns them into responses. The body is OpenAI's:
 ``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description, schema ``Error``), and ``X-Error-Source``
 names who failed.

@@ -14,21 +14,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-
-from mistral_api.system.addresses import connect_unix
 
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
 WATCH_INTERVAL_SECONDS = 0.1
-# llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
-# longer than this is not used again, so that no request meets the closing.
-MAX_IDLE_SECONDS = 3.0
+_IDLE_POLL_SECONDS = 0.02
 
 _current = threading.local()
 
@@ -104,148 +93,67 @@ class DisconnectWatcher:
 
     def __init__(self) -> None:
         self._calls: set[UpstreamCall] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Set while the thread has something to look at. It is cleared by the thread alone, once it has found nothing:
+        # so a request that follows another one wakes no thread, whose turn would come out of its own time.
+        self._is_busy = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
 
     def add(self, call: UpstreamCall) -> None:
         """Watch a call until :meth:`remove`; the thread starts with the first one."""
-        with self._changed:
+        with self._lock:
             self._calls.add(call)
-            if self._thread is None and not self._closed:
+            if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._watch, name="disconnect-watcher", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if not self._is_busy.is_set():
+                self._is_busy.set()
 
     def remove(self, call: UpstreamCall) -> None:
         """Stop watching a call that has ended."""
         call.release()
-        with self._changed:
+        with self._lock:
             self._calls.discard(call)
-            self._changed.notify_all()
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no call is in flight, for at most ``seconds``. Return whether none is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._calls, timeout=seconds)
+        deadline = time.monotonic() + seconds
+        while self._calls:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _IDLE_POLL_SECONDS))
+        return True
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every call in flight."""
-        with self._changed:
-            calls = list(self._calls)
-        for call in calls:
+        for call in self._in_flight():
             call.cancel(reason)
 
     def close(self) -> None:
         """Cancel all calls and end the thread."""
         self.cancel_all("shutdown")
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        with self._lock:
+            self._closing.set()
+            self._is_busy.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
+    def _in_flight(self) -> list[UpstreamCall]:
+        with self._lock:
+            return list(self._calls)
+
     def _watch(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._calls or self._closed)
-                if self._closed:
-                    return
-                calls = list(self._calls)
-            for call in calls:
+        while not self._closing.is_set():
+            self._is_busy.wait()
+            for call in self._in_flight():
                 if call.client_is_gone():
                     call.cancel("client")
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed, timeout=WATCH_INTERVAL_SECONDS)
+            self._closing.wait(WATCH_INTERVAL_SECONDS)
+            self._rest_if_idle()
 
-
-class _CallConnection(HTTPConnection):
-    """A connection that gives its socket to the current call, and that is not reused after a long idle time."""
-
-    _call: UpstreamCall | None = None
-    _last_used = 0.0
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it may be used again: it is connected, and has not been idle for too long."""
-        idle = time.monotonic() - self._last_used
-        return idle < MAX_IDLE_SECONDS and super().is_connected
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send the request. From here on the call can shut the socket down."""
-        super().request(*args, **kwargs)
-        self._call = current_call()
-        if self._call is not None and self.sock is not None:
-            self._call.attach(self.sock)
-
-    def became_idle(self) -> None:
-        """Forget the call before the pool gives the connection to another one."""
-        if self._call is not None:
-            self._call.release()
-            self._call = None
-        self._last_used = time.monotonic()
-
-
-class _CallHTTPSConnection(_CallConnection, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _UnixConnection(_CallConnection):
-    """The same over a Unix socket, whose path is the attribute ``path`` of a class made for it."""
-
-    path = ""
-
-    def _new_conn(self) -> socket.socket:
-        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        try:
-            return connect_unix(self.path, timeout)
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"{self.path} does not accept connections") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"{self.path}: {error}") from error
-
-
-class _CallPool(HTTPConnectionPool):
-    ConnectionCls = _CallConnection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.became_idle()
-        super()._put_conn(conn)
-
-
-class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
-    ConnectionCls = _CallHTTPSConnection
-
-
-class _CallAdapter(HTTPAdapter):
-    """Makes pools of our connections. It never retries: a generation is not idempotent."""
-
-    def __init__(self, pool_size: int, socket_path: str | None) -> None:
-        self._socket_path = socket_path
-        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        plain = _CallPool if self._socket_path is None else _unix_pool(self._socket_path)
-        self.poolmanager.pool_classes_by_scheme = {"http": plain, "https": _CallHTTPSPool}
-
-
-def _unix_pool(socket_path: str) -> type[_CallPool]:
-    """Return the class of a pool whose connections go to a Unix socket, whatever host a URL names."""
-    connection = type("_UnixConnectionToServer", (_UnixConnection,), {"path": socket_path})
-    return type("_UnixPoolToServer", (_CallPool,), {"ConnectionCls": connection})
-
-
-def model_server_session(pool_size: int, socket_path: str | None = None) -> requests.Session:
-    """Return a session for the model server. It pools as many connections, and ignores proxies of the environment.
-
-    ``socket_path``: the Unix socket that every request without TLS goes to.
-    """
-    session = requests.Session()
-    session.trust_env = False
-    adapter = _CallAdapter(pool_size, socket_path)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
-    return session
+    def _rest_if_idle(self) -> None:
+        with self._lock:
+            if not self._calls and not self._closing.is_set():
+                self._is_busy.clear()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
-import requests
+from urllib3 import BaseHTTPResponse
 
 from mistral_api.control.server_key import ServerKey
 from mistral_api.control.server_spec import MAIN_SERVER
@@ -21,7 +21,8 @@ from mistral_api.errors import (
 )
 from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, model_server_session
+from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
+from mistral_api.upstream.connections import ModelServerConnections, close_response
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
 from mistral_api.upstream.media_addresses import require_no_addresses
 
@@ -29,7 +30,7 @@ from mistral_api.upstream.media_addresses import require_no_addresses
 QUICK = (1.0, 2.0)
 # The longest silence, in seconds, of requests that take no slot: applying the template, counting tokens.
 NO_SLOT_TIMEOUT_SECONDS = 30.0
-UNAUTHORIZED = 401
+OK, UNAUTHORIZED = 200, 401
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -62,7 +63,7 @@ class ModelServerClient:
         self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._key = ServerKey(settings, server_name)
-        self._session = model_server_session(settings.api_threads, settings.model_server_socket)
+        self._connections = ModelServerConnections(self.base_url, settings.api_threads, settings.model_server_socket)
 
     def query(self, path: str, payload: Mapping[str, object], call: UpstreamCall) -> JsonObject:
         """Send a request that takes no slot, and return the JSON object it is answered with.
@@ -100,25 +101,16 @@ class ModelServerClient:
 
     def _send(
         self, method: str, path: str, body: bytes | None, call: UpstreamCall, silence: float | None
-    ) -> requests.Response:
+    ) -> BaseHTTPResponse:
         connect, read = self._deadlines
         try:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
-            with call, translate_errors():
-                response = self._session.request(
-                    method,
-                    self.base_url + path,
-                    data=body,
-                    headers=self._key.headers(),
-                    stream=True,
-                    timeout=(connect, read if silence is None else silence),
-                    allow_redirects=False,
-                )
-                if response.status_code == 200:
+            with call:
+                response = self._open(method, path, body, (connect, read if silence is None else silence))
+                if response.status == OK:
                     return response
-                with response:
-                    raise self._failure(response)
+                raise self._failure(response.status, _content(response))
         except ModelServerError as error:
             if call.cancelled:
                 raise cancelled_error(call.reason) from error
@@ -126,24 +118,28 @@ class ModelServerClient:
 
     def get(self, path: str) -> Any:
         """Return the decoded answer to a ``GET`` that the model server answers from memory. Raises our exceptions."""
-        with translate_errors():
-            url, headers = self.base_url + path, self._key.headers()
-            response = self._session.get(url, headers=headers, timeout=QUICK, allow_redirects=False)
-        if response.status_code != 200:
-            raise self._failure(response)
+        response = self._open("GET", path, None, QUICK)
+        content = _content(response)
+        if response.status != OK:
+            raise self._failure(response.status, content)
         try:
-            return orjson.loads(response.content)
+            return orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise ModelServerError("The model server answered something that is not JSON.") from error
 
-    def _failure(self, response: requests.Response) -> ApiError:
+    def _open(self, method: str, path: str, body: bytes | None, deadlines: tuple[float, float]) -> BaseHTTPResponse:
+        """Send a request, and return its response when it begins. Raises our exceptions."""
+        with translate_errors(answered=False):
+            return self._connections.open(method, path, body, self._key.headers(), deadlines)
+
+    def _failure(self, status: int, content: bytes) -> ApiError:
         """Return the exception for a response that is an error.
 
         A key that is refused is no fault of our client, whose own key it is not. A server of ours that refuses it was
         just started, and has another one by now, or somebody else listens on its port: the request may try again.
         """
-        if response.status_code != UNAUTHORIZED:
-            return upstream_error(response.status_code, response.content)
+        if status != UNAUTHORIZED:
+            return upstream_error(status, content)
         if self.supervised:
             return ModelUnavailable("The model server does not take the key that its supervisor has given to it.")
         return ModelServerError("The model server wants another API key: MODEL_SERVER_API_KEY must have it.")
@@ -163,13 +159,22 @@ class ModelServerClient:
 
     def close(self) -> None:
         """Close every connection."""
-        self._session.close()
+        self._connections.close()
+
+
+def _content(response: BaseHTTPResponse) -> bytes:
+    """Return the whole body, which ends the request. Raises our exceptions."""
+    try:
+        with translate_errors(answered=True):
+            return response.read()
+    finally:
+        close_response(response)
 
 
 class UpstreamResponse:
     """The response to one request, open until :meth:`close`."""
 
-    def __init__(self, response: requests.Response, call: UpstreamCall, watcher: DisconnectWatcher) -> None:
+    def __init__(self, response: BaseHTTPResponse, call: UpstreamCall, watcher: DisconnectWatcher) -> None:
         self._response = response
         self._call = call
         self._watcher = watcher
@@ -206,13 +211,13 @@ class UpstreamResponse:
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Yield the body as it arrives, one piece for every piece that the model server sends."""
-        raw = self._response.raw
+        response = self._response
         try:
-            with translate_errors():
-                if raw.chunked:
-                    yield from raw.stream(65536)
+            with translate_errors(answered=True):
+                if response.chunked:
+                    yield from response.stream(65536)
                 else:
-                    yield from iter(lambda: raw.read1(65536), b"")
+                    yield from iter(lambda: response.read1(65536), b"")
         except ModelServerError as error:
             self._raise_if_cancelled(error)
             raise
@@ -225,7 +230,7 @@ class UpstreamResponse:
     def close(self) -> None:
         """End the request. A connection with unread bytes is closed, which frees the slot."""
         self._watcher.remove(self._call)
-        self._response.close()
+        close_response(self._response)
         act, self._at_close = self._at_close, None
         if act is not None:
             act()

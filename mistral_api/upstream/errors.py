@@ -1,4 +1,4 @@
-"""Failures of the model server as our exceptions: errors of requests and urllib3, and its own error bodies.
+"""Failures of the model server as our exceptions: errors of urllib3, and its own error bodies.
 
 llama.cpp's own error types are in its tools/server/README.md and server-common.cpp
 (``exceed_context_size_error``, ``unavailable_error`` …); its ``code`` is the HTTP number.
@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 
 import orjson
-import requests
-import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from mistral_api.errors import (
     ApiError,
@@ -66,28 +65,23 @@ _TEMPLATE_EXCEPTION = re.compile(r"Jinja Exception: (.+)", re.DOTALL)
 
 
 @contextlib.contextmanager
-def translate_errors() -> Iterator[None]:
-    """Turn the errors of requests and urllib3 into ours, and keep the cause."""
+def translate_errors(*, answered: bool) -> Iterator[None]:
+    """Turn the errors of urllib3 into ours, and keep the cause.
+
+    ``answered``: whether the model server has begun to answer. One that hangs up before may be asked once more.
+    """
     try:
         yield
-    except (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError) as error:
+    except NewConnectionError as error:
+        raise ModelUnavailable("The model server is not running.") from error
+    except ConnectTimeoutError as error:
         raise ModelUnavailable("The model server does not accept connections.") from error
-    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+    except ReadTimeoutError as error:
         raise ModelTimeout("The model server kept silent for too long.") from error
-    except requests.ConnectionError as error:
-        raise _from_connection_error(error) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise ModelServerError("The model server broke off its answer.") from error
-
-
-def _from_connection_error(error: requests.ConnectionError) -> ModelServerError:
-    """Tell a server that is not there from one that hung up."""
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        return ModelUnavailable("The model server is not running.")
-    if isinstance(reason, urllib3.exceptions.ReadTimeoutError):
-        return ModelTimeout("The model server kept silent for too long.")
-    return ModelServerLost("The model server broke off before it answered.")
+    except (HTTPError, OSError) as error:
+        if answered:
+            raise ModelServerError("The model server broke off its answer.") from error
+        raise ModelServerLost("The model server broke off before it answered.") from error
 
 
 def cancelled_error(reason: str | None) -> ApiError:

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import certifi
 import urllib3
-from requests.adapters import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import Timeout, parse_url
@@ -306,7 +306,7 @@ def _pool(location: _Location, address: str) -> urllib3.HTTPConnectionPool:
         address,
         location.port,
         cert_reqs="CERT_REQUIRED",
-        ca_certs=DEFAULT_CA_BUNDLE_PATH,
+        ca_certs=certifi.where(),
         server_hostname=location.host,
         assert_hostname=location.host,
     )

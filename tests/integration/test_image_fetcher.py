@@ -3,20 +3,20 @@
 import base64
 import contextlib
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from mistral_api.upstream import image_fetcher
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest
 from mistral_api.upstream.image_fetcher import FetchBudget, ImageFetcher, ImageNotFetched
+from tests.support.certificates import make_certificate
 from tests.support.image_server import PNG, ImageServer, image_server, settle
 from tests.support.processes import wait_for
 
@@ -277,39 +277,13 @@ def test_no_more_than_a_few_are_fetched_at_once(watcher: DisconnectWatcher, imag
         thread.join()
 
 
-def _certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """Return a certificate for a name that signs itself, and the context of a server that has it."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    path = folder / f"{name}.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + secret)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return path, context
-
-
 def test_tls_proves_the_name_in_the_url_at_the_pinned_address(
     watcher: DisconnectWatcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, context = _certificate(tmp_path, "images.example")
+    path, context = make_certificate(tmp_path, "images.example")
     names: list[str | None] = []
     context.sni_callback = lambda _connection, name, _context: names.append(name)
-    monkeypatch.setattr(image_fetcher, "DEFAULT_CA_BUNDLE_PATH", str(path))
+    monkeypatch.setattr(certifi, "where", lambda: str(path))
     _resolves_to(monkeypatch, ["127.0.0.1"])
     with image_server(context) as server:
         assert _fetch(watcher, server.url(host="images.example", scheme="https")).startswith("data:image/png;")
@@ -322,7 +296,7 @@ def test_tls_proves_the_name_in_the_url_at_the_pinned_address(
 def test_tls_trusts_no_certificate_that_signs_itself(
     watcher: DisconnectWatcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, context = _certificate(tmp_path, "images.example")
+    _, context = make_certificate(tmp_path, "images.example")
     _resolves_to(monkeypatch, ["127.0.0.1"])
     with image_server(context) as server:
         with pytest.raises(ImageNotFetched, match="cannot be fetched"):

@@ -1,11 +1,12 @@
 """Errors of the model server, translated to ours."""
 
 import re
+from socket import gaierror
 
 import orjson
 import pytest
-import requests
 import urllib3
+from urllib3 import exceptions
 
 from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelServerLost, ModelTimeout, ModelUnavailable
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
@@ -64,29 +65,31 @@ def test_error_response_without_an_error_object_is_a_model_server_error(body: by
     assert (error.status, error.code) == (502, "model_server_error")
 
 
-def _max_retries(reason: Exception) -> requests.ConnectionError:
-    pool = urllib3.HTTPConnectionPool("127.0.0.1")
-    return requests.ConnectionError(urllib3.exceptions.MaxRetryError(pool, "/", reason))
+POOL = urllib3.HTTPConnectionPool("127.0.0.1")
+CONNECTION = urllib3.connection.HTTPConnection("127.0.0.1")
 
 
 @pytest.mark.parametrize(
-    ("raised", "becomes"),
+    ("raised", "before", "after"),
     [
-        (requests.ConnectTimeout(), ModelUnavailable),
-        (requests.ReadTimeout(), ModelTimeout),
-        (_max_retries(urllib3.exceptions.NewConnectionError(None, "refused")), ModelUnavailable),  # type: ignore[arg-type]
-        (requests.ConnectionError("reset"), ModelServerLost),
-        (urllib3.exceptions.ProtocolError("broken"), ModelServerError),
-        (urllib3.exceptions.ReadTimeoutError(urllib3.HTTPConnectionPool("x"), "/", "slow"), ModelTimeout),
-        (requests.exceptions.ChunkedEncodingError(), ModelServerError),
-        (ConnectionResetError(), ModelServerError),
+        (exceptions.NewConnectionError(CONNECTION, "refused"), ModelUnavailable, ModelUnavailable),
+        (exceptions.NameResolutionError("x", CONNECTION, gaierror()), ModelUnavailable, ModelUnavailable),
+        (exceptions.ConnectTimeoutError(CONNECTION, "late"), ModelUnavailable, ModelUnavailable),
+        (exceptions.ReadTimeoutError(POOL, "/", "slow"), ModelTimeout, ModelTimeout),
+        (exceptions.ProtocolError("broken"), ModelServerLost, ModelServerError),
+        (exceptions.IncompleteRead(1, 2), ModelServerLost, ModelServerError),
+        (exceptions.SSLError("no certificate"), ModelServerLost, ModelServerError),
+        (ConnectionResetError(), ModelServerLost, ModelServerError),
     ],
 )
-def test_library_error_is_translated_with_its_cause(raised: Exception, becomes: type[ApiError]) -> None:
-    with pytest.raises(becomes) as translated_error, translate_errors():
-        raise raised
-    assert type(translated_error.value) is becomes
-    assert translated_error.value.__cause__ is raised
+def test_library_error_is_translated_with_its_cause(
+    raised: Exception, before: type[ApiError], after: type[ApiError]
+) -> None:
+    for answered, becomes in ((False, before), (True, after)):
+        with pytest.raises(becomes) as translated_error, translate_errors(answered=answered):
+            raise raised
+        assert type(translated_error.value) is becomes
+        assert translated_error.value.__cause__ is raised
 
 
 def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
@@ -96,10 +99,11 @@ def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
     return found
 
 
-@pytest.mark.parametrize("kind", _every_error_class(requests.RequestException), ids=lambda kind: kind.__name__)
-def test_every_requests_exception_is_translated(kind: type[Exception]) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("kind", _every_error_class(exceptions.HTTPError), ids=lambda kind: kind.__name__)
+def test_every_exception_of_urllib3_is_translated(kind: type[Exception], answered: bool) -> None:
     error = kind.__new__(kind)
-    with pytest.raises(ModelServerError), translate_errors():
+    with pytest.raises(ModelServerError), translate_errors(answered=answered):
         raise error
 
 
