@@ -8,6 +8,8 @@ from mistral_api.constraints.trial_process import TrialRequest
 from mistral_api.wire.constraint_places import Constraint
 
 _TRIAL_TOKENS = 8
+# Enough to come to the costly part of a schema that is met once, and behind it.
+_ONCE = {"n_predict": 32, "max_tokens": 32}
 # No sampler but this one: every token of the vocabulary stays possible. The bias makes a byte likely that no grammar
 # takes (llama.cpp's ``llama_grammar_apply_impl``), so that each token is chosen a second time, from all of them.
 _SAMPLING = {
@@ -23,11 +25,11 @@ _SAMPLING = {
 def trial_requests(constraint: Constraint) -> list[TrialRequest]:
     """Return the requests of a trial: the constraint in each form that llama.cpp makes of it, then its parts."""
     if constraint.is_grammar:
-        grammars = [constraint.value, constraint.value, *constraint.suspects()]
+        grammars = [constraint.value, constraint.value, *constraint.suspect_grammars()]
         return [_completion(seed, grammar=grammar) for seed, grammar in enumerate(grammars)]
     schema = cast("dict[str, Any]", constraint.value)
     whole = [_chat(0, schema), _completion(1, json_schema=schema), _tool_call(2, schema), _chat(3, schema)]
-    return whole + [_chat(0, cast("dict[str, Any]", part)) for part in constraint.suspects()]
+    return whole + [_chat(0, part.schema, **(_ONCE if part.once else {})) for part in constraint.suspect_schemas()]
 
 
 def _completion(seed: int, **constraint: object) -> TrialRequest:

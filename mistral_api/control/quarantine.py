@@ -72,8 +72,8 @@ class Quarantine:
         if not uses:
             return Quarantine(self.until)
         uses = [use for use in uses if use.standing is not Standing.HARMLESS] or uses
-        new = {use.digest for use in uses if use.standing is Standing.NEW}
-        blamed = new or {use.digest for use in uses if use.digest in self.suspected}
+        new = [use.digest for use in uses if use.standing is Standing.NEW]
+        blamed = new or [use.digest for use in uses if use.digest in self.suspected]
         suspected = {} if blamed else {use.digest: now for use in uses}
         until = self.until | dict.fromkeys(blamed, now + QUARANTINE_SECONDS)
         return Quarantine(_newest(until), _newest(self.suspected | suspected))

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mistral_api.wire.constraint_cost import grammar_digest, schema_digest, suspect_grammars, suspect_schemas
-from mistral_api.wire.constraints import is_known_harmless, schema_parts
+from mistral_api.wire.constraint_cost import (
+    SuspectSchema,
+    grammar_digest,
+    schema_digest,
+    suspect_grammars,
+    suspect_schemas,
+)
+from mistral_api.wire.constraints import is_known_harmless, repeated_parts, schema_parts
 
 GRAMMAR_FIELD = "grammar"
 # The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp.
@@ -41,11 +47,16 @@ class Constraint:
         """Return whether it surely costs next to nothing. Grammars are rare, and all of them are tried."""
         return not isinstance(self.value, str) and is_known_harmless(self.value, self.digest)
 
-    def suspects(self) -> list[str] | list[dict[str, Any]]:
-        """Return its costliest parts as constraints of their own."""
+    def suspect_grammars(self) -> list[str]:
+        """Return the costliest parts of a grammar as grammars of their own."""
+        return suspect_grammars(self.value) if isinstance(self.value, str) else []
+
+    def suspect_schemas(self) -> list[SuspectSchema]:
+        """Return the costliest parts of a schema as schemas of their own."""
         if isinstance(self.value, str):
-            return suspect_grammars(self.value)
-        return suspect_schemas(self.value, schema_parts(self.value))
+            return []
+        repeated = {id(part) for part in repeated_parts(self.value)}
+        return suspect_schemas(self.value, schema_parts(self.value), lambda part: id(part) in repeated)
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:

@@ -37,6 +37,8 @@ from mistral_api.wire.shapes import JsonSchema, Text
 # Keywords whose value maps names to schemas, and those whose value is data.
 NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
 DATA = frozenset(("enum", "const", "default", "examples"))
+# Those whose schemas hold for any number of values: of elements, of properties of any name, and by reference.
+_REPEATING = ("items", "additionalItems", "additionalProperties", "patternProperties", "$defs", "definitions")
 MOST_GRAMMAR_CHARACTERS = 65_536
 MOST_GRAMMAR_LEVELS = 500
 MOST_SCHEMA_VALUES = 10_000
@@ -169,6 +171,18 @@ _passed_schemas = _PassedSchemas()
 def schema_parts(schema: JsonSchema) -> list[JsonSchema]:
     """Return the schema and every schema inside it, the schema itself first."""
     return [part for part, _ in _parts(schema, "")]
+
+
+def repeated_parts(schema: JsonSchema) -> list[JsonSchema]:
+    """Return the schemas inside a schema that a generation may meet again and again."""
+    return [
+        part
+        for holder in schema_parts(schema)
+        for keyword in _REPEATING
+        if isinstance(value := holder.get(keyword), dict)
+        for inner, _ in _parts_of_keyword(keyword, value, "")
+        for part in schema_parts(inner)
+    ]
 
 
 def is_known_harmless(schema: JsonSchema, digest: bytes) -> bool:

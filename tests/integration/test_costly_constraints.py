@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from typing import Any
@@ -228,6 +229,19 @@ def test_sixty_tools_of_an_agent_pass_without_a_trial(server: Server) -> None:
         answer, seconds = _refusal(server, "/v1/chat/completions", body)
         assert answer.status_code == 200, answer.text
     assert seconds < 20
+
+
+def test_long_enum_passes_where_it_is_met_once(server: Server) -> None:
+    """OpenAI takes 1,000 words in all enums of a schema (its guide to structured outputs)."""
+    words = {"type": "string", "enum": [hashlib.sha256(b"%d" % each).hexdigest() for each in range(1_000)]}
+    path, body, _ = _chat(_object_with(words))
+    answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
+    assert answer.status_code == 200, answer.text
+    for costly in ({"type": "array", "items": words}, _object_with({"type": "array", "items": words}), words):
+        path, body, _ = _chat(costly)
+        answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
+        assert answer.status_code == 400, answer.text
+        assert_error_shape(answer.json(), code="constraint_too_costly")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ChatCompletionRequest, CompletionRequest, load
+from mistral_api.wire.constraint_cost import SuspectSchema
 from mistral_api.wire.constraint_places import find_constraints
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -111,12 +112,37 @@ def test_schema_between_the_bounds_is_tried_with_its_costly_part(schema: dict[st
 
 def test_trial_begins_at_the_costly_parts_too() -> None:
     words = {"enum": [f"word{number}" for number in range(400)]}
-    schema = _object_with(deep=_object_with(a=words, b={"type": "string", "pattern": "^x(ab|a)*$"})) | {"$defs": {}}
+    deep = _object_with(a=words, b={"type": "string", "pattern": "^x(ab|a)*$"}, items={"items": {}})
+    schema = _object_with(deep=deep) | {"$defs": {}}
     (constraint,) = find_constraints(_check(schema))
-    assert {"$defs": {}} | words in constraint.suspects()
-    assert {"$defs": {}, "type": "string", "pattern": "^(ab|a)*$"} in constraint.suspects()
+    suspects = constraint.suspect_schemas()
+    in_place = {"type": "object", "properties": {"x": words}, "required": ["x"]}
+    assert SuspectSchema({"$defs": {}} | in_place, once=True) in suspects
+    assert SuspectSchema({"$defs": {}, "type": "string", "pattern": "^(ab|a)*$"}) in suspects
     (grammar,) = find_constraints({"grammar": 'root ::= "x" ("a" | "ab")*'})
-    assert grammar.suspects() == ['root ::= "x" ("a" | "ab")*\nroot ::= ("a" | "ab")*\n']
+    assert grammar.suspect_grammars() == ['root ::= "x" ("a" | "ab")*\nroot ::= ("a" | "ab")*\n']
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda words: _object_with(a={"type": "array", "items": words}),
+        lambda words: {"type": "object", "additionalProperties": _object_with(a=_object_with(items=words))},
+        lambda words: {"type": "object", "patternProperties": {"^x$": words}},
+        lambda words: _object_with(a={"$ref": "#/$defs/x"}) | {"$defs": {"x": words}},
+    ],
+)
+def test_long_enum_that_may_be_met_again_and_again_is_tried_so(around: Any) -> None:
+    words = {"enum": [f"word{number}" for number in range(400)]}
+    (constraint,) = find_constraints(_check(around(words)))
+    (suspect,) = constraint.suspect_schemas()
+    assert not suspect.once
+    assert suspect.schema["items"] == words
+
+
+def test_enum_that_is_the_whole_schema_is_harmless_only_where_it_is_short() -> None:
+    assert _is_harmless({"enum": [f"word{number}" for number in range(100)]})
+    assert not _is_harmless({"enum": [f"word{number}" for number in range(101)]})
 
 
 def test_constraints_are_found_with_their_paths() -> None:
