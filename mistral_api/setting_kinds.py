@@ -95,7 +95,9 @@ def _read_server_key(text: str) -> str:
 
 def _read_server_url(text: str) -> str:
     url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or re.search(r"\s", text):
+        raise ValueError(text)
+    if url.port == 0 or not url.hostname.encode("idna"):  # both raise ValueError for what is none
         raise ValueError(text)
     return text.rstrip("/").removesuffix("/v1")
 

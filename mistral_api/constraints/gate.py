@@ -12,7 +12,7 @@ from pathlib import Path
 from mistral_api.constraints.trial_model import vocabulary_version, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
 from mistral_api.constraints.trial_queue import TrialQueue, too_busy
-from mistral_api.constraints.trial_requests import trial_requests
+from mistral_api.constraints.trial_requests import trial_of
 from mistral_api.constraints.verdicts import VerdictStore
 from mistral_api.control.feedback import Standing
 from mistral_api.control.quarantine import QuarantineReader
@@ -142,7 +142,7 @@ class ConstraintGate:
         if known is not None:  # another request has had it tried out meanwhile
             return known
         process = self._trial_process()
-        verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_requests(constraint))
+        verdict = Verdict.UNAVAILABLE if process is None else process.judge(trial_of(constraint))
         if self._closed:  # which has ended the process of the trial
             return Verdict.UNDECIDED
         if verdict in (Verdict.HARMLESS, Verdict.TOO_COSTLY):

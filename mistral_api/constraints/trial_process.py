@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import psutil
 
@@ -23,8 +23,8 @@ from mistral_api.system.processes import kill_group
 
 log = logging.getLogger(__name__)
 
-# The most processor time that a request of a trial, which is eight tokens, may take. One that takes more would hold
-# up all other generations for 75 ms with each token.
+# The most processor time that a request of a trial may take. It is eight tokens, so one that takes more would hold up
+# all other generations for 75 ms with each token; or 32, where a generation meets what is costly once.
 CPU_SECONDS = 0.6
 # No further request of a trial begins after so much of it.
 TRIAL_CPU_SECONDS = 0.8
@@ -53,6 +53,13 @@ _NO_CARDS = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VIS
 TrialRequest: TypeAlias = tuple[str, dict[str, Any]]
 
 
+class Trial(NamedTuple):
+    """The requests of a trial. What is not ``needed`` is left out where the rest has taken the time."""
+
+    needed: Sequence[TrialRequest]
+    further: Sequence[TrialRequest] = ()
+
+
 class Verdict(StrEnum):
     """What became of a trial."""
 
@@ -73,14 +80,14 @@ class TrialProcess:
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._failed_at: float | None = None
 
-    def judge(self, requests: Sequence[TrialRequest]) -> Verdict:
-        """Make a trial of these requests, in order, as far as its time goes."""
+    def judge(self, trial: Trial) -> Verdict:
+        """Make a trial, in order. One whose needed requests take more than its time in all is too costly."""
         if not self._start_if_needed():
             return Verdict.UNAVAILABLE
         spent = 0.0
-        for request in requests:
+        for number, request in enumerate([*trial.needed, *trial.further]):
             if spent > TRIAL_CPU_SECONDS:
-                break
+                return Verdict.HARMLESS if number >= len(trial.needed) else Verdict.TOO_COSTLY
             verdict, seconds = self._judge_one(request)
             spent += seconds
             if verdict is not Verdict.HARMLESS:

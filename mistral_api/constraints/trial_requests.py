@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from mistral_api.constraints.trial_process import TrialRequest
+from mistral_api.constraints.trial_process import Trial, TrialRequest
 from mistral_api.wire.constraint_places import Constraint
 
 _TRIAL_TOKENS = 8
@@ -22,14 +22,16 @@ _SAMPLING = {
 }
 
 
-def trial_requests(constraint: Constraint) -> list[TrialRequest]:
-    """Return the requests of a trial: the constraint in each form that llama.cpp makes of it, then its parts."""
+def trial_of(constraint: Constraint) -> Trial:
+    """Return the trial of a constraint: the whole, its costliest parts, and the other forms that llama.cpp gives it."""
     if constraint.is_grammar:
-        grammars = [constraint.value, constraint.value, *constraint.suspect_grammars()]
-        return [_completion(seed, grammar=grammar) for seed, grammar in enumerate(grammars)]
+        grammars = [constraint.value, *constraint.suspect_grammars()]
+        needed = [_completion(seed, grammar=grammar) for seed, grammar in enumerate(grammars)]
+        return Trial(needed, [_completion(len(needed), grammar=constraint.value)])
     schema = cast("dict[str, Any]", constraint.value)
-    whole = [_chat(0, schema), _completion(1, json_schema=schema), _tool_call(2, schema), _chat(3, schema)]
-    return whole + [_chat(0, part.schema, **(_ONCE if part.once else {})) for part in constraint.suspect_schemas()]
+    parts = [_chat(0, part.schema, **(_ONCE if part.once else {})) for part in constraint.suspect_schemas()]
+    further = [_completion(1, json_schema=schema), _tool_call(2, schema), _chat(3, schema)]
+    return Trial([_chat(0, schema), *parts], further)
 
 
 def _completion(seed: int, **constraint: object) -> TrialRequest:

@@ -61,22 +61,19 @@ class Quarantine:
         }
         return cls(until, suspected)
 
-    def blaming(self, suspects: Iterable[ConstraintUse]) -> Quarantine:
-        """Return the quarantine after a hang with these constraints.
+    def blaming(self, suspects: Iterable[ConstraintUse]) -> tuple[list[str], Quarantine]:
+        """Return which of these constraints are blamed for a hang, and the quarantine after it.
 
         Those that are new are blamed. Where all have worked before, each is suspected, and those that were suspected
-        already are blamed: it was no coincidence. Harmless ones come into it only where there is no other. A hang
-        with no constraint at all ends the suspicions: the server hangs by itself.
+        already are blamed: it was no coincidence. Harmless ones come into it only where there is no other.
         """
         uses, now = list(suspects), time.time()
-        if not uses:
-            return Quarantine(self.until)
         uses = [use for use in uses if use.standing is not Standing.HARMLESS] or uses
         new = [use.digest for use in uses if use.standing is Standing.NEW]
-        blamed = new or [use.digest for use in uses if use.digest in self.suspected]
+        blamed = list(dict.fromkeys(new or [use.digest for use in uses if use.digest in self.suspected]))
         suspected = {} if blamed else {use.digest: now for use in uses}
         until = self.until | dict.fromkeys(blamed, now + QUARANTINE_SECONDS)
-        return Quarantine(_newest(until), _newest(self.suspected | suspected))
+        return blamed, Quarantine(_newest(until), _newest(self.suspected | suspected))
 
 
 def _newest(moments: dict[str, float]) -> dict[str, float]:
@@ -106,10 +103,10 @@ def blame_constraints(data_dir: Path, uses: Iterable[ConstraintUse], hung_since:
     that were open then or later, even where the client has left since.
     """
     suspects = [use for use in uses if use.closed_at is None or use.closed_at >= hung_since - _SLACK_SECONDS]
+    if not suspects:
+        return []
     with _locked(data_dir):
-        before = read_quarantine(data_dir)
-        after = before.blaming(suspects)
-        blamed = [digest for digest, until in after.until.items() if until != before.until.get(digest)]
+        blamed, after = read_quarantine(data_dir).blaming(suspects)
         _write(data_dir, after)
     for digest in blamed:
         log.warning("the constraint %s is quarantined for a day: the model server hung while it was in use", digest)

@@ -23,7 +23,7 @@ from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
 from mistral_api.system.identifiers import new_tool_call_id
-from mistral_api.wire.constraints import DATA, NAMED_SCHEMAS
+from mistral_api.wire.schema_parts import DATA, NAMED_SCHEMAS
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 

@@ -1,13 +1,14 @@
 """The pooled connections to one model server, by urllib3.
 
 ``requests``, which rests on urllib3, took 0.27 ms more for each request, of 1.4 in all: it makes a session's settings,
-a prepared request and a response of its own around each of urllib3's, of which nothing is needed here.
+a prepared request and a response of its own around each of urllib3's. Nothing of that is needed here, nor are cookies.
 """
 
 from __future__ import annotations
 
 import socket
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +17,7 @@ import certifi
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-from urllib3.util import Timeout, Url, make_headers, parse_url
+from urllib3.util import Timeout, Url, parse_url
 
 from mistral_api.system.addresses import connect_unix
 from mistral_api.upstream.cancellation import UpstreamCall, current_call
@@ -41,7 +42,7 @@ class ModelServerConnections:
         url = parse_url(base_url)
         self._prefix = (url.path or "").rstrip("/")
         # A user and a password in the URL count more than a key.
-        self._credentials = {} if url.auth is None else make_headers(basic_auth=unquote(url.auth))
+        self._credentials = {} if url.auth is None else {"Authorization": _basic(url.auth)}
         self._pool = _pool(url, size, socket_path)
 
     def open(
@@ -66,6 +67,12 @@ class ModelServerConnections:
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
+
+
+def _basic(credentials: str) -> str:
+    """Return the header of the user and the password that stand in a URL (RFC 7617)."""
+    user, _, password = credentials.partition(":")
+    return "Basic " + b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
 def close_response(response: BaseHTTPResponse) -> None:

@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import orjson
 
-from mistral_api.payload_types import JsonObject
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.repetition import Ambiguity, parse_grammar, pattern_ambiguity, pattern_loops
+from mistral_api.wire.schema_parts import UNIONS, SchemaTree
 from mistral_api.wire.shapes import JsonSchema
 
 TOO_COSTLY = "constraint_too_costly"
@@ -43,8 +42,11 @@ MOST_LOOPS = 12
 # The counts of nested repetitions, multiplied.
 MOST_COPIES = 1_000_000
 
+# JSON has null, boolean, number, string, array and object, and JSON schemas have integer besides.
+_TYPES = 7
+
 # Up to these a schema is harmless.
-_FEW_ENUM_WORDS, _FEW_WORDS_IN_ALL = 300, 1_200
+FEW_ENUM_WORDS, _FEW_WORDS_IN_ALL = 300, 1_200
 _FEW_WORDS_OF_WHOLE_SCHEMA = 100
 _FEW_ALTERNATIVES, _FEW_ALTERNATIVES_IN_ALL = 12, 128
 _FEW_OPTIONAL_PROPERTIES = 64
@@ -52,10 +54,6 @@ _FEW_VALUES_IN_ALL = 3_000
 _FEW_LOOPS, _FEW_COPIES, _SHORT_PATTERN = 3, 300, 300
 _LARGE_COUNT = 2_000
 _COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength")
-_UNIONS = ("anyOf", "oneOf")
-# The most parts of a constraint that are tried on their own.
-_MOST_SUSPECTS = 6
-_DEFINITIONS = ("$defs", "definitions")
 
 
 def _refuse(why: str, path: str = "") -> NoReturn:
@@ -65,6 +63,11 @@ def _refuse(why: str, path: str = "") -> NoReturn:
 def _list_size(part: JsonSchema, keyword: str) -> int:
     value = part.get(keyword)
     return len(value) if isinstance(value, list) else 0
+
+
+def _enum_words(part: JsonSchema) -> int:
+    """Return the words of an enum. llama.cpp makes all of them for each type that the schema has a list of."""
+    return _list_size(part, "enum") * max(1, _list_size(part, "type"))
 
 
 def _optional_properties(part: JsonSchema) -> int:
@@ -80,6 +83,8 @@ def check_part(part: JsonSchema, path: str) -> None:
     for keyword in ("enum", "anyOf", "oneOf", "allOf", "type"):
         if (size := _list_size(part, keyword)) > MOST_ALTERNATIVES:
             _refuse(f"{size} alternatives, and at most {MOST_ALTERNATIVES} are allowed", f"{path}.{keyword}")
+    if (types := _list_size(part, "type")) > _TYPES:
+        _refuse(f"{types} types, and JSON has {_TYPES} at most", f"{path}.type")
     if (optional := _optional_properties(part)) > MOST_OPTIONAL_PROPERTIES:
         why = f"{optional} optional properties in one object, and at most {MOST_OPTIONAL_PROPERTIES} are allowed"
         _refuse(why, f"{path}.properties")
@@ -98,9 +103,9 @@ def _check_ambiguity(found: Ambiguity, path: str = "") -> None:
         _refuse(f"nested counts multiply to more than {MOST_COPIES}", path)
 
 
-def check_enum_words(parts: list[tuple[JsonSchema, str]]) -> None:
+def check_enum_words(parts: list[JsonSchema]) -> None:
     """Refuse a schema, given as all its parts, whose enums have too many words in all."""
-    words = sum(_list_size(part, "enum") for part, _ in parts)
+    words = sum(_enum_words(part) for part in parts)
     if words > MOST_ENUM_WORDS:
         _refuse(f"its enums have {words} values in all, and at most {MOST_ENUM_WORDS} are allowed")
 
@@ -124,30 +129,37 @@ class _Totals:
     values: int = 0
 
 
-def is_harmless_schema(parts: list[JsonSchema]) -> bool:
-    """Return whether a schema, given as all its parts, the whole one first, surely costs llama.cpp next to nothing."""
-    if _list_size(parts[0], "enum") > _FEW_WORDS_OF_WHOLE_SCHEMA:
+def is_harmless_schema(tree: SchemaTree) -> bool:
+    """Return whether a schema surely costs llama.cpp next to nothing."""
+    beginnings, totals = tree.alternatives(tree.schema), _Totals()
+    if beginnings is None or sum(map(_enum_words, beginnings)) > _FEW_WORDS_OF_WHOLE_SCHEMA:
         return False
-    totals = _Totals()
-    for part in parts:
-        totals.words += _list_size(part, "enum")
-        totals.alternatives += sum(_list_size(part, keyword) for keyword in _UNIONS)
+    for part in tree.parts:
+        totals.words += _enum_words(part)
+        totals.alternatives += sum(_list_size(part, keyword) for keyword in UNIONS)
         totals.values += len(part)
-        if not _is_harmless_part(part):
+        if not is_harmless_part(tree, part):
             return False
     few_choices = totals.words <= _FEW_WORDS_IN_ALL and totals.alternatives <= _FEW_ALTERNATIVES_IN_ALL
     return few_choices and totals.values <= _FEW_VALUES_IN_ALL
 
 
-def _is_harmless_part(part: JsonSchema) -> bool:
-    if _list_size(part, "enum") > _FEW_ENUM_WORDS or _optional_properties(part) > _FEW_OPTIONAL_PROPERTIES:
+def is_harmless_part(tree: SchemaTree, part: JsonSchema) -> bool:
+    """Return whether a part of a schema surely costs next to nothing by itself."""
+    if _enum_words(part) > FEW_ENUM_WORDS or not _has_few_optional_properties(tree, part):
         return False
-    if any(_list_size(part, keyword) > _FEW_ALTERNATIVES or _is_recursive_union(part, keyword) for keyword in _UNIONS):
+    if any(_list_size(part, keyword) > _FEW_ALTERNATIVES or _is_recursive_union(part, keyword) for keyword in UNIONS):
         return False
     if any(_is_large(part.get(keyword)) for keyword in _COUNTS):
         return False
     pattern = part.get("pattern")
     return not isinstance(pattern, str) or _is_harmless_pattern(pattern)
+
+
+def _has_few_optional_properties(tree: SchemaTree, part: JsonSchema) -> bool:
+    """Whether an object has few optional properties. llama.cpp makes one object of all that stand in ``allOf``."""
+    merged = tree.alternatives(part) if _list_size(part, "allOf") else [part]
+    return merged is not None and sum(map(_optional_properties, merged)) <= _FEW_OPTIONAL_PROPERTIES
 
 
 def _is_recursive_union(part: JsonSchema, keyword: str) -> bool:
@@ -164,51 +176,6 @@ def _is_harmless_pattern(pattern: str) -> bool:
     found = pattern_ambiguity(pattern)
     few = found.loops <= _FEW_LOOPS and found.copies <= _FEW_COPIES
     return few and len(pattern) <= _SHORT_PATTERN and not pattern_loops(pattern)
-
-
-class SuspectSchema(NamedTuple):
-    """A part of a schema as a schema of its own. ``once``: a generation meets its costly part once, after a while."""
-
-    schema: JsonObject
-    once: bool = False
-
-
-def suspect_schemas(
-    schema: JsonSchema, parts: list[JsonSchema], is_repeated: Callable[[JsonSchema], bool]
-) -> list[SuspectSchema]:
-    """Return the parts of a schema that are not harmless. A trial of the whole schema may never come to them.
-
-    ``is_repeated``: whether a generation may meet a part again and again.
-    """
-    definitions: JsonObject = {name: schema[name] for name in _DEFINITIONS if name in schema}
-    costly = [part for part in parts[1:] if not _is_harmless_part(part)]
-    found = [each for part in costly for each in _suspects_of(part, repeated=is_repeated(part))]
-    return [SuspectSchema(definitions | each.schema, each.once) for each in found[:_MOST_SUSPECTS]]
-
-
-def _suspects_of(part: JsonSchema, *, repeated: bool) -> Iterator[SuspectSchema]:
-    """Yield a part. A long enum stands where it would stand in the whole schema, which makes a difference to it."""
-    if _list_size(part, "enum") <= _FEW_ENUM_WORDS:
-        yield SuspectSchema(dict(part))
-    elif repeated:
-        yield SuspectSchema({"type": "array", "items": part, "minItems": 1})
-    else:
-        yield SuspectSchema({"type": "object", "properties": {"x": part}, "required": ["x"]}, once=True)
-    pattern = part.get("pattern")
-    if isinstance(pattern, str):
-        loops = pattern_loops(pattern)[:_MOST_SUSPECTS]
-        yield from (SuspectSchema({"type": "string", "pattern": f"^{loop}$"}) for loop in loops)
-
-
-def suspect_grammars(text: str) -> list[str]:
-    """Return grammars that begin with each repeated group of one in GBNF, which a trial of it may never come to.
-
-    A rule that is defined again replaces the first one (llama.cpp's ``add_rule``).
-    """
-    if text.lstrip().startswith(LLGUIDANCE):
-        return []
-    loops = dict.fromkeys(parse_grammar(text).loops())
-    return [f"{text}\nroot ::= {loop}\n" for loop in list(loops)[:_MOST_SUSPECTS]]
 
 
 def schema_digest(schema: JsonSchema) -> bytes:

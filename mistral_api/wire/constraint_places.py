@@ -6,14 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mistral_api.wire.constraint_cost import (
-    SuspectSchema,
-    grammar_digest,
-    schema_digest,
-    suspect_grammars,
-    suspect_schemas,
-)
-from mistral_api.wire.constraints import is_known_harmless, repeated_parts, schema_parts
+from mistral_api.wire.constraint_cost import grammar_digest, schema_digest
+from mistral_api.wire.constraints import is_known_harmless
+from mistral_api.wire.suspects import SuspectSchema, suspect_grammars, suspect_schemas
 
 GRAMMAR_FIELD = "grammar"
 # The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp.
@@ -53,10 +48,7 @@ class Constraint:
 
     def suspect_schemas(self) -> list[SuspectSchema]:
         """Return the costliest parts of a schema as schemas of their own."""
-        if isinstance(self.value, str):
-            return []
-        repeated = {id(part) for part in repeated_parts(self.value)}
-        return suspect_schemas(self.value, schema_parts(self.value), lambda part: id(part) in repeated)
+        return [] if isinstance(self.value, str) else suspect_schemas(self.value)
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:

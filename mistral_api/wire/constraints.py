@@ -31,14 +31,10 @@ from mistral_api.wire.constraint_cost import (
     schema_digest,
 )
 from mistral_api.wire.container_shapes import Object
-from mistral_api.wire.field_errors import quote_value, refuse
+from mistral_api.wire.field_errors import refuse
+from mistral_api.wire.schema_parts import SchemaTree, parts_with_paths
 from mistral_api.wire.shapes import JsonSchema, Text
 
-# Keywords whose value maps names to schemas, and those whose value is data.
-NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-DATA = frozenset(("enum", "const", "default", "examples"))
-# Those whose schemas hold for any number of values: of elements, of properties of any name, and by reference.
-_REPEATING = ("items", "additionalItems", "additionalProperties", "patternProperties", "$defs", "definitions")
 MOST_GRAMMAR_CHARACTERS = 65_536
 MOST_GRAMMAR_LEVELS = 500
 MOST_SCHEMA_VALUES = 10_000
@@ -73,7 +69,7 @@ def levels(value: object) -> Iterator[list[Any]]:
 
 def refuse_contradictions(schema: JsonSchema, path: str = "") -> None:
     """Refuse a JSON schema with a part that no value can satisfy; the refusal has the path of that part."""
-    for part, place in _parts(schema, path):
+    for part, place in parts_with_paths(schema, path):
         _refuse_contradiction(part, place)
 
 
@@ -96,26 +92,6 @@ def backward_grammar(text: str) -> bool:
 
 def _repeats_backward(syntax: str) -> bool:
     return any(int(low) > int(high) for low, high in _REPETITION.findall(syntax))
-
-
-def _parts(schema: JsonSchema, path: str) -> Iterator[tuple[JsonSchema, str]]:
-    """Yield the schema and every schema inside it, each with its path; without recursion, as these may be deep."""
-    open_parts: list[tuple[JsonSchema, str]] = [(schema, path)]
-    while open_parts:
-        part, place = open_parts.pop()
-        yield part, place
-        for keyword, value in part.items():
-            if keyword not in DATA:
-                open_parts += _parts_of_keyword(keyword, value, f"{place}.{quote_value(keyword)}")
-
-
-def _parts_of_keyword(keyword: str, value: object, place: str) -> Iterator[tuple[JsonSchema, str]]:
-    if isinstance(value, list):
-        yield from ((each, f"{place}[{index}]") for index, each in enumerate(value) if isinstance(each, dict))
-    elif isinstance(value, dict) and keyword in NAMED_SCHEMAS:
-        yield from ((each, f"{place}.{quote_value(name)}") for name, each in value.items() if isinstance(each, dict))
-    elif isinstance(value, dict):
-        yield value, place
 
 
 def _number(part: JsonSchema, keyword: str, absent: float) -> float:
@@ -168,27 +144,10 @@ class _PassedSchemas:
 _passed_schemas = _PassedSchemas()
 
 
-def schema_parts(schema: JsonSchema) -> list[JsonSchema]:
-    """Return the schema and every schema inside it, the schema itself first."""
-    return [part for part, _ in _parts(schema, "")]
-
-
-def repeated_parts(schema: JsonSchema) -> list[JsonSchema]:
-    """Return the schemas inside a schema that a generation may meet again and again."""
-    return [
-        part
-        for holder in schema_parts(schema)
-        for keyword in _REPEATING
-        if isinstance(value := holder.get(keyword), dict)
-        for inner, _ in _parts_of_keyword(keyword, value, "")
-        for part in schema_parts(inner)
-    ]
-
-
 def is_known_harmless(schema: JsonSchema, digest: bytes) -> bool:
     """Return whether a schema that has passed its check is harmless; ``digest`` is its own."""
     harmless = _passed_schemas.is_harmless(digest)
-    return is_harmless_schema(schema_parts(schema)) if harmless is None else harmless
+    return is_harmless_schema(SchemaTree(schema)) if harmless is None else harmless
 
 
 def _check_schema(schema: JsonSchema) -> None:
@@ -198,12 +157,22 @@ def _check_schema(schema: JsonSchema) -> None:
     if sum(len(each) for level in levels(schema) for each in level) > MOST_SCHEMA_VALUES:
         text = f"Invalid '{{param}}': schema too large. Expected at most {MOST_SCHEMA_VALUES} values."
         refuse("invalid_json_schema", text)
-    parts = list(_parts(schema, ""))
-    for part, place in parts:
+    tree = SchemaTree(schema)
+    for part, place in tree.placed:
         _refuse_contradiction(part, place)
         check_part(part, place)
-    check_enum_words(parts)
-    _passed_schemas.add(digest, harmless=is_harmless_schema([part for part, _ in parts]))
+    check_enum_words(tree.parts)
+    _check_references(tree)
+    _passed_schemas.add(digest, harmless=is_harmless_schema(tree))
+
+
+def _check_references(tree: SchemaTree) -> None:
+    """Refuse a reference into data, such as a default: what it leads to has been checked as no schema."""
+    known = {id(part) for part in tree.parts}
+    for part, place in tree.placed:
+        target = tree.target(part)
+        if isinstance(target, dict) and id(target) not in known:
+            refuse("invalid_json_schema", "Invalid schema for '{param}': '$ref' leads to no schema.", f"{place}.$ref")
 
 
 def _check_grammar(grammar: str) -> None:

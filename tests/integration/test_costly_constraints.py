@@ -237,11 +237,24 @@ def test_long_enum_passes_where_it_is_met_once(server: Server) -> None:
     path, body, _ = _chat(_object_with(words))
     answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
     assert answer.status_code == 200, answer.text
-    for costly in ({"type": "array", "items": words}, _object_with({"type": "array", "items": words}), words):
+    referred = {
+        "type": "object",
+        "properties": {"w": words, "list": {"type": "array", "items": {"$ref": "#/properties/w"}}},
+    }
+    for costly in ({"type": "array", "items": words}, _object_with({"type": "array", "items": words}), words, referred):
         path, body, _ = _chat(costly)
         answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
         assert answer.status_code == 400, answer.text
         assert_error_shape(answer.json(), code="constraint_too_costly")
+
+
+def test_costly_part_is_found_whose_references_begin_at_the_whole_schema(server: Server) -> None:
+    many = {f"p{number}": {"type": "string"} for number in range(450)}
+    deep = _object_with(_object_with({"type": "object", "properties": many | {"again": {"$ref": "#/properties/a"}}}))
+    path, body, _ = _chat(deep)
+    answer, _ = _refusal(server, path, {"max_tokens": 3, **body})
+    assert answer.status_code == 400, answer.text
+    assert_error_shape(answer.json(), code="constraint_too_costly")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class _Recorder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer, or lead elsewhere."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.seen.append((self.path, self.headers, body))
         content = json.dumps(ANSWER).encode()
         self.send_response(302 if "/moved" in self.path else 200)
         self.send_header("Location", "/elsewhere")
@@ -50,7 +51,7 @@ class _Engine(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Recorder)
-        self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.seen: list[tuple[str, Message, bytes]] = []
         self.connections = 0
 
     def get_request(self) -> tuple[object, object]:  # type: ignore[override]
@@ -100,7 +101,7 @@ def test_path_of_the_url_comes_before_every_path(engine: _Engine) -> None:
         assert client.get("/v1/models") == ANSWER
     assert [path for path, _, _ in engine.seen] == ["/engines/mistral/tokenize", "/engines/mistral/v1/models"]
     assert json.loads(engine.seen[0][2]) == {"content": "x"}
-    assert engine.seen[0][1]["content-type"] == "application/json"
+    assert engine.seen[0][1].get_all("Content-Type") == ["application/json"]
 
 
 def test_connection_is_used_again(engine: _Engine) -> None:
@@ -112,11 +113,12 @@ def test_connection_is_used_again(engine: _Engine) -> None:
 
 
 def test_key_is_sent_and_a_password_in_the_url_comes_before_it(engine: _Engine) -> None:
-    for credentials in ("", "Ann:p%40ss@"):
+    for credentials in ("", "Ann:p%40ss@", "Ann@", "%C3%84nn:%E2%82%AC%3A@"):
         with _client(f"http://{credentials}127.0.0.1:{_port(engine)}", model_server_api_key="the-key") as client:
             client.query("/tokenize", {}, UpstreamCall())
-    basic = base64.b64encode(b"Ann:p@ss").decode()
-    assert [headers["authorization"] for _, headers, _ in engine.seen] == ["Bearer the-key", f"Basic {basic}"]
+    basic = [f"Basic {base64.b64encode(each.encode()).decode()}" for each in ("Ann:p@ss", "Ann:", "Änn:€:")]
+    sent = [headers.get_all("Authorization") for _, headers, _ in engine.seen]
+    assert sent == [[each] for each in ["Bearer the-key", *basic]]
 
 
 def test_proxies_and_credentials_of_the_environment_are_ignored(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire import ChatCompletionRequest, CompletionRequest, load
-from mistral_api.wire.constraint_cost import SuspectSchema
 from mistral_api.wire.constraint_places import find_constraints
+from mistral_api.wire.schema_parts import SchemaTree
+from mistral_api.wire.suspects import SuspectSchema
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -44,6 +45,8 @@ def _refusal(schema: dict[str, Any]) -> InvalidRequest:
         (_object_with(a={"anyOf": [{"const": number} for number in range(1001)]}), ".properties.a.anyOf"),
         ({"oneOf": [{"type": "string"}] * 1001}, ".oneOf"),
         ({"type": ["string"] * 1001}, ".type"),
+        (_object_with(a={"type": ["string"] * 8, "enum": ["a"]}), ".properties.a.type"),
+        ({"type": ["string"] * 7, "enum": list(range(600))}, ""),
         (_object_with(**{f"p{number}": {} for number in range(501)}), ".properties"),
         (_object_with(a={"pattern": "^" + "[a-z]*" * 13 + "$"}), ".properties.a.pattern"),
         (_object_with(a={"pattern": "x" * 5_000}), ".properties.a.pattern"),
@@ -76,6 +79,10 @@ def _is_harmless(schema: dict[str, Any]) -> bool:
     return constraint.is_harmless()
 
 
+def _optional(number: int, prefix: str = "p") -> dict[str, Any]:
+    return _object_with(**{f"{prefix}{each}": {} for each in range(number)})
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -104,6 +111,12 @@ def test_schema_of_an_ordinary_client_is_harmless(schema: dict[str, Any]) -> Non
         {"$defs": {"x": {"anyOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/x"}]}}, "$ref": "#/$defs/x"},
         _object_with(a={"pattern": "^([a-z]0?|[a-z]1?)*$"}),
         _object_with(a={"minItems": 5_000, "items": {}}),
+        {"allOf": [{"anyOf": [_optional(20, f"{a}.{b}.") for b in range(2)]} for a in range(2)]},
+        {
+            "allOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/y"}],
+            "$defs": {"x": _optional(40), "y": _optional(40, "q")},
+        },
+        _object_with(a={"allOf": [{} for _ in range(300)]}),
     ],
 )
 def test_schema_between_the_bounds_is_tried_with_its_costly_part(schema: dict[str, Any]) -> None:
@@ -117,8 +130,8 @@ def test_trial_begins_at_the_costly_parts_too() -> None:
     (constraint,) = find_constraints(_check(schema))
     suspects = constraint.suspect_schemas()
     in_place = {"type": "object", "properties": {"x": words}, "required": ["x"]}
-    assert SuspectSchema({"$defs": {}} | in_place, once=True) in suspects
-    assert SuspectSchema({"$defs": {}, "type": "string", "pattern": "^(ab|a)*$"}) in suspects
+    assert suspects[-1] == SuspectSchema(in_place, once=True)
+    assert SuspectSchema({"type": "string", "pattern": "^(ab|a)*$"}) in suspects
     (grammar,) = find_constraints({"grammar": 'root ::= "x" ("a" | "ab")*'})
     assert grammar.suspect_grammars() == ['root ::= "x" ("a" | "ab")*\nroot ::= ("a" | "ab")*\n']
 
@@ -130,19 +143,71 @@ def test_trial_begins_at_the_costly_parts_too() -> None:
         lambda words: {"type": "object", "additionalProperties": _object_with(a=_object_with(items=words))},
         lambda words: {"type": "object", "patternProperties": {"^x$": words}},
         lambda words: _object_with(a={"$ref": "#/$defs/x"}) | {"$defs": {"x": words}},
+        lambda words: _object_with(w=words, a={"type": "array", "items": {"$ref": "#/properties/w"}}),
+        lambda words: _object_with(n=_object_with(w=words, n={"$ref": "#/properties/n"})),
     ],
 )
 def test_long_enum_that_may_be_met_again_and_again_is_tried_so(around: Any) -> None:
-    words = {"enum": [f"word{number}" for number in range(400)]}
+    words = {"enum": [f"{number} word" for number in range(400)]}
     (constraint,) = find_constraints(_check(around(words)))
     (suspect,) = constraint.suspect_schemas()
     assert not suspect.once
     assert suspect.schema["items"] == words
 
 
+def test_long_enum_whose_words_begin_alike_is_tried_as_if_it_were_met_often() -> None:
+    words = {"enum": [*(f"{number}" for number in range(50)), *(f"the same {number}" for number in range(350))]}
+    (constraint,) = find_constraints(_check(_object_with(a=words)))
+    assert [suspect.once for suspect in constraint.suspect_schemas()] == [False]
+
+
+def test_what_is_met_often_is_tried_before_what_is_met_once() -> None:
+    words = {"enum": [f"{number} word" for number in range(400)]}
+    schema = _object_with(a=words, b=words | {"title": "b"}, c={"type": "array", "items": words | {"title": "c"}})
+    (constraint,) = find_constraints(_check(schema))
+    assert [suspect.once for suspect in constraint.suspect_schemas()] == [False, True, True]
+
+
+def test_references_of_a_part_lead_where_they_did() -> None:
+    part = _object_with(n={"$ref": "#/properties/a"}, **{f"p{number}": {} for number in range(70)})
+    (constraint,) = find_constraints(_check(_object_with(a=part)))
+    (suspect,) = constraint.suspect_schemas()
+    reference = suspect.schema["properties"]["n"]["$ref"]
+    found = SchemaTree(suspect.schema).target({"$ref": reference})
+    assert found["properties"].keys() == part["properties"].keys()
+    assert SchemaTree(suspect.schema).target(found["properties"]["n"]) is found
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/default", "default": {"enum": ["a"]}},
+        _object_with(a={"$ref": "#/properties/b/examples/0"}, b={"examples": [{"type": "string"}]}),
+        _object_with(a={"items": {"$ref": "#/properties/a/const/x"}, "const": {"x": {}}}),
+    ],
+)
+def test_reference_into_data_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _check(schema)
+    assert caught.value.code == "invalid_json_schema"
+    assert str(caught.value.param).endswith(".$ref")
+
+
+def test_reference_to_a_property_that_is_called_as_a_keyword_is_none_into_data() -> None:
+    assert _is_harmless(_object_with(default={"type": "string"}, enum={"$ref": "#/properties/default"}))
+
+
 def test_enum_that_is_the_whole_schema_is_harmless_only_where_it_is_short() -> None:
     assert _is_harmless({"enum": [f"word{number}" for number in range(100)]})
-    assert not _is_harmless({"enum": [f"word{number}" for number in range(101)]})
+    words = {"enum": [f"word{number}" for number in range(101)]}
+    half = {"enum": [f"half{number}" for number in range(51)]}
+    for schema in (
+        words,
+        {"$ref": "#/$defs/x", "$defs": {"x": words}},
+        {"allOf": [words]},
+        {"anyOf": [half, half | {"title": "x"}]},
+    ):
+        assert not _is_harmless(schema)
 
 
 def test_constraints_are_found_with_their_paths() -> None:
