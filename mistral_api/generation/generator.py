@@ -15,7 +15,7 @@ from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
 from mistral_api.generation.prompt import PromptBuilder, turns_of
-from mistral_api.generation.prompt_size import chat_size, prompt_sizes
+from mistral_api.generation.prompt_size import chat_size, prompt_sizes, prompts_of
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.generation.running_exchange import RunningExchange
@@ -217,11 +217,15 @@ class Generator:
         self, payload: ChatPayload, continued: ContinuedSession | None, request: RequestContext
     ) -> tuple[ChatPayload, ContinuedSession | None]:
         """Return a request with the images that it names by their URLs; it is recorded without them."""
-        inline = partial(self._images.inline, body=request.body, call=request.call)
+        body, call = request.body, request.call
         if continued is not None:
-            history, sent = inline(continued.history), inline(continued.sent)
-            return payload, replace(continued, leading=inline(continued.leading), history=history, sent=sent)
-        return payload | {"messages": inline(payload["messages"])} if "messages" in payload else payload, None
+            # What the client has sent comes first: dead links of the history must not use up its time.
+            lists = [continued.sent, continued.leading, continued.history]
+            sent, leading, history = self._images.inline_each(lists, body, call)
+            return payload, replace(continued, leading=leading, history=history, sent=sent)
+        if "messages" not in payload:
+            return payload, None
+        return payload | {"messages": self._images.inline(payload["messages"], body, call)}, None
 
     def _plan(
         self,
@@ -312,6 +316,4 @@ def _prompt_source(exchange: RunningExchange) -> PromptSource:
 
 def _slots_for(request: ChatPayload) -> int:
     """Return how many slots a request takes: one for each choice of each prompt."""
-    prompt = request.get("prompt")
-    several = isinstance(prompt, list) and not any(isinstance(each, int) for each in prompt)
-    return (request.get("n") or 1) * (len(prompt) if several and prompt else 1)
+    return (request.get("n") or 1) * max(1, len(prompts_of(request.get("prompt"))))

@@ -72,11 +72,14 @@ def prompt_sizes(payload: ChatPayload) -> Iterator[TextSize]:
         yield TextSize(0, total, "input_prefix")
         return
     prompt: Any = payload["prompt"]
-    if not isinstance(prompt, list) or any(isinstance(each, int) for each in prompt):
-        yield _prompt_size(prompt, "prompt")
-        return
-    for index, each in enumerate(prompt):
-        yield _prompt_size(each, f"prompt[{index}]")
+    prompts = prompts_of(prompt)
+    for index, each in enumerate(prompts):
+        yield _prompt_size(each, f"prompt[{index}]" if prompts is prompt else "prompt")
+
+
+def prompts_of(prompt: Any) -> list[Any]:
+    """Return the prompts of a completion: a list of tokens, or of tokens and strings, is one prompt."""
+    return [prompt] if not isinstance(prompt, list) or any(isinstance(each, int) for each in prompt) else prompt
 
 
 def _prompt_size(prompt: Any, param: str) -> TextSize:

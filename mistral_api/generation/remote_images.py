@@ -7,6 +7,7 @@ may not, the model gets a short text in its place.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,8 +34,7 @@ class RemoteImages:
         ``messages``: what the client sent, in a chat's form; ``body``: its request, whose field the error names.
         """
         for found in media_addresses(messages):
-            path = path_of(body, found.address)
-            if path is not None and not self._fetches(found):
+            if not self._fetches(found) and (path := path_of(body, found.address)) is not None:
                 raise address_refused(path, found.kind)
 
     def inline(self, messages: list[ChatMessage], body: object, call: UpstreamCall) -> list[ChatMessage]:
@@ -43,30 +43,35 @@ class RemoteImages:
         Waits for what is fetched, so it is not called while a lock is held. Raises InvalidRequest for an image of the
         client's own request (``body``) that cannot be had, and our exceptions.
         """
-        addresses = list(media_addresses(messages))
-        if not addresses:
-            return messages
+        return self.inline_each([messages], body, call)[0]
+
+    def inline_each(
+        self, lists: Sequence[list[ChatMessage]], body: object, call: UpstreamCall
+    ) -> list[list[ChatMessage]]:
+        """Do the same with several lists of messages of one request, whose images share what a request may fetch."""
+        addresses = [list(media_addresses(messages)) for messages in lists]
+        if not any(addresses):
+            return list(lists)
         budget = FetchBudget.of_request(self._most_bytes)
         fetched: dict[str, str | None] = {}
-        for found in addresses:
+        for found in itertools.chain.from_iterable(addresses):
             if found.address not in fetched:
                 fetched[found.address] = self._data_url(found, body, budget, call)
-        return _replaced(messages, addresses, fetched)
+        return [_replaced(messages, found, fetched) for messages, found in zip(lists, addresses, strict=True)]
 
     def _fetches(self, found: MediaAddress) -> bool:
         return self._fetcher is not None and found.is_image_url
 
     def _data_url(self, found: MediaAddress, body: object, budget: FetchBudget, call: UpstreamCall) -> str | None:
         """Return an image as a data URL; None for an address of a stored message that is not fetched."""
-        path = path_of(body, found.address)
         if self._fetcher is None or not found.is_image_url:
-            if path is None:
+            if (path := path_of(body, found.address)) is None:
                 return None
             raise address_refused(path, found.kind)
         try:
             return self._fetcher.fetch(found.address, budget, call)
         except ImageNotFetched as error:
-            if path is None:
+            if (path := path_of(body, found.address)) is None:
                 return None
             text = f"Invalid '{path}': the URL {error}."
             raise InvalidRequest(text, code="invalid_image_url", param=path) from error
@@ -75,7 +80,9 @@ class RemoteImages:
 def _replaced(
     messages: list[ChatMessage], addresses: list[MediaAddress], fetched: dict[str, str | None]
 ) -> list[ChatMessage]:
-    """Return copies of the messages with other parts where there were addresses."""
+    """Return copies of the messages with other parts where there were addresses, or the messages where none were."""
+    if not addresses:
+        return messages
     parts = {(found.message, found.part): (found, fetched[found.address]) for found in addresses}
     numbers = {found.message for found in addresses}
     return [_with_parts(message, n, parts) if n in numbers else message for n, message in enumerate(messages)]

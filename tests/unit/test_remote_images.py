@@ -7,6 +7,7 @@ import pytest
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.image_fetcher import FetchBudget
 from mistral_api.upstream.media_addresses import media_addresses, path_of, require_no_addresses
 from mistral_api.wire.llama_cpp import LlamaCppCompletionRequest
 from mistral_api.wire.request_schema import load
@@ -103,6 +104,28 @@ def test_an_address_of_a_stored_message_becomes_a_text() -> None:
         {"type": "text", "text": f"[image_url, {WEB}: not fetched]"},
     ]
     assert messages[1]["content"][1] == _image(WEB)
+
+
+class _Fetcher:
+    """Fetches every image as the same data URL, and keeps what it was asked and with which budget."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, FetchBudget]] = []
+
+    def fetch(self, url: str, budget: FetchBudget, _call: UpstreamCall) -> str:
+        self.asked.append((url, budget))
+        return DATA
+
+
+def test_images_of_one_request_share_what_it_may_fetch() -> None:
+    fetcher: Any = _Fetcher()
+    images = RemoteImages(fetcher, 1000)
+    lists = [_user(_image(WEB)), [], _user(_image(WEB), _image(WEB + "?2")), _user(_image(DATA))]
+    inlined = images.inline_each(lists, {}, UpstreamCall())
+    assert [url for url, _ in fetcher.asked] == [WEB, WEB + "?2"]
+    assert len({id(budget) for _, budget in fetcher.asked}) == 1
+    assert inlined[2][1]["content"] == [_image(DATA), _image(DATA)]
+    assert (inlined[1] is lists[1], inlined[3] is lists[3]) == (True, True)
 
 
 @pytest.mark.parametrize("data", [WEB, "file:///etc/passwd", "HTTPS://a.example", "httpx.example"])
