@@ -15,13 +15,12 @@ from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.model_files.vocabulary import longest_token
-from mistral_api.payload_types import PayloadT
+from mistral_api.payload_types import PayloadT, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
-from mistral_api.upstream.request_limits import only
-from mistral_api.upstream.text_limit import TextLimit, TextSize, text_bytes
+from mistral_api.upstream.text_limit import TextLimit, TextSize
 from mistral_api.wire import load
 from mistral_api.wire.embeddings import EmbeddingInput
 from mistral_api.wire.engine_fields import EMBEDDING_FIELDS
@@ -72,7 +71,7 @@ class Embedder:
         limit, extra = self._limit(server), task.extra_bytes(payload)
         for index, item in enumerate(task.items(payload)):
             if isinstance(item, str):
-                size = text_bytes(item) + extra
+                size = text_size(item) + extra
                 limit.require_fit(TextSize(size, size, task.place(payload, index)), call)
 
     def _limit(self, server: ModelServerEntry) -> TextLimit:

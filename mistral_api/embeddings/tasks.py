@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import JsonObject, PayloadT, omit
+from mistral_api.upstream.text_limit import text_bytes
 from mistral_api.wire import EmbeddingsRequest, RerankRequest
 from mistral_api.wire.embeddings import Document, EmbeddingInput, EmbeddingsPayload, RerankPayload
 from mistral_api.wire.request_schema import RequestSchema
@@ -72,7 +73,7 @@ class Batches:
 
 def text_size(item: EmbeddingInput) -> int:
     """Return about how many bytes of text there are to compute."""
-    return len(item.encode("utf-8", "replace")) if isinstance(item, str) else 4 * len(item)
+    return text_bytes(item) if isinstance(item, str) else 4 * len(item)
 
 
 FLOAT_BYTES = 4
@@ -210,7 +211,7 @@ class Embeddings(EmbeddingTask[EmbeddingsPayload, bytes]):
         return 0
 
     def upstream_payload(self, payload: EmbeddingsPayload, items: list[EmbeddingInput]) -> Mapping[str, object]:
-        """Return the request; unknown fields are passed on."""
+        """Return the request, of the fields that have been let through."""
         return {**omit(payload, self._OWN_FIELDS), "input": items, "encoding_format": "base64"}
 
     def read(self, payload: EmbeddingsPayload, body: JsonObject) -> dict[int, bytes]:

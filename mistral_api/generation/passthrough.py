@@ -11,10 +11,9 @@ from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.prompt_size import chat_size
 from mistral_api.generation.running_exchange import RunningExchange
-from mistral_api.payload_types import omit
+from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.model_servers import ModelServerEntry
-from mistral_api.upstream.request_limits import only
 
 
 def empty_payload(_body: object) -> None:
@@ -87,10 +86,9 @@ class PassthroughService:
             payload = omit(payload, OWN_FIELDS)
             if endpoint.fields is not None and not self._limits.pass_unknown:
                 payload = only(payload, endpoint.fields)
-            if "messages" in payload:
-                param = "messages" if endpoint.fits_roles else None
-                self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
         if endpoint.takes_messages:
+            param = "messages" if endpoint.fits_roles else None
+            self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
             payload["messages"] = self._prompts.images.inline(payload["messages"], request.body, request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)

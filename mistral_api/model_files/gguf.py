@@ -12,12 +12,13 @@ with a sentence.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,8 +70,8 @@ class GgufHeader:
 
     ``metadata``: numbers and short strings only. Arrays, above all a tokenizer's, are left out.
     ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
-    ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_strings``: of each array of strings
-    the bytes of its longest one.
+    ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_token``: the bytes of the longest
+    token of its tokenizer; 0 where it has none.
     """
 
     version: int
@@ -78,7 +79,7 @@ class GgufHeader:
     parameters: int
     needed_bytes: int
     tensors: frozenset[str]
-    longest_strings: Mapping[str, int] = field(default_factory=dict)
+    longest_token: int = 0
 
     @property
     def architecture(self) -> str | None:
@@ -98,15 +99,19 @@ class GgufHeader:
 
 def read_header(path: Path) -> GgufHeader:
     """Read a file's header. Raises OSError where it cannot be opened, GgufError where it is no whole model."""
+    with _open_header(path) as reader:
+        return reader.read()
+
+
+@contextlib.contextmanager
+def _open_header(path: Path) -> Iterator[_HeaderReader]:
+    """Open a GGUF file at its header. Raises OSError where it cannot be opened, GgufError where it is no such file."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         _require_gguf(file.read(len(MAGIC) + 4), size)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            header = _HeaderReader(data).read()
-    if header.needed_bytes > size:
-        raise _truncated(size, header.needed_bytes)
-    return header
+            yield _HeaderReader(data)
 
 
 def _require_gguf(start: bytes, size: int) -> None:
@@ -149,12 +154,8 @@ class Tokenizer:
 
 def read_tokenizer(path: Path) -> Tokenizer:
     """Read the tokenizer from a file's header. Raises OSError, and GgufError where there is none."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        _require_gguf(file.read(len(MAGIC) + 4), size)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            tokenizer = _HeaderReader(data).read_tokenizer()
+    with _open_header(path) as reader:
+        tokenizer = reader.read_tokenizer()
     if not tokenizer.tokens:
         raise GgufError("has no tokenizer")
     return tokenizer
@@ -167,9 +168,10 @@ class _HeaderReader:
         self._data = data
         self._position = len(MAGIC)
         self._strings = 0
-        self._longest: dict[str, int] = {}
+        self._longest_token = 0
 
     def read(self) -> GgufHeader:
+        """Read all of it. Raises GgufError, also where the file is too small for its tensors."""
         version, tensors, pairs = self._scalar("<I"), self._count(), self._count()
         if pairs > MOST_PAIRS or tensors > MOST_TENSORS:
             raise _damaged(f"{pairs} values and {tensors} tensors")
@@ -183,7 +185,9 @@ class _HeaderReader:
             parameters, end = parameters + values, max(end, tensor_end)
         alignment = _alignment(metadata)
         start = -(-self._position // alignment) * alignment
-        return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest)
+        if start + end > len(self._data):
+            raise _truncated(len(self._data), start + end)
+        return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest_token)
 
     def read_tokenizer(self) -> Tokenizer:
         self._skip(4 + 8)
@@ -191,9 +195,10 @@ class _HeaderReader:
         for _ in range(self._count()):
             start = self._position
             name, kind = _text(self._bytes(MOST_KEY_BYTES, "a name")), self._scalar("<I")
-            if name == _TOKENS:
-                tokens = struct.unpack_from("<IQ", self._data, self._position)[1]
+            at = self._position
             self._value(name, kind)
+            if name == _TOKENS and kind == _ARRAY:
+                tokens = struct.unpack_from("<IQ", self._data, at)[1]
             if name.startswith(_TOKENIZER):
                 pairs.append(self._data[start : self._position])
         return Tokenizer(tuple(pairs), tokens)
@@ -255,7 +260,8 @@ class _HeaderReader:
             length = self._scalar("<Q")
             self._skip(length)
             longest = max(longest, length)
-        self._longest[name] = longest
+        if name == _TOKENS:
+            self._longest_token = longest
 
     def _bytes(self, most: int, what: str) -> bytes:
         """Return a string of so many bytes at most, as it is; ``what`` it is, for the error."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mistral_api.model_files.gguf import GgufError, read_header
 
-_TOKENS, _KIND = "tokenizer.ggml.tokens", "tokenizer.ggml.model"
+_KIND = "tokenizer.ggml.model"
 _KEEP_ALL_TEXT = ("gpt2", "llama", "rwkv", "plamo2", "gemma4")
 # For what is not known: more than the longest tokens in use (runs of spaces of up to 512 bytes).
 UNKNOWN_LONGEST = 1024
@@ -35,5 +35,5 @@ def longest_token(path: Path | None) -> int:
 @lru_cache(maxsize=4)
 def _longest_token(path: Path, _version: int) -> int:
     header = read_header(path)
-    longest = header.longest_strings.get(_TOKENS, 0)
-    return longest if longest and header.metadata.get(_KIND) in _KEEP_ALL_TEXT else UNKNOWN_LONGEST
+    known = header.longest_token and header.metadata.get(_KIND) in _KEEP_ALL_TEXT
+    return header.longest_token if known else UNKNOWN_LONGEST

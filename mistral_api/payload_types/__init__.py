@@ -24,6 +24,11 @@ def omit(payload: PayloadT, names: Container[str]) -> PayloadT:
     return cast("PayloadT", {name: value for name, value in payload.items() if name not in names})
 
 
+def only(payload: PayloadT, names: Container[str]) -> PayloadT:
+    """Return an object with these of its fields alone, in its own order."""
+    return cast("PayloadT", {name: value for name, value in payload.items() if name in names})
+
+
 def pick(payload: PayloadT, names: Iterable[str]) -> PayloadT:
     """Return those of these fields that an object has, in the order of the names."""
     return cast("PayloadT", {name: payload[name] for name in names if name in payload})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from mistral_api.payload_types import PayloadT
+from mistral_api.payload_types import only
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.engine_fields import known_fields
 
@@ -50,8 +50,3 @@ class RequestLimits:
         if not named:
             bounded = {"n_predict" if llama_cpp else "max_tokens": most}
         return cast("ChatPayload", {**payload, **bounded}) if bounded else payload
-
-
-def only(payload: PayloadT, names: Container[str]) -> PayloadT:
-    """Return an object with these of its fields alone, in its own order."""
-    return cast("PayloadT", {name: value for name, value in payload.items() if name in names})

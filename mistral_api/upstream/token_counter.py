@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, only
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Tool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
@@ -16,6 +16,8 @@ from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
 
 # How many bytes a template may put around a message, beyond the length of the template itself.
 MARKUP = 64
+# What changes a prompt, and not how its answer is sent.
+_COUNTED = LLAMA_CPP_CHAT - {"stream", "stream_options"}
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 
 
@@ -64,8 +66,7 @@ class TokenCounter:
         our exceptions for the rest.
         """
         request = {**(options or {}), "messages": list(messages)} | ({"tools": list(tools)} if tools else {})
-        request = {name: request[name] for name in request if name in LLAMA_CPP_CHAT and not name.startswith("stream")}
-        return self._count(request, call or UpstreamCall())
+        return self._count(only(request, _COUNTED), call or UpstreamCall())
 
     def _count(self, request: JsonObject, call: UpstreamCall) -> int:
         try:

@@ -102,7 +102,8 @@ def test_request_opens_no_file_as_a_lora_adapter(server: Server) -> None:
 
 
 def test_unsupported_model_server_admin_requests_are_refused_by_code(server: Server) -> None:
-    assert_error_shape(_ask(server, "POST", "/props").json(), code="not_supported")
+    for body in ({}, {"messages": 5}):
+        assert_error_shape(_ask(server, "POST", "/props", body).json(), code="not_supported")
     assert _ask(server, "POST", "/models/load", {"model": "a"}).status_code == 404
     assert _ask(server, "GET", "/lora-adapters").json() == []
     assert _ask(server, "POST", "/lora-adapters", []).json() == {"success": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 import tracemalloc
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mistral_api.model_files import gguf
-from mistral_api.model_files.gguf import GgufError, read_header
+from mistral_api.model_files.gguf import GgufError, read_header, read_tokenizer
 from tests.support.gguf_files import ARRAY, LLAMA, STRING, U32, encode_string, gguf_bytes
 
 HUGE = (2**31, 2**32, 2**62, 2**63 - 1)
@@ -125,9 +126,22 @@ def test_the_largest_header_that_is_read_takes_little_memory(tmp_path: Path) -> 
     assert len(header.tensors) == 20_000
 
 
+def test_file_that_ends_within_its_vocabulary_has_no_tokenizer(tmp_path: Path) -> None:
+    whole = _head(0, 1) + _pair(b"tokenizer.ggml.tokens", ARRAY, _string_array(1) + encode_string("x"))
+    path = tmp_path / "m.gguf"
+    path.write_bytes(whole)
+    assert read_tokenizer(path).tokens == 1
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(GgufError):
+            read_tokenizer(path)
+
+
 def _read_or_refuse(path: Path, content: bytes) -> None:
     """Read a file: it must be described or refused, and a description must fit the file."""
     path.write_bytes(content)
+    with contextlib.suppress(GgufError):
+        assert read_tokenizer(path).tokens
     try:
         header = read_header(path)
     except GgufError:
