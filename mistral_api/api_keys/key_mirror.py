@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from mistral_api.security.api_key import ApiKey, KeyLimits, KeyRecord, SecretDigest
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import ReplacedFile, replace_file
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "api-keys.json"
 _VERSION = 1
-_Signature = tuple[int, int, int]
 
 
 class KeyMirror:
@@ -31,7 +29,7 @@ class KeyMirror:
         """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns."""
         self.path = data_dir / FILE_NAME
         self._database = database
-        self._checked: tuple[_Signature, str] | None = None
+        self._file: ReplacedFile[str | None] = ReplacedFile(self.path, self._text, None)
 
     def read(self) -> list[KeyRecord] | None:
         """Return the keys as they were last known, or None where the file says nothing about this database."""
@@ -53,27 +51,14 @@ class KeyMirror:
         """
         keys = [_entry(record) for record in records]
         content = json.dumps({"version": _VERSION, "database": self._database, "keys": keys}, indent=1) + "\n"
-        signature = self._signature()
-        if signature is not None and self._checked == (signature, content):
-            return
-        if signature is None or self._text() != content:
+        if self._file.current() != content:
             replace_file(self.path, content)
-            signature = self._signature()
-        self._checked = None if signature is None else (signature, content)
 
     def _text(self) -> str | None:
         try:
             return self.path.read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
-
-    def _signature(self) -> _Signature | None:
-        """Return what changes when another process replaces the file, or None where there is none."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def read_any_records(data_dir: Path) -> list[KeyRecord]:

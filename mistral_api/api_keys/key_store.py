@@ -19,9 +19,10 @@ from sqlalchemy import ColumnElement, and_, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from mistral_api.database.errors import sqlstate
 from mistral_api.database.tables.keys import StoredKey
 from mistral_api.errors import InvalidRequest, NotFound
-from mistral_api.security.access import LOCAL_OWNER
+from mistral_api.security.access import ANONYMOUS_OWNER, LOCAL_OWNER
 from mistral_api.security.api_key import (
     DEFAULT_SCOPES,
     SCOPES,
@@ -40,7 +41,7 @@ from mistral_api.wire.queries import LAST_SECOND
 CHANNEL: Final = "mistral_api_keys"
 NAME_RULE: Final = "at most 64 letters, digits and . _ @ + -, beginning with a letter or a digit"
 # Owners that a key's name alone must not choose: data from before there were keys, and callers without one.
-RESERVED_OWNERS: Final = frozenset({LOCAL_OWNER, "anonymous"})
+RESERVED_OWNERS: Final = frozenset({LOCAL_OWNER, ANONYMOUS_OWNER})
 
 _ID_PREFIX = "key_"
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
@@ -90,7 +91,7 @@ def create_key(session: Session, wanted: NewKey) -> MadeKey:
         session.flush()
     except IntegrityError as error:
         session.rollback()
-        if getattr(error.orig, "pgcode", None) != UNIQUE_VIOLATION:
+        if sqlstate(error) != UNIQUE_VIOLATION:
             raise
         raise _refusal("name", f"There is a key of the name '{wanted.name}' already: revoke or rotate it.") from error
     return MadeKey(_commit_change(session, stored), secret)
@@ -154,15 +155,15 @@ def find_named_key(session: Session, name_or_id: str) -> StoredKey:
     return stored
 
 
-def revoke_key(session: Session, key_id: UUID) -> StoredKey:
-    """Revoke a key, for good, and commit. One that is revoked already stays so.
+def revoke_key(session: Session, key_id: UUID | None) -> StoredKey:
+    """Revoke a key, for good, and commit. One that is revoked already stays so; None is no id of a key.
 
     Raises NotFound, and sqlalchemy.exc.SQLAlchemyError.
     """
     return _change(session, key_id, revoked_at=datetime.now(UTC))
 
 
-def rotate_key(session: Session, key_id: UUID, grace_seconds: float) -> MadeKey:
+def rotate_key(session: Session, key_id: UUID | None, grace_seconds: float) -> MadeKey:
     """Give a key another secret, and commit. The former one works for ``grace_seconds`` longer, one before it no more.
 
     Raises NotFound, InvalidRequest for a revoked key, and sqlalchemy.exc.SQLAlchemyError.
@@ -183,7 +184,7 @@ def rotate_key(session: Session, key_id: UUID, grace_seconds: float) -> MadeKey:
     return MadeKey(changed, secret)
 
 
-def _change(session: Session, key_id: UUID, **values: object) -> StoredKey:
+def _change(session: Session, key_id: UUID | None, **values: object) -> StoredKey:
     """Change a key, unless it is revoked, and commit. Raises NotFound."""
     session.execute(
         update(StoredKey)

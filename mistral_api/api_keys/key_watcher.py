@@ -17,16 +17,15 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from psycopg2.errorcodes import UNDEFINED_TABLE
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from mistral_api.api_keys.key_mirror import KeyMirror
-from mistral_api.api_keys.key_store import CHANNEL, records_of
+from mistral_api.api_keys.key_store import CHANNEL, list_keys, records_of
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.errors import error_summary
+from mistral_api.database.errors import error_summary, sqlstate
 from mistral_api.database.tables.base import rows_as_json
-from mistral_api.database.tables.keys import StoredKey
 from mistral_api.security.api_key import KeyRecord
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.system.logs import ThrottledWarning
@@ -147,14 +146,14 @@ class KeyWatcher:
         try:
             count, revisions = connection.execute(_STATE).one()
         except ProgrammingError as error:
-            if getattr(error.orig, "pgcode", None) != UNDEFINED_TABLE:
+            if sqlstate(error) != UNDEFINED_TABLE:
                 raise
             self._note_missing_table()
             return
         state = (int(count), int(revisions))
         if state != self._state or not self._ring.complete:
             # Rows that are newer than the state are read again at the next look.
-            self._records = records_of(list(Session(connection).scalars(select(StoredKey).order_by(StoredKey.id))))
+            self._records = records_of(list_keys(Session(connection)))
             self._ring.replace(self._records, complete=True)
             self._state = state
         self._write_mirror()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 import click
-from psycopg2.errorcodes import INSUFFICIENT_PRIVILEGE
 from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
@@ -23,7 +22,7 @@ from mistral_api.conversations.export import (
     fine_tuning_line,
     read_conversations,
 )
-from mistral_api.database.errors import error_message
+from mistral_api.database.errors import error_message, is_permission_error
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.errors import StartError
 from mistral_api.services import Services, services_of
@@ -60,7 +59,7 @@ def command_services() -> Iterator[Services]:
 
 def _sentence(error: SQLAlchemyError) -> str:
     first = error_message(error)
-    if not isinstance(error, ProgrammingError) or getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+    if not isinstance(error, ProgrammingError) or is_permission_error(error):
         return f"The database cannot be used: {first}."
     sentence = f"The database does not have the tables of this version ({first})"
     return f"{sentence}; start the server once, or run 'flask db upgrade'."

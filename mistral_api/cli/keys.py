@@ -24,6 +24,7 @@ from mistral_api.api_keys.key_store import (
     NewKey,
     create_key,
     find_named_key,
+    has_keys,
     key_id_text,
     key_subject,
     list_keys,
@@ -94,7 +95,7 @@ def create(name: str, **options: Unpack[_KeyOptions]) -> None:
     limits = KeyLimits(options["rpm"], options["tpm"], options["daily_tokens"], options["concurrent"])
     wanted = NewKey(name, options["owner"], options["scopes"], limits, options["expires"])
     with _changing_keys() as (services, session):
-        first = not list_keys(session)
+        first = not has_keys(session)
         made = create_key(session, wanted)
         _note_change(services, session, KEY_CREATED, made.stored)
     _show_secret(made)

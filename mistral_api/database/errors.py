@@ -44,7 +44,7 @@ def is_row_error(error: Exception) -> bool:
     That includes every failure of our own code before PostgreSQL has got the rows.
     """
     if isinstance(error, DBAPIError):
-        return _sqlstate(error)[:2] in _ROW_ERROR_CLASSES
+        return sqlstate(error)[:2] in _ROW_ERROR_CLASSES
     if isinstance(error, SQLAlchemyError):
         return type(error) is StatementError
     return not isinstance(error, sqlite3.Error | OSError | MemoryError)
@@ -52,18 +52,18 @@ def is_row_error(error: Exception) -> bool:
 
 def is_statement_timeout(error: Exception) -> bool:
     """Return whether the statement timeout has ended the statement."""
-    return _sqlstate(error) == _QUERY_CANCELED
+    return sqlstate(error) == _QUERY_CANCELED
 
 
 def is_permission_error(error: Exception) -> bool:
     """Return whether the role may not do what the statement does."""
-    return _sqlstate(error) == _INSUFFICIENT_PRIVILEGE
+    return sqlstate(error) == _INSUFFICIENT_PRIVILEGE
 
 
 def error_type(error: Exception) -> str:
     """Return the class of an error and its code in PostgreSQL. It quotes nothing that a user wrote."""
-    name, sqlstate = type(root_cause(error)).__name__, _sqlstate(error)
-    return f"{name} ({sqlstate})" if sqlstate else name
+    name, code = type(root_cause(error)).__name__, sqlstate(error)
+    return f"{name} ({code})" if code else name
 
 
 def error_message(error: Exception) -> str:
@@ -71,7 +71,7 @@ def error_message(error: Exception) -> str:
 
     The lines after it quote statements and rows.
     """
-    if _sqlstate(error).startswith(_QUOTING_CLASS):
+    if sqlstate(error).startswith(_QUOTING_CLASS):
         return error_type(error)
     return next(iter(str(root_cause(error)).strip().splitlines()), "")
 
@@ -86,5 +86,6 @@ def root_cause(error: Exception) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _sqlstate(error: Exception) -> str:
+def sqlstate(error: Exception) -> str:
+    """Return PostgreSQL's code of an error (its documentation, appendix "Error Codes"), empty where it has none."""
     return getattr(root_cause(error), "pgcode", None) or ""

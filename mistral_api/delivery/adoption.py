@@ -34,7 +34,7 @@ def adopt_rows(engine: Engine, former: str, owner: str) -> dict[str, int]:
     """
     with engine.begin() as connection, without_deadline(connection):
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-        tables = ", ".join(dict.fromkeys((*_SIMPLE_TABLES, *_SUMMED_TABLES)))
+        tables = ", ".join((*_SIMPLE_TABLES, *_SUMMED_TABLES))
         connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
         _rename_sessions(connection, former, owner)
         counts = {table: _change_owner(connection, table, former, owner) for table in _SIMPLE_TABLES}

@@ -52,7 +52,8 @@ KEY_BEGINNING: Final = "mla_"
 # 43 letters and digits have 256 bits.
 _SECRET_CHARACTERS = string.ascii_letters + string.digits
 _SECRET_LENGTH = 43
-_SECRET = re.compile(rf"{KEY_BEGINNING}[A-Za-z0-9]{{{_SECRET_LENGTH}}}")
+SECRET_PATTERN: Final = rf"{KEY_BEGINNING}[A-Za-z0-9]{{{_SECRET_LENGTH}}}"
+_SECRET = re.compile(SECRET_PATTERN)
 PREFIX_LENGTH: Final = 12
 
 

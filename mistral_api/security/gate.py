@@ -38,14 +38,11 @@ class Gate:
         self._origins.check(head)
         try:
             return self._access.identify(head)
-        except Unavailable:
+        except (Unauthorized, Unavailable) as error:
             if needs_no_key(head):
                 return self._access.stranger(head)
-            raise
-        except Unauthorized:
-            if needs_no_key(head):
-                return self._access.stranger(head)
-            self._failed.note(self.address(head))
+            if isinstance(error, Unauthorized):
+                self._failed.note(self.address(head))
             raise
 
     def refusal(self, head: RequestHead) -> ApiError | None:

@@ -34,7 +34,7 @@ ADMIN_KEY_NAME: Final = "ADMIN_API_KEY"
 ADMIN_KEY_ID = UUID(int=0)
 ADMIN_KEY_OWNER: Final = "local"
 
-Reason = Literal["unknown", "revoked", "expired", "missing", "database_unavailable"]
+Reason = Literal["unknown", "revoked", "expired"]
 
 _INDEX_BYTES = 8
 
@@ -42,21 +42,17 @@ _INDEX_BYTES = 8
 class KeyRefused(Unauthorized):
     """401: the key that was sent is not in force. The client is not told why; ``reason`` and ``prefix`` are for logs.
 
-    ``prefix`` is None where nothing of what was sent may be shown; ``key`` is the key, where it is one of ours.
+    ``prefix`` is None where nothing of what was sent may be shown.
     """
 
-    def __init__(self, reason: Reason, prefix: str | None, key: ApiKey | None = None) -> None:
+    def __init__(self, reason: Reason, prefix: str | None) -> None:
         super().__init__("Incorrect API key provided. The operator of this server hands out keys.")
         self.reason: Reason = reason
         self.prefix = prefix
-        self.key = key
 
 
 class KeyMissing(Unauthorized):
     """401: no key was sent, and this server has keys."""
-
-    reason: Reason = "missing"
-    prefix: str | None = None
 
     def __init__(self) -> None:
         super().__init__(
@@ -67,13 +63,10 @@ class KeyMissing(Unauthorized):
 class KeysUnavailable(Unavailable):
     """503: PostgreSQL is away, and without it nobody can say whether this caller may come in."""
 
-    reason: Reason = "database_unavailable"
-
-    def __init__(self, prefix: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             "The database does not answer, and this API key is not known without it.", code="database_unavailable"
         )
-        self.prefix = prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +120,6 @@ class KeyRing:
         return self._contents.owners
 
     @property
-    def known(self) -> bool:
-        """Whether it is known which keys there are: from the database, or from its mirror."""
-        return self._contents.known
-
-    @property
     def complete(self) -> bool:
         """Whether there is no other key: PostgreSQL answered a moment ago."""
         return self._contents.complete
@@ -145,15 +133,14 @@ class KeyRing:
         for entry in contents.entries.get(digest[:_INDEX_BYTES], ()):
             if hmac.compare_digest(entry.digest, digest):
                 return self._admit(entry)
-        prefix = shown_prefix(secret)
         if not contents.complete and has_secret_form(secret):
-            raise KeysUnavailable(prefix)
-        raise KeyRefused("unknown", prefix)
+            raise KeysUnavailable
+        raise KeyRefused("unknown", shown_prefix(secret))
 
     def _admit(self, entry: _Entry) -> ApiKey:
         reason = entry.reason()
         if reason is not None:
-            raise KeyRefused(reason, entry.key.prefix, entry.key)
+            raise KeyRefused(reason, entry.key.prefix)
         self._used[entry.key.id] = time.time()
         return entry.key
 

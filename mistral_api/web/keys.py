@@ -72,7 +72,7 @@ def retrieve(key_id: str) -> KeyBody:
 def revoke(key_id: str) -> Deletion:
     """Revoke an API key for good; every server refuses it within five seconds."""
     with database_session() as session:
-        revoked = revoke_key(session, find_key(session, parse_key_id(key_id)).id)
+        revoked = revoke_key(session, parse_key_id(key_id))
     services().key_watcher.refresh()
     note_key_change(KEY_WITHDRAWN, revoked)
     return {"object": "api_key.deleted", "id": key_id_text(revoked.id), "deleted": True}
@@ -83,7 +83,7 @@ def rotate(key_id: str) -> KeyBody:
     """Give an API key another secret; the former one works for `grace_seconds` longer."""
     grace_seconds = load(_ROTATION, json_body() if request.content_length else {})["grace_seconds"]
     with database_session() as session:
-        made = rotate_key(session, find_key(session, parse_key_id(key_id)).id, grace_seconds)
+        made = rotate_key(session, parse_key_id(key_id), grace_seconds)
     note_key_change(KEY_ROTATED, made.stored)
     return _made_body(made)
 

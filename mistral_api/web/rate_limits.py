@@ -1,8 +1,9 @@
 """Rate limits over HTTP: which requests count, the headers that tell what is left, and the end of a permit.
 
 A request that asks the model server holds one of its caller's places until the last byte of its response is sent, or
-its client has left: the WSGI server closes the body of every response, whatever happened. Reads hold none, so that a
-client can poll the response that it has running in the background.
+its client has left: the WSGI server closes the body of every response, whatever happened. Other reads hold none, so
+that a client can poll the response that it has running in the background; one that follows its events holds a place
+among the followers.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from flask import Flask, Response, current_app, g, request
 from flask.json.provider import JSONProvider
 
 from mistral_api.security.access import Caller
-from mistral_api.security.api_key import KEY_BEGINNING
+from mistral_api.security.api_key import SECRET_PATTERN
 from mistral_api.security.audit import shown_path
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
@@ -25,7 +25,7 @@ from mistral_api.wire.body_bounds import load_body
 access_log = logging.getLogger("mistral_api.access")
 
 # The id stands in logs: one that has the secret of a key in it is not taken over.
-_ACCEPTABLE = re.compile(rf"(?!.*{KEY_BEGINNING}[A-Za-z0-9]{{43}})[!-~]{{1,128}}")
+_ACCEPTABLE = re.compile(rf"(?!.*{SECRET_PATTERN})[!-~]{{1,128}}")
 
 
 def services() -> Services:

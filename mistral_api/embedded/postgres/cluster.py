@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.errors import StartError
+from mistral_api.system.files import replace_file
 
 DATABASE = "mistral"
 # The role that initdb makes, and that only sets things up; and the application's own, which is no superuser. No schema
@@ -93,10 +94,7 @@ class Cluster:
 
     def write_application_password(self, password: str) -> None:
         """Keep the password of the application's role, instead of a former one."""
-        new = self._layout.application_password_file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        _write_private(new, password)
-        new.replace(self._layout.application_password_file)
+        replace_file(self._layout.application_password_file, password)
 
     def renew_password(self, seconds: float) -> None:
         """Set another password, in PostgreSQL's single-user mode; the server must not run. Raises StartError.
