@@ -80,8 +80,8 @@ def plain_tokenizer() -> Tokenizer:
             "tokenizer.ggml.scores", _ARRAY, struct.pack(f"<IQ{len(tokens)}f", _F32, len(tokens), *[0.0] * len(tokens))
         ),
         _pair("tokenizer.ggml.token_type", _ARRAY, struct.pack(f"<IQ{len(kinds)}i", _I32, len(kinds), *kinds)),
-        _pair("tokenizer.ggml.bos_token_id", _U32, struct.pack("<I", 1)),
-        _pair("tokenizer.ggml.eos_token_id", _U32, struct.pack("<I", 2)),
+        _number("tokenizer.ggml.bos_token_id", 1),
+        _number("tokenizer.ggml.eos_token_id", 2),
     )
     return Tokenizer(pairs, len(tokens))
 

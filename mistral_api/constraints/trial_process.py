@@ -118,7 +118,7 @@ class TrialProcess:
     def _send(self, request: TrialRequest) -> None:
         with contextlib.suppress(OSError):  # the process has ended, and its answers say so
             if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.write(json.dumps([request]) + "\n")
+                self._process.stdin.write(json.dumps(request) + "\n")
                 self._process.stdin.flush()
 
     def _cpu_seconds(self) -> float:

@@ -101,7 +101,7 @@ def _call_schema(index: int, tool: Tool) -> JsonObject:
 def _rebased(schema: Any, path: str) -> Any:
     """Return a schema whose references point into it where it stands now, at ``path``.
 
-    Its depth is bounded (``wire.request_schema``).
+    Its depth is bounded (``wire.body_bounds``).
     """
     if isinstance(schema, list):
         return [_rebased(each, path) for each in schema]

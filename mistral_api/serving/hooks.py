@@ -1,6 +1,7 @@
 """What the web server asks about requests and connections before the application sees them, and whom it tells.
 
-All of it runs in the loop of the server, or while a response is written: it must neither wait nor read a disk.
+``refuse_early`` and ``is_unbounded`` run in the loop of the server: they must neither wait nor read a disk. The others
+run on threads of lanes, and may write to one.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ def _tell_nobody_of_closed(address: str, count: int) -> None:
 class Hooks:
     """``refuse_early`` refuses a request by its head. ``is_unbounded`` tells the addresses that may have any number of
     connections. ``on_refusal`` gets the error of a request that the application does not see, its head, and the id
-    that its client was shown. ``on_closed`` gets an address, and how many of its connections were closed to make room;
-    it is called on a thread of its own, and may write to a disk.
+    that its client was shown. ``on_closed`` gets an address, and how many of its connections were closed to make room.
     """
 
     refuse_early: RefuseEarly | None = None

@@ -16,10 +16,7 @@ from mistral_api.system.identifiers import new_id
 log = logging.getLogger(__name__)
 
 # What waitress says of these names its own settings.
-_REASONS = {
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers of the request are too large.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "",
-}
+_REASONS = {HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers of the request are too large."}
 RETRY_SECONDS = 5.0
 _ANTHROPIC = "/v1/messages"
 
@@ -51,13 +48,13 @@ def error_body(error: ApiError, path: str, request_id: str) -> Mapping[str, obje
 
 
 def _error_of(error: object) -> ApiError:
-    """Return the failure as ours. Waitress's 501, an unknown transfer encoding, is the client's fault."""
+    """Return the failure as ours. What else than 500 waitress has is the client's fault."""
     if isinstance(error, ApiError):
         return error
     status, reason = getattr(error, "code", 500), str(getattr(error, "body", ""))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal_error()
-    return refused_request(status if status < 500 else 400, _REASONS.get(HTTPStatus(status), reason[:200]))
+    return refused_request(status, _REASONS.get(HTTPStatus(status), reason[:200]))
 
 
 def overloaded() -> ApiError:

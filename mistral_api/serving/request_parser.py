@@ -52,7 +52,7 @@ class _ChunkedBody(ChunkedReceiver):  # type: ignore[misc] # waitress has no typ
 
 
 class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no type hints
-    """One request on its way in. ``received`` and ``refuse`` run in the loop, ``close`` in any thread."""
+    """One request on its way in. ``received`` runs in the loop, ``refuse`` and ``close`` in any thread."""
 
     # For a request that is refused before they are known.
     path = command = request_uri = ""

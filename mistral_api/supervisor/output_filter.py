@@ -24,8 +24,8 @@ MOST_CRASH_CHARACTERS = 300
 
 # ``0.01.529.068 I srv          init: ``. Older builds print neither time nor level.
 _STAMP = r"\d+\.\d\d\.\d{3}\.\d{3} [A-Z] +"
-_FUNCTION = r"(?:srv|slot|que|res|cmn) +[\w~<>()]{1,16}:|[a-z]+(?:_[a-z]+)+:"
-_BEGINNING = re.compile(rf"(?:{_STAMP})(?:{_FUNCTION})?|(?:srv|slot|que|res|cmn) +[\w~<>()]{{1,16}}:")
+_COMPONENT = r"(?:srv|slot|que|res|cmn) +[\w~<>()]{1,16}:"
+_BEGINNING = re.compile(rf"{_STAMP}(?:{_COMPONENT}|[a-z]+(?:_[a-z]+)+:)?|{_COMPONENT}")
 _TIMING = re.compile(r" *(?:prompt eval|eval|total) time =")
 _TOKEN = re.compile(r"\w[\w.]*")
 _NUMBER = re.compile(r"\d[\d.]*(?:e\d*)?|0x[0-9a-f]+")

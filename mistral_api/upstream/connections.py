@@ -113,27 +113,35 @@ class _CallHTTPSConnection(_CallConnection, HTTPSConnection):
 
 
 class _UnixConnection(_CallConnection):
-    """The same over a Unix socket, whose path is the attribute ``path`` of a class made for it."""
+    """The same over a Unix socket, whatever host a URL names."""
 
-    path = ""
+    def __init__(self, *args: Any, socket_path: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._socket_path = socket_path
 
     def _new_conn(self) -> socket.socket:
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
         try:
-            return connect_unix(self.path, timeout)
+            return connect_unix(self._socket_path, timeout)
         except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"{self.path} does not accept connections") from error
+            raise ConnectTimeoutError(self, f"{self._socket_path} does not accept connections") from error
         except OSError as error:
-            raise NewConnectionError(self, f"{self.path}: {error}") from error
+            raise NewConnectionError(self, f"{self._socket_path}: {error}") from error
 
 
 class _CallPool(HTTPConnectionPool):
-    ConnectionCls = _CallConnection
+    ConnectionCls: type[_CallConnection] = _CallConnection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.became_idle()
         super()._put_conn(conn)
+
+
+class _UnixPool(_CallPool):
+    """The pool hands the keyword ``socket_path`` on to its connections, as urllib3 does with what it does not know."""
+
+    ConnectionCls = _UnixConnection
 
 
 class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
@@ -144,11 +152,6 @@ def _pool(url: Url, size: int, socket_path: str | None) -> HTTPConnectionPool:
     host = url.host or ""
     if url.scheme == "https":
         return _CallHTTPSPool(host, url.port, maxsize=size, cert_reqs="CERT_REQUIRED", ca_certs=certifi.where())
-    kind = _CallPool if socket_path is None else _unix_pool(socket_path)
-    return kind(host, url.port, maxsize=size)
-
-
-def _unix_pool(socket_path: str) -> type[_CallPool]:
-    """Return the class of a pool whose connections go to a Unix socket, whatever host a URL names."""
-    connection = type("_UnixConnectionToServer", (_UnixConnection,), {"path": socket_path})
-    return type("_UnixPoolToServer", (_CallPool,), {"ConnectionCls": connection})
+    if socket_path is not None:
+        return _UnixPool(host, url.port, maxsize=size, socket_path=socket_path)
+    return _CallPool(host, url.port, maxsize=size)

@@ -1,10 +1,11 @@
 """A fair share of the model server's slots for every owner.
 
 llama.cpp gives a slot that is free to the request that has waited longest, so an owner with many requests in flight
-keeps all others waiting. While several owners generate, no more requests are sent than there are slots. Those that wait
-here go in turn: next is the owner with the fewest slots, and of several the one whose last request began first.
+keeps all others waiting. While several owners may call, or have called within some minutes, no more requests are sent
+than there are slots. Those that wait here go in turn: next is the owner with the fewest slots, and of several the one
+whose last request began first.
 
-As long as one owner alone generates, nothing is held back: what waits does so in the model server.
+Where there is one owner alone, nothing is held back: what waits does so in the model server.
 """
 
 from __future__ import annotations

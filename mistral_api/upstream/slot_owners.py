@@ -188,12 +188,16 @@ class SlotOwners:
         server = self._process()
         if not self._sharing.several_owners():
             return PlacedRequest(request, self._end_of_only_owner(server, release))
-        # The model server is asked before the lock is taken.
+        # The model server and the disk are asked, and the prompt is hashed, before the lock is taken.
         restored = {} if server in (self._server, self._unplaced_server) else self._restored.read()
+        has_prompt_cache = self._has_prompt_cache()
+        usable = not has_prompt_cache and not self._sharing.several_processes()
+        prompt = tuple(prompt_pieces(request))
         with self._lock:
-            self._refresh(server, restored)
+            if has_prompt_cache:
+                self._warn_once(server)
+            self._refresh(server, restored, usable=usable)
             self._requests += 1
-            prompt = tuple(prompt_pieces(request))
             slot = None if count > 1 or request.get("id_slot", -1) >= 0 else self._choose(source, prompt)
             if slot is None:
                 return self._unplaced_request(request, release)
@@ -220,23 +224,20 @@ class SlotOwners:
                 self._unplaced -= 1
                 self._forget_free()
 
-    def _refresh(self, server: object | None, restored: Mapping[int, str]) -> None:
+    def _refresh(self, server: object | None, restored: Mapping[int, str], *, usable: bool) -> None:
         """Forget what is in the slots where this process does not know it any more. The lock is held.
 
-        ``restored``: the conversations that are in the slots of a model server that has just been started.
+        ``restored``: the conversations that are in the slots of a model server that has just been started. ``usable``:
+        whether nobody else changes what is in the slots.
         """
-        has_prompt_cache = self._has_prompt_cache()
-        unusable = has_prompt_cache or self._sharing.several_processes()
-        if has_prompt_cache:
-            self._warn_once(server)
-        if not (self._is_stale or server != self._server or unusable):
+        if not (self._is_stale or server != self._server or not usable):
             return
         is_new = server not in (self._server, self._unplaced_server)
         self._is_stale, self._server = False, server
         self._forgotten += 1
         for slot in self._slots:
             slot.forget()
-            slot.restored = restored.get(slot.number) if is_new and not unusable else None
+            slot.restored = restored.get(slot.number) if is_new and usable else None
 
     def _noting(self, slot: _Slot, owner: str, prompt: tuple[Piece, ...]) -> Callable[[], None]:
         """Return what notes that the model server has a prompt in a slot. The lock is held."""

@@ -173,9 +173,10 @@ def _is_large(count: object) -> bool:
 
 
 def _is_harmless_pattern(pattern: str) -> bool:
+    if len(pattern) > _SHORT_PATTERN:
+        return False
     found = pattern_ambiguity(pattern)
-    few = found.loops <= _FEW_LOOPS and found.copies <= _FEW_COPIES
-    return few and len(pattern) <= _SHORT_PATTERN and not pattern_loops(pattern)
+    return found.loops <= _FEW_LOOPS and found.copies <= _FEW_COPIES and not pattern_loops(pattern)
 
 
 def schema_digest(schema: JsonSchema) -> bytes:

@@ -52,7 +52,7 @@ class Constraint:
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:
-    """Return the constraints of a valid request. Most requests have none, and are asked for six names."""
+    """Return the constraints of a valid request. Most requests have none, and are asked for seven names."""
     found = [
         Constraint(path, schema, schema_digest(schema))
         for keys in _SCHEMA_PATHS

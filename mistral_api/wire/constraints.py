@@ -32,7 +32,7 @@ from mistral_api.wire.constraint_cost import (
 )
 from mistral_api.wire.container_shapes import Object
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.schema_parts import SchemaTree, parts_with_paths
+from mistral_api.wire.schema_parts import SchemaTree
 from mistral_api.wire.shapes import JsonSchema, Text
 
 MOST_GRAMMAR_CHARACTERS = 65_536
@@ -65,12 +65,6 @@ def levels(value: object) -> Iterator[list[Any]]:
             for child in (parent.values() if type(parent) is dict else parent)
             if type(child) in _CONTAINERS
         ]
-
-
-def refuse_contradictions(schema: JsonSchema, path: str = "") -> None:
-    """Refuse a JSON schema with a part that no value can satisfy; the refusal has the path of that part."""
-    for part, place in parts_with_paths(schema, path):
-        _refuse_contradiction(part, place)
 
 
 def _refuse_contradiction(part: JsonSchema, place: str) -> None:

@@ -56,6 +56,7 @@ class _Element:
     rule: str | None = None
     least: int = 1
     most: int | None = 1
+    # Where a group stands in the text.
     start: int = 0
     end: int = 0
 
@@ -136,7 +137,6 @@ class _Parser:
         self.position = found.end() if found else self.position
 
     def _add_element(self, sequence: list[_Element], letter: str, level: int) -> None:
-        start = self.position
         if letter in "*+?{" and sequence and self._repeat(sequence[-1]):
             return
         if self._grammar and letter == '"':
@@ -145,9 +145,9 @@ class _Parser:
             sequence.append(self._group(level))
         else:
             sequence.append(self._atom(letter))
-        sequence[-1:] = [_located(sequence[-1], start, self.position)] if sequence else []
 
     def _group(self, level: int) -> _Element:
+        start = self.position
         opening = _GROUP_START.match(self._text, self.position)
         self.position = opening.end() if opening else self.position + 1
         if level >= MOST_LEVELS:
@@ -155,7 +155,7 @@ class _Parser:
             return _Element(ANY, most=None)
         group = self.alternatives(level + 1)
         self.position += 1
-        return _Element(group=group)
+        return _Element(group=group, start=start, end=self.position)
 
     def _atom(self, letter: str) -> _Element:
         if letter == "[":
@@ -178,10 +178,8 @@ class _Parser:
         self.position += 1
         found: list[_Element] = []
         while (letter := self._text[self.position : self.position + 1]) not in ("", '"'):
-            start = self.position
-            bits = self._escape() if letter == "\\" else _bits(letter)
+            found.append(_Element(self._escape() if letter == "\\" else _bits(letter)))
             self.position += letter != "\\"
-            found.append(_Element(bits, start=start, end=self.position))
         self.position += 1
         return found
 
@@ -239,13 +237,6 @@ class _Parser:
         element.most = None if most is None or element.most is None else element.most * most
         element.end = self.position
         return True
-
-
-def _located(element: _Element, start: int, end: int) -> _Element:
-    """Say where an element stands; a character of a string knows it already."""
-    if not element.end:
-        element.start, element.end = start, end
-    return element
 
 
 def _bounds_of(letter: str, count: re.Match[str] | None) -> tuple[int, int | None]:

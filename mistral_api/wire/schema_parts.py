@@ -17,9 +17,9 @@ _REPEATING = ("items", "additionalItems", "additionalProperties", "patternProper
 MOST_ALTERNATIVE_PARTS = 200
 
 
-def parts_with_paths(schema: JsonSchema, path: str = "") -> Iterator[tuple[JsonSchema, str]]:
+def parts_with_paths(schema: JsonSchema) -> Iterator[tuple[JsonSchema, str]]:
     """Yield the schema and every schema inside it, each with its path; without recursion, as these may be deep."""
-    open_parts: list[tuple[JsonSchema, str]] = [(schema, path)]
+    open_parts: list[tuple[JsonSchema, str]] = [(schema, "")]
     while open_parts:
         part, place = open_parts.pop()
         yield part, place

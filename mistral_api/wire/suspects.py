@@ -32,10 +32,12 @@ def suspect_schemas(schema: JsonSchema) -> list[SuspectSchema]:
     repeated = {id(part) for part in tree.repeated()}
     costly = [part for part in tree.parts[1:] if not is_harmless_part(tree, part)]
     found = [each for part in costly for each in _suspects_of(part, repeated=id(part) in repeated)]
-    found.sort(key=lambda suspect: suspect.once)
+    found = sorted(found, key=lambda suspect: suspect.once)[:_MOST_SUSPECTS]
     if any("$ref" in part for part in tree.parts):
-        found = [SuspectSchema(_with_references(each.schema, schema), each.once) for each in found[:_MOST_SUSPECTS]]
-    return found[:_MOST_SUSPECTS]
+        # Each carries the whole schema with it, in which its references lead where they did.
+        whole = {"$defs": {_WHOLE: _moved(schema)}}
+        found = [SuspectSchema(_moved(each.schema) | whole, each.once) for each in found]
+    return found
 
 
 def _suspects_of(part: JsonSchema, *, repeated: bool) -> Iterator[SuspectSchema]:
@@ -57,14 +59,11 @@ def _most_that_begin_alike(words: list[Any]) -> int:
     return max(Counter(str(word)[:_BEGINNING_LENGTH] for word in words).values())
 
 
-def _with_references(suspect: JsonObject, schema: JsonSchema) -> JsonObject:
-    """Return a suspect whose references lead where they did in the whole schema, which it carries with it."""
-    moved: JsonObject = _moved(suspect)
-    return moved | {"$defs": {_WHOLE: _moved(schema)}}
-
-
 def _moved(value: Any) -> Any:
-    """Return a copy of a schema, or of what stands in it, whose references begin where the whole schema is now."""
+    """Return a copy of a schema, or of what stands in it, whose references begin where the whole schema is now.
+
+    llama.cpp follows what looks like a reference in data too, so these are moved as well.
+    """
     if isinstance(value, list):
         return [_moved(each) for each in value]
     if not isinstance(value, dict):

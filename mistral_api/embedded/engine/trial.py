@@ -1,7 +1,7 @@
 """``python -m mistral_api.embedded.engine.trial MODEL``: try out constraints on llama.cpp, until the input ends.
 
-Each line of the input is a list of requests, ``[["completions" | "chat_completions", body], …]``. After each request a
-line is written, ``{"cpu": seconds}``. The first line, ``{"ready": true}``, says that the model is loaded.
+Each line of the input is a request, ``["completions" | "chat_completions", body]``. After each a line is written,
+``{"cpu": seconds}``. The first line, ``{"ready": true}``, says that the model is loaded.
 
 The process is thrown away: its owner kills it when a request takes too long. It ends by itself with the input, after
 IDLE_SECONDS without work, and by the kernel where it computes or allocates too much, which also holds when its owner is
@@ -33,17 +33,15 @@ _CONTEXT = 2048
 def main() -> None:
     """Run until the input ends. Never returns: native threads would hold up an orderly exit."""
     answers = _take_output()
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_input, args=(lines,), daemon=True).start()
     try:
         server = xllamacpp.Server(_params(Path(sys.argv[1])))
         _limit_memory()
         _answer(answers, {"ready": True})
         while True:
-            line = lines.get(timeout=IDLE_SECONDS)
-            if line is None:
-                break
-            _try_out(server, json.loads(line), answers)
+            kind, body = json.loads(lines.get(timeout=IDLE_SECONDS))
+            _answer(answers, {"cpu": _try_out(server, kind, body)})
     except (queue.Empty, BrokenPipeError):
         pass
     os._exit(ExitCode.OK)
@@ -58,7 +56,7 @@ def _take_output() -> IO[str]:
     return answers
 
 
-def _read_input(lines: queue.SimpleQueue[str | None]) -> None:
+def _read_input(lines: queue.SimpleQueue[str]) -> None:
     """Read what the owner writes. When it is gone, end at once, whatever is computed."""
     for line in sys.stdin:
         lines.put(line)
@@ -77,14 +75,14 @@ def _params(model: Path) -> xllamacpp.CommonParams:
     return params
 
 
-def _try_out(server: xllamacpp.Server, requests: list[tuple[str, dict[str, Any]]], answers: IO[str]) -> None:
+def _try_out(server: xllamacpp.Server, kind: str, body: dict[str, Any]) -> float:
+    """Return the processor time of a request, in seconds."""
     handlers = {"completions": server.handle_completions, "chat_completions": server.handle_chat_completions}
-    for kind, body in requests:
-        _limit_cpu()
-        before = _cpu_seconds()
-        # A constraint that llama.cpp refuses is refused for the client too, and costs nothing.
-        handlers[kind](json.dumps(body), lambda _response: None)
-        _answer(answers, {"cpu": _cpu_seconds() - before})
+    _limit_cpu()
+    before = _cpu_seconds()
+    # A constraint that llama.cpp refuses is refused for the client too, and costs nothing.
+    handlers[kind](json.dumps(body), lambda _response: None)
+    return _cpu_seconds() - before
 
 
 def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
