@@ -12,26 +12,28 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from tests.support.marking_engine import marking_engine
 from tests.support.processes import Server, running_server, temporary_data_dir
 from tests.support.raw_requests import send_request
-from tests.support.steady_engine import CHUNK_SECONDS, steady_engine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="select() takes 512 sockets there")
 
 HALF_OPEN, STREAMS = 1050, 200
+#: Between two chunks of a stream. A stream has more of them than any test waits for.
+CHUNK_SECONDS, CHUNKS = 0.25, 4000
 #: Within which an answer has to come, in seconds: a probe of a load balancer waits as long. A server whose loop or
 #: threads are taken does not answer at all; one that shares two cores with the flood and other tests is merely slower.
 ANSWER_SECONDS = 5.0
-CHAT = {"messages": [{"role": "user", "content": "Go on."}], "stream": True}
+CHAT = {"messages": [{"role": "user", "content": "Go on."}], "stream": True, "max_tokens": CHUNKS}
 
 
 @pytest.fixture(scope="module")
 def streams() -> Iterator[tuple[Server, list[socket.socket]]]:
     """A server that 200 clients stream from, and their connections."""
     with (
-        steady_engine() as url,
+        marking_engine(pace=1 / CHUNK_SECONDS) as engine,
         temporary_data_dir() as data_dir,
-        running_server(data_dir, MODEL_SERVER_URL=url, SHUTDOWN_SECONDS="0") as server,
+        running_server(data_dir, MODEL_SERVER_URL=engine.url, SHUTDOWN_SECONDS="0") as server,
         contextlib.ExitStack() as stack,
     ):
         opened = [stack.enter_context(send_request(server, "/v1/chat/completions", CHAT)) for _ in range(STREAMS)]

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import requests
 
-from mistral_api.settings import setting_fields
 from tests.support.marking_engine import CHUNKS_A_SECOND, marking_engine
 from tests.support.processes import Server, running_server, wait_for
 from tests.support.strangers import GOOD_SESSION, Plan, Result, strangers
@@ -30,7 +29,6 @@ pytestmark = pytest.mark.slow
 
 log = logging.getLogger(__name__)
 
-SETTINGS = {name for name, _ in setting_fields()}
 ADMIN_KEY = "mla_" + "administrator" * 4
 SECONDS = 30.0
 # Room for what the stream of the good client does before and after the attack.
@@ -72,7 +70,7 @@ class Stream:
 class GoodClient:
     """The one client who does nothing wrong."""
 
-    def __init__(self, server: Server, key: str | None) -> None:
+    def __init__(self, server: Server, key: str) -> None:
         self._server = server
         self._headers = _bearer(key)
 
@@ -139,12 +137,8 @@ def _make_key(server: Server, name: str, *scopes: str) -> str:
     return key
 
 
-def _bearer(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _settings(**others: str) -> dict[str, str]:
-    return others | ({"ADMIN_API_KEY": ADMIN_KEY} if "ADMIN_API_KEY" in SETTINGS else {})
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _besiege(server: Server, good: GoodClient, plan: Plan, **fields: Any) -> Siege:
@@ -192,13 +186,10 @@ def cast(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[tuple[Serve
     """A server, the good client, and the plan of the strangers; the parameter is the kind of engine."""
     with ExitStack() as stack:
         if request.param == "steady":
-            own = _settings(MODEL_SERVER_URL=stack.enter_context(marking_engine()).url)
+            own = {"MODEL_SERVER_URL": stack.enter_context(marking_engine()).url}
         else:
-            own = _settings(CONTEXT_SIZE="8192")
-        server = stack.enter_context(running_server(data_dir, **own))
-        if "ADMIN_API_KEY" not in SETTINGS:
-            yield server, GoodClient(server, None), Plan(server.api_port, SECONDS)
-            return
+            own = {"CONTEXT_SIZE": "8192"}
+        server = stack.enter_context(running_server(data_dir, ADMIN_API_KEY=ADMIN_KEY, **own))
         keys = [_make_key(server, f"stranger-{number}", *(["grammar"] * (number % 2))) for number in range(8)]
         yield server, GoodClient(server, _make_key(server, "good")), Plan(server.api_port, SECONDS, keys=keys)
 

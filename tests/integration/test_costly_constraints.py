@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server
+from tests.support.processes import Server, wait_for
 
 HI = [{"role": "user", "content": "Hi"}]
 EIGHT_LOOPS = "[a-z]* " * 8
@@ -121,10 +121,7 @@ class _Stream:
 
     def __enter__(self) -> _Stream:
         self._thread.start()
-        deadline = time.monotonic() + 20
-        while self.pieces < 5:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: self.pieces >= 5, "the beginning of the stream")
         self.longest_gap = 0.0
         return self
 

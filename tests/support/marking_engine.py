@@ -1,4 +1,5 @@
-"""A model server that repeats the markers of its requests, at a steady pace: llama.cpp's chunks, one every 20 ms.
+"""A model server that repeats the markers of its requests, at a steady pace: llama.cpp's chunks, one every 20 ms or
+as seldom as a test wants.
 
 Each chunk repeats the markers of its request: the words in its messages that begin with ``marker-``. So a response that
 holds another request's text is recognised. It runs in a process of its own: nothing that a test does delays its
@@ -38,7 +39,8 @@ _PROPS = {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 256, "m
 class _Engine:
     """The connections and generations of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float) -> None:
+        self.pace = pace
         self.released = asyncio.Event()
         self.counts = {"running": 0, "ended": 0, "broken": 0}
 
@@ -102,7 +104,7 @@ class _Engine:
                 await writer.drain()
             if generation.holds:
                 await self.released.wait()
-            await asyncio.sleep(begun + (number + 1) / CHUNKS_A_SECOND - asyncio.get_running_loop().time())
+            await asyncio.sleep(begun + (number + 1) / self.pace - asyncio.get_running_loop().time())
         if generation.streams:
             writer.write(_piece(b"".join(map(_event, generation.last_chunks())) + b"data: [DONE]\n\n") + _piece(b""))
         else:
@@ -171,8 +173,8 @@ def _write_json(writer: asyncio.StreamWriter, status: int, body: object, *, clos
     writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
 
 
-async def _listen(port: int) -> None:
-    server = await asyncio.start_server(_Engine().serve, "127.0.0.1", port, limit=64 << 20, backlog=512)
+async def _listen(port: int, pace: float) -> None:
+    server = await asyncio.start_server(_Engine(pace).serve, "127.0.0.1", port, limit=64 << 20, backlog=1024)
     async with server:
         await server.serve_forever()
 
@@ -194,10 +196,10 @@ class MarkingEngine:
 
 
 @contextlib.contextmanager
-def marking_engine() -> Iterator[MarkingEngine]:
-    """Run the engine in a process of its own, and yield it when it answers."""
+def marking_engine(pace: float = CHUNKS_A_SECOND) -> Iterator[MarkingEngine]:
+    """Run the engine in a process of its own, and yield it when it answers. ``pace``: chunks a second."""
     port = free_port()
-    with subprocess.Popen([sys.executable, "-m", __name__, str(port)], cwd=ROOT) as process:
+    with subprocess.Popen([sys.executable, "-m", __name__, str(port), str(pace)], cwd=ROOT) as process:
         try:
             engine = MarkingEngine(f"http://127.0.0.1:{port}")
             wait_for(lambda: _answers(engine), "an answer of the marking engine")
@@ -214,4 +216,4 @@ def _answers(engine: MarkingEngine) -> bool:
 
 
 if __name__ == "__main__":
-    asyncio.run(_listen(int(sys.argv[1])))
+    asyncio.run(_listen(int(sys.argv[1]), float(sys.argv[2])))

@@ -21,6 +21,7 @@ from mistral_api.security.api_key import (
 )
 from mistral_api.security.key_ring import ADMIN_KEY_OWNER, KeyMissing, KeyRefused, KeyRing, KeysUnavailable
 from mistral_api.system.identifiers import new_id
+from tests.support.keys import key_ring
 
 # Always the same ones: the processes of one test run name their tests by them.
 SECRET, OTHER_SECRET = "mla_" + "Ab3x" * 10 + "Cd5", "mla_" + "Yz7w" * 10 + "Ef9"
@@ -33,13 +34,6 @@ def record(secret: str = SECRET, *, expires_at: float | None = None, revoked_at:
     return KeyRecord(key, kept, revoked_at=revoked_at)
 
 
-def ring_of(*records: KeyRecord, complete: bool = True) -> KeyRing:
-    """A ring with these keys."""
-    ring = KeyRing()
-    ring.replace(records, complete=complete)
-    return ring
-
-
 def refusal(ring: KeyRing, secret: str) -> KeyRefused:
     """The 401 for a secret."""
     with pytest.raises(KeyRefused) as caught:
@@ -49,7 +43,7 @@ def refusal(ring: KeyRing, secret: str) -> KeyRefused:
 
 def test_a_secret_leads_to_its_key() -> None:
     stored = [record(SECRET), record(OTHER_SECRET)]
-    ring = ring_of(*stored)
+    ring = key_ring(*stored)
     assert [ring.find(SECRET), ring.find(OTHER_SECRET)] == [each.key for each in stored]
 
 
@@ -70,7 +64,7 @@ def test_secrets_have_256_bits_and_all_differ() -> None:
     ],
 )
 def test_the_answer_is_the_same_and_only_the_log_knows_the_reason(stored: KeyRecord, reason: str) -> None:
-    refused = refusal(ring_of(stored), SECRET)
+    refused = refusal(key_ring(stored), SECRET)
     assert (refused.reason, refused.prefix) == (reason, SECRET[:12])
     assert refused.status == 401
     assert refused.body() == refusal(KeyRing("x" * 20), "sk-anything").body()
@@ -78,10 +72,11 @@ def test_the_answer_is_the_same_and_only_the_log_knows_the_reason(stored: KeyRec
     assert SECRET[:12] not in refused.message
 
 
-def test_a_key_expires_while_the_ring_holds_it() -> None:
-    ring = ring_of(record(expires_at=time.time() + 0.2))
+def test_a_key_expires_while_the_ring_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    expires_at = time.time() + 60
+    ring = key_ring(record(expires_at=expires_at))
     ring.find(SECRET)
-    time.sleep(0.25)
+    monkeypatch.setattr(time, "time", lambda: expires_at)
     assert refusal(ring, SECRET).reason == "expired"
 
 
@@ -101,14 +96,14 @@ def test_a_key_expires_while_the_ring_holds_it() -> None:
     ],
 )
 def test_anything_else_is_a_mere_unknown_key(sent: str) -> None:
-    refused = refusal(ring_of(record(SECRET)), sent)
+    refused = refusal(key_ring(record(SECRET)), sent)
     assert refused.reason == "unknown"
 
 
 @pytest.mark.parametrize("sent", ["sk-proj-abcdefghijkl", "correct horse battery staple", "mla_short", ""])
 def test_nothing_is_shown_of_what_is_no_key_of_ours(sent: str) -> None:
     assert shown_prefix(sent) is None
-    assert refusal(ring_of(record()), sent).prefix is None
+    assert refusal(key_ring(record()), sent).prefix is None
 
 
 def test_hashes_of_equal_length_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +114,7 @@ def test_hashes_of_equal_length_are_compared_in_constant_time(monkeypatch: pytes
         return real(one, other)
 
     real = hmac.compare_digest
-    ring = ring_of(record(SECRET), record(OTHER_SECRET))
+    ring = key_ring(record(SECRET), record(OTHER_SECRET))
     monkeypatch.setattr("mistral_api.security.key_ring.hmac.compare_digest", note)
     ring.find(SECRET)
     assert compared == [(digest_of(SECRET), digest_of(SECRET))]
@@ -130,7 +125,7 @@ def test_an_equal_beginning_of_a_hash_is_not_enough() -> None:
     nearly = bytearray(digest_of(SECRET))
     nearly[-1] ^= 1
     stored = record()
-    ring = ring_of(replace(stored, secret=SecretDigest(bytes(nearly), stored.secret.prefix)))
+    ring = key_ring(replace(stored, secret=SecretDigest(bytes(nearly), stored.secret.prefix)))
     assert refusal(ring, SECRET).reason == "unknown"
 
 
@@ -138,17 +133,17 @@ def test_the_former_secret_works_until_its_time_and_not_beyond_the_end_of_the_ke
     now = time.time()
     former = SecretDigest(digest_of(OTHER_SECRET), OTHER_SECRET[:12], now + 60)
     rotated = replace(record(SECRET), former=former)
-    assert ring_of(rotated).find(OTHER_SECRET).id == ring_of(rotated).find(SECRET).id == rotated.key.id
-    assert ring_of(rotated).find(OTHER_SECRET).prefix == OTHER_SECRET[:12]
+    assert key_ring(rotated).find(OTHER_SECRET).id == key_ring(rotated).find(SECRET).id == rotated.key.id
+    assert key_ring(rotated).find(OTHER_SECRET).prefix == OTHER_SECRET[:12]
     late = replace(rotated, former=replace(former, valid_until=now - 1))
-    assert refusal(ring_of(late), OTHER_SECRET).reason == "expired"
+    assert refusal(key_ring(late), OTHER_SECRET).reason == "expired"
     ended = replace(rotated, key=replace(rotated.key, expires_at=now - 1))
-    assert refusal(ring_of(ended), OTHER_SECRET).reason == "expired"
-    assert refusal(ring_of(replace(rotated, revoked_at=now)), OTHER_SECRET).reason == "revoked"
+    assert refusal(key_ring(ended), OTHER_SECRET).reason == "expired"
+    assert refusal(key_ring(replace(rotated, revoked_at=now)), OTHER_SECRET).reason == "revoked"
 
 
 def test_while_postgresql_is_away_known_keys_work_and_unknown_ones_are_503() -> None:
-    ring = ring_of(record(SECRET), complete=False)
+    ring = key_ring(record(SECRET), complete=False)
     assert ring.find(SECRET).name == "laptop"
     with pytest.raises(KeysUnavailable) as caught:
         ring.find(OTHER_SECRET)
@@ -158,7 +153,7 @@ def test_while_postgresql_is_away_known_keys_work_and_unknown_ones_are_503() -> 
 
 
 def test_a_ring_becomes_incomplete_and_complete_again() -> None:
-    ring = ring_of(record(SECRET))
+    ring = key_ring(record(SECRET))
     ring.mark_incomplete()
     ring.find(SECRET)
     with pytest.raises(KeysUnavailable):
@@ -168,18 +163,18 @@ def test_a_ring_becomes_incomplete_and_complete_again() -> None:
 
 
 def test_a_revoked_key_stays_refused_while_postgresql_is_away() -> None:
-    assert refusal(ring_of(record(revoked_at=1.0), complete=False), SECRET).reason == "revoked"
+    assert refusal(key_ring(record(revoked_at=1.0), complete=False), SECRET).reason == "revoked"
 
 
 @pytest.mark.parametrize(
     ("ring", "any_key"),
     [
         (KeyRing(), True),  # nobody knows
-        (ring_of(), False),
-        (ring_of(complete=False), False),  # the mirror says that there are none
-        (ring_of(record()), True),
-        (ring_of(record(revoked_at=1.0)), True),
-        (ring_of(record(expires_at=1.0)), True),
+        (key_ring(), False),
+        (key_ring(complete=False), False),  # the mirror says that there are none
+        (key_ring(record()), True),
+        (key_ring(record(revoked_at=1.0)), True),
+        (key_ring(record(expires_at=1.0)), True),
         (KeyRing("x" * 20), True),
     ],
 )
@@ -193,8 +188,8 @@ def test_a_request_without_a_key_is_401_and_503_where_nobody_knows_of_keys() -> 
 
     assert isinstance(refused(KeyRing()), KeysUnavailable)
     assert isinstance(refused(KeyRing("x" * 20)), KeyMissing)
-    assert isinstance(refused(ring_of(record())), KeyMissing)
-    assert refused(ring_of(record())).code == "invalid_api_key"
+    assert isinstance(refused(key_ring(record())), KeyMissing)
+    assert refused(key_ring(record())).code == "invalid_api_key"
 
 
 def test_admin_api_key_is_a_key_with_all_scopes_whatever_the_database_says() -> None:
