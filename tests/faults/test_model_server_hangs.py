@@ -64,6 +64,7 @@ def test_hanging_idle_model_server_is_replaced_without_a_request(server: Server)
     assert server.health()["model_server"]["restarts"] == before["restarts"] + 1
 
 
+@pytest.mark.slow
 def test_looping_model_server_with_a_good_health_is_replaced(server: Server) -> None:
     # No text has at least 5 and at most 2 characters: llama.cpp searches for one forever. The API refuses this schema,
     # so the request goes to the model server directly.

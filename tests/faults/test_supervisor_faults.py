@@ -119,6 +119,7 @@ def test_slow_or_idle_model_server_is_not_restarted(data_dir: Path, engine: Misb
         assert running.status() == first
 
 
+@pytest.mark.slow
 def test_model_server_silent_during_a_cpu_batch_is_not_restarted(data_dir: Path, engine: MisbehavingEngine) -> None:
     with running_supervisor(data_dir, **engine.settings("batch") | {"HANG_SECONDS": "1", "THREADS": "2"}) as running:
         first = running.wait_ready()

@@ -175,6 +175,7 @@ def _statistics(server: Server) -> EngineCounts:
     return EngineCounts(tokens["prompt"] - tokens["cached"], tokens["cached"], tokens["completion"])
 
 
+@pytest.mark.slow
 def test_sums_of_complete_and_refused_requests_are_those_of_the_engine(server: Server) -> None:
     before, recorded_before = engine_counts(server), _statistics(server)
     for path, fields in COMPLETE:

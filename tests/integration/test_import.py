@@ -346,6 +346,7 @@ def _start(engine: Engine, file: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_goes_on_where_it_was(engine: Engine, tmp_path: Path) -> None:
     shards = {
         f"conversations-{shard:03}.json": [chatgpt_chat(shard * 1000 + n, 3, " tide" * 100) for n in range(1000)]

@@ -95,6 +95,7 @@ steps = st.lists(
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.tuples(clients, clients), steps=steps, share=st.floats(0, 1))
+@pytest.mark.slow
 def test_read_before_delivery_equals_the_read_after_it(
     database_engine: Engine, kinds: tuple[Any, Any], steps: list[tuple[int, str, int]], share: float
 ) -> None:

@@ -109,6 +109,7 @@ def test_restored_slot_cache_saves_the_prompt_of_the_next_request(
     assert engine.slot().id != held.id
 
 
+@pytest.mark.slow
 def test_unchanged_slot_cache_is_not_saved_again(engine: RunningEngine, caches: SlotCacheManager) -> None:
     engine.complete()
     reports = engine.feedback()
