@@ -238,7 +238,6 @@ def test_a_restarted_model_server_is_asked_again(caching: Server, word: str) -> 
     assert _post(caching, CHAT, _chat(word)).headers["X-Cache"] == "hit"
 
 
-@pytest.mark.slow
 def test_answers_end_after_their_time_and_redis_shares_them(caching: Server, word: str, tmp_path: Path) -> None:
     """Two API processes in front of one model server: what one has generated the other gives again."""
     with running_redis(tmp_path) as redis:

@@ -130,7 +130,6 @@ def test_foreign_table_in_the_chosen_schema_is_refused(shared: str) -> None:
     assert f"DATABASE_SCHEMA: in the schema '{OURS}' another program has a table 'messages'" in done.stderr
 
 
-@pytest.mark.slow
 def test_schema_of_a_newer_version_is_refused_by_the_server(shared: str, data_dir: Path) -> None:
     assert _flask(shared, "upgrade").returncode == 0
     with open_cursor(shared) as cursor:

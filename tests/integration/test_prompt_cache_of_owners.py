@@ -174,7 +174,6 @@ def test_slot_is_chosen_by_administrators_alone(owners: Owners) -> None:
         assert ask(owners.admin, CHAT_PATH, chat(text, id_slot=slot)) == 0
 
 
-@pytest.mark.slow
 def test_restored_caches_are_their_owners_after_a_restart(data_dir: Path) -> None:
     settings = {"CONTEXT_SIZE": "8192", "PARALLEL": "4", "SLOT_SAVE_SECONDS": "300", "ADMIN_API_KEY": ADMIN_SECRET}
     text = new_text(80)
