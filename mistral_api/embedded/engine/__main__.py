@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -24,6 +25,9 @@ from mistral_api.system.processes import handle_stop_signals
 LARGEST_CPU_BATCH = 64
 # The longest wait of the main thread without a look around (Windows delivers Ctrl-C only between waits).
 POLL_SECONDS = 0.5
+# llama.cpp writes its log from a thread of its own, which nobody can wait for. Without this time the lines that say why
+# a load failed are lost now and then on a busy machine, and the supervisor cannot tell short memory from a bad file.
+LOG_SECONDS = 0.5
 
 _FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
@@ -73,6 +77,7 @@ def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
         if isinstance(event, int):
             return ExitCode.OK
         if isinstance(event, BaseException):
+            time.sleep(LOG_SECONDS)
             print(f"error: the model could not be loaded: {event}", file=sys.stderr)
             return ExitCode.FAILED
         server = event
