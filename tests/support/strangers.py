@@ -27,6 +27,8 @@ from tests.support.attacks import CHAT, MIB, Attack, content_attacks, malformed_
 from tests.support.processes import ROOT
 
 STRANGERS = 200
+# What a stranger writes, with its number, into everything that it sends.
+MARKER_PREFIX = "marker-stranger"
 # The conversation of the one good client, which strangers try to read and to write into.
 GOOD_SESSION = "the-good-session"
 # Longest wait for one attack to be answered.
@@ -69,7 +71,7 @@ class Stranger:
     """One stranger, with an address, a marker, and a key where it has one."""
 
     def __init__(self, number: int, plan: Plan) -> None:
-        self.marker = f"marker-stranger-{number}"
+        self.marker = f"{MARKER_PREFIX}-{number}"
         self._target = ("127.0.0.1", plan.port)
         self._address = "127.0.0.1" if plan.same_address else f"127.0.9.{1 + number % 16}"
         self._plan = plan
@@ -83,7 +85,7 @@ class Stranger:
 
     def _may_read(self, marker: str) -> bool:
         """Whether a marker is this stranger's own, or of another one with the same key."""
-        number = int(marker.rpartition("-")[2]) if marker.startswith("marker-stranger-") else None
+        number = int(marker.rpartition("-")[2]) if marker.startswith(f"{MARKER_PREFIX}-") else None
         return marker == self.marker or (
             number is not None and self._key is not None and self._key_of(number) == self._key
         )
