@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -19,6 +20,12 @@ from tests.support.processes import Server, wait_for
 
 # Many programs use what langchain-core warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.deprecation.LangChainDeprecationWarning")
+
+
+@pytest.fixture
+def word() -> str:
+    """A word that no other conversation of the server has, not even inside of a longer one."""
+    return uuid4().hex
 
 
 def conversations_about(server: Server, word: str) -> list[dict[str, Any]]:
@@ -40,20 +47,20 @@ def assert_stored_once(server: Server, word: str, messages: int) -> None:
     )
 
 
-def test_langchains_message_history(server: Server, http_clients: dict[str, Any]) -> None:
+def test_langchains_message_history(server: Server, http_clients: dict[str, Any], word: str) -> None:
     model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", max_tokens=12, **http_clients)  # type: ignore[arg-type, call-arg]
     memory = InMemoryChatMessageHistory()
     chain = RunnableWithMessageHistory(model, lambda _session: memory)
-    for text in ["Name a fruit of langchain.", "Another fruit.", "A third.", "Thanks."]:
+    for text in [f"Name a fruit of {word}.", "Another fruit.", "A third.", "Thanks."]:
         chain.invoke(text, config={"configurable": {"session_id": "of langchain alone"}})
     assert len(memory.messages) == 8
-    assert_stored_once(server, "langchain", 8)
+    assert_stored_once(server, word, 8)
 
 
-def test_an_anthropic_client_whose_system_blocks_change(server: Server) -> None:
+def test_an_anthropic_client_whose_system_blocks_change(server: Server, word: str) -> None:
     messages: list[Any] = []
     with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=60) as client:
-        for turn, text in enumerate(["Name a bird of anthropic.", "Another bird.", "A third.", "Thanks."]):
+        for turn, text in enumerate([f"Name a bird of {word}.", "Another bird.", "A third.", "Thanks."]):
             messages.append({"role": "user", "content": [{"type": "text", "text": text}]})
             system: list[Any] = [
                 {"type": "text", "text": f"It is {turn}:00."},
@@ -62,11 +69,13 @@ def test_an_anthropic_client_whose_system_blocks_change(server: Server) -> None:
             answer = client.messages.create(model=MODEL, max_tokens=12, system=system, messages=messages)
             messages.append({"role": "assistant", "content": [block.model_dump() for block in answer.content]})
     # The system text of the first turn is a message; the later ones are kept with their turns.
-    assert_stored_once(server, "anthropic", 9)
+    assert_stored_once(server, word, 9)
 
 
-def test_responses_with_and_without_a_previous_response_on_one_conversation(server: Server, client: OpenAI) -> None:
-    history: list[Any] = [{"role": "user", "content": "Name a fish of responses."}]
+def test_responses_with_and_without_a_previous_response_on_one_conversation(
+    server: Server, client: OpenAI, word: str
+) -> None:
+    history: list[Any] = [{"role": "user", "content": f"Name a fish of {word}."}]
     first = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
     history += [*first.output, {"role": "user", "content": "Another fish."}]
     second = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
@@ -76,13 +85,13 @@ def test_responses_with_and_without_a_previous_response_on_one_conversation(serv
     fourth = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
     sessions = {each.model_dump()["session_id"] for each in (first, second, third, fourth)}
     assert len(sessions) == 1
-    assert_stored_once(server, "responses", 8)
+    assert_stored_once(server, word, 8)
     items = requests.get(f"{server.url}/v1/conversations/{sessions.pop()}/items?order=asc", timeout=10).json()["data"]
     listed = [item.id for item in client.responses.input_items.list(fourth.id, order="asc")]
     assert listed == [item["id"] for item in items][:7]
 
 
-async def test_openai_agents_with_a_session_of_their_own(server: Server) -> None:
+async def test_openai_agents_with_a_session_of_their_own(server: Server, word: str) -> None:
     set_tracing_disabled(True)
     session = SQLiteSession("of the agents alone")
     async with async_openai_client(server) as client:
@@ -94,7 +103,7 @@ async def test_openai_agents_with_a_session_of_their_own(server: Server) -> None
             # The package refuses an answer that did not come to its end.
             model_settings=ModelSettings(extra_body={"grammar": 'root ::= "Oak." | "Elm." | "Fir."'}),
         )
-        for text in ["Name a tree of agents.", "Another tree.", "A third."]:
+        for text in [f"Name a tree of {word}.", "Another tree.", "A third."]:
             await Runner.run(agent, text, session=session)
     session.close()
-    assert_stored_once(server, "agents", 6)
+    assert_stored_once(server, word, 6)

@@ -25,7 +25,11 @@ from tests.support.processes import Server, libpq_url, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
 
 PROCESSES, KILLS = 5, 50
-MOST_TOKENS = 60
+# Streams take some seconds, and are killed after some.
+MOST_TOKENS, KILLED_WITHIN = 150, 4.0
+# What a client received so long before the kill is always stored, and the newer text as a rule: a checkpoint is
+# written twice a second, a little later on a busy machine.
+SURELY_STORED, MOSTLY_STORED = 3.0, 1.0
 
 
 @dataclass
@@ -99,7 +103,13 @@ def test_every_request_is_recorded_once_although_api_processes_are_killed(
     apis: ApiProcesses, database_url: str
 ) -> None:
     clients = [StreamingClient(port) for port in apis.ports]
-    kill_at_random(apis, clients, lambda client: sum(bool(seen.pieces) for seen in client.streams), KILLS // PROCESSES)
+    kill_at_random(
+        apis,
+        clients,
+        lambda client: sum(bool(seen.pieces) for seen in client.streams),
+        KILLS // PROCESSES,
+        KILLED_WITHIN,
+    )
     url = f"http://127.0.0.1:{apis.ports[0]}"
     wait_for(lambda: all_delivered(url), "the delivery of everything", 30)
     rows = wait_for(lambda: _recorded_rows(database_url, clients), "the end of what was interrupted", 30)
@@ -127,7 +137,7 @@ def _assert_recorded(
     rows: dict[str, list[dict[str, object]]], clients: list[StreamingClient], apis: ApiProcesses
 ) -> None:
     assert {number for found in rows.values() if (number := len(found)) != 1} == set()
-    answered = cut_off = 0
+    answered = cut_off = late = 0
     for client in clients:
         for seen in client.streams:
             if not seen.pieces:
@@ -139,17 +149,23 @@ def _assert_recorded(
             else:
                 cut_off += 1
                 killed = max(moment for moment in apis.kills[client.port] if moment <= seen.broken_at)
-                _assert_text_stored(row, seen, killed)
+                late += not _is_stored_in_time(row, seen, killed)
     # The numbers depend on the machine's speed; both cases must have occurred.
     assert min(answered, cut_off) >= 10
+    assert late <= cut_off / 4
 
 
-def _assert_text_stored(row: dict[str, object], seen: ReceivedStream, killed: float) -> None:
-    """Check that the text up to a second before the kill is stored. The end may be stored and not have arrived."""
+def _is_stored_in_time(row: dict[str, object], seen: ReceivedStream, killed: float) -> bool:
+    """Check what is stored of a stream, and return whether that is all that it should be as a rule.
+
+    The end may be stored and not have arrived.
+    """
     stored = str(row["content"] or "")
     if row["status"] == 200:
         assert stored.startswith(seen.text())
-        return
+        return True
     assert (row["status"], row["error_code"]) == (500, "interrupted")
-    assert stored.startswith(seen.text(until=killed - 1.0)), (stored, seen.text(until=killed - 1.0))
+    old = seen.text(until=killed - SURELY_STORED)
+    assert stored.startswith(old), (stored, old)
     assert row["answer_status"] == ("interrupted" if stored else None)
+    return stored.startswith(seen.text(until=killed - MOSTLY_STORED))

@@ -17,8 +17,10 @@ from mistral_api.security.audit import read_events
 from mistral_api.system.processes import run_command
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, clean_environment, running_server, temporary_data_dir, wait_for
-from tests.support.supervisor_process import install_misbehaving_engine
+from tests.support.raw_requests import send_request
+from tests.support.supervisor_process import MisbehavingEngine, install_misbehaving_engine
 
+CHAT = "/v1/chat/completions"
 FINE = 'root ::= "fine"'
 
 
@@ -32,10 +34,12 @@ def stack() -> Iterator[tuple[Server, dict[str, str]]]:
             yield running, settings
 
 
-def _ask(server: Server, grammar: str, seconds: float = 60) -> requests.Response:
-    messages = [{"role": "user", "content": "Hi"}]
-    body: dict[str, Any] = {"messages": messages, "grammar": grammar}
-    return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=seconds)
+def _body(grammar: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "Hi"}], "grammar": grammar}
+
+
+def _ask(server: Server, grammar: str) -> requests.Response:
+    return requests.post(server.url + CHAT, json=_body(grammar), timeout=60)
 
 
 def _evil(name: str) -> str:
@@ -71,10 +75,13 @@ def test_hang_quarantines_what_was_in_use_and_no_restart_is_counted(stack: tuple
 
 
 def test_client_that_has_left_the_hang_is_blamed_too(stack: tuple[Server, dict[str, str]]) -> None:
-    server, _ = stack
+    server, settings = stack
+    engine = MisbehavingEngine(Path(settings["GGML_MISBEHAVE_DIR"]))
     restarts = server.health()["model_server"]["restarts"]
-    with pytest.raises(requests.Timeout):
-        _ask(server, _evil("left"), seconds=1)
+    with send_request(server, CHAT, _body(_evil("left"))):
+        wait_for(lambda: server.slots_busy() == 1, "a busy slot")
+        asked = engine.probes()
+        wait_for(lambda: engine.probes() > asked, "a look of the supervisor at it")
     _wait_ready(server, restarts + 1)
     assert _ask(server, _evil("left")).json()["error"]["code"] == "constraint_quarantined"
 
@@ -87,7 +94,7 @@ def test_hang_without_constraints_counts_and_the_server_is_tried_again_later(tmp
         with running_server(data_dir, **settings) as server:
             for _ in range(2):
                 body = {"messages": [{"role": "user", "content": "evil"}]}
-                requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+                requests.post(server.url + CHAT, json=body, timeout=60)
             status = wait_for(lambda: _fatal(server), "a model server that is given up", 30)
             assert "Given up for 5 minutes after 1 restarts" in status.last_error
             assert server.process.poll() is None

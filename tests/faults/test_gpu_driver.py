@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from mistral_api.hardware.gpu import CLOSE_SECONDS
 from tests.support.fake_nvml import RESERVED, TOTAL, USED, FakeNvml
 from tests.support.processes import ROOT, clean_environment, wait_for
 
-PATIENCE = 0.4
+# How long the program waits for a driver that hangs, and for one that does not.
+PATIENCE, LONG_PATIENCE = 2.0, 20.0
 CARD = {
     "index": 0,
     "name": "NVIDIA Imaginary 0",
@@ -73,7 +73,9 @@ def nvml(library: FakeNvml) -> FakeNvml:
 
 
 @contextlib.contextmanager
-def _running_reader(nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = 20.0) -> Iterator[GpuReader]:
+def _running_reader(
+    nvml: FakeNvml, retry_seconds: float = 0.05, patience: float = LONG_PATIENCE
+) -> Iterator[GpuReader]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.gpu_reader_process", str(patience), str(retry_seconds)],
         env=clean_environment(**nvml.environment), cwd=ROOT, text=True,
@@ -96,7 +98,7 @@ def test_gpu_readings_follow_the_driver(nvml: FakeNvml) -> None:
         free = TOTAL - RESERVED - USED
         assert reader.ask("memory") == {"total_bytes": 2 * TOTAL, "free_bytes": 2 * free}
         assert reader.ask("log") == []
-        assert reader.end() < CLOSE_SECONDS
+        assert reader.end() < LONG_PATIENCE
 
 
 def test_gpu_figures_that_the_driver_does_not_report_are_null(nvml: FakeNvml) -> None:
@@ -126,7 +128,7 @@ def test_missing_gpu_driver_is_not_looked_up_before_the_retry_time(nvml: FakeNvm
         assert reader.readings() == []
         nvml.configure()
         assert reader.readings() == []
-        assert reader.end() < CLOSE_SECONDS
+        assert reader.end() < LONG_PATIENCE
 
 
 def test_lost_gpu_leaves_the_others_readable_and_may_come_back(nvml: FakeNvml) -> None:
@@ -149,15 +151,15 @@ def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeN
         nvml.configure(hang=1)
         first, second = reader.ask(), reader.ask()
         assert (first["readings"], second["readings"]) == ([], [])
-        assert PATIENCE <= first["seconds"] < PATIENCE + 1
+        assert PATIENCE <= first["seconds"] < PATIENCE + 5
         assert second["seconds"] < PATIENCE
         wait_for(lambda: reader.readings() or reader.ask("log")[before:], "a word about it")
         nvml.configure()
         assert wait_for(reader.readings, "a reading") == [CARD]
         assert reader.ask("log")[before:] == [
-            "WARNING the NVIDIA driver has not answered for 0.8 s: there are no GPU readings",
+            f"WARNING the NVIDIA driver has not answered for {2 * PATIENCE:g} s: there are no GPU readings",
             "INFO the NVIDIA driver answers again",
         ]
         nvml.configure(hang=1)
         assert reader.readings() == []
-        assert reader.end() < CLOSE_SECONDS + 1
+        assert reader.end() < PATIENCE + 5

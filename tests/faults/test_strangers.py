@@ -33,6 +33,9 @@ ADMIN_KEY = "mla_" + "administrator" * 4
 SECONDS = 30.0
 # Room for what the stream of the good client does before and after the attack.
 MARGIN_SECONDS = 8.0
+# On a machine that does nothing else an attack lengthens the longest gap by under a second; other tests run beside
+# this one. What an attack costs that is not refused is half a minute and more.
+MORE_GAP_SECONDS = 5.0
 GOOD = "marker-good"
 
 
@@ -152,7 +155,7 @@ def _besiege(server: Server, good: GoodClient, plan: Plan, **fields: Any) -> Sie
             health.check(server)
             time.sleep(0.25)
         result = attackers.result()
-    reading.join(timeout=90)
+    reading.join(timeout=300)
     if reading.is_alive():
         stream.end = "never"
     return Siege(stream, health, result)
@@ -204,7 +207,7 @@ def test_good_client_streams_steadily_among_strangers(
     plan.same_address = same_address
     length = int((SECONDS + MARGIN_SECONDS) * CHUNKS_A_SECOND)
     siege = _besiege(server, good, plan, max_tokens=length)
-    _check(siege, longest_gap=1.0)
+    _check(siege, longest_gap=MORE_GAP_SECONDS)
     assert siege.stream.texts == [f"{GOOD}:{number} " for number in range(length)]
     # Nothing that strangers wrote into a session of that name is in the history of the good client.
     after = good.ask(use_history=True, max_tokens=3).json()
@@ -220,7 +223,5 @@ def test_real_engine_serves_the_good_client_among_strangers(cast: tuple[Server, 
     assert (alone.status, alone.end) == (200, "done")
     siege = _besiege(server, good, plan, **fields)
     log.info("alone: longest gap %.2f s over %d chunks", alone.longest_gap, len(alone.texts))
-    # On a machine that does nothing else it is under a second more than alone; other tests run beside this one. What an
-    # attack costs that is not refused is half a minute and more.
-    _check(siege, longest_gap=alone.longest_gap + 5.0)
+    _check(siege, longest_gap=alone.longest_gap + MORE_GAP_SECONDS)
     assert good.ask(max_tokens=5).status_code == 200

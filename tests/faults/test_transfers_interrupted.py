@@ -94,7 +94,7 @@ def _backends(url: str, query: str) -> list[int]:
 
 
 def _wait_until_copying(process: subprocess.Popen[str], url: str, query: str = COPYING) -> int:
-    """Wait until rows arrive, and return the PostgreSQL process that takes them."""
+    """Wait until rows are copied, and return the PostgreSQL process that takes, or sends, them."""
 
     def seen() -> list[int]:
         assert process.poll() is None, process.communicate()[0]
@@ -167,7 +167,7 @@ def test_move_whose_source_dies_leaves_the_target_as_it_was(source: Engine, targ
     url = url_of(source)
     process = start_command(url, data_dir, "database", "move", "--to", target.url)
     _wait_until_copying(process, target.url)
-    (sender,) = _backends(url, SENDING)
+    sender = _wait_until_copying(process, url, SENDING)
     with open_cursor(url) as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", (sender,))
     output = _end(process)

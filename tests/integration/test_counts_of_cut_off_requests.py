@@ -40,8 +40,8 @@ CALL = {"type": "function", "function": {"name": "say", "parameters": {"properti
 
 
 def _long_prompt() -> str:
-    """Return a text that no cache knows, of more than 300 tokens: a CPU takes some seconds to read it."""
-    return f"{uuid4().hex} " + "word " * 300
+    """Return a text that no cache knows, of more than 1200 tokens: a CPU takes many seconds to read it."""
+    return f"{uuid4().hex} " + "word " * 1200
 
 
 def _send(server: Server, path: str, body: dict[str, Any]) -> tuple[str, Any]:
@@ -121,13 +121,15 @@ def test_converted_answer_that_is_cut_off_is_counted(server: Server, kind: str, 
 
 def test_tokens_of_characters_that_take_several_are_counted(server: Server) -> None:
     # There is a chunk only for the last token of each of them.
-    body = {"prompt": "Smile.", "max_tokens": TOKENS, "stream": True, "grammar": "root ::= [😀-😏]+"}
+    body = {"prompt": "Smile.", "max_tokens": TOKENS, "stream": True, "grammar": "root ::= [😀-😏]{100,}"}
     before = engine_counts(server)
     request_id, connection = _send(server, "/v1/completions", body)
     received = b""
     with connection:
         while received.count(b"data: ") < 20:
-            received += connection.recv(65536)
+            piece = connection.recv(65536)
+            assert piece, received
+            received += piece
     wait_for(lambda: server.slots_busy() == 0, "a freed slot")
     ours, engine = _counts(recorded_usage(server, request_id)), engine_counts(server) - before
     assert b"timings" not in received

@@ -19,6 +19,7 @@ from tests.support.processes import SCHEMA, temporary_data_dir
 from tests.support.transfers import (
     contents,
     empty_database,
+    end_connections,
     fill,
     journal_exchanges,
     require_refused,
@@ -85,7 +86,7 @@ def test_move_from_the_embedded_postgresql_and_back(engine: Engine, target: str)
     with temporary_data_dir() as source_dir, temporary_data_dir() as new_dir:
         for folder in (source_dir, new_dir):
             folder.mkdir(mode=0o711)
-        engine.dispose()
+        end_connections(engine)
         with empty_database(engine, "original", migrated=True) as original:
             fill_url(original)
             back = run_command(original, source_dir, "database", "move", "--to", "embedded")
@@ -109,7 +110,7 @@ def test_pending_rows_stay_in_the_journal_and_are_delivered_to_the_new_database_
     waiting = journal_exchanges(data_dir, 3)
     # Delivered to the old database, but still in the journal when its process died.
     BatchInserter(engine).insert(waiting[:1])
-    engine.dispose()
+    end_connections(engine)
     assert run_command(url_of(engine), data_dir, "database", "move", "--to", target).exit_code == 0
     moved = create_transfer_engine(target, SCHEMA)
     before = count_rows(moved, "api_usage")
@@ -129,7 +130,7 @@ def test_move_to_a_target_with_data_is_refused_until_replace_is_given(
     fill(engine, 2)
     assert run_command(url_of(engine), data_dir, "database", "move", "--to", target).exit_code == 0
     BatchInserter(engine).insert([make_exchange("more", messages=question("More?"), answers=reply("More"))])
-    engine.dispose()
+    end_connections(engine)
     before = contents(target)
     refused = run_command(url_of(engine), data_dir, "database", "move", "--to", target)
     require_refused(refused, "--to: the target has data", "--replace")
@@ -177,7 +178,7 @@ def test_move_while_a_server_elsewhere_is_connected_is_refused(engine: Engine, t
 
 def test_move_of_a_schema_behind_or_ahead_is_refused(engine: Engine, target: str, data_dir: Path) -> None:
     url = url_of(engine)
-    engine.dispose()
+    end_connections(engine)
     with open_cursor(url) as cursor:
         cursor.execute("SELECT version_num FROM alembic_version")
         (newest,) = cursor.fetchone() or ("",)
@@ -222,7 +223,7 @@ def test_move_to_a_database_with_tables_of_another_program_is_refused(
 
 
 def test_bad_targets_are_refused_with_a_sentence(engine: Engine, data_dir: Path) -> None:
-    engine.dispose()
+    end_connections(engine)
     for arguments, sentence in (
         (["--to", "mysql://a:geheim@b/c"], "--to: its value is not allowed; give a URL that begins with postgres://"),
         (["--to", "embedded", "--schema", "Bad-Name"], "--schema: 'Bad-Name' is not allowed"),

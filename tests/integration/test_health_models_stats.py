@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import pytest
 import requests
 
 from tests.support.processes import Server, wait_for
@@ -14,6 +15,7 @@ GPU_FIGURES = {
 HELLO = [{"role": "user", "content": "Hello!"}]
 
 
+@pytest.mark.usefixtures("idle_slots")
 def test_health_reports_the_state_of_every_component(server: Server, http: requests.Session) -> None:
     answer = http.get(f"{server.url}/health", timeout=10)
     body = answer.json()

@@ -93,7 +93,7 @@ def test_generation_ends_when_its_client_leaves(proxy: Proxy, engine: MarkingEng
         wait_for(lambda: engine.counts()["running"] == 1, "a generation")
         if stream:
             assert b"marker-leaves:0" in connection.getresponse().readline()
-    wait_for(lambda: engine.counts()["broken"] == broken + 1, "the end of the generation", 5)
+    wait_for(lambda: engine.counts()["broken"] == broken + 1, "the end of the generation", 20)
 
 
 def test_responses_demand_https_for_a_year(proxy: Proxy) -> None:

@@ -180,15 +180,15 @@ def test_nginx_bounds_the_open_requests_of_an_address(tmp_path: Path, upstream: 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["https", "http"])
 def test_header_that_does_not_end_is_cut_off(proxy: Proxy, plain: bool) -> None:
-    connection = socket.create_connection(("127.0.0.1", proxy.http_port), timeout=15) if plain else proxy.connect()
+    connection = socket.create_connection(("127.0.0.1", proxy.http_port), timeout=45) if plain else proxy.connect()
     begun = time.monotonic()
     with connection:
-        connection.settimeout(15)
+        connection.settimeout(45)
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: " + NAME.encode() + b"\r\nX-Slow: ")
         with contextlib.suppress(ConnectionError):
             while connection.recv(65536):
                 pass
-    assert 5 < time.monotonic() - begun < 13
+    assert 5 < time.monotonic() - begun < 40
 
 
 def test_every_header_that_may_name_a_client_is_overwritten_or_removed() -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -261,20 +262,19 @@ def test_a_client_that_leaves_ends_its_fetch(watcher: DisconnectWatcher, images:
 def test_no_more_than_a_few_are_fetched_at_once(watcher: DisconnectWatcher, images: ImageServer) -> None:
     fetcher = ImageFetcher(watcher, lambda _address: True)
 
-    def fetch() -> None:
-        with pytest.raises(ImageNotFetched):
-            fetcher.fetch(images.url("/drip-body"), FetchBudget.of_request(BYTES, 1), UpstreamCall())
+    def fetch(_number: int) -> str:
+        return fetcher.fetch(images.url("/drip-body"), FetchBudget.of_request(BYTES, 20), UpstreamCall())
 
-    threads = [threading.Thread(target=fetch) for _ in range(image_fetcher.MOST_AT_ONCE)]
-    for thread in threads:
-        thread.start()
-    wait_for(lambda: images.connections == len(threads), "as many connections as there may be")
-    with pytest.raises(Exception, match="Too many images") as refused:
-        fetcher.fetch(images.url(), FetchBudget.of_request(BYTES, 0.2), UpstreamCall())
-    assert refused.value.status == 503  # type: ignore[attr-defined]
-    assert images.connections == len(threads)
-    for thread in threads:
-        thread.join()
+    most = image_fetcher.MOST_AT_ONCE
+    with ThreadPoolExecutor(most) as pool:
+        dripping = pool.map(fetch, range(most))
+        wait_for(lambda: images.connections == most, "as many connections as there may be")
+        with pytest.raises(Exception, match="Too many images") as refused:
+            fetcher.fetch(images.url(), FetchBudget.of_request(BYTES, 1), UpstreamCall())
+        assert refused.value.status == 503  # type: ignore[attr-defined]
+        assert images.connections == most
+        images.stopped.set()  # which ends the images as well
+        assert all(found.startswith("data:image/png;") for found in dripping)
 
 
 def test_tls_proves_the_name_in_the_url_at_the_pinned_address(

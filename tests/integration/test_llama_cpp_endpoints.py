@@ -78,7 +78,8 @@ def test_response_fields_limit_the_response_but_not_the_record(server: Server, s
 
 
 def test_several_llama_cpp_prompts_are_completed_in_order(server: Server) -> None:
-    answers = _post(server, "/completion", {"prompt": ["One", [1, "Two"]], "n_predict": 2}).json()
+    body = {"prompt": ["One", [1, "Two"]], "n_predict": 2, "ignore_eos": True}
+    answers = _post(server, "/completion", body).json()
     assert [(each["index"], each["tokens_predicted"]) for each in answers] == [(0, 2), (1, 2)]
     assert len(_post(server, "/completion", FRANCE | {"n": 2}).json()) == 2
 

@@ -25,7 +25,7 @@ def api(server: Server, database_engine: Engine) -> Iterator[OwnedApi]:
     released, insert = threading.Event(), BatchInserter.insert
 
     def held_back(self: BatchInserter, exchanges: Sequence[Exchange]) -> None:
-        released.wait(60)
+        released.wait(600)
         insert(self, exchanges)
 
     with pytest.MonkeyPatch.context() as patch, temporary_data_dir() as data_dir:

@@ -156,7 +156,7 @@ def test_read_costs_one_round_trip_at_most_before_and_after_delivery(
 def test_journal_is_read_without_postgresql(alone: Flask, name: str) -> None:
     began = time.monotonic()
     assert READS[name][0](alone.test_client())
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
 
 
 def test_history_that_postgresql_may_have_the_beginning_of_is_unavailable_without_it(alone: Flask) -> None:
@@ -215,7 +215,7 @@ def test_change_of_what_is_not_delivered_is_unavailable_without_postgresql(
     assert answer.status_code == 503
     assert_error_shape(answer.get_json(), code="database_unavailable")
     assert answer.headers["Retry-After"]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
 
 
 def test_response_is_continued_from_the_journal_alone(alone: Flask) -> None:

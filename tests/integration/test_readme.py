@@ -37,7 +37,7 @@ def test_readme_python_examples_print_the_answer(server: Server, tmp_path: Path,
     script.write_text(_for_server(server, example))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.strip()) > 10
+    assert done.stdout.strip()
     said = requests.get(f"{server.url}/v1/conversations?limit=1", timeout=10).json()["data"][0]["session_id"]
     history = requests.get(f"{server.url}/v1/conversations/{said}", timeout=10).json()
     assert history["messages"][-1]["role"] == "assistant"

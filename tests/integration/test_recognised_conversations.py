@@ -283,4 +283,4 @@ def test_another_process_on_the_same_data_forgets_what_was_deleted(
             )
             return raw.headers["X-Session-Id"] != former
 
-        wait_for(is_new, "a conversation of its own", 5)
+        wait_for(is_new, "a conversation of its own", 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import psycopg2.extensions
 import pytest
@@ -146,7 +147,9 @@ def test_changed_earlier_message_starts_a_branch(server: Server, http: requests.
     url = f"{server.url}/v1/chat/completions"
     first = http.post(url, json={"messages": HELLO, "max_tokens": 2, "session_id": session_id}, timeout=60).json()
     history = [*HELLO, {"role": "assistant", "content": first["choices"][0]["message"]["content"]}]
-    for question in ("left?", "right?"):
+    # A word that nothing else on this server has, not even inside of a longer one.
+    left = uuid4().hex
+    for question in (f"left {left}?", "right?"):
         body = {
             "messages": [*history, {"role": "user", "content": question}],
             "max_tokens": 2,
@@ -155,7 +158,7 @@ def test_changed_earlier_message_starts_a_branch(server: Server, http: requests.
         http.post(url, json=body, timeout=60)
     read = http.get(f"{server.url}/v1/conversations/{session_id}", timeout=10).json()
     assert [message["content"] for message in read["messages"] if message["role"] == "user"] == ["Hello!", "right?"]
-    listed = http.get(f"{server.url}/v1/conversations", params={"q": "left?"}, timeout=10).json()
+    listed = http.get(f"{server.url}/v1/conversations", params={"q": f"{left}?"}, timeout=10).json()
     assert [each["session_id"] for each in listed["data"]] == [session_id]
     assert listed["data"][0]["message_count"] == 6
 

@@ -12,7 +12,7 @@ from redis import Redis
 from mistral_api.generation import redis_answers
 from mistral_api.generation.redis_answers import RedisAnswers
 from mistral_api.settings import SettingError, settings_from
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_for
 from tests.support.redis_server import running_redis
 
 
@@ -64,12 +64,14 @@ def test_what_is_deleted_is_gone_and_does_not_come_back(answers: RedisAnswers, u
 
 
 def test_answers_end_after_their_time(url: str) -> None:
-    answers = RedisAnswers(url, 0.3)
+    answers = RedisAnswers(url, 2)
     _keep(answers, "alice", "k1")
     with Redis.from_url(url) as redis:
         for name in redis.scan_iter("*:keys"):
             redis.persist(name)  # else the list ends as a whole
-        time.sleep(0.5)
+        wait_for(lambda: not any(redis.scan_iter("*:answer:*")), "the end of the answer")
+        time.sleep(0.1)  # Redis counts whole milliseconds, and may be early by one
+        assert answers.find("alice", "k1")[0] is None
         _keep(answers, "alice", "k2")
         sizes = [redis.zcard(name) for name in redis.scan_iter("*:keys")]
     assert sizes == [1]  # and so does what is known of them

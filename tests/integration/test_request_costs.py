@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from openai import OpenAI
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.openai_clients import openai_client
-from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, processes_of, running_server, temporary_data_dir, wait_for
 
 HELLO = [{"role": "user", "content": "Hi"}]
 LONG = "word " * ((19 << 20) // 5)
 # Under the bound of the demo model's 2048 tokens, of at most 162 bytes each, but far more than they hold.
 NEAR = "word " * (320 << 10 >> 3)
-ANSWER_SECONDS = 1.0
+# Other tests run beside these.
+ANSWER_SECONDS = 5.0
+# To read such a text takes a fraction of it, to count its tokens takes many times as much.
+REFUSAL_CPU_SECONDS = 1.0
 
 
 def many(count: int) -> dict[str, int]:
@@ -38,6 +43,15 @@ def require_quick_answer(server: Server, http: requests.Session) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", json=chat(), timeout=30)
     assert answer.status_code == 200, answer.text
     assert time.monotonic() - began < ANSWER_SECONDS
+
+
+def cpu_seconds(server: Server) -> float:
+    """Return how long all processes of the stack have computed: time that other programs do not add to."""
+    spent = 0.0
+    for process in processes_of(server.data_dir):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent += sum(process.cpu_times()[:2])
+    return spent
 
 
 def require_refusal(answer: requests.Response, code: str, param: str | None) -> None:
@@ -86,6 +100,7 @@ def test_bodies_out_of_bounds_are_refused_on_every_route(
     assert_error_shape(answer.json(), code=code, param=param)
 
 
+@pytest.mark.usefixtures("idle_slots")
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
@@ -116,10 +131,10 @@ def test_bodies_out_of_bounds_are_refused_on_every_route(
 def test_text_that_no_context_could_hold_is_refused_on_every_route(
     server: Server, http: requests.Session, path: str, body: Any, param: str
 ) -> None:
-    began = time.monotonic()
+    before = cpu_seconds(server)
     answer = http.post(server.url + path, json=body, timeout=60)
     require_refusal(answer, "context_length_exceeded", param)
-    assert time.monotonic() - began < 3 * ANSWER_SECONDS
+    assert cpu_seconds(server) - before < REFUSAL_CPU_SECONDS
     require_quick_answer(server, http)
 
 
@@ -214,7 +229,7 @@ def test_responses_in_the_background_leave_a_slot_to_the_others() -> None:
         began = time.monotonic()
         model = client.models.list().data[0].id
         client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
-        assert time.monotonic() - began < 3 * ANSWER_SECONDS
+        assert time.monotonic() - began < 2 * ANSWER_SECONDS
         assert running.slots_busy() == 1
 
 

@@ -34,7 +34,9 @@ class Weather(BaseModel):
 
 
 def test_openai_client_parses_a_completion_into_its_own_type(client: OpenAI) -> None:
-    answer = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Weather, max_tokens=80)
+    answer = client.chat.completions.parse(
+        model=MODEL, messages=MESSAGES, response_format=Weather, max_tokens=80, temperature=0
+    )
     assert isinstance(answer.choices[0].message.parsed, Weather)
 
 
@@ -43,10 +45,10 @@ def test_async_openai_client_parses_a_tool_call_and_a_stream(server: Server) -> 
         async with async_openai_client(server) as client:
             tool = openai.pydantic_function_tool(Weather)
             call = client.chat.completions.parse(
-                model=MODEL, messages=MESSAGES, tools=[tool], tool_choice="required", max_tokens=80
+                model=MODEL, messages=MESSAGES, tools=[tool], tool_choice="required", max_tokens=80, temperature=0
             )
             stream = client.chat.completions.stream(
-                model=MODEL, messages=MESSAGES, response_format=Weather, max_tokens=80
+                model=MODEL, messages=MESSAGES, response_format=Weather, max_tokens=80, temperature=0
             )
             async with stream as events:
                 return await call, await events.get_final_completion()

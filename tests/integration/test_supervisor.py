@@ -34,7 +34,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         props = requests.get(f"{first.url}/props", headers=key, timeout=10).json()
         assert props["default_generation_settings"]["n_ctx"] == 2048
         assert requests.get(f"{first.url}/metrics", headers=key, timeout=10).status_code == 200
-        assert "listening" in Path(first.log_path).read_text()
+        wait_for(lambda: "listening" in Path(first.log_path).read_text(), "a word of it in the log")
         shown = run_supervisor_to_end(data_dir, "status", "--json")
         assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "ready")
         refused = run_supervisor_to_end(data_dir)
@@ -65,7 +65,7 @@ def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
         server = identity_of(pid)
         running.process.kill()
         # Its end, not its reaping: init frees an orphan's pid only after a while, which took 2 s here.
-        wait_for(lambda: not is_alive(server), "the end of the model server", 2)
+        wait_for(lambda: not is_alive(server), "the end of the model server", 15)
         assert running.status().state is State.STOPPED
 
 

@@ -73,7 +73,7 @@ def test_killed_supervisor_takes_both_model_servers_along(data_dir: Path) -> Non
         statuses = running.wait_ready(), _wait_for_state(data_dir, EMBEDDING_SERVER, State.READY)
         servers = [identity_of(status.pid or 0) for status in statuses]
         running.process.kill()
-        wait_for(lambda: not any(map(is_alive, servers)), "the end of both", 2)
+        wait_for(lambda: not any(map(is_alive, servers)), "the end of both", 15)
 
 
 @pytest.mark.parametrize("wrong", ["path", "model", "port"])

@@ -2,7 +2,7 @@
 
 Commands: ``read`` returns the readings and the seconds they took, ``memory`` the total and free memory of all GPUs,
 ``log`` all lines logged so far. A driver counts as hanging after twice PATIENCE seconds. At the end of its input the
-program closes the monitor and reports the seconds that took.
+program closes the monitor, for which it waits PATIENCE seconds at most, and reports the seconds that took.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _main() -> None:
     log_lines = _LogLines()
     logging.basicConfig(level=logging.DEBUG, handlers=[log_lines])
     patience = float(sys.argv[1])
-    gpu.DRIVER_HANG_SECONDS = 2 * patience
+    gpu.DRIVER_HANG_SECONDS, gpu.CLOSE_SECONDS = 2 * patience, patience
     monitor = GpuMonitor(patience, retry_seconds=float(sys.argv[2]))
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_answer(line.strip(), monitor, log_lines)) + "\n")

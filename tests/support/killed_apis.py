@@ -72,13 +72,19 @@ ClientT = TypeVar("ClientT", bound=KilledClient)
 
 
 def kill_at_random(
-    apis: ApiProcesses, clients: Sequence[ClientT], progress: Callable[[ClientT], int], kills: int
+    apis: ApiProcesses,
+    clients: Sequence[ClientT],
+    progress: Callable[[ClientT], int],
+    kills: int,
+    within_seconds: float = 2.0,
 ) -> None:
     """Kill the process of each client ``kills`` times, then stop the clients.
 
-    A process is killed at a random instant of the first two seconds after its client's ``progress`` has grown.
+    A process is killed at a random instant of the first ``within_seconds`` after its client's ``progress`` has grown.
     """
-    killers = [threading.Thread(target=_kill_one, args=(apis, client, progress, kills)) for client in clients]
+    killers = [
+        threading.Thread(target=_kill_one, args=(apis, client, progress, kills, within_seconds)) for client in clients
+    ]
     for killer in killers:
         killer.start()
     for killer in killers:
@@ -89,12 +95,14 @@ def kill_at_random(
     assert sum(map(len, apis.kills.values())) == kills * len(clients)
 
 
-def _kill_one(apis: ApiProcesses, client: ClientT, progress: Callable[[ClientT], int], kills: int) -> None:
+def _kill_one(
+    apis: ApiProcesses, client: ClientT, progress: Callable[[ClientT], int], kills: int, within_seconds: float
+) -> None:
     pause, chance = threading.Event(), random.Random()
     for _ in range(kills):
         begun = progress(client)
         wait_for(lambda begun=begun: progress(client) > begun, "an answer", 60)  # type: ignore[misc]
-        pause.wait(chance.uniform(0, 2.0))
+        pause.wait(chance.uniform(0, within_seconds))
         apis.kill(client.port)
 
 

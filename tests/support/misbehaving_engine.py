@@ -162,8 +162,8 @@ def _die_early(how: str, layers: str) -> None:
 
 
 def _load_slowly() -> None:
-    """Take four seconds and print dots without a line end, as llama.cpp does."""
-    for _ in range(8):
+    """Take seven seconds and print dots without a line end, as llama.cpp does."""
+    for _ in range(14):
         print(".", end="", flush=True)
         time.sleep(0.5)
 

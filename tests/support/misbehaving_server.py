@@ -201,8 +201,8 @@ def misbehaving_server(bodies: list[Any] | None = None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def misbehaving_stack() -> Iterator[Server]:
-    """Run the stack with it as an external engine and with short deadlines."""
-    settings = {"MODEL_READ_SECONDS": "1", "MODEL_WAIT_SECONDS": "1", "SHUTDOWN_SECONDS": "1"}
+    """Run the stack with it as an external engine and with short deadlines, in which a busy machine still answers."""
+    settings = {"MODEL_READ_SECONDS": "3", "MODEL_WAIT_SECONDS": "3", "SHUTDOWN_SECONDS": "1"}
     with (
         misbehaving_server() as url,
         temporary_data_dir() as data_dir,

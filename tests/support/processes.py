@@ -272,5 +272,5 @@ def _is_live(server: Server) -> bool:
     assert server.process.poll() is None, server.log()
     try:
         return requests.get(server.url + "/health/live", timeout=5).status_code == 200
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False

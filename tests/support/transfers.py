@@ -7,26 +7,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
-from mistral_api.database.engine import create_transfer_engine
+from mistral_api.database.engine import APPLICATION, create_transfer_engine
 from mistral_api.database.tables import table_names
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import RecordingPolicy
-from tests.support.databases import create_database, drop_database, migrate_database, rows_of
+from tests.support.databases import create_database, drop_database, migrate_database, open_cursor, rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, reply, undelivered_recorder
 from tests.support.gpu_cards import make_card
-from tests.support.processes import SCHEMA, clean_environment
+from tests.support.processes import SCHEMA, clean_environment, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "mistral-api")
 LONG_AGO = timedelta(days=100)
@@ -50,7 +48,20 @@ def fill(engine: Engine, sessions: int = 6) -> None:
     with engine.begin() as connection:
         sums.write(connection)
         connection.execute(text("INSERT INTO usage_pruned VALUES (:before)"), {"before": now - timedelta(days=1000)})
-    engine.dispose()  # a connection of ours would look like that of a server
+    end_connections(engine)
+
+
+def end_connections(engine: Engine) -> None:
+    """Close the connections of an engine, and wait until PostgreSQL has none: one would look like that of a server."""
+    engine.dispose()
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+    with open_cursor(url_of(engine)) as cursor:
+
+        def has_none() -> bool:
+            cursor.execute(query, (APPLICATION,))
+            return cursor.fetchone() is None
+
+        wait_for(has_none, "the end of the connections")
 
 
 def journal_exchanges(data_dir: Path, count: int) -> list[Exchange]:
@@ -117,14 +128,3 @@ def require_refused(done: Result, *sentence_parts: str, code: int = 2) -> None:
         assert part in last, last
     assert "Traceback" not in done.output
     assert last.startswith("Error: ")
-
-
-@pytest.fixture
-def closed_engine(engine: Engine) -> Iterator[Engine]:
-    """The emptied database of the tests without any open connection."""
-    engine.dispose()
-    with closing(engine.raw_connection()):
-        pass
-    engine.dispose()
-    yield engine
-    engine.dispose()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.constraints import trial_queue
+from mistral_api.constraints import trial_process, trial_queue
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.constraints.trial_model import plain_tokenizer, write_trial_model
 from mistral_api.constraints.trial_process import Trial, TrialProcess, Verdict
@@ -41,6 +41,12 @@ def gate(tmp_path: Path) -> Iterator[ConstraintGate]:
     made = ConstraintGate(tmp_path, lambda: None)
     yield made
     made.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a trial wait long for its processor time, so that a busy machine leaves none undecided."""
+    monkeypatch.setattr(trial_process, "WALL_SECONDS", 30.0)
 
 
 class _Judge:
@@ -104,17 +110,17 @@ def test_too_many_that_wait_for_a_trial_are_sent_away(gate: ConstraintGate, monk
         gate.admit(GRAMMAR, OWNER)
 
 
-def test_trial_on_a_plain_vocabulary_finds_a_killer(gate: ConstraintGate) -> None:
+def test_trial_on_a_plain_vocabulary_finds_a_killer(gate: ConstraintGate, patient: None) -> None:
     began = time.monotonic()
     assert gate.admit(GRAMMAR, OWNER).uses
     with pytest.raises(InvalidRequest) as caught:
         gate.admit(KILLER, OWNER)
     assert (caught.value.code, caught.value.param) == ("constraint_too_costly", "grammar")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert gate.admit({"grammar": 'root ::= "b"'}, OWNER).uses  # in a new process
 
 
-def test_process_of_trials_ends_with_its_owner_in_the_middle_of_a_trial(tmp_path: Path) -> None:
+def test_process_of_trials_ends_with_its_owner_in_the_middle_of_a_trial(tmp_path: Path, patient: None) -> None:
     trials = TrialProcess(write_trial_model(None, tmp_path))
     assert trials.judge(Trial([("completions", {"prompt": "x", "n_predict": 1})])) is Verdict.HARMLESS
     process = trials._process
@@ -122,7 +128,7 @@ def test_process_of_trials_ends_with_its_owner_in_the_middle_of_a_trial(tmp_path
     assert process.stdin is not None
     trials._send(("completions", {"prompt": "x", "n_predict": 500, **KILLER}))
     process.stdin.close()
-    assert process.wait(timeout=5) == 0
+    assert process.wait(timeout=15) == 0
     trials.close()
 
 

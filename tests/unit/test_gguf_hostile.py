@@ -138,13 +138,16 @@ def test_file_that_ends_within_its_vocabulary_has_no_tokenizer(tmp_path: Path) -
 
 
 def _read_or_refuse(path: Path, content: bytes) -> None:
-    """Read a file: it must be described or refused, and a description must fit the file."""
+    """Read a file: it must be described or refused, in little time, and a description must fit the file."""
     path.write_bytes(content)
+    before = time.thread_time()
     with contextlib.suppress(GgufError):
         assert read_tokenizer(path).tokens
-    try:
+    header = None
+    with contextlib.suppress(GgufError):
         header = read_header(path)
-    except GgufError:
+    assert time.thread_time() - before < 1
+    if header is None:
         return
     assert 0 <= header.needed_bytes <= len(content)
     assert header.parameters >= 0
@@ -179,7 +182,7 @@ def _made_files(draw: st.DrawFn) -> bytes:
 
 
 @given(content=_changed_files() | _made_files() | st.binary(max_size=300).map(lambda each: b"GGUF\3\0\0\0" + each))
-@settings(max_examples=500, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_file_breaks_the_reader(tmp_path: Path, content: bytes) -> None:
     _read_or_refuse(tmp_path / "m.gguf", content)
 
@@ -187,7 +190,7 @@ def test_no_file_breaks_the_reader(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.slow
 @given(content=_changed_files() | _made_files())
 @settings(
-    max_examples=10_000, deadline=1000, derandomize=False, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10_000, deadline=None, derandomize=False, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_file_breaks_the_reader_for_a_minute(tmp_path: Path, content: bytes) -> None:
     _read_or_refuse(tmp_path / "m.gguf", content)

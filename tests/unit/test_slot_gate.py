@@ -24,7 +24,7 @@ class Requests:
         self.failures: list[ApiError] = []
 
     def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> None:
-        """Send a request of the owner whose name it begins with; return once it waits or is admitted."""
+        """Send a request of the owner whose name it begins with; return once it waits, is admitted or has failed."""
 
         def enter() -> None:
             try:
@@ -35,9 +35,12 @@ class Requests:
             self.releases[name] = release
             self.admitted.append(name)
 
-        waiting = len(self.gate._waiting)
+        waiting, failed = len(self.gate._waiting), len(self.failures)
         threading.Thread(target=enter, daemon=True).start()
-        wait_for(lambda: name in self.admitted or len(self.gate._waiting) > waiting, f"{name} at the gate")
+        wait_for(
+            lambda: name in self.admitted or len(self.gate._waiting) > waiting or len(self.failures) > failed,
+            f"{name} at the gate",
+        )
 
     def end(self, name: str) -> str:
         """End a request. Return the one that is admitted then."""
