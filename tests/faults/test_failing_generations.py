@@ -10,7 +10,7 @@ import requests
 
 from mistral_api.control.status import read_status
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import START_SECONDS, Server, free_port, running_server, wait_for
+from tests.support.processes import Server, free_port, running_server, wait_for
 from tests.support.reranker_model import write_reranker
 from tests.support.supervisor_process import install_misbehaving_engine
 
@@ -43,7 +43,7 @@ def test_failing_embedding_server_is_restarted_without_the_main_model_server(dat
             health = server.health()
             return health["model_server"]["pid"], health["embedding_server"]["pid"]
 
-        wait_for(lambda: server.health()["embedding_server"]["state"] == "ready", "the embedding server", START_SECONDS)
+        server.wait_for_embedding_server()
         first, second_before = pids()
         for _ in range(3):
             body = {"query": "q", "documents": ["d"]}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +10,7 @@ import psycopg2.extensions
 import pytest
 import requests
 
-from tests.support.engine_counts import engine_counts
+from tests.support.engine_counts import broken_off
 from tests.support.processes import Server, wait_for
 from tests.support.raw_requests import send_request
 
@@ -31,8 +29,6 @@ RESHAPED = {
     "completion": {"prompt": "Count.", "max_tokens": LENGTH, "ignore_eos": True},
     "list of prompts": {"prompt": ["Count."] * 6, "max_tokens": LENGTH, "ignore_eos": True},
 }
-# Each request would take longer to its end where other tests run; on a faster machine, its tokens tell.
-SECONDS = 8.0
 
 
 def _long_prompt() -> str:
@@ -48,31 +44,22 @@ def _send(server: Server, body: dict[str, object], path: str | None = None) -> s
     return send_request(server, path or ("/v1/completions" if "prompt" in body else "/v1/chat/completions"), body)
 
 
-@contextlib.contextmanager
-def _broken_off(server: Server, tokens: int = LENGTH) -> Iterator[None]:
-    """After the block, its request must free the slots before it has generated so many tokens."""
-    before = engine_counts(server).predicted
-    yield
-    wait_for(lambda: server.slots_busy() == 0, "freed slots", SECONDS)
-    assert engine_counts(server).predicted - before < tokens
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_disconnect_before_the_first_token_frees_the_slot(server: Server, stream: bool) -> None:
     messages = [{"role": "user", "content": _long_prompt()}]
-    with _broken_off(server, 1), _send(server, {"messages": messages, "max_tokens": 50, "stream": stream}):
+    with broken_off(server, 1), _send(server, {"messages": messages, "max_tokens": 50, "stream": stream}):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
 
 
 def test_disconnect_during_a_whole_response_frees_the_slot(server: Server) -> None:
-    with _broken_off(server), _send(server, LONG_ANSWER):
+    with broken_off(server, LENGTH), _send(server, LONG_ANSWER):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("kind", RESHAPED)
 def test_disconnect_during_a_converted_response_frees_the_slots(server: Server, kind: str, stream: bool) -> None:
-    with _broken_off(server), _send(server, RESHAPED[kind] | {"stream": stream}) as connection:
+    with broken_off(server, LENGTH), _send(server, RESHAPED[kind] | {"stream": stream}) as connection:
         wait_for(lambda: server.slots_busy() >= 1, "a busy slot")
         if stream:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -86,14 +73,17 @@ def test_disconnect_from_anthropic_and_llama_cpp_endpoints_frees_the_slot(
     prompt = _long_prompt()
     messages = [{"role": "user", "content": prompt}]
     body = {"messages": messages, "prompt": prompt, "max_tokens": 50, "stream": stream}
-    with _broken_off(server, 1), _send(server, body, path):
+    with broken_off(server, 1), _send(server, body, path):
         wait_for(lambda: server.slots_busy() == 1, "a busy slot")
 
 
 def test_disconnect_during_a_stream_frees_the_slot_and_stores_the_text(
     server: Server, http: requests.Session, session_id: str, database: psycopg2.extensions.cursor
 ) -> None:
-    with _broken_off(server), _send(server, LONG_ANSWER | {"stream": True, "session_id": session_id}) as connection:
+    with (
+        broken_off(server, LENGTH),
+        _send(server, LONG_ANSWER | {"stream": True, "session_id": session_id}) as connection,
+    ):
         received = b""
         while received.count(b"data: ") < 8:
             received += connection.recv(65536)

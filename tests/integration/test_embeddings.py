@@ -26,15 +26,7 @@ from mistral_api.model_files.served_model import demo_model_path
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
 from tests.support.openai_schemas import validate
-from tests.support.processes import (
-    START_SECONDS,
-    Server,
-    free_port,
-    read_key,
-    running_server,
-    temporary_data_dir,
-    wait_for,
-)
+from tests.support.processes import Server, free_port, read_key, running_server, temporary_data_dir, wait_for
 from tests.support.raw_requests import send_request
 
 SIZE = 576
@@ -56,7 +48,7 @@ def embedding(embedding_port: int) -> Iterator[Server]:
         "EMBEDDING_CONTEXT_SIZE": "256",
     }
     with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
-        wait_for(lambda: running.health()["embedding_server"]["state"] == "ready", "the second server", START_SECONDS)
+        running.wait_for_embedding_server()
         yield running
 
 

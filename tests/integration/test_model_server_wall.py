@@ -18,15 +18,7 @@ from mistral_api.control.status import State, read_status
 from mistral_api.model_files.served_model import demo_model_path
 from mistral_api.settings import Settings
 from mistral_api.supervisor.http_client import HttpClient
-from tests.support.processes import (
-    START_SECONDS,
-    Server,
-    free_port,
-    read_key,
-    running_server,
-    temporary_data_dir,
-    wait_for,
-)
+from tests.support.processes import Server, free_port, read_key, running_server, temporary_data_dir, wait_for
 
 PAGE = "http://evil.example"
 # A marker in each variable that a model server must not know. The last one looks like one of llama.cpp's.
@@ -75,7 +67,7 @@ def walled(embedding_port: int) -> Iterator[Server]:
     embedding = {"EMBEDDING_MODEL_PATH": str(demo_model_path()), "EMBEDDING_SERVER_PORT": str(embedding_port)}
     limits = {"CONTEXT_SIZE": "2048", "EMBEDDING_CONTEXT_SIZE": "256"}
     with temporary_data_dir() as data_dir, running_server(data_dir, **embedding, **limits, **SECRETS) as running:
-        wait_for(lambda: running.health()["embedding_server"]["state"] == "ready", "the second server", START_SECONDS)
+        running.wait_for_embedding_server()
         yield running
 
 
@@ -166,7 +158,7 @@ def test_restart_changes_the_key_and_requests_go_on(walled: Server, embedding_po
 def test_model_servers_listen_on_unix_sockets_alone(data_dir: Path) -> None:
     own = {"MODEL_SERVER_HOST": "unix", "EMBEDDING_SERVER_HOST": "unix", "CONTEXT_SIZE": "2048"}
     with running_server(data_dir, EMBEDDING_MODEL_PATH=str(demo_model_path()), **own) as running:
-        wait_for(lambda: running.health()["embedding_server"]["state"] == "ready", "the second server", START_SECONDS)
+        running.wait_for_embedding_server()
         for process in _server_processes(data_dir):
             assert not [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
         assert _generates(running)

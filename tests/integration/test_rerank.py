@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.processes import START_SECONDS, Server, free_port, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, free_port, running_server, temporary_data_dir
 from tests.support.reranker_model import CONTEXT, write_reranker
 
 DOCUMENTS = ["the cat sat", "a dog on the mat", "xyz", "the mat"]
@@ -23,7 +23,7 @@ def ranking() -> Iterator[Server]:
         settings = {"EMBEDDING_MODEL_PATH": path, "EMBEDDING_SERVER_PORT": port, "CONTEXT_SIZE": "2048"}
         own_mode = {"LLAMA_ARG_EMBEDDINGS": "1", "LLAMA_ARG_POOLING": "mean"}
         with running_server(data_dir, **settings, **own_mode) as running:
-            wait_for(lambda: running.health()["embedding_server"]["state"] == "ready", "the reranker", START_SECONDS)
+            running.wait_for_embedding_server()
             yield running
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-from tests.support.processes import Server
+from tests.support.processes import Server, wait_for
 
 _COUNTER = re.compile(r"^llamacpp:(prompt_tokens_total|prompt_tokens_cached_total|tokens_predicted_total) (\S+)$", re.M)
+
+# Less than the requests would take to their end where other tests run. On a faster machine their tokens tell.
+FREED_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,15 @@ def engine_counts(server: Server) -> EngineCounts:
     return EngineCounts(
         counters["prompt_tokens_total"], counters["prompt_tokens_cached_total"], counters["tokens_predicted_total"]
     )
+
+
+@contextlib.contextmanager
+def broken_off(server: Server, tokens: int) -> Iterator[None]:
+    """After the block, its request must free the slots before it has generated so many tokens."""
+    before = engine_counts(server).predicted
+    yield
+    wait_for(lambda: server.slots_busy() == 0, "freed slots", FREED_SECONDS)
+    assert engine_counts(server).predicted - before < tokens
 
 
 def busy_slots(server: Server) -> list[dict[str, Any]]:

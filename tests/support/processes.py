@@ -167,6 +167,10 @@ class Server:
         body: dict[str, Any] = requests.get(self.url + "/health", timeout=10).json()
         return body
 
+    def wait_for_embedding_server(self) -> None:
+        """Wait until the second model server is ready, which the ready line does not wait for."""
+        wait_for(lambda: self.health()["embedding_server"]["state"] == "ready", "the embedding server", START_SECONDS)
+
     def stored_messages(self, session_id: str) -> list[dict[str, Any]]:
         """Return the messages of a conversation, as GET /v1/conversations/{session_id} shows them."""
         url = f"{self.url}/v1/conversations/{session_id}"
