@@ -11,7 +11,8 @@ import requests
 
 from tests.support.processes import ROOT, Server
 
-PYTHON = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), flags=re.DOTALL)
+FIRST_REQUESTS = (ROOT / "docs" / "api.md").read_text().split("## First requests\n")[1].split("\n## ")[0]
+PYTHON = re.findall(r"```python\n(.*?)```", FIRST_REQUESTS, flags=re.DOTALL)
 CURL = re.findall(r"```sh\n(curl .*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
@@ -28,11 +29,13 @@ def test_readme_curl_example_returns_text(server: Server) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", _for_server(server, CURL[0])], capture_output=True, text=True, timeout=60, check=True
     )
-    # The answer, and the question and the answer once more: the second request shows what was said.
-    assert re.search(r'"content":"[^"]+', done.stdout), done.stdout
-    assert [message["role"] for message in json.loads(done.stdout.splitlines()[-1])["messages"]] == [
-        "user",
-        "assistant",
+    answer, end = json.JSONDecoder().raw_decode(done.stdout)
+    said = answer["choices"][0]["message"]["content"]
+    assert said.strip()
+    # The second request shows what was said.
+    assert [message["content"] for message in json.loads(done.stdout[end:])["messages"]] == [
+        "Hello, how are you?",
+        said,
     ]
 
 
