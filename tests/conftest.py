@@ -28,7 +28,7 @@ def pytest_configure() -> None:
     Let hypothesis generate the same examples in each run.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # The project's folder is an empty one: a developer's own .env and var must reach no test, nor any program it starts.
+    # The project's folder is an empty one: a developer's .env and var must reach no test, nor a program that it starts.
     folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-project-"))
     folder.chmod(0o755)
     os.environ[PROJECT_VARIABLE] = str(folder)

@@ -15,7 +15,7 @@ from mistral_api.settings.loading import (
     read_dotenv,
     settings_from,
 )
-from mistral_api.settings.misspelling import Misspelling, warn_of_misspellings
+from mistral_api.settings.misspelling import Misspelling, sentence_of, warn_of_misspellings
 
 __all__ = [
     "MAX_SOCKET_PATH",
@@ -30,6 +30,7 @@ __all__ = [
     "load_settings_with_sources",
     "read_dotenv",
     "read_dotenv_file",
+    "sentence_of",
     "setting_fields",
     "settings_from",
     "warn_of_misspellings",

@@ -74,7 +74,7 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        if path.is_dir():  # some people's virtual environment
+        if os.path.isdir(path):  # some people's virtual environment
             return ""
         raise SettingError(f"'{path}' cannot be read: {error.strerror}.") from error
     try:

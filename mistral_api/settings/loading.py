@@ -12,7 +12,7 @@ from mistral_api.setting_kinds import PATH, PROGRAM, Kind
 from mistral_api.settings.declaration import Settings, setting_fields
 from mistral_api.settings.dotenv_file import DotenvFile, locate, read_dotenv_file
 from mistral_api.settings.errors import SettingError
-from mistral_api.settings.misspelling import Misspelling, find_misspellings
+from mistral_api.settings.misspelling import Misspelling, find_misspellings, note_misspellings
 from mistral_api.system.project import project_folder
 
 
@@ -43,8 +43,13 @@ class LoadedSettings:
 
 
 def load_settings() -> Settings:
-    """Return the settings in force, as :func:`load_settings_with_sources` reads them. Raises SettingError."""
-    return load_settings_with_sources().settings
+    """Return the settings in force, as :func:`load_settings_with_sources` reads them. Raises SettingError.
+
+    :func:`warn_of_misspellings` says afterwards which names are no settings.
+    """
+    loaded = load_settings_with_sources()
+    note_misspellings(loaded.misspellings)
+    return loaded.settings
 
 
 def load_settings_with_sources() -> LoadedSettings:

@@ -81,13 +81,20 @@ def sentence_of(misspellings: Iterable[Misspelling]) -> str:
     return f"No settings of this server, so they have no effect: {', '.join(map(str, misspellings))}."
 
 
-_said: set[Misspelling] = set()
+# What this process has found since it started, and whether that has been said.
+_found: dict[Misspelling, bool] = {}
 
 
-def warn_of_misspellings(misspellings: Iterable[Misspelling], say: Callable[[str], object]) -> None:
-    """Say in one line which names are no settings, each once in the life of this process."""
-    new = [each for each in misspellings if each not in _said]
-    _said.update(new)
+def note_misspellings(misspellings: Iterable[Misspelling]) -> None:
+    """Keep misspellings until there is a log, or a console, for :func:`warn_of_misspellings`."""
+    for each in misspellings:
+        _found.setdefault(each, False)
+
+
+def warn_of_misspellings(say: Callable[[str], object]) -> None:
+    """Say in one line which names were found that are no settings, each once in the life of this process."""
+    new = [each for each, is_said in _found.items() if not is_said]
+    _found.update(dict.fromkeys(new, True))
     if new:
         say(sentence_of(new))
 
