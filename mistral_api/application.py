@@ -14,7 +14,7 @@ from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import MIGRATIONS, migrate_to, newest_revision, refuse_newer
 from mistral_api.errors import StartError
 from mistral_api.services import EXTENSION, Services, services_of
-from mistral_api.settings import Settings, load_settings
+from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no database can be had."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    warn_of_misspellings(log.warning)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
