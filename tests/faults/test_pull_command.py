@@ -160,7 +160,7 @@ def test_pull_command_reports_a_full_disk_and_resumes_later(hub: ModelHub, tmp_p
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert full.returncode == 1
-    assert full.stderr.splitlines()[-1].startswith("Error: The disk of models is full; make room")
+    assert full.stderr.splitlines()[-1].startswith(f"Error: The disk of {tmp_path / 'models'} is full; make room")
     pull_from(hub, tmp_path / "models")
     assert hub.ranges() == [None, f"bytes={limit}-"]
 
