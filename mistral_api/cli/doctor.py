@@ -12,7 +12,8 @@ from mistral_api.cli.errors import CannotGoOn
 from mistral_api.doctor.answer import ask_the_server
 from mistral_api.doctor.examination import examine
 from mistral_api.doctor.finding import Finding, Level, worst_level
-from mistral_api.settings import SettingError, load_settings
+from mistral_api.doctor.installation import check_settings
+from mistral_api.settings import SettingError, load_settings_with_sources
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.version import VERSION
 
@@ -29,13 +30,13 @@ def doctor(context: click.Context, as_json: bool, full: bool) -> None:
     Exit codes: 0 without a failure, 1 with one.
     """
     try:
-        settings = load_settings()
+        loaded = load_settings_with_sources()
     except SettingError as error:
         raise CannotGoOn(str(error)) from error
     began = time.monotonic()
-    findings = examine(settings)
+    findings = [*check_settings(loaded), *examine(loaded.settings)]
     if full:
-        findings += ask_the_server(settings)
+        findings += ask_the_server(loaded.settings)
     worst, seconds = worst_level(findings), time.monotonic() - began
     click.echo(_to_json(findings, worst, seconds) if as_json else _to_lines(findings, worst, seconds))
     context.exit(ExitCode.FAILED if worst is Level.FAILURE else ExitCode.OK)

@@ -1,4 +1,4 @@
-"""Checks of the Python environment: the interpreter, and the packages that the project needs."""
+"""Checks of the installation: the settings, the interpreter, and the packages that the project needs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from mistral_api.doctor.finding import Finding, failure, ok
-from mistral_api.settings import Settings
+from mistral_api.doctor.finding import Finding, failure, ok, warning
+from mistral_api.settings import LoadedSettings, Settings, sentence_of
 from mistral_api.version import VERSION
 
 DISTRIBUTION = "mistral-local-api"
+
+
+def check_settings(loaded: LoadedSettings) -> Iterator[Finding]:
+    """Say how many settings are not at their default, and which names are no settings."""
+    changed = sum(source.kind != "default" for source in loaded.sources.values())
+    file = f"'{loaded.dotenv.path}'" if loaded.dotenv.path.is_file() else f"no .env in '{loaded.dotenv.path.parent}'"
+    yield ok("settings", f"{changed} of {len(loaded.sources)} are not at their default; {file}")
+    if loaded.misspellings:
+        yield warning("settings", sentence_of(loaded.misspellings), "mistral-api settings shows what is in effect")
 
 
 def check_python(_settings: Settings) -> Iterator[Finding]:

@@ -59,10 +59,11 @@ def test_all_is_well_beside_a_running_server_which_answers_and_remembers(server:
     assert "2 messages read back from the conversation\n" in done.stdout
 
 
-def test_nothing_is_made_before_the_first_start(data_dir: Path) -> None:
-    done = run_doctor(data_dir, "--json")
-    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "ok")
+def test_before_the_first_start_nothing_is_made_and_a_misspelt_setting_is_named(data_dir: Path) -> None:
+    done = run_doctor(data_dir, "--json", API_PROT="9000")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "warning")
     assert not data_dir.exists()
+    assert "did you mean API_PORT?" in findings_of(done)["settings"]["text"]
     assert "does not run now" in findings_of(done)["database"]["text"]
 
 
