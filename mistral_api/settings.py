@@ -291,6 +291,11 @@ class Settings:
         "INFO",
         "DEBUG also shows llama.cpp's own log, without words of requests",
     )
+    slow_query_ms: int = _setting(
+        whole_number(0, 3_600_000),
+        500,
+        "statements to PostgreSQL that take longer are logged without their values, one a minute; 0 logs none",
+    )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
     store_attachment_bytes: int = _setting(

@@ -83,6 +83,16 @@ class SlotGate:
             self._wait(waiter, waiter.admission, call)
         return self._releaser(waiter)
 
+    @property
+    def busy(self) -> int:
+        """How many slots generations of this process have, as far as there are so many."""
+        return min(self._busy, self._slots or 0)
+
+    @property
+    def waiting(self) -> int:
+        """How many generations of this process wait for a slot: here, or in the model server beyond its slots."""
+        return len(self._waiting) + max(0, self._busy - (self._slots or 0))
+
     def _note_owner(self, owner: str) -> None:
         if owner != self._last_owner:
             if self._last_owner is not None:
