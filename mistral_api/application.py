@@ -20,6 +20,7 @@ from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     allow_origins(app, settings)
     register_blueprints(app)
     guard_requests(app)
+    observe_requests(app, services_of(app.extensions).finished_requests)
     return app
 
 

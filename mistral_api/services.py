@@ -39,6 +39,7 @@ from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
+from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
@@ -78,6 +79,7 @@ class Services:
         self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
+        self.finished_requests = FinishedRequests()
         self.writer_engine = create_thread_engine(engine, settings)
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
@@ -156,7 +158,7 @@ class Services:
             atexit.register(self.close)
 
     def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
-        """Write a line into the audit log for a request that no view has seen, where the error is an event."""
+        """Tell of a request that no view has seen, and write a line into the audit log where its error is an event."""
         source: Source = {
             "address": self.gate.address(head),
             "key": None,
@@ -165,6 +167,7 @@ class Services:
             "request_id": request_id,
         }
         self.audit_log.note(error, source)
+        self.finished_requests.tell_refused(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""

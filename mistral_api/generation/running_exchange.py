@@ -43,7 +43,8 @@ class RunningExchange:
         self.feedback: SupervisorFeedback | None = None
         self.cache: str | None = None
         self._permit = request.permit
-        # Lets go of the caller's place at the end, where the exchange holds it (:meth:`hold_place`).
+        self._observed = request.observed
+        # Lets go of the caller's place at the end, where the exchange holds it (:meth:`outlive_response`).
         self._let_go: Callable[[], None] | None = None
         self.constraints = NO_CONSTRAINTS
         self._meter = UsageMeter()
@@ -75,13 +76,15 @@ class RunningExchange:
             self._meter.from_cache = True
             self.feedback = None
 
-    def hold_place(self) -> None:
-        """Hold the place that the caller's limits give to the request until the exchange ends.
+    def outlive_response(self) -> None:
+        """Note that the exchange goes on in the background, when its HTTP response has been sent.
 
-        Its HTTP response holds it until then anyway, but for one in the background.
+        It holds the place that the caller's limits give to the request, and its end is told by itself.
         """
         if self._permit is not None:
             self._let_go = self._permit.hold()
+        if self._observed is not None:
+            self._observed.detach_exchange()
 
     def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""
@@ -149,11 +152,13 @@ class RunningExchange:
             self._settle(figures)
 
     def _settle(self, figures: UsageFigures) -> None:
-        """Count the tokens, and let go of the place. The record comes first: see :class:`DailyTokens`."""
+        """Count the tokens, let go of the place, tell the observers. The record is first: see :class:`DailyTokens`."""
         if self._permit is not None:
             self._permit.count_tokens((figures.prompt_tokens or 0) + (figures.completion_tokens or 0))
         if self._let_go is not None:
             self._let_go()
+        if self._observed is not None:
+            self._observed.note_exchange(self.record.exchange)
 
     def _progress(self) -> bytes | None:
         """Return the outcome if this process died now; None where it is the same as last time."""
