@@ -25,10 +25,11 @@ from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
 from mistral_api.database.engine import create_thread_engine, database_fingerprint
 from mistral_api.database.probe import DatabaseProbe
+from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import writer_starter
+from mistral_api.delivery.writer import DeliveryCounts, writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -37,6 +38,10 @@ from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.metrics.exposition import Metrics
+from mistral_api.metrics.instruments import Instruments
+from mistral_api.metrics.process_state import ProcessSources
+from mistral_api.metrics.server_state import ServerSources
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
@@ -74,17 +79,17 @@ class Services:
         self.engine = engine
         self.started_at = time.monotonic()
         self.key_ring = KeyRing(settings.admin_api_key)
-        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
-        self.key_mirror = KeyMirror(settings.data_dir, database)
-        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
+        self.key_mirror = _key_mirror(settings, engine)
+        self.key_engine = create_thread_engine(engine, settings)
+        self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests()
         self.writer_engine = create_thread_engine(engine, settings)
-        policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
-        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
-        self.model_servers = ModelServers(settings, sharing)
+        self.delivery_counts = DeliveryCounts()
+        start_writer = writer_starter(self.writer_engine, self.delivery_counts)
+        self.recorder = Recorder(settings.data_dir / "journal", _recording_policy(settings), start_writer)
+        self.model_servers = ModelServers(settings, self._sharing())
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -122,14 +127,32 @@ class Services:
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        # One slot is always left to those who wait for their answer.
-        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
-            self.generator, self.sessions, self.response_store, contexts, background
+            self.generator, self.sessions, self.response_store, contexts, _background_runner(settings)
         )
+        self.metrics = self._make_metrics()
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
+
+    def _sharing(self) -> Sharing:
+        """Return what says whether the slots are shared."""
+        return Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+
+    def _make_metrics(self) -> Metrics:
+        """Return the metrics, told of every request and statement."""
+        engines = {"readers": self.engine, "writer": self.writer_engine, "keys": self.key_engine}
+        instruments = Instruments(self.model_servers.known_models)
+        slow = SlowQueryLog(self.settings.slow_query_ms)
+        for name, engine in engines.items():
+            watch_queries(engine, name, instruments, slow)
+        self.finished_requests.add(instruments.note_request)
+        return Metrics(
+            self.settings.data_dir / "run" / "metrics",
+            instruments,
+            ProcessSources(self.model_servers, self.finished_requests, engines, self.delivery_counts),
+            ServerSources(self.model_servers, self.recorder.state, self.gpu_monitor.read),
+        )
 
     def _context(self, call: UpstreamCall) -> int | None:
         """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
@@ -153,6 +176,7 @@ class Services:
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
+            self.metrics.start()
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
@@ -223,6 +247,7 @@ class Services:
         if self.answers is not None:
             self.answers.close()
         self.recorder.close()
+        self.metrics.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
@@ -230,6 +255,20 @@ class Services:
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
+
+
+def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
+    database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+    return KeyMirror(settings.data_dir, database)
+
+
+def _recording_policy(settings: Settings) -> RecordingPolicy:
+    return RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+
+
+def _background_runner(settings: Settings) -> BackgroundRunner:
+    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
+    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

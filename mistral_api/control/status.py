@@ -84,7 +84,8 @@ class ModelServerStatus:
     where they differ from the settings, and is None where they do not.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
-    ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them. ``last_lines`` is the server's output before it ended last.
+    ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
+    ``last_lines`` is the server's output before it ended last.
     """
 
     state: State

@@ -1,1 +1,1 @@
-"""What Prometheus reads at ``/metrics``: what each process counts, the sums of all processes, and the state of parts."""
+"""What Prometheus reads at ``/metrics``: the counts of all API processes, and the state of every part."""

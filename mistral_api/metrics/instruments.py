@@ -9,14 +9,12 @@ Labels have few values: routes are rules, models are those that are served, and 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from mistral_api.errors import ApiError
+from mistral_api.observability.finished_request import FinishedRequest
 
 # Upper bounds in seconds: of whole requests and first tokens, from milliseconds to minutes; and of statements.
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -29,54 +27,6 @@ OTHER, NO_ROUTE = "other", "none"
 MAX_CODES = 64
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-
-
-class EndedRequest(Protocol):
-    """What is counted of a request when it has ended. Times are in milliseconds; None is not known, or none."""
-
-    @property
-    def method(self) -> str:
-        """The method of HTTP."""
-
-    @property
-    def route(self) -> str | None:
-        """The rule of the route, never a path."""
-
-    @property
-    def status(self) -> int:
-        """The status of the response."""
-
-    @property
-    def duration_ms(self) -> float:
-        """From its arrival to the last byte of its response."""
-
-    @property
-    def ttft_ms(self) -> float | None:
-        """From its arrival to the first token."""
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """The tokens of its prompt, the cached ones among them."""
-
-    @property
-    def cached_tokens(self) -> int | None:
-        """The tokens of its prompt that the model server had in its cache."""
-
-    @property
-    def completion_tokens(self) -> int | None:
-        """The tokens that were generated."""
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """How fast they were generated."""
-
-    @property
-    def model(self) -> str | None:
-        """The model that was asked for."""
-
-    @property
-    def error_code(self) -> str | None:
-        """The code of the error, where it failed."""
 
 
 class BoundedNames:
@@ -96,24 +46,6 @@ class BoundedNames:
         return name
 
 
-class RequestsInFlight:
-    """How many requests the application is answering now, until the last byte of each has been sent."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = 0
-
-    def begin(self) -> None:
-        """Count a request."""
-        with self._lock:
-            self.count += 1
-
-    def end(self) -> None:
-        """Count a request no more."""
-        with self._lock:
-            self.count -= 1
-
-
 class Instruments:
     """The counters and histograms of one process. Safe to use from many threads.
 
@@ -122,7 +54,6 @@ class Instruments:
 
     def __init__(self, served_models: Callable[[], Collection[str]]) -> None:
         self.registry = CollectorRegistry()
-        self.in_flight = RequestsInFlight()
         self._served_models = served_models
         self._codes = BoundedNames(MAX_CODES)
         self._requests = self._counter("requests", "Requests that have ended", "route", "method", "status")
@@ -141,7 +72,7 @@ class Instruments:
             "cached": self._counter("cached_tokens", "Tokens of prompts that were in a cache", "model"),
             "completion": self._counter("completion_tokens", "Tokens that were generated", "model"),
         }
-        self._refusals = self._counter("refusals", "Requests that were answered with an error, by its code", "code")
+        self._errors = self._counter("request_errors", "Requests that were refused or failed, by code", "code")
         self._thread_wait = self._histogram(
             "thread_wait_seconds", "Time that requests waited for a thread", WAIT_BUCKETS
         )
@@ -160,19 +91,23 @@ class Instruments:
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
         return Histogram(f"mistral_api_{name}", f"{text}.", labels, registry=self.registry, buckets=tuple(buckets))
 
-    def note_request(self, request: EndedRequest) -> None:
-        """Count a request that has ended."""
+    def note_request(self, request: FinishedRequest) -> None:
+        """Count a request that has ended. An exchange in the background is no request of HTTP."""
+        if not request.background:
+            self._note_http(request)
+        if request.error_code is not None:
+            self._errors.labels(self._codes.of(request.error_code)).inc()
+        if request.endpoint is not None:
+            self._note_exchange(request)
+
+    def _note_http(self, request: FinishedRequest) -> None:
         route = request.route or NO_ROUTE
         method = request.method if request.method in _METHODS else OTHER
         self._requests.labels(route, method, str(request.status)).inc()
         self._latency.labels(route).observe(request.duration_ms / 1000)
-        if request.error_code is not None or request.status >= 400:
-            self._refusals.labels(self._codes.of(request.error_code or str(request.status))).inc()
-        if request.model is not None:
-            self._note_generation(request, request.model)
 
-    def _note_generation(self, request: EndedRequest, name: str) -> None:
-        model = name if name in self._served_models() else OTHER
+    def _note_exchange(self, request: FinishedRequest) -> None:
+        model = request.model if request.model in self._served_models() else OTHER
         if request.ttft_ms is not None:
             self._first_token.labels(model).observe(request.ttft_ms / 1000)
         if request.tokens_per_second is not None:
@@ -201,18 +136,10 @@ class Instruments:
 
     def collect(self) -> list[Metric]:
         """Return everything that this process has counted, without the times at which counting began."""
-        families = [_without_created(family) for family in self.registry.collect()]
-        in_flight = GaugeMetricFamily("mistral_api_requests_in_flight", "Requests that are being answered.")
-        in_flight.add_metric([], self.in_flight.count)
-        return [*families, in_flight]
+        return [_without_created(family) for family in self.registry.collect()]
 
 
 def _without_created(family: Metric) -> Metric:
     """Drop the samples ``_created``: they cannot be added up over processes."""
     family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
     return family
-
-
-def code_of(error: ApiError) -> str:
-    """Return the code by which a refusal is counted."""
-    return error.code or error.type

@@ -76,7 +76,12 @@ class FamilyValues:
 
     def as_json(self) -> list[object]:
         """Return it as JSON."""
-        return [self.name, self.text, self.type, [[name, labels, value] for (name, labels), value in self.values.items()]]
+        return [
+            self.name,
+            self.text,
+            self.type,
+            [[name, labels, value] for (name, labels), value in self.values.items()],
+        ]
 
     @classmethod
     def from_json(cls, data: list[object]) -> FamilyValues:

@@ -6,6 +6,7 @@ Nothing here asks PostgreSQL, the model server or a disk.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from sqlalchemy import Engine
 
 from mistral_api.database.query_times import PoolState, pool_state
 from mistral_api.delivery.writer import DeliveryCounts
-from mistral_api.system.open_files import count_open_files
+from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.upstream.model_servers import ModelServers
 
 
@@ -30,6 +31,7 @@ class ProcessSources:
     server, which is made later."""
 
     model_servers: ModelServers
+    requests: FinishedRequests
     engines: Mapping[str, Engine]
     delivery: DeliveryCounts
     threads_waited_for: Callable[[], int] = _none_waiting
@@ -57,13 +59,15 @@ def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
 
 
 def _waiting(sources: ProcessSources) -> list[Metric]:
+    in_flight = gauge("requests_in_flight", "Requests that are being answered")
+    in_flight.add_metric([], sources.requests.in_flight)
     waiting = gauge("requests_waiting", "Requests that wait for a thread, and generations that wait for a slot", "wait")
     waiting.add_metric(["thread"], sources.threads_waited_for())
     busy = gauge("slots_busy", "Slots of the model server that generations have", "server")
     gate = sources.model_servers.main.slot_gate
     waiting.add_metric(["slot"], gate.waiting)
     busy.add_metric([sources.model_servers.main.name], gate.busy)
-    return [waiting, busy]
+    return [in_flight, waiting, busy]
 
 
 def _pools(engines: Mapping[str, Engine]) -> list[Metric]:
@@ -95,6 +99,13 @@ def _counted(name: str, text: str, value: float) -> CounterMetricFamily:
     return family
 
 
+def _open_files(process: psutil.Process) -> int:
+    """Return how many files and sockets are open; on Windows all handles."""
+    if sys.platform == "win32":
+        return int(process.num_handles())
+    return process.num_fds()
+
+
 def _process(process: psutil.Process) -> list[Metric]:
     with process.oneshot():
         times, memory = process.cpu_times(), process.memory_info().rss
@@ -104,7 +115,7 @@ def _process(process: psutil.Process) -> list[Metric]:
         ("processes", "API processes that share this DATA_DIR", 1),
         ("process_resident_memory_bytes", "Memory of the API", memory),
         ("process_threads", "Threads of the API", threads),
-        ("process_open_fds", "Open files and sockets of the API", count_open_files(process)),
+        ("process_open_fds", "Open files and sockets of the API", _open_files(process)),
         ("process_start_time_seconds", "When the oldest API process started, in Unix seconds", started),
     ):
         family = gauge(name, text)

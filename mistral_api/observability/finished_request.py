@@ -9,6 +9,7 @@ since its HTTP request ends long before it does: the HTTP request, without token
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -68,10 +69,18 @@ class FinishedRequests:
         # The routes without parameters: the route of a request that the application never saw.
         self.fixed_routes: frozenset[str] = frozenset()
         self._observers: tuple[Observer, ...] = ()
+        self._lock = threading.Lock()
+        # How many requests the application is answering now.
+        self.in_flight = 0
 
     def add(self, observer: Observer) -> None:
         """Have an observer told from now on. Call it before the first request."""
         self._observers += (observer,)
+
+    def count_open(self, change: int) -> None:
+        """Count a request that has begun (1), or ended (-1)."""
+        with self._lock:
+            self.in_flight += change
 
     def tell_refused(self, error: ApiError, source: Source) -> None:
         """Tell of a request that the web server refused before the application saw it."""

@@ -28,6 +28,7 @@ class OpenRequest:
     def __init__(self, finished: FinishedRequests, method: str) -> None:
         """``finished`` tells the observers."""
         self._finished = finished
+        finished.count_open(1)
         self._started = time.monotonic()
         self._exchange: Exchange | None = None
         self._detached = self._ended = False
@@ -56,6 +57,7 @@ class OpenRequest:
         if self._ended:
             return
         self._ended = True
+        self._finished.count_open(-1)
         error_code = self.error_code if complete else self.error_code or CLIENT_LEFT
         duration_ms = (time.monotonic() - self._started) * 1000
         self._finished.tell(self._told(self.status, duration_ms, error_code, self._exchange))

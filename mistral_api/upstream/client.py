@@ -127,6 +127,23 @@ class ModelServerClient:
         except orjson.JSONDecodeError as error:
             raise ModelServerError("The model server answered something that is not JSON.") from error
 
+    def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
+        """Return the text of a ``GET`` that the model server answers from memory. Raises our exceptions.
+
+        ``deadlines``: for connecting, and for each silence. A text of more bytes is refused.
+        """
+        response = self._open("GET", path, None, deadlines)
+        try:
+            with translate_errors(answered=True):
+                content = response.read(most_bytes + 1)
+        finally:
+            close_response(response)
+        if response.status != OK:
+            raise self._failure(response.status, content)
+        if len(content) > most_bytes:
+            raise ModelServerError("The model server's answer is too long.")
+        return content.decode("utf-8", "replace")
+
     def _open(self, method: str, path: str, body: bytes | None, deadlines: tuple[float, float]) -> BaseHTTPResponse:
         """Send a request, and return its response when it begins. Raises our exceptions."""
         with translate_errors(answered=False):
