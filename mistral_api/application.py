@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from alembic.util.exc import CommandError
 from flask import Flask
@@ -16,6 +17,7 @@ from mistral_api.errors import StartError
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings
 from mistral_api.system.logs import configure_logging
+from mistral_api.tracing.opening import require_tracing
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
@@ -24,6 +26,7 @@ from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
+from mistral_api.web.request_arrival import measure_arrivals
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no database can be had."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -49,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
+    measure_arrivals(app)
     register_rate_limits(app)
     handle_errors(app)
     allow_origins(app, settings)

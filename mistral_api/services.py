@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +57,8 @@ from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.tracing.opening import open_tracer
+from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
@@ -72,6 +75,9 @@ EXTENSION = "mistral-api"
 
 class Services:
     """Everything that outlives a request. Owns its threads and connections from :meth:`start` to :meth:`close`."""
+
+    # Replaced at the start, since it has a thread.
+    tracer: Tracer = NO_TRACER
 
     def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
         """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
@@ -135,6 +141,11 @@ class Services:
         self._lock = threading.Lock()
         self._state = "made"
 
+    def _open_tracer(self) -> Tracer:
+        settings = self.settings
+        provider = "llama.cpp" if settings.supervised else "external"
+        return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
         return Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
@@ -147,6 +158,7 @@ class Services:
         for name, engine in engines.items():
             watch_queries(engine, name, instruments, slow)
         self.finished_requests.add(instruments.note_request)
+        self.model_servers.main.slot_gate.on_wait = instruments.note_slot_wait
         return Metrics(
             self.settings.data_dir / "run" / "metrics",
             instruments,
@@ -177,6 +189,7 @@ class Services:
             self.gpu_sampler.start()
             self.model_servers.start()
             self.metrics.start()
+            self.tracer = self._open_tracer()
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
@@ -248,6 +261,7 @@ class Services:
             self.answers.close()
         self.recorder.close()
         self.metrics.close()
+        self.tracer.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()

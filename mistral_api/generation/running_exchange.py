@@ -21,6 +21,7 @@ from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageFigures, UsageMeter
 from mistral_api.payload_types.completions import Chunk, Completion
 from mistral_api.recording.recorder import Recorder
+from mistral_api.tracing.trace import Generation, GenerationEnd
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
 
@@ -44,6 +45,7 @@ class RunningExchange:
         self.cache: str | None = None
         self._permit = request.permit
         self._observed = request.observed
+        self._trace = request.call.trace
         # Lets go of the caller's place at the end, where the exchange holds it (:meth:`outlive_response`).
         self._let_go: Callable[[], None] | None = None
         self.constraints = NO_CONSTRAINTS
@@ -67,7 +69,16 @@ class RunningExchange:
 
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
-        self.record.begin(opening, self._progress)
+        self._trace.describe(
+            Generation(
+                endpoint=self.record.exchange.endpoint,
+                model=opening.model,
+                session=opening.session_id,
+                stream=opening.stream,
+            )
+        )
+        with self._trace.span("journal", entry="opening"):
+            self.record.begin(opening, self._progress)
 
     def note_cache(self, *, hit: bool) -> None:
         """Note whether the answer comes from the cache. The supervisor learns nothing of a request that does."""
@@ -88,7 +99,8 @@ class RunningExchange:
 
     def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""
-        self._meter.note_first_token()
+        if self._meter.note_first_token():
+            self._trace.note_first_token()
 
     def read(self, batch: EventBatch) -> None:
         """Take a batch of events into the transcript."""
@@ -143,9 +155,11 @@ class RunningExchange:
                 return
             self._ended = True
             figures = self._meter.measure(self.transcript)
+        self._trace.end_upstream(_generation_end(self.transcript, figures, error))
         try:
             # Outside the lock: a slow disk must not hold up the checkpoints of others.
-            self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
+            with self._trace.span("journal", entry="outcome"):
+                self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
             if self.feedback is not None:
                 self.feedback.report_end(self.record.exchange, error)
         finally:
@@ -167,3 +181,16 @@ class RunningExchange:
                 return None
             self._grown = False
             return self.record.interrupted(self.transcript, self._meter.measure(self.transcript))
+
+
+def _generation_end(transcript: Transcript, figures: UsageFigures, error: ApiError | None) -> GenerationEnd:
+    """Return what traces are told of the end."""
+    first_token_ms = figures.time_to_first_token_ms
+    return GenerationEnd(
+        finish_reason=transcript.finish_reason,
+        prompt_tokens=figures.prompt_tokens,
+        cached_tokens=figures.cached_tokens,
+        completion_tokens=figures.completion_tokens,
+        first_token_seconds=None if first_token_ms is None else first_token_ms / 1000,
+        error_code=None if error is None else error.code or error.type,
+    )

@@ -95,6 +95,7 @@ def labelled(text: str, labels: dict[str, str]) -> list[Metric]:
     for family in text_string_to_metric_families(text):
         if family.name.startswith(OWN_PREFIXES):
             continue
+        _keep_name(family, text)
         family.samples = [
             Sample(sample.name, labels | sample.labels, sample.value)
             for sample in family.samples
@@ -102,6 +103,16 @@ def labelled(text: str, labels: dict[str, str]) -> list[Metric]:
         ]
         families.append(family)
     return families
+
+
+def _keep_name(family: Metric, text: str) -> None:
+    """Keep the name of a counter that does not end with ``_total``: the parser would lengthen it, as OpenMetrics does.
+
+    It has no type then, since no counter of OpenMetrics has such a name.
+    """
+    if family.type == "counter" and f"# TYPE {family.name} counter\n" in text:
+        family.type = "unknown"
+        family.samples = [sample._replace(name=family.name) for sample in family.samples]
 
 
 def _belongs(family: Metric, sample: Sample) -> bool:

@@ -36,6 +36,11 @@ class _Collected(Collector):
         return self._families
 
 
+def encode(families: list[Metric], encoder: Callable[[Collector], bytes]) -> bytes:
+    """Return families in the format of an encoder of prometheus-client."""
+    return encoder(_Collected(families))
+
+
 class Metrics:
     """The metrics of one application. Owns its threads from :meth:`start` to :meth:`close`. Thread safe."""
 
@@ -67,8 +72,8 @@ class Metrics:
 
     def expose(self, accept: str) -> Exposition:
         """Return everything in the format that the header ``Accept`` asks for; without one, the text format."""
-        encode, content_type = choose_encoder(accept)
-        return Exposition(encode(_Collected(self.collect())), content_type)
+        encoder, content_type = choose_encoder(accept)
+        return Exposition(encode(self.collect(), encoder), content_type)
 
     def close(self) -> None:
         """Leave what was counted to the other processes, and end the threads."""

@@ -77,7 +77,9 @@ class Instruments:
             "thread_wait_seconds", "Time that requests waited for a thread", WAIT_BUCKETS
         )
         self._slot_wait = self._histogram(
-            "slot_wait_seconds", "Time that generations waited for their turn at the slots", WAIT_BUCKETS
+            "slot_wait_seconds",
+            "Time that generations waited which had to wait for their turn at the slots",
+            WAIT_BUCKETS,
         )
         self._query_seconds = self._histogram(
             "database_query_duration_seconds", "Time that statements took, by kind and connections", QUERY_BUCKETS,

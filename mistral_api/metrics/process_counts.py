@@ -152,6 +152,7 @@ class ProcessCounts:
 
     def _open(self) -> ProcessLock:
         """Take this process's lock. Where no other process is alive, delete what dead ones have left."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         process = ProcessLock(self._folder)
         try:
             with process.excluding_others() as alone:

@@ -8,6 +8,7 @@ from typing import TypedDict
 from mistral_api.observability.finished_request import FinishedRequest, FinishedRequests
 from mistral_api.recording.exchange import Exchange
 from mistral_api.security.access import Caller
+from mistral_api.tracing.trace import NO_TRACE, RequestEnd, RequestTrace
 
 # The error of a request whose client left before it had the whole response.
 CLIENT_LEFT = "client_closed_request"
@@ -22,7 +23,7 @@ class OpenRequest:
 
     __slots__ = (
         "_detached", "_ended", "_exchange", "_finished", "_started",
-        "caller", "error_code", "method", "path", "request_id", "route", "status",
+        "caller", "error_code", "method", "path", "request_id", "route", "status", "trace",
     )  # fmt: skip
 
     def __init__(self, finished: FinishedRequests, method: str) -> None:
@@ -37,6 +38,7 @@ class OpenRequest:
         self.route: str | None = None
         self.caller: Caller | None = None
         self.error_code: str | None = None
+        self.trace: RequestTrace = NO_TRACE
         # What the web server sends where the application fails before it has a response.
         self.status = 500
 
@@ -61,6 +63,8 @@ class OpenRequest:
         error_code = self.error_code if complete else self.error_code or CLIENT_LEFT
         duration_ms = (time.monotonic() - self._started) * 1000
         self._finished.tell(self._told(self.status, duration_ms, error_code, self._exchange))
+        if self.trace is not NO_TRACE:
+            self.trace.end(RequestEnd(route=self.route, path=self.path, status=self.status, error_code=error_code))
 
     def _told(
         self, status: int, duration_ms: float, error_code: str | None, exchange: Exchange | None

@@ -23,6 +23,7 @@ def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    call.trace = open_request().trace
     headers = dict(request.headers)
     return RequestContext(
         caller(), request_id(), client_request_id(), body, call, headers, current_permit(), open_request()
