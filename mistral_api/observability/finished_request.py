@@ -64,10 +64,10 @@ Observer = Callable[[FinishedRequest], None]
 class FinishedRequests:
     """Tells observers of each request that has ended, on the thread that ended it. They must not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, *observers: Observer) -> None:
         # The routes without parameters: the route of a request that the application never saw.
         self.fixed_routes: frozenset[str] = frozenset()
-        self._observers: tuple[Observer, ...] = ()
+        self._observers = observers
 
     def add(self, observer: Observer) -> None:
         """Have an observer told from now on. Call it before the first request."""
