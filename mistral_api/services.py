@@ -46,6 +46,7 @@ from mistral_api.metrics.server_state import ServerSources
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
+from mistral_api.observability.request_log import log_request
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
@@ -90,7 +91,7 @@ class Services:
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
-        self.finished_requests = FinishedRequests()
+        self.finished_requests = FinishedRequests(log_request)
         self.writer_engine = create_thread_engine(engine, settings)
         self.delivery_counts = DeliveryCounts()
         start_writer = writer_starter(self.writer_engine, self.delivery_counts)

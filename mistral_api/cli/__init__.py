@@ -13,6 +13,7 @@ from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats
 from mistral_api.cli.transfer import backup, database, restore
+from mistral_api.system.logs import configure_command_log
 from mistral_api.version import VERSION
 
 
@@ -23,6 +24,7 @@ def main() -> None:
 
     Settings come from the environment and from .env in the working directory, as for the server.
     """
+    configure_command_log()
 
 
 for _command in (

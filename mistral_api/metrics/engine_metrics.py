@@ -92,7 +92,7 @@ def labelled(text: str, labels: dict[str, str]) -> list[Metric]:
     A label that a sample has already stays as it is.
     """
     families = []
-    for family in text_string_to_metric_families(text):
+    for family in _parse(text):
         if family.name.startswith(OWN_PREFIXES):
             continue
         _keep_name(family, text)
@@ -103,6 +103,14 @@ def labelled(text: str, labels: dict[str, str]) -> list[Metric]:
         ]
         families.append(family)
     return families
+
+
+def _parse(text: str) -> list[Metric]:
+    """Return the families of a text. Raises ValueError, whatever the parser raises for a text that it does not know."""
+    try:
+        return list(text_string_to_metric_families(text))
+    except (IndexError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError("this is not Prometheus' text format") from error
 
 
 def _keep_name(family: Metric, text: str) -> None:

@@ -65,10 +65,10 @@ Observer = Callable[[FinishedRequest], None]
 class FinishedRequests:
     """Tells observers of each request that has ended, on the thread that ended it. They must not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, *observers: Observer) -> None:
         # The routes without parameters: the route of a request that the application never saw.
         self.fixed_routes: frozenset[str] = frozenset()
-        self._observers: tuple[Observer, ...] = ()
+        self._observers = observers
         self._lock = threading.Lock()
         # How many requests the application is answering now.
         self.in_flight = 0

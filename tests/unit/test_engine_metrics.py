@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
@@ -34,7 +35,7 @@ mistral_api_requests_total 7
 
 
 def _merged(*texts: tuple[str, str]) -> str:
-    families = {}
+    families: dict[str, Metric] = {}
     for server, text in texts:
         merge(families, labelled(text, {"server": server, "model": f"{server} model"}))
     return encode(list(families.values()), generate_latest).decode()
@@ -64,12 +65,15 @@ def test_histograms_keep_their_labels_and_nobody_writes_metrics_of_our_names() -
 
 
 def test_families_are_valid_in_openmetrics_too() -> None:
-    families = {}
+    families: dict[str, Metric] = {}
     merge(families, labelled(LLAMA + VLLM, {"server": "one", "model": "m"}))
     from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics  # noqa: PLC0415
 
     text = encode(list(families.values()), generate_openmetrics).decode()
-    assert {family.name for family in parse_openmetrics(text)} >= {"llamacpp:prompt_tokens", "llamacpp:n_tokens_max"}
+    assert {
+        family.name
+        for family in parse_openmetrics(text)  # type: ignore[no-untyped-call]
+    } >= {"llamacpp:prompt_tokens", "llamacpp:n_tokens_max"}
 
 
 @pytest.mark.parametrize("text", ["<html><body>not found</body></html>", "name{label=", "{}"])
