@@ -41,11 +41,22 @@ class WatchedPool(QueuePool):
 
     waits = 0
 
+    def recreate(self) -> WatchedPool:
+        """Return the pool that replaces this one when all its connections are given up; it counts on."""
+        pool = super().recreate()
+        assert isinstance(pool, WatchedPool)  # noqa: S101 - for mypy
+        pool.waits = self.waits
+        return pool
+
     def _do_get(self) -> ConnectionPoolEntry:
         # Two threads that count at the same moment may count one wait: a figure, and no lock for each query.
         if self.checkedout() >= self.size() + max(0, self._max_overflow):
             self.waits += 1
         return super()._do_get()
+
+
+# SQLAlchemy names the logger of a pool after its class; its own classes are silent below WARNING.
+logging.getLogger(f"{__name__}.{WatchedPool.__name__}").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

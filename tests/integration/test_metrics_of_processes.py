@@ -76,7 +76,7 @@ def test_each_process_shows_the_requests_of_all(processes: list[ApiProcess]) -> 
     one.chat(3)
     other.chat(2)
     for each in processes:
-        wait_for(lambda each=each: each.answered() == 5, "the sum of both")
+        wait_for(partial(_shows, each, 5), "the sum of both")
     samples = scrape(one.url, **AUTHORIZED)
     assert value(samples, "processes") == 2
     assert value(samples, "completion_tokens_total", model="fine") == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ class Process:
         }
 
 
+def _shows(process: Process, expected: dict[str, float]) -> bool:
+    return expected.items() <= process.total().items()
+
+
 @pytest.fixture(autouse=True)
 def quick_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes tell each other at once."""
@@ -61,7 +66,7 @@ def test_every_process_shows_the_sums_of_all(tmp_path: Path) -> None:
         expected = {"requests_total/a": 7, "requests_total/b": 1, "in_flight": 3, next(iter(EARLIEST)): 150}
         expected |= {"seconds_bucket1.0": 1, "seconds_bucket2.0": 2, "seconds_bucket+Inf": 2, "seconds_sum": 2}
         for process in (one, other):
-            wait_for(lambda process=process: expected.items() <= process.total().items(), "the sums")
+            wait_for(partial(_shows, process, expected), "the sums")
     finally:
         one.counts.close()
         other.counts.close()
