@@ -63,7 +63,12 @@ def test_every_process_shows_the_sums_of_all(tmp_path: Path) -> None:
         one.seconds.observe(0.5)
         other.seconds.observe(1.5)
         one.in_flight, other.in_flight = 1, 2
-        expected = {"requests_total/a": 7, "requests_total/b": 1, "in_flight": 3, next(iter(EARLIEST)): 150}
+        expected: dict[str, float] = {
+            "requests_total/a": 7,
+            "requests_total/b": 1,
+            "in_flight": 3,
+            next(iter(EARLIEST)): 150,
+        }
         expected |= {"seconds_bucket1.0": 1, "seconds_bucket2.0": 2, "seconds_bucket+Inf": 2, "seconds_sum": 2}
         for process in (one, other):
             wait_for(partial(_shows, process, expected), "the sums")
