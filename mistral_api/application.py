@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 
+import click
 from alembic.util.exc import CommandError
 from flask import Flask
+from flask.cli import FlaskGroup
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
@@ -15,14 +18,17 @@ from mistral_api.database.revisions import MIGRATIONS, migrate_to, newest_revisi
 from mistral_api.errors import StartError
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings, warn_of_misspellings
-from mistral_api.system.logs import configure_logging
+from mistral_api.system.logs import configure_command_log, configure_server_log
+from mistral_api.tracing.opening import require_tracing
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
+from mistral_api.web.request_arrival import measure_arrivals
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +36,9 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no database can be had."""
     settings = settings or load_settings()
-    configure_logging(settings.log_level)
+    _configure_log(settings)
     warn_of_misspellings(log.warning)
+    require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -49,12 +56,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(settings, engine, database.release)
 
     register_request_ids(app)
+    measure_arrivals(app)
     register_rate_limits(app)
     handle_errors(app)
     allow_origins(app, settings)
     register_blueprints(app)
     guard_requests(app)
+    observe_requests(app, services_of(app.extensions).finished_requests)
     return app
+
+
+def _configure_log(settings: Settings) -> None:
+    """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
+    context = click.get_current_context(silent=True)
+    root = None if context is None else context.find_root()
+    if root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run":
+        configure_command_log()
+    else:
+        configure_server_log(settings.log_options, "api")
 
 
 def refuse_foreign_tables(app: Flask) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,10 +26,11 @@ from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
 from mistral_api.database.engine import create_thread_engine, database_fingerprint
 from mistral_api.database.probe import DatabaseProbe
+from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import writer_starter
+from mistral_api.delivery.writer import DeliveryCounts, writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -37,8 +39,14 @@ from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.metrics.exposition import Metrics
+from mistral_api.metrics.instruments import Instruments
+from mistral_api.metrics.process_state import ProcessSources
+from mistral_api.metrics.server_state import ServerSources
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
+from mistral_api.observability.finished_request import FinishedRequests
+from mistral_api.observability.request_log import log_request
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
@@ -50,6 +58,8 @@ from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.tracing.opening import open_tracer
+from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
@@ -67,22 +77,26 @@ EXTENSION = "mistral-api"
 class Services:
     """Everything that outlives a request. Owns its threads and connections from :meth:`start` to :meth:`close`."""
 
+    # Replaced at the start, since it has a thread.
+    tracer: Tracer = NO_TRACER
+
     def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
         """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
         self.key_ring = KeyRing(settings.admin_api_key)
-        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
-        self.key_mirror = KeyMirror(settings.data_dir, database)
-        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
+        self.key_mirror = _key_mirror(settings, engine)
+        self.key_engine = create_thread_engine(engine, settings)
+        self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
         self.gate = Gate(settings, self.key_ring)
         self.audit_log = AuditLog(settings.data_dir)
+        self.finished_requests = FinishedRequests(log_request)
         self.writer_engine = create_thread_engine(engine, settings)
-        policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
-        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
-        self.model_servers = ModelServers(settings, sharing)
+        self.delivery_counts = DeliveryCounts()
+        start_writer = writer_starter(self.writer_engine, self.delivery_counts)
+        self.recorder = Recorder(settings.data_dir / "journal", _recording_policy(settings), start_writer)
+        self.model_servers = ModelServers(settings, self._sharing())
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -120,14 +134,38 @@ class Services:
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        # One slot is always left to those who wait for their answer.
-        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
-            self.generator, self.sessions, self.response_store, contexts, background
+            self.generator, self.sessions, self.response_store, contexts, _background_runner(settings)
         )
+        self.metrics = self._make_metrics()
         self._release_database = release_database
         self._lock = threading.Lock()
         self._state = "made"
+
+    def _open_tracer(self) -> Tracer:
+        settings = self.settings
+        provider = "llama.cpp" if settings.supervised else "external"
+        return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
+    def _sharing(self) -> Sharing:
+        """Return what says whether the slots are shared."""
+        return Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+
+    def _make_metrics(self) -> Metrics:
+        """Return the metrics, told of every request and statement."""
+        engines = {"readers": self.engine, "writer": self.writer_engine, "keys": self.key_engine}
+        instruments = Instruments(self.model_servers.known_models)
+        slow = SlowQueryLog(self.settings.slow_query_ms)
+        for name, engine in engines.items():
+            watch_queries(engine, name, instruments, slow)
+        self.finished_requests.add(instruments.note_request)
+        self.model_servers.main.slot_gate.on_wait = instruments.note_slot_wait
+        return Metrics(
+            self.settings.data_dir / "run" / "metrics",
+            instruments,
+            ProcessSources(self.model_servers, self.finished_requests, engines, self.delivery_counts),
+            ServerSources(self.model_servers, self.recorder.state, self.gpu_monitor.read),
+        )
 
     def _context(self, call: UpstreamCall) -> int | None:
         """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
@@ -151,12 +189,14 @@ class Services:
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
+            self.metrics.start()
+            self.tracer = self._open_tracer()
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
 
     def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
-        """Write a line into the audit log for a request that no view has seen, where the error is an event."""
+        """Tell of a request that no view has seen, and write a line into the audit log where its error is an event."""
         source: Source = {
             "address": self.gate.address(head),
             "key": None,
@@ -165,6 +205,7 @@ class Services:
             "request_id": request_id,
         }
         self.audit_log.note(error, source)
+        self.finished_requests.tell_refused(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
@@ -220,6 +261,8 @@ class Services:
         if self.answers is not None:
             self.answers.close()
         self.recorder.close()
+        self.metrics.close()
+        self.tracer.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
@@ -227,6 +270,20 @@ class Services:
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
+
+
+def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
+    database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+    return KeyMirror(settings.data_dir, database)
+
+
+def _recording_policy(settings: Settings) -> RecordingPolicy:
+    return RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+
+
+def _background_runner(settings: Settings) -> BackgroundRunner:
+    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
+    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

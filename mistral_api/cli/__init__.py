@@ -15,6 +15,7 @@ from mistral_api.cli.service import service
 from mistral_api.cli.settings import settings
 from mistral_api.cli.stats import stats
 from mistral_api.cli.transfer import backup, database, restore
+from mistral_api.system.logs import configure_command_log
 from mistral_api.version import VERSION
 
 
@@ -25,6 +26,7 @@ def main() -> None:
 
     Settings come from the environment and from .env in the project's folder, as for the server.
     """
+    configure_command_log()
 
 
 for _command in (

@@ -21,6 +21,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
+from mistral_api.database.query_times import WatchedPool
 from mistral_api.database.search_path import use_schema
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.settings import Settings
@@ -72,6 +73,7 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "hide_parameters": True,
         # As in requests, numbers beyond 64 bits become floats, so that what is read can be written as JSON again.
         "json_deserializer": orjson.loads,
+        "poolclass": WatchedPool,
         "pool_use_lifo": True,
         "pool_recycle": 300,
         "pool_size": settings.database_pool_size,

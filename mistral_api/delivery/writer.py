@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -76,11 +77,26 @@ _INSERT_USAGE = text(
 )
 
 
+@dataclass(slots=True)
+class DeliveryCounts:
+    """What the writers of this process have done since its start. Their thread alone changes it.
+
+    ``batches``: transactions that were committed; ``delivered``: exchanges in them; ``failures``: attempts that failed
+    and are repeated; ``rejected``: exchanges that PostgreSQL will never take.
+    """
+
+    batches: int = 0
+    delivered: int = 0
+    failures: int = 0
+    rejected: int = 0
+
+
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, path: Path, engine: Engine, lock: ProcessLock) -> None:
+    def __init__(self, path: Path, engine: Engine, lock: ProcessLock, counts: DeliveryCounts | None = None) -> None:
         """Open the journal at ``path`` for delivery. Raises sqlite3.Error."""
+        self._counts = counts or DeliveryCounts()
         self._backlog = Backlog(path)
         self._inserter = BatchInserter(engine)
         self._process_lock = lock
@@ -149,6 +165,7 @@ class Writer:
         """
         self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
         self._failing = True
+        self._counts.failures += 1
         self._inserter.disconnect()
         if is_statement_timeout(error):
             self._batch_size = max(1, self._batch_size // 2)
@@ -196,10 +213,13 @@ class Writer:
                 self._deliver(entries[middle:])
         else:
             self._backlog.remove(entries)
+            self._counts.batches += 1
+            self._counts.delivered += len(entries)
 
     def _reject(self, entry: JournalEntry, error: Exception) -> None:
         """Set an entry aside in the journal, with the reason. The log gets its type only: it may quote a user."""
         self._backlog.reject(entry, error_summary(error))
+        self._counts.rejected += 1
         log.error("an exchange was set aside in the journal's table 'rejected': %s", error_type(error))
 
 
@@ -248,12 +268,15 @@ def _add_to_sums(connection: Connection, exchanges: Sequence[Exchange]) -> None:
     rollups.write(connection)
 
 
-def writer_starter(engine: Engine) -> StartDelivery:
-    """Return the function with which the recorder starts a writer. The writer uses ``engine``, one connection of it."""
-    return partial(_start_writer, engine)
+def writer_starter(engine: Engine, counts: DeliveryCounts | None = None) -> StartDelivery:
+    """Return the function with which the recorder starts a writer. The writer uses ``engine``, one connection of it.
+
+    ``counts`` is told what it does.
+    """
+    return partial(_start_writer, engine, counts)
 
 
-def _start_writer(engine: Engine, path: Path, lock: ProcessLock) -> Writer:
-    writer = Writer(path, engine, lock)
+def _start_writer(engine: Engine, counts: DeliveryCounts | None, path: Path, lock: ProcessLock) -> Writer:
+    writer = Writer(path, engine, lock, counts)
     writer.start()
     return writer

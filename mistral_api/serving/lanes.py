@@ -62,6 +62,7 @@ class Lanes:
     def add_task(self, channel: Any) -> None:
         """Have the first request of a channel answered."""
         request = channel.requests[0]
+        request.queued_at = time.monotonic()
         lane = self._lane_of(request.path)
         if not request.error and lane is self._main and channel.client.refusal is not None:
             request.refuse(channel.client.refusal)
@@ -77,6 +78,11 @@ class Lanes:
         if path.startswith(_KEYS + "/"):
             path = _KEYS
         return self._by_path.get(path, self._main)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return sum(len(lane.queue) for lane in self._all if lane is not self._refusals)
 
     def shutdown(self) -> None:
         """Let every thread end, within STOP_SECONDS, and cancel what still waits."""

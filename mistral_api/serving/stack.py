@@ -67,7 +67,8 @@ class Stack:
             services.note_refusal,
             services.audit_log.note_closed,
         )
-        self._web_server = WebServer(self._app, listener, self._settings, hooks)
+        self._web_server = web_server = WebServer(self._app, listener, self._settings, hooks)
+        services.metrics.watch_threads(lambda: web_server.waiting)
         self._web_server.start()
         self._manager.notify_ready()
 

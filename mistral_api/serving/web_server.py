@@ -152,6 +152,12 @@ class WebServer:
         """Whether the loop still runs."""
         return self._thread.is_alive()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        waiting: int = self._server.task_dispatcher.waiting
+        return waiting
+
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections stay open."""
 

@@ -40,6 +40,9 @@ from mistral_api.setting_kinds import (
 )
 from mistral_api.settings.errors import SettingError
 from mistral_api.system.addresses import url_of
+from mistral_api.system.log_file import FILE_BYTES
+from mistral_api.system.log_format import FORMATS
+from mistral_api.system.logs import LogOptions
 from mistral_api.system.project import project_folder
 
 # The longest path of a Unix socket (unix(7): 107 bytes on Linux; 103 on macOS).
@@ -86,6 +89,11 @@ class Settings:
         whole_number(1, 100),
         5,
         "most connections to PostgreSQL per process that read; one more writes, one watches the API keys",
+    )
+    slow_query_ms: int = _setting(
+        whole_number(0, 3_600_000),
+        500,
+        "statements to PostgreSQL that take longer are logged without their values, one a minute; 0 logs none",
     )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
@@ -287,6 +295,17 @@ class Settings:
         "INFO",
         "DEBUG also shows llama.cpp's own log, without words of requests",
     )
+    log_format: str = _setting(
+        choice(*FORMATS),
+        "text",
+        "json writes the log as one JSON object a line, with the values of a request as fields",
+    )
+    log_file_bytes: int = _setting(
+        whole_number(0, 1 << 40),
+        FILE_BYTES,
+        "size at which a log file in DATA_DIR/logs is set aside, of which five are kept; 0 writes none",
+        default_text="10485760 (10 MiB)",
+    )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
     store_attachment_bytes: int = _setting(
@@ -355,6 +374,11 @@ class Settings:
                 "comma; choose another DATA_DIR, or an address."
             )
         object.__setattr__(self, host_setting, path)
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How the processes of the server log."""
+        return LogOptions(self.log_level, self.log_format, self.data_dir / "logs", self.log_file_bytes)
 
     @property
     def model_server_socket(self) -> str | None:

@@ -25,7 +25,7 @@ from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
-from mistral_api.system.logs import configure_logging
+from mistral_api.system.logs import configure_server_log
 from mistral_api.system.processes import end_children_with_this_process
 from mistral_api.system.service_manager import ServiceManager
 
@@ -71,7 +71,7 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
     end_children_with_this_process()
-    configure_logging(settings.log_level)
+    configure_server_log(settings.log_options, "supervisor")
     if not options.die_with_parent:  # else our parent, bin/serve, has said it
         warn_of_misspellings(log.warning)
     manager = ServiceManager.from_environment()

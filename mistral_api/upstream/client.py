@@ -21,6 +21,7 @@ from mistral_api.errors import (
 )
 from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
+from mistral_api.tracing.trace import NO_HEADERS
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.connections import ModelServerConnections, close_response
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
@@ -107,7 +108,8 @@ class ModelServerClient:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
             with call:
-                response = self._open(method, path, body, (connect, read if silence is None else silence))
+                deadlines = (connect, read if silence is None else silence)
+                response = self._open(method, path, body, deadlines, call.trace.headers())
                 if response.status == OK:
                     return response
                 raise self._failure(response.status, _content(response))
@@ -127,10 +129,34 @@ class ModelServerClient:
         except orjson.JSONDecodeError as error:
             raise ModelServerError("The model server answered something that is not JSON.") from error
 
-    def _open(self, method: str, path: str, body: bytes | None, deadlines: tuple[float, float]) -> BaseHTTPResponse:
+    def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
+        """Return the text of a ``GET`` that the model server answers from memory. Raises our exceptions.
+
+        ``deadlines``: for connecting, and for each silence. A text of more bytes is refused.
+        """
+        response = self._open("GET", path, None, deadlines)
+        try:
+            with translate_errors(answered=True):
+                content = response.read(most_bytes + 1)
+        finally:
+            close_response(response)
+        if response.status != OK:
+            raise self._failure(response.status, content)
+        if len(content) > most_bytes:
+            raise ModelServerError("The model server's answer is too long.")
+        return content.decode("utf-8", "replace")
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        deadlines: tuple[float, float],
+        more_headers: Mapping[str, str] = NO_HEADERS,
+    ) -> BaseHTTPResponse:
         """Send a request, and return its response when it begins. Raises our exceptions."""
         with translate_errors(answered=False):
-            return self._connections.open(method, path, body, self._key.headers(), deadlines)
+            return self._connections.open(method, path, body, {**self._key.headers(), **more_headers}, deadlines)
 
     def _failure(self, status: int, content: bytes) -> ApiError:
         """Return the exception for a response that is an error.

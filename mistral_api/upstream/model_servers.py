@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
-from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
@@ -42,6 +42,11 @@ class ModelServerEntry:
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
     cache_salts: CacheSalts | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the server, as its files have it."""
+        return MAIN_SERVER if self.spec is None else self.spec.name
 
     def serves(self, name: str) -> bool:
         """Whether it serves a model of this name. Raises ModelServerError where only a server that is away knows."""
@@ -166,6 +171,10 @@ class ModelServers:
             served = [each.id for entry in self.all for each in entry.catalogue.models()]
             raise model_not_found(model or "", list(dict.fromkeys(served)))
         return named
+
+    def known_models(self) -> set[str]:
+        """Return the models that are served, as far as they are known without asking."""
+        return {name for entry in self.all for name in entry.catalogue.known_names()}
 
     def default_model(self) -> str | None:
         """Return the model that the main server serves, if that is known without asking."""
