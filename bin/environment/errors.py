@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import tempfile
+from pathlib import Path
+
+# A disk with less space than this is what made a step fail, whatever that said.
+LEAST_FREE_BYTES = 16 << 20
 
 
 class SetupError(Exception):
     """The set-up cannot go on; the message is one sentence for the operator."""
+
+
+def is_disk_full(place: Path) -> bool:
+    """Whether the disk of a folder, or that of temporary files, has no space left."""
+    return any(shutil.disk_usage(folder).free < LEAST_FREE_BYTES for folder in (place, tempfile.gettempdir()))
 
 
 def disk_full(place: object) -> SetupError:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from environment.errors import SetupError, disk_full
+from environment.errors import SetupError, disk_full, is_disk_full
 from environment.paths import PYTHON, VENV, site_packages
 from environment.progress import Progress
 
@@ -28,6 +28,9 @@ COLLECTED = 0.7
 _UNREACHABLE = re.compile(r"after connection broken by|NewConnectionError|NameResolutionError|Max retries exceeded")
 _DISK_FULL = re.compile(r"No space left on device|\[Errno 28\]|\[WinError 112\]|not enough space on the disk")
 _INSTALLING = "Installing collected packages:"
+# pip since 24.1 tells how much of a file has come, in bytes (pip/_internal/cli/progress_bars.py, ``_RawProgressBar``).
+_RAW_PROGRESS_SINCE = (24, 1)
+_DOWNLOADED = re.compile(r"Progress (\d+) of (\d+)$")
 
 
 class PipError(SetupError):
@@ -45,6 +48,7 @@ class PipOutput:
         """Expect so many packages; what is shown before they are known depends on it."""
         self._expected = max(1, expected)
         self._collected = 0
+        self._package = ""
         self.detail = ""
         self.installing = 0
         self.unreachable = False
@@ -58,20 +62,29 @@ class PipOutput:
 
     def add(self, line: str) -> None:
         """Take in a line."""
-        self.last_lines.append(line.rstrip())
+        if not _DOWNLOADED.match(line.strip()):
+            self.last_lines.append(line.rstrip())
         words = line.split()
         self.unreachable = self.unreachable or _UNREACHABLE.search(line) is not None
         self.disk_full = self.disk_full or _DISK_FULL.search(line) is not None
         if line.startswith("Collecting"):
             self._collected += 1
-            self.detail = re.split(r"[^\w.-]", words[1])[0]
+            self._package = self.detail = re.split(r"[^\w.-]", words[1])[0]
         elif line.startswith(_INSTALLING):
             self.installing = len(words) - len(_INSTALLING.split())
+        elif found := _DOWNLOADED.match(line.strip()):
+            self.detail = f"{self._package} {_megabytes(found[1])} of {_megabytes(found[2])} MB"
+
+
+def _megabytes(count: str) -> str:
+    return f"{int(count) / 1e6:.0f}"
 
 
 def install(arguments: Sequence[str], progress: Progress, expected: int, inherited: Sequence[int]) -> None:
     """Run ``pip install`` and show how far it is; it inherits these descriptors. Raises PipError, OSError."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-color", "--no-input"]
+    if _pip_version() >= _RAW_PROGRESS_SINCE:
+        command.append("--progress-bar=raw")
     output = PipOutput(expected)
     with subprocess.Popen(
         [*command, *arguments],
@@ -126,6 +139,12 @@ def _watch_installing(output: PipOutput, progress: Progress, done: threading.Eve
         progress.show(COLLECTED + (1 - COLLECTED) * share, f"{new} of {output.installing} installed")
 
 
+def _pip_version() -> tuple[int, ...]:
+    """Return the version of the environment's pip, or nothing where it is not there."""
+    names = [folder.name for folder in site_packages().glob("pip-*.dist-info")]
+    return max((tuple(map(int, re.findall(r"\d+", name))) for name in names), default=())
+
+
 def _installed_packages() -> int:
     return sum(1 for _ in site_packages().glob("*.dist-info/RECORD"))
 
@@ -134,7 +153,7 @@ def _failure(output: PipOutput, progress: Progress) -> PipError:
     """Return the sentence for a pip that has failed; show its last lines where they say more."""
     progress.clear()
     changed = output.installing > 0
-    if output.disk_full:
+    if output.disk_full or is_disk_full(VENV):
         return PipError(str(disk_full(VENV)), changed=changed)
     if output.unreachable:
         return PipError(_unreachable_sentence(_index_url()), changed=changed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from environment.errors import SetupError
 from environment.paths import SCRIPTS, VENV, site_packages
@@ -56,7 +56,7 @@ def _rewrite(file: Path, change: Callable[[bytes], bytes]) -> None:
     temporary.replace(file)
 
 
-def move_launcher(content: bytes, old: Path, new: Path) -> bytes:
+def move_launcher(content: bytes, old: PurePath, new: PurePath) -> bytes:
     """Return the launcher of a command, with the folder of its Python changed from ``old`` to ``new``.
 
     pip writes launchers as distlib does (distlib/scripts.py, ``_build_shebang``): a first line ``#!python``, or, where

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from environment.errors import SetupError, disk_full, from_os_error
+from environment.errors import SetupError, disk_full, from_os_error, is_disk_full
 from environment.lock import setup_lock
 from environment.paths import CONFIGURATION, DEMO, LOCK, PYTHON, RECORD, REQUIREMENTS, ROOT, VENV
 from environment.pip_runner import PipError, install
@@ -77,7 +77,7 @@ class _Setup:
             self._install(record, anew=need is Need.REMAKE)
 
     def _repair(self, record: Record) -> None:
-        print(f"This folder was {record.place} before; repairing its Python environment.", flush=True)
+        print(f"This folder was {Path(record.place).parent} before; repairing its Python environment.", flush=True)
         repair(Path(record.place), base_python() or "")
         replace(record, place=str(VENV)).write()
 
@@ -168,7 +168,7 @@ def _no_venv_sentence() -> str:
 
 
 def _venv_failure(output: str) -> SetupError:
-    if "No space left on device" in output:
+    if is_disk_full(VENV):
         return disk_full(VENV)
     return SetupError(f"The Python environment '{VENV}' cannot be made: {_last_line(output)}")
 
