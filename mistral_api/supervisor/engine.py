@@ -19,6 +19,7 @@ from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
+from mistral_api.system.command_names import project_command
 from mistral_api.system.processes import kill_group
 
 BUNDLED = "bundled"
@@ -60,7 +61,7 @@ def _bundled_engine() -> Engine:
         installed = version("xllamacpp")
     except PackageNotFoundError as error:
         raise StartError(
-            "The bundled engine is not installed: run `python bin/serve`, or set LLAMA_SERVER_BIN."
+            f"The bundled engine is not installed: run `{project_command('serve')}`, or set LLAMA_SERVER_BIN."
         ) from error
     return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from mistral_api.database.engine import APPLICATION
 from mistral_api.database.ownership import find_foreign_table
 from mistral_api.database.revisions import all_revisions, newest_revision, read_revision
+from mistral_api.system.command_names import installed_command
 from mistral_api.transfer.errors import TransferRefused
 
 OLDEST_POSTGRES = 13
@@ -58,7 +59,7 @@ def require_newest_revision(connection: Connection, name: str) -> None:
     if revision != newest_revision():
         raise TransferRefused(
             f"{name}: the schema (revision {revision}) is older than this version of the program: "
-            "run 'flask db upgrade' first."
+            f"run '{installed_command('flask db upgrade')}' first."
         )
 
 

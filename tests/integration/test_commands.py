@@ -205,4 +205,4 @@ def test_command_on_a_database_without_tables_says_what_makes_them(engine: Engin
         done = run_command(url, tmp_path, "export")
     assert done.exit_code == 1
     assert "does not have the tables of this version" in done.output
-    assert "start the server once, or run 'flask db upgrade'" in done.output
+    assert "start the server once, or run '.venv/bin/flask db upgrade'" in done.output

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from mistral_api.embedded.postgres.account import ACCOUNT_NAME
+from mistral_api.embedded.postgres.files import SYSTEM_BASE
+from mistral_api.registration.service import SERVICES
 from mistral_api.settings import setting_fields, settings_from
 from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
+UNIT_FOLDERS = ("~/.config/systemd/user", "/etc/systemd/system")
 
 
 def _default(declaration: Field[Any]) -> str:
@@ -69,6 +73,18 @@ def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_documents_name_commands_that_every_system_has() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").iterdir()]:
+        assert not re.search(r"(?<![\w.])python bin/", document.read_text()), document
+
+
+def test_upgrade_document_names_what_lies_outside_of_the_folder() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    for name in (SYSTEM_BASE, ACCOUNT_NAME, *(f"{folder}/mistral-api*.service" for folder in UNIT_FOLDERS)):
+        assert f"`{name}`" in text, name
+    assert {service.name.startswith("mistral-api") for service in SERVICES} == {True}
 
 
 PACKAGE = ROOT / "mistral_api"

