@@ -7,9 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
@@ -23,10 +22,12 @@ from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secon
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_server_log
-from mistral_api.system.processes import end_children_with_this_process
+from mistral_api.system.parent_process import call_when_parent_ends
+from mistral_api.system.processes import handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return an ExitCode, or for ``status`` a ModelServerExitCode."""
+    escape_unprintable_output()
     options = _parse_arguments(arguments)
     try:
         settings = load_settings()
@@ -52,7 +54,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="supervisor", description="Run the model server and keep it running.", allow_abbrev=False
     )
-    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (Linux)")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies")
     parser.add_argument(
         "--retry-gpu",
         action="store_true",
@@ -68,16 +70,13 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     specs = server_specs(settings)
     if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
-    if options.die_with_parent:
-        die_with_parent(os.getppid(), signal.SIGTERM)
-    end_children_with_this_process()
     configure_server_log(settings.log_options, "supervisor")
     if not options.die_with_parent:  # else our parent, bin/serve, has said it
         warn_of_misspellings(log.warning)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
-    _enqueue_stop_signals([events, *(thread.events for thread in threads)])
+    _handle_stop([events, *(thread.events for thread in threads)], die_with_our_parent=options.die_with_parent)
     lock = _acquire_lock(settings.data_dir)
     # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
     with lock, run_secondary_servers(threads, manager):
@@ -100,16 +99,18 @@ def _acquire_lock(data_dir: Path) -> FileLock:
     return lock
 
 
-def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
-    def enqueue_stop(_number: int, _frame: FrameType | None) -> None:
+def _handle_stop(all_events: Sequence[Events], *, die_with_our_parent: bool) -> None:
+    """Have every loop stop at a signal, and where that is asked for also at the end of our parent."""
+
+    def request_stop(_number: int = 0) -> None:
         for events in all_events:
             events.request_stop()
 
-    stop_signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform == "win32":
-        stop_signals.append(signal.SIGBREAK)
-    for stop_signal in stop_signals:
-        signal.signal(stop_signal, enqueue_stop)
+    handle_stop_signals(request_stop)
+    if die_with_our_parent and sys.platform == "linux":
+        die_with_parent(os.getppid(), signal.SIGTERM)
+    elif die_with_our_parent:
+        call_when_parent_ends(request_stop)
 
 
 if __name__ == "__main__":

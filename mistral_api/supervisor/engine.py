@@ -20,7 +20,7 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
 from mistral_api.system.command_names import project_command
-from mistral_api.system.processes import kill_group
+from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
 
 BUNDLED = "bundled"
 LLAMA_SERVER = "llama-server"
@@ -28,6 +28,9 @@ LLAMA_SERVER = "llama-server"
 VERSION_TIMEOUT_SECONDS = 30.0
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
+# What Windows ends a program with that needs a library which is not there (ntstatus.h, STATUS_DLL_NOT_FOUND).
+DLL_NOT_FOUND = 0xC0000135
+RUNTIME_DLLS = "those of Microsoft's Visual C++ runtime (vc_redist.x64.exe) or of CUDA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,15 @@ def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]
             text=True,
             errors="replace",
             start_new_session=True,
+            creationflags=NEW_GROUP,
         ) as process:
+            hold_group(process)
             output = _read_output(process, label, stop_requested)
     except OSError as error:
         raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error
     lines = output.strip().splitlines()
+    if process.returncode == DLL_NOT_FOUND:
+        raise StartError(f"{label} does not run: a DLL is missing, such as {RUNTIME_DLLS}.")
     if process.returncode != 0:
         last = lines[-1].strip() if lines else f"exit code {process.returncode}"
         raise StartError(f"{label} does not run: {last.rstrip('.')}.")
