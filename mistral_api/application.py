@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database.release)
+    app.extensions[EXTENSION] = Services(settings, engine, database)
 
     register_request_ids(app)
     register_rate_limits(app)

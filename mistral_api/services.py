@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine
@@ -23,7 +23,7 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_thread_engine, database_fingerprint
+from mistral_api.database.engine import Database, create_thread_engine, database_fingerprint
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -67,12 +67,13 @@ EXTENSION = "mistral-api"
 class Services:
     """Everything that outlives a request. Owns its threads and connections from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
-        """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
+    def __init__(self, settings: Settings, engine: Engine, opened: Database) -> None:
+        """``engine`` connects to the opened database, which is released last."""
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
         self.key_ring = KeyRing(settings.admin_api_key)
+        self.embedded_postgres = opened.embedded
         database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
         self.key_mirror = KeyMirror(settings.data_dir, database)
         self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
@@ -125,7 +126,7 @@ class Services:
         self.response_service = ResponseService(
             self.generator, self.sessions, self.response_store, contexts, background
         )
-        self._release_database = release_database
+        self._release_database = opened.release
         self._lock = threading.Lock()
         self._state = "made"
 
@@ -144,6 +145,8 @@ class Services:
         with self._lock:
             if self._state != "made":
                 return
+            if self.embedded_postgres is not None:
+                self.embedded_postgres.watch()
             self.key_watcher.start()
             self.recorder.start()
             self.recognition_loader.start()

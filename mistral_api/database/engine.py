@@ -22,7 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.database.search_path import use_schema
-from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.settings import Settings
 
 # By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
@@ -42,10 +42,14 @@ _LIBPQ_DEADLINES: dict[str, int | str] = {
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A PostgreSQL to connect to. ``release`` is called last; it stops an embedded one that this process started."""
+    """A PostgreSQL to connect to.
+
+    ``release`` is called last; it stops an embedded one that this process started. ``embedded``: the embedded one.
+    """
 
     url: str
     release: Callable[[], None]
+    embedded: EmbeddedPostgres | None = None
 
 
 def open_database(settings: Settings) -> Database:
@@ -57,7 +61,7 @@ def open_database(settings: Settings) -> Database:
         return Database(settings.database_url, lambda: None)
     embedded = start_embedded_postgres(settings.data_dir)
     atexit.register(embedded.stop)
-    return Database(embedded.url, embedded.stop)
+    return Database(embedded.url, embedded.stop, embedded)
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:

@@ -9,24 +9,22 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.backoff import TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
-from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
-from mistral_api.system.processes import end_children_with_this_process
+from mistral_api.system.processes import end_children_with_this_process, handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -99,15 +97,11 @@ def _acquire_lock(data_dir: Path) -> FileLock:
 
 
 def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
-    def enqueue_stop(_number: int, _frame: FrameType | None) -> None:
+    def enqueue_stop(_number: int) -> None:
         for events in all_events:
             events.request_stop()
 
-    stop_signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform == "win32":
-        stop_signals.append(signal.SIGBREAK)
-    for stop_signal in stop_signals:
-        signal.signal(stop_signal, enqueue_stop)
+    handle_stop_signals(enqueue_stop)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class CommandOptions(TypedDict, total=False):
     user: int | None
     group: int | None
     extra_groups: Sequence[int] | None
+    start_new_session: bool
 
 
 def run_command(
@@ -93,13 +94,28 @@ def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     return done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask this process to stop.
+
+    Those of a terminal, SIGHUP (it was closed) and SIGQUIT, are among them unless they are ignored, as under nohup(1).
+    Python reports SIGBREAK on Windows for Ctrl-Break, and for a console that is closed.
+    """
+    if sys.platform == "win32":
+        return [signal.SIGTERM, signal.SIGINT, signal.SIGBREAK]
+    of_terminal = [each for each in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(each) != signal.SIG_IGN]
+    return [signal.SIGTERM, signal.SIGINT, *of_terminal]
+
+
 def handle_stop_signals(handler: Callable[[int], object]) -> None:
     """Call the handler with the number of each signal that asks this process to stop. Call this in the main thread."""
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform == "win32":
-        signals.append(signal.SIGBREAK)
-    for each in signals:
+    for each in stop_signals():
         signal.signal(each, lambda number, _frame: handler(number))
+
+
+def end_silently_at_interrupt() -> None:
+    """Have Ctrl-C end this process without a traceback, until it handles signals itself: while modules are loaded."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def terminate_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

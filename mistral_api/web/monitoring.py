@@ -13,6 +13,7 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
 from mistral_api.database.tables.usage import ALL_OWNERS
+from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
@@ -48,6 +49,7 @@ class HealthBody(TypedDict):
     model_server: ModelServerHealth
     embedding_server: ModelServerHealth | None
     database: DatabaseHealth
+    embedded_postgres: EmbeddedHealth | None
     recording: RecordingHealth
     gpu: list[JsonObject]
 
@@ -80,6 +82,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
             "model_server": model_server,
             "embedding_server": embedding_server,
             "database": database,
+            "embedded_postgres": _embedded_health(services, details=details),
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
                 "pending": recording.pending,
@@ -94,6 +97,11 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
 def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHealth:
     health = model_server_health(server)
     return health if details else omit(health, _PRIVATE)
+
+
+def _embedded_health(services: Services, *, details: bool) -> EmbeddedHealth | None:
+    health = None if services.embedded_postgres is None else services.embedded_postgres.health()
+    return health if details or health is None else omit(health, _PRIVATE)
 
 
 def _may_see_details(caller: Caller) -> bool:

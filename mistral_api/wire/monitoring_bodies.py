@@ -50,6 +50,12 @@ HEALTH = Component(
             database=Object(
                 required(status=StringEnum("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text()))
             ),
+            embedded_postgres=Nullable(
+                Object(
+                    required(state=StringEnum("running", "restarting", "given_up"), restarts=COUNT),
+                    optional(last_error=Nullable(Text())),
+                )
+            ),
             recording=Object(
                 required(
                     status=StringEnum("ok", "failing"),

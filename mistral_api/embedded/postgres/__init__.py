@@ -2,5 +2,6 @@
 
 from mistral_api.embedded.postgres.files import find_program, package_version
 from mistral_api.embedded.postgres.server import EmbeddedPostgres, start_embedded_postgres
+from mistral_api.embedded.postgres.watcher import EmbeddedHealth
 
-__all__ = ["EmbeddedPostgres", "find_program", "package_version", "start_embedded_postgres"]
+__all__ = ["EmbeddedHealth", "EmbeddedPostgres", "find_program", "package_version", "start_embedded_postgres"]
