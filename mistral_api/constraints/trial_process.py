@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 import psutil
 
 from mistral_api.system.exit_codes import ExitCode
-from mistral_api.system.processes import kill_group
+from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
+from mistral_api.system.python_command import without_launcher
 
 log = logging.getLogger(__name__)
 
@@ -150,16 +151,19 @@ class TrialProcess:
         return started
 
     def _start(self) -> None:
-        environment = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+        passed = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+        command, environment = without_launcher([sys.executable, "-m", _MODULE, str(self.model)], passed | _NO_CARDS)
         process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, str(self.model)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            env=environment | _NO_CARDS,
+            env=environment,
             start_new_session=True,
+            creationflags=NEW_GROUP,
         )
+        hold_group(process)
         self._process, self._answers = process, queue.SimpleQueue()
         threading.Thread(target=_read, args=(process, self._answers), name="constraint-trial", daemon=True).start()
 

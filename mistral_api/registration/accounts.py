@@ -5,6 +5,11 @@ A user's units run as that user, units of the system under an account without pr
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("These accounts are Linux'.")
+
 import grp
 import os
 import pwd

@@ -7,13 +7,17 @@ one sentence about what would keep the service from starting. It prints no setti
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("The rehearsal is Linux'.")
+
 import json
 import os
 import pwd
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("systemd is Linux'.")
+
 import os
 import shutil
 import subprocess

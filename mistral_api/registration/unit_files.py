@@ -7,6 +7,11 @@ directory. The units are commented for whoever reads them there.
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("systemd is Linux'.")
+
 import re
 from collections.abc import Iterable
 from pathlib import Path

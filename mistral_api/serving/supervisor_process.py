@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.exit_codes import FINAL_FOR_SUPERVISOR
+from mistral_api.system.processes import NEW_GROUP, ask_to_stop
+from mistral_api.system.python_command import without_launcher
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +33,16 @@ class SupervisorProcess:
         self._respawn_at: float | None = None
 
     def start(self) -> None:
-        """Start the supervisor. Ctrl-C does not reach it: we stop it in its turn."""
+        """Start the supervisor. Ctrl-C does not reach it: we stop it in its turn.
+
+        The process is the supervisor itself, since its status says which process has written it.
+        """
         command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
         if self._retry_gpu:
             command.append("--retry-gpu")
             self._retry_gpu = False
-        if sys.platform == "win32":
-            self._process = subprocess.Popen(command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
-        else:
-            self._process = subprocess.Popen(command, start_new_session=True, env=os.environ)
+        program, environment = without_launcher(command, os.environ)
+        self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
 
     def status(self) -> ModelServerStatus | None:
         """Return the status that this supervisor, not an earlier one, has written, or None before it has."""
@@ -78,10 +80,7 @@ class SupervisorProcess:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        if sys.platform == "win32":
-            process.send_signal(signal.CTRL_BREAK_EVENT)
-        else:
-            process.send_signal(signal.SIGTERM)
+        ask_to_stop(process)
         try:
             process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +24,8 @@ from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
-from mistral_api.system.processes import end_children_with_this_process, handle_stop_signals
+from mistral_api.system.parent_process import call_when_parent_ends
+from mistral_api.system.processes import handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="supervisor", description="Run the model server and keep it running.", allow_abbrev=False
     )
-    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies (Linux)")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when the parent process dies")
     parser.add_argument(
         "--retry-gpu",
         action="store_true",
@@ -66,14 +67,11 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     specs = server_specs(settings)
     if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
-    if options.die_with_parent:
-        die_with_parent(os.getppid(), signal.SIGTERM)
-    end_children_with_this_process()
     configure_logging(settings.log_level)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
-    _enqueue_stop_signals([events, *(thread.events for thread in threads)])
+    _handle_stop([events, *(thread.events for thread in threads)], die_with_our_parent=options.die_with_parent)
     lock = _acquire_lock(settings.data_dir)
     # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
     with lock, run_secondary_servers(threads, manager):
@@ -96,12 +94,18 @@ def _acquire_lock(data_dir: Path) -> FileLock:
     return lock
 
 
-def _enqueue_stop_signals(all_events: Iterable[Events]) -> None:
-    def enqueue_stop(_number: int) -> None:
+def _handle_stop(all_events: Sequence[Events], *, die_with_our_parent: bool) -> None:
+    """Have every loop stop at a signal, and where that is asked for also at the end of our parent."""
+
+    def request_stop(_number: int = 0) -> None:
         for events in all_events:
             events.request_stop()
 
-    handle_stop_signals(enqueue_stop)
+    handle_stop_signals(request_stop)
+    if die_with_our_parent and sys.platform == "linux":
+        die_with_parent(os.getppid(), signal.SIGTERM)
+    elif die_with_our_parent:
+        call_when_parent_ends(request_stop)
 
 
 if __name__ == "__main__":

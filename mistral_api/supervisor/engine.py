@@ -19,7 +19,7 @@ from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
-from mistral_api.system.processes import kill_group
+from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
 
 BUNDLED = "bundled"
 LLAMA_SERVER = "llama-server"
@@ -76,7 +76,9 @@ def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]
             text=True,
             errors="replace",
             start_new_session=True,
+            creationflags=NEW_GROUP,
         ) as process:
+            hold_group(process)
             output = _read_output(process, label, stop_requested)
     except OSError as error:
         raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+SIGKILL = 9  # not in signal on Windows, where this module is imported and does nothing
 
 
 def die_with_parent(parent_pid: int, signal_number: int) -> None:
@@ -26,5 +26,5 @@ def die_with_parent(parent_pid: int, signal_number: int) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[1]), signal.SIGKILL)
+    die_with_parent(int(sys.argv[1]), SIGKILL)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the command is our own

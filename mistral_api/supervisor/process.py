@@ -28,7 +28,16 @@ from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
 from mistral_api.supervisor.output_filter import LEFT_OUT, kept_part
-from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, kill_group, terminate_group
+from mistral_api.system.processes import (
+    NEW_GROUP,
+    ProcessIdentity,
+    hold_group,
+    identity_of,
+    is_alive,
+    kill_group,
+    terminate_group,
+)
+from mistral_api.system.python_command import without_launcher
 
 log = logging.getLogger(__name__)
 engine_log = logging.getLogger("llama.cpp")
@@ -105,28 +114,22 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> sub
 
     Its output is unbuffered.
     """
-    if sys.platform == "win32":
-        return subprocess.Popen(
-            command,
-            env=environment,
-            bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
     prefix: list[str] = []
     if sys.platform == "linux":
         prefix = [sys.executable, "-I", "-S", str(Path(launcher.__file__)), str(os.getpid())]
-    return subprocess.Popen(
-        [*prefix, *command],
-        env=environment,
+    program, variables = without_launcher(command, environment)
+    process = subprocess.Popen(
+        [*prefix, *program],
+        env=variables,
         bufsize=0,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        creationflags=NEW_GROUP,
     )
+    hold_group(process)
+    return process
 
 
 def output_log_path(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:

@@ -17,7 +17,11 @@ from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_file
 from mistral_api.errors import StartError
 from mistral_api.system.addresses import claim_address
 from mistral_api.system.files import replace_file
+<<<<<<< HEAD
 from mistral_api.system.processes import ProcessIdentity
+=======
+from mistral_api.system.processes import end_with_this_process
+>>>>>>> winmend
 
 DATABASE = "mistral"
 # The role that initdb makes, and that only sets things up; and the application's own, which is no superuser. No schema
@@ -148,6 +152,9 @@ class Cluster:
             self._run("pg_ctl", ["start", *options], seconds + 5)
         except StartError as error:
             raise StartError(f"{error} {self._start_log_tail()}".strip()) from error
+        # Its first line is the server's number (PostgreSQL's documentation, "Database File Layout").
+        pid_file = self._layout.data / "postmaster.pid"
+        end_with_this_process(int(pid_file.read_text(encoding="utf-8").splitlines()[0]))
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost. Raises StartError."""
