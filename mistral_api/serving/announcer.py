@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Literal, TypeAlias
 
 from mistral_api.serving.readiness import Readiness
 from mistral_api.system.service_manager import ServiceManager
@@ -11,28 +12,39 @@ from mistral_api.system.service_manager import ServiceManager
 NO_MODEL_SERVER = "no model server runs; bin/supervisor starts one"
 
 
+# Who runs the chat model's server: we do; somebody whose MODEL_SERVER_URL names it; or nobody that we know of, as with
+# --api-only.
+ServerOwner: TypeAlias = Literal["us", "somebody", "nobody"]
+
+
 class Announcer:
     """Says once that the server is ready, and before that each cause why it is not, once. The main loop calls it."""
 
-    def __init__(self, url: str, readiness: Readiness, manager: ServiceManager) -> None:
-        self._url, self._readiness, self._manager = url, readiness, manager
+    def __init__(self, url: str, readiness: Readiness, manager: ServiceManager, owner: ServerOwner) -> None:
+        """``readiness`` is started here, and stays its owner's to close."""
+        self._url, self._readiness, self._manager, self._owner = url, readiness, manager, owner
+        self._asking = False
         self._cause: str | None = None
         self.done = False
 
-    def look(self, *, needs_key: bool, servers_started: bool, nobody_supervises: bool) -> None:
-        """Say what is new.
+    def look(self, *, needs_key: bool, servers_started: bool) -> None:
+        """Say what is new. ``needs_key``: whether callers need an API key; ``servers_started``: whether the model
+        servers of ours are loaded, or have failed."""
+        if self.done or (self._owner == "us" and not servers_started):
+            return
+        if not self._asking:
+            self._asking = True
+            self._readiness.start()
+        if not self._readiness.ready:
+            self._say_cause()
+        elif servers_started:
+            self.done = True
+            self._say_ready(needs_key=needs_key)
 
-        ``needs_key``: whether callers need an API key; ``servers_started``: whether the model servers of ours are
-        loaded, or have failed; ``nobody_supervises``: whether somebody else must start the model server.
-        """
-        if self.done:
-            return
-        if self._readiness.ready:
-            self.done = servers_started
-            if self.done:
-                self._say_ready(needs_key=needs_key)
-            return
-        cause = self._readiness.cause or (NO_MODEL_SERVER if nobody_supervises and self._readiness.asked else None)
+    def _say_cause(self) -> None:
+        cause = self._readiness.cause
+        if cause is None and self._readiness.asked and self._owner == "nobody":
+            cause = NO_MODEL_SERVER
         if cause is not None and cause != self._cause:
             self._cause = cause
             _print(f"Mistral Local API on {self._url} is not ready: {cause}. Requests get 503 until it is.")

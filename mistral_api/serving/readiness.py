@@ -26,7 +26,7 @@ class Readiness:
         self._settings, self._services, self._url = settings, services, url
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="readiness", daemon=True)
-        self.ready = False
+        self.asked = self.ready = False
         # Why no request would be served; None where that is not known, or a model of ours is being loaded.
         self.cause: str | None = None
 
@@ -37,12 +37,14 @@ class Readiness:
     def close(self) -> None:
         """End the thread, which may be waiting for an answer: that is not waited for."""
         self._closed.set()
-        self._thread.join(timeout=CLOSE_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=CLOSE_SECONDS)
 
     def _run(self) -> None:
         while not self.ready and not self._closed.is_set():
             self.ready = self._served()
             self.cause = None if self.ready else self._find_cause()
+            self.asked = True
             self._closed.wait(CHECK_SECONDS if self.cause is None else LONGER_CHECK_SECONDS)
 
     def _served(self) -> bool:

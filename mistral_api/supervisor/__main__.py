@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
+
+if __name__ == "__main__":
+    end_quietly_at_interrupt()
+
 import argparse
 import logging
 import os

@@ -1,8 +1,8 @@
 """Whether the model server of MODEL_SERVER_URL, which somebody else runs, would take a request, and why not.
 
 What of an engine needs a key: llama.cpp's ``/health`` and ``/v1/models`` need none, its ``/props`` does (its
-tools/server/README.md names the public endpoints); vLLM's ``/health`` needs none, its ``/v1/models`` does (``--api-key``
-of ``vllm serve`` guards all paths below ``/v1``). Not every engine has ``/health``.
+tools/server/README.md names the public endpoints); vLLM's ``/health`` needs none, its ``/v1/models`` does
+(``--api-key`` of ``vllm serve`` guards all paths below ``/v1``). Not every engine has ``/health``.
 """
 
 from __future__ import annotations

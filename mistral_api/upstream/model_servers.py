@@ -54,6 +54,10 @@ class ModelServerEntry:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
         return self.spec is None or self.spec.is_reranker in (None, ranks)
 
+    def probe(self) -> str:
+        """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
+        return self.client.probe() if self.spec is not None else probe_external(self.client).state
+
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
         return None if self.status is None else self.status.server_process()

@@ -17,11 +17,7 @@ from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_file
 from mistral_api.errors import StartError
 from mistral_api.system.addresses import claim_address
 from mistral_api.system.files import replace_file
-<<<<<<< HEAD
-from mistral_api.system.processes import ProcessIdentity
-=======
-from mistral_api.system.processes import end_with_this_process
->>>>>>> winmend
+from mistral_api.system.processes import ProcessIdentity, end_with_this_process
 
 DATABASE = "mistral"
 # The role that initdb makes, and that only sets things up; and the application's own, which is no superuser. No schema
