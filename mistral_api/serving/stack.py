@@ -19,11 +19,13 @@ from mistral_api.serving.announcer import Announcer, ServerOwner
 from mistral_api.serving.first_key import ensure_first_key
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.readiness import Readiness
+from mistral_api.serving.start_checks import require_startable
 from mistral_api.serving.stop_requests import POLL_SECONDS, StopRequested, StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import url_of
+from mistral_api.system.listening import refused_address
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,9 @@ class Stack:
         A request to stop ends it early: what takes long is broken off, or nothing more is started.
         """
         with contextlib.suppress(StopRequested):
+            if self._supervisor is not None:
+                port = listener.getsockname()[1]
+                require_startable(self._settings, port, lambda: self._stop_requests.received)
             for start in (self._open, self._prepare_database, self._start_supervisor):
                 if self._stop_requests.received:
                     return
@@ -95,7 +100,11 @@ class Stack:
             services.note_refusal,
             services.audit_log.note_closed,
         )
-        self._web_server = WebServer(self._app, listener, self._settings, hooks)
+        try:
+            self._web_server = WebServer(self._app, listener, self._settings, hooks)
+        except OSError as error:  # another program that had bound the port too has begun to listen
+            host, port = listener.getsockname()[:2]
+            raise refused_address(host, port, error, host_setting="API_HOST", port_setting="API_PORT") from error
         self._web_server.start()
         url = url_of(*listener.getsockname()[:2])
         self._readiness = Readiness(self._settings, services, url)

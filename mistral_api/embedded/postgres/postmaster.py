@@ -66,5 +66,5 @@ def remove_misleading_lock_files(data: Path, socket_lock: Path) -> None:
     for lock_file in (data / "postmaster.pid", socket_lock):
         pid = _recorded_pid(lock_file)
         if lock_file.exists() and (pid is None or psutil.pid_exists(pid)):
-            log.warning("'%s' was left by a PostgreSQL that was killed; it is removed", lock_file)
+            log.info("'%s' was left by a PostgreSQL that was killed; it is removed", lock_file)
             lock_file.unlink(missing_ok=True)
