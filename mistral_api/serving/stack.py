@@ -13,6 +13,7 @@ import time
 from flask import Flask
 
 from mistral_api.application import create_app, upgrade_database
+from mistral_api.control.listening import refused_address
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.serving.announcer import Announcer, ServerOwner
@@ -25,7 +26,6 @@ from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import url_of
-from mistral_api.system.listening import refused_address
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)

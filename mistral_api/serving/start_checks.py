@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import read_status_file
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
-from mistral_api.system.listening import require_free_address
 from mistral_api.system.processes import is_alive
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from mistral_api.control.listening import bind_address
 from mistral_api.errors import ApiError
 from mistral_api.serving.connection_limits import connection_limits
 from mistral_api.serving.connections import Connections
@@ -27,7 +28,6 @@ from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.lanes import Lanes
 from mistral_api.serving.request_parser import RequestParser
 from mistral_api.settings import Settings
-from mistral_api.system.listening import bind_address
 from mistral_api.system.logs import ThrottledWarning
 
 log = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secon
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
+from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return an ExitCode, or for ``status`` a ModelServerExitCode."""
+    escape_unprintable_output()
     options = _parse_arguments(arguments)
     try:
         settings = load_settings()

@@ -16,7 +16,7 @@ from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_files, running_postmaster
 from mistral_api.errors import StartError
 from mistral_api.system.addresses import claim_address
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import move_file, remove_file, replace_file
 from mistral_api.system.processes import ProcessIdentity, end_with_this_process
 
 DATABASE = "mistral"
@@ -84,7 +84,7 @@ class Cluster:
             self._run("initdb", ["-D", str(new_data), *options], seconds)
         finally:
             password_file.unlink()
-        new_data.rename(layout.data)
+        move_file(new_data, layout.data)
 
     @property
     def has_password(self) -> bool:
@@ -111,7 +111,7 @@ class Cluster:
         _write_private(new, password)
         command = ["--single", "-D", str(self._layout.data), "postgres"]
         self._run("postgres", command, seconds, f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'\n")
-        new.replace(self._layout.password_file)
+        move_file(new, self._layout.password_file)
 
     def require_our_version(self) -> None:
         """Refuse the data of another major version, which PostgreSQL would not read. Raises StartError."""
@@ -138,7 +138,7 @@ class Cluster:
         try:
             self._configure()
             remove_misleading_lock_files(self._layout.data, self._layout.socket_folder / SOCKET_LOCK)
-            log.unlink(missing_ok=True)
+            remove_file(log)
         except OSError as error:
             raise StartError(
                 f"The embedded PostgreSQL: '{error.filename}' cannot be changed: {error.strerror}."
