@@ -12,10 +12,10 @@ import time
 
 from flask import Flask
 
-from mistral_api.application import create_app, upgrade_database
+from mistral_api.application import create_app, prepare_database
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
-from mistral_api.serving.first_key import ensure_first_key
+from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
@@ -55,8 +55,8 @@ class Stack:
         """Start every part; the model may still be loading afterwards. Raises StartError."""
         self._app = create_app(self._settings)
         self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
-        upgrade_database(self._app)
-        ensure_first_key(self._settings, services_of(self._app.extensions).engine)
+        prepare_database(self._app)
+        ensure_first_key_when_prepared(self._settings, services_of(self._app.extensions))
         services_of(self._app.extensions).start()
         if self._supervisor is not None:
             self._supervisor.start()
@@ -74,7 +74,10 @@ class Stack:
     @property
     def needs_key(self) -> bool:
         """Whether callers need an API key."""
-        return self._app is not None and services_of(self._app.extensions).key_ring.any_key
+        if self._app is None:
+            return False
+        services = services_of(self._app.extensions)
+        return services.key_ring.any_key and not services.gate.is_unconfirmed
 
     def wait_until_ready(self) -> bool:
         """Wait for the model; return False when asked to stop before. Raises StartError when it cannot be served."""
