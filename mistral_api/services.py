@@ -24,6 +24,7 @@ from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
 from mistral_api.database.engine import Database, create_thread_engine, database_fingerprint
+from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
@@ -44,6 +45,7 @@ from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
@@ -72,14 +74,16 @@ class Services:
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
+        self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
         self.embedded_postgres = opened.embedded
         database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
         self.key_mirror = KeyMirror(settings.data_dir, database)
-        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
-        self.gate = Gate(settings, self.key_ring)
+        key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
+        self.key_watcher = KeyWatcher(self.key_ring, key_engine, self.key_mirror)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
-        self.writer_engine = create_thread_engine(engine, settings)
+        self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
         policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
         self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
         sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
@@ -137,6 +141,13 @@ class Services:
         # Where the server is too busy to tell it, its whole context still bounds what could fit.
         return known or (None if main.status is None else main.status.context_size())
 
+    def _may_be_keyless(self) -> bool:
+        """Whether a new server, whose database may not be used yet, takes keys that nobody knows of for none.
+
+        It listens on this machine alone, and its DATA_DIR has never seen a key.
+        """
+        return not self.preparation.is_open and self.key_mirror.is_new and is_loopback(self.settings.api_host)
+
     def _longest_token(self) -> int:
         return longest_token(served_model_path(self.settings) if self.settings.supervised else None)
 
@@ -148,6 +159,8 @@ class Services:
             if self.embedded_postgres is not None:
                 self.embedded_postgres.watch()
             self.key_watcher.start()
+            self.preparation.load_keys_by(self.key_watcher.load)
+            self.preparation.ensure_running()
             self.recorder.start()
             self.recognition_loader.start()
             self.daily_tokens.start()
@@ -213,6 +226,7 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
+        self.preparation.close()
         # Ending its responses records them, so it comes before the recorder.
         self.response_service.close()
         self.model_servers.close()

@@ -65,7 +65,9 @@ class KeysUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The database does not answer, and this API key is not known without it.", code="database_unavailable"
+            "The database does not answer, and without it it is not known whether you may come in. Try again later; "
+            "the operator finds the reason in the log and in /health.",
+            code="database_unavailable",
         )
 
 

@@ -52,14 +52,18 @@ class Readiness:
         connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/health/ready")
-            return connection.getresponse().status == HTTPStatus.OK and self._services.key_ring.known
+            return connection.getresponse().status == HTTPStatus.OK and self._callers_known()
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
 
+    def _callers_known(self) -> bool:
+        """Whether it is known who may come in, or callers on this machine may meanwhile."""
+        return self._services.key_ring.known or self._services.gate.is_unconfirmed
+
     def _find_cause(self) -> str | None:
-        if not self._services.key_ring.known:
+        if not self._callers_known():
             return "which API keys there are is not known until the database answers"
         if self._settings.model_server_url is None:
             return None

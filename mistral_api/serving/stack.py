@@ -12,12 +12,12 @@ import time
 
 from flask import Flask
 
-from mistral_api.application import create_app, upgrade_database
+from mistral_api.application import create_app, prepare_database
 from mistral_api.control.listening import refused_address
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.serving.announcer import Announcer, ServerOwner
-from mistral_api.serving.first_key import ensure_first_key
+from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.readiness import Readiness
 from mistral_api.serving.start_checks import require_startable
@@ -82,8 +82,8 @@ class Stack:
         services = services_of(self._app.extensions)
         self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
         with self._stop_requests.interrupting():
-            upgrade_database(self._app)
-            ensure_first_key(self._settings, services.engine)
+            prepare_database(self._app)
+            ensure_first_key_when_prepared(self._settings, services)
         services.start()
 
     def _start_supervisor(self) -> None:
@@ -139,8 +139,9 @@ class Stack:
             return
         if self._supervisor is not None:
             self._supervisor.require_alive()
+        services = services_of(self._app.extensions)
         self._announcer.look(
-            needs_key=services_of(self._app.extensions).key_ring.any_key,
+            needs_key=services.key_ring.any_key and not services.gate.is_unconfirmed,
             servers_started=self._supervisor is None or self._supervisor.has_started(),
         )
 

@@ -81,7 +81,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
             "uptime_seconds": round(time.monotonic() - services.started_at, 3),
             "model_server": model_server,
             "embedding_server": embedding_server,
-            "database": database,
+            "database": database if details else omit(database, _PRIVATE),
             "embedded_postgres": _embedded_health(services, details=details),
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
@@ -105,7 +105,8 @@ def _embedded_health(services: Services, *, details: bool) -> EmbeddedHealth | N
 
 
 def _may_see_details(caller: Caller) -> bool:
-    return caller.key is not None or ADMIN in caller.scopes
+    unconfirmed = caller.local and services().gate.is_unconfirmed
+    return caller.key is not None or ADMIN in caller.scopes or unconfirmed
 
 
 @blueprint.get("")
