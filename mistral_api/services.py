@@ -77,15 +77,14 @@ class Services:
         self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
         self.embedded_postgres = opened.embedded
-        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
-        self.key_mirror = KeyMirror(settings.data_dir, database)
+        database = None if settings.database_url is None else engine.url
+        self.key_mirror = KeyMirror(settings.data_dir, database_fingerprint(database, settings.database_schema))
         key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, key_engine, self.key_mirror)
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
-        policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
+        self.recorder = _recorder(settings, self.writer_engine)
         sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
         self.model_servers = ModelServers(settings, sharing)
         main = self.model_servers.main
@@ -125,10 +124,8 @@ class Services:
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
         contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        # One slot is always left to those who wait for their answer.
-        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
-            self.generator, self.sessions, self.response_store, contexts, background
+            self.generator, self.sessions, self.response_store, contexts, _background_runner(settings)
         )
         self._release_database = opened.release
         self._lock = threading.Lock()
@@ -244,6 +241,16 @@ class Services:
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
+
+
+def _recorder(settings: Settings, writer_engine: Engine) -> Recorder:
+    policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+    return Recorder(settings.data_dir / "journal", policy, writer_starter(writer_engine))
+
+
+def _background_runner(settings: Settings) -> BackgroundRunner:
+    """Return the runner of background responses. One slot is always left to those who wait for their answer."""
+    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

@@ -52,7 +52,9 @@ class Readiness:
         connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/health/ready")
-            return connection.getresponse().status == HTTPStatus.OK and self._callers_known()
+            response = connection.getresponse()
+            response.read()
+            return response.status == HTTPStatus.OK and self._callers_known()
         except (OSError, http.client.HTTPException):
             return False
         finally:
