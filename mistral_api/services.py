@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine
@@ -24,7 +24,8 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_thread_engine, database_fingerprint
+from mistral_api.database.engine import Database, create_thread_engine, database_fingerprint
+from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
@@ -47,11 +48,12 @@ from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
-from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
@@ -80,22 +82,23 @@ class Services:
     # Replaced at the start, since it has a thread.
     tracer: Tracer = NO_TRACER
 
-    def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
-        """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
+    def __init__(self, settings: Settings, engine: Engine, opened: Database) -> None:
+        """``engine`` connects to the opened database, which is released last."""
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
+        self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
+        self.embedded_postgres = opened.embedded
         self.key_mirror = _key_mirror(settings, engine)
-        self.key_engine = create_thread_engine(engine, settings)
+        self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
-        self.gate = Gate(settings, self.key_ring)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
-        self.writer_engine = create_thread_engine(engine, settings)
+        self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
         self.delivery_counts = DeliveryCounts()
-        start_writer = writer_starter(self.writer_engine, self.delivery_counts)
-        self.recorder = Recorder(settings.data_dir / "journal", _recording_policy(settings), start_writer)
+        self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
         self.model_servers = ModelServers(settings, self._sharing())
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
@@ -133,12 +136,15 @@ class Services:
         self.passthrough = PassthroughService(main, self.recorder, self.prompts, self._clear_answers)
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
-        contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
         self.response_service = ResponseService(
-            self.generator, self.sessions, self.response_store, contexts, _background_runner(settings)
+            self.generator,
+            self.sessions,
+            self.response_store,
+            ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
+            _background_runner(settings),
         )
         self.metrics = self._make_metrics()
-        self._release_database = release_database
+        self._release_database = opened.release
         self._lock = threading.Lock()
         self._state = "made"
 
@@ -174,6 +180,13 @@ class Services:
         # Where the server is too busy to tell it, its whole context still bounds what could fit.
         return known or (None if main.status is None else main.status.context_size())
 
+    def _may_be_keyless(self) -> bool:
+        """Whether a new server, whose database may not be used yet, takes keys that nobody knows of for none.
+
+        It listens on this machine alone, and its DATA_DIR has never seen a key.
+        """
+        return not self.preparation.is_open and self.key_mirror.is_new and is_loopback(self.settings.api_host)
+
     def _longest_token(self) -> int:
         return longest_token(served_model_path(self.settings) if self.settings.supervised else None)
 
@@ -182,7 +195,11 @@ class Services:
         with self._lock:
             if self._state != "made":
                 return
+            if self.embedded_postgres is not None:
+                self.embedded_postgres.watch()
             self.key_watcher.start()
+            self.preparation.load_keys_by(self.key_watcher.load)
+            self.preparation.ensure_running()
             self.recorder.start()
             self.recognition_loader.start()
             self.daily_tokens.start()
@@ -251,6 +268,7 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
+        self.preparation.close()
         # Ending its responses records them, so it comes before the recorder.
         self.response_service.close()
         self.model_servers.close()
@@ -277,8 +295,9 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
     return KeyMirror(settings.data_dir, database)
 
 
-def _recording_policy(settings: Settings) -> RecordingPolicy:
-    return RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+    policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery)
 
 
 def _background_runner(settings: Settings) -> BackgroundRunner:

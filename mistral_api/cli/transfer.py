@@ -93,7 +93,7 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
         _explained("The move failed, and the target is as it was"),
         exclusive_journal(_journal(settings)),
         _engine(settings, interruption) as source,
-        _engine(target_settings, interruption) as target,
+        _engine(target_settings, interruption, create=True) as target,
     ):
         result = interruption.run(lambda: move_database(source, target, options, TransferDisplay()))
     click.echo(_table_of(result.tables))
@@ -163,7 +163,7 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     settings = command_settings()
     options = RestoreOptions(replace, ignore_connections)
     interruption = Interruption()
-    with _explained("Nothing was restored"), _engine(settings, interruption) as engine:
+    with _explained("Nothing was restored"), _engine(settings, interruption, create=True) as engine:
         result = interruption.run(lambda: restore_backup(engine, _journal(settings), file, options, TransferDisplay()))
     click.echo(_table_of(result.manifest["database"]["tables"]))
     if result.kept_journal is not None:
@@ -176,9 +176,12 @@ def _journal(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def _engine(settings: Settings, interruption: Interruption) -> Iterator[Engine]:
-    """Give connections for a transfer; an embedded PostgreSQL is started if it does not run."""
-    opened = open_database(settings)
+def _engine(settings: Settings, interruption: Interruption, *, create: bool = False) -> Iterator[Engine]:
+    """Give connections for a transfer; an embedded PostgreSQL is started if it does not run.
+
+    ``create``: the transfer fills this database, so an embedded one is made where there is none.
+    """
+    opened = open_database(settings, create=create)
     engine = create_transfer_engine(opened.url, settings.database_schema)
     interruption.watch(engine)
     try:

@@ -41,7 +41,13 @@ from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import record_session_use
 from mistral_api.conversations.message_tree_store import append_exchanges
-from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
+from mistral_api.database.errors import (
+    error_summary,
+    error_type,
+    is_known_absence,
+    is_row_error,
+    is_statement_timeout,
+)
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
 from mistral_api.delivery.conversation_joining import join_conversations, write_aliases
@@ -59,6 +65,8 @@ log = logging.getLogger(__name__)
 # The bounds of a batch: what a statement may take, and how much memory it takes here.
 MAX_BATCH, MAX_BATCH_BYTES = 1000, 8 << 20
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
+# A database that may not be used yet is asked nothing, so it is looked at often whether it may.
+KNOWN_ABSENCE_RETRY_SECONDS = 2.0
 # How long a batch is gathered, so that delivery does not compete with the requests that fill it. A change that waits
 # for the batch ends the gathering.
 GATHER_SECONDS = 0.25
@@ -163,14 +171,16 @@ class Writer:
 
         Return False if the writer is closed meanwhile.
         """
-        self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
+        if not is_known_absence(error):
+            self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
         self._failing = True
         self._counts.failures += 1
         self._inserter.disconnect()
         if is_statement_timeout(error):
             self._batch_size = max(1, self._batch_size // 2)
         closing = self._closing.wait(timeout=self._retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
+        last = KNOWN_ABSENCE_RETRY_SECONDS if is_known_absence(error) else LAST_RETRY_SECONDS
+        self._retry_seconds = min(self._retry_seconds * 2, last)
         return not closing
 
     def _end_interrupted(self) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
+
+if __name__ == "__main__":
+    end_quietly_at_interrupt()
+
 import argparse
 import os
 import sys
@@ -9,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.errors import StartError
-from mistral_api.serving.stack import Stack, StopRequests
+from mistral_api.serving.stack import Stack
+from mistral_api.serving.stop_requests import StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.system.addresses import url_of
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
@@ -31,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
-        return _run(settings, stack, manager)
+        return _run(settings, stack)
     except (SettingError, StartError) as error:
         if str(error):
             print(error, file=sys.stderr)
@@ -85,33 +90,16 @@ def _require_writable(data_dir: Path) -> None:
         raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
 
 
-def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
+def _run(settings: Settings, stack: Stack) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     listener = bind_listener(settings.api_host, settings.api_port)
     try:
         stack.start(listener)
-        if stack.wait_until_ready():
-            url = url_of(*listener.getsockname()[:2])
-            manager.notify_status(f"serving on {url}")
-            _announce(url, needs_key=stack.needs_key)
-            stack.serve()
+        stack.serve()
     finally:
         stack.stop()
         listener.close()
     return ExitCode.OK
-
-
-def _announce(url: str, *, needs_key: bool) -> None:
-    print(f"Mistral Local API ready on {url}")
-    print(f"Try: {_curl(url, needs_key=needs_key)}", flush=True)
-
-
-def _curl(url: str, *, needs_key: bool) -> str:
-    """Return a first request, quoted for the shell of this system."""
-    body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
-    quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
-    key = '-H "Authorization: Bearer YOUR_API_KEY" ' if needs_key else ""
-    return f'curl {url}/v1/chat/completions {key}-H "Content-Type: application/json" -d {quoted}'
 
 
 if __name__ == "__main__":

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
+
+if __name__ == "__main__":
+    end_quietly_at_interrupt()
+
 import argparse
 import logging
 import os
@@ -15,13 +20,12 @@ from filelock import FileLock, Timeout
 from mistral_api.control.server_spec import server_specs
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
-from mistral_api.supervisor.backoff import TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
-from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir

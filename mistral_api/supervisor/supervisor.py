@@ -15,7 +15,6 @@ from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import RestartReason, State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
 from mistral_api.supervisor.engine import BUNDLED, server_command
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
@@ -26,11 +25,16 @@ from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
+from mistral_api.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 # A server that was never ready and has ended so often while loading will never be ready.
 MAX_FAILED_LOADS = 2
+
+
+class TooManyRestarts(RuntimeError):
+    """The model server has crashed too often and is given up. The message says how often, and the last reason."""
 
 
 class Supervisor:

@@ -18,6 +18,7 @@ from mistral_api.upstream.cache_salts import CacheSalts
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
@@ -57,6 +58,10 @@ class ModelServerEntry:
     def suits(self, *, ranks: bool) -> bool:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
         return self.spec is None or self.spec.is_reranker in (None, ranks)
+
+    def probe(self) -> str:
+        """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
+        return self.client.probe() if self.spec is not None else probe_external(self.client).state
 
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
@@ -201,13 +206,15 @@ _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.
 
 def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
     """Return what the supervisor of a model server says, checked against what the server answers."""
+    if entry.spec is None:
+        return _external_health(entry)
     probe, spec = entry.client.probe(), entry.spec
-    status = None if spec is None else read_status(spec.settings.data_dir, spec.name)
+    status = read_status(spec.settings.data_dir, spec.name)
     names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),
         "model": names[0] if names else None,
-        "engine": _engine(entry, status),
+        "engine": status.engine if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
@@ -217,10 +224,21 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
     }
 
 
-def _engine(entry: ModelServerEntry, status: ModelServerStatus | None) -> str | None:
-    if entry.spec is None:
-        return "external"
-    return status.engine if status else None
+def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
+    """Return how the model server is that somebody else runs."""
+    probe = probe_external(entry.client)
+    names = entry.catalogue.known_names()
+    return {
+        "state": _STATES[probe.state].value,
+        "model": names[0] if names else None,
+        "engine": "external",
+        "pid": None,
+        "restarts": 0,
+        "gpu_layers": None,
+        "context_size": None,
+        "slots": _slots(entry.client) if probe.state == "ready" else None,
+        "last_error": probe.cause,
+    }
 
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:

@@ -259,3 +259,44 @@ def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, run
     finally:
         second.stop()
         first.stop()
+
+
+def test_lock_file_of_a_killed_postgres_that_names_another_process_now_does_not_keep_it_from_starting(
+    data_dir: Path,
+) -> None:
+    first = start_embedded_postgres(data_dir)
+    layout = prepare_layout(data_dir / "postgres")
+    file = layout.data / "postmaster.pid"
+    recorded = file.read_text()
+    first.stop()
+    # As after a power failure, when the number has gone to a process of the same account.
+    stranger = subprocess.Popen(["/bin/sleep", "60"], user=layout.account.uid, group=layout.account.gid)
+    try:
+        for left in (file, layout.socket_folder / ".s.PGSQL.5432.lock"):
+            left.write_text(recorded.replace(recorded.splitlines()[0], str(stranger.pid), 1))
+            layout.account.chown(left)
+        second = start_embedded_postgres(data_dir)
+        assert _query(second.url) == [(1,)]
+        assert _postmaster(data_dir) != stranger.pid
+        second.stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_postgres_that_is_looked_after_survives_its_owner_and_ends_with_the_last_process(data_dir: Path) -> None:
+    first = start_embedded_postgres(data_dir)
+    second = start_embedded_postgres(data_dir)
+    second.watch()
+    first.watch()
+    first.stop()
+    assert _query(second.url) == [(1,)]
+    pid = _postmaster(data_dir)
+    os.kill(pid, 9)
+    wait_for(lambda: (second.health() or {}).get("restarts") == 1, "another PostgreSQL", 60)
+    assert _query(second.url) == [(1,)]
+    assert second.owned
+    pid = _postmaster(data_dir)
+    second.stop()
+    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")

@@ -6,15 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
+from mistral_api.model_files.served_model import demo_model_path
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.processes import (
     ROOT,
+    Server,
     clean_environment,
     free_port,
     launch_server,
@@ -75,8 +78,8 @@ def _refuses_connections(port: int) -> bool:
     return False
 
 
-def _startup_error(data_dir: Path, *options: str, **settings: str) -> str:
-    """Return the error of a start that fails; it must exit with 2 and leave no process."""
+def _startup_error(data_dir: Path, *options: str, left: bool = False, **settings: str) -> str:
+    """Return the error of a start that fails; it must exit with 2 and leave no process, unless some were ``left``."""
     settings = {
         "API_PORT": str(free_port()),
         "MODEL_SERVER_PORT": str(free_port()),
@@ -88,7 +91,7 @@ def _startup_error(data_dir: Path, *options: str, **settings: str) -> str:
         cwd=data_dir.parent, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    wait_for(lambda: not processes_of(data_dir), "the end of every process")
+    wait_for(lambda: left or not processes_of(data_dir), "the end of every process")
     sentence = done.stderr.strip()
     assert "\n" not in sentence
     assert "Traceback" not in sentence
@@ -101,6 +104,49 @@ def test_serve_reports_a_taken_port_in_one_sentence(data_dir: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         assert f"cannot listen on 127.0.0.1:{port}" in _startup_error(data_dir, "--port", port)
+
+
+def test_serve_reports_addresses_that_it_cannot_listen_on_before_anything_is_started(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        used = f"cannot listen on 127.0.0.1:{port}: Address already in use. Stop the program that uses it, or choose"
+        assert _startup_error(data_dir, MODEL_SERVER_PORT=port).startswith(f"MODEL_SERVER_PORT: {used}")
+        embedding = {"EMBEDDING_MODEL_PATH": str(demo_model_path()), "EMBEDDING_SERVER_PORT": port}
+        assert _startup_error(data_dir, **embedding).startswith(f"EMBEDDING_SERVER_PORT: {used}")
+    own = str(free_port())
+    assert f"{own} is the port of the API" in _startup_error(data_dir, "--port", own, MODEL_SERVER_PORT=own)
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        sentence = _startup_error(data_dir, "--host", host)
+        assert sentence.startswith(f"API_HOST: '{host}' is no address of this machine")
+        assert "use 127.0.0.1" in sentence
+    assert not (data_dir / "postgres").exists()
+
+
+def test_second_server_on_a_data_dir_is_refused_before_anything_is_started(server: Server) -> None:
+    began = time.monotonic()
+    sentence = _startup_error(server.data_dir, left=True)
+    assert sentence.startswith(f"DATA_DIR: another server, or bin/supervisor, runs on '{server.data_dir}' (process ")
+    assert "stop it first, or give this one another folder with --data-dir." in sentence
+    assert time.monotonic() - began < 15
+    assert server.health()["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_serve_starts_at_once_after_it_was_killed(data_dir: Path) -> None:
+    for _ in range(2):
+        with launch_server(data_dir, CONTEXT_SIZE="2048") as server:
+            wait_until_ready(server)
+            server.process.kill()
+            server.process.wait()
+            with running_server(data_dir, **_ports_of(server), CONTEXT_SIZE="2048") as next_one:
+                assert next_one.health()["status"] == "ok"
+                assert "Traceback" not in next_one.log()
+
+
+def _ports_of(server: Server) -> dict[str, str]:
+    return {"API_PORT": str(server.api_port), "MODEL_SERVER_PORT": str(server.model_port)}
 
 
 def test_serve_reports_a_missing_model_in_one_sentence(data_dir: Path) -> None:

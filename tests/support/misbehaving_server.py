@@ -180,8 +180,10 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def misbehaving_server(bodies: list[Any] | None = None, heads: list[dict[str, str]] | None = None) -> Iterator[str]:
-    """Run it, and yield its base URL. ``bodies`` and ``heads`` get the requests that it is sent."""
+def misbehaving_server(
+    bodies: list[Any] | None = None, heads: list[dict[str, str]] | None = None, port: int = 0
+) -> Iterator[str]:
+    """Run it, on any free port for 0, and yield its base URL. ``bodies`` and ``heads`` get what it is sent."""
     released = threading.Event()
     handler = type(
         "Handler",
@@ -193,7 +195,7 @@ def misbehaving_server(bodies: list[Any] | None = None, heads: list[dict[str, st
             "heads": [] if heads is None else heads,
         },
     )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

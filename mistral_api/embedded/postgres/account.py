@@ -42,6 +42,7 @@ class Account:
             user=self.uid,
             group=self.gid,
             extra_groups=None if self.uid is None else [],
+            start_new_session=True,  # Ctrl-C, or a terminal that is closed, must not end initdb half-way
         )
 
     def chown(self, path: Path) -> None:

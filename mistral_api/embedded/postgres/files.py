@@ -23,6 +23,8 @@ from mistral_api.system.files import is_root, make_data_dir, move_file
 
 # For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
 SYSTEM_BASE = Path("/var/lib/mistral-api")
+# The account's own folder, where it is another one than ours and can reach DATA_DIR.
+ACCOUNT_FOLDER = "server"
 # A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
 SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 # In the folder ``home``, while the server runs.
@@ -74,6 +76,26 @@ class Layout:
         return self.home / OWNER_FILE
 
 
+def has_embedded_postgres(data_dir: Path, system_base: Path = SYSTEM_BASE) -> bool:
+    """Return whether a DATA_DIR has an embedded PostgreSQL. Nothing is made. What may not be looked at counts as one.
+
+    Its data lie in the folder of our own files, in that of its account, or in one of the system.
+    """
+    home = data_dir.absolute() / "postgres"
+    bases = (home, home / ACCOUNT_FOLDER, system_base / _name_from(home))
+    return home.exists() and any(_may_exist(base / "data" / "PG_VERSION") for base in bases)
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def make_home(data_dir: Path) -> Path:
     """Return the folder of our own files, which has the lock; made where it is missing. Raises StartError."""
     home = data_dir / "postgres"
@@ -120,7 +142,7 @@ def _account_folder(home: Path, account: Account, system_base: Path) -> Path:
     if account.uid is None:
         return home
     if account.can_reach(home):
-        return _private_folder(home / "server", account)
+        return _private_folder(home / ACCOUNT_FOLDER, account)
     system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
     if not account.can_reach(system_base):
         raise StartError(
