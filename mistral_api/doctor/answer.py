@@ -12,6 +12,7 @@ import urllib3
 from mistral_api.doctor.finding import Finding, failure, ok
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import url_of
+from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.identifiers import new_id
 
 # A model on a processor may read for a while.
@@ -19,7 +20,7 @@ ANSWER_SECONDS = 120.0
 HISTORY_SECONDS = 5.0
 # Where ADMIN_API_KEY is not set, the key is taken from where clients of OpenAI's take it.
 KEY_VARIABLE = "OPENAI_API_KEY"
-_START = "start the server: bin/serve"
+_START = f"start the server: {project_command('serve')}"
 
 
 class _Refused(Exception):
@@ -35,7 +36,9 @@ def ask_the_server(settings: Settings) -> Iterator[Finding]:
             yield ok("answer", _chat(pool, url, session_id))
             yield ok("history", _read_back(pool, url, session_id))
     except _Refused as error:
-        yield failure("answer", str(error), "mistral-api doctor without --full says what may be wrong")
+        yield failure(
+            "answer", str(error), f"{installed_command('mistral-api doctor')} without --full says what may be wrong"
+        )
     except urllib3.exceptions.HTTPError as error:
         yield failure("answer", f"{url} does not answer: {type(error).__name__}", _START)
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from mistral_api.database.address import name_address_in_errors, shown_address
 from mistral_api.database.engine import engine_options
 from mistral_api.database.errors import error_message
 from mistral_api.database.ownership import require_own_tables
@@ -20,13 +21,14 @@ from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.embedded.postgres import running_embedded_postgres
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import project_command
 
 OLDEST_VERSION = 130_000
 PINGS = 3
 # Beyond these a person notices: each read of history waits for one round trip, and expiry times are off.
 SLOW_MS = 500.0
 CLOCK_SECONDS = 5.0
-_MIGRATE = "start the server, or: flask --app wsgi db upgrade"
+_START = f"start the server once: {project_command('serve')}"
 _SERVER = text(
     "SELECT CAST(current_setting('server_version_num') AS int), current_setting('server_version'), "
     "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
@@ -50,18 +52,16 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield failure("database", str(error))
         return
     if url is None:
-        yield ok(
-            "database", f"embedded PostgreSQL in '{settings.data_dir}', which does not run now; bin/serve starts it"
-        )
+        yield ok("database", f"embedded PostgreSQL in '{settings.data_dir}', which does not run now")
         return
     engine = _open(settings, url)
-    place = database_place(engine.url)
+    place = shown_address(engine.url)
     try:
         with engine.connect() as connection:
             yield from _look(connection, place)
     except (SQLAlchemyError, StartError) as error:
-        text = str(error) if isinstance(error, StartError) else f"{place}: {error_message(error)}"
-        yield failure("database", text, "mend DATABASE_URL, or what it leads to; answers go on meanwhile")
+        line = str(error) if isinstance(error, StartError) else error_message(error)
+        yield failure("database", line, "mend DATABASE_URL, or what it leads to; answers go on meanwhile")
     finally:
         engine.dispose()
 
@@ -70,17 +70,13 @@ def _open(settings: Settings, url: str) -> Engine:
     """Return an engine of one connection, with the deadlines of all our connections."""
     engine = create_engine(url, **_options(settings, url))
     use_schema(engine, settings.database_schema)
+    name_address_in_errors(engine)
     return engine
 
 
 def _options(settings: Settings, url: str) -> dict[str, Any]:
     options = engine_options(settings, url)
     return options | {"pool_size": 1, "pool_pre_ping": False}
-
-
-def database_place(url: URL) -> str:
-    """Return where a database is, without user and password."""
-    return f"{url.host or 'embedded'}{f':{url.port}' if url.port else ''}/{url.database}"
 
 
 def _look(connection: Connection, place: str) -> Iterator[Finding]:
@@ -119,11 +115,9 @@ def _schema(connection: Connection) -> Iterator[Finding]:
     if revision == known[0]:
         yield ok("schema", f"revision {revision}, as this version needs it")
     elif revision is None:
-        yield warning("schema", "none yet", "start the server: it makes the tables")
+        yield warning("schema", "none yet; the first start makes the tables", _START)
     elif revision in known:
-        yield warning(
-            "schema", f"revision {revision}, and this version needs {known[0]}", "start the server: it migrates"
-        )
+        yield warning("schema", f"revision {revision}, and this version needs {known[0]}", _START)
     else:
         yield failure(
             "schema", f"revision {revision} is of a newer version; this one knows {known[0]}", "upgrade this program"

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.settings import LoadedSettings, Settings, sentence_of
+from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.version import VERSION
 
 DISTRIBUTION = "mistral-local-api"
@@ -22,7 +23,11 @@ def check_settings(loaded: LoadedSettings) -> Iterator[Finding]:
     file = f"'{loaded.dotenv.path}'" if loaded.dotenv.path.is_file() else f"no .env in '{loaded.dotenv.path.parent}'"
     yield ok("settings", f"{changed} of {len(loaded.sources)} are not at their default; {file}")
     if loaded.misspellings:
-        yield warning("settings", sentence_of(loaded.misspellings), "mistral-api settings shows what is in effect")
+        yield warning(
+            "settings",
+            sentence_of(loaded.misspellings),
+            f"{installed_command('mistral-api settings')} shows what is in effect",
+        )
 
 
 def check_python(_settings: Settings) -> Iterator[Finding]:
@@ -40,7 +45,9 @@ def check_packages(_settings: Settings) -> Iterator[Finding]:
     needed = [requirement for text in requires(DISTRIBUTION) or [] if _applies(requirement := Requirement(text))]
     wrong = [text for requirement in needed if (text := _complaint(requirement)) is not None]
     if wrong:
-        yield failure("packages", f"not as needed: {', '.join(wrong)}", "delete .venv and run bin/serve again")
+        yield failure(
+            "packages", f"not as needed: {', '.join(wrong)}", f"delete .venv, then: {project_command('serve')}"
+        )
         return
     yield ok("packages", f"Mistral Local API {VERSION}, {len(needed)} packages as needed")
 

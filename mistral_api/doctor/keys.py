@@ -10,6 +10,7 @@ from mistral_api.doctor.finding import Finding, ok, warning
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ApiKey
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import installed_command
 
 SOON_SECONDS = 7 * 86_400.0
 
@@ -36,11 +37,13 @@ def _without_keys(settings: Settings) -> Finding:
         return warning(
             "keys",
             f"none, and ALLOW_ANONYMOUS serves everybody who reaches {settings.api_host}",
-            "mistral-api keys create NAME",
+            installed_command("mistral-api keys create NAME"),
         )
     return ok("keys", f"none yet: the next start makes the first one, since API_HOST is {settings.api_host}")
 
 
 def _ends_soon(key: ApiKey, seconds: float) -> Finding:
     text = f"'{key.name}' ends in {seconds / 3600:.0f} hours"
-    return warning("keys", text, "mistral-api keys create NAME --expires 90d, and give that to its users")
+    return warning(
+        "keys", text, f"{installed_command('mistral-api keys create NAME --expires 90d')}, and give that to its users"
+    )

@@ -28,6 +28,7 @@ if sys.platform == "win32":
     from mistral_api.registration.windows import WindowsRegistration as Registration
 else:
     from mistral_api.registration.systemd import SystemdRegistration as Registration
+from mistral_api.system.command_names import installed_command
 
 ENOUGH_DISK_BYTES = GIB
 ANSWER_SECONDS = 2.0
@@ -102,11 +103,11 @@ def check_services(_settings: Settings) -> Iterator[Finding]:
         yield ok("services", f"none: {str(error).rstrip('.')}")
         return
     if all(state.code is ServiceExitCode.UNKNOWN for state in states):
-        yield ok("services", "not registered; mistral-api service install does that")
+        yield ok("services", f"not registered; {installed_command('mistral-api service install')} does that")
         return
     for state in states:
         text = f"{state.name}: {state.state}{f' ({state.detail})' if state.detail else ''}"
         if state.code is ServiceExitCode.RUNNING:
             yield ok("services", text)
         else:
-            yield warning("services", text, "mistral-api service install --now")
+            yield warning("services", text, installed_command("mistral-api service install --now"))

@@ -19,6 +19,7 @@ from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.system.command_names import installed_command, project_command
 
 # How long the driver, and the import of the bundled engine, are waited for.
 DRIVER_SECONDS = 5.0
@@ -37,7 +38,9 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
         return
     reason = _import_error() if engine.name == BUNDLED else None
     if reason is not None:
-        yield failure("engine", f"the bundled engine does not load: {reason}", "delete .venv and run bin/serve again")
+        yield failure(
+            "engine", f"the bundled engine does not load: {reason}", f"delete .venv, then: {project_command('serve')}"
+        )
         return
     yield ok("engine", f"{engine.name}, {engine.version or 'of an unknown version'}")
 
@@ -96,7 +99,7 @@ def check_model(settings: Settings) -> Iterator[Finding]:
         try:
             yield ok(_subject(spec, "model"), _model_text(read_model(spec.settings, spec.path_setting)))
         except StartError as error:
-            yield failure(_subject(spec, "model"), str(error), "mistral-api pull --list")
+            yield failure(_subject(spec, "model"), str(error), installed_command("mistral-api pull --list"))
 
 
 def _subject(spec: ServerSpec, subject: str) -> str:
@@ -121,7 +124,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
         if status is not None and status.state is State.READY:
             step = status.memory_step
             yield (
-                warning(subject, f"runs with less than was set: {step}", "bin/supervisor --retry-gpu")
+                warning(subject, f"runs with less than was set: {step}", f"{project_command('supervisor')} --retry-gpu")
                 if step
                 else (ok(subject, "the model is loaded, with the memory that was set"))
             )
@@ -137,7 +140,9 @@ def _compare_memory(subject: str, spec: ServerSpec, model: ModelInfo) -> Finding
     memory = psutil.virtual_memory()
     text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
     if model.file_bytes > memory.total:
-        return failure(subject, text, "choose a smaller model or quantization: mistral-api pull --list")
+        return failure(
+            subject, text, f"choose a smaller model or quantization: {installed_command('mistral-api pull --list')}"
+        )
     if needed > memory.available:
         return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
     return ok(subject, text)

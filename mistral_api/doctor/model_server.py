@@ -10,6 +10,7 @@ from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import project_command
 
 ANSWER_SECONDS = 3.0
 _STARTING = (State.STARTING, State.LOADING, State.BACKOFF, State.STOPPING)
@@ -25,12 +26,12 @@ def check_model_server(settings: Settings) -> Iterator[Finding]:
 
 def _supervised(subject: str, status: ModelServerStatus | None) -> Finding:
     if status is None or status.state is State.STOPPED:
-        return ok(subject, "does not run now; bin/serve starts it")
+        return ok(subject, f"does not run now; {project_command('serve')} starts it")
     if status.state is State.READY:
         return ok(subject, f"ready on {status.url}, pid {status.pid}, {status.restarts} restarts")
     text = f"{status.state}: {status.last_error}" if status.last_error else str(status.state)
     if status.state in _STARTING:
-        return warning(subject, text, "bin/supervisor status")
+        return warning(subject, text, f"{project_command('supervisor')} status")
     return failure(subject, text, f"its log says why: {status.log_path}")
 
 

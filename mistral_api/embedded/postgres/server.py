@@ -20,7 +20,13 @@ from filelock import FileLock, Timeout
 
 from mistral_api.embedded.postgres.application_role import ensure_application_database
 from mistral_api.embedded.postgres.cluster import Cluster
-from mistral_api.embedded.postgres.files import OWNER_FILE, SYSTEM_BASE, Layout, make_home, prepare_layout
+from mistral_api.embedded.postgres.files import (
+    SYSTEM_BASE,
+    Layout,
+    has_embedded_postgres,
+    make_home,
+    prepare_layout,
+)
 from mistral_api.embedded.postgres.watcher import EmbeddedHealth, PostgresWatcher
 from mistral_api.errors import StartError
 from mistral_api.system.process_lock import ProcessLock
@@ -135,10 +141,9 @@ def running_embedded_postgres(data_dir: Path) -> str | None:
 
     Raises StartError where it belongs to another account.
     """
-    home = data_dir.absolute() / "postgres"
-    if not (home / OWNER_FILE).exists():  # removed when the server is stopped
+    if not has_embedded_postgres(data_dir):
         return None
-    cluster = Cluster(prepare_layout(home))
+    cluster = Cluster(prepare_layout(make_home(data_dir.absolute())))
     return cluster.url() if cluster.running else None
 
 
