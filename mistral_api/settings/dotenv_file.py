@@ -90,7 +90,7 @@ def _read_text(path: Path) -> str:
 
 
 def _is_bad(binding: Binding) -> bool:
-    """Whether a line is none that names a value. What is no name may be a secret, such as a URL without DATABASE_URL=."""
+    """Whether a line names no value. What is no name may be a secret, such as a URL without ``DATABASE_URL=``."""
     named = binding.key is None or (binding.value is not None and _NAME.fullmatch(binding.key))
     return binding.error or not named
 
