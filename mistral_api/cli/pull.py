@@ -11,10 +11,9 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from mistral_api.cli.errors import CannotGoOn
 from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, PullError, parse_source
 from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size
-from mistral_api.settings import SettingError, read_dotenv
+from mistral_api.settings import read_dotenv
 from mistral_api.system.project import project_folder
 
 # Lines of progress for each file, where there is no terminal.
@@ -120,8 +119,6 @@ def pull(model: str, quant: str | None, folder: Path | None, revision: str) -> N
         read_dotenv()  # it may have HF_TOKEN
         prepare_environment()
         _pull(model, quant, folder or project_folder() / "models", revision)
-    except SettingError as error:
-        raise CannotGoOn(str(error)) from error
     except PullError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

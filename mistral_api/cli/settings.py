@@ -15,11 +15,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from tabulate import tabulate
 
-from mistral_api.cli.errors import CannotGoOn
 from mistral_api.model_files.served_model import DemoModelMissing, demo_model_path, served_model_names
 from mistral_api.settings import (
     LoadedSettings,
-    SettingError,
     Settings,
     SettingSource,
     load_settings_with_sources,
@@ -68,10 +66,7 @@ def settings(changed: bool, as_json: bool) -> None:
 
     Passwords and keys are shown as ***. Nothing is changed, and nothing is started.
     """
-    try:
-        loaded = load_settings_with_sources()
-    except SettingError as error:
-        raise CannotGoOn(str(error)) from error
+    loaded = load_settings_with_sources()
     shown = _shown_settings(loaded, only_changed=changed)
     click.echo(json.dumps(shown, indent=1) if as_json else _table(shown))
     if not as_json and loaded.misspellings:

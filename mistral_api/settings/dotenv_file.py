@@ -29,6 +29,7 @@ _SHOWN_FAULTS = 5
 
 _PATHS = {name: each.metadata["kind"] for name, each in setting_fields() if each.metadata["kind"] in (PATH, PROGRAM)}
 _NAMES = {name for name, _ in setting_fields()}
+_NAME = re.compile(r"[\w.-]+")
 # What stands in quotes behind the first ``=``.
 _QUOTED = re.compile(r"""=[^\S\r\n]*(["'])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 
@@ -89,7 +90,9 @@ def _read_text(path: Path) -> str:
 
 
 def _is_bad(binding: Binding) -> bool:
-    return binding.error or (binding.key is not None and binding.value is None)
+    """Whether a line names no value. What is no name may be a secret, such as a URL without ``DATABASE_URL=``."""
+    named = binding.key is None or (binding.value is not None and _NAME.fullmatch(binding.key))
+    return binding.error or not named
 
 
 def _line(binding: Binding) -> int:
@@ -101,7 +104,7 @@ def _line(binding: Binding) -> int:
 
 def _fault(binding: Binding) -> str:
     _, equals, value = binding.original.string.strip().partition("=")
-    if not equals or not value.lstrip().startswith(("'", '"')):
+    if not equals or not binding.error or not value.lstrip().startswith(("'", '"')):
         return "expected NAME=value."
     if re.search(r"\\[\"']\s*$", value):
         return "a backslash before the closing quote makes it a part of the value; leave the quotes out."

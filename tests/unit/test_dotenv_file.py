@@ -55,6 +55,7 @@ def test_last_line_of_a_name_counts(tmp_path: Path) -> None:
         ("export s3cret\n", 1, "expected NAME=value."),
         ("API_PORT: s3cret\n", 1, "expected NAME=value."),
         ("=s3cret\n", 1, "expected NAME=value."),
+        ("postgres://me:s3cret@db/m?sslmode=require\n", 1, "expected NAME=value."),
         ("\r\nADMIN_API_KEY='s3cret\r\nTHREADS=1\r\n", 2, "its closing quote is missing, or something follows it."),
         ('ADMIN_API_KEY="s3cret" more\n', 1, "its closing quote is missing, or something follows it."),
         ('A=1\nDATA_DIR="C:\\s3cret\\"\n', 2, "a backslash before the closing quote makes it a part of the value"),
