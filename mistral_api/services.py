@@ -78,8 +78,11 @@ class Services:
         self.key_ring = KeyRing(settings.admin_api_key)
         database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
         self.key_mirror = KeyMirror(settings.data_dir, database)
-        key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
-        self.key_watcher = KeyWatcher(self.key_ring, key_engine, self.key_mirror)
+        self.key_watcher = KeyWatcher(
+            self.key_ring,
+            self.preparation.guard(create_thread_engine(engine, settings), for_keys=True),
+            self.key_mirror,
+        )
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))

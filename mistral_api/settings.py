@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psutil
 from dotenv import load_dotenv
 
+from mistral_api.database_url import BadDatabaseUrl
 from mistral_api.setting_kinds import (
     ALIASES,
     DATABASE_URL,
@@ -399,6 +400,8 @@ def _read(name: str, declaration: Field[Any], text: str) -> Any:
     kind: Kind[Any] = declaration.metadata["kind"]
     try:
         return kind.read(text)
+    except BadDatabaseUrl as error:
+        raise SettingError(f"{name}: {error}.") from None
     except ValueError as error:
         value = "its value" if declaration.metadata["secret"] else f"'{text}'"
         raise SettingError(f"{name}: {value} is not allowed; give {kind.allowed}.") from error
