@@ -30,8 +30,6 @@ def shown_address(url: URL | str) -> str:
 
 
 def _with_port(host: str, port: object) -> str:
-    if host.startswith("/"):
-        return host
     if host.count(":") == 1:  # SQLAlchemy takes a port with each of several hosts
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
