@@ -188,7 +188,10 @@ def _read_networks(text: str) -> tuple[IPNetwork, ...]:
 def _read_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such home folder
+        raise ValueError(text) from error
 
 
 def _read_secret(text: str) -> str:
@@ -227,3 +230,5 @@ NETWORKS: Kind[tuple[IPNetwork, ...]] = Kind(
 )
 SECRET: Kind[str] = Kind(_read_secret, "16 to 512 letters, digits and signs of ASCII without a space")
 PATH: Kind[Path] = Kind(_read_path, "a file path")
+# The path of a program, or the name of one that is found on PATH.
+PROGRAM: Kind[Path] = Kind(_read_path, "the path of a program, or its name where it is on PATH")

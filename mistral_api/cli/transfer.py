@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from tabulate import tabulate
 
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.cli.interruption import Interruption
 from mistral_api.database.deadlines import blocking_waits
@@ -26,7 +27,7 @@ from mistral_api.database_url import BadDatabaseUrl
 from mistral_api.errors import StartError
 from mistral_api.recording.journal_copy import exclusive_journal
 from mistral_api.setting_kinds import DATABASE_URL, SCHEMA_NAME, Kind
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import Settings
 from mistral_api.transfer.backup import write_backup
 from mistral_api.transfer.checksums import TableSum
 from mistral_api.transfer.errors import TransferFailed, TransferRefused
@@ -85,7 +86,7 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
     The database in use stays as it is. Stop the server first; what waits in its journal stays there, and goes to the
     new database when the server is started with it. A move that was interrupted has changed nothing: run it again.
     """
-    settings = _settings()
+    settings = command_settings()
     _require_data(settings)
     target_settings = _target_settings(settings, target_text, schema_text)
     options = MoveOptions(replace, ignore_connections)
@@ -142,7 +143,7 @@ def backup(file: Path) -> None:
 
     FILE is replaced when the new backup is whole. It holds everything that was said: only its owner can read it.
     """
-    settings = _settings()
+    settings = command_settings()
     interruption = Interruption()
     with _explained("No backup was written"), _engine(settings, interruption) as engine:
         manifest = interruption.run(lambda: write_backup(engine, _journal(settings), file, TransferDisplay()))
@@ -163,7 +164,7 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     FILE is checked first, and the database afterwards, before anything becomes valid. Stop the server first. What the
     backup took from the journal is delivered when the server is started.
     """
-    settings = _settings()
+    settings = command_settings()
     options = RestoreOptions(replace, ignore_connections)
     interruption = Interruption()
     with _explained("Nothing was restored"), _engine(settings, interruption, create=True) as engine:
@@ -172,13 +173,6 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     if result.kept_journal is not None:
         click.echo(f"The journal that was there is kept as {result.kept_journal}.")
     click.echo("The database held this backup already." if result.was_there else f"Restored from {file}.")
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingError as error:
-        raise CannotGoOn(str(error)) from error
 
 
 def _require_data(settings: Settings) -> None:

@@ -127,7 +127,10 @@ def test_foreign_table_in_the_chosen_schema_is_refused(shared: str) -> None:
         cursor.execute(f"CREATE TABLE {OURS}.messages (id int)")
     done = _flask(shared, "upgrade", schema=OURS)
     assert done.returncode == 2
-    assert f"DATABASE_SCHEMA: in the schema '{OURS}' of {shown_address(shared)} another program has a table 'messages'" in done.stderr
+    assert (
+        f"DATABASE_SCHEMA: in the schema '{OURS}' of {shown_address(shared)} another program has a table 'messages'"
+        in done.stderr
+    )
 
 
 def test_schema_of_a_newer_version_is_refused_by_the_server(shared: str, data_dir: Path) -> None:

@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from mistral_api.settings import SettingError, Settings, setting_fields, settings_from
+from mistral_api.system.project import project_folder
 
 
 def test_empty_environment_gives_the_default_settings() -> None:
     settings = settings_from({})
     assert (settings.api_host, settings.api_port, settings.api_threads) == ("127.0.0.1", 9000, 64)
     assert settings.database_url is None
-    assert settings.data_dir == Path("var").absolute()
+    assert settings.data_dir == project_folder() / "var"
 
 
 def test_empty_setting_counts_as_not_set() -> None:
