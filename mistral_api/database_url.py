@@ -187,9 +187,11 @@ def _tail(hosts: list[tuple[str, str]], database: str | None, query: list[tuple[
     """Return the URL from the host on. Several hosts become parameters; nothing else is written anew without need."""
     place = "" if database is None else f"/{database}"
     if len(hosts) > 1:
-        query = [("host", f"{host}:{port}" if port else host) for host, port in hosts] + query
+        names, ports = ",".join(host.strip("[]") for host, _ in hosts), ",".join(port for _, port in hosts)
+        query = [("host", names), ("port", ports), *query]
         return f"{place or '/'}?{urlencode(query)}"
     ((host, port),) = hosts
     unchanged = written is None or len(query) == len(parse_qsl(written, keep_blank_values=True))
     asked = written if unchanged else urlencode(query)
+    asked = (asked or "").replace("@", "%40")  # SQLAlchemy would take it for the end of a password
     return f"{host}{f':{port}' if port else ''}{place}{f'?{asked}' if asked else ''}"

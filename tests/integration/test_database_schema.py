@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from mistral_api.database.address import shown_address
 from mistral_api.database.engine import create_transfer_engine
 from mistral_api.database.revisions import newest_revision
 from tests.support.databases import open_cursor, rows_of
@@ -127,10 +128,8 @@ def test_foreign_table_in_the_chosen_schema_is_refused(shared: str) -> None:
         cursor.execute(f"CREATE TABLE {OURS}.messages (id int)")
     done = _flask(shared, "upgrade", schema=OURS)
     assert done.returncode == 2
-    assert (
-        f"DATABASE_SCHEMA: in the schema '{OURS}' of {shown_address(shared)} another program has a table 'messages'"
-        in done.stderr
-    )
+    where = f"in the schema '{OURS}' of {shown_address(shared)} another program has a table 'messages'"
+    assert f"DATABASE_SCHEMA: {where}" in done.stderr
 
 
 def test_schema_of_a_newer_version_is_refused_by_the_server(shared: str, data_dir: Path) -> None:
