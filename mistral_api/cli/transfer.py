@@ -21,8 +21,9 @@ from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.cli.interruption import Interruption
 from mistral_api.database.deadlines import blocking_waits
-from mistral_api.database.engine import create_transfer_engine, open_database
+from mistral_api.database.engine import create_transfer_engine, open_database, require_database_data
 from mistral_api.database.errors import error_message, is_permission_error
+from mistral_api.database_url import BadDatabaseUrl
 from mistral_api.errors import StartError
 from mistral_api.recording.journal_copy import exclusive_journal
 from mistral_api.setting_kinds import DATABASE_URL, SCHEMA_NAME, Kind
@@ -86,6 +87,7 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
     new database when the server is started with it. A move that was interrupted has changed nothing: run it again.
     """
     settings = command_settings()
+    _require_data(settings)
     target_settings = _target_settings(settings, target_text, schema_text)
     options = MoveOptions(replace, ignore_connections)
     interruption = Interruption()
@@ -111,6 +113,8 @@ def _target_settings(settings: Settings, target: str, schema: str | None) -> Set
 def _read(kind: Kind[str], option: str, text: str, *, secret: bool = False) -> str:
     try:
         return kind.read(text)
+    except BadDatabaseUrl as error:
+        raise CannotGoOn(f"{option}: {error}.") from None
     except ValueError as error:
         value = "its value" if secret else f"'{text}'"
         more = f", or {EMBEDDED}" if secret else ""
@@ -169,6 +173,14 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     if result.kept_journal is not None:
         click.echo(f"The journal that was there is kept as {result.kept_journal}.")
     click.echo("The database held this backup already." if result.was_there else f"Restored from {file}.")
+
+
+def _require_data(settings: Settings) -> None:
+    """Refuse a source that is not there yet, before anything is made for the move."""
+    try:
+        require_database_data(settings)
+    except StartError as error:
+        raise CannotGoOn(str(error)) from error
 
 
 def _journal(settings: Settings) -> Path:

@@ -25,6 +25,7 @@ from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_f
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import migrate_to, newest_revision, read_revision, refuse_newer
 from mistral_api.errors import StartError
+from mistral_api.system.command_names import installed_command
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ def require_current_schema(connection: Connection) -> None:
         found = "does not have our tables yet" if revision is None else f"has an older schema (revision {revision})"
         raise StartError(
             f"DATABASE_URL: the database {shown_address(connection.engine.url)} {found}, and this version works with "
-            f"revision {newest}: start the server once, or run 'flask db upgrade'."
+            f"revision {newest}: start the server once, or run '{installed_command('flask db upgrade')}'."
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mistral_api.database_url import BadDatabaseUrl
 from mistral_api.setting_kinds import PATH, PROGRAM, Kind
 from mistral_api.settings.declaration import Settings, setting_fields
 from mistral_api.settings.dotenv_file import DotenvFile, locate, read_dotenv_file
@@ -107,10 +108,12 @@ def _settings(texts: Mapping[str, str], sources: Mapping[str, SettingSource]) ->
 
 def _read(name: str, declaration: Field[Any], text: str, source: SettingSource) -> Any:
     kind: Kind[Any] = declaration.metadata["kind"]
+    where = "" if source.path is None else f" in '{source.path}' line {source.line}"
     try:
         value = kind.read(text)
+    except BadDatabaseUrl as error:
+        raise SettingError(f"{name}{where}: {error}.") from None
     except ValueError as error:
         shown = "its value" if declaration.metadata["secret"] else f"'{text}'"
-        where = "" if source.path is None else f" in '{source.path}' line {source.line}"
         raise SettingError(f"{name}{where}: {shown} is not allowed; give {kind.allowed}.") from error
     return Path(locate(kind, str(value), Path.cwd())) if kind in (PATH, PROGRAM) else value
