@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import psutil
 
+from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.processes import kill_group
 
@@ -157,7 +158,7 @@ class TrialProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            env=environment | _NO_CARDS,
+            env=with_openmp(environment) | _NO_CARDS,
             start_new_session=True,
         )
         self._process, self._answers = process, queue.SimpleQueue()
