@@ -14,6 +14,7 @@ RECORD = VENV / "mistral-api-setup.json"
 LOCK = VENV / "mistral-api-setup.lock"
 REQUIREMENTS = ROOT / "pyproject.toml"
 DEMO = ROOT / "requirements-demo.txt"
+OPENMP = ROOT / "requirements-openmp.txt"
 
 
 def site_packages() -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from environment.paths import CONFIGURATION, DEMO, PYTHON, RECORD, REQUIREMENTS, VENV
+from environment.paths import CONFIGURATION, DEMO, OPENMP, PYTHON, RECORD, REQUIREMENTS, VENV
 
 
 class Need(Enum):
@@ -80,7 +80,7 @@ def diagnose(record: Record | None, extras: Iterable[str]) -> Need:
 def fingerprint() -> str:
     """Return a hash that changes when the requirements change."""
     digest = hashlib.sha256()
-    for file in (REQUIREMENTS, DEMO):
+    for file in (REQUIREMENTS, DEMO, OPENMP):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

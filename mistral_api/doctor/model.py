@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psutil
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
+from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.hardware.nvml import Card
@@ -54,7 +56,13 @@ def _import_error() -> str | None:
     command = [sys.executable, "-c", "import xllamacpp"]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+            command,
+            env=with_openmp(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"no end within {IMPORT_SECONDS:.0f} s"

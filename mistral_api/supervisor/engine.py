@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
@@ -66,6 +67,11 @@ def _bundled_engine() -> Engine:
         raise StartError(
             f"The bundled engine is not installed: run `{project_command('serve')}`, or set LLAMA_SERVER_BIN."
         ) from error
+    if not system_has_openmp() and packaged_openmp() is None:
+        raise StartError(
+            f"The bundled engine needs the library {LIBRARY}, which this system does not have: on Debian or Ubuntu "
+            "`apt install libgomp1`, on Fedora `dnf install libgomp`, or set LLAMA_SERVER_BIN."
+        )
     return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
 
 

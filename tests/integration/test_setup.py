@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.small_project import hello, make_small_project, small_command, start_hello
 
-MAKING, PACKAGES, DEMO = "1/3", "2/3", "3/3"
+MAKING, PACKAGES = "1/3", "2/3"
 WAITING = "Another process is setting up .venv; waiting until it is done.\n"
 POLL_SECONDS = 0.05
 
@@ -194,7 +194,6 @@ def test_interrupted_set_ups_are_healed_by_the_next(tmp_path: Path) -> None:
     code, before, after = _stop_within(root, PACKAGES, signal.SIGINT)
     assert before.startswith(WAITING)
     assert (code, after) == (130, "The set-up was interrupted; the next start goes on with it.\n")
-    _stop_within(root, DEMO, signal.SIGKILL)
     (root / ".venv" / "mistral-api-setup.json").write_text('{"fingerprint": "trunc')
     # Two at the same time: the second waits for the first.
     first = start_hello(root)

@@ -69,6 +69,7 @@ def make_small_project(root: Path) -> None:
         "backend.py": _BACKEND,
         "small.py": "def main():\n    print('small project in', __file__)\n",
         "requirements-demo.txt": "# nothing\n",
+        "requirements-openmp.txt": "# nothing\n",
         "bin/hello": _COMMAND,
     }.items():
         (root / name).write_text(text, encoding="utf-8")
