@@ -22,7 +22,7 @@ from mistral_api.supervisor.status_reporter import StatusReporter
 def held(tmp_path: Path) -> FileLock:
     """The lock of another supervisor, which is ready."""
     (tmp_path / "run").mkdir()
-    lock = FileLock(tmp_path / "run" / "supervisor.lock")
+    lock = FileLock(tmp_path / "run" / "supervisor.lock", thread_local=False)
     lock.acquire()
     _enter(tmp_path, State.STARTING, State.LOADING, State.READY)
     return lock
