@@ -103,7 +103,7 @@ def test_process_stops_in_order_when_the_command_that_waits_for_it_is_killed() -
             assert process.stdout.readline().strip() == str(int(signal.SIGTERM))
 
 
-def test_killed_group_leaves_nothing_that_it_hasstart_group() -> None:
+def test_killed_group_leaves_nothing_that_it_has_started() -> None:
     with start_group([sys.executable, "-c", LEAVES_A_PROCESS + "; import time; time.sleep(60)"]) as process:
         assert process.stdout is not None
         child = psutil.Process(int(process.stdout.readline()))
