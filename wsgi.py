@@ -6,55 +6,68 @@ make a database; those that use one refuse one that is away, another program's, 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
 import click
 from flask import Flask
-from flask.cli import FlaskGroup, NoAppException
+from flask.cli import FlaskGroup
 
-from mistral_api import create_app
-from mistral_api.application import prepare_database, require_database
+from mistral_api.application import create_app, prepare_database, require_database
 from mistral_api.errors import StartError
-from mistral_api.settings import SettingError
+from mistral_api.settings import SettingError, load_settings
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.exit_signals import exit_at_stop_signals
 
+_UPGRADE = "db upgrade"
 _DATABASE_COMMANDS = frozenset(
-    f"db {name}" for name in ("check", "current", "downgrade", "migrate", "stamp", "upgrade")
+    ("shell", "db check", "db current", "db downgrade", "db migrate", "db revision", "db stamp", _UPGRADE)
 )
+# For commands that use no database. Nothing connects to it.
+_NO_DATABASE = "postgresql+psycopg2:///"
+# Options of ``flask`` itself that are followed by a value.
+_WITH_VALUE = frozenset(("-A", "--app", "-e", "--env-file"))
 
 
-def _application(command: str | None, *, offline: bool) -> Flask:
-    """Return the application for a command of ``flask``, or, with None, for a web server.
+def _served() -> Flask:
+    served = create_app()
+    prepare_database(served)
+    return served
 
-    ``offline``: the command prints SQL (``--sql``) and asks no database. Raises SettingError, StartError.
-    """
-    if command in (None, "run"):
-        served = create_app()
-        prepare_database(served)
-        return served
-    loaded = create_app(create=command == "db upgrade")
-    if command in _DATABASE_COMMANDS and not offline:
+
+def _for_command(arguments: Sequence[str]) -> Flask:
+    """Return the application for a command of ``flask``. Raises SettingError, StartError."""
+    command = _command(arguments)
+    if command == "run":
+        return _served()
+    if command not in _DATABASE_COMMANDS or "--help" in arguments:
+        return create_app(replace(load_settings(), database_url=_NO_DATABASE))
+    loaded = create_app(create=command == _UPGRADE)
+    if "--sql" not in arguments:  # which prints what it would do
         require_database(loaded, current=False)
     return loaded
 
 
-def _flask_command(context: click.Context | None) -> str | None:
-    """Return the command of ``flask`` that loads this module, such as ``db upgrade``, or None in a web server."""
-    if context is None or not isinstance(context.find_root().command, FlaskGroup):
-        return None
-    names = []
-    while context.parent is not None:
-        names.append(context.info_name or "")
-        context = context.parent
-    return " ".join(reversed(names))
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command among the arguments of ``flask``, such as ``db upgrade``."""
+    words = [
+        word
+        for before, word in zip(("", *arguments), arguments, strict=False)
+        if not word.startswith("-") and before not in _WITH_VALUE
+    ]
+    return " ".join(words[: 2 if words[:1] == ["db"] else 1])
 
 
-_context = click.get_current_context(silent=True)
-_command = _flask_command(_context)
+def _is_flask() -> bool:
+    """Whether a command of ``flask`` loads this module, and no web server."""
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.find_root().command, FlaskGroup)
+
+
 try:
     with exit_at_stop_signals():
-        app = _application(_command, offline=_context is not None and bool(_context.params.get("sql")))
+        app = _for_command(sys.argv[1:]) if _is_flask() else _served()
 except (SettingError, StartError) as error:
-    if _command == "":  # ``flask --help`` shows this above the commands
-        raise NoAppException(str(error)) from error
     click.echo(str(error), err=True)
     raise SystemExit(ExitCode.CANNOT_START) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,7 +18,7 @@ from mistral_api.database.preparation import (
 )
 from mistral_api.database.revisions import MIGRATIONS
 from mistral_api.services import EXTENSION, Services, services_of
-from mistral_api.settings import Settings, load_settings
+from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_logging
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
@@ -35,6 +37,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
     """
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    warn_of_misspellings(logging.getLogger(__name__).warning)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)

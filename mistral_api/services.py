@@ -77,10 +77,13 @@ class Services:
         self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
         self.embedded_postgres = opened.embedded
-        database = None if settings.database_url is None else engine.url
-        self.key_mirror = KeyMirror(settings.data_dir, database_fingerprint(database, settings.database_schema))
-        key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
-        self.key_watcher = KeyWatcher(self.key_ring, key_engine, self.key_mirror)
+        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+        self.key_mirror = KeyMirror(settings.data_dir, database)
+        self.key_watcher = KeyWatcher(
+            self.key_ring,
+            self.preparation.guard(create_thread_engine(engine, settings), for_keys=True),
+            self.key_mirror,
+        )
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))

@@ -13,6 +13,7 @@ from mistral_api.cli.import_command import import_conversations
 from mistral_api.cli.keys import keys
 from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
+from mistral_api.cli.settings import settings
 from mistral_api.cli.stats import stats
 from mistral_api.cli.transfer import backup, database, restore
 from mistral_api.system.console import escape_unprintable_output
@@ -33,7 +34,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.
 
-    Settings come from the environment and from .env in the working directory, as for the server.
+    Settings come from the environment and from .env in the project's folder, as for the server.
     """
 
 
@@ -49,6 +50,7 @@ for _command in (
     pull,
     restore,
     service,
+    settings,
     stats,
 ):
     main.add_command(_command)

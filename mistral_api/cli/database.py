@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.application import create_app, require_database
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.export import (
@@ -26,7 +27,6 @@ from mistral_api.database.errors import unusable_sentence
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.errors import StartError
 from mistral_api.services import Services, services_of
-from mistral_api.settings import SettingError, Settings, load_settings
 
 
 @contextlib.contextmanager
@@ -44,8 +44,8 @@ def command_services() -> Iterator[Services]:
     one that fails later exit code 1.
     """
     try:
-        app = create_app(create=False)
-    except (SettingError, StartError) as error:
+        app = create_app(command_settings(), create=False)
+    except StartError as error:
         raise CannotGoOn(str(error)) from error
     try:
         require_database(app)
@@ -116,20 +116,13 @@ def prune(days: int | None) -> None:
     with command_engine() as engine:
         click.echo(f"Older than {kept_days} days: {prune_older_than(engine, kept_days)}.")
     try:
-        delete_unused(_load_settings().data_dir, kept_days)
+        delete_unused(command_settings().data_dir, kept_days)
     except OSError as error:
         raise click.ClickException(f"DATA_DIR: saved caches cannot be deleted: {error.strerror}.") from error
 
 
 def _retention_days() -> int:
-    days = _load_settings().retention_days
+    days = command_settings().retention_days
     if not days:
         raise click.UsageError("RETENTION_DAYS is 0, everything is kept for ever: give --days.")
     return days
-
-
-def _load_settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error

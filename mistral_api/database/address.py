@@ -7,6 +7,7 @@ the address of its engine, which ``database.errors`` puts before the message.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
@@ -22,19 +23,22 @@ _READ_ONLY = "25006"
 def shown_address(url: URL | str) -> str:
     """Return ``host:port/database``. Several hosts are separated by commas; a folder is that of a Unix socket."""
     parsed = make_url(url)
-    port = parsed.port or parsed.query.get("port") or DEFAULT_PORT
-    found = parsed.host or parsed.query.get("host") or os.environ.get("PGHOST") or "localhost"
-    hosts = (found,) if isinstance(found, str) else found
-    shown_hosts = ",".join(_with_port(host, port) for each in hosts for host in each.split(","))
-    return f"{shown_hosts}/{parsed.database or parsed.username or ''}"
+    hosts = _several(parsed.host or parsed.query.get("host") or os.environ.get("PGHOST") or "localhost")
+    ports = _several(str(parsed.port or "") or parsed.query.get("port") or os.environ.get("PGPORT") or "")
+    ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
+    shown_hosts = ",".join(_with_port(host, port) for host, port in zip(hosts, ports, strict=True))
+    return f"{shown_hosts}/{parsed.database or parsed.query.get('dbname') or parsed.username or ''}"
 
 
-def _with_port(host: str, port: object) -> str:
-    if host.startswith("/"):
-        return host
+def _several(value: str | Sequence[str]) -> list[str]:
+    """Return each of several hosts or ports, which are separated by commas or stand one in each parameter."""
+    return [part for each in ([value] if isinstance(value, str) else value) for part in each.split(",")]
+
+
+def _with_port(host: str, port: str) -> str:
     if host.count(":") == 1:  # SQLAlchemy takes a port with each of several hosts
         return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"{host}:{port or DEFAULT_PORT}"
 
 
 def name_address_in_errors(engine: Engine) -> None:

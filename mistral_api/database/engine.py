@@ -62,11 +62,17 @@ def open_database(settings: Settings, *, create: bool = True) -> Database:
     """
     if settings.database_url is not None:
         return Database(settings.database_url, lambda: None)
-    if not create and not has_embedded_postgres(settings.data_dir):
-        raise StartError(f"There is no data in '{settings.data_dir}' yet; start the server once: python bin/serve")
+    if not create:
+        require_database_data(settings)
     embedded = start_embedded_postgres(settings.data_dir)
     atexit.register(embedded.stop)
     return Database(embedded.url, embedded.stop, embedded)
+
+
+def require_database_data(settings: Settings) -> None:
+    """Refuse settings whose database is an embedded PostgreSQL that no start has made yet. Raises StartError."""
+    if settings.database_url is None and not has_embedded_postgres(settings.data_dir):
+        raise StartError(f"There is no data in '{settings.data_dir}' yet; start the server once: python bin/serve")
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:

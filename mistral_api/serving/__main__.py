@@ -62,7 +62,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     for name, value in (
         ("API_HOST", options.host),
         ("API_PORT", options.port),
-        ("DATA_DIR", options.data_dir),
+        # From the working directory, even where .env has the same words, which count from the project's folder.
+        ("DATA_DIR", options.data_dir and os.path.abspath(os.path.expanduser(options.data_dir))),
     ):
         if value is not None:
             os.environ[name] = value

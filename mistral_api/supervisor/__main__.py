@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
 from mistral_api.errors import StartError
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
@@ -75,6 +75,8 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
     configure_logging(settings.log_level)
+    if not options.die_with_parent:  # else our parent, bin/serve, has said it
+        warn_of_misspellings(log.warning)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]

@@ -55,7 +55,7 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
 
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
+        return f"its certificate is not trusted ({getattr(error, 'verify_message', error)})"
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return "it does not speak TLS (is it http:// rather than https://?)"
     return (error.reason or "the handshake failed").lower().replace("_", " ")

@@ -161,18 +161,6 @@ def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_d
     assert database.recorded() == dict.fromkeys(["before", *ids], 1)
 
 
-def test_nobody_is_served_by_a_first_start_without_the_database(
-    server: Server, database: Database, data_dir: Path
-) -> None:
-    database.stop()
-    with _api(server, database, data_dir) as api:
-        refused = _ask(api, "away")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
-        assert api.health()["status"] == "degraded"
-        database.start()
-        wait_for(lambda: _ask(api, "back").status_code == 200, "an answer", 15)
-
-
 def test_hanging_database_delays_only_requests_that_read_it(server: Server, database: Database, data_dir: Path) -> None:
     with _api(server, database, data_dir) as api:
         assert _ask(api, "before").status_code == 200

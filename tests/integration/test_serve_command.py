@@ -153,10 +153,6 @@ def test_serve_reports_a_missing_model_in_one_sentence(data_dir: Path) -> None:
     assert "MODEL_PATH: '/no/such.gguf' cannot be read" in _startup_error(data_dir, MODEL_PATH="/no/such.gguf")
 
 
-def test_serve_reports_a_bad_setting_in_one_sentence(data_dir: Path) -> None:
-    assert _startup_error(data_dir, API_THREADS="lots").startswith("API_THREADS: 'lots' is not allowed")
-
-
 def test_serve_reports_an_unwritable_data_dir_in_one_sentence(data_dir: Path) -> None:
     blocked = data_dir.parent / "file"
     blocked.write_text("a file where a folder should be")

@@ -28,6 +28,7 @@ from mistral_api.registration.service import RegistrationError, exit_code
 from mistral_api.registration.systemd import SystemdRegistration
 from mistral_api.settings import setting_fields
 from mistral_api.system.exit_codes import ServiceExitCode
+from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.processes import ROOT, clean_environment, skip_unless_ci
 
 pytestmark = pytest.mark.slow
@@ -88,7 +89,7 @@ def machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     program.write_text(SYSTEMCTL)
     program.chmod(0o755)
     made.set_output("system", "running\n")
-    for name, _ in setting_fields():
+    for name in (PROJECT_VARIABLE, *(name for name, _ in setting_fields())):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(unit_files, "TEMPORARY", ())  # the tests themselves run in a temporary folder
     monkeypatch.setenv("STAND_IN", str(made.stand_in))
