@@ -30,12 +30,12 @@ def failure_cause(error: BaseException) -> str:
     """
     if isinstance(error, NameResolutionError):
         return "its name does not resolve"
+    if isinstance(error, NewConnectionError):  # in some versions it is a ConnectTimeoutError too
+        return _system_words(error.__cause__)
     if isinstance(error, ConnectTimeoutError):
         return "no connection in time"
     tls = _tls_error(error)
-    if tls is not None:
-        return f"TLS: {_tls_words(tls)}"
-    return _system_words(error.__cause__ if isinstance(error, NewConnectionError) else error)
+    return _system_words(error) if tls is None else f"TLS: {_tls_words(tls)}"
 
 
 def is_tls_failure(error: BaseException) -> bool:

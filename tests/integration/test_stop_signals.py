@@ -1,4 +1,4 @@
-"""Each signal that asks a server to stop, as a terminal, a shell or a service manager sends it, leaves nothing behind."""
+"""Signals that ask a server to stop, as a terminal, a shell or a service manager sends them, leave nothing behind."""
 
 from __future__ import annotations
 

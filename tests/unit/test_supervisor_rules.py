@@ -112,7 +112,7 @@ def test_fatal_reason_is_readable_after_the_supervisor_ended(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": "dancing"}'])
 def test_invalid_status_file_is_no_status(tmp_path: Path, content: str) -> None:
     status_file(tmp_path).parent.mkdir()
-    status_file(tmp_path).write_text(content)
+    status_file(tmp_path).write_text(content, encoding="utf-8")
     assert read_status(tmp_path) is None
 
 
@@ -126,12 +126,12 @@ def test_server_command_contains_all_settings() -> None:
     settings = Settings(
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
-    engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf")
+    engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("models", "m.gguf")
     command = server_command(main_server_spec(settings), engine, model, requested_step(settings))
     assert command[0] == "/opt/llama-server"
     assert command[-2:] == ["--metrics", "--slots"]
     assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
-        "-m": "/models/m.gguf",
+        "-m": str(model),
         "--host": "127.0.0.1",
         "--port": "8081",
         "-ngl": "20",

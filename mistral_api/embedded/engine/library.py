@@ -18,6 +18,8 @@ try:
     import xllamacpp as xllamacpp  # noqa: PLC0414 - exported
 except ImportError as reason:
     # Only the engine's own processes import this, and none of them can go on.
-    missing = "Microsoft's Visual C++ runtime (vc_redist.x64.exe)" if sys.platform == "win32" else "a library"
-    print(f"error: the bundled engine does not start, {missing} may be missing: {reason}", file=sys.stderr, flush=True)
+    missing = "a library of the system"
+    if sys.platform == "win32":
+        missing = "Microsoft's Visual C++ runtime (vc_redist.x64.exe)"
+    print(f"error: xllamacpp cannot be loaded, {missing} may be missing: {reason}", file=sys.stderr, flush=True)
     raise SystemExit(ExitCode.CANNOT_START) from reason
