@@ -30,12 +30,12 @@ def failure_cause(error: BaseException) -> str:
     """
     if isinstance(error, NameResolutionError):
         return "its name does not resolve"
+    if isinstance(error, NewConnectionError):  # in some versions it is a ConnectTimeoutError too
+        return _system_words(error.__cause__)
     if isinstance(error, ConnectTimeoutError):
         return "no connection in time"
     tls = _tls_error(error)
-    if tls is not None:
-        return f"TLS: {_tls_words(tls)}"
-    return _system_words(error.__cause__ if isinstance(error, NewConnectionError) else error)
+    return _system_words(error) if tls is None else f"TLS: {_tls_words(tls)}"
 
 
 def is_tls_failure(error: BaseException) -> bool:
@@ -55,7 +55,7 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
 
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
+        return f"its certificate is not trusted ({getattr(error, 'verify_message', error)})"
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return "it does not speak TLS (is it http:// rather than https://?)"
     return (error.reason or "the handshake failed").lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""Each signal that asks a server to stop, as a terminal, a shell or a service manager sends it: nothing stays behind."""
+"""Signals that ask a server to stop, as a terminal, a shell or a service manager sends them, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_closed_terminal_stops_everything(data_dir: Path) -> None:
     ports = {"API_PORT": str(free_port()), "MODEL_SERVER_PORT": str(free_port())}
     process = subprocess.Popen(
         # setsid(1) with -c makes the terminal the controlling one of its new session.
-        ["setsid", "-c", "-w", *SERVE],
+        ["/usr/bin/setsid", "-c", "-w", *SERVE],
         env=clean_environment(DATA_DIR=str(data_dir), CONTEXT_SIZE="2048", **ports),
         cwd=data_dir.parent, stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
