@@ -50,8 +50,8 @@ def _journal(state: RecordingState) -> list[Metric]:
     for name, text, value in (
         ("journal_writable", "Whether the journal can be written: 1 or 0", float(state.healthy)),
         ("journal_exchanges", "Exchanges in the journal that PostgreSQL does not have yet", state.pending),
-        ("journal_oldest_age_seconds", "Age of the oldest of them", state.oldest_pending_seconds or 0.0),
-        ("journal_rejected_exchanges", "Exchanges set aside, since PostgreSQL will never take them", state.rejected),
+        ("journal_oldest_age_seconds", "Age of the oldest exchange in the journal", state.oldest_pending_seconds or 0.0),
+        ("journal_rejected_exchanges", "Exchanges that were set aside in the journal, since PostgreSQL will never take them", state.rejected),
     ):
         family = gauge(name, text)
         family.add_metric([], value)
@@ -66,7 +66,7 @@ class _EngineFamilies:
         self._slots = gauge("slots", "Slots of a model server", "server")
         self._state = gauge("model_server_state", "The state of a model server: 1 for the one it is in", "server",
                             "state")  # fmt: skip
-        self._restarts = counter("model_server_restarts", "Restarts since its supervisor started, by reason", "server",
+        self._restarts = counter("model_server_restarts", "Restarts of a model server since its supervisor started", "server",
                                  "reason")  # fmt: skip
         self._step = gauge(
             "model_server_memory_step",
