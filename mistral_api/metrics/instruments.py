@@ -85,7 +85,9 @@ class Instruments:
             "database_query_duration_seconds", "Time that statements to PostgreSQL took", QUERY_BUCKETS,
             "kind", "connections",
         )  # fmt: skip
-        self._query_errors = self._counter("database_query_errors", "Statements to PostgreSQL that failed", "kind", "connections")
+        self._query_errors = self._counter(
+            "database_query_errors", "Statements to PostgreSQL that failed", "kind", "connections"
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"mistral_api_{name}", f"{text}.", labels, registry=self.registry)
