@@ -36,7 +36,7 @@ def _heads(text: str) -> dict[str, dict[str, str]]:
 
 def test_every_metric_is_documented_as_it_is_shown(shown: str) -> None:
     section = (ROOT / "docs" / "operation.md").read_text().split("## Metrics\n")[1].split("\n## ")[0]
-    documented = re.findall(r"^\| `(mistral_api_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+    documented = re.findall(r"^\| `(mistral_api_\w+)` \| (\w+) \|(.*?)\| (.*?) \|$", section, re.MULTILINE)
     heads = {name: head for name, head in _heads(shown).items() if name.startswith("mistral_api_")}
     assert [(name, kind, f"{text}.") for name, kind, _labels, text in documented] == [
         (name, head["TYPE"], head["HELP"]) for name, head in heads.items()

@@ -103,7 +103,8 @@ def test_scrape_is_quick_and_asks_the_database_nothing(processes: list[ApiProces
         scrape(processes[0].url, **AUTHORIZED)
         return time.monotonic() - began
 
-    assert min(seconds() for _ in range(10)) < 0.1
+    # A tenth of that on a machine with nothing else to do, and seconds if it waited for the database.
+    assert min(seconds() for _ in range(10)) < 0.5
 
 
 def test_metrics_need_the_key_and_its_scope(processes: list[ApiProcess]) -> None:

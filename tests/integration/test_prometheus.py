@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,21 +41,22 @@ def test_prometheus_scrapes_the_server_and_knows_every_metric_of_the_dashboard(d
         wait_until_ready(api)
         config = _configuration(folder, api)
         subprocess.run([program("promtool"), "check", "config", str(config)], check=True, timeout=30)
-        chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "stream": True}
         with running_prometheus(folder, config) as prometheus:
             wait_for(lambda: prometheus.query("up == 1"), "a scrape", 30)
-            for _ in range(4):
-                assert requests.post(f"{api.url}/v1/chat/completions", json=chat, headers=ADMIN, timeout=60).ok
-            key = (folder / "key").read_text().strip()
-            refused = requests.get(
-                f"{api.url}/v1/models", headers={"Authorization": f"Bearer {key}"}, timeout=10
-            ).status_code
-            assert refused == 200  # any key may list models
-            assert requests.post(
-                f"{api.url}/v1/chat/completions", json=chat, headers={"Authorization": f"Bearer {key}"}, timeout=10
-            ).status_code == 403  # fmt: skip
+            _send_requests(f"{api.url}/v1/chat/completions", (folder / "key").read_text().strip(), prometheus)
             _check_queries(prometheus)
         _check_with_promtool(requests.get(f"{api.url}/metrics", headers=ADMIN, timeout=10).text)
+
+
+def _send_requests(url: str, metrics_key: str, prometheus: Prometheus) -> None:
+    """Send requests that are answered, and one that is refused, between two scrapes."""
+    chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "stream": True}
+    for counted in (1, 2):
+        assert requests.post(url, json=chat, headers=ADMIN, timeout=60).ok
+        refused = requests.post(url, json=chat, headers={"Authorization": f"Bearer {metrics_key}"}, timeout=10)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+        found = f'mistral_api_request_errors_total{{code="insufficient_scope"}} == {counted}'
+        wait_for(partial(prometheus.query, found), "a scrape of the requests")
 
 
 def _check_queries(prometheus: Prometheus) -> None:
