@@ -19,7 +19,6 @@ from mistral_api.metrics.process_counts import ProcessCounts
 from mistral_api.metrics.process_state import ProcessSources, collect_process_state
 from mistral_api.metrics.server_state import ServerSources, collect_server_state
 
-
 # How a content type says that names were escaped, if any has to be (Prometheus, "Escaping schemes").
 _ESCAPING = re.compile(r"escaping=[\w-]+")
 

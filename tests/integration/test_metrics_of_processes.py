@@ -123,7 +123,7 @@ def test_format_follows_the_accept_header(processes: list[ApiProcess]) -> None:
 
     assert content_type("*/*") == ("text/plain; version=0.0.4; charset=utf-8", False)
     openmetrics, ended = content_type("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
-    assert openmetrics.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert openmetrics == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
     assert ended
 
 
