@@ -8,6 +8,7 @@ two servers have gets one head. What a server calls like one of our own metrics 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,6 +29,8 @@ DEADLINES = (0.5, 1.5)
 # How long all servers together may take.
 TOTAL_SECONDS = 2.5
 MOST_BYTES = 1 << 20
+# Names that need no escaping in any format; a server that has others goes without those.
+_NAME, _LABEL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*"), re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 OWN_PREFIXES = ("mistral_api_",)
 # The samples that a family of each type has, by what they add to its name; a type that is not here has one.
 _SUFFIXES = {
@@ -93,7 +96,7 @@ def labelled(text: str, labels: dict[str, str]) -> list[Metric]:
     """
     families = []
     for family in _parse(text):
-        if family.name.startswith(OWN_PREFIXES):
+        if family.name.startswith(OWN_PREFIXES) or not _NAME.fullmatch(family.name):
             continue
         _keep_name(family, text)
         family.samples = [
@@ -125,7 +128,8 @@ def _keep_name(family: Metric, text: str) -> None:
 
 def _belongs(family: Metric, sample: Sample) -> bool:
     """Whether a sample is one that its family may have: others (``_created``) would need a family of their own."""
-    return sample.name in {family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))}
+    names = {family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))}
+    return sample.name in names and all(_LABEL.fullmatch(label) for label in sample.labels)
 
 
 def merge(merged: dict[str, Metric], families: Iterable[Metric]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 from mistral_api.metrics.engine_metrics import EngineMetrics
@@ -16,6 +18,9 @@ from mistral_api.metrics.instruments import Instruments
 from mistral_api.metrics.process_counts import ProcessCounts
 from mistral_api.metrics.process_state import ProcessSources, collect_process_state
 from mistral_api.metrics.server_state import ServerSources, collect_server_state
+
+# How a content type says that names were escaped, if any has to be (Prometheus, "Escaping schemes").
+_ESCAPING = re.compile(r"escaping=[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,13 @@ class _Collected(Collector):
         return self._families
 
 
-def encode(families: list[Metric], encoder: Callable[[Collector], bytes]) -> bytes:
-    """Return families in the format of an encoder of prometheus-client."""
-    return encoder(_Collected(families))
+def encode(families: list[Metric], encoder: Callable[..., bytes]) -> bytes:
+    """Return families in the format of an encoder of prometheus-client.
+
+    No name needs to be escaped. Told to, the encoder of OpenMetrics would write the colons of ``llamacpp:…`` as
+    underscores (prometheus-client 0.26, openmetrics/exposition.py).
+    """
+    return encoder(_Collected(families), escaping=ALLOWUTF8)
 
 
 class Metrics:
@@ -73,7 +82,7 @@ class Metrics:
     def expose(self, accept: str) -> Exposition:
         """Return everything in the format that the header ``Accept`` asks for; without one, the text format."""
         encoder, content_type = choose_encoder(accept)
-        return Exposition(encode(self.collect(), encoder), content_type)
+        return Exposition(encode(self.collect(), encoder), _ESCAPING.sub("escaping=underscores", content_type))
 
     def close(self) -> None:
         """Leave what was counted to the other processes, and end the threads."""

@@ -72,20 +72,22 @@ class Instruments:
             "cached": self._counter("cached_tokens", "Tokens of prompts that were in a cache", "model"),
             "completion": self._counter("completion_tokens", "Tokens that were generated", "model"),
         }
-        self._errors = self._counter("request_errors", "Requests that were refused or failed, by code", "code")
+        self._errors = self._counter("request_errors", "Requests that were refused or failed", "code")
         self._thread_wait = self._histogram(
             "thread_wait_seconds", "Time that requests waited for a thread", WAIT_BUCKETS
         )
         self._slot_wait = self._histogram(
             "slot_wait_seconds",
-            "Time that generations waited which had to wait for their turn at the slots",
+            "Time that generations waited for a slot, of those that had to wait",
             WAIT_BUCKETS,
         )
         self._query_seconds = self._histogram(
-            "database_query_duration_seconds", "Time that statements took, by kind and connections", QUERY_BUCKETS,
+            "database_query_duration_seconds", "Time that statements to PostgreSQL took", QUERY_BUCKETS,
             "kind", "connections",
         )  # fmt: skip
-        self._query_errors = self._counter("database_query_errors", "Statements that failed", "kind", "connections")
+        self._query_errors = self._counter(
+            "database_query_errors", "Statements to PostgreSQL that failed", "kind", "connections"
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"mistral_api_{name}", f"{text}.", labels, registry=self.registry)

@@ -87,7 +87,7 @@ def _pools(engines: Mapping[str, Engine]) -> list[Metric]:
 def _delivery(counts: DeliveryCounts) -> list[Metric]:
     return [
         _counted("delivery_batches", "Batches that PostgreSQL has committed", counts.batches),
-        _counted("delivery_exchanges", "Exchanges that PostgreSQL has got from the journal", counts.delivered),
+        _counted("delivery_exchanges", "Exchanges delivered from the journal to PostgreSQL", counts.delivered),
         _counted("delivery_failures", "Deliveries that failed and are repeated", counts.failures),
         _counted("delivery_rejected", "Exchanges that PostgreSQL will never take", counts.rejected),
     ]

@@ -50,8 +50,16 @@ def _journal(state: RecordingState) -> list[Metric]:
     for name, text, value in (
         ("journal_writable", "Whether the journal can be written: 1 or 0", float(state.healthy)),
         ("journal_exchanges", "Exchanges in the journal that PostgreSQL does not have yet", state.pending),
-        ("journal_oldest_age_seconds", "Age of the oldest of them", state.oldest_pending_seconds or 0.0),
-        ("journal_rejected_exchanges", "Exchanges set aside, since PostgreSQL will never take them", state.rejected),
+        (
+            "journal_oldest_age_seconds",
+            "Age of the oldest exchange in the journal",
+            state.oldest_pending_seconds or 0.0,
+        ),
+        (
+            "journal_rejected_exchanges",
+            "Exchanges that were set aside in the journal, since PostgreSQL will never take them",
+            state.rejected,
+        ),
     ):
         family = gauge(name, text)
         family.add_metric([], value)
@@ -64,10 +72,12 @@ class _EngineFamilies:
 
     def __init__(self) -> None:
         self._slots = gauge("slots", "Slots of a model server", "server")
-        self._state = gauge("model_server_state", "The state of a model server: 1 for the one it is in", "server",
-                            "state")  # fmt: skip
-        self._restarts = counter("model_server_restarts", "Restarts since its supervisor started, by reason", "server",
-                                 "reason")  # fmt: skip
+        self._state = gauge(
+            "model_server_state", "The state of a model server: 1 for the one it is in", "server", "state"
+        )
+        self._restarts = counter(
+            "model_server_restarts", "Restarts of a model server since its supervisor started", "server", "reason"
+        )
         self._step = gauge(
             "model_server_memory_step",
             "What was given up for want of memory: 0 nothing, 1 GPU layers, 2 cache or context, 3 the card, 4 the card "
@@ -128,9 +138,16 @@ class _EngineFamilies:
     def families(self) -> list[Metric]:
         """Return them all."""
         return [
-            self._slots, self._state, self._restarts, self._step, self._context, self._parameters, self._info,
-            self._memory, self._cpu,
-        ]  # fmt: skip
+            self._slots,
+            self._state,
+            self._restarts,
+            self._step,
+            self._context,
+            self._parameters,
+            self._info,
+            self._memory,
+            self._cpu,
+        ]
 
 
 def memory_step(status: ModelServerStatus, settings: Settings) -> int:

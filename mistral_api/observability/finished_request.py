@@ -31,8 +31,8 @@ class FinishedRequest:
     is 0 for one that was refused before that.
 
     From ``endpoint`` on, but for the key, everything is that of the recorded exchange, and None where there was none.
-    ``endpoint`` is the path under which it is recorded, ``client`` the name of the program where it is known, one of a
-    bounded number. ``session`` and ``model`` may be the client's words, and bounded in length.
+    ``endpoint`` is the path under which it is recorded, one of a bounded number; ``client`` is the name of the program
+    that asked. ``client``, ``session`` and ``model`` may be the client's own words.
     ``background``: this is the exchange of a response in the background, and no HTTP request.
     """
 

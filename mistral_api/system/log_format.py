@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import orjson
@@ -20,6 +21,8 @@ from mistral_api.system.exception_text import exception_text
 LINE_LENGTH = 2000
 VALUE_LENGTH = 200
 FORMATS = ("text", "json")
+# Where a record keeps its line.
+_LINE = "line of its formatter"
 
 Value: TypeAlias = str | int | float | bool | None
 
@@ -55,7 +58,7 @@ def _logfmt(value: Value) -> str:
         return str(value).lower()
     if not isinstance(value, str):
         return str(value)
-    bare = value and not (_QUOTED_BECAUSE_OF & set(value))
+    bare = value and _QUOTED_BECAUSE_OF.isdisjoint(value)
     return value if bare else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -81,12 +84,16 @@ def cut(text: str, length: int) -> str:
 def utc_time(seconds: float) -> str:
     """Return a Unix time in UTC, in RFC 3339 with milliseconds: ``2026-01-31T09:08:07.123Z``."""
     milliseconds = int(seconds * 1000)
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds // 1000))
-    return f"{moment}.{milliseconds % 1000:03d}Z"
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
-class LineFormatter(logging.Formatter):
-    """Formats an event as a line of text: time, level, name of the logger, message, exception."""
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+class EventFormatter(logging.Formatter):
+    """Formats an event once for all handlers that it is shared by."""
 
     def __init__(self, *, stacks: bool = False) -> None:
         """``stacks``: the frames of exceptions are shown too."""
@@ -95,22 +102,36 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        message = _message(record)
-        error = exception_of(record, stacks=self._stacks)
+        line: str | None = record.__dict__.get(_LINE)
+        if line is None:
+            line = record.__dict__[_LINE] = self.line(record)
+        return line
+
+    def line(self, record: logging.LogRecord) -> str:
+        """Return the line, made anew."""
+        raise NotImplementedError
+
+    def exception_of(self, record: logging.LogRecord) -> str | None:
+        """Return the exception of an event as text, None where it has none."""
+        error = record.exc_info[1] if record.exc_info else None
+        return None if error is None else exception_text(error, stack=self._stacks)
+
+
+class LineFormatter(EventFormatter):
+    """Formats an event as a line of text: time, level, name of the logger, message, exception."""
+
+    def line(self, record: logging.LogRecord) -> str:
+        """Return the line, made anew."""
+        message, error = _message(record), self.exception_of(record)
         text = message if error is None else f"{message}: {error}"
         return printable(f"{utc_time(record.created)} {record.levelname} {record.name}: {text}")
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(EventFormatter):
     """Formats an event as a JSON object: ``ts``, ``level``, ``logger``, ``message``, fields, ``exception``."""
 
-    def __init__(self, *, stacks: bool = False) -> None:
-        """``stacks``: the frames of exceptions are shown too."""
-        super().__init__()
-        self._stacks = stacks
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+    def line(self, record: logging.LogRecord) -> str:
+        """Return the line, made anew."""
         fields = record.msg if isinstance(record.msg, Fields) else None
         message = _message(record) if fields is None else fields.event
         line: dict[str, Value] = {
@@ -121,7 +142,7 @@ class JsonFormatter(logging.Formatter):
         }
         if fields is not None:
             line |= fields.values
-        error = exception_of(record, stacks=self._stacks)
+        error = self.exception_of(record)
         if error is not None:
             line["exception"] = printable(error)
         return orjson.dumps(line).decode()
@@ -135,12 +156,6 @@ def _message(record: logging.LogRecord) -> str:
         return f"an event of {record.module}:{record.lineno} cannot be shown: {exception_text(error)}"
 
 
-def exception_of(record: logging.LogRecord, *, stacks: bool) -> str | None:
-    """Return the exception of an event as text, None where it has none."""
-    error = record.exc_info[1] if record.exc_info else None
-    return None if error is None else exception_text(error, stack=stacks)
-
-
-def formatter(form: str, *, stacks: bool) -> logging.Formatter:
+def formatter(form: str, *, stacks: bool) -> EventFormatter:
     """Return the formatter of a format of LOG_FORMAT."""
     return JsonFormatter(stacks=stacks) if form == "json" else LineFormatter(stacks=stacks)

@@ -72,10 +72,9 @@ def configure_command_log() -> None:
 
 
 def _configure(level: str, form: str, handlers: list[logging.Handler]) -> None:
-    stacks = level == "DEBUG"
-    root = logging.getLogger()
+    root, shared = logging.getLogger(), formatter(form, stacks=level == "DEBUG")
     for handler in handlers:
-        handler.setFormatter(formatter(form, stacks=stacks))
+        handler.setFormatter(shared)
         root.addHandler(handler)
     root.setLevel(max(logging.WARNING, logging.getLevelName(level)))
     for name in OUR_LOGGERS:

@@ -103,7 +103,8 @@ def test_scrape_is_quick_and_asks_the_database_nothing(processes: list[ApiProces
         scrape(processes[0].url, **AUTHORIZED)
         return time.monotonic() - began
 
-    assert min(seconds() for _ in range(10)) < 0.1
+    # A tenth of that on a machine with nothing else to do, and seconds if it waited for the database.
+    assert min(seconds() for _ in range(10)) < 0.5
 
 
 def test_metrics_need_the_key_and_its_scope(processes: list[ApiProcess]) -> None:
@@ -122,7 +123,7 @@ def test_format_follows_the_accept_header(processes: list[ApiProcess]) -> None:
 
     assert content_type("*/*") == ("text/plain; version=0.0.4; charset=utf-8", False)
     openmetrics, ended = content_type("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
-    assert openmetrics.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert openmetrics == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
     assert ended
 
 

@@ -45,6 +45,17 @@ class TracedApi:
         spans: list[ReceivedSpan] = wait_for(found, f"{count} spans of {trace_id}")
         return spans
 
+    def request_span(self, trace_id: str) -> ReceivedSpan:
+        """Return the span of a request when it has come."""
+
+        def found() -> ReceivedSpan | None:
+            return next(
+                (span for span in self.receiver.spans if (span.trace_id, span.kind) == (trace_id, SERVER)), None
+            )
+
+        span: ReceivedSpan = wait_for(found, f"the request of {trace_id}")
+        return span
+
 
 @pytest.fixture(scope="module")
 def traced() -> Iterator[TracedApi]:
@@ -133,7 +144,7 @@ def test_failures_name_their_code(traced: TracedApi) -> None:
     assert {span.kind for span in spans if span.failed} == {SERVER, CLIENT}
 
     assert traced.chat(refused, max_tokens="many").status_code == 400
-    request = next(span for span in traced.spans(refused, 2) if span.kind == SERVER)
+    request = traced.request_span(refused)
     assert (request.attributes["http.response.status_code"], request.failed) == (400, False)
     assert request.attributes["error.type"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from mistral_api.metrics.engine_metrics import labelled, merge
@@ -67,9 +68,8 @@ def test_histograms_keep_their_labels_and_nobody_writes_metrics_of_our_names() -
 def test_families_are_valid_in_openmetrics_too() -> None:
     families: dict[str, Metric] = {}
     merge(families, labelled(LLAMA + VLLM, {"server": "one", "model": "m"}))
-    from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics  # noqa: PLC0415
-
     text = encode(list(families.values()), generate_openmetrics).decode()
+    assert "llamacpp:prompt_tokens_total{" in text
     assert {
         family.name
         for family in parse_openmetrics(text)  # type: ignore[no-untyped-call]

@@ -88,7 +88,9 @@ def test_counters_of_ended_processes_stay_and_their_gauges_do_not(tmp_path: Path
         for _ in range(2):
             assert one.total()["requests_total/a"] == 6
             assert one.total()["in_flight"] == 0
-        assert sorted(path.name for path in tmp_path.glob("*.json")) == ["ended.json"]
+        files = {path.name for path in tmp_path.glob("*.json")}
+        assert "ended.json" in files
+        assert len(files) <= 2  # and its own
     finally:
         one.counts.close()
 
