@@ -144,9 +144,9 @@ class Services:
     def _may_be_keyless(self) -> bool:
         """Whether a new server, whose database may not be used yet, takes keys that nobody knows of for none.
 
-        It listens on this machine alone, and its DATA_DIR has never seen a key.
+        It listens on this machine alone, and its DATA_DIR has seen no key.
         """
-        return not self.preparation.is_open and self.key_mirror.is_new and is_loopback(self.settings.api_host)
+        return not self.preparation.is_open and self.key_mirror.is_keyless and is_loopback(self.settings.api_host)
 
     def _longest_token(self) -> int:
         return longest_token(served_model_path(self.settings) if self.settings.supervised else None)

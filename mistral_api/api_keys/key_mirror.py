@@ -30,11 +30,11 @@ class KeyMirror:
     def __init__(self, data_dir: Path, database: str) -> None:
         """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns.
 
-        ``is_new``: since this DATA_DIR was made, no database has said yet whether there are keys.
+        ``is_keyless``: no database that this DATA_DIR was used with has had a key, as far as is known.
         """
         self.path = data_dir / FILE_NAME
         self._database = database
-        self.is_new = False
+        self.is_keyless = False
         self._file: ReplacedFile[str | None] = ReplacedFile(self.path, self._text, None)
 
     def read(self) -> list[KeyRecord] | None:
@@ -51,12 +51,14 @@ class KeyMirror:
             return None
 
     def begin(self) -> None:
-        """Note whether DATA_DIR is new: it has no journal yet, or a mirror that says so. Called before recording."""
-        text = self._text()
-        if text is not None:
-            self.is_new = _says_new(text)
+        """Note whether DATA_DIR has seen no key: it is new, or its mirror says so. Called before anything is recorded.
+
+        Without a mirror it is new where it has no journal. Then it gets one.
+        """
+        if self.path.exists():
+            self.is_keyless = _has_no_key(self._text())
         elif not (self.path.parent / "journal").exists():
-            self.is_new = True
+            self.is_keyless = True
             self._write_new()
 
     def _write_new(self) -> None:
@@ -75,7 +77,7 @@ class KeyMirror:
         content = json.dumps({"version": _VERSION, "database": self._database, "keys": keys}, indent=1) + "\n"
         if self._file.current() != content:
             replace_file(self.path, content)
-        self.is_new = False
+        self.is_keyless = not keys
 
     def _text(self) -> str | None:
         try:
@@ -84,12 +86,13 @@ class KeyMirror:
             return None
 
 
-def _says_new(text: str) -> bool:
+def _has_no_key(text: str | None) -> bool:
+    """Return whether a mirror is a whole one, of whatever database, that has no keys."""
     try:
-        found = json.loads(text)
+        found = json.loads(text or "")
     except ValueError:
         return False
-    return isinstance(found, dict) and found.get("version") == _VERSION and found.get("keys", 0) is None
+    return isinstance(found, dict) and found.get("version") == _VERSION and found.get("keys", 0) in (None, [])
 
 
 def read_any_records(data_dir: Path) -> list[KeyRecord]:

@@ -4,8 +4,8 @@ While no API key exists, whoever calls from this machine itself is its one owner
 key says whose request it is, and being on this machine gives nothing, unless LOOPBACK_TRUST says so: everybody who
 works on it, and every proxy that runs on it, is at the same address.
 
-A new server whose database has not answered yet cannot know whether keys exist. On this machine it serves what needs no
-database (``may_be_keyless``), and nobody else.
+A server that has seen no key, and whose database has not answered yet, cannot know whether there are some. On this
+machine it serves what needs no database (``may_be_keyless``), and nobody else.
 """
 
 from __future__ import annotations

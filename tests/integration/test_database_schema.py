@@ -132,15 +132,6 @@ def test_foreign_table_in_the_chosen_schema_is_refused(shared: str) -> None:
     assert f"DATABASE_SCHEMA: {where}" in done.stderr
 
 
-def test_schema_of_a_newer_version_is_refused_by_the_server(shared: str, data_dir: Path) -> None:
-    assert _flask(shared, "upgrade").returncode == 0
-    with open_cursor(shared) as cursor:
-        cursor.execute("UPDATE public.alembic_version SET version_num = '9999'")
-    with launch_server(data_dir, DATABASE_URL=shared, DATABASE_SCHEMA="") as server:
-        assert server.process.wait(timeout=60) == 2
-        assert "(revision 9999) is of a newer version of this program, and this one" in server.log()
-
-
 def test_every_statement_finds_our_tables_alone_whatever_the_connection_was_used_for(shared: str) -> None:
     """As behind a pooler that gives each transaction another connection: nothing is left on the connection."""
     assert _flask(shared, "upgrade", schema=OURS).returncode == 0

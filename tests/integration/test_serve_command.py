@@ -159,13 +159,6 @@ def test_serve_reports_an_unwritable_data_dir_in_one_sentence(data_dir: Path) ->
     assert "DATA_DIR: cannot write in" in _startup_error(data_dir, DATA_DIR=str(blocked / "var"))
 
 
-def test_serve_reports_an_unreachable_database_in_one_sentence(data_dir: Path) -> None:
-    url = f"postgres://user:s3cret@127.0.0.1:{free_port()}/db"
-    sentence = _startup_error(data_dir, DATABASE_URL=url)
-    assert sentence.startswith("DATABASE_URL: the database cannot be used")
-    assert "s3cret" not in sentence
-
-
 def test_serve_restarts_a_killed_supervisor(data_dir: Path) -> None:
     with running_server(data_dir, CONTEXT_SIZE="2048") as server:
         first = server.health()["model_server"]["pid"]
