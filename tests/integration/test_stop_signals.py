@@ -111,6 +111,7 @@ def test_closed_terminal_stops_everything(data_dir: Path) -> None:
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_nohup_outlives_the_terminal_and_sigquit_does_not_wait_for_requests(data_dir: Path) -> None:
     """A stop by SIGQUIT is as that by two Ctrl-C: running requests are ended at once."""
     ignoring = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
@@ -165,6 +166,7 @@ def test_stop_during_the_start_leaves_nothing_and_says_no_traceback(data_dir: Pa
         assert "ready on" not in server.log()
 
 
+@pytest.mark.slow
 def test_hangup_ends_bin_serve_as_cleanly_as_sigterm(data_dir: Path) -> None:
     with running_server(data_dir, CONTEXT_SIZE="2048") as server:
         assert requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=30).status_code == 200
