@@ -12,8 +12,8 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.outage import without_credentials
 
-# How often it is asked, and how long an answer may take: /health waits for the database for 1.5 s.
-CHECK_SECONDS, LONGER_CHECK_SECONDS = 0.05, 1.0
+# How often it is asked, less and less often, and how long an answer may take: /health waits for the database for 1.5 s.
+FIRST_CHECK_SECONDS, LAST_CHECK_SECONDS, CHECK_GROWTH = 0.01, 1.0, 1.5
 ANSWER_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
@@ -41,11 +41,12 @@ class Readiness:
             self._thread.join(timeout=CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while not self.ready and not self._closed.is_set():
+        seconds = FIRST_CHECK_SECONDS
+        while not self.ready and not self._closed.wait(seconds):
             self.ready = self._served()
             self.cause = None if self.ready else self._find_cause()
             self.asked = True
-            self._closed.wait(CHECK_SECONDS if self.cause is None else LONGER_CHECK_SECONDS)
+            seconds = min(seconds * CHECK_GROWTH, LAST_CHECK_SECONDS)
 
     def _served(self) -> bool:
         """Whether the API answers that it would serve a request, and knows who may send one."""

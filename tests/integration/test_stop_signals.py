@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.databases import open_cursor
 from tests.support.misbehaving_server import misbehaving_server
 from tests.support.processes import (
     ROOT,
@@ -36,6 +38,17 @@ SERVE = [sys.executable, "-m", "mistral_api.serving"]
 def assert_nothing_is_left(data_dir: Path) -> None:
     """Fail where a PostgreSQL, an engine or a supervisor of this DATA_DIR still runs."""
     wait_for(lambda: not processes_of(data_dir), "the end of every process")
+
+
+def _recorded(data_dir: Path) -> list[tuple[object, ...]]:
+    """Return the statuses of the requests in the database, which is started for that."""
+    running = start_embedded_postgres(data_dir)
+    try:
+        with open_cursor(running.url) as cursor:
+            cursor.execute("SELECT status FROM api_usage")
+            return list(cursor.fetchall())
+    finally:
+        running.stop()
 
 
 @contextlib.contextmanager
@@ -62,16 +75,15 @@ def _waitress(data_dir: Path, model_url: str) -> Iterator[tuple[subprocess.Popen
             process.wait()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=lambda each: each.name
-)
-def test_waitress_serve_ends_its_postgres_and_delivers_its_records(data_dir: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
+def test_waitress_serve_ends_its_postgres_and_delivers_its_records(data_dir: Path, name: str) -> None:
     with misbehaving_server() as model_url, _waitress(data_dir, model_url) as (process, url):
         body = CHAT | {"model": "fine"}
         assert requests.post(url + "/v1/chat/completions", json=body, timeout=20).status_code == 200
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         assert process.wait(timeout=STOP_SECONDS) == 0
         assert_nothing_is_left(data_dir)
+        assert _recorded(data_dir) == [(200,)]
     assert "Traceback" not in (data_dir.parent / "log").read_text()
 
 
@@ -99,6 +111,7 @@ def test_closed_terminal_stops_everything(data_dir: Path) -> None:
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_nohup_outlives_the_terminal_and_sigquit_does_not_wait_for_requests(data_dir: Path) -> None:
     """A stop by SIGQUIT is as that by two Ctrl-C: running requests are ended at once."""
     ignoring = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
@@ -132,22 +145,20 @@ STAGES = {
 
 
 @pytest.mark.parametrize(
-    ("stage", "number"),
+    ("stage", "name"),
     [
-        ("modules", signal.SIGINT),
-        ("PostgreSQL", signal.SIGTERM),
-        pytest.param("migration", signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param("model", signal.SIGHUP, marks=pytest.mark.slow),
+        ("modules", "SIGINT"),
+        ("PostgreSQL", "SIGTERM"),
+        pytest.param("migration", "SIGINT", marks=pytest.mark.slow),
+        pytest.param("model", "SIGHUP", marks=pytest.mark.slow),
     ],
 )
-def test_stop_during_the_start_leaves_nothing_and_says_no_traceback(
-    data_dir: Path, stage: str, number: signal.Signals
-) -> None:
+def test_stop_during_the_start_leaves_nothing_and_says_no_traceback(data_dir: Path, stage: str, name: str) -> None:
     line, seconds = STAGES[stage]
     with launch_server(data_dir) as server:
         wait_for(lambda: line in server.log(), line, START_SECONDS)
         time.sleep(seconds)
-        server.process.send_signal(number)
+        server.process.send_signal(signal.Signals[name])
         code = server.process.wait(timeout=STOP_SECONDS)
         assert code == (-signal.SIGINT if stage == "modules" else 0), server.log()
         assert_nothing_is_left(data_dir)
@@ -155,6 +166,7 @@ def test_stop_during_the_start_leaves_nothing_and_says_no_traceback(
         assert "ready on" not in server.log()
 
 
+@pytest.mark.slow
 def test_hangup_ends_bin_serve_as_cleanly_as_sigterm(data_dir: Path) -> None:
     with running_server(data_dir, CONTEXT_SIZE="2048") as server:
         assert requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=30).status_code == 200
