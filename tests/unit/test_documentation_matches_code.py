@@ -12,10 +12,13 @@ import pytest
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME
 from mistral_api.embedded.postgres.files import SYSTEM_BASE
 from mistral_api.registration.service import SERVICES
+from mistral_api.security.audit_file import FILE_BYTES, OLD_FILES
 from mistral_api.settings import SettingError, setting_fields, settings_from
+from mistral_api.supervisor.process import LOG_FILE_BYTES, OLD_LOG_FILES
 from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
+LOGS = ((LOG_FILE_BYTES, OLD_LOG_FILES), (FILE_BYTES, OLD_FILES))
 UNIT_FOLDERS = ("~/.config/systemd/user", "/etc/systemd/system")
 
 
@@ -89,6 +92,14 @@ def test_upgrade_document_names_what_lies_outside_of_the_folder() -> None:
     for name in (SYSTEM_BASE, ACCOUNT_NAME, *(f"{folder}/mistral-api*.service" for folder in UNIT_FOLDERS)):
         assert f"`{name}`" in text, name
     assert {service.name.startswith("mistral-api") for service in SERVICES} == {True}
+
+
+def test_upgrade_document_has_the_bounds_of_the_logs() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    words = {3: "three", 4: "four"}
+    model_server, audit = (f"{size >> 20} MB and {words[old]} older ones" for size, old in LOGS)
+    assert f"| `DATA_DIR/logs/model-server.log`, `embedding-server.log` | {model_server}, each |" in text
+    assert f"| `DATA_DIR/logs/audit.jsonl` | {audit} |" in text
 
 
 PACKAGE = ROOT / "mistral_api"
