@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
@@ -46,6 +47,17 @@ class BoundedNames:
         return name
 
 
+@dataclass(frozen=True, slots=True)
+class _ModelInstruments:
+    """What is counted of one model."""
+
+    first_token: Histogram
+    rate: Histogram
+    prompt: Counter
+    cached: Counter
+    completion: Counter
+
+
 class Instruments:
     """The counters and histograms of one process. Safe to use from many threads.
 
@@ -67,11 +79,14 @@ class Instruments:
             "tokens_per_second", "Speed at which answers were generated, in tokens a second", TOKEN_RATE_BUCKETS,
             "model",
         )  # fmt: skip
-        self._tokens = {
-            "prompt": self._counter("prompt_tokens", "Tokens of prompts, cached ones among them", "model"),
-            "cached": self._counter("cached_tokens", "Tokens of prompts that were in a cache", "model"),
-            "completion": self._counter("completion_tokens", "Tokens that were generated", "model"),
-        }
+        self._tokens = (
+            self._counter("prompt_tokens", "Tokens of prompts, cached ones among them", "model"),
+            self._counter("cached_tokens", "Tokens of prompts that were in a cache", "model"),
+            self._counter("completion_tokens", "Tokens that were generated", "model"),
+        )
+        # Looking up a label costs more than counting: what each request needs is looked up once.
+        self._of_route: dict[tuple[str | None, str, int], tuple[Counter, Histogram]] = {}
+        self._of_model: dict[str, _ModelInstruments] = {}
         self._errors = self._counter("request_errors", "Requests that were refused or failed", "code")
         self._thread_wait = self._histogram(
             "thread_wait_seconds", "Time that requests waited for a thread", WAIT_BUCKETS
@@ -105,24 +120,39 @@ class Instruments:
             self._note_exchange(request)
 
     def _note_http(self, request: FinishedRequest) -> None:
-        route = request.route or NO_ROUTE
-        method = request.method if request.method in _METHODS else OTHER
-        self._requests.labels(route, method, str(request.status)).inc()
-        self._latency.labels(route).observe(request.duration_ms / 1000)
+        key = (request.route, request.method, request.status)
+        known = self._of_route.get(key)
+        if known is None:
+            route = request.route or NO_ROUTE
+            method = request.method if request.method in _METHODS else OTHER
+            known = self._requests.labels(route, method, str(request.status)), self._latency.labels(route)
+            if method is not OTHER:  # whatever a client may invent is not remembered
+                self._of_route[key] = known
+        known[0].inc()
+        known[1].observe(request.duration_ms / 1000)
 
     def _note_exchange(self, request: FinishedRequest) -> None:
-        model = request.model if request.model in self._served_models() else OTHER
+        model = self._of_model.get(request.model or "") or self._model(request.model)
         if request.ttft_ms is not None:
-            self._first_token.labels(model).observe(request.ttft_ms / 1000)
+            model.first_token.observe(request.ttft_ms / 1000)
         if request.tokens_per_second is not None:
-            self._rate.labels(model).observe(request.tokens_per_second)
-        for kind, count in (
-            ("prompt", request.prompt_tokens),
-            ("cached", request.cached_tokens),
-            ("completion", request.completion_tokens),
-        ):
-            if count:
-                self._tokens[kind].labels(model).inc(count)
+            model.rate.observe(request.tokens_per_second)
+        if request.prompt_tokens:
+            model.prompt.inc(request.prompt_tokens)
+        if request.cached_tokens:
+            model.cached.inc(request.cached_tokens)
+        if request.completion_tokens:
+            model.completion.inc(request.completion_tokens)
+
+    def _model(self, name: str | None) -> _ModelInstruments:
+        """Return what is counted of a model; that of a model which is served is remembered."""
+        model = name if name in self._served_models() else OTHER
+        made = _ModelInstruments(
+            self._first_token.labels(model), self._rate.labels(model), *(each.labels(model) for each in self._tokens)
+        )
+        if model is not None and model == name:
+            self._of_model[model] = made
+        return made
 
     def note_thread_wait(self, seconds: float) -> None:
         """Count how long a request has waited for a thread."""
