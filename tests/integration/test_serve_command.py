@@ -113,8 +113,9 @@ def test_serve_reports_addresses_that_it_cannot_listen_on_before_anything_is_sta
         port = str(taken.getsockname()[1])
         used = f"cannot listen on 127.0.0.1:{port}: Address already in use. Stop the program that uses it, or choose"
         assert _startup_error(data_dir, MODEL_SERVER_PORT=port).startswith(f"MODEL_SERVER_PORT: {used}")
-        embedding = {"EMBEDDING_MODEL_PATH": str(demo_model_path()), "EMBEDDING_SERVER_PORT": port}
-        assert _startup_error(data_dir, **embedding).startswith(f"EMBEDDING_SERVER_PORT: {used}")
+        model = str(demo_model_path())
+        sentence = _startup_error(data_dir, EMBEDDING_MODEL_PATH=model, EMBEDDING_SERVER_PORT=port)
+        assert sentence.startswith(f"EMBEDDING_SERVER_PORT: {used}")
     own = str(free_port())
     assert f"{own} is the port of the API" in _startup_error(data_dir, "--port", own, MODEL_SERVER_PORT=own)
     for host in ("192.0.2.1", "no-such-host.invalid"):

@@ -12,13 +12,13 @@ import pytest
 from mistral_api.embedded.postgres.account import ACCOUNT_NAME
 from mistral_api.embedded.postgres.files import SYSTEM_BASE
 from mistral_api.registration.service import SERVICES
-from mistral_api.security.audit_file import FILE_BYTES, OLD_FILES
+from mistral_api.security import audit_file
 from mistral_api.settings import SettingError, setting_fields, settings_from
-from mistral_api.supervisor.process import LOG_FILE_BYTES, OLD_LOG_FILES
+from mistral_api.system import log_file
 from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
-LOGS = ((LOG_FILE_BYTES, OLD_LOG_FILES), (FILE_BYTES, OLD_FILES))
+LOGS = ((log_file.FILE_BYTES, log_file.OLD_FILES), (audit_file.FILE_BYTES, audit_file.OLD_FILES))
 UNIT_FOLDERS = ("~/.config/systemd/user", "/etc/systemd/system")
 
 
@@ -83,7 +83,11 @@ def test_links_between_documents_exist() -> None:
 
 
 def test_documents_name_commands_that_every_system_has() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").iterdir()]:
+    for document in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *filter(Path.is_file, (ROOT / "deploy").rglob("*")),
+    ]:
         assert not re.search(r"(?<![\w.])python bin/", document.read_text()), document
 
 
@@ -96,9 +100,10 @@ def test_upgrade_document_names_what_lies_outside_of_the_folder() -> None:
 
 def test_upgrade_document_has_the_bounds_of_the_logs() -> None:
     text = (ROOT / "docs" / "upgrade.md").read_text()
-    words = {3: "three", 4: "four"}
-    model_server, audit = (f"{size >> 20} MB and {words[old]} older ones" for size, old in LOGS)
-    assert f"| `DATA_DIR/logs/model-server.log`, `embedding-server.log` | {model_server}, each |" in text
+    words = {4: "four", 5: "five"}
+    ours, audit = (f"{size >> 20} MB and {words[old]} older ones" for size, old in LOGS)
+    names = "`DATA_DIR/logs/api.log`, `supervisor.log`, `model-server.log`, `embedding-server.log`"
+    assert f"| {names} | {ours}, each |" in text
     assert f"| `DATA_DIR/logs/audit.jsonl` | {audit} |" in text
 
 
