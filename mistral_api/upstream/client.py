@@ -149,7 +149,7 @@ class ModelServerClient:
                 response = self._connections.open(method, path, body, self._key.headers(), deadlines)
         except ModelServerError as error:
             if self._outage is not None:
-                self._outage.note_failure(error)
+                self._outage.note_failure(error, probing=deadlines is QUICK)
             raise
         if self._outage is not None:
             self._outage.note_answer()
