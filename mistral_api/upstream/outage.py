@@ -101,7 +101,7 @@ class Outage:
             log.warning("the model server %s answers again", self._shown_url)
 
     def note_failure(self, error: ModelServerError, *, probing: bool = False) -> None:
-        """Note that it could not be reached. ``probing``: nothing but its health was asked for. That it is away from the
+        """Note that it could not be reached. ``probing``: only its health was asked for. That it is away from the
         start is then for whoever asked to say."""
         if not isinstance(error, ModelUnavailable) or isinstance(error, ModelLoading):
             return
