@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.settings import setting_fields, settings_from
+from mistral_api.settings import SettingError, setting_fields, settings_from
 from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,7 +42,9 @@ def test_env_example_names_every_setting_once_with_valid_values() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
     assert sorted(values) == sorted(name for name, _ in setting_fields())
-    settings_from(values)
+    with pytest.raises(SettingError, match="DATABASE_URL: it still is the template"):
+        settings_from(values)
+    settings_from(values | {"DATABASE_URL": values["DATABASE_URL"].replace("user:password", "ann:secret")})
 
 
 def test_env_example_sets_nothing_when_copied_unchanged() -> None:
