@@ -32,6 +32,6 @@ def test_folder_without_a_short_name_is_refused_where_its_letters_matter(
     monkeypatch.setattr(win32api, "GetShortPathName", str)
     with pytest.raises(StartError, match="PostgreSQL cannot read the path"):
         plain_program_folder(tmp_path / "Bücher")
-    with pytest.raises(StartError, match="^DATA_DIR: PostgreSQL cannot read the path"):
+    with pytest.raises(StartError, match=r"^DATA_DIR: PostgreSQL cannot read the path"):
         plain_data_folder(tmp_path / "модели")
     assert plain_program_folder(tmp_path) == plain_data_folder(tmp_path) == tmp_path
