@@ -176,7 +176,7 @@ class ModelServerClient:
                 response = self._connections.open(method, path, body, headers, deadlines)
         except ModelServerError as error:
             if self._outage is not None:
-                self._outage.note_failure(error)
+                self._outage.note_failure(error, probing=deadlines is QUICK)
             raise
         if self._outage is not None:
             self._outage.note_answer()

@@ -89,26 +89,29 @@ class Outage:
         self._lock = threading.Lock()
         self._ever_answered = False
         self._since: float | None = None
+        self._said = False
         self._cause = ""
 
     def note_answer(self) -> None:
         """Note that it has answered, whatever it said."""
         with self._lock:
-            since, self._since = self._since, None
+            said, self._said, self._since = self._said, False, None
             self._ever_answered = True
-        if since is not None:
+        if said:
             log.warning("the model server %s answers again", self._shown_url)
 
-    def note_failure(self, error: ModelServerError) -> None:
-        """Note that it could not be reached."""
+    def note_failure(self, error: ModelServerError, *, probing: bool = False) -> None:
+        """Note that it could not be reached. ``probing``: only its health was asked for. That it is away from the
+        start is then for whoever asked to say."""
         if not isinstance(error, ModelUnavailable) or isinstance(error, ModelLoading):
             return
         with self._lock:
-            begins = self._since is None
             self._cause = error.message
-            if begins:
+            says = self._since is None and (self._ever_answered or not probing)
+            if self._since is None:
                 self._since = time.monotonic() if self._ever_answered else float("-inf")
-        if begins:
+                self._said = says
+        if says:
             log.warning("the model server %s cannot be used: %s", self._shown_url, error.message)
 
     def reason_not_to_wait(self) -> str | None:

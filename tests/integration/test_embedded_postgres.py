@@ -271,7 +271,7 @@ def test_postgres_that_is_looked_after_survives_its_owner_and_ends_with_the_last
     assert _query(second.url) == [(1,)]
     pid = _postmaster(data_dir)
     os.kill(pid, 9)
-    wait_for(lambda: (health := second.health()) is not None and health["restarts"] == 1, "another PostgreSQL", 60)
+    wait_for(lambda: (health := second.health()) and health["restarts"] == 1, "another PostgreSQL", 60)
     assert _query(second.url, "SELECT value FROM kept") == [(7,)]
     assert second.owned
     pid = _postmaster(data_dir)

@@ -78,8 +78,15 @@ def _refuses_connections(port: int) -> bool:
     return False
 
 
-def _startup_error(data_dir: Path, *options: str, left: bool = False, **settings: str) -> str:
-    """Return the error of a start that fails; it must exit with 2 and leave no process, unless some were ``left``."""
+def _startup_error(data_dir: Path, *options: str, **settings: str) -> str:
+    """Return the error of a start that fails; it must exit with 2 and leave no process."""
+    sentence = _refusal(data_dir, *options, **settings)
+    wait_for(lambda: not processes_of(data_dir), "the end of every process")
+    return sentence
+
+
+def _refusal(data_dir: Path, *options: str, **settings: str) -> str:
+    """Return the one sentence with which a start ends, which must exit with 2."""
     settings = {
         "API_PORT": str(free_port()),
         "MODEL_SERVER_PORT": str(free_port()),
@@ -91,7 +98,6 @@ def _startup_error(data_dir: Path, *options: str, left: bool = False, **settings
         cwd=data_dir.parent, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    wait_for(lambda: left or not processes_of(data_dir), "the end of every process")
     sentence = done.stderr.strip()
     assert "\n" not in sentence
     assert "Traceback" not in sentence
@@ -127,7 +133,7 @@ def test_serve_reports_addresses_that_it_cannot_listen_on_before_anything_is_sta
 
 def test_second_server_on_a_data_dir_is_refused_before_anything_is_started(server: Server) -> None:
     began = time.monotonic()
-    sentence = _startup_error(server.data_dir, left=True)
+    sentence = _refusal(server.data_dir)
     assert sentence.startswith(f"DATA_DIR: another server, or bin/supervisor, runs on '{server.data_dir}' (process ")
     assert "stop it first, or give this one another folder with --data-dir." in sentence
     assert time.monotonic() - began < 15

@@ -166,6 +166,9 @@ def test_log_of_an_outage_has_a_line_at_its_begin_and_at_its_end(caplog: pytest.
         outage.note_failure(ModelUnavailable("It is away."))
     for _ in range(2):
         outage.note_answer()
+    from_the_start = Outage("http://other:8000", wait_seconds=1)
+    from_the_start.note_failure(ModelUnavailable("It is away."), probing=True)
+    from_the_start.note_answer()
     assert [record.getMessage() for record in caplog.records] == [
         "the model server http://gpu:8000 cannot be used: It is away.",
         "the model server http://gpu:8000 answers again",
