@@ -16,6 +16,7 @@ from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.addresses import url_of
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
+from mistral_api.system.logs import configure_server_log
 from mistral_api.system.service_manager import ServiceManager
 
 # How long one thread may keep the others from running Python code: the writer must not delay responses.
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
         settings = _settings(options)
+        configure_server_log(settings.log_options, "api")
         stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
         return _run(settings, stack, manager)
     except (SettingError, StartError) as error:

@@ -106,7 +106,7 @@ def test_client_that_left_is_told_with_the_status_that_was_sent(app: Flask, told
         ("GET", "/fixed", "/fixed", "/fixed", 200),
         ("HEAD", "/fixed", "/fixed", "/fixed", 200),
         ("POST", "/fixed", None, "/fixed", 405),
-        ("GET", "/no/such\n" + "x" * 500, None, "/no/such\\n" + "x" * 91, 404),
+        ("GET", "/no/such%0A" + "x" * 500, None, "/no/such\\n" + "x" * 91, 404),
     ],
 )
 def test_every_request_is_told_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -146,3 +147,33 @@ def test_exception_whose_message_fails_is_shown_by_its_type() -> None:
 def test_hooks_are_those_of_python_where_nothing_is_configured() -> None:
     """The tests themselves, and a program that uses our application, keep their own tracebacks."""
     assert sys.unraisablehook.__module__ != "mistral_api.system.logs"
+
+
+_COMMAND = """
+import logging, sys, threading
+from mistral_api.system.logs import configure_command_log
+configure_command_log()
+logging.getLogger("mistral_api.x").info("silent")
+logging.getLogger("mistral_api.x").warning("loud")
+def fail(): raise KeyError("secretword")
+thread = threading.Thread(target=fail, name="worker")
+thread.start(); thread.join()
+class Unraisable:
+    def __del__(self): raise ValueError("'secretword'")
+Unraisable()
+print("the answer")
+raise RuntimeError("no way on: 'secretword'")
+"""
+
+
+def test_what_nobody_has_caught_is_one_line_and_the_answer_of_a_command_is_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", _COMMAND], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "the answer\n")
+    own = "mistral_api.system.logs"
+    lines = [line.partition(" ")[2] for line in done.stderr.splitlines()]
+    assert lines == [
+        "WARNING mistral_api.x: loud",
+        f"ERROR {own}: the thread worker was ended by an unexpected error: KeyError: '…' at <string>:7 fail",
+        f"WARNING {own}: an error could not be raised: ValueError: '…' at <string>:11 __del__",
+        f"CRITICAL {own}: ended by an unexpected error: RuntimeError: no way on: '…' at <string>:14 <module>",
+    ]
