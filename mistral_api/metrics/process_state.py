@@ -5,10 +5,9 @@ Nothing here asks PostgreSQL, the model server or a disk.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,7 +34,6 @@ class ProcessSources:
     engines: Mapping[str, Engine]
     delivery: DeliveryCounts
     threads_waited_for: Callable[[], int] = _none_waiting
-    process: psutil.Process = field(default_factory=lambda: psutil.Process(os.getpid()))
 
 
 def collect_process_state(sources: ProcessSources) -> list[Metric]:
@@ -44,7 +42,7 @@ def collect_process_state(sources: ProcessSources) -> list[Metric]:
         *_waiting(sources),
         *_pools(sources.engines),
         *_delivery(sources.delivery),
-        *_process(sources.process),
+        *_process(psutil.Process()),
     ]
 
 
