@@ -38,7 +38,7 @@ class Cache:
         self.folder = folder
 
     def part(self, name: str, recipe: str, make: Callable[[Path], None]) -> Path:
-        """Return the folder of a part. ``make`` fills an empty one where there is none of this recipe that is intact."""
+        """Return the folder of a part. ``make`` fills an empty one where there is no intact one of this recipe."""
         path = self.folder / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
         with FileLock(self.folder / "lock", timeout=LOCK_SECONDS):
             if not is_intact(path):
