@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -115,10 +116,9 @@ def run_in_environment(arguments: Sequence[str]) -> NoReturn:
     command = [str(PYTHON), *arguments]
     if sys.platform != "win32":
         os.execv(command[0], command)  # noqa: S606 - our own environment's Python
-    # Windows cannot replace a process: Ctrl-C reaches the child, whose exit code becomes ours.
-    child = subprocess.Popen(command)
-    while True:
-        try:
-            raise SystemExit(child.wait())
-        except KeyboardInterrupt:
-            continue
+    # Windows cannot replace a process. Ctrl-C and Ctrl-Break reach the child too, whose exit code becomes ours; and it
+    # stops when we are ended (mistral_api/system/parent_process.py).
+    for number in (signal.SIGINT, signal.SIGBREAK):
+        signal.signal(number, signal.SIG_IGN)
+    environment = {**os.environ, "MISTRAL_API_STARTER_PID": str(os.getpid())}
+    raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from mistral_api.cli.audit import audit
@@ -13,10 +15,20 @@ from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
 from mistral_api.cli.stats import stats
 from mistral_api.cli.transfer import backup, database, restore
+from mistral_api.system.console import escape_unprintable_output
 from mistral_api.version import VERSION
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands, whose output never fails at a character."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run what the command line says."""
+        escape_unprintable_output()
+        return super().main(*arguments, **options)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
 def main() -> None:
     """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mistral_api.model_files.gguf import DEFAULT_ALIGNMENT, MAGIC, GgufError, Tokenizer, read_tokenizer
+from mistral_api.system.files import move_file
 
 _U32, _F32, _STRING, _ARRAY, _I32 = 4, 6, 8, 9, 5
 _TENSOR_F32, _TENSOR_F16 = 0, 1
@@ -53,7 +54,7 @@ def write_trial_model(model: Path | None, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = folder / f"trial-{os.getpid()}.new"
     _write(new, _tokenizer_of(model))
-    os.replace(new, path)
+    move_file(new, path)
     for other in folder.glob("trial-*.gguf"):
         if other != path:
             with contextlib.suppress(OSError):  # another process may use it, and Windows keeps it then

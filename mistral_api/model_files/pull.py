@@ -26,6 +26,7 @@ from mistral_api.model_files.hub import Download, Hub, RemoteFile
 from mistral_api.model_files.hub_errors import explain_disk_errors
 from mistral_api.model_files.known_models import DamagedFile, ModelSource, NoSuchFile, PullError
 from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size, layers_by_card
+from mistral_api.system.files import move_file
 
 UNFINISHED_FOLDER = ".pull"
 # Left free on the disk, for other programs that write there meanwhile.
@@ -129,7 +130,7 @@ class Puller:
             partial.unlink()
             raise
         _sync_to_disk(partial)
-        partial.replace(self._final_path(part))
+        move_file(partial, self._final_path(part))
 
     def _require_intact(self, path: Path, part: RemoteFile) -> None:
         """Raise DamagedFile where a downloaded file is no whole GGUF file or has another checksum."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from filelock import FileLock
 from mistral_api.errors import StartError
 from mistral_api.recording.journal import BUSY_TIMEOUT_SECONDS, JOURNAL_FILE, VERSION, WRITER_LOCK_FILE, prepare_journal
 from mistral_api.recording.journal_repair import find_damage
+from mistral_api.system.files import move_file, remove_file
 from mistral_api.system.process_lock import ProcessLock, acquire_if_free
 
 _SIDE_FILES = ("", "-wal", "-shm")
@@ -106,9 +106,9 @@ def replace_journal(folder: Path, new: Path | None, lock: ProcessLock) -> Path |
             raise StartError(f"A server has been started on '{folder.parent}' meanwhile: stop it, and run this again.")
         kept = _set_aside(folder / JOURNAL_FILE) if has_rows(folder) else None
         for suffix in _SIDE_FILES:
-            (folder / f"{JOURNAL_FILE}{suffix}").unlink(missing_ok=True)
+            remove_file(folder / f"{JOURNAL_FILE}{suffix}")
         if new is not None:
-            os.replace(new, folder / JOURNAL_FILE)
+            move_file(new, folder / JOURNAL_FILE)
     return kept
 
 
@@ -117,7 +117,7 @@ def _set_aside(path: Path) -> Path:
     for suffix in _SIDE_FILES:
         side = path.with_name(path.name + suffix)
         if side.exists():
-            os.replace(side, kept.with_name(kept.name + suffix))
+            move_file(side, kept.with_name(kept.name + suffix))
     return kept
 
 

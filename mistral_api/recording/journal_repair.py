@@ -7,7 +7,6 @@ A file that was cut off has lost some pages. Every other page is whole, and the 
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from mistral_api.system.files import move_file, remove_file
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,15 @@ def replace_damaged(path: Path, create: Callable[[Path], None]) -> bool:
         return False
     log.error("the journal %s is damaged (%s); what can be read of it is being saved", path, reason)
     fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
+    remove_file(fresh)
     create(fresh)
     saved, lost = _copy(path, fresh)
     backup = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
     for suffix in ("", "-wal", "-shm"):
         side = path.with_name(path.name + suffix)
         if side.exists():
-            os.replace(side, backup.with_name(backup.name + suffix))
-    os.replace(fresh, path)
+            move_file(side, backup.with_name(backup.name + suffix))
+    move_file(fresh, path)
     log.error(
         "saved of the damaged journal: %s; at least %d rows are lost, the file is kept as %s", saved, lost, backup
     )

@@ -1,4 +1,4 @@
-"""Registration with Windows' Service Control Manager. Not yet run on Windows: see docs/operation.md.
+"""Registration with Windows' Service Control Manager. Run under Wine, not yet on Windows: see docs/windows.md.
 
 The services run as LocalService, which has no rights but those of any user: not as the system. The functions are those
 of winsvc.h, by pywin32.
@@ -159,15 +159,25 @@ def _open(manager: Handle, service: Service, access: int) -> Handle | None:
 
 
 def _register(manager: Handle, service: Service) -> None:
-    """Create the service, or change one that is there, and say how it is started and restarted."""
+    """Create the service, or change one that is there. One that cannot be set up in full is not left behind."""
     kind, start = win32service.SERVICE_WIN32_OWN_PROCESS, win32service.SERVICE_AUTO_START
     configuration = (kind, start, win32service.SERVICE_ERROR_NORMAL, _command(service), None, False, None, ACCOUNT, "")
     access = win32service.SERVICE_ALL_ACCESS
     handle = _open(manager, service, access)
-    if handle is None:
-        handle = win32service.CreateService(manager, service.name, service.title, access, *configuration)
-    else:
+    if handle is not None:
         win32service.ChangeServiceConfig(handle, *configuration, service.title)
+        _configure(handle)
+        return
+    handle = win32service.CreateService(manager, service.name, service.title, access, *configuration)
+    try:
+        _configure(handle)
+    except BaseException:
+        win32service.DeleteService(handle)  # one that is half set up must not start with Windows
+        raise
+
+
+def _configure(handle: Handle) -> None:
+    """Say how a service is started and restarted."""
     actions = [(win32service.SC_ACTION_RESTART, milliseconds) for milliseconds in RESTART_MS]
     failure_actions = {"ResetPeriod": RESET_SECONDS, "RebootMsg": "", "Command": "", "Actions": actions}
     change = win32service.ChangeServiceConfig2

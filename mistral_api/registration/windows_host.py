@@ -2,7 +2,7 @@
 
 Only the Service Control Manager starts this. Our process has the main thread, since Python delivers signals there;
 pywin32's dispatcher, which talks to the manager, has another. The manager's stop becomes the SIGTERM that our processes
-stop by in order. Not yet run on Windows.
+stop by in order. Run under Wine, not yet on Windows: see docs/windows.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mistral_api.system.files import open_private
+from mistral_api.system.files import move_file, open_private
 
 FILE_BYTES, OLD_FILES = 10 << 20, 4
 # How long a line waits while another process sets the file aside.
@@ -52,4 +52,4 @@ class AuditFile:
             paths = [self._path, *self._old_paths()]
             for older, newer in zip(reversed(paths[1:]), reversed(paths[:-1]), strict=True):
                 with suppress(FileNotFoundError):
-                    os.replace(newer, older)
+                    move_file(newer, older)

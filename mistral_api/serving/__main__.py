@@ -14,6 +14,7 @@ from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.addresses import url_of
+from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.service_manager import ServiceManager
@@ -24,6 +25,7 @@ SWITCH_SECONDS = 0.0005
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until it is asked to stop; return an ExitCode."""
+    escape_unprintable_output()
     options = _options(arguments)
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:

@@ -7,21 +7,24 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
+from mistral_api.control.status import State, read_status_file
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.supervisor.backoff import TooManyRestarts
-from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.events import Events, StopRequested
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_logging
@@ -31,9 +34,14 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
+# When bin/serve was killed and is started again, its supervisor is still there. It notices that its parent is gone
+# within a second, and then takes at most so long: it saves caches and ends its model servers.
+NOTICE_SECONDS, STOP_SECONDS = 1.0, 60.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Return an ExitCode, or for ``status`` a ModelServerExitCode."""
+    escape_unprintable_output()
     options = _parse_arguments(arguments)
     try:
         settings = load_settings()
@@ -73,26 +81,52 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
     _handle_stop([events, *(thread.events for thread in threads)], die_with_our_parent=options.die_with_parent)
-    lock = _acquire_lock(settings.data_dir)
+    try:
+        lock = _acquire_lock(settings.data_dir, events)
+    except StopRequested:
+        return ExitCode.OK
     # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
     with lock, run_secondary_servers(threads, manager):
         Supervisor(specs[0], events, reporter, retry_gpu=options.retry_gpu).run()
     return 0
 
 
-def _acquire_lock(data_dir: Path) -> FileLock:
-    """Return the lock that a data folder's one supervisor holds. Raises StartError where another one holds it."""
+def _acquire_lock(data_dir: Path, events: Events) -> FileLock:
+    """Return the lock that a data folder's one supervisor holds, once one that is stopping has let go of it.
+
+    Raises StartError where another one holds it, and StopRequested.
+    """
     run_folder = data_dir / "run"
     try:
         make_data_dir(data_dir)
         run_folder.mkdir(exist_ok=True, mode=0o700)
         lock = FileLock(run_folder / "supervisor.lock", timeout=0)
-        lock.acquire()
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while not _try_to_acquire(lock):
+            if time.monotonic() > deadline + (STOP_SECONDS if _is_stopping(data_dir) else 0.0):
+                lock.acquire()
+            events.sleep(0.1)
+            if events.stop_requested:
+                raise StopRequested
     except Timeout as error:
         raise StartError(f"DATA_DIR: another supervisor runs on '{data_dir}'; stop it first.") from error
     except OSError as error:
         raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
     return lock
+
+
+def _try_to_acquire(lock: FileLock) -> bool:
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    return True
+
+
+def _is_stopping(data_dir: Path) -> bool:
+    """Whether the supervisor that holds the lock is about to end."""
+    status = read_status_file(data_dir)
+    return status is not None and status.state in (State.STOPPING, State.STOPPED)
 
 
 def _handle_stop(all_events: Sequence[Events], *, die_with_our_parent: bool) -> None:

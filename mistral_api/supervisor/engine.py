@@ -27,6 +27,9 @@ LLAMA_SERVER = "llama-server"
 VERSION_TIMEOUT_SECONDS = 30.0
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
+# What Windows ends a program with that needs a library which is not there (ntstatus.h, STATUS_DLL_NOT_FOUND).
+DLL_NOT_FOUND = 0xC0000135
+RUNTIME_DLLS = "those of Microsoft's Visual C++ runtime (vc_redist.x64.exe) or of CUDA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]
     except OSError as error:
         raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error
     lines = output.strip().splitlines()
+    if process.returncode == DLL_NOT_FOUND:
+        raise StartError(f"{label} does not run: a DLL is missing, such as {RUNTIME_DLLS}.")
     if process.returncode != 0:
         last = lines[-1].strip() if lines else f"exit code {process.returncode}"
         raise StartError(f"{label} does not run: {last.rstrip('.')}.")

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
+from mistral_api.hardware.main_memory import total_memory_bytes
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
@@ -96,7 +95,7 @@ def _require_disk_space(settings: Settings) -> None:
 
 def _require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     """Raise StartError for a model that is larger than all memory: the machine would only swap."""
-    memory = psutil.virtual_memory().total + psutil.swap_memory().total
+    memory = total_memory_bytes()
     if model.file_bytes <= memory:
         return
     if engine.name != BUNDLED and spec.settings.gpu_layers != "0":

@@ -21,6 +21,7 @@ from mistral_api.supervisor.memory_shortage import MemoryShortage, count_oom_kil
 from mistral_api.supervisor.process import HUNG_STOP_SECONDS, STOP_SECONDS, ServerProcess
 from mistral_api.supervisor.processor_time import COMPUTING_FACTOR, ProcessorTime
 from mistral_api.supervisor.status_reporter import StatusReporter
+from mistral_api.system.exit_codes import ExitCode
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ MAX_LOAD_FACTOR = 10
 # A server that has not answered for so long is called unresponsive, unless it computes: llama.cpp answers only
 # between two batches.
 UNRESPONSIVE_SECONDS = 10.0
+# Windows ends processes that crash with a code of NTSTATUS, which is known by its hexadecimal form.
+LEAST_NTSTATUS = 0x80000000
 
 
 class RunEndReason(Enum):
@@ -63,6 +66,11 @@ class RunResult:
     def was_ready(self) -> bool:
         """Whether the server was ever ready."""
         return self.healthy_seconds is not None
+
+    @property
+    def could_not_start(self) -> bool:
+        """Whether the bundled engine ended because of itself, or of its command line, and not because of the model."""
+        return self.end_reason is RunEndReason.EXITED and self.exit_code == ExitCode.CANNOT_START
 
     @property
     def was_killed(self) -> bool:
@@ -218,4 +226,6 @@ class ServerRun:
 def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {-exit_code}"
+    if exit_code is not None and exit_code >= LEAST_NTSTATUS:
+        return f"exit code 0x{exit_code:08X}"
     return f"exit code {exit_code}"

@@ -16,7 +16,7 @@ from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import State
 from mistral_api.errors import StartError
 from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
-from mistral_api.supervisor.engine import server_command
+from mistral_api.supervisor.engine import BUNDLED, server_command
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.memory_fit import MemoryFitter
@@ -162,6 +162,8 @@ class Supervisor:
 
     def _require_loadable(self, result: RunResult, preflight: PreflightResult, problem: str, output: OutputLog) -> None:
         """Raise StartError for a model that has never been loaded and has failed too often."""
+        if result.could_not_start and preflight.engine.name == BUNDLED:
+            raise self._enter_fatal(StartError(_engine_sentence(output)), output)
         self._failed_loads += not result.was_killed
         if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
             model = f"{self._spec.path_setting}: '{preflight.model.path}'"
@@ -190,3 +192,8 @@ class Supervisor:
         """Enter ``fatal``, and return the error for the caller to raise."""
         self._reporter.enter_fatal(str(error), output.lines() if output else [])
         return error
+
+
+def _engine_sentence(output: OutputLog) -> str:
+    """Return what the bundled engine printed when it ended before it looked at a model."""
+    return f"The bundled engine cannot start: {output.failure_summary().removeprefix('error: ').rstrip('.')}."

@@ -11,8 +11,12 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# How long a replacement is tried again on Windows.
-REPLACE_SECONDS = 2.0
+# Windows neither renames nor removes a file that somebody has open without allowing that, as Python's own files are
+# and those that a virus scanner looks at. That is mostly over soon, so it is tried again for so long.
+if sys.platform == "win32":
+    RETRY_SECONDS, BINARY = 2.0, os.O_BINARY
+else:
+    RETRY_SECONDS, BINARY = 0.0, 0
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -22,9 +26,9 @@ def replace_file(path: Path, text: str) -> None:
     try:
         with open(new, "w", encoding="utf-8", opener=open_private) as file:
             file.write(text)
-        _replace(new, path)
+        move_file(new, path)
     except OSError:
-        new.unlink(missing_ok=True)
+        remove_file(new)
         raise
 
 
@@ -51,14 +55,24 @@ class ReplacedFile(Generic[T]):
         return self._read[1]
 
 
-def _replace(new: Path, path: Path) -> None:
-    """Rename the new file. Windows refuses while somebody reads the old one, which nobody does for long."""
-    deadline = time.monotonic() + REPLACE_SECONDS
+def move_file(source: Path, target: Path) -> None:
+    """Rename a file, or a folder, to a name on the same disk, instead of a file that has it. Raises OSError."""
+    _retry(lambda: os.replace(source, target))
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, where it exists. Raises OSError."""
+    _retry(lambda: path.unlink(missing_ok=True))
+
+
+def _retry(change: Callable[[], object]) -> None:
+    """Try again for RETRY_SECONDS what the system refuses because the file is open. Raises OSError."""
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
-            os.replace(new, path)
+            change()
         except PermissionError:
-            if sys.platform != "win32" or time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise
             time.sleep(0.02)
         else:
@@ -66,8 +80,11 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file for ``open``; one that is made can be read by its owner alone."""
-    return os.open(path, flags, 0o600)
+    """Open a file for ``open`` or ``os.write``; one that is made can be read by its owner alone.
+
+    Its bytes are written as they are, also where ``os.write`` would make two of a line break (Windows).
+    """
+    return os.open(path, flags | BINARY, 0o600)
 
 
 def make_data_dir(data_dir: Path) -> None:

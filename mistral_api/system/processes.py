@@ -23,6 +23,8 @@ from weakref import WeakKeyDictionary
 
 import psutil
 
+from mistral_api.system.parent_process import call_when_starter_ends
+
 if sys.platform == "win32":
     import pywintypes
     import win32api
@@ -149,13 +151,15 @@ _CTRL_C_EVENT, _CTRL_BREAK_EVENT, _CTRL_LOGOFF_EVENT = 0, 1, 5
 def handle_stop_signals(handler: Callable[[int], object]) -> None:
     """Call the handler with the number of each signal that asks this process to stop. Call this in the main thread.
 
-    On Windows the end of the console and of the system ask for it too (``_stop_on_console_event``).
+    On Windows the end of the console and of the system ask for it too (``_stop_on_console_event``), and that of the
+    command which has started this process and waits for it.
     """
     signals = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":
         signals.append(signal.SIGBREAK)
     for each in signals:
         signal.signal(each, lambda number, _frame: handler(number))
+    call_when_starter_ends(lambda: handler(signal.SIGTERM))
     if sys.platform == "win32":
         win32api.SetConsoleCtrlHandler(lambda event: _stop_on_console_event(event, handler), True)
 

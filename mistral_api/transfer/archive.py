@@ -21,7 +21,7 @@ import orjson
 import psutil
 
 from mistral_api.recording.journal_copy import JournalCounts
-from mistral_api.system.files import open_private
+from mistral_api.system.files import move_file, open_private, remove_file
 from mistral_api.transfer.description import Description
 from mistral_api.transfer.errors import TransferRefused
 
@@ -91,9 +91,9 @@ def writing_archive(path: Path) -> Iterator[ArchiveWriter]:
                 yield ArchiveWriter(archive)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(new, path)
+        move_file(new, path)
     except BaseException:
-        new.unlink(missing_ok=True)
+        remove_file(new)
         raise
 
 

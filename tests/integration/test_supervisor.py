@@ -17,7 +17,7 @@ from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.gguf_files import write_gguf
 from tests.support.processes import processes_of, read_key, wait_for
-from tests.support.supervisor_process import run_supervisor_to_end, running_supervisor
+from tests.support.supervisor_process import broken_xllamacpp, run_supervisor_to_end, running_supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
@@ -107,6 +107,17 @@ def test_taken_model_server_port_is_fatal_at_once(data_dir: Path) -> None:
         done = run_supervisor_to_end(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
     assert done.returncode == 2
     assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
+
+
+def test_bundled_engine_whose_libraries_are_missing_is_named_at_once_and_not_the_model(data_dir: Path) -> None:
+    folder = broken_xllamacpp(data_dir.parent)
+    done = run_supervisor_to_end(data_dir, PYTHONPATH=str(folder))
+    assert done.returncode == 2
+    assert done.stderr.startswith("The bundled engine cannot start: xllamacpp cannot be loaded, ")
+    assert done.stderr.endswith(": DLL load failed while importing xllamacpp.\n")
+    status = read_status(data_dir)
+    assert status is not None
+    assert (status.state, status.restarts) == (State.FATAL, 0)
 
 
 def test_unloadable_model_is_tried_twice_and_reported_with_the_servers_own_error(data_dir: Path) -> None:

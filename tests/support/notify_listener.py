@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("systemd's sockets are not Windows'.")
+
 import contextlib
 import socket
 from collections.abc import Iterator

@@ -108,3 +108,11 @@ def install_misbehaving_engine(folder: Path) -> MisbehavingEngine:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/support/misbehaving_engine.py "$@"\n')
     program.chmod(0o755)
     return MisbehavingEngine(folder)
+
+
+def broken_xllamacpp(folder: Path) -> Path:
+    """Return a folder for PYTHONPATH in which xllamacpp fails as it does where a library of the system is missing."""
+    package = folder / "broken" / "xllamacpp"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise ImportError("DLL load failed while importing xllamacpp")\n')
+    return package.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -24,7 +25,8 @@ def address() -> Iterator[tuple[str, int]]:
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
         thread.start()
         yield listener.getsockname()
-        listener.shutdown(socket.SHUT_RDWR)
+        if sys.platform != "win32":  # there it fails, and closing the listener is enough
+            listener.shutdown(socket.SHUT_RDWR)
     thread.join(timeout=10)
 
 

@@ -126,8 +126,9 @@ def test_start_error_names_the_setting_of_the_embedding_server(tmp_path: Path) -
         require_free_port(clash)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
 def test_socket_in_use_is_refused_and_one_that_a_dead_server_left_is_removed() -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no such sockets")
     # The path of a socket is short, and those of pytest's folders are not.
     with tempfile.TemporaryDirectory() as folder:
         spec = main_server_spec(Settings(data_dir=Path(folder), model_server_host="unix"))

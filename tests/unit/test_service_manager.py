@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+if sys.platform == "win32":
+    pytest.skip("the protocol is systemd's", allow_module_level=True)
+
 from mistral_api.system.service_manager import ServiceManager
 from tests.support.notify_listener import NotifyListener, open_listener
 from tests.support.processes import wait_for
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the protocol is systemd's")
 
 
 @pytest.fixture

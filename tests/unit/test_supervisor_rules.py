@@ -126,12 +126,12 @@ def test_server_command_contains_all_settings() -> None:
     settings = Settings(
         model_alias="mistral-7b-instruct,mistral", gpu_layers="20", context_size=8192, threads=6, api_threads=64
     )
-    engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("/models/m.gguf")
+    engine, model = Engine("llama-server", ("/opt/llama-server",)), Path("models", "m.gguf")
     command = server_command(main_server_spec(settings), engine, model, requested_step(settings))
     assert command[0] == "/opt/llama-server"
     assert command[-2:] == ["--metrics", "--slots"]
     assert dict(zip(command[1:-2:2], command[2:-2:2], strict=True)) == {
-        "-m": "/models/m.gguf",
+        "-m": str(model),
         "--host": "127.0.0.1",
         "--port": "8081",
         "-ngl": "20",

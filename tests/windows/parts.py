@@ -35,8 +35,8 @@ TEST_TOOLS = {
     "anthropic", "cryptography", "hypothesis", "jsonschema-rs", "openai", "openapi-spec-validator", "pytest", "redis",
     "requests",
 }  # fmt: skip
-# Others bring these: the first is in the configuration of pytest, the second has VISUAL_CPP_DLLS.
-BESIDES = ("pytest-asyncio", "msvc-runtime")
+# Other packages bring it there; pytest's configuration has a line for it.
+BESIDES = ("pytest-asyncio",)
 # Microsoft's own, beside the engine: with Wine's the engine is twenty times slower.
 VISUAL_CPP_DLLS = ("msvcp140.dll", "vcomp140.dll")
 # ntdll of Wine 8 does not have the first, which PostgreSQL flushes files with, and a program whose imports are not all

@@ -99,7 +99,8 @@ class WinePrefix:
     def __enter__(self) -> WinePrefix:
         # The server of the prefix stays between two programs. What starts first hands its output on to Wine's
         # services: no pipe may be among it.
-        for command in (["wineboot", "--init"], ["wineserver", "--persistent"], ["wineboot"]):
+        self.folder.mkdir(parents=True)
+        for command in (["wineserver", "--persistent"], ["wineboot", "--init"]):
             subprocess.run(
                 command,
                 env=self._environment,

@@ -14,9 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-import xllamacpp
-
 from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, FlagValue, parse_options
+from mistral_api.embedded.engine.library import xllamacpp
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.processes import handle_stop_signals
 

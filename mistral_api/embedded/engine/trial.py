@@ -19,8 +19,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-import xllamacpp
-
+from mistral_api.embedded.engine.library import xllamacpp
 from mistral_api.system.exit_codes import ExitCode
 
 IDLE_SECONDS = 120.0

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.errors import StartError
-from mistral_api.system.files import replace_file
+from mistral_api.system.files import move_file, remove_file, replace_file
 from mistral_api.system.processes import end_with_this_process
 
 DATABASE = "mistral"
@@ -81,7 +81,7 @@ class Cluster:
             self._run("initdb", ["-D", str(new_data), *options], seconds)
         finally:
             password_file.unlink()
-        new_data.rename(layout.data)
+        move_file(new_data, layout.data)
 
     @property
     def has_password(self) -> bool:
@@ -108,7 +108,7 @@ class Cluster:
         _write_private(new, password)
         command = ["--single", "-D", str(self._layout.data), "postgres"]
         self._run("postgres", command, seconds, f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'\n")
-        new.replace(self._layout.password_file)
+        move_file(new, self._layout.password_file)
 
     def require_our_version(self) -> None:
         """Refuse the data of another major version, which PostgreSQL would not read. Raises StartError."""
@@ -130,7 +130,7 @@ class Cluster:
         """Start the server and wait until it takes connections. Raises StartError."""
         self._configure()
         log = self._layout.start_log
-        log.unlink(missing_ok=True)
+        remove_file(log)
         options = ["-D", str(self._layout.data), "-l", str(log), "-w", "-t", str(int(seconds))]
         try:
             self._run("pg_ctl", ["start", *options], seconds + 5)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mistral_api.embedded.postgres.account import Account, account_for_postgres
 from mistral_api.errors import StartError
-from mistral_api.system.files import is_root, make_data_dir
+from mistral_api.system.files import is_root, make_data_dir, move_file
 
 # For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
 SYSTEM_BASE = Path("/var/lib/mistral-api")
@@ -215,7 +215,7 @@ def _copy_installation(site: Path, copy: Path) -> None:
 
 def _rename_unless_exists(new: Path, copy: Path) -> None:
     try:
-        new.rename(copy)
+        move_file(new, copy)
     except OSError:
         if not copy.is_dir():  # otherwise another process was faster
             raise
