@@ -171,7 +171,7 @@ def test_unknown_path_is_shown_without_secrets_and_on_one_line(path: str, shown:
 
 
 def test_disk_that_takes_nothing_costs_the_line_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "logs").write_text("a file where the folder should be")
+    (tmp_path / "logs").write_text("a file where the folder should be", encoding="utf-8")
     AuditLog(tmp_path).note(KeyMissing(), _source())
 
 

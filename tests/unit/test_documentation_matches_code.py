@@ -30,47 +30,51 @@ def test_readme_table_lists_every_setting_with_its_default_and_meaning() -> None
         f"| `{name}` | {_default(declaration)} | {declaration.metadata['meaning']} |"
         for name, declaration in setting_fields()
     ]
-    table = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\| `[A-Z_]+` \|", line)]
+    table = [
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| `[A-Z_]+` \|", line)
+    ]
     assert table == expected
 
 
 def test_env_example_names_every_setting_once_with_valid_values() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
     assert sorted(values) == sorted(name for name, _ in setting_fields())
     settings_from(values)
 
 
 def test_env_example_sets_nothing_when_copied_unchanged() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     assert all(not line or line.startswith("#") for line in lines)
 
 
 def test_env_example_contains_the_values_for_an_rtx_3050() -> None:
-    text = (ROOT / ".env.example").read_text()
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
     for line in ("GPU_LAYERS=20", "CONTEXT_SIZE=32768", "BATCH_SIZE=2048", "THREADS=8"):
         assert f"# {line}\n" in text
 
 
 @pytest.mark.parametrize(("column", "codes"), [(1, ExitCode), (2, ModelServerExitCode), (3, ServiceExitCode)])
 def test_operation_document_lists_every_exit_code(column: int, codes: type[IntEnum]) -> None:
-    section = (ROOT / "docs" / "operation.md").read_text().split("## Exit codes\n")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8").split("## Exit codes\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
     assert [int(row[0]) for row in rows[2:] if row[column]] == sorted(codes)
 
 
 def test_license_is_mit() -> None:
-    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
 
 
 def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
 PACKAGE = ROOT / "mistral_api"
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_architecture_lists_every_package_and_no_other() -> None:
@@ -84,7 +88,9 @@ def test_architecture_has_the_layers_of_the_import_contract() -> None:
     layers: dict[str, set[str]] = {}
     for number, package in re.findall(r"^\| (\d+) \| `([\w./]+)` \|", ARCHITECTURE, re.MULTILINE):
         layers.setdefault(number, set()).add(package.removesuffix("/").removesuffix(".py"))
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     enforced = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
     assert [layers[number] for number in sorted(layers, key=int)] == enforced
 
@@ -102,7 +108,7 @@ def _names_of_siblings(named: set[str]) -> set[str]:
 
 
 def test_every_class_and_thread_that_the_architecture_names_exists() -> None:
-    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     for name in set(re.findall(r"`([A-Z][A-Za-z]+)(?:\.\w+)?`", ARCHITECTURE)):
         assert re.search(rf"^class {name}\b", code, re.MULTILINE), name
     threads = ARCHITECTURE.split("| thread | owner |")[1].split("\n\n")[0]

@@ -57,7 +57,7 @@ LIBRECHAT = librechat_conversation(librechat_message("u1", None, True, "Hi"))
 @pytest.mark.parametrize("lead", ["", "\n  ", "\ufeff"], ids=["plain", "white space", "byte order mark"])
 def test_a_format_is_recognised_by_its_content(tmp_path: Path, text: str, expected: str, lead: str) -> None:
     path = tmp_path / "any-name.txt"
-    path.write_text(lead + text if text else "")
+    path.write_text(lead + text if text else "", encoding="utf-8")
     assert ExportFile(path).format == expected
     assert all(isinstance(each, ImportedConversation | SkippedConversation) for each in read_all(path))
     if text:
@@ -69,7 +69,7 @@ def test_a_format_is_recognised_by_its_content(tmp_path: Path, text: str, expect
 )
 def test_anything_else_is_refused_with_what_was_expected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UnreadableFile, match=r"odd\.json has no format .* expected: .*Open WebUI.*ChatGPT"):
         ExportFile(path)
 
@@ -107,7 +107,7 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
 
 def test_broken_json_ends_the_file_after_what_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "conversations.json"
-    path.write_text(json.dumps([chatgpt_chat(1), chatgpt_chat(2)])[:-400])
+    path.write_text(json.dumps([chatgpt_chat(1), chatgpt_chat(2)])[:-400], encoding="utf-8")
     found: list[object] = []
     with pytest.raises(UnreadableFile, match=r"conversations\.json: the JSON is broken behind conversation 1; "):
         found.extend(ExportFile(path).conversations(TARGET))
@@ -117,7 +117,7 @@ def test_broken_json_ends_the_file_after_what_is_whole(tmp_path: Path) -> None:
 
 def test_malformed_lines_are_skipped_with_their_place(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "export.jsonl", [LINE, [1], LINE])
-    path.write_text(path.read_text() + "\n" + json.dumps(LINE)[:-30])
+    path.write_text(path.read_text(encoding="utf-8") + "\n" + json.dumps(LINE)[:-30])
     first, second, third, last = read_all(path)
     assert isinstance(first, ImportedConversation)
     assert second == SkippedConversation("export.jsonl, line 2", "is no object")

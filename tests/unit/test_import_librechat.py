@@ -57,7 +57,9 @@ def test_a_tree_may_be_thousands_of_messages_deep(tmp_path: Path) -> None:
         fields = f'"messageId": "m{number}", "text": "{number}", "isCreatedByUser": true, "createdAt": "2025-06-15"'
         tree = f'{{{fields}, "children": [{tree}]}}'
     path = tmp_path / "deep.json"
-    path.write_text(f'{{"conversationId": "deep", "title": "T", "recursive": true, "messagesTree": [{tree}]}}')
+    path.write_text(
+        f'{{"conversationId": "deep", "title": "T", "recursive": true, "messagesTree": [{tree}]}}', encoding="utf-8"
+    )
     read = read_one(path)
     assert len(read.messages) == 4000
     assert len(branch_of(read)) == 4000

@@ -54,7 +54,7 @@ def test_known_model_is_found_by_name_and_repository() -> None:
 
 
 def test_documented_model_table_equals_the_estimate() -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "operation.md").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "docs" / "operation.md").read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| model (Q4_K_M, context of 8192"))
     expected = [f"| `{model.name}` | {' | '.join(model.row()[1:-1])} |" for model in KNOWN_MODELS]
     assert lines[start + 2 : start + 2 + len(KNOWN_MODELS) + 1] == [*expected, ""]

@@ -158,5 +158,5 @@ def test_requested_memory_step_that_works_is_not_remembered(tmp_path: Path, mode
 def test_invalid_remembered_fits_file_is_ignored(tmp_path: Path, model: ModelInfo, content: str) -> None:
     settings = Settings(data_dir=tmp_path)
     memory_fits_file(tmp_path).parent.mkdir()
-    memory_fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)))
+    memory_fits_file(tmp_path).write_text(content.replace("PATH", str(model.path)), encoding="utf-8")
     assert RememberedStep(main_server_spec(settings), model, ENGINE).recall() is None

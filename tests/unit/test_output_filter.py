@@ -110,4 +110,4 @@ def test_everything_is_kept_until_the_server_is_ready_and_no_request_from_then_o
         log.follow(output).join(timeout=10)
         assert log.lines() == ["loading 'model.gguf'", LEFT_OUT, HARMLESS[0]]
     log.close()
-    assert "SECRET" not in (tmp_path / "server.log").read_text()
+    assert "SECRET" not in (tmp_path / "server.log").read_text(encoding="utf-8")

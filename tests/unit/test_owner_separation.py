@@ -41,7 +41,7 @@ def test_cache_of_all_is_off_where_there_are_several_owners(
 
 def test_start_without_a_mirror_and_with_a_damaged_one(tmp_path: Path) -> None:
     assert has_prompt_cache(separated_environment(Settings(data_dir=tmp_path), {}))
-    (tmp_path / "api-keys.json").write_text("{")
+    (tmp_path / "api-keys.json").write_text("{", encoding="utf-8")
     assert has_prompt_cache(separated_environment(Settings(data_dir=tmp_path), {}))
 
 

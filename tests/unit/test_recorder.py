@@ -63,7 +63,7 @@ def test_recorder_recovers_from_a_full_disk_without_a_request(
 
 
 def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) -> None:
-    (tmp_path / "journal").write_text("a file where the folder should be")
+    (tmp_path / "journal").write_text("a file where the folder should be", encoding="utf-8")
     recorder = undelivered_recorder(tmp_path / "journal", RecordingPolicy(required=True))
     recorder.start()
     assert not recorder.state().healthy
@@ -75,7 +75,7 @@ def test_required_recording_refuses_exchanges_without_a_journal(tmp_path: Path) 
 def test_recorder_opens_a_journal_as_soon_as_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mistral_api.recording.recorder.RETRY_SECONDS", 0.0)
     folder = tmp_path / "journal"
-    folder.write_text("in the way")
+    folder.write_text("in the way", encoding="utf-8")
     recorder = undelivered_recorder(folder)
     recorder.start()
     exchange = make_exchange()

@@ -9,12 +9,14 @@ from pathlib import Path
 from mistral_api.settings import setting_fields
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = (ROOT / "docs" / "security.md").read_text()
+DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 _ROW = re.compile(r"^\| [^|]+ \| [^|]+ \| [^|]+ \| `(tests/[\w/]+\.py)::(\w+)` \|$", re.MULTILINE)
 
 
 def _functions(path: Path) -> set[str]:
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)
+    }
 
 
 def test_every_threat_names_a_test_that_exists() -> None:

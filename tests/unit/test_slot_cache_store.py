@@ -56,7 +56,7 @@ def test_saved_cache_is_found_by_the_next_run_and_partial_files_are_deleted(tmp_
     store = _store(tmp_path)
     first, cache = _add(store, ANN), _add(store, ANN, b"longer cache", tokens=9)
     (store.folder.path / store.folder.new_name(BOB)).write_bytes(b"half")
-    (store.folder.path / f"{LIST_FILE}.77.new").write_text("half")
+    (store.folder.path / f"{LIST_FILE}.77.new").write_text("half", encoding="utf-8")
     assert not (store.folder.path / first.file).exists()
     assert _store(tmp_path).caches == {ANN: cache}
     assert _files(tmp_path) == sorted([cache.file, LIST_FILE])
@@ -91,9 +91,9 @@ def test_caches_are_deleted_when_saving_is_switched_off(tmp_path: Path, settings
 def test_cache_list_with_an_invalid_entry_is_discarded(tmp_path: Path, change: dict[str, Any]) -> None:
     _add(_store(tmp_path), ANN)
     path = slots_folder(tmp_path) / LIST_FILE
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["caches"][0] |= change
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     assert _store(tmp_path).caches == {}
     assert _files(tmp_path) == [LIST_FILE]
 
@@ -101,7 +101,7 @@ def test_cache_list_with_an_invalid_entry_is_discarded(tmp_path: Path, change: d
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", "7", '{"fingerprint": "same", "caches": 7}'])
 def test_cache_list_that_is_no_list_is_discarded(tmp_path: Path, text: str) -> None:
     _add(_store(tmp_path), ANN)
-    (slots_folder(tmp_path) / LIST_FILE).write_text(text)
+    (slots_folder(tmp_path) / LIST_FILE).write_text(text, encoding="utf-8")
     assert _store(tmp_path).caches == {}
 
 
@@ -121,7 +121,7 @@ def test_deleted_conversation_loses_its_cache_and_earlier_generations_are_not_sa
 
 def test_deletion_without_a_supervisor_is_applied_at_the_next_start(tmp_path: Path) -> None:
     ann = _add(_store(tmp_path), ANN)
-    (slots_folder(tmp_path) / f"{ANN}.forgotten").write_text("1.0")
+    (slots_folder(tmp_path) / f"{ANN}.forgotten").write_text("1.0", encoding="utf-8")
     assert _store(tmp_path).caches == {}
     assert ann.file not in _files(tmp_path)
 

@@ -63,7 +63,7 @@ def test_feedback_contains_the_conversation_key_and_no_session_id(writer: Feedba
     assert known[8].may_be_stored is False
     assert abs(known[7].ended_at - time.monotonic()) < 10
     (path,) = feedback_folder(tmp_path).glob("*.json")
-    assert "secret" not in path.read_text()
+    assert "secret" not in path.read_text(encoding="utf-8")
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -92,7 +92,7 @@ def test_feedback_file_holds_a_limited_number_of_entries(writer: FeedbackWriter,
         writer.add_failure(f"failure {seed}")
     writer.close()  # its thread may be writing now, under another name beside the file
     (path,) = feedback_folder(tmp_path).glob("*.json")
-    feedback = ProcessFeedback.from_json(path.read_text())
+    feedback = ProcessFeedback.from_json(path.read_text(encoding="utf-8"))
     assert [each.seed for each in feedback.generations] == list(range(500 - MAX_GENERATIONS, 500))
     assert len(feedback.failures) == MAX_FAILURES
 
@@ -156,7 +156,7 @@ def test_full_disk_costs_one_warning_and_feedback_is_written_later(
 ) -> None:
     monkeypatch.setattr("mistral_api.control.feedback.RETRY_SECONDS", 0.01)
     blocked = tmp_path / "run"
-    blocked.write_text("a file where the folder should be")
+    blocked.write_text("a file where the folder should be", encoding="utf-8")
     writer = FeedbackWriter(tmp_path)
     writer.start()
     with caplog.at_level(logging.WARNING):

@@ -112,7 +112,7 @@ def test_fatal_reason_is_readable_after_the_supervisor_ended(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": "dancing"}'])
 def test_invalid_status_file_is_no_status(tmp_path: Path, content: str) -> None:
     status_file(tmp_path).parent.mkdir()
-    status_file(tmp_path).write_text(content)
+    status_file(tmp_path).write_text(content, encoding="utf-8")
     assert read_status(tmp_path) is None
 
 
