@@ -138,7 +138,7 @@ class Cluster:
             raise StartError(f"{error} {self._start_log_tail()}".strip()) from error
         # Its first line is the server's number (PostgreSQL's documentation, "Database File Layout").
         pid_file = self._layout.data / "postmaster.pid"
-        end_with_this_process(int(pid_file.read_text(encoding="utf-8").splitlines()[0]))
+        end_with_this_process(int(pid_file.read_bytes().split()[0]))
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost. Raises StartError."""
