@@ -93,7 +93,7 @@ class StackChecks:
         """Read what the two turns have left, from PostgreSQL once it is there."""
         wait_until(lambda: self._get("/health")["recording"]["pending"] == 0, REQUEST_SECONDS, self._running())
         self._require_messages(4)
-        if self._get("/v1/stats")["total"]["requests"] < 2:
+        if self._get("/v1/stats")["requests"]["total"] < 2:
             raise CheckError("the statistics do not have the two requests")
         if "swagger" not in self._get("/docs").lower():
             raise CheckError("/docs is no page of Swagger UI")
