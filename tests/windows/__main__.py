@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,12 +29,14 @@ from tests.windows.stack_checks import StackChecks
 from tests.windows.wine import WinePrefix
 
 PROGRAMS = ("wine", "wineserver", "wineboot")
-Lane = Callable[[Installation], Sequence[Step]]
+Lane = Callable[[Report, Installation], object]
 LANES: dict[str, Lane] = {
-    "tier A": base_steps,
-    "tier B": lambda installation: StackChecks(installation).steps(),
+    "tier A": lambda report, installation: report.run_all(base_steps(installation)),
+    "tier B": lambda report, installation: report.run(StackChecks(installation).steps()),
 }
-SERVICE_LANES: dict[str, Lane] = {"tier C": lambda installation: ServiceChecks(installation).steps()}
+SERVICE_LANES: dict[str, Lane] = {
+    "tier C": lambda report, installation: report.run(ServiceChecks(installation).steps()),
+}
 
 
 def main() -> int:
@@ -85,7 +87,7 @@ def _run_lane(report: Report, name: str, lane: Lane, cache: Cache, folder: Path)
             return str(installation[0].folder.relative_to(folder))
 
         if report.run([Step(f"{name}: the project on drive C", set_up)]):
-            report.run(lane(installation[0]))
+            lane(report, installation[0])
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ NOT_RUN = {
 
 
 def base_steps(installation: Installation) -> list[Step]:
-    """Return the steps; none needs the ones before it but the first."""
+    """Return the steps; none needs another."""
     return [
         Step("imports and requirements", lambda: _imports(installation)),
         Step("commands", lambda: _commands(installation)),

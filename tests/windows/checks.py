@@ -56,6 +56,11 @@ class Report:
                 return False
         return True
 
+    def run_all(self, steps: Sequence[Step]) -> None:
+        """Run steps that do not need each other."""
+        for step in steps:
+            self._run(step)
+
     def _run(self, step: Step) -> bool:
         began = time.monotonic()
         problem = words = ""
