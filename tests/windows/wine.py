@@ -21,8 +21,8 @@ CREATE_SECONDS = 60.0
 END_SECONDS = 20.0
 # Programs of Wine's own that run in every prefix.
 WINE_PROGRAMS = (
-    "wineserver", "wineserver64", "services.exe", "winedevice.exe", "explorer.exe", "plugplay.exe", "svchost.exe", "rpcss.exe",
-    "conhost.exe", "wineboot.exe", "start.exe", "tabtip.exe",
+    "wineserver", "wineserver64", "services.exe", "winedevice.exe", "explorer.exe", "plugplay.exe", "svchost.exe",
+    "rpcss.exe", "conhost.exe", "wineboot.exe", "start.exe", "tabtip.exe",
 )  # fmt: skip
 
 
