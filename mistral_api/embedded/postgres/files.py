@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mistral_api.embedded.postgres.account import Account, account_for_postgres
+from mistral_api.embedded.postgres.plain_paths import plain_data_folder, plain_program_folder
 from mistral_api.errors import StartError
 from mistral_api.system.files import is_root, make_data_dir, move_file
 
@@ -99,7 +100,7 @@ def prepare_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
     """Choose where everything lies and make the folders. The caller holds the lock of ``home``. Raises StartError."""
     account = account_for_postgres()
     try:
-        base = _account_folder(home, account, system_base)
+        base = plain_data_folder(_account_folder(home, account, system_base))
         binaries = usable_binaries(account, system_base)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
@@ -172,7 +173,7 @@ def usable_binaries(account: Account, system_base: Path) -> Path:
     """
     site = _site_folder()
     if _can_run(site, account):
-        return site / INSTALLATION / "bin"
+        return plain_program_folder(site / INSTALLATION / "bin")
     copy = system_base / f"postgres-{package_version()}"
     if not copy.exists():
         _copy_installation(site, copy)
@@ -181,7 +182,7 @@ def usable_binaries(account: Account, system_base: Path) -> Path:
 
 def find_program(name: str) -> Path:
     """Return a program of the package that this process's own account runs. Raises StartError without the package."""
-    return _site_folder() / INSTALLATION / "bin" / name
+    return plain_program_folder(_site_folder() / INSTALLATION / "bin") / name
 
 
 def _site_folder() -> Path:
