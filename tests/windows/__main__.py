@@ -1,0 +1,108 @@
+"""``bin/test-windows``: run the checks and say what became of each; exit with 0 where all passed, else with 1.
+
+Two lanes run at the same time, each in a Wine prefix of its own, for two cores: the checks of tier A, which need no
+server, and those of tier B. ``--services`` runs tier C instead, which changes no machine either: the Service Control
+Manager is that of the prefix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tests.windows.base_checks import base_steps
+from tests.windows.cache import Cache, cache_folder
+from tests.windows.checks import Report, Result, Step
+from tests.windows.installation import Installation
+from tests.windows.parts import packages_part, python_part, shims_part
+from tests.windows.service_checks import ServiceChecks
+from tests.windows.stack_checks import StackChecks
+from tests.windows.wine import WinePrefix
+
+PROGRAMS = ("wine", "wineserver", "wineboot")
+Lane = Callable[[Report, Installation], object]
+LANES: dict[str, Lane] = {
+    "tier A": lambda report, installation: report.run_all(base_steps(installation)),
+    "tier B": lambda report, installation: report.run(StackChecks(installation).steps()),
+}
+SERVICE_LANES: dict[str, Lane] = {
+    "tier C": lambda report, installation: report.run(ServiceChecks(installation).steps()),
+}
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="test-windows", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--services", action="store_true", help="check the services of Windows, and waitress-serve")
+    options = parser.parse_args()
+    began = time.monotonic()
+    report = Report()
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        report.add(Result("Wine", 0.0, problem=f"{', '.join(missing)} not found (Debian: wine, wine64)"))
+    else:
+        _run(report, SERVICE_LANES if options.services else LANES)
+    failed = [result.name for result in report.results if result.problem]
+    print(f"{len(report.results) - len(failed)} passed, {len(failed)} failed in {time.monotonic() - began:.0f} s")
+    print(*(f"  failed: {name}" for name in failed), sep="\n", end="\n" if failed else "")
+    return 1 if failed else 0
+
+
+def _run(report: Report, lanes: dict[str, Lane]) -> None:
+    cache = Cache(cache_folder())
+    parts = [
+        Step("Windows' Python", lambda: python_part(cache).name),
+        Step("packages for Windows", lambda: packages_part(cache).name),
+        Step("shims", lambda: shims_part(cache).name),
+    ]
+    if not report.run(parts):
+        return
+    with _work_folder(cache.folder) as folder:
+        threads = [
+            threading.Thread(target=_run_lane, args=(report, name, lane, cache, folder / name), name=name)
+            for name, lane in lanes.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _run_lane(report: Report, name: str, lane: Lane, cache: Cache, folder: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        installation: list[Installation] = []
+
+        def set_up() -> str:
+            prefix = stack.enter_context(WinePrefix(folder))
+            installation.append(Installation(prefix, cache))
+            return str(installation[0].folder.relative_to(folder))
+
+        if report.run([Step(f"{name}: the project on drive C", set_up)]):
+            lane(report, installation[0])
+
+
+@contextlib.contextmanager
+def _work_folder(cache: Path) -> Iterator[Path]:
+    """Yield a folder on the disk of the cache, for hard links; delete it at the end, and those of killed checks."""
+    for left in cache.glob("run-*"):
+        with contextlib.suppress(Timeout), FileLock(left.with_suffix(".lock"), timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
+    lock = FileLock(folder.with_suffix(".lock"), timeout=0)
+    with lock:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Tier A: what is installed, every module imported, commands, and unit tests, all on Windows' Python."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.processes import free_port
+from tests.windows.checks import CheckError, Step
+from tests.windows.installation import Installation
+from tests.windows.parts import ROOT
+from tests.windows.wine import tail
+
+COMMAND_SECONDS = 180.0
+UNIT_TESTS_SECONDS = 900.0
+COMMANDS = "from mistral_api.cli import main; main()"
+# A file of unit tests is run where it has to do with what differs between systems: files, processes, threads, sockets,
+# clocks, encodings. What only computes is the same everywhere, and would take the time of the check twice.
+SYSTEM_WORDS = re.compile(
+    r"^(import|from) (os|socket|subprocess|threading|sqlite3|psutil|shutil|signal|tempfile|time|locale|stat|ssl)\b"
+    r"|tmp_path|data_dir|write_text|win32",
+    re.MULTILINE,
+)
+NOT_RUN = {
+    "test_unit_files.py": "systemd is Linux's",
+    "test_server_spec.py": "imports numpy, which Wine 8 cannot load",
+    "test_gguf_hostile.py": "half a minute of computation",
+    "test_import_malformed_values.py": "half a minute of computation",
+    "test_repetition.py": "computation, timed",
+}
+
+
+def base_steps(installation: Installation) -> list[Step]:
+    """Return the steps; none needs another."""
+    return [
+        Step("imports and requirements", lambda: _imports(installation)),
+        Step("commands", lambda: _commands(installation)),
+        Step("unit tests", lambda: _unit_tests(installation)),
+    ]
+
+
+def _imports(installation: Installation) -> str:
+    output = _output(installation, 0, "-m", "tests.windows.import_everything")
+    return output.strip().splitlines()[-1]
+
+
+def _output(installation: Installation, expected: int, *arguments: str, **settings: str) -> str:
+    """Return what a command of Python prints. Raises CheckError where it ends with another exit code."""
+    process = installation.start(*arguments, **settings)
+    code = process.wait(COMMAND_SECONDS)
+    if code != expected or "Traceback" in process.output:
+        raise CheckError(f"{' '.join(arguments)} ended with {code}:\n{tail(process.output)}")
+    return process.output
+
+
+def _commands(installation: Installation) -> str:
+    """Run commands that need no server, and some that must refuse to go on in one sentence."""
+    data_dir = r"C:\commands"
+    helped = _output(installation, 0, "-c", COMMANDS, "--help")
+    if "backup" not in helped:
+        raise CheckError(f"mistral-api --help says:\n{tail(helped)}")
+    stopped = _output(installation, 1, "-m", "mistral_api.supervisor", "status", DATA_DIR=data_dir)
+    _expect("no supervisor has run", stopped)
+    _output(installation, 4, "-c", COMMANDS, "service", "status", DATA_DIR=data_dir)
+    port = str(free_port())
+    wrong = _output(installation, 2, "-m", "mistral_api.serving", API_PORT=port, API_THREADS="lots", DATA_DIR=data_dir)
+    _expect("API_THREADS", wrong)
+    if len(wrong.strip().splitlines()) != 1:
+        raise CheckError(f"more than a sentence:\n{tail(wrong)}")
+    return "4 commands"
+
+
+def _expect(words: str, output: str) -> None:
+    if words not in output:
+        raise CheckError(f"'{words}' is missing in:\n{tail(output)}")
+
+
+def _unit_tests(installation: Installation) -> str:
+    """Run the unit tests. Raises CheckError where one fails."""
+    options = ["-q", "-rfEs", "--strict-markers", "-p", "no:cacheprovider", "-o", "addopts=", "-m", "not slow"]
+    process = installation.start("-m", "pytest", *options, *unit_test_files())
+    code = process.wait(UNIT_TESTS_SECONDS)
+    summary = tail(process.output, 40)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped|failed|error)", summary)}
+    if code != 0 or not counts.get("passed"):
+        raise CheckError(f"pytest ended with {code}:\n{summary}")
+    return f"{counts['passed']} passed"
+
+
+def unit_test_files() -> list[str]:
+    """Return the files of the unit tests that are run, relative to the project."""
+    files = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+    touching = [file for file in files if SYSTEM_WORDS.search(file.read_text(encoding="utf-8"))]
+    return [str(file.relative_to(ROOT)) for file in touching if file.name not in NOT_RUN]
