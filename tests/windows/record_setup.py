@@ -1,4 +1,4 @@
-"""Record that ``.venv`` is set up, as bin/environment/setup.py does at the end of a set-up. Windows' Python runs this."""
+"""Record that ``.venv`` is set up, as bin/environment does at the end of a set-up. Windows' Python runs this."""
 
 import sys
 from pathlib import Path
