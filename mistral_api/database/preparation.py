@@ -82,11 +82,6 @@ class DatabasePreparation:
         """Whether the database may be used by everything."""
         return self._state is _State.OPEN
 
-    @property
-    def reason(self) -> str:
-        """Which database may not be used, and why, in one line."""
-        return self._problem.reason
-
     def guard(self, engine: Engine, *, for_keys: bool = False) -> Engine:
         """Return an engine that makes no connections until the database is prepared. ``for_keys``: it reads the API
         keys."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -124,9 +126,21 @@ def prepare_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
     try:
         base = plain_data_folder(_account_folder(home, account, system_base))
         binaries = usable_binaries(account, system_base)
+        _require_shell_safe(base, binaries)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
         raise _unwritable(home, error) from error
+
+
+def _require_shell_safe(*folders: Path) -> None:
+    """Refuse paths that pg_ctl and initdb cannot give to the shell: they quote them by " alone. Raises StartError."""
+    for folder in folders:
+        found = re.search(r'["$`\\\n]', str(folder))
+        if found is not None and sys.platform != "win32":
+            raise StartError(
+                f"PostgreSQL's own programs cannot work in '{folder}', because of the sign {found[0]} in its path: "
+                "move the folder, choose another DATA_DIR, or set DATABASE_URL."
+            )
 
 
 def _unwritable(home: Path, error: OSError) -> StartError:
@@ -176,9 +190,12 @@ def _require_private(folder: Path, account: Account) -> None:
 
 
 def _socket_folder(base: Path, account: Account) -> Path:
-    """Return the folder of the socket: in ``base``, or where that path is too long, in that of temporary files."""
+    """Return the folder of the socket: in ``base``, or where its path cannot be one, in that of temporary files.
+
+    A path may be too long, and libpq takes one with a comma for several.
+    """
     folder = base / "socket"
-    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
+    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES or "," in str(folder):
         folder = Path(tempfile.gettempdir()) / f"mistral-api-{_name_from(base)}"
     return _private_folder(folder, account)
 
