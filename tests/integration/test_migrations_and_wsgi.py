@@ -20,6 +20,7 @@ from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.embedded.postgres.files import prepare_layout
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.conversations import conversation_lister
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
@@ -148,7 +149,7 @@ def test_project_may_lie_in_a_folder_of_any_name() -> None:
         for name in ("mistral_api", "migrations"):
             shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "wsgi.py", folder)
-        environment = clean_environment(PYTHONPATH=str(folder))
+        environment = clean_environment(PYTHONPATH=str(folder)) | {PROJECT_VARIABLE: str(folder)}
         for arguments in (["-m", "flask", "db", "upgrade"], ["-m", "flask", "db", "current"]):
             done = subprocess.run(
                 [sys.executable, *arguments],
