@@ -77,21 +77,25 @@ def test_processes_on_one_folder_have_a_file_each(tmp_path: Path) -> None:
         handler.close()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
-    with closing(_handler(tmp_path, [])) as handler:
-        handler.emit(_record("parent"))
-        child = os.fork() if sys.platform != "win32" else 0
-        if child == 0:
-            handler.emit(_record("child"))
-            handler.close()
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        with closing(_handler(tmp_path, [])) as another:
-            another.emit(_record("another"))
-        handler.emit(_record("parent again"))
-    assert "child" not in (tmp_path / "api.log").read_text()
-    assert [line.split(": ")[1] for line in (tmp_path / "api-2.log").read_text().splitlines()] == ["child", "another"]
+if sys.platform != "win32":
+
+    def test_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
+        with closing(_handler(tmp_path, [])) as handler:
+            handler.emit(_record("parent"))
+            child = os.fork()
+            if child == 0:
+                handler.emit(_record("child"))
+                handler.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            with closing(_handler(tmp_path, [])) as another:
+                another.emit(_record("another"))
+            handler.emit(_record("parent again"))
+        assert "child" not in (tmp_path / "api.log").read_text()
+        assert [line.split(": ")[1] for line in (tmp_path / "api-2.log").read_text().splitlines()] == [
+            "child",
+            "another",
+        ]
 
 
 def test_full_disk_is_told_and_costs_nothing_but_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
