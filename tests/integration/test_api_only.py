@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.metric_samples import scrape, value
 from tests.support.notify_listener import open_listener
 from tests.support.processes import launch_server, processes_of, wait_for
 
@@ -30,6 +31,9 @@ def test_api_only_serves_without_a_model_and_notifies_the_service_manager(data_d
         assert requests.get(f"{server.url}/health/live", timeout=10).status_code == 200
         answer = requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=10)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+        metrics = scrape(server.url)
+        assert value(metrics, "model_server_metrics_up", server="model-server") == 0
+        assert not [name for name, _ in metrics if name.startswith("llamacpp:")]
         assert not [each for each in processes_of(data_dir) if "mistral_api.supervisor" in each.cmdline()]
 
         assert server.stop() == 0

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
 
 import pytest
 import requests
 
 from tests.support.dashboards import metric_names, queries
 from tests.support.metric_samples import samples_of, scrape, value
-from tests.support.processes import ROOT, Server, launch_server, temporary_data_dir, wait_for
+from tests.support.processes import ROOT, Server, wait_for
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
 HEAD = re.compile(r"^# (HELP|TYPE) (\S+) (.*)$", re.MULTILINE)
@@ -85,30 +83,6 @@ def test_every_metric_of_ours_is_on_the_dashboard(shown: str) -> None:
     left_out = {"model_context_tokens", "model_parameters", "model_server_metrics_up", "journal_writable"}
     ours = {name for name in _heads(shown) if name.startswith("mistral_api_")}
     assert ours - shown_names == {f"mistral_api_{name}" for name in left_out}
-
-
-@pytest.fixture(scope="module")
-def without_engine() -> Iterator[Server]:
-    """The API alone, whose model server never comes."""
-    with temporary_data_dir() as folder, launch_server(folder, "--api-only", MODEL_WAIT_SECONDS="0") as api:
-        wait_for(lambda: "ready on" in api.log().lower() or "serving" in api.log().lower(), "the API", 60)
-        wait_for(lambda: _answers(api), "an answer", 30)
-        yield api
-
-
-def _answers(api: Server) -> bool:
-    try:
-        return requests.get(f"{api.url}/health/live", timeout=5).ok
-    except requests.ConnectionError:
-        return False
-
-
-def test_model_server_that_is_away_costs_a_scrape_nothing(without_engine: Server) -> None:
-    began = time.monotonic()
-    samples = scrape(without_engine.url)
-    assert time.monotonic() - began < 1
-    assert value(samples, "model_server_metrics_up", server="model-server") == 0
-    assert not [name for name, _ in samples if name.startswith("llamacpp:")]
 
 
 def test_without_keys_only_this_machine_reads_metrics(server: Server) -> None:
