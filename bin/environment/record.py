@@ -19,8 +19,8 @@ from environment.paths import CONFIGURATION, DEMO, OPENMP, PYTHON, RECORD, REQUI
 class Need(Enum):
     """What an environment needs before it can be used.
 
-    NOTHING: it can be used. REPAIR: its folder was moved. UPDATE: requirements are not installed yet. REMAKE: it is
-    missing, unfinished, or its base Python is gone.
+    NOTHING: it can be used. REPAIR: its folder was moved. UPDATE: requirements are not installed yet, or it was made by
+    hand. REMAKE: it is missing, unfinished, or its base Python is gone.
     """
 
     NOTHING = auto()
@@ -68,8 +68,10 @@ def read_record() -> Record | None:
 
 def diagnose(record: Record | None, extras: Iterable[str]) -> Need:
     """Return what the environment needs so that these extras can be used."""
-    if record is None or not record.finished or not has_working_python():
+    if not has_working_python() or (RECORD.exists() if record is None else not record.finished):
         return Need.REMAKE
+    if record is None:  # somebody made it by hand: what is in it stays
+        return Need.UPDATE
     if record.place != str(VENV):
         return Need.REPAIR
     if record.fingerprint != fingerprint() or not set(extras) <= set(record.extras):

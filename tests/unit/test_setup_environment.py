@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 
+from environment import record
 from environment.errors import LEAST_FREE_BYTES, SetupError, from_os_error, is_disk_full
+from environment.paths import VENV
 from environment.pip_runner import COLLECTED, PipOutput, without_password
 from environment.progress import Progress
 from environment.relocation import move_launcher
@@ -120,3 +122,19 @@ def test_errors_of_the_system_are_one_sentence(tmp_path: Path) -> None:
 def test_python_3_8_can_read_what_tells_that_it_is_too_old() -> None:
     for file in ("bootstrap.py", *(f"environment/{path.name}" for path in (ROOT / "bin" / "environment").glob("*.py"))):
         ast.parse((ROOT / "bin" / file).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_environment_made_by_hand_is_added_to_and_one_that_was_interrupted_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "record.json"
+    monkeypatch.setattr(record, "RECORD", file)
+    monkeypatch.setattr(record, "has_working_python", lambda: True)
+    assert record.diagnose(None, ()) is record.Need.UPDATE
+    file.write_text('{"finger')
+    assert record.diagnose(record.read_record(), ()) is record.Need.REMAKE
+    record.Record(record.fingerprint(), (), str(VENV), finished=False).write()
+    assert record.diagnose(record.read_record(), ()) is record.Need.REMAKE
+    record.Record(record.fingerprint(), (), str(VENV)).write()
+    assert record.diagnose(record.read_record(), ()) is record.Need.NOTHING
+    assert record.diagnose(record.read_record(), ("test",)) is record.Need.UPDATE
