@@ -107,7 +107,7 @@ def test_taken_model_server_port_is_fatal_at_once(data_dir: Path) -> None:
         taken.listen()
         done = run_supervisor_to_end(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
     assert done.returncode == 2
-    assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
+    assert done.stderr.startswith("MODEL_SERVER_PORT: cannot listen on 127.0.0.1:")
 
 
 def test_bundled_engine_whose_libraries_are_missing_is_named_at_once_and_not_the_model(data_dir: Path) -> None:
