@@ -121,10 +121,15 @@ class WinePrefix:
 
     def end_everything(self) -> None:
         """End every process of this prefix."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                ["wineserver", "--kill"], env=self._environment, timeout=END_SECONDS, check=False, capture_output=True
-            )
+        for option in ("--kill", "--wait"):  # until it has written the registry
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    ["wineserver", option],
+                    env=self._environment,
+                    timeout=END_SECONDS,
+                    check=False,
+                    capture_output=True,
+                )
         for process in self.processes(everything=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
