@@ -49,6 +49,10 @@ class Installation:
         """Start one of ``bin`` as a user does, ``py bin\\serve``: with the Python outside of the environment."""
         return self.prefix.start([self.base_python, *arguments], self.folder, **variables)
 
+    def mend_service_manager(self) -> None:
+        """Have Python pass over what Wine's Service Control Manager lacks."""
+        shutil.copy(Path(__file__).with_name("sitecustomize.py"), self.folder / ".venv" / "Lib" / "site-packages")
+
     def _make_environment(self, launcher: Path, packages: Path) -> None:
         environment = self.folder / ".venv"
         site_packages = environment / "Lib" / "site-packages"

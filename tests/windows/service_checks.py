@@ -54,6 +54,8 @@ class ServiceChecks:
     def _install(self) -> str:
         """A service has no environment of a user's: its settings stand in .env."""
         lines = [f"{name}={value}" for name, value in self._settings(r"C:\ServiceData").items()]
+        self._installation.mend_service_manager()
+        self._be_as_patient_as_windows()
         (self._installation.folder / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         output = self._service("install", "--now")
         self._wait_until_serving(None)
@@ -61,6 +63,15 @@ class ServiceChecks:
         if status.count("running") != 2:
             raise CheckError(f"the status is\n{tail(status)}")
         return output.strip().replace("\n", "; ")
+
+    def _be_as_patient_as_windows(self) -> None:
+        """Give a service 30 s until it reports to its manager, as Windows does; with Wine it has 10."""
+        prefix = self._installation.prefix
+        key = r"HKLM\System\CurrentControlSet\Control"
+        setting = ["/v", "ServicesPipeTimeout", "/t", "REG_DWORD", "/d", "30000", "/f"]
+        prefix.start(["reg", "add", key, *setting], prefix.drive).wait(COMMAND_SECONDS)
+        prefix.end_everything()
+        prefix.boot()
 
     def _service(self, *arguments: str, expected: int = RUNNING) -> str:
         process = self._installation.start("-c", COMMANDS, "service", *arguments)

@@ -97,9 +97,13 @@ class WinePrefix:
         }
 
     def __enter__(self) -> WinePrefix:
-        # The server of the prefix stays between two programs. What starts first hands its output on to Wine's
-        # services: no pipe may be among it.
         self.folder.mkdir(parents=True)
+        self.boot()
+        return self
+
+    def boot(self) -> None:
+        """Start Wine's own programs, which stay between two of ours."""
+        # What starts first hands its output on to them: no pipe may be among it.
         for command in (["wineserver", "--persistent"], ["wineboot", "--init"]):
             subprocess.run(
                 command,
@@ -110,7 +114,6 @@ class WinePrefix:
                 timeout=CREATE_SECONDS,
                 check=True,
             )
-        return self
 
     def __exit__(self, *_error: object) -> None:
         self.end_everything()
@@ -118,10 +121,15 @@ class WinePrefix:
 
     def end_everything(self) -> None:
         """End every process of this prefix."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                ["wineserver", "--kill"], env=self._environment, timeout=END_SECONDS, check=False, capture_output=True
-            )
+        for option in ("--kill", "--wait"):  # until it has written the registry
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    ["wineserver", option],
+                    env=self._environment,
+                    timeout=END_SECONDS,
+                    check=False,
+                    capture_output=True,
+                )
         for process in self.processes(everything=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
