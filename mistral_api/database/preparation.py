@@ -87,7 +87,7 @@ class DatabasePreparation:
         """Return an engine that makes no connections until the database is prepared. ``for_keys``: it reads the API
         keys."""
 
-        @event.listens_for(engine, "do_connect")
+        @event.listens_for(engine, "do_connect", insert=True)
         def _refuse_until_prepared(*_arguments: object) -> None:
             if self._state is _State.OPEN or (for_keys and self._state is _State.KEYS_ONLY):
                 return
@@ -168,6 +168,9 @@ class DatabasePreparation:
             self._note(_Problem(str(error), error))
         except (CommandError, SQLAlchemyError) as error:
             self._note(_Problem(error_message(error), unusable(error) if is_final(error) else None))
+        except Exception as error:  # the thread must go on, or the database would stay closed
+            log.error("the database cannot be prepared", exc_info=error)
+            self._note(_Problem(f"{self._address}: {type(error).__name__}"))
         finally:
             self._engine.dispose()  # after a failover the next connection leads to another server
             self._connected.set()

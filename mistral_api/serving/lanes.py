@@ -23,7 +23,9 @@ _ALL_WAITING = 100_000
 # take a 503 for a dead process, and restart it.
 _RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("liveness", 1, _ALL_WAITING, ("/health/live",)),
-    ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready", "/metrics")),
+    ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready")),
+    # A scrape waits for the model server's own figures.
+    ("metrics", 1, _RESERVED_WAITING, ("/metrics",)),
     ("keys", 2, _RESERVED_WAITING, (_KEYS,)),
 )
 STOP_SECONDS = 5.0

@@ -83,7 +83,8 @@ class Stack:
         self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
         with self._stop_requests.interrupting():
             prepare_database(self._app)
-            ensure_first_key_when_prepared(self._settings, services)
+        # Not to be broken off: a key that has been made must be handed over.
+        ensure_first_key_when_prepared(self._settings, services)
         services.start()
 
     def _start_supervisor(self) -> None:
@@ -138,7 +139,7 @@ class Stack:
         """Say on the console what has changed, until the server is ready. Raises StartError if it never will be."""
         if self._announcer is None or self._announcer.done or self._app is None:
             return
-        if self._supervisor is not None:
+        if self._supervisor is not None and self._settings.supervised:  # an embedding server alone may fail
             self._supervisor.require_alive()
         services = services_of(self._app.extensions)
         self._announcer.look(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import stat
 import subprocess
 import sys
@@ -224,9 +225,14 @@ def test_killed_owner_of_embedded_postgres_is_succeeded(data_dir: Path) -> None:
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
 
 
-def test_data_of_another_postgres_major_version_is_refused(data_dir: Path) -> None:
+def test_data_of_another_container_or_another_postgres_major_version_are_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
+    with socket.socket(socket.AF_UNIX) as of_another_container:
+        of_another_container.bind(str(prepare_layout(data_dir / "postgres").socket_folder / ".s.PGSQL.5432"))
+        of_another_container.listen()
+        with pytest.raises(StartError, match="of another container runs on"):
+            start_embedded_postgres(data_dir)
     (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
     with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socketserver
+import struct
+import threading
+
 import psycopg2
 import pytest
 from sqlalchemy import create_engine
@@ -60,3 +64,30 @@ def test_failure_names_the_database_and_says_whether_waiting_helps(message: str,
     assert is_final(failure) is final
     assert "geheim" not in error_message(failure)
     assert "\n" not in unusable_sentence(failure)
+
+
+class _GermanServer(socketserver.StreamRequestHandler):
+    """Refuses each connection as a PostgreSQL does whose messages are in Latin-1 (protocol 3, ``ErrorResponse``)."""
+
+    def handle(self) -> None:
+        (length,) = struct.unpack("!I", self.rfile.read(4))
+        self.rfile.read(length - 4)
+        fields = b"".join(
+            each + b"\0" for each in (b"SFATAL", b"VFATAL", b"C28P01", "MKennwort f\xfcr Zo\xeb".encode("latin-1"))
+        )
+        self.wfile.write(b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0")
+
+
+def test_refusal_in_another_encoding_is_a_failure_of_the_database() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _GermanServer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        engine = create_engine(
+            f"postgresql+psycopg2://ann:geheim@127.0.0.1:{server.server_address[1]}/m?sslmode=disable"
+        )
+        name_address_in_errors(engine)
+        with pytest.raises(OperationalError) as raised:
+            engine.connect()
+        server.shutdown()
+        thread.join()
+    assert "Kennwort f" in error_message(raised.value)

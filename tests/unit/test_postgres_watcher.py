@@ -122,3 +122,20 @@ def test_lock_file_that_names_another_program_is_no_running_postgres_and_is_remo
     lock.write_text(f"{other.pid}\n")  # it has ended: PostgreSQL itself sees that, and what else the file says
     remove_misleading_lock_files(tmp_path, socket_lock)
     assert lock.exists()
+
+
+def test_watcher_goes_on_after_any_failure_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres = _FakePostgres()
+    failures = [OSError(12, "Cannot allocate memory")]
+    start = postgres.restart
+
+    def restart() -> None:
+        if failures:
+            raise failures.pop()
+        start()
+
+    monkeypatch.setattr(postgres, "restart", restart)
+    with _watched(postgres, Backoff(10)) as watcher:
+        postgres.kill()
+        wait_for(lambda: watcher.health()["restarts"] == 1, "another start")
+    assert not failures

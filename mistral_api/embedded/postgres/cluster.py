@@ -15,7 +15,7 @@ from urllib.parse import quote
 from mistral_api.embedded.postgres.files import Layout, package_version
 from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_files, running_postmaster
 from mistral_api.errors import StartError
-from mistral_api.system.addresses import claim_address
+from mistral_api.system.addresses import claim_address, connect_unix
 from mistral_api.system.files import move_file, remove_file, replace_file
 from mistral_api.system.processes import ProcessIdentity, end_with_this_process
 
@@ -24,7 +24,9 @@ DATABASE = "mistral"
 # must have its name: a role's search path begins with the schema of its name.
 SUPERUSER, APPLICATION_ROLE = "mistral", "mistral_server"
 SOCKET_PORT = 5432
-SOCKET_LOCK = f".s.PGSQL.{SOCKET_PORT}.lock"
+SOCKET = f".s.PGSQL.{SOCKET_PORT}"
+SOCKET_LOCK = f"{SOCKET}.lock"
+SOCKET_SECONDS = 2.0
 STOP_SECONDS = 30
 
 # Bounded logs without anything a user wrote: no statements, no details of rows.
@@ -136,6 +138,7 @@ class Cluster:
         """Start the server, which must not run, and wait until it takes connections. Raises StartError."""
         log = self._layout.start_log
         try:
+            self._refuse_foreign_server()
             self._configure()
             remove_misleading_lock_files(self._layout.data, self._layout.socket_folder / SOCKET_LOCK)
             remove_file(log)
@@ -151,6 +154,19 @@ class Cluster:
         # Its first line is the server's number (PostgreSQL's documentation, "Database File Layout").
         pid_file = self._layout.data / "postmaster.pid"
         end_with_this_process(int(pid_file.read_bytes().split()[0]))
+
+    def _refuse_foreign_server(self) -> None:
+        """Refuse a cluster whose server runs where we do not see its processes, as in another container: StartError."""
+        if sys.platform == "win32":
+            return
+        try:
+            connect_unix(str(self._layout.socket_folder / SOCKET), SOCKET_SECONDS).close()
+        except OSError:  # nobody listens
+            return
+        raise StartError(
+            f"DATA_DIR: a PostgreSQL of another container runs on '{self._layout.data}'; stop that server first, or "
+            "choose another DATA_DIR."
+        )
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost. Raises StartError."""

@@ -197,7 +197,7 @@ def _start_until_connected(layout: Layout, cluster: Cluster, seconds: float) -> 
         except StartError as error:
             if _STILL_ENDING not in str(error) or time.monotonic() >= deadline:
                 raise
-        except psycopg2.OperationalError as error:
+        except (psycopg2.OperationalError, UnicodeDecodeError) as error:  # in the encoding of the system
             if time.monotonic() >= deadline:
                 sentence = str(error).strip().splitlines()[0]
                 raise StartError(f"The embedded PostgreSQL does not let us in: {sentence}.") from error

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
+import psutil
+
 from mistral_api.errors import StartError
 from mistral_api.system.backoff import Backoff
 from mistral_api.system.processes import ProcessIdentity, is_alive
@@ -74,9 +76,17 @@ class PostgresWatcher:
         while not self._stop.wait(CHECK_SECONDS):
             if self._current is not None and is_alive(self._current):
                 continue
-            former, self._current = self._current, self._find()
+            former, self._current = self._current, self._find_quietly()
             if self._current is None:
                 self._start_again("it ended" if former is None else f"its process {former.pid} ended")
+
+    def _find_quietly(self) -> ProcessIdentity | None:
+        """Return the postmaster; None where the system does not say, for then the start will tell."""
+        try:
+            return self._find()
+        except (OSError, psutil.Error) as error:
+            log.debug("nobody says whether PostgreSQL runs", exc_info=error)
+            return None
 
     def _start_again(self, problem: str) -> None:
         """Start it again, once it is time, and again where that fails, until it runs or the thread is to end."""
@@ -88,7 +98,11 @@ class PostgresWatcher:
             except StartError as error:
                 problem, healthy_seconds = str(error).rstrip("."), 0.0
                 continue
-            self._current, self._started_at = self._find(), time.monotonic()
+            except Exception as error:  # whatever it is (no memory, no room): the next try may do
+                log.debug("the embedded PostgreSQL cannot be started", exc_info=error)
+                problem, healthy_seconds = f"{type(error).__name__}: {error}", 0.0
+                continue
+            self._current, self._started_at = self._find_quietly(), time.monotonic()
             self._health = {"state": "running", "restarts": self._health["restarts"] + 1, "last_error": None}
             log.warning("the embedded PostgreSQL runs again, %.1f s after its end", self._started_at - ended_at)
             return
