@@ -21,6 +21,7 @@ from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import installed_command, project_command
 
 # How long the driver, and the import of the bundled engine, are waited for.
@@ -30,8 +31,8 @@ IMPORT_SECONDS = 8.0
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
     """Say which program would serve the model, and whether it runs."""
-    if not settings.supervises_any:
-        yield ok("engine", f"none of our own: MODEL_SERVER_URL is {settings.model_server_url}")
+    if settings.model_server_url is not None and not settings.supervises_any:
+        yield ok("engine", f"none of our own: MODEL_SERVER_URL is {without_credentials(settings.model_server_url)}")
         return
     try:
         engine = _engine(settings)

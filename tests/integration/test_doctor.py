@@ -140,10 +140,11 @@ def test_a_model_server_and_a_database_that_never_answer_take_less_than_ten_seco
     done = run_doctor(
         data_dir,
         "--json",
-        MODEL_SERVER_URL=f"http://127.0.0.1:{silent_port}",
+        MODEL_SERVER_URL=f"http://ann:{PASSWORD}@127.0.0.1:{silent_port}",
         DATABASE_URL=f"postgresql://a:{PASSWORD}@127.0.0.1:{silent_port}/b",
     )
     assert json.loads(done.stdout)["seconds"] < 10
+    assert PASSWORD not in done.stdout + done.stderr
     found = findings_of(done)
     assert [found[subject]["level"] for subject in ("model server", "database")] == ["failure", "failure"]
     assert f"127.0.0.1:{silent_port}" in found["model server"]["text"]
