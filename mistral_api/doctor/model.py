@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import psutil
 
+from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
@@ -23,6 +23,8 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
 from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import installed_command, project_command
+from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.processes import error_lines, run_command
 
 # How long the driver, and the import of the bundled engine, are waited for.
 DRIVER_SECONDS = 5.0
@@ -39,7 +41,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
     except StartError as error:
         yield failure("engine", str(error))
         return
-    reason = _import_error() if engine.name == BUNDLED else None
+    reason = _load_error(engine) if engine.name == BUNDLED else None
     if reason is not None:
         yield failure(
             "engine", f"the bundled engine does not load: {reason}", f"delete .venv, then: {project_command('serve')}"
@@ -52,23 +54,14 @@ def _engine(settings: Settings) -> Engine:
     return choose_engine(settings, lambda: False)
 
 
-def _import_error() -> str | None:
-    """Return why the bundled engine's library cannot be loaded, or None. A process of its own tries it."""
-    command = [sys.executable, "-c", "import xllamacpp"]
+def _load_error(engine: Engine) -> str | None:
+    """Return why the bundled engine cannot load its library, or None. Its variables have no part in that."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
     try:
-        done = subprocess.run(
-            command,
-            env=with_openmp(os.environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_SECONDS,
-            check=False,
-        )
+        done = run_command([*engine.command, "--version"], IMPORT_SECONDS, env=with_openmp(environment))
     except subprocess.TimeoutExpired:
         return f"no end within {IMPORT_SECONDS:.0f} s"
-    lines = done.stderr.strip().splitlines()
-    return None if done.returncode == 0 else (lines[-1] if lines else f"exit code {done.returncode}")
+    return None if done.returncode == ExitCode.OK else error_lines(done)[-1].removeprefix("error: ")
 
 
 def check_device(settings: Settings) -> Iterator[Finding]:

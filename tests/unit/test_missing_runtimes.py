@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mistral_api.doctor.model import check_engine
 from mistral_api.errors import StartError
 from mistral_api.hardware.main_memory import total_memory_bytes
 from mistral_api.settings import Settings
@@ -27,6 +28,17 @@ def test_engine_without_its_libraries_ends_with_one_sentence(tmp_path: Path, mod
     assert done.returncode == 2
     assert done.stderr.startswith("error: xllamacpp cannot be loaded, ")
     assert done.stderr.strip().splitlines() == [done.stderr.strip()]
+
+
+def test_doctor_says_why_the_bundled_engine_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LLAMA_SERVER", "no-such-llama-server")
+    monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "wide")
+    (loaded,) = check_engine(Settings())
+    assert loaded.level == "ok"
+    monkeypatch.setenv("PYTHONPATH", str(broken_xllamacpp(tmp_path)))
+    (broken,) = check_engine(Settings())
+    assert broken.level == "failure"
+    assert broken.text.startswith("the bundled engine does not load: xllamacpp cannot be loaded, ")
 
 
 def test_memory_is_known_where_the_system_does_not_say_how_much_swap_space_it_has(
