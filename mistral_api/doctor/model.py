@@ -21,6 +21,7 @@ from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.supervisor.preflight import require_memory
 from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.exit_codes import ExitCode
@@ -132,19 +133,20 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
             )
             continue
         try:
-            yield _compare_memory(subject, spec, read_model(spec.settings, spec.path_setting))
-        except StartError:  # said by the check of the model
+            model, engine = read_model(spec.settings, spec.path_setting), _engine(spec.settings)
+        except StartError:  # said by the checks of the model and of the engine
             continue
+        yield _compare_memory(subject, spec, engine, model)
 
 
-def _compare_memory(subject: str, spec: ServerSpec, model: ModelInfo) -> Finding:
+def _compare_memory(subject: str, spec: ServerSpec, engine: Engine, model: ModelInfo) -> Finding:
+    try:
+        require_memory(spec, engine, model)
+    except StartError as error:
+        return failure(subject, str(error), installed_command("mistral-api pull --list"))
     needed = _needed_bytes(spec.settings, model)
     memory = psutil.virtual_memory()
     text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
-    if model.file_bytes > memory.total:
-        return failure(
-            subject, text, f"choose a smaller model or quantization: {installed_command('mistral-api pull --list')}"
-        )
     if needed > memory.available:
         return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
     return ok(subject, text)
