@@ -5,17 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.database.address import name_address_in_errors, shown_address
-from mistral_api.database.engine import engine_options
+from mistral_api.database.address import shown_address
+from mistral_api.database.engine import engine_options, prepare_connections
 from mistral_api.database.errors import error_message
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import all_revisions, read_revision
-from mistral_api.database.search_path import use_schema
 from mistral_api.database.tables import table_names
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.embedded.postgres import running_embedded_postgres
@@ -68,15 +66,9 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 def _open(settings: Settings, url: str) -> Engine:
     """Return an engine of one connection, with the deadlines of all our connections."""
-    engine = create_engine(url, **_options(settings, url))
-    use_schema(engine, settings.database_schema)
-    name_address_in_errors(engine)
+    engine = create_engine(url, **engine_options(settings, url) | {"pool_size": 1})
+    prepare_connections(engine, settings)
     return engine
-
-
-def _options(settings: Settings, url: str) -> dict[str, Any]:
-    options = engine_options(settings, url)
-    return options | {"pool_size": 1, "pool_pre_ping": False}
 
 
 def _look(connection: Connection, place: str) -> Iterator[Finding]:
