@@ -20,8 +20,8 @@ from mistral_api.embedded.postgres import running_embedded_postgres
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.command_names import project_command
+from mistral_api.transfer.requirements import OLDEST_POSTGRES
 
-OLDEST_VERSION = 130_000
 PINGS = 3
 # Beyond these a person notices: each read of history waits for one round trip, and expiry times are off.
 SLOW_MS = 500.0
@@ -93,8 +93,8 @@ def _latency_ms(connection: Connection) -> float:
 
 def _version(place: str, version: int, name: str, latency_ms: float) -> Finding:
     line = f"{place}: PostgreSQL {name}, a round trip takes {latency_ms:.1f} ms"
-    if version < OLDEST_VERSION:
-        return failure("database", line, f"PostgreSQL {OLDEST_VERSION // 10_000} or newer is needed")
+    if version // 10_000 < OLDEST_POSTGRES:
+        return failure("database", line, f"PostgreSQL {OLDEST_POSTGRES} or newer is needed")
     if latency_ms > SLOW_MS:
         return warning("database", line, "answers do not wait for it, but reading history does: choose a nearer one")
     return ok("database", line)
