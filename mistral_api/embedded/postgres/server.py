@@ -137,7 +137,7 @@ def start_embedded_postgres(
 
 
 def running_embedded_postgres(data_dir: Path) -> str | None:
-    """Return the URL of the server of this DATA_DIR, or None where none runs. Nothing is made or started.
+    """Return the URL of the server of this DATA_DIR, or None where none runs. No database is made or started.
 
     Raises StartError where it belongs to another account.
     """
