@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -20,9 +21,10 @@ VERSION_TABLE = "alembic_version"
 CONNECTION = "connection"
 
 
-def all_revisions() -> list[str]:
-    """Return every revision that this version of the program knows, the newest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+@functools.cache
+def all_revisions() -> tuple[str, ...]:
+    """Return every revision that this version of the program knows, the newest first. Their files are read once."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def newest_revision() -> str:
