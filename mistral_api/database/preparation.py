@@ -23,7 +23,7 @@ from mistral_api.database.address import shown_address
 from mistral_api.database.deadlines import answer_within
 from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_final, unusable_sentence
 from mistral_api.database.ownership import require_own_tables
-from mistral_api.database.revisions import migrate_to, newest_revision, read_revision, refuse_newer
+from mistral_api.database.revisions import migrate_to, newest_revision, refuse_newer
 from mistral_api.errors import StartError
 from mistral_api.system.command_names import installed_command
 
@@ -227,22 +227,23 @@ def prepare_schema(connection: Connection) -> None:
     Raises StartError, alembic.util.exc.CommandError, sqlalchemy.exc.SQLAlchemyError.
     """
     with answer_within(LOOK_SECONDS):
-        refuse_foreign_schema(connection)
-        revision = read_revision(connection)
+        revision = refuse_foreign_schema(connection)
     if revision != newest_revision():
         migrate_to(connection, newest_revision())
 
 
-def refuse_foreign_schema(connection: Connection) -> None:
-    """Refuse tables of another program, and a schema of a newer version. Raises StartError, SQLAlchemyError."""
+def refuse_foreign_schema(connection: Connection) -> str | None:
+    """Refuse tables of another program, and a schema of a newer version; return the revision of ours, None without one.
+
+    Raises StartError, SQLAlchemyError.
+    """
     require_own_tables(connection)
-    refuse_newer(connection)
+    return refuse_newer(connection)
 
 
 def require_current_schema(connection: Connection) -> None:
     """Refuse a database whose schema is not that of this version. Raises StartError, SQLAlchemyError."""
-    refuse_foreign_schema(connection)
-    revision, newest = read_revision(connection), newest_revision()
+    revision, newest = refuse_foreign_schema(connection), newest_revision()
     if revision != newest:
         found = "does not have our tables yet" if revision is None else f"has an older schema (revision {revision})"
         raise StartError(

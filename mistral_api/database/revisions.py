@@ -43,11 +43,12 @@ def read_revision(connection: Connection) -> str | None:
     return revision
 
 
-def refuse_newer(connection: Connection) -> None:
-    """Refuse a schema of a newer version of this program. Raises StartError."""
+def refuse_newer(connection: Connection) -> str | None:
+    """Refuse a schema of a newer version of this program, and return its revision. Raises StartError."""
     revision = read_revision(connection)
     if revision is not None and revision not in all_revisions():
         raise StartError(f"DATABASE_URL: {newer_schema_sentence(connection, revision)}")
+    return revision
 
 
 def newer_schema_sentence(connection: Connection, revision: str) -> str:
