@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import ServerSpec, server_specs
-from mistral_api.control.status import read_status_file
+from mistral_api.control.status import read_status_file, supervisor_lock_file
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.supervisor.preflight import require_free_port
@@ -42,7 +42,7 @@ def require_startable(settings: Settings, api_port: int, stop_requested: Callabl
 
 def _wait_for_supervisor(data_dir: Path, stop_requested: Callable[[], bool]) -> None:
     deadline, said = time.monotonic() + ENDING_SECONDS, False
-    while _is_locked(data_dir / "run" / "supervisor.lock") and not stop_requested():
+    while _is_locked(supervisor_lock_file(data_dir)) and not stop_requested():
         pid = _supervisor_pid(data_dir)
         if pid is not None and (not _was_left_behind(pid) or time.monotonic() >= deadline):
             raise StartError(
