@@ -77,12 +77,18 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
 
 def _configure_log(settings: Settings) -> None:
     """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
-    context = click.get_current_context(silent=True)
-    root = None if context is None else context.find_root()
-    if root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run":
+    context = flask_context()
+    if context is not None and context.invoked_subcommand != "run":
         configure_command_log()
     else:
         configure_server_log(settings.log_options, "api")
+
+
+def flask_context() -> click.Context | None:
+    """Return the context of Flask's command line where one of its commands runs, or None."""
+    context = click.get_current_context(silent=True)
+    root = None if context is None else context.find_root()
+    return root if root is not None and isinstance(root.command, FlaskGroup) else None
 
 
 def prepare_database(app: Flask, seconds: float = START_SECONDS) -> None:
