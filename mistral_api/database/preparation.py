@@ -95,15 +95,15 @@ class DatabasePreparation:
 
         return engine
 
-    def begin(self, seconds: float = START_SECONDS) -> None:
+    def begin(self) -> None:
         """Prepare the database, or start to try it again and again. Raises StartError where no waiting would help.
 
-        A database that cannot be reached within ``seconds`` is waited for by a thread; a migration that has begun is
+        A database that cannot be reached within START_SECONDS is waited for by a thread; a migration that has begun is
         waited for here.
         """
         self._state, self._starting = _State.CLOSED, True
         self.ensure_running()
-        if self._connected.wait(seconds):
+        if self._connected.wait(START_SECONDS):
             self._attempted.wait()
         with self._lock:
             self._starting = False
