@@ -288,7 +288,12 @@ def running_api(data_dir: Path, **settings: str) -> Iterator[Server]:
 
 def _is_live(server: Server) -> bool:
     assert server.process.poll() is None, server.log()
+    return is_live(server.url)
+
+
+def is_live(url: str) -> bool:
+    """Whether an API answers at this URL."""
     try:
-        return requests.get(server.url + "/health/live", timeout=5).status_code == 200
+        return requests.get(f"{url}/health/live", timeout=5).status_code == 200
     except requests.RequestException:
         return False
