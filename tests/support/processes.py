@@ -128,6 +128,13 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def postgres_processes(data_dir: Path) -> list[psutil.Process]:
+    """Return the PostgreSQL server of this folder, its first process first, and its children."""
+    servers = [process for process in processes_of(data_dir) if "postgres" in process.name()]
+    assert servers
+    return servers + [child for process in servers for child in process.children(recursive=True)]
+
+
 @dataclass
 class Server:
     """A stack run by ``bin/serve``: one process with its children."""
