@@ -25,10 +25,6 @@ class SettingSource:
     path: Path | None = None
     line: int | None = None
 
-    def __str__(self) -> str:
-        """Return it in words."""
-        return self.kind if self.line is None else f"{self.kind} line {self.line}"
-
 
 DEFAULT, ENVIRONMENT = SettingSource("default"), SettingSource("environment")
 

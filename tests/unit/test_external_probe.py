@@ -15,10 +15,11 @@ import pytest
 
 from mistral_api.errors import ModelUnavailable
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import without_credentials
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
-from mistral_api.upstream.outage import Outage, without_credentials
+from mistral_api.upstream.outage import Outage
 from tests.support.certificates import make_certificate
 
 MODELS = '{"object": "list", "data": [{"id": "m", "owned_by": "llamacpp"}]}'
@@ -173,4 +174,4 @@ def test_log_of_an_outage_has_a_line_at_its_begin_and_at_its_end(caplog: pytest.
         "the model server http://gpu:8000 cannot be used: It is away.",
         "the model server http://gpu:8000 answers again",
     ]
-    assert without_credentials("https://a:b@[::1]:1/x") == "https://[::1]:1/x"
+    assert without_credentials("https://a:b@[::1]:1/x?key=c") == "https://[::1]:1/x"

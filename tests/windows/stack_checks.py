@@ -21,7 +21,7 @@ LEFT_SECONDS = 30.0
 QUESTION = "Wie heißt die Hauptstadt von Österreich?"
 SESSION = "windows-check"
 DATA_FOLDER = "Daten von Zoë"
-ENGINE, SERVING, DATABASE = "mistral_api.embedded.engine", "mistral_api.serving", "postgres.exe"
+ENGINE, DATABASE = "mistral_api.embedded.engine", "postgres.exe"
 
 
 class StackChecks:

@@ -66,16 +66,12 @@ class EmbeddedPostgres:
             self._presence = ProcessLock(self._layout.home)
         except OSError as error:
             log.warning("the embedded PostgreSQL stops with its owner, also while we use it: %s", error)
-        self._watcher = PostgresWatcher(self._find, self._restart, self._layout.data / "log")
+        self._watcher = PostgresWatcher(self._cluster.postmaster, self._restart, self._layout.data / "log")
         self._watcher.start()
 
     def health(self) -> EmbeddedHealth | None:
         """Return how the server is looked after, or None where this process does not do that."""
         return None if self._watcher is None else self._watcher.health()
-
-    def _find(self) -> ProcessIdentity | None:
-        """Return the postmaster that runs."""
-        return self._cluster.postmaster()
 
     def _restart(self) -> None:
         """Start the server, unless another process has done so. Raises StartError."""
@@ -137,7 +133,7 @@ def start_embedded_postgres(
 
 
 def running_embedded_postgres(data_dir: Path) -> str | None:
-    """Return the URL of the server of this DATA_DIR, or None where none runs. Nothing is made or started.
+    """Return the URL of the server of this DATA_DIR, or None where none runs. No database is made or started.
 
     Raises StartError where it belongs to another account.
     """
