@@ -82,7 +82,7 @@ def test_settings_says_what_is_in_effect_and_from_where(project: Project) -> Non
         "API_PORT": ("9100", ".env line 1"),
         "API_THREADS": ("8", "environment"),
         "ADMIN_API_KEY": ("***", ".env line 4"),
-        "RATE_LIMIT_STORAGE_URL": ("redis://:***@localhost:6379/0", ".env line 3"),
+        "RATE_LIMIT_STORAGE_URL": ("redis://***@localhost:6379/0", ".env line 3"),
         "MODEL_PATH": (str(project.elsewhere / "m.gguf"), "environment"),
         "DATA_DIR": (str(project.folder / "data"), ".env line 5"),
     }
