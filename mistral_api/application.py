@@ -40,13 +40,14 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
-    ``create`` false makes no embedded PostgreSQL where there is none yet. A database in DATABASE_URL is not asked for
-    anything here.
+    ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
+    DATABASE_URL is not asked for anything here.
     """
     settings = settings or load_settings()
     _configure_log(settings)
     warn_of_misspellings(log.warning)
-    require_tracing(os.environ)
+    if create and not _is_flask_command():
+        require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -77,12 +78,17 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
 
 def _configure_log(settings: Settings) -> None:
     """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
-    context = click.get_current_context(silent=True)
-    root = None if context is None else context.find_root()
-    if root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run":
+    if _is_flask_command():
         configure_command_log()
     else:
         configure_server_log(settings.log_options, "api")
+
+
+def _is_flask_command() -> bool:
+    """Whether Flask's command line makes the application for a command other than ``flask run``."""
+    context = click.get_current_context(silent=True)
+    root = None if context is None else context.find_root()
+    return root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run"
 
 
 def prepare_database(app: Flask, seconds: float = START_SECONDS) -> None:
