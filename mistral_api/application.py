@@ -39,13 +39,14 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
-    ``create`` false makes no embedded PostgreSQL where there is none yet. A database in DATABASE_URL is not asked for
-    anything here.
+    ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
+    DATABASE_URL is not asked for anything here.
     """
     settings = settings or load_settings()
     _configure_log(settings)
     warn_of_misspellings(log.warning)
-    require_tracing(os.environ)
+    if create and not is_flask_command():
+        require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -76,8 +77,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
 
 def _configure_log(settings: Settings) -> None:
     """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
-    context = flask_context()
-    if context is not None and context.invoked_subcommand != "run":
+    if is_flask_command():
         configure_command_log()
     else:
         configure_server_log(settings.log_options, "api")
@@ -88,6 +88,12 @@ def flask_context() -> click.Context | None:
     context = click.get_current_context(silent=True)
     root = None if context is None else context.find_root()
     return root if root is not None and isinstance(root.command, FlaskGroup) else None
+
+
+def is_flask_command() -> bool:
+    """Whether Flask's command line makes the application for a command other than ``flask run``."""
+    context = flask_context()
+    return context is not None and context.invoked_subcommand != "run"
 
 
 def prepare_database(app: Flask) -> None:

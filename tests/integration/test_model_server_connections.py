@@ -14,7 +14,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from mistral_api.errors import ModelServerError, ModelServerLost
+from mistral_api.errors import ModelServerError, ModelUnusable
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
@@ -149,10 +149,10 @@ def test_certificate_must_be_trusted_and_for_the_host(tmp_path: Path, monkeypatc
     secured = _Engine()
     secured.socket = context.wrap_socket(secured.socket, server_side=True)
     with _running(secured):
-        with _client(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelServerLost):
+        with _client(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         monkeypatch.setattr(certifi, "where", lambda: str(path))
-        with _client(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelServerLost):
+        with _client(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         assert secured.seen == []
         with _client(f"https://localhost:{_port(secured)}") as client:

@@ -175,3 +175,13 @@ def test_log_of_an_outage_has_a_line_at_its_begin_and_at_its_end(caplog: pytest.
         "the model server http://gpu:8000 answers again",
     ]
     assert without_credentials("https://a:b@[::1]:1/x?key=c") == "https://[::1]:1/x"
+
+
+def test_scrape_that_gets_no_answer_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack:
+        with _answering({"/metrics": (200, "tokens 1")}) as address:
+            client = stack.enter_context(_client(f"http://{address}"))
+            assert client.get_text("/metrics", (5, 5), 100) == "tokens 1"
+        with pytest.raises(ModelUnavailable):
+            client.get_text("/metrics", (0.5, 0.5), 100)
+    assert not caplog.records

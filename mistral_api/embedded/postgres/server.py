@@ -30,7 +30,7 @@ from mistral_api.embedded.postgres.files import (
 from mistral_api.embedded.postgres.watcher import EmbeddedHealth, PostgresWatcher
 from mistral_api.errors import StartError
 from mistral_api.system.process_lock import ProcessLock
-from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
+from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, outlive_this_process
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ class EmbeddedPostgres:
             self._watcher.close()
         with _locked(self._layout.home, deadline_seconds):
             others = self._leave()
+            if others:
+                outlive_this_process()
             if self.owned or (self._watcher is not None and not _has_live_owner(self._layout.owner_file)):
                 if not others and self._cluster.running:
                     self._cluster.stop()
