@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 
 from mistral_api.errors import ModelServerError, ModelUnusable
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from tests.support.certificates import make_certificate
+from tests.support.model_server_clients import model_server_client
 
 ANSWER = {"tokens": [1, 2]}
 
@@ -80,15 +82,8 @@ def engine() -> Iterator[_Engine]:
         yield running
 
 
-@contextlib.contextmanager
-def _client(url: str, **settings: str) -> Iterator[ModelServerClient]:
-    watcher = DisconnectWatcher()
-    client = ModelServerClient(Settings(model_server_url=url, **settings), lambda: None, lambda: False, watcher)  # type: ignore[arg-type]
-    try:
-        yield client
-    finally:
-        client.close()
-        watcher.close()
+def _client(url: str, **settings: str) -> AbstractContextManager[ModelServerClient]:
+    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
 
 
 def _port(engine: _Engine) -> int:

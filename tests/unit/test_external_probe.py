@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import pytest
 from mistral_api.errors import ModelUnavailable
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import without_credentials
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.outage import Outage
 from tests.support.certificates import make_certificate
+from tests.support.model_server_clients import model_server_client
 
 MODELS = '{"object": "list", "data": [{"id": "m", "owned_by": "llamacpp"}]}'
 
@@ -61,14 +63,8 @@ def _answering(answers: dict[str, tuple[int, str]], tls: ssl.SSLContext | None =
         thread.join(timeout=5)
 
 
-@contextlib.contextmanager
-def _client(url: str, **settings: float) -> Iterator[ModelServerClient]:
-    made = Settings(model_server_url=url, **settings)  # type: ignore[arg-type]
-    with (
-        contextlib.closing(DisconnectWatcher()) as watcher,
-        contextlib.closing(ModelServerClient(made, lambda: None, lambda: False, watcher)) as client,
-    ):
-        yield client
+def _client(url: str, **settings: float) -> AbstractContextManager[ModelServerClient]:
+    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
