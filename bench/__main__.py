@@ -1,4 +1,4 @@
-"""``python bin/bench [latency] [recording] [reads] [far-reads] [validation] [recognition] [warm] [owners]``."""
+"""``python3 bin/bench [latency] [recording] [reads] [far-reads] [validation] [recognition] [warm] [owners]``."""
 
 from __future__ import annotations
 

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+import click
 from alembic import context
 from flask import current_app
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.deadlines import without_deadline
+from mistral_api.database.errors import unusable_sentence
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import CONNECTION
 from mistral_api.database.search_path import create_schema
 from mistral_api.database.tables import all_metadata
+from mistral_api.system.exit_codes import ExitCode
 from mistral_api.web.database_session import db
 
 
@@ -50,13 +54,20 @@ def run_online(connection: Connection) -> None:
 
 
 def run() -> None:
-    """Migrate on the connection that the caller has given, else on one of the application's."""
+    """Migrate on the connection that the caller has given, else, for ``flask db``, on one of the application's.
+
+    There a failure of the database ends the command with one sentence.
+    """
     given: Connection | None = context.config.attributes.get(CONNECTION)
     if given is not None:
         run_online(given)
-    else:
+        return
+    try:
         with db.engine.connect() as connection:
             run_online(connection)
+    except SQLAlchemyError as error:
+        click.echo(f"DATABASE_URL: {unusable_sentence(error)}", err=True)
+        raise SystemExit(ExitCode.CANNOT_START) from error
 
 
 if context.is_offline_mode():

@@ -3,80 +3,106 @@
 from __future__ import annotations
 
 import logging
+import os
 
-from alembic.util.exc import CommandError
+import click
 from flask import Flask
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from flask.cli import FlaskGroup
+from sqlalchemy.exc import SQLAlchemyError
 
+from mistral_api.database.deadlines import answer_within
 from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
-from mistral_api.database.errors import error_message
-from mistral_api.database.ownership import require_own_tables
-from mistral_api.database.revisions import MIGRATIONS, migrate_to, newest_revision, refuse_newer
-from mistral_api.errors import StartError
+from mistral_api.database.preparation import (
+    LOOK_SECONDS,
+    START_SECONDS,
+    refuse_foreign_schema,
+    require_current_schema,
+    unusable,
+)
+from mistral_api.database.revisions import MIGRATIONS
 from mistral_api.services import EXTENSION, Services, services_of
-from mistral_api.settings import Settings, load_settings
-from mistral_api.system.logs import configure_logging
+from mistral_api.settings import Settings, load_settings, warn_of_misspellings
+from mistral_api.system.logs import configure_command_log, configure_server_log
+from mistral_api.tracing.opening import require_tracing
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
 from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
+from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
+from mistral_api.web.request_arrival import measure_arrivals
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """Return the WSGI application. Raises SettingError, or StartError where no database can be had."""
+def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
+    """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
+
+    ``create`` false makes no embedded PostgreSQL where there is none yet. A database in DATABASE_URL is not asked for
+    anything here.
+    """
     settings = settings or load_settings()
-    configure_logging(settings.log_level)
+    _configure_log(settings)
+    warn_of_misspellings(log.warning)
+    require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
-    database = open_database(settings)
+    database = open_database(settings, create=create)
     app.config["SQLALCHEMY_DATABASE_URI"] = database.url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
     db.init_app(app)
-    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    # Alembic takes a % for a variable.
+    migrate.init_app(app, db, directory=str(MIGRATIONS).replace("%", "%%"))
     with app.app_context():
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database.release)
+    app.extensions[EXTENSION] = Services(settings, engine, database)
 
     register_request_ids(app)
+    measure_arrivals(app)
     register_rate_limits(app)
     handle_errors(app)
     allow_origins(app, settings)
     register_blueprints(app)
     guard_requests(app)
+    observe_requests(app, services_of(app.extensions).finished_requests)
     return app
 
 
-def refuse_foreign_tables(app: Flask) -> None:
-    """Refuse a database in which another program has tables of our names. Raises StartError.
+def _configure_log(settings: Settings) -> None:
+    """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
+    context = click.get_current_context(silent=True)
+    root = None if context is None else context.find_root()
+    if root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run":
+        configure_command_log()
+    else:
+        configure_server_log(settings.log_options, "api")
 
-    A database that is away is not refused: the API serves without it.
+
+def prepare_database(app: Flask, seconds: float = START_SECONDS) -> None:
+    """Look at the database and bring its schema to this version; where it is away, as soon as it is there.
+
+    A server calls this before it serves. Raises StartError where only the operator can mend it: a wrong password, a
+    database that does not exist, tables of another program, a schema of a newer version. After ``seconds`` a database
+    that does not answer is left to a thread.
     """
+    services_of(app.extensions).preparation.begin(seconds)
+
+
+def require_database(app: Flask, *, current: bool = True) -> None:
+    """Refuse, for a command, a database that is away, another program's, newer or, with ``current``, older than this
+    version. Nothing is changed in it. Raises StartError."""
     engine = services_of(app.extensions).engine
     try:
-        with engine.connect() as connection:
-            require_own_tables(connection)
-    except OperationalError as error:
-        log.warning("the database is not looked at, since it cannot be used: %s", error_message(error))
+        with engine.connect() as connection, answer_within(LOOK_SECONDS):
+            (require_current_schema if current else refuse_foreign_schema)(connection)
+    except SQLAlchemyError as error:
+        raise unusable(error) from error
     finally:
         engine.dispose()  # a server that forks after this must not share the connection
-
-
-def upgrade_database(app: Flask) -> None:
-    """Bring the schema to this version. Raises StartError with the database's own first line."""
-    try:
-        with services_of(app.extensions).engine.begin() as connection:
-            require_own_tables(connection)
-            refuse_newer(connection)
-            migrate_to(connection, newest_revision())
-    except (CommandError, SQLAlchemyError) as error:
-        raise StartError(f"DATABASE_URL: the database cannot be used: {error_message(error)}.") from error

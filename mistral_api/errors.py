@@ -17,7 +17,8 @@ The tree::
         ├── ModelServerLost     502, it hung up before it had answered anything
         ├── ModelTimeout        504
         └── ModelUnavailable    503, loading, restarting or given up
-            └── ModelLoading    503
+            ├── ModelLoading    503
+            └── ModelUnusable   503, as things are: waiting would not help
 
 ``upstream.errors`` translates the errors of urllib3 into this tree, ``database.errors`` those of
 SQLAlchemy. ``web.errors`` turns them into responses. The body is OpenAI's:
@@ -182,6 +183,10 @@ class ModelLoading(ModelUnavailable):
     """503: the model is being loaded."""
 
     default_code = "model_loading"
+
+
+class ModelUnusable(ModelUnavailable):
+    """503: the model server that somebody else runs cannot be used as things are: its name, its key, TLS, its URL."""
 
 
 def error_headers(error: ApiError) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine
@@ -23,12 +24,14 @@ from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.conversations.stored_completions import CompletionReader
-from mistral_api.database.engine import create_thread_engine, database_fingerprint
+from mistral_api.database.engine import Database, create_thread_engine, database_fingerprint
+from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
+from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import writer_starter
+from mistral_api.delivery.writer import DeliveryCounts, writer_starter
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -37,19 +40,28 @@ from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.metrics.exposition import Metrics
+from mistral_api.metrics.instruments import Instruments
+from mistral_api.metrics.process_state import ProcessSources
+from mistral_api.metrics.server_state import ServerSources
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
-from mistral_api.recording.recorder import Recorder, RecordingPolicy
+from mistral_api.observability.finished_request import FinishedRequests
+from mistral_api.observability.request_log import log_request
+from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.tracing.opening import open_tracer
+from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
@@ -67,22 +79,27 @@ EXTENSION = "mistral-api"
 class Services:
     """Everything that outlives a request. Owns its threads and connections from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, settings: Settings, engine: Engine, release_database: Callable[[], None]) -> None:
-        """``release_database`` is called last: it stops an embedded PostgreSQL of ours."""
+    # Replaced at the start, since it has a thread.
+    tracer: Tracer = NO_TRACER
+
+    def __init__(self, settings: Settings, engine: Engine, opened: Database) -> None:
+        """``engine`` connects to the opened database, which is released last."""
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
+        self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
-        database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
-        self.key_mirror = KeyMirror(settings.data_dir, database)
-        self.key_watcher = KeyWatcher(self.key_ring, create_thread_engine(engine, settings), self.key_mirror)
-        self.gate = Gate(settings, self.key_ring)
+        self.embedded_postgres = opened.embedded
+        self.key_mirror = _key_mirror(settings, engine)
+        self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
+        self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
-        self.writer_engine = create_thread_engine(engine, settings)
-        policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
-        self.recorder = Recorder(settings.data_dir / "journal", policy, writer_starter(self.writer_engine))
-        sharing = Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
-        self.model_servers = ModelServers(settings, sharing)
+        self.finished_requests = FinishedRequests(log_request)
+        self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
+        self.delivery_counts = DeliveryCounts()
+        self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
+        self.model_servers = ModelServers(settings, self._sharing())
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -119,15 +136,42 @@ class Services:
         self.passthrough = PassthroughService(main, self.recorder, self.prompts, self._clear_answers)
         self.embedder = Embedder(self.model_servers, self.recorder, text_limit)
         self.response_store = ResponseStore(engine, self.database_reads, self.history_reader, self.recorder)
-        contexts = ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter)
-        # One slot is always left to those who wait for their answer.
-        background = BackgroundRunner(max(1, settings.parallel - 1))
         self.response_service = ResponseService(
-            self.generator, self.sessions, self.response_store, contexts, background
+            self.generator,
+            self.sessions,
+            self.response_store,
+            ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
+            _background_runner(settings),
         )
-        self._release_database = release_database
+        self.metrics = self._make_metrics()
+        self._release_database = opened.release
         self._lock = threading.Lock()
         self._state = "made"
+
+    def _open_tracer(self) -> Tracer:
+        settings = self.settings
+        provider = "llama.cpp" if settings.supervised else "external"
+        return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
+    def _sharing(self) -> Sharing:
+        """Return what says whether the slots are shared."""
+        return Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+
+    def _make_metrics(self) -> Metrics:
+        """Return the metrics, told of every request and statement."""
+        engines = {"readers": self.engine, "writer": self.writer_engine, "keys": self.key_engine}
+        instruments = Instruments(self.model_servers.known_models)
+        slow = SlowQueryLog(self.settings.slow_query_ms)
+        for name, engine in engines.items():
+            watch_queries(engine, name, instruments, slow)
+        self.finished_requests.add(instruments.note_request)
+        self.model_servers.main.slot_gate.on_wait = instruments.note_slot_wait
+        return Metrics(
+            self.settings.data_dir / "run" / "metrics",
+            instruments,
+            ProcessSources(self.model_servers, self.finished_requests, engines, self.delivery_counts),
+            ServerSources(self.model_servers, self.recorder.state, self.gpu_monitor.read),
+        )
 
     def _context(self, call: UpstreamCall) -> int | None:
         """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
@@ -135,6 +179,13 @@ class Services:
         known = self.loaded_models.current(call).context or main.catalogue.known_window()
         # Where the server is too busy to tell it, its whole context still bounds what could fit.
         return known or (None if main.status is None else main.status.context_size())
+
+    def _may_be_keyless(self) -> bool:
+        """Whether a new server, whose database may not be used yet, takes keys that nobody knows of for none.
+
+        It listens on this machine alone, and its DATA_DIR has seen no key.
+        """
+        return not self.preparation.is_open and self.key_mirror.is_keyless and is_loopback(self.settings.api_host)
 
     def _longest_token(self) -> int:
         return longest_token(served_model_path(self.settings) if self.settings.supervised else None)
@@ -144,19 +195,25 @@ class Services:
         with self._lock:
             if self._state != "made":
                 return
+            if self.embedded_postgres is not None:
+                self.embedded_postgres.watch()
             self.key_watcher.start()
+            self.preparation.load_keys_by(self.key_watcher.load)
+            self.preparation.ensure_running()
             self.recorder.start()
             self.recognition_loader.start()
             self.daily_tokens.start()
             self.housekeeping.start()
             self.gpu_sampler.start()
             self.model_servers.start()
+            self.metrics.start()
+            self.tracer = self._open_tracer()
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
 
     def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
-        """Write a line into the audit log for a request that no view has seen, where the error is an event."""
+        """Tell of a request that no view has seen, and write a line into the audit log where its error is an event."""
         source: Source = {
             "address": self.gate.address(head),
             "key": None,
@@ -165,6 +222,7 @@ class Services:
             "request_id": request_id,
         }
         self.audit_log.note(error, source)
+        self.finished_requests.tell_refused(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
@@ -210,6 +268,7 @@ class Services:
                 return
             self._state = "closed"
         atexit.unregister(self.close)
+        self.preparation.close()
         # Ending its responses records them, so it comes before the recorder.
         self.response_service.close()
         self.model_servers.close()
@@ -220,6 +279,8 @@ class Services:
         if self.answers is not None:
             self.answers.close()
         self.recorder.close()
+        self.metrics.close()
+        self.tracer.close()
         self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
@@ -227,6 +288,21 @@ class Services:
         self.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
+
+
+def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
+    database = database_fingerprint(None if settings.database_url is None else engine.url, settings.database_schema)
+    return KeyMirror(settings.data_dir, database)
+
+
+def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+    policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery)
+
+
+def _background_runner(settings: Settings) -> BackgroundRunner:
+    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
+    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

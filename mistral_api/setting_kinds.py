@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from mistral_api.database_url import read_database_url
+
 T = TypeVar("T")
 
 # The value of MODEL_SERVER_HOST that stands for a Unix socket.
@@ -102,21 +104,6 @@ def _read_server_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1")
 
 
-# What stands behind ``postgres://``, taken apart as SQLAlchemy does it, which fails where the port is no number:
-# user and password, host, port.
-_DATABASE_ADDRESS = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?+(?:\[[^/?]+\]|[^/:?@]+)?(?::[0-9]+)?(?:[/?]|$)")
-
-
-def _read_database_url(text: str) -> str:
-    """Return the URL with the driver that SQLAlchemy needs; hosting companies give ``postgres://``."""
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in ("postgres", "postgresql", "postgresql+psycopg2") or not rest:
-        raise ValueError(text)
-    if not _DATABASE_ADDRESS.match(rest):
-        raise ValueError(text)
-    return f"postgresql+psycopg2://{rest}"
-
-
 def _read_redis_url(text: str) -> str:
     """Return a URL that the ``limits`` package takes."""
     url = urlsplit(text)
@@ -201,7 +188,10 @@ def _read_networks(text: str) -> tuple[IPNetwork, ...]:
 def _read_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such home folder
+        raise ValueError(text) from error
 
 
 def _read_secret(text: str) -> str:
@@ -219,8 +209,7 @@ REDIS_URL: Kind[str] = Kind(
     _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
 )
 DATABASE_URL: Kind[str] = Kind(
-    _read_database_url,
-    "a URL that begins with postgres:// or postgresql://, with a port that is a number and an @ in the password as %40",
+    read_database_url, "a URL such as postgres://user:password@host:5432/database?sslmode=require"
 )
 SCHEMA_NAME: Kind[str] = Kind(
     _read_schema_name, "a name of at most 63 small letters, digits and _ that begins with no digit and not with pg_"
@@ -241,3 +230,5 @@ NETWORKS: Kind[tuple[IPNetwork, ...]] = Kind(
 )
 SECRET: Kind[str] = Kind(_read_secret, "16 to 512 letters, digits and signs of ASCII without a space")
 PATH: Kind[Path] = Kind(_read_path, "a file path")
+# The path of a program, or the name of one that is found on PATH.
+PROGRAM: Kind[Path] = Kind(_read_path, "the path of a program, or its name where it is on PATH")

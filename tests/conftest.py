@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from hypothesis import settings
 from openai import OpenAI
 
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
 from tests.support.processes import Server, running_server, temporary_data_dir
@@ -24,9 +28,18 @@ def pytest_configure() -> None:
     Let hypothesis generate the same examples in each run.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The project's folder is an empty one: a developer's .env and var must reach no test, nor a program that it starts.
+    folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-project-"))
+    folder.chmod(0o755)
+    os.environ[PROJECT_VARIABLE] = str(folder)
     # The same examples each time, and none from a file of earlier failures.
     settings.register_profile("repeatable", derandomize=True, database=None)
     settings.load_profile("repeatable")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the project's folder of these tests."""
+    shutil.rmtree(os.environ.pop(PROJECT_VARIABLE), ignore_errors=True)
 
 
 @pytest.fixture

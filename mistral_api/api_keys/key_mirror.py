@@ -2,6 +2,8 @@
 
 It also says that no key exists, where that is so: without such a word nobody is let in without a key. It is of one
 database; what it says about another one does not count. ADMIN_API_KEY is not in it.
+
+A DATA_DIR that is new gets a mirror with null instead of keys: no server with this DATA_DIR has ever known any.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from mistral_api.security.api_key import ApiKey, KeyLimits, KeyRecord, SecretDigest
-from mistral_api.system.files import ReplacedFile, replace_file
+from mistral_api.system.files import ReplacedFile, make_data_dir, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +28,13 @@ class KeyMirror:
     """The file of one DATA_DIR. Every API process on it writes the same, and replaces what another wrote too late."""
 
     def __init__(self, data_dir: Path, database: str) -> None:
-        """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns."""
+        """``database`` is what :func:`~mistral_api.database.engine.database_fingerprint` returns.
+
+        ``is_keyless``: no database that this DATA_DIR was used with has had a key, as far as is known.
+        """
         self.path = data_dir / FILE_NAME
         self._database = database
+        self.is_keyless = False
         self._file: ReplacedFile[str | None] = ReplacedFile(self.path, self._text, None)
 
     def read(self) -> list[KeyRecord] | None:
@@ -37,12 +43,30 @@ class KeyMirror:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             if found["version"] != _VERSION or found["database"] != self._database:
                 return None
-            return [_record(each) for each in found["keys"]]
+            return None if found["keys"] is None else [_record(each) for each in found["keys"]]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the mirror of the API keys '%s' cannot be read: %s", self.path, error)
             return None
+
+    def begin(self) -> None:
+        """Note whether DATA_DIR has seen no key: it is new, or its mirror says so. Called before anything is recorded.
+
+        Without a mirror it is new where it has no journal. Then it gets one.
+        """
+        if self.path.exists():
+            self.is_keyless = _has_no_key(self._text())
+        elif not (self.path.parent / "journal").exists():
+            self.is_keyless = True
+            self._write_new()
+
+    def _write_new(self) -> None:
+        try:
+            make_data_dir(self.path.parent)
+            replace_file(self.path, json.dumps({"version": _VERSION, "database": self._database, "keys": None}) + "\n")
+        except OSError as error:
+            log.warning("the mirror of the API keys cannot be written: %s", error)
 
     def write(self, records: Iterable[KeyRecord]) -> None:
         """Have the file say this. It is looked at each time, and written where it says something else.
@@ -53,12 +77,22 @@ class KeyMirror:
         content = json.dumps({"version": _VERSION, "database": self._database, "keys": keys}, indent=1) + "\n"
         if self._file.current() != content:
             replace_file(self.path, content)
+        self.is_keyless = not keys
 
     def _text(self) -> str | None:
         try:
             return self.path.read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
+
+
+def _has_no_key(text: str | None) -> bool:
+    """Return whether a mirror is a whole one, of whatever database, that has no keys."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("version") == _VERSION and found.get("keys", 0) in (None, [])
 
 
 def read_any_records(data_dir: Path) -> list[KeyRecord]:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_store import CHANNEL, list_keys, records_of
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.errors import error_summary, sqlstate
+from mistral_api.database.errors import error_summary, is_known_absence, sqlstate
 from mistral_api.database.tables.base import rows_as_json
 from mistral_api.security.api_key import KeyRecord
 from mistral_api.security.key_ring import KeyRing
@@ -75,6 +75,7 @@ class KeyWatcher:
     def start(self) -> None:
         """Give the ring what the mirror says, and start to watch the database."""
         mirrored = self._mirror.read()
+        self._mirror.begin()
         if mirrored is not None:
             self._has_mirror = True
             self._ring.replace(mirrored, complete=False)
@@ -93,6 +94,11 @@ class KeyWatcher:
         if self._wake_up is not None:
             self._wake_up.send()
         self._wait_for_answer(wanted, self._poll_seconds + ANSWER_SECONDS)
+
+    def load(self) -> bool:
+        """Read the keys now, of a database that has just come. Return whether the ring has them."""
+        self.refresh()
+        return self._ring.complete
 
     def _wait_for_answer(self, wanted: int, seconds: float) -> None:
         with self._turns:
@@ -115,7 +121,8 @@ class KeyWatcher:
                     self._watch(connection.execution_options(isolation_level="AUTOCOMMIT"))
             except SQLAlchemyError as error:
                 self._ring.mark_incomplete()
-                self._warn("API keys are not watched, the database is away: %s", error_summary(error))
+                if not is_known_absence(error):
+                    self._warn("API keys are not watched, the database is away: %s", error_summary(error))
                 self._answer(self._requested)
                 if not self._stop.is_set():
                     self._wait(None)

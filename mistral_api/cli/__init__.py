@@ -9,23 +9,35 @@ import click
 from mistral_api.cli.audit import audit
 from mistral_api.cli.constraints import constraints
 from mistral_api.cli.database import export, prune
+from mistral_api.cli.doctor import doctor
+from mistral_api.cli.errors import CannotGoOn
 from mistral_api.cli.import_command import import_conversations
 from mistral_api.cli.keys import keys
 from mistral_api.cli.pull import pull
 from mistral_api.cli.service import service
+from mistral_api.cli.settings import settings
 from mistral_api.cli.stats import stats
 from mistral_api.cli.transfer import backup, database, restore
+from mistral_api.settings import SettingError
 from mistral_api.system.console import escape_unprintable_output
+from mistral_api.system.logs import configure_command_log
 from mistral_api.version import VERSION
 
 
 class _Commands(click.Group):
-    """The commands, whose output never fails at a character."""
+    """The commands: output never fails at a character, and settings that are not allowed end each with exit code 2."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run what the command line says."""
         escape_unprintable_output()
         return super().main(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> object:
+        """Run one command. Settings that are not allowed become a line each."""
+        try:
+            return super().invoke(context)
+        except SettingError as error:
+            raise CannotGoOn(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,8 +45,9 @@ class _Commands(click.Group):
 def main() -> None:
     """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.
 
-    Settings come from the environment and from .env in the working directory, as for the server.
+    Settings come from the environment and from .env in the project's folder, as for the server.
     """
+    configure_command_log()
 
 
 for _command in (
@@ -42,6 +55,7 @@ for _command in (
     backup,
     constraints,
     database,
+    doctor,
     export,
     import_conversations,
     keys,
@@ -49,6 +63,7 @@ for _command in (
     pull,
     restore,
     service,
+    settings,
     stats,
 ):
     main.add_command(_command)

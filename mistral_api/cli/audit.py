@@ -11,9 +11,9 @@ import click
 import orjson
 from tabulate import tabulate
 
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.security.audit import AuditEvent, read_events
-from mistral_api.settings import SettingError, load_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _COLUMNS = (
@@ -58,11 +58,9 @@ def _selected(since: timedelta, event: str | None, address: str | None) -> Itera
     except OverflowError:
         earliest = ""
     try:
-        for each in read_events(load_settings().data_dir):
+        for each in read_events(command_settings().data_dir):
             if each["time"] >= earliest and event in (None, each["event"]) and address in (None, each["address"]):
                 yield each
-    except SettingError as error:
-        raise CannotGoOn(str(error)) from error
     except OSError as error:
         raise CannotGoOn(f"The audit log cannot be read: {error.strerror}.") from error
 

@@ -9,8 +9,8 @@ from typing import NoReturn
 import click
 from tabulate import tabulate
 
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.control.quarantine import clear_quarantine, read_quarantine
-from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.exit_codes import ExitCode
 
 
@@ -22,7 +22,7 @@ def constraints() -> None:
 @constraints.command("list")
 def list_quarantined() -> None:
     """List what is refused now, by the digest that the log and the refusals name."""
-    quarantined = read_quarantine(_settings().data_dir).until
+    quarantined = read_quarantine(command_settings().data_dir).until
     if not quarantined:
         click.echo("Nothing is quarantined.")
         return
@@ -34,7 +34,7 @@ def list_quarantined() -> None:
 @click.argument("digests", nargs=-1, metavar="[DIGEST]...")
 def clear(digests: tuple[str, ...]) -> None:
     """Free all of them, or those whose digests begin with DIGEST. Running servers notice it at once."""
-    data_dir = _settings().data_dir
+    data_dir = command_settings().data_dir
     quarantined = read_quarantine(data_dir).until
     chosen = [each for each in quarantined if each.startswith(digests)] if digests else None
     if digests and not chosen:
@@ -44,13 +44,6 @@ def clear(digests: tuple[str, ...]) -> None:
     except OSError as error:
         _fail(f"DATA_DIR: the quarantine cannot be written: {error}.")
     click.echo(f"{freed} freed.")
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingError as error:
-        _fail(str(error))
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -10,9 +10,10 @@ from typing import BinaryIO
 
 import click
 from sqlalchemy import Engine
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.application import create_app, refuse_foreign_tables
+from mistral_api.application import create_app, require_database
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.export import (
@@ -22,11 +23,10 @@ from mistral_api.conversations.export import (
     fine_tuning_line,
     read_conversations,
 )
-from mistral_api.database.errors import error_message, is_permission_error
+from mistral_api.database.errors import unusable_sentence
 from mistral_api.delivery.housekeeping import prune_older_than
 from mistral_api.errors import StartError
 from mistral_api.services import Services, services_of
-from mistral_api.settings import SettingError, Settings, load_settings
 
 
 @contextlib.contextmanager
@@ -40,29 +40,22 @@ def command_engine() -> Iterator[Engine]:
 def command_services() -> Iterator[Services]:
     """Give services that are not started, on the settings; an embedded PostgreSQL is started if it does not run.
 
-    A failure of the database becomes one sentence and exit code 1; tables of another program are exit code 2.
+    Nothing is made where there is no database yet. A database that cannot be used becomes one sentence and exit code 2,
+    one that fails later exit code 1.
     """
     try:
-        app = create_app()
-    except (SettingError, StartError) as error:
-        raise click.ClickException(str(error)) from error
+        app = create_app(command_settings(), create=False)
+    except StartError as error:
+        raise CannotGoOn(str(error)) from error
     try:
-        refuse_foreign_tables(app)
+        require_database(app)
         yield services_of(app.extensions)
     except StartError as error:
         raise CannotGoOn(str(error)) from error
     except SQLAlchemyError as error:
-        raise click.ClickException(_sentence(error)) from error
+        raise click.ClickException(f"DATABASE_URL: {unusable_sentence(error)}") from error
     finally:
         services_of(app.extensions).close()
-
-
-def _sentence(error: SQLAlchemyError) -> str:
-    first = error_message(error)
-    if not isinstance(error, ProgrammingError) or is_permission_error(error):
-        return f"The database cannot be used: {first}."
-    sentence = f"The database does not have the tables of this version ({first})"
-    return f"{sentence}; start the server once, or run 'flask db upgrade'."
 
 
 _LINES = {"jsonl": archive_line, "openai-finetune": fine_tuning_line}
@@ -123,20 +116,13 @@ def prune(days: int | None) -> None:
     with command_engine() as engine:
         click.echo(f"Older than {kept_days} days: {prune_older_than(engine, kept_days)}.")
     try:
-        delete_unused(_load_settings().data_dir, kept_days)
+        delete_unused(command_settings().data_dir, kept_days)
     except OSError as error:
         raise click.ClickException(f"DATA_DIR: saved caches cannot be deleted: {error.strerror}.") from error
 
 
 def _retention_days() -> int:
-    days = _load_settings().retention_days
+    days = command_settings().retention_days
     if not days:
         raise click.UsageError("RETENTION_DAYS is 0, everything is kept for ever: give --days.")
     return days
-
-
-def _load_settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error

@@ -11,6 +11,7 @@ import click
 from sqlalchemy import Engine
 
 from mistral_api.api_keys.key_store import NAME_RULE
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.database import command_engine
 from mistral_api.cli.pull import DownloadDisplay
 from mistral_api.conversations.importing.export_file import (
@@ -23,7 +24,7 @@ from mistral_api.conversations.importing.imported import ImportedConversation
 from mistral_api.conversations.importing.importer import ConversationImporter, ImportedResult, batches
 from mistral_api.conversations.importing.source_tree import ImportTarget
 from mistral_api.security.access import LOCAL_OWNER
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import Settings
 from mistral_api.wire.keys import NAME_PATTERN
 
 
@@ -116,10 +117,7 @@ def import_conversations(files: tuple[Path, ...], format_name: str | None, owner
 
 
 def _settings() -> Settings:
-    try:
-        settings = load_settings()
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error
+    settings = command_settings()
     if not settings.store_content:
         raise CannotImport("This server keeps no text (STORE_CONTENT=false), so nothing is imported.")
     return settings

@@ -13,7 +13,8 @@ from tabulate import tabulate
 
 from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, PullError, parse_source
 from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size
-from mistral_api.settings import SettingError, read_dotenv
+from mistral_api.settings import read_dotenv
+from mistral_api.system.project import project_folder
 
 # Lines of progress for each file, where there is no terminal.
 _STEPS = 10
@@ -97,9 +98,7 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    default="models",
-    show_default=True,
-    help="Where to put it.",
+    help="Where to put it.  [default: models in the project's folder]",
 )
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of the repository.")
 @click.option(
@@ -110,7 +109,7 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
     callback=_print_list,
     help="Show the known models, and the memory each needs.",
 )
-def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
+def pull(model: str, quant: str | None, folder: Path | None, revision: str) -> None:
     """Fetch a model from the Hugging Face Hub: a known one, or OWNER/REPOSITORY:FILE.gguf.
 
     An interrupted download goes on where it was when the command is run again. HF_TOKEN opens gated repositories,
@@ -119,8 +118,8 @@ def pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
     try:
         read_dotenv()  # it may have HF_TOKEN
         prepare_environment()
-        _pull(model, quant, folder, revision)
-    except (PullError, SettingError) as error:
+        _pull(model, quant, folder or project_folder() / "models", revision)
+    except PullError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None

@@ -17,15 +17,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from tabulate import tabulate
 
+from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.cli.interruption import Interruption
 from mistral_api.database.deadlines import blocking_waits
-from mistral_api.database.engine import create_transfer_engine, open_database
+from mistral_api.database.engine import create_transfer_engine, open_database, require_database_data
 from mistral_api.database.errors import error_message, is_permission_error
+from mistral_api.database_url import BadDatabaseUrl
 from mistral_api.errors import StartError
 from mistral_api.recording.journal_copy import exclusive_journal
 from mistral_api.setting_kinds import DATABASE_URL, SCHEMA_NAME, Kind
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import Settings
 from mistral_api.transfer.backup import write_backup
 from mistral_api.transfer.checksums import TableSum
 from mistral_api.transfer.errors import TransferFailed, TransferRefused
@@ -84,7 +86,8 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
     The database in use stays as it is. Stop the server first; what waits in its journal stays there, and goes to the
     new database when the server is started with it. A move that was interrupted has changed nothing: run it again.
     """
-    settings = _settings()
+    settings = command_settings()
+    _require_data(settings)
     target_settings = _target_settings(settings, target_text, schema_text)
     options = MoveOptions(replace, ignore_connections)
     interruption = Interruption()
@@ -92,7 +95,7 @@ def move(target_text: str, schema_text: str | None, replace: bool, ignore_connec
         _explained("The move failed, and the target is as it was"),
         exclusive_journal(_journal(settings)),
         _engine(settings, interruption) as source,
-        _engine(target_settings, interruption) as target,
+        _engine(target_settings, interruption, create=True) as target,
     ):
         result = interruption.run(lambda: move_database(source, target, options, TransferDisplay()))
     click.echo(_table_of(result.tables))
@@ -110,6 +113,8 @@ def _target_settings(settings: Settings, target: str, schema: str | None) -> Set
 def _read(kind: Kind[str], option: str, text: str, *, secret: bool = False) -> str:
     try:
         return kind.read(text)
+    except BadDatabaseUrl as error:
+        raise CannotGoOn(f"{option}: {error}.") from None
     except ValueError as error:
         value = "its value" if secret else f"'{text}'"
         more = f", or {EMBEDDED}" if secret else ""
@@ -138,7 +143,7 @@ def backup(file: Path) -> None:
 
     FILE is replaced when the new backup is whole. It holds everything that was said: only its owner can read it.
     """
-    settings = _settings()
+    settings = command_settings()
     interruption = Interruption()
     with _explained("No backup was written"), _engine(settings, interruption) as engine:
         manifest = interruption.run(lambda: write_backup(engine, _journal(settings), file, TransferDisplay()))
@@ -159,10 +164,10 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     FILE is checked first, and the database afterwards, before anything becomes valid. Stop the server first. What the
     backup took from the journal is delivered when the server is started.
     """
-    settings = _settings()
+    settings = command_settings()
     options = RestoreOptions(replace, ignore_connections)
     interruption = Interruption()
-    with _explained("Nothing was restored"), _engine(settings, interruption) as engine:
+    with _explained("Nothing was restored"), _engine(settings, interruption, create=True) as engine:
         result = interruption.run(lambda: restore_backup(engine, _journal(settings), file, options, TransferDisplay()))
     click.echo(_table_of(result.manifest["database"]["tables"]))
     if result.kept_journal is not None:
@@ -170,10 +175,11 @@ def restore(file: Path, replace: bool, ignore_connections: bool) -> None:
     click.echo("The database held this backup already." if result.was_there else f"Restored from {file}.")
 
 
-def _settings() -> Settings:
+def _require_data(settings: Settings) -> None:
+    """Refuse a source that is not there yet, before anything is made for the move."""
     try:
-        return load_settings()
-    except SettingError as error:
+        require_database_data(settings)
+    except StartError as error:
         raise CannotGoOn(str(error)) from error
 
 
@@ -182,9 +188,12 @@ def _journal(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def _engine(settings: Settings, interruption: Interruption) -> Iterator[Engine]:
-    """Give connections for a transfer; an embedded PostgreSQL is started if it does not run."""
-    opened = open_database(settings)
+def _engine(settings: Settings, interruption: Interruption, *, create: bool = False) -> Iterator[Engine]:
+    """Give connections for a transfer; an embedded PostgreSQL is started if it does not run.
+
+    ``create``: the transfer fills this database, so an embedded one is made where there is none.
+    """
+    opened = open_database(settings, create=create)
     engine = create_transfer_engine(opened.url, settings.database_schema)
     interruption.watch(engine)
     try:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import psutil
 
+from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
 from mistral_api.system.python_command import without_launcher
@@ -152,7 +153,9 @@ class TrialProcess:
 
     def _start(self) -> None:
         passed = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
-        command, environment = without_launcher([sys.executable, "-m", _MODULE, str(self.model)], passed | _NO_CARDS)
+        command, environment = without_launcher(
+            [sys.executable, "-m", _MODULE, str(self.model)], with_openmp(passed) | _NO_CARDS
+        )
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

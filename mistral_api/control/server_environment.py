@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.settings import setting_fields
 
 LLAMA_PREFIX = "LLAMA_ARG_"
@@ -69,7 +70,7 @@ def server_environment(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> d
     """
     settings = {name for name, _ in setting_fields()}
     needed = {name: value for name, value in ours.items() if name not in settings and _is_needed(name.upper())}
-    return CLOSED_TO_PAGES | needed | llama_variables(ours, prefix)
+    return CLOSED_TO_PAGES | with_openmp(needed) | llama_variables(ours, prefix)
 
 
 def llama_variables(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> dict[str, str]:

@@ -42,6 +42,11 @@ class ServerSpec:
     taken_port: int | None = None
 
     @property
+    def host_setting(self) -> str:
+        """The name of the setting of its address."""
+        return self.port_setting.replace("_PORT", "_HOST")
+
+    @property
     def label(self) -> str:
         """The server's name in log lines."""
         return self.name.replace("-", " ")

@@ -57,6 +57,16 @@ def require_legal_transition(current: State, following: State) -> None:
         raise IllegalTransition(f"{following} does not follow {current}")
 
 
+class RestartReason(StrEnum):
+    """Why a model server was started again, in one word."""
+
+    CRASH = "crash"
+    HANG = "hang"
+    LOAD = "load"
+    MEMORY = "memory"
+    CONSTRAINT = "constraint"
+
+
 @dataclass(frozen=True, slots=True)
 class Restart:
     """One restart: when it was decided (Unix seconds), and why."""
@@ -74,7 +84,8 @@ class ModelServerStatus:
     where they differ from the settings, and is None where they do not.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
-    ``last_restarts`` has the newest of ``restarts``. ``last_lines`` is the server's output before it ended last.
+    ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
+    ``last_lines`` is the server's output before it ended last.
     """
 
     state: State
@@ -102,6 +113,7 @@ class ModelServerStatus:
     threads: int
     parallel: int
     restarts: int = 0
+    restart_reasons: dict[str, int] = field(default_factory=dict)
     last_restarts: list[Restart] = field(default_factory=list)
     last_error: str | None = None
     last_lines: list[str] = field(default_factory=list)

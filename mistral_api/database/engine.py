@@ -20,9 +20,12 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from mistral_api.database.address import name_address_in_errors
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
+from mistral_api.database.query_times import WatchedPool
 from mistral_api.database.search_path import use_schema
-from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.embedded.postgres import EmbeddedPostgres, has_embedded_postgres, start_embedded_postgres
+from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 
 # By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
@@ -42,22 +45,35 @@ _LIBPQ_DEADLINES: dict[str, int | str] = {
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A PostgreSQL to connect to. ``release`` is called last; it stops an embedded one that this process started."""
+    """A PostgreSQL to connect to.
+
+    ``release`` is called last; it stops an embedded one that this process started. ``embedded``: the embedded one.
+    """
 
     url: str
     release: Callable[[], None]
+    embedded: EmbeddedPostgres | None = None
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, create: bool = True) -> Database:
     """Return the database of DATABASE_URL, or start the embedded one where none is set.
 
-    Raises StartError where the embedded one cannot be started.
+    Raises StartError where the embedded one cannot be started, and where it is not there yet unless it may ``create``
+    one.
     """
     if settings.database_url is not None:
         return Database(settings.database_url, lambda: None)
+    if not create:
+        require_database_data(settings)
     embedded = start_embedded_postgres(settings.data_dir)
     atexit.register(embedded.stop)
-    return Database(embedded.url, embedded.stop)
+    return Database(embedded.url, embedded.stop, embedded)
+
+
+def require_database_data(settings: Settings) -> None:
+    """Refuse settings whose database is an embedded PostgreSQL that no start has made yet. Raises StartError."""
+    if settings.database_url is None and not has_embedded_postgres(settings.data_dir):
+        raise StartError(f"There is no data in '{settings.data_dir}' yet; start the server once: python bin/serve")
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:
@@ -72,6 +88,7 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "hide_parameters": True,
         # As in requests, numbers beyond 64 bits become floats, so that what is read can be written as JSON again.
         "json_deserializer": orjson.loads,
+        "poolclass": WatchedPool,
         "pool_use_lifo": True,
         "pool_recycle": 300,
         "pool_size": settings.database_pool_size,
@@ -112,6 +129,7 @@ def create_transfer_engine(url: str, schema: str | None) -> Engine:
         connect_args={name: value for name, value in arguments.items() if name not in in_url},
     )
     use_schema(created, schema)
+    name_address_in_errors(created)
     return created
 
 
@@ -121,6 +139,7 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
     A statement sets the timeout: connection poolers refuse start-up options.
     """
     use_schema(engine, settings.database_schema)
+    name_address_in_errors(engine)
 
     @event.listens_for(engine, "connect")
     def _limit(connection: psycopg2.extensions.connection, _record: object) -> None:

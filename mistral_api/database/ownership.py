@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, text
 
+from mistral_api.database.address import shown_address
 from mistral_api.database.revisions import VERSION_TABLE, all_revisions
 from mistral_api.database.search_path import schema_of
 from mistral_api.database.tables import all_tables, table_names
@@ -51,14 +52,17 @@ def require_own_tables(connection: Connection) -> None:
     """
     foreign = find_foreign_table(connection)
     if foreign is not None:
-        raise StartError(_sentence(foreign, schema_of(connection)))
+        raise StartError(_sentence(foreign, schema_of(connection), shown_address(connection.engine.url)))
 
 
-def _sentence(table: str, schema: str | None) -> str:
+def _sentence(table: str, schema: str | None, address: str) -> str:
     if schema is not None:
-        return f"DATABASE_SCHEMA: in the schema '{schema}' another program has a table '{table}': choose another name."
+        return (
+            f"DATABASE_SCHEMA: in the schema '{schema}' of {address} another program has a table '{table}': choose "
+            "another name."
+        )
     return (
-        f"DATABASE_URL: in this database another program has a table '{table}': set "
+        f"DATABASE_URL: in the database {address} another program has a table '{table}': set "
         f"DATABASE_SCHEMA={SUGGESTED_SCHEMA}, and our tables get a schema of their own."
     )
 

@@ -7,11 +7,13 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
+from mistral_api.database.address import shown_address
+from mistral_api.database.errors import error_message
 from mistral_api.database.revisions import newest_revision
 
 # How long a health check waits for a database that does not answer.
@@ -19,11 +21,15 @@ CHECK_TIMEOUT_SECONDS = 1.5
 
 
 class DatabaseHealth(TypedDict):
-    """The part ``database`` of ``/health``. Latency and schema are null where PostgreSQL does not answer."""
+    """The part ``database`` of ``/health``. Latency and schema are null where PostgreSQL does not answer.
+
+    ``last_error`` says which database cannot be used, and why; it is null where one can, and strangers do not get it.
+    """
 
     status: Literal["ok", "unavailable"]
     latency_ms: float | None
     schema: Literal["current", "behind"] | None
+    last_error: NotRequired[str | None]
 
 
 class DatabaseProbe:
@@ -31,6 +37,7 @@ class DatabaseProbe:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._address = shown_address(engine.url)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-probe")
         self._lock = threading.Lock()
         self._running: Future[DatabaseHealth] | None = None
@@ -43,8 +50,10 @@ class DatabaseProbe:
             running = self._running
         try:
             return running.result(timeout=CHECK_TIMEOUT_SECONDS)
-        except (FutureTimeoutError, SQLAlchemyError):
-            return {"status": "unavailable", "latency_ms": None, "schema": None}
+        except FutureTimeoutError:
+            return _unavailable(f"{self._address}: it did not answer within {CHECK_TIMEOUT_SECONDS:g} s")
+        except SQLAlchemyError as error:
+            return _unavailable(error_message(error))
 
     def _query(self) -> DatabaseHealth:
         with self._engine.connect() as connection:
@@ -55,12 +64,18 @@ class DatabaseProbe:
                 revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
             except ProgrammingError:  # never migrated: the table is not there
                 revision = None
-        current = revision == _head_revision()
-        return {"status": "ok", "latency_ms": round(latency, 3), "schema": "current" if current else "behind"}
+        newest = _head_revision()
+        error = None if revision == newest else f"{self._address}: the schema is {revision}, and not {newest}"
+        schema: Literal["current", "behind"] = "current" if error is None else "behind"
+        return {"status": "ok", "latency_ms": round(latency, 3), "schema": schema, "last_error": error}
 
     def close(self) -> None:
         """End the thread. A query that still runs is left to its own deadline."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _unavailable(reason: str) -> DatabaseHealth:
+    return {"status": "unavailable", "latency_ms": None, "schema": None, "last_error": reason}
 
 
 @functools.cache

@@ -9,7 +9,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from mistral_api.database.address import shown_address
 from mistral_api.errors import StartError
+from mistral_api.version import VERSION
 
 # The migrations stand in the project's root, beside the package.
 MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
@@ -43,9 +45,15 @@ def refuse_newer(connection: Connection) -> None:
     """Refuse a schema of a newer version of this program. Raises StartError."""
     revision = read_revision(connection)
     if revision is not None and revision not in all_revisions():
-        raise StartError(
-            f"DATABASE_URL: the database's schema (revision {revision}) is of a newer version of this program."
-        )
+        raise StartError(f"DATABASE_URL: {newer_schema_sentence(connection, revision)}")
+
+
+def newer_schema_sentence(connection: Connection, revision: str) -> str:
+    """Return a sentence that names both versions: of a database's schema, and of this program."""
+    return (
+        f"the schema of {shown_address(connection.engine.url)} (revision {revision}) is of a newer version of this "
+        f"program, and this one, {VERSION}, knows revisions up to {newest_revision()}: install the newer version."
+    )
 
 
 def migrate_to(connection: Connection, revision: str) -> None:

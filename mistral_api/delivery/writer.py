@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,13 @@ from mistral_api.analytics.periods import start_of
 from mistral_api.analytics.rollups import Rollups
 from mistral_api.analytics.sessions import record_session_use
 from mistral_api.conversations.message_tree_store import append_exchanges
-from mistral_api.database.errors import error_summary, error_type, is_row_error, is_statement_timeout
+from mistral_api.database.errors import (
+    error_summary,
+    error_type,
+    is_known_absence,
+    is_row_error,
+    is_statement_timeout,
+)
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
 from mistral_api.delivery.conversation_joining import join_conversations, write_aliases
@@ -58,6 +65,8 @@ log = logging.getLogger(__name__)
 # The bounds of a batch: what a statement may take, and how much memory it takes here.
 MAX_BATCH, MAX_BATCH_BYTES = 1000, 8 << 20
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 15.0
+# A database that may not be used yet is asked nothing, so it is looked at often whether it may.
+KNOWN_ABSENCE_RETRY_SECONDS = 2.0
 # How long a batch is gathered, so that delivery does not compete with the requests that fill it. A change that waits
 # for the batch ends the gathering.
 GATHER_SECONDS = 0.25
@@ -76,11 +85,26 @@ _INSERT_USAGE = text(
 )
 
 
+@dataclass(slots=True)
+class DeliveryCounts:
+    """What the writers of this process have done since its start. Their thread alone changes it.
+
+    ``batches``: transactions that were committed; ``delivered``: exchanges in them; ``failures``: attempts that failed
+    and are repeated; ``rejected``: exchanges that PostgreSQL will never take.
+    """
+
+    batches: int = 0
+    delivered: int = 0
+    failures: int = 0
+    rejected: int = 0
+
+
 class Writer:
     """Owns the delivery thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, path: Path, engine: Engine, lock: ProcessLock) -> None:
+    def __init__(self, path: Path, engine: Engine, lock: ProcessLock, counts: DeliveryCounts | None = None) -> None:
         """Open the journal at ``path`` for delivery. Raises sqlite3.Error."""
+        self._counts = counts or DeliveryCounts()
         self._backlog = Backlog(path)
         self._inserter = BatchInserter(engine)
         self._process_lock = lock
@@ -147,13 +171,16 @@ class Writer:
 
         Return False if the writer is closed meanwhile.
         """
-        self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
+        if not is_known_absence(error):
+            self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
         self._failing = True
+        self._counts.failures += 1
         self._inserter.disconnect()
         if is_statement_timeout(error):
             self._batch_size = max(1, self._batch_size // 2)
         closing = self._closing.wait(timeout=self._retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
+        last = KNOWN_ABSENCE_RETRY_SECONDS if is_known_absence(error) else LAST_RETRY_SECONDS
+        self._retry_seconds = min(self._retry_seconds * 2, last)
         return not closing
 
     def _end_interrupted(self) -> None:
@@ -196,10 +223,13 @@ class Writer:
                 self._deliver(entries[middle:])
         else:
             self._backlog.remove(entries)
+            self._counts.batches += 1
+            self._counts.delivered += len(entries)
 
     def _reject(self, entry: JournalEntry, error: Exception) -> None:
         """Set an entry aside in the journal, with the reason. The log gets its type only: it may quote a user."""
         self._backlog.reject(entry, error_summary(error))
+        self._counts.rejected += 1
         log.error("an exchange was set aside in the journal's table 'rejected': %s", error_type(error))
 
 
@@ -248,12 +278,15 @@ def _add_to_sums(connection: Connection, exchanges: Sequence[Exchange]) -> None:
     rollups.write(connection)
 
 
-def writer_starter(engine: Engine) -> StartDelivery:
-    """Return the function with which the recorder starts a writer. The writer uses ``engine``, one connection of it."""
-    return partial(_start_writer, engine)
+def writer_starter(engine: Engine, counts: DeliveryCounts | None = None) -> StartDelivery:
+    """Return the function with which the recorder starts a writer. The writer uses ``engine``, one connection of it.
+
+    ``counts`` is told what it does.
+    """
+    return partial(_start_writer, engine, counts)
 
 
-def _start_writer(engine: Engine, path: Path, lock: ProcessLock) -> Writer:
-    writer = Writer(path, engine, lock)
+def _start_writer(engine: Engine, counts: DeliveryCounts | None, path: Path, lock: ProcessLock) -> Writer:
+    writer = Writer(path, engine, lock, counts)
     writer.start()
     return writer

@@ -148,6 +148,7 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
 
     def _send(self, items: list[EmbeddingInput]) -> list[ResultT]:
         payload = self._task.upstream_payload(self._payload, items)
+        self._call.trace.begin_upstream()
         with self._server.slot_owners.unplaced():
             content = self._server.client.request(self._task.path, payload, self._call).content()
         try:

@@ -10,6 +10,7 @@ from uuid import UUID
 from mistral_api.conversations.session_resolver import Sender
 from mistral_api.errors import Forbidden
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
+from mistral_api.observability.open_request import OpenRequest
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, Prompts
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
@@ -28,7 +29,7 @@ OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "r
 class RequestContext:
     """A request as it came in: who asks, the decoded body, headers, and the call by which it can be cancelled.
 
-    ``permit`` counts what it uses, where the caller has limits.
+    ``permit`` counts what it uses, where the caller has limits. ``observed`` is what its observers are told of it.
     """
 
     caller: Caller
@@ -38,6 +39,7 @@ class RequestContext:
     call: UpstreamCall = field(default_factory=UpstreamCall)
     headers: Mapping[str, str] = field(default_factory=dict)
     permit: Permit | None = None
+    observed: OpenRequest | None = None
 
     @property
     def sender(self) -> Sender:

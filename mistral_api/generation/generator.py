@@ -284,9 +284,11 @@ class Generator:
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
-        placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
+        with call.trace.span("queue", wait="slot"):
+            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
         try:
             placed = self._place(placed, source, count)
+            call.trace.begin_upstream()
             response = self._client.request(planned.path, placed.request, call)
         except BaseException:
             placed.end()

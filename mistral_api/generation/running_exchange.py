@@ -21,6 +21,7 @@ from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageFigures, UsageMeter
 from mistral_api.payload_types.completions import Chunk, Completion
 from mistral_api.recording.recorder import Recorder
+from mistral_api.tracing.trace import Generation, GenerationEnd
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
 
@@ -43,7 +44,9 @@ class RunningExchange:
         self.feedback: SupervisorFeedback | None = None
         self.cache: str | None = None
         self._permit = request.permit
-        # Lets go of the caller's place at the end, where the exchange holds it (:meth:`hold_place`).
+        self._observed = request.observed
+        self._trace = request.call.trace
+        # Lets go of the caller's place at the end, where the exchange holds it (:meth:`outlive_response`).
         self._let_go: Callable[[], None] | None = None
         self.constraints = NO_CONSTRAINTS
         self._meter = UsageMeter()
@@ -66,7 +69,16 @@ class RunningExchange:
 
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""
-        self.record.begin(opening, self._progress)
+        self._trace.describe(
+            Generation(
+                endpoint=self.record.exchange.endpoint,
+                model=opening.model,
+                session=opening.session_id,
+                stream=opening.stream,
+            )
+        )
+        with self._trace.span("journal", entry="opening"):
+            self.record.begin(opening, self._progress)
 
     def note_cache(self, *, hit: bool) -> None:
         """Note whether the answer comes from the cache. The supervisor learns nothing of a request that does."""
@@ -75,17 +87,20 @@ class RunningExchange:
             self._meter.from_cache = True
             self.feedback = None
 
-    def hold_place(self) -> None:
-        """Hold the place that the caller's limits give to the request until the exchange ends.
+    def outlive_response(self) -> None:
+        """Note that the exchange goes on in the background, when its HTTP response has been sent.
 
-        Its HTTP response holds it until then anyway, but for one in the background.
+        It holds the place that the caller's limits give to the request, and its end is told by itself.
         """
         if self._permit is not None:
             self._let_go = self._permit.hold()
+        if self._observed is not None:
+            self._observed.detach_exchange()
 
     def note_first_token(self) -> None:
         """Note that the model server has begun to generate."""
-        self._meter.note_first_token()
+        if self._meter.note_first_token():
+            self._trace.note_first_token()
 
     def read(self, batch: EventBatch) -> None:
         """Take a batch of events into the transcript."""
@@ -140,20 +155,24 @@ class RunningExchange:
                 return
             self._ended = True
             figures = self._meter.measure(self.transcript)
+        self._trace.end_upstream(_generation_end(self.transcript, figures, error))
         try:
             # Outside the lock: a slow disk must not hold up the checkpoints of others.
-            self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
+            with self._trace.span("journal", entry="outcome"):
+                self.record.end(ExchangeOutcome(status, self.transcript, error), figures)
             if self.feedback is not None:
                 self.feedback.report_end(self.record.exchange, error)
         finally:
             self._settle(figures)
 
     def _settle(self, figures: UsageFigures) -> None:
-        """Count the tokens, and let go of the place. The record comes first: see :class:`DailyTokens`."""
+        """Count the tokens, let go of the place, tell the observers. The record is first: see :class:`DailyTokens`."""
         if self._permit is not None:
             self._permit.count_tokens((figures.prompt_tokens or 0) + (figures.completion_tokens or 0))
         if self._let_go is not None:
             self._let_go()
+        if self._observed is not None:
+            self._observed.note_exchange(self.record.exchange)
 
     def _progress(self) -> bytes | None:
         """Return the outcome if this process died now; None where it is the same as last time."""
@@ -162,3 +181,16 @@ class RunningExchange:
                 return None
             self._grown = False
             return self.record.interrupted(self.transcript, self._meter.measure(self.transcript))
+
+
+def _generation_end(transcript: Transcript, figures: UsageFigures, error: ApiError | None) -> GenerationEnd:
+    """Return what traces are told of the end."""
+    first_token_ms = figures.time_to_first_token_ms
+    return GenerationEnd(
+        finish_reason=transcript.finish_reason,
+        prompt_tokens=figures.prompt_tokens,
+        cached_tokens=figures.cached_tokens,
+        completion_tokens=figures.completion_tokens,
+        first_token_seconds=None if first_token_ms is None else first_token_ms / 1000,
+        error_code=None if error is None else error.code or error.type,
+    )

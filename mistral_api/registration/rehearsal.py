@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from dotenv import dotenv_values
 
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.database.revisions import MIGRATIONS
@@ -31,11 +30,12 @@ from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
 from mistral_api.security.addresses import is_loopback
-from mistral_api.settings import SettingError, Settings, load_settings, setting_fields
+from mistral_api.settings import SettingError, Settings, load_settings, read_dotenv_file, setting_fields
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root
 from mistral_api.system.processes import CommandOptions, error_lines, run_command
+from mistral_api.system.project import PROJECT_VARIABLE, project_folder
 
 REHEARSAL_TIMEOUT_SECONDS = 120.0
 # What systemd gives to a service (systemd.exec(5), "Environment Variables in Spawned Processes").
@@ -91,13 +91,14 @@ def rehearse_environment(
 def _require_settings_in_dotenv(dotenv: Path) -> None:
     """Refuse a setting that only this shell has: the service would silently have another. Empty means not set."""
     try:
-        in_file = dotenv_values(dotenv)
-    except OSError as error:
-        raise RegistrationError(f"'{dotenv}' cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise RegistrationError(f"'{dotenv}' cannot be read: it is not UTF-8.") from error
+        in_file = read_dotenv_file(dotenv, os.environ).values
+    except SettingError as error:
+        raise RegistrationError(str(error)) from error
     names = {name for name, _ in setting_fields()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
-    only_here = sorted(name for name in names if os.environ.get(name) and os.environ[name] != in_file.get(name))
+    same = {name for name, value in in_file.items() if os.environ.get(name) in (value.text, value.parsed)}
+    only_here = sorted(name for name in names - same if os.environ.get(name))
+    if Path(os.environ.get(PROJECT_VARIABLE) or dotenv.parent).absolute() != dotenv.parent:
+        raise RegistrationError(f"A service does not see this shell's {PROJECT_VARIABLE}: unset it.")
     if only_here:
         raise RegistrationError(
             f"A service does not see this shell's environment, which sets {', '.join(only_here)}: write that into "
@@ -120,8 +121,8 @@ def _run_rehearsal(project: Path, account: pwd.struct_passwd, *arguments: str) -
         if done.returncode == ExitCode.OK:
             return done.stdout
         lines = error_lines(done)
-        if done.returncode == ExitCode.CANNOT_START and len(lines) == 1:
-            raise RegistrationError(lines[0])
+        if done.returncode == ExitCode.CANNOT_START:
+            raise RegistrationError("\n".join(lines))
         reason = lines[-1]
     raise RegistrationError(
         f"The account '{account.pw_name}' cannot run the server in '{project}' ({reason}): move the project to a "
@@ -133,7 +134,7 @@ def _as_service(project: Path, account: pwd.struct_passwd) -> CommandOptions:
     """Return the options that run a command as systemd would run it under the account."""
     options: CommandOptions = {
         "cwd": project,
-        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name},
+        "env": {"PATH": SERVICE_PATH, "HOME": account.pw_dir, "USER": account.pw_name, PROJECT_VARIABLE: str(project)},
     }
     if account.pw_uid != os.geteuid():  # only root can become another account
         groups = os.getgrouplist(account.pw_name, account.pw_gid)
@@ -167,7 +168,7 @@ def main() -> int:
 
 
 def _readable_settings() -> Settings:
-    dotenv = Path.cwd() / ".env"
+    dotenv = project_folder() / ".env"
     # os.path.exists, here and below: Path.exists raises PermissionError where this returns False.
     if os.path.exists(dotenv) and not os.access(dotenv, os.R_OK):
         raise StartError(

@@ -17,7 +17,8 @@ PROJECT = Path(mistral_api.__file__).parent.parent
 class Service:
     """One process that a service manager runs, ``python -m module arguments``, and restarts without the other one.
 
-    After one of the exit codes in ``final``, and after 0, starting it again would help nobody.
+    After one of the exit codes in ``final``, and after 0, starting it again would help nobody. ``log_name`` is the name
+    of its file in ``DATA_DIR/logs``.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Service:
     module: str
     arguments: tuple[str, ...] = ()
     final: tuple[ExitCode, ...] = ()
+    log_name: str = "api"
 
 
 API = Service("mistral-api", "Mistral Local API", "mistral_api.serving", ("--api-only",))
@@ -33,6 +35,7 @@ SUPERVISOR = Service(
     "Model server of Mistral Local API, under its supervisor",
     "mistral_api.supervisor",
     final=FINAL_FOR_SUPERVISOR,
+    log_name="supervisor",
 )
 SERVICES = (SUPERVISOR, API)
 

@@ -17,27 +17,23 @@ import contextlib
 import importlib
 import io
 import logging
-import logging.handlers
 import os
 import signal
 import threading
-from pathlib import Path
 
 import servicemanager
 import win32service
 import win32serviceutil
 
 from mistral_api.registration.service import PROJECT, SERVICES, Service
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import SettingError, load_settings
 from mistral_api.system.exit_codes import ExitCode
-from mistral_api.system.files import make_data_dir
-from mistral_api.system.logs import LineFormatter
+from mistral_api.system.logs import configure_server_log
 
 POLL_SECONDS = 0.5
 # How long the manager is asked to wait; it begins anew with every poll.
 WAIT_HINT_MS = 30_000
 DISPATCHER_TIMEOUT_SECONDS = 30.0
-LOG_BYTES, LOG_FILES = 10 << 20, 3
 
 _running = threading.Event()
 _stop_requested = threading.Event()
@@ -92,8 +88,7 @@ def main() -> int:
 def _run(service: Service) -> int:
     try:
         settings = load_settings()
-        log = settings.data_dir / "logs" / f"{service.name}.log"
-        _configure_logging(log, settings)
+        configure_server_log(settings.log_options, service.log_name, console=False)  # a service has no terminal
         with contextlib.redirect_stdout(_LogLines()), contextlib.redirect_stderr(_LogLines()):
             code: int = importlib.import_module(f"{service.module}.__main__").main(list(service.arguments))
     except SettingError as error:
@@ -104,17 +99,8 @@ def _run(service: Service) -> int:
         servicemanager.LogErrorMsg(f"{service.title}: {error}")
         return ExitCode.FAILED
     if code != ExitCode.OK:
-        servicemanager.LogErrorMsg(f"{service.title} ended with exit code {code}; see {log}")
+        servicemanager.LogErrorMsg(f"{service.title} ended with exit code {code}; see {settings.data_dir / 'logs'}")
     return code
-
-
-def _configure_logging(path: Path, settings: Settings) -> None:
-    """Log to a rotated file under DATA_DIR: a service has no terminal."""
-    make_data_dir(settings.data_dir)
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 
 class _LogLines(io.TextIOBase):

@@ -98,7 +98,7 @@ class ResponseService:
         owner = request.caller.owner
         live = BackgroundResponse(owner, self._begin(prepared, exchange, chat_payload, call), call, size)
         queued = live.response
-        exchange.hold_place()
+        exchange.outlive_response()
         self._background.add(live)
         stream = prepared.request.get("stream")
         return ResponseResult(prepared.context.session_id, live.follow() if stream else queued)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mistral_api.errors import ApiError, Unauthorized, Unavailable
 from mistral_api.security.access import AccessRule, Caller
 from mistral_api.security.addresses import is_loopback
@@ -21,10 +23,11 @@ PAGES = frozenset(("/docs",))
 class Gate:
     """Decides about the head of a request. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+    def __init__(self, settings: Settings, keys: KeyRing, may_be_keyless: Callable[[], bool] = lambda: False) -> None:
+        """``may_be_keyless``: see :class:`~mistral_api.security.access.AccessRule`."""
         self._hosts = HostRule([settings.api_host, *(settings.allowed_hosts or ())])
         self._origins = OriginRule(settings.cors_origins or (), PAGES)
-        self._access = AccessRule(settings, keys)
+        self._access = AccessRule(settings, keys, may_be_keyless)
         self._failed = FailedAttempts()
 
     def admit(self, head: RequestHead) -> Caller:
@@ -61,6 +64,11 @@ class Gate:
     def several_owners(self) -> bool:
         """Whether there may be callers of different owners now."""
         return self._access.several_owners
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether callers on this machine are served although nobody knows whether keys exist."""
+        return self._access.is_unconfirmed
 
     def address(self, head: RequestHead) -> str | None:
         """Return the address of the client, from a proxy if it is trusted."""

@@ -65,7 +65,9 @@ class KeysUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The database does not answer, and this API key is not known without it.", code="database_unavailable"
+            "The database does not answer, and without it it is not known whether you may come in. Try again later; "
+            "the operator finds the reason in the log and in /health.",
+            code="database_unavailable",
         )
 
 
@@ -115,6 +117,11 @@ class KeyRing:
         return self._admin is not None or contents.any_stored or not contents.known
 
     @property
+    def known(self) -> bool:
+        """Whether it is known who may come in, be it from the mirror of a former start, or from ADMIN_API_KEY."""
+        return self._admin is not None or self._contents.known
+
+    @property
     def owners(self) -> frozenset[str]:
         """The owners of all keys, also of those that are not in force any more."""
         return self._contents.owners
@@ -146,8 +153,7 @@ class KeyRing:
 
     def refusal_without_key(self) -> ApiError:
         """Return the error for a request without a key that needs one: 401, or 503 where nobody knows of any key."""
-        unknown = self._admin is None and not self._contents.known
-        return KeysUnavailable() if unknown else KeyMissing()
+        return KeyMissing() if self.known else KeysUnavailable()
 
     def replace(self, keys: Iterable[KeyRecord], *, complete: bool) -> None:
         """Take these keys, from now on, as all that are known. ``complete``: they come from the database itself."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
+
+if __name__ == "__main__":
+    end_quietly_at_interrupt()
+
 import argparse
 import os
 import sys
@@ -9,14 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.errors import StartError
-from mistral_api.serving.stack import Stack, StopRequests
+from mistral_api.serving.stack import Stack
+from mistral_api.serving.stop_requests import StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.system.addresses import url_of
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
+from mistral_api.system.logs import configure_server_log
 from mistral_api.system.service_manager import ServiceManager
 
 # How long one thread may keep the others from running Python code: the writer must not delay responses.
@@ -30,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
     try:
         settings = _settings(options)
+        configure_server_log(settings.log_options, "api")
         stack = Stack(settings, stop_requests, manager, _supervisor(settings, options))
-        return _run(settings, stack, manager)
+        return _run(settings, stack)
     except (SettingError, StartError) as error:
         if str(error):
             print(error, file=sys.stderr)
@@ -57,7 +64,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     for name, value in (
         ("API_HOST", options.host),
         ("API_PORT", options.port),
-        ("DATA_DIR", options.data_dir),
+        # From the working directory, even where .env has the same words, which count from the project's folder.
+        ("DATA_DIR", options.data_dir and os.path.abspath(os.path.expanduser(options.data_dir))),
     ):
         if value is not None:
             os.environ[name] = value
@@ -84,33 +92,16 @@ def _require_writable(data_dir: Path) -> None:
         raise StartError(f"DATA_DIR: cannot write in '{data_dir}': {error.strerror}.") from error
 
 
-def _run(settings: Settings, stack: Stack, manager: ServiceManager) -> int:
+def _run(settings: Settings, stack: Stack) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     listener = bind_listener(settings.api_host, settings.api_port)
     try:
         stack.start(listener)
-        if stack.wait_until_ready():
-            url = url_of(*listener.getsockname()[:2])
-            manager.notify_status(f"serving on {url}")
-            _announce(url, needs_key=stack.needs_key)
-            stack.serve()
+        stack.serve()
     finally:
         stack.stop()
         listener.close()
     return ExitCode.OK
-
-
-def _announce(url: str, *, needs_key: bool) -> None:
-    print(f"Mistral Local API ready on {url}")
-    print(f"Try: {_curl(url, needs_key=needs_key)}", flush=True)
-
-
-def _curl(url: str, *, needs_key: bool) -> str:
-    """Return a first request, quoted for the shell of this system."""
-    body = '{"messages": [{"role": "user", "content": "Hello, how are you?"}]}'
-    quoted = '"' + body.replace('"', '\\"') + '"' if sys.platform == "win32" else f"'{body}'"
-    key = '-H "Authorization: Bearer YOUR_API_KEY" ' if needs_key else ""
-    return f'curl {url}/v1/chat/completions {key}-H "Content-Type: application/json" -d {quoted}'
 
 
 if __name__ == "__main__":

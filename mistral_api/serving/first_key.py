@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -16,12 +17,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from mistral_api.api_keys.key_store import MadeKey, NewKey, create_key, discard_key, has_keys, key_subject
-from mistral_api.database.errors import error_message
+from mistral_api.database.errors import error_message, is_final
 from mistral_api.errors import InvalidRequest, StartError
 from mistral_api.security.access import LOCAL_OWNER
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ALL_SCOPES
 from mistral_api.security.audit import KEY_CREATED, AuditLog
+from mistral_api.services import Services
 from mistral_api.settings import Settings
 from mistral_api.system.files import replace_file
 
@@ -29,6 +31,11 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "first-api-key"
 KEY_NAME: Final = "first"
+
+
+def ensure_first_key_when_prepared(settings: Settings, services: Services) -> None:
+    """Make the first key now, or where the database is away, when it has come. Raises StartError."""
+    services.preparation.then(partial(ensure_first_key, settings))
 
 
 def ensure_first_key(settings: Settings, engine: Engine) -> None:
@@ -45,6 +52,8 @@ def ensure_first_key(settings: Settings, engine: Engine) -> None:
     except InvalidRequest:
         log.info("another process has just made the first API key")
     except SQLAlchemyError as error:
+        if not is_final(error):
+            raise
         raise StartError(f"DATABASE_URL: no API key can be made: {error_message(error)}.") from error
 
 

@@ -23,7 +23,9 @@ _ALL_WAITING = 100_000
 # take a 503 for a dead process, and restart it.
 _RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("liveness", 1, _ALL_WAITING, ("/health/live",)),
-    ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready", "/metrics")),
+    ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready")),
+    # A scrape waits for the model server's own figures.
+    ("metrics", 1, _RESERVED_WAITING, ("/metrics",)),
     ("keys", 2, _RESERVED_WAITING, (_KEYS,)),
 )
 STOP_SECONDS = 5.0
@@ -62,6 +64,7 @@ class Lanes:
     def add_task(self, channel: Any) -> None:
         """Have the first request of a channel answered."""
         request = channel.requests[0]
+        request.queued_at = time.monotonic()
         lane = self._lane_of(request.path)
         if not request.error and lane is self._main and channel.client.refusal is not None:
             request.refuse(channel.client.refusal)
@@ -77,6 +80,11 @@ class Lanes:
         if path.startswith(_KEYS + "/"):
             path = _KEYS
         return self._by_path.get(path, self._main)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return sum(len(lane.queue) for lane in self._all if lane is not self._refusals)
 
     def shutdown(self) -> None:
         """Let every thread end, within STOP_SECONDS, and cancel what still waits."""

@@ -35,7 +35,7 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
         self.response_headers += headers.items()
         self.content_length = len(body)
         self.set_close_on_finish()
-        log.info("refused %d for %s: %s %s", error.status, self.channel.addr[0], error.message, shown_id)
+        log.debug("refused %d for %s: %s %s", error.status, self.channel.addr[0], error.message, shown_id)
         self.write(body)
         self.channel.server.note_refusal(error, self.request, shown_id)
 

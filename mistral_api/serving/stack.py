@@ -1,32 +1,37 @@
 """The parts of the server in the order they start, database, schema, supervisor, web server, and their stop in reverse.
 
-Signal handlers only put their signal into a queue; the main thread decides.
+Signal handlers only put their signal into a queue; the main thread decides (``stop_requests``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import queue
 import socket
 import time
 
 from flask import Flask
 
-from mistral_api.application import create_app, upgrade_database
+from mistral_api.application import create_app, prepare_database
+from mistral_api.control.listening import refused_address
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
-from mistral_api.serving.first_key import ensure_first_key
+from mistral_api.serving.announcer import Announcer, ServerOwner
+from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
+from mistral_api.serving.readiness import Readiness
+from mistral_api.serving.start_checks import require_startable
+from mistral_api.serving.stop_requests import POLL_SECONDS, StopRequested, StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
-from mistral_api.system.processes import handle_stop_signals
+from mistral_api.system.addresses import url_of
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-# The longest wait of the main thread without a look around (Windows delivers Ctrl-C only between waits).
-POLL_SECONDS = 0.5
+# How often the main thread looks around while the model server starts.
+START_POLL_SECONDS = 0.05
 # How long a service manager is asked to wait: for the migrations of the schema, and, beyond SHUTDOWN_SECONDS, for the
 # supervisor, the recorder and the database to end.
 MIGRATION_TIMEOUT_SECONDS = 1800.0
@@ -49,17 +54,46 @@ class Stack:
         self._manager = manager
         self._app: Flask | None = None
         self._web_server: WebServer | None = None
+        self._readiness: Readiness | None = None
+        self._announcer: Announcer | None = None
         self._supervisor = supervisor
 
     def start(self, listener: socket.socket) -> None:
-        """Start every part; the model may still be loading afterwards. Raises StartError."""
+        """Start every part; the model may still be loading afterwards. Raises StartError.
+
+        A request to stop ends it early: what takes long is broken off, or nothing more is started.
+        """
+        with contextlib.suppress(StopRequested):
+            if self._supervisor is not None:
+                port = listener.getsockname()[1]
+                require_startable(self._settings, port, lambda: self._stop_requests.received)
+            for start in (self._open, self._prepare_database, self._start_supervisor):
+                if self._stop_requests.received:
+                    return
+                start()
+            self._serve_on(listener)
+
+    def _open(self) -> None:
         self._app = create_app(self._settings)
+
+    def _prepare_database(self) -> None:
+        if self._app is None:
+            return
+        services = services_of(self._app.extensions)
         self._manager.extend_timeout(MIGRATION_TIMEOUT_SECONDS)
-        upgrade_database(self._app)
-        ensure_first_key(self._settings, services_of(self._app.extensions).engine)
-        services_of(self._app.extensions).start()
+        with self._stop_requests.interrupting():
+            prepare_database(self._app)
+        # Not to be broken off: a key that has been made must be handed over.
+        ensure_first_key_when_prepared(self._settings, services)
+        services.start()
+
+    def _start_supervisor(self) -> None:
         if self._supervisor is not None:
             self._supervisor.start()
+
+    def _serve_on(self, listener: socket.socket) -> None:
+        if self._app is None:
+            return
         services = services_of(self._app.extensions)
         hooks = Hooks(
             services.gate.refusal,
@@ -67,36 +101,58 @@ class Stack:
             services.note_refusal,
             services.audit_log.note_closed,
         )
-        self._web_server = WebServer(self._app, listener, self._settings, hooks)
+        try:
+            self._web_server = web_server = WebServer(self._app, listener, self._settings, hooks)
+        except OSError as error:  # another program that had bound the port too has begun to listen
+            host, port = listener.getsockname()[:2]
+            raise refused_address(host, port, error, host_setting="API_HOST", port_setting="API_PORT") from error
+        services.metrics.watch_threads(lambda: web_server.waiting)
         self._web_server.start()
+        url = url_of(*listener.getsockname()[:2])
+        self._readiness = Readiness(self._settings, services, url)
+        self._announcer = Announcer(url, self._readiness, self._manager, self._main_server_owner())
         self._manager.notify_ready()
 
-    @property
-    def needs_key(self) -> bool:
-        """Whether callers need an API key."""
-        return self._app is not None and services_of(self._app.extensions).key_ring.any_key
-
-    def wait_until_ready(self) -> bool:
-        """Wait for the model; return False when asked to stop before. Raises StartError when it cannot be served."""
-        while self._supervisor is not None and not self._supervisor.is_ready():
-            self._manager.feed_watchdog()
-            if self._stop_requests.wait(0.05):
-                return False
-        return True
+    def _main_server_owner(self) -> ServerOwner:
+        if not self._settings.supervised:
+            return "somebody"
+        return "nobody" if self._supervisor is None else "us"
 
     def serve(self) -> None:
-        """Serve until asked to stop. Raises StartError if the web server ends."""
-        while not self._stop_requests.wait():
+        """Serve until asked to stop, and say when requests are served.
+
+        Raises StartError if the web server ends, or no model server can be started.
+        """
+        while not self._stop_requests.wait(POLL_SECONDS if self._announced else START_POLL_SECONDS):
             self._manager.feed_watchdog()
+            self._announce()
             if self._supervisor is not None:
                 self._supervisor.restart_if_ended()
             if self._web_server is None or not self._web_server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
 
+    @property
+    def _announced(self) -> bool:
+        return self._announcer is not None and self._announcer.done
+
+    def _announce(self) -> None:
+        """Say on the console what has changed, until the server is ready. Raises StartError if it never will be."""
+        if self._announcer is None or self._announcer.done or self._app is None:
+            return
+        if self._supervisor is not None and self._settings.supervised:  # an embedding server alone may fail
+            self._supervisor.require_alive()
+        services = services_of(self._app.extensions)
+        self._announcer.look(
+            needs_key=services.key_ring.any_key and not services.gate.is_unconfirmed,
+            servers_started=self._supervisor is None or self._supervisor.has_started(),
+        )
+
     def stop(self) -> None:
         """Stop the streams first, then the supervisor and its model server, then the recorder and the database."""
         self._manager.notify_stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + STOP_SECONDS)
+        if self._readiness is not None:
+            self._readiness.close()
         if self._web_server is not None and self._app is not None:
             response_service = services_of(self._app.extensions).response_service
             self._web_server.stop_accepting()
@@ -128,19 +184,3 @@ class Stack:
                 watcher.cancel_all("shutdown")
                 watcher.wait_until_idle(2.0)
                 return
-
-
-class StopRequests:
-    """The stop signals received so far. Construct it in the main thread."""
-
-    def __init__(self) -> None:
-        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
-        handle_stop_signals(self._received.put)
-
-    def wait(self, seconds: float = POLL_SECONDS) -> bool:
-        """Wait for the next request to stop; return False when none came in time."""
-        try:
-            self._received.get(timeout=seconds)
-        except queue.Empty:
-            return False
-        return True

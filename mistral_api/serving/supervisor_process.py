@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from mistral_api.control.server_spec import EMBEDDING_SERVER, MAIN_SERVER
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 RESPAWN_SECONDS = 1.0
 # It saves the caches of conversations (15 s at most) before it ends its model server.
 STOP_SECONDS = 60.0
+# The states of a server that has not been loaded yet; None is that of one whose supervisor has said nothing yet.
+_BEFORE_READY = (None, State.STOPPED, State.STARTING, State.LOADING)
 
 
 class SupervisorProcess:
@@ -44,23 +47,27 @@ class SupervisorProcess:
         program, environment = without_launcher(command, os.environ)
         self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
 
-    def status(self) -> ModelServerStatus | None:
+    def status(self, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
         """Return the status that this supervisor, not an earlier one, has written, or None before it has."""
-        status = read_status(self._settings.data_dir)
+        status = read_status(self._settings.data_dir, server_name)
         if status is None or self._process is None or status.supervisor_pid != self._process.pid:
             return None
         return status
 
-    def is_ready(self) -> bool:
-        """Whether the model server is ready, or not ours. Raises StartError when it never will be."""
-        if not self._settings.supervised:
-            return True
-        status = self.status()
-        if status is not None and status.state is State.READY:
-            return True
-        if self._process is not None and self._process.poll() is not None:
-            raise StartError("")  # the supervisor has printed why, on the same terminal
-        return False
+    def has_started(self) -> bool:
+        """Whether the model server is ready, where we run it, and the embedding server is too, or has failed."""
+        if self._settings.supervised and not self._is_in(MAIN_SERVER, (State.READY,)):
+            return False
+        return self._settings.embedding_model_path is None or not self._is_in(EMBEDDING_SERVER, _BEFORE_READY)
+
+    def _is_in(self, server_name: str, states: tuple[State | None, ...]) -> bool:
+        status = self.status(server_name)
+        return (None if status is None else status.state) in states
+
+    def require_alive(self) -> None:
+        """Raise StartError where it has ended for good: it has printed why, on the same terminal."""
+        if self._process is not None and self._process.poll() in FINAL_FOR_SUPERVISOR:
+            raise StartError("")
 
     def restart_if_ended(self) -> None:
         """Start the supervisor again if it was killed, and not if it has given up."""

@@ -20,14 +20,14 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mistral_api.errors import ApiError, StartError
+from mistral_api.control.listening import bind_address
+from mistral_api.errors import ApiError
 from mistral_api.serving.connection_limits import connection_limits
 from mistral_api.serving.connections import Connections
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.lanes import Lanes
 from mistral_api.serving.request_parser import RequestParser
 from mistral_api.settings import Settings
-from mistral_api.system.addresses import claim_address
 from mistral_api.system.logs import ThrottledWarning
 
 log = logging.getLogger(__name__)
@@ -152,6 +152,12 @@ class WebServer:
         """Whether the loop still runs."""
         return self._thread.is_alive()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        waiting: int = self._server.task_dispatcher.waiting
+        return waiting
+
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections stay open."""
 
@@ -186,20 +192,4 @@ class WebServer:
 
 def bind_listener(host: str, port: int) -> socket.socket:
     """Return a bound socket that does not listen yet. Raises StartError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartError(f"API_HOST: '{host}' is not an address of this machine: {error.strerror}.") from error
-    try:
-        claim_address(listener)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise StartError(
-            f"API_PORT: cannot listen on {host}:{port}: {error.strerror}. "
-            "Stop the program that uses it, or choose another port with --port."
-        ) from error
-    return listener
+    return bind_address(host, port, host_setting="API_HOST", port_setting="API_PORT")

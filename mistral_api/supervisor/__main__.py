@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
+
+if __name__ == "__main__":
+    end_quietly_at_interrupt()
+
 import argparse
 import logging
 import os
@@ -16,18 +21,17 @@ from filelock import FileLock, Timeout
 from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import State, read_status_file
 from mistral_api.errors import StartError
-from mistral_api.settings import SettingError, Settings, load_settings
-from mistral_api.supervisor.backoff import TooManyRestarts
+from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
 from mistral_api.supervisor.events import Events, StopRequested
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
 from mistral_api.supervisor.status_command import show_status
 from mistral_api.supervisor.status_reporter import StatusReporter
-from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
-from mistral_api.system.logs import configure_logging
+from mistral_api.system.logs import configure_server_log
 from mistral_api.system.parent_process import call_when_parent_ends
 from mistral_api.system.processes import handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
@@ -76,7 +80,9 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     specs = server_specs(settings)
     if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
-    configure_logging(settings.log_level)
+    configure_server_log(settings.log_options, "supervisor")
+    if not options.die_with_parent:  # else our parent, bin/serve, has said it
+        warn_of_misspellings(log.warning)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
     threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]

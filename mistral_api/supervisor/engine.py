@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
+from mistral_api.system.command_names import project_command
 from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
 
 BUNDLED = "bundled"
@@ -63,8 +65,13 @@ def _bundled_engine() -> Engine:
         installed = version("xllamacpp")
     except PackageNotFoundError as error:
         raise StartError(
-            "The bundled engine is not installed: run `python bin/serve`, or set LLAMA_SERVER_BIN."
+            f"The bundled engine is not installed: run `{project_command('serve')}`, or set LLAMA_SERVER_BIN."
         ) from error
+    if not system_has_openmp() and packaged_openmp() is None:
+        raise StartError(
+            f"The bundled engine needs the library {LIBRARY}, which this system does not have: on Debian or Ubuntu "
+            "`apt install libgomp1`, on Fedora `dnf install libgomp`, or set LLAMA_SERVER_BIN."
+        )
     return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
@@ -15,7 +15,7 @@ from mistral_api.hardware.main_memory import total_memory_bytes
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
-from mistral_api.system.addresses import claim_address, connect_unix
+from mistral_api.system.addresses import connect_unix
 
 # For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
@@ -54,17 +54,7 @@ def require_free_port(spec: ServerSpec) -> None:
         return
     if port == spec.taken_port:
         raise StartError(f"{spec.port_setting}: {port} is the port of the other model server; choose another.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            claim_address(listener)
-            listener.bind(address)
-            listener.listen(1)
-    except OSError as error:
-        raise StartError(
-            f"{spec.port_setting}: {host}:{port} cannot be listened on: {error.strerror}; "
-            "stop the program that uses it, or choose another port."
-        ) from error
+    require_free_address(host, port, host_setting=spec.host_setting, port_setting=spec.port_setting)
 
 
 def _require_unused_socket(path: str) -> None:

@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +27,8 @@ from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
 from mistral_api.supervisor.output_filter import LEFT_OUT, kept_part
+from mistral_api.system.log_file import RotatingFile
+from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.processes import (
     NEW_GROUP,
     ProcessIdentity,
@@ -47,7 +48,6 @@ STOP_SECONDS = 10.0
 HUNG_STOP_SECONDS = 2.0
 KILL_SECONDS = 5.0
 
-LOG_FILE_BYTES, OLD_LOG_FILES = 10 << 20, 3
 # Enough for the messages around a failed load with the model's description between them, or before a backtrace.
 LAST_LINES = 500
 QUOTED_LINES = 4
@@ -146,8 +146,9 @@ class OutputLog:
 
     def __init__(self, path: Path) -> None:
         """Open the file, creating its folder if necessary. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._handler = RotatingFileHandler(path, maxBytes=LOG_FILE_BYTES, backupCount=OLD_LOG_FILES, encoding="utf-8")
+        self._file = RotatingFile(path)
+        self._file.open()
+        self._warn = ThrottledWarning(log)
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         # When the last output came (monotonic). The dots that llama.cpp prints while loading count too, although
         # they are no whole line.
@@ -188,8 +189,15 @@ class OutputLog:
             if not line:
                 return
         self._lines.append(line)
-        self._handler.emit(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+        self._write(line)
         engine_log.debug("%s", line)
+
+    def _write(self, line: str) -> None:
+        """Write a line into the file. A disk that takes none costs the line, and a warning a minute."""
+        try:
+            self._file.write(line.encode("utf-8", "replace") + b"\n")
+        except OSError as error:
+            self._warn("the model server's output cannot be written: %s", error.strerror or error)
 
     def _without_quotes(self, line: str) -> str:
         """Return what is kept of a line. Of several that are left out, one line says so."""
@@ -214,7 +222,7 @@ class OutputLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._handler.close()
+        self._file.close()
 
 
 def stop_leftover_server(data_dir: Path, server_name: str = MAIN_SERVER) -> None:

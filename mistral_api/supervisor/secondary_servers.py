@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import SUCCESSORS, State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import TooManyRestarts
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events
 from mistral_api.supervisor.status_reporter import StatusReporter
-from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
 from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import (
     ModelServerStatus,
     Restart,
+    RestartReason,
     State,
     require_legal_transition,
     status_file,
@@ -135,9 +136,11 @@ class StatusReporter:
             restored_slots={},
         )
 
-    def count_restart(self) -> None:
+    def count_restart(self, reason: RestartReason) -> None:
         """Count a restart that is about to be made."""
-        self._change(restarts=self._status.restarts + 1)
+        reasons = self._status.restart_reasons
+        counted = reasons | {reason.value: reasons.get(reason.value, 0) + 1}
+        self._change(restarts=self._status.restarts + 1, restart_reasons=counted)
 
     def retry_write(self) -> None:
         """Write the status if a full disk refused it before."""

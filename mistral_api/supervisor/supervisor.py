@@ -13,9 +13,8 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import State
+from mistral_api.control.status import RestartReason, State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
 from mistral_api.supervisor.engine import BUNDLED, server_command
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
@@ -26,11 +25,16 @@ from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
+from mistral_api.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 # A server that was never ready and has ended so often while loading will never be ready.
 MAX_FAILED_LOADS = 2
+
+
+class TooManyRestarts(RuntimeError):
+    """The model server has crashed too often and is given up. The message says how often, and the last reason."""
 
 
 class Supervisor:
@@ -103,7 +107,7 @@ class Supervisor:
             self._enter_stopped()
         elif self._step_down(memory_fitter, result, output):
             reason = f"{result.problem} for want of memory; next try: {memory_fitter.step}"
-            self._wait_for_restart(reason, output, 0.0)
+            self._wait_for_restart(RestartReason.MEMORY, reason, output, 0.0)
         else:
             self._back_off(result, preflight, output)
 
@@ -140,7 +144,8 @@ class Supervisor:
             self._require_loadable(result, preflight, problem, output)
         if result.blamed_constraints:
             # Not the server's fault, and it will not happen again with these.
-            self._wait_for_restart(f"{problem}; {result.blamed_constraints} constraints quarantined", output, 0.0)
+            problem += f"; {result.blamed_constraints} constraints quarantined"
+            self._wait_for_restart(RestartReason.CONSTRAINT, problem, output, 0.0)
             return
         delay = self._backoff.next_delay(result.healthy_seconds or 0.0)
         if delay is None and result.end_reason is RunEndReason.HUNG:
@@ -149,7 +154,7 @@ class Supervisor:
         if delay is None:
             sentence = f"Given up after {self._reporter.restarts} restarts: {problem.rstrip('.')}."
             raise self._enter_fatal(TooManyRestarts(sentence), output)
-        self._wait_for_restart(problem, output, delay)
+        self._wait_for_restart(_restart_reason(result), problem, output, delay)
 
     def _retry_slowly(self, problem: str, output: OutputLog) -> None:
         """Give the server up for some minutes, each time for longer: requests make it hang, and requests change."""
@@ -158,7 +163,7 @@ class Supervisor:
         log.error("%s", sentence)
         self._reporter.enter_fatal(sentence, output.lines())
         self._events.sleep(delay)
-        self._restart_unless_stopped()
+        self._restart_unless_stopped(RestartReason.HANG)
 
     def _require_loadable(self, result: RunResult, preflight: PreflightResult, problem: str, output: OutputLog) -> None:
         """Raise StartError for a model that has never been loaded and has failed too often."""
@@ -169,18 +174,18 @@ class Supervisor:
             model = f"{self._spec.path_setting}: '{preflight.model.path}'"
             raise self._enter_fatal(StartError(f"{model} cannot be loaded: {problem.rstrip('.')}."), output)
 
-    def _wait_for_restart(self, reason: str, output: OutputLog, delay: float) -> None:
-        log.warning("%s; starting it again in %.1f s", reason, delay)
-        self._reporter.enter_backoff(reason, output.lines())
+    def _wait_for_restart(self, reason: RestartReason, problem: str, output: OutputLog, delay: float) -> None:
+        log.warning("%s; starting it again in %.1f s", problem, delay)
+        self._reporter.enter_backoff(problem, output.lines())
         self._events.sleep(delay)
-        self._restart_unless_stopped()
+        self._restart_unless_stopped(reason)
 
-    def _restart_unless_stopped(self) -> None:
+    def _restart_unless_stopped(self, reason: RestartReason) -> None:
         if self._events.stop_requested:
             self._reporter.enter(State.STOPPING)
             self._enter_stopped()
         else:
-            self._reporter.count_restart()
+            self._reporter.count_restart(reason)
 
     def _enter_stopped(self) -> None:
         self._reporter.enter(State.STOPPED)
@@ -192,6 +197,13 @@ class Supervisor:
         """Enter ``fatal``, and return the error for the caller to raise."""
         self._reporter.enter_fatal(str(error), output.lines() if output else [])
         return error
+
+
+def _restart_reason(result: RunResult) -> RestartReason:
+    """Return why a server is started again that neither lacked memory nor had a costly constraint."""
+    if result.end_reason is RunEndReason.HUNG:
+        return RestartReason.HANG
+    return RestartReason.CRASH if result.was_ready else RestartReason.LOAD
 
 
 def _engine_sentence(output: OutputLog) -> str:

@@ -1,43 +1,163 @@
-"""Log lines: to the standard error stream, one line an event, and no warning so often that it fills the disk."""
+"""The log of a process: where its events go, and that writing one never fails.
+
+A server logs to the standard error stream and into a file of its own below DATA_DIR/logs; a command logs warnings to
+the standard error stream, since its standard output is its answer. A disk that is full and a terminal that is gone
+cost lines, and nothing else. What ends a thread or a process unexpectedly is a line too.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, cast
+
+from mistral_api.system.exception_text import exception_text
+from mistral_api.system.log_file import FILE_BYTES, LogFileHandler
+from mistral_api.system.log_format import formatter
+
+log = logging.getLogger(__name__)
 
 WARNING_SECONDS = 60.0
-# The longest line of a log in characters, tracebacks aside.
-LINE_LENGTH = 2000
-_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), 127]} | {9: "\t", 10: "\\n", 13: "\\r"}
+# The loggers whose level is LOG_LEVEL. A module that is run by ``python -m`` is called __main__. Other loggers log
+# warnings: at INFO and DEBUG, libraries say what tells an operator nothing, or what quotes requests.
+OUR_LOGGERS = ("mistral_api", "llama.cpp", "printed", "__main__")
+# waitress warns of every single request that has to wait for a thread.
+_QUIET_LOGGERS = ("waitress.queue",)
 
 
-class LineFormatter(logging.Formatter):
-    """Formats one line an event. What a client can make as long as it likes, such as a path, is cut.
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How a server logs: LOG_LEVEL, LOG_FORMAT, the folder of the files, and the size at which one is set aside.
 
-    A path may hold a line break, which must not begin a line of the log.
+    Without a folder, or with the size 0, there are no files.
     """
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Return the line, without a traceback."""
-        line = super().formatMessage(record).translate(_CONTROL)
-        if len(line) <= LINE_LENGTH:
-            return line
-        return f"{line[:LINE_LENGTH]}… ({len(line) - LINE_LENGTH} more characters)"
+    level: str = "INFO"
+    form: str = "text"
+    folder: Path | None = None
+    file_bytes: int = FILE_BYTES
 
 
-def configure_logging(level: str) -> None:
-    """Log to the standard error stream at this level, unless our caller has configured logging already."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=level, handlers=[handler])
-    # The lines of these libraries at INFO tell an operator nothing.
-    for library in ("urllib3", "alembic"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    # waitress warns of every single request that has to wait for a thread.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+def configure_server_log(options: LogOptions, name: str, *, console: bool = True) -> None:
+    """Log to the standard error stream and into the file ``name.log``, unless logging is configured already.
+
+    ``console``: whether there is a standard error stream.
+    """
+    if logging.getLogger().handlers:
+        return
+    handlers: list[logging.Handler] = []
+    if console:
+        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
+        handlers.append(ConsoleHandler())
+    if options.folder is not None and options.file_bytes:
+        handlers.append(LogFileHandler(options.folder, name, ThrottledWarning(log), options.file_bytes))
+    _configure(options.level, options.form, handlers)
+
+
+def configure_command_log() -> None:
+    """Log warnings to the standard error stream, unless logging is configured already.
+
+    With LOG_LEVEL=DEBUG in the environment the frames of exceptions are shown.
+    """
+    if not logging.getLogger().handlers:
+        level = os.environ.get("LOG_LEVEL", "").strip().upper()
+        _configure("DEBUG" if level == "DEBUG" else "WARNING", "text", [ConsoleHandler(logging.WARNING)])
+
+
+def _configure(level: str, form: str, handlers: list[logging.Handler]) -> None:
+    root, shared = logging.getLogger(), formatter(form, stacks=level == "DEBUG")
+    for handler in handlers:
+        handler.setFormatter(shared)
+        root.addHandler(handler)
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(level)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("waitress").addFilter(_tells_an_operator)
+    logging.captureWarnings(True)
+    # The handlers of libraries print no traceback where they fail. Ours do not fail.
+    logging.raiseExceptions = False
+    _install_hooks()
+
+
+def _tells_an_operator(record: logging.LogRecord) -> bool:
+    """Whether a line of waitress is worth a line. waitress-serve lets those at INFO through, which quote paths too."""
+    return record.levelno >= logging.WARNING or record.msg.startswith("Serving on ")
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes events to the standard error stream, as long as there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event."""
+        stream = sys.stderr
+        if stream is None:
+            return
+        try:
+            stream.write(self.format(record) + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            # The terminal is gone, the disk behind it is full, or the stream is closed: nobody could be told.
+            return
+
+
+class _LastingStream:
+    """A standard stream whose failures nobody notices: the server outlives its terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _lasting(stream: TextIO | None) -> TextIO:
+    """Return a standard stream that never fails; None, where the process has none, as it is."""
+    return cast("TextIO", stream if stream is None else _LastingStream(stream))
+
+
+def _install_hooks() -> None:
+    """Have what nobody has caught logged on one line, in the place of Python's traceback."""
+    sys.excepthook = _log_end_of_process
+    threading.excepthook = _log_end_of_thread
+    sys.unraisablehook = _log_ignored
+
+
+def _log_end_of_process(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        log.critical("ended by an unexpected error: %s", _text(error))
+
+
+def _log_end_of_thread(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
+        name = failure.thread.name if failure.thread is not None else "unknown"
+        log.error("the thread %s was ended by an unexpected error: %s", name, _text(failure.exc_value))
+
+
+def _log_ignored(failure: sys.UnraisableHookArgs) -> None:
+    if failure.exc_value is not None:
+        log.warning("an error could not be raised: %s", _text(failure.exc_value))
+
+
+def _text(error: BaseException) -> str:
+    return exception_text(error, stack=log.isEnabledFor(logging.DEBUG))
 
 
 class ThrottledWarning:

@@ -101,6 +101,7 @@ class CommandOptions(TypedDict, total=False):
     user: int | None
     group: int | None
     extra_groups: Sequence[int] | None
+    start_new_session: bool
 
 
 def run_command(
@@ -148,16 +149,24 @@ CLOSE_SECONDS = 4.5
 _CTRL_C_EVENT, _CTRL_BREAK_EVENT, _CTRL_LOGOFF_EVENT = 0, 1, 5
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask this process to stop.
+
+    Those of a terminal, SIGHUP (it was closed) and SIGQUIT, are among them unless they are ignored, as under nohup(1).
+    """
+    if sys.platform == "win32":
+        return [signal.SIGTERM, signal.SIGINT, signal.SIGBREAK]
+    of_terminal = [each for each in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(each) != signal.SIG_IGN]
+    return [signal.SIGTERM, signal.SIGINT, *of_terminal]
+
+
 def handle_stop_signals(handler: Callable[[int], object]) -> None:
     """Call the handler with the number of each signal that asks this process to stop. Call this in the main thread.
 
     On Windows the end of the console and of the system ask for it too (``_stop_on_console_event``), and that of the
     command which has started this process and waits for it.
     """
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform == "win32":
-        signals.append(signal.SIGBREAK)
-    for each in signals:
+    for each in stop_signals():
         signal.signal(each, lambda number, _frame: handler(number))
     call_when_starter_ends(lambda: handler(signal.SIGTERM))
     if sys.platform == "win32":

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from mistral_api.database.engine import APPLICATION
 from mistral_api.database.ownership import find_foreign_table
-from mistral_api.database.revisions import all_revisions, newest_revision, read_revision
+from mistral_api.database.revisions import all_revisions, newer_schema_sentence, newest_revision, read_revision
+from mistral_api.system.command_names import installed_command
 from mistral_api.transfer.errors import TransferRefused
 
 OLDEST_POSTGRES = 13
@@ -42,7 +43,7 @@ def require_usable(connection: Connection, name: str) -> None:
         )
     revision = read_revision(connection)
     if revision is not None and revision not in all_revisions():
-        raise TransferRefused(f"{name}: the schema (revision {revision}) is of a newer version of this program.")
+        raise TransferRefused(f"{name}: {newer_schema_sentence(connection, revision)}")
 
 
 def postgres_version(connection: Connection) -> int:
@@ -58,7 +59,7 @@ def require_newest_revision(connection: Connection, name: str) -> None:
     if revision != newest_revision():
         raise TransferRefused(
             f"{name}: the schema (revision {revision}) is older than this version of the program: "
-            "run 'flask db upgrade' first."
+            f"run '{installed_command('flask db upgrade')}' first."
         )
 
 

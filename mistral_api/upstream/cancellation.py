@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from mistral_api.tracing.trace import NO_TRACE
+
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
 WATCH_INTERVAL_SECONDS = 0.1
 _IDLE_POLL_SECONDS = 0.02
@@ -36,6 +38,8 @@ class UpstreamCall:
         self.reason: str | None = None
         # Called before the request is sent to another process of the model server. What it raises ends the request.
         self.before_retry: Callable[[], None] = _do_nothing
+        # The trace of the request that the call belongs to.
+        self.trace = NO_TRACE
 
     @property
     def cancelled(self) -> bool:

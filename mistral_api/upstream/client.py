@@ -18,19 +18,24 @@ from mistral_api.errors import (
     ModelServerFailed,
     ModelServerLost,
     ModelUnavailable,
+    ModelUnusable,
 )
 from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
+from mistral_api.tracing.trace import NO_HEADERS
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.connections import ModelServerConnections, close_response
-from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
+from mistral_api.upstream.errors import cancelled_error, has_error_object, translate_errors, upstream_error
 from mistral_api.upstream.media_addresses import require_no_addresses
+from mistral_api.upstream.outage import Outage
 
 # Deadlines (connect, read) of requests that are answered from memory: /health, /slots, /v1/models.
 QUICK = (1.0, 2.0)
 # The longest silence, in seconds, of requests that take no slot: applying the template, counting tokens.
 NO_SLOT_TIMEOUT_SECONDS = 30.0
-OK, UNAUTHORIZED = 200, 401
+OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
+# Every OpenAI server has these.
+_OPENAI_PATHS = ("/v1/chat/completions", "/v1/completions")
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -39,6 +44,9 @@ DYING_SECONDS = 3.0
 
 class ModelServerClient:
     """The model server as the API sees it, supervised by us or run by someone else. Safe to use from many threads."""
+
+    key_refused = "The model server wants another API key: MODEL_SERVER_API_KEY must have it."
+    no_openai_server = "What answers at MODEL_SERVER_URL is no OpenAI server: it answers 404."
 
     def __init__(
         self,
@@ -57,7 +65,8 @@ class ModelServerClient:
         # How many slots another engine has is not known.
         self.slots = settings.parallel if settings.supervised else None
         self._watcher = watcher
-        self._given_up = given_up
+        self._outage = None if self.supervised else Outage(self.base_url, settings.model_wait_seconds)
+        self._given_up = given_up if self._outage is None else self._outage.reason_not_to_wait
         self._being_started = being_started
         self._wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds
@@ -107,10 +116,11 @@ class ModelServerClient:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
             with call:
-                response = self._open(method, path, body, (connect, read if silence is None else silence))
+                deadlines = (connect, read if silence is None else silence)
+                response = self._open(method, path, body, deadlines, call.trace.headers())
                 if response.status == OK:
                     return response
-                raise self._failure(response.status, _content(response))
+                raise self._failure(path, response.status, _content(response))
         except ModelServerError as error:
             if call.cancelled:
                 raise cancelled_error(call.reason) from error
@@ -118,31 +128,74 @@ class ModelServerClient:
 
     def get(self, path: str) -> Any:
         """Return the decoded answer to a ``GET`` that the model server answers from memory. Raises our exceptions."""
-        response = self._open("GET", path, None, QUICK)
-        content = _content(response)
-        if response.status != OK:
-            raise self._failure(response.status, content)
+        status, content = self.answer_to(path)
+        if status != OK:
+            raise self._failure(path, status, content)
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise ModelServerError("The model server answered something that is not JSON.") from error
 
-    def _open(self, method: str, path: str, body: bytes | None, deadlines: tuple[float, float]) -> BaseHTTPResponse:
-        """Send a request, and return its response when it begins. Raises our exceptions."""
-        with translate_errors(answered=False):
-            return self._connections.open(method, path, body, self._key.headers(), deadlines)
+    def answer_to(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the body of the answer to a ``GET`` that is answered from memory, whatever it is.
 
-    def _failure(self, status: int, content: bytes) -> ApiError:
+        Raises our exceptions where there is none.
+        """
+        response = self._open("GET", path, None, QUICK)
+        return response.status, _content(response)
+
+    def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
+        """Return the text of a ``GET`` that the model server answers from memory. Raises our exceptions.
+
+        ``deadlines``: for connecting, and for each silence. A text of more bytes is refused.
+        """
+        response = self._open("GET", path, None, deadlines)
+        try:
+            with translate_errors(answered=True):
+                content = response.read(most_bytes + 1)
+        finally:
+            close_response(response)
+        if response.status != OK:
+            raise self._failure(path, response.status, content)
+        if len(content) > most_bytes:
+            raise ModelServerError("The model server's answer is too long.")
+        return content.decode("utf-8", "replace")
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        deadlines: tuple[float, float],
+        more_headers: Mapping[str, str] = NO_HEADERS,
+    ) -> BaseHTTPResponse:
+        """Send a request, and return its response when it begins. Raises our exceptions."""
+        headers = {**self._key.headers(), **more_headers}
+        try:
+            with translate_errors(answered=False):
+                response = self._connections.open(method, path, body, headers, deadlines)
+        except ModelServerError as error:
+            if self._outage is not None:
+                self._outage.note_failure(error, probing=deadlines is QUICK)
+            raise
+        if self._outage is not None:
+            self._outage.note_answer()
+        return response
+
+    def _failure(self, path: str, status: int, content: bytes) -> ApiError:
         """Return the exception for a response that is an error.
 
         A key that is refused is no fault of our client, whose own key it is not. A server of ours that refuses it was
         just started, and has another one by now, or somebody else listens on its port: the request may try again.
         """
-        if status != UNAUTHORIZED:
-            return upstream_error(status, content)
         if self.supervised:
-            return ModelUnavailable("The model server does not take the key that its supervisor has given to it.")
-        return ModelServerError("The model server wants another API key: MODEL_SERVER_API_KEY must have it.")
+            if status == UNAUTHORIZED:
+                return ModelUnavailable("The model server does not take the key that its supervisor has given to it.")
+        elif status == UNAUTHORIZED:
+            return ModelUnusable(self.key_refused)
+        elif status == NOT_FOUND and path in _OPENAI_PATHS and not has_error_object(content):
+            return ModelUnusable(self.no_openai_server)
+        return upstream_error(status, content)
 
     def probe(self) -> str:
         """Return ``"ready"``, ``"loading"``, or ``"unreachable"``, as ``GET /health`` says now."""
@@ -254,6 +307,8 @@ class RetryPolicy:
 
     def after_unavailable(self, error: ModelUnavailable) -> None:
         """Nobody listens, or the model is being loaded. Raises ``error`` when it has taken too long."""
+        if isinstance(error, ModelUnusable):
+            raise error
         self._death_seen = self._lost_until is not None
         reason = self._given_up()
         if reason is not None:

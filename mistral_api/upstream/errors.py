@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 import orjson
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 from mistral_api.errors import (
     ApiError,
@@ -22,9 +22,11 @@ from mistral_api.errors import (
     ModelServerRefused,
     ModelTimeout,
     ModelUnavailable,
+    ModelUnusable,
     Unavailable,
 )
 from mistral_api.payload_types import JsonObject
+from mistral_api.upstream.outage import failure_cause, is_tls_failure
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its response
 
@@ -72,16 +74,22 @@ def translate_errors(*, answered: bool) -> Iterator[None]:
     """
     try:
         yield
-    except NewConnectionError as error:
-        raise ModelUnavailable("The model server is not running.") from error
-    except ConnectTimeoutError as error:
-        raise ModelUnavailable("The model server does not accept connections.") from error
+    except NameResolutionError as error:
+        raise ModelUnusable(_no_connection(error)) from error
+    except (NewConnectionError, ConnectTimeoutError) as error:
+        raise ModelUnavailable(_no_connection(error)) from error
     except ReadTimeoutError as error:
         raise ModelTimeout("The model server kept silent for too long.") from error
     except (HTTPError, OSError) as error:
+        if not answered and is_tls_failure(error):
+            raise ModelUnusable(_no_connection(error)) from error
         if answered:
             raise ModelServerError("The model server broke off its answer.") from error
         raise ModelServerLost("The model server broke off before it answered.") from error
+
+
+def _no_connection(error: Exception) -> str:
+    return f"The model server does not answer: {failure_cause(error)}."
 
 
 def cancelled_error(reason: str | None) -> ApiError:
@@ -94,6 +102,11 @@ def cancelled_error(reason: str | None) -> ApiError:
 def upstream_error(status: int, body: bytes) -> ApiError:
     """Return the exception for an error response of the model server. ``body`` is whatever it sent."""
     return error_from(status, _error_object(body))
+
+
+def has_error_object(body: bytes) -> bool:
+    """Whether the body of an error response has OpenAI's ``error`` object."""
+    return bool(_error_object(body))
 
 
 def _error_object(body: bytes) -> JsonObject:

@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
-from mistral_api.control.server_spec import ServerSpec, embedding_server_spec, main_server_spec
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names
@@ -18,6 +18,7 @@ from mistral_api.upstream.cache_salts import CacheSalts
 from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, model_not_found
 from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
@@ -43,6 +44,11 @@ class ModelServerEntry:
     feedback: FeedbackWriter | None = None
     cache_salts: CacheSalts | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the server, as its files have it."""
+        return MAIN_SERVER if self.spec is None else self.spec.name
+
     def serves(self, name: str) -> bool:
         """Whether it serves a model of this name. Raises ModelServerError where only a server that is away knows."""
         if name in self.catalogue.known_names():
@@ -52,6 +58,10 @@ class ModelServerEntry:
     def suits(self, *, ranks: bool) -> bool:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
         return self.spec is None or self.spec.is_reranker in (None, ranks)
+
+    def probe(self) -> str:
+        """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
+        return self.client.probe() if self.spec is not None else probe_external(self.client).state
 
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
@@ -167,6 +177,10 @@ class ModelServers:
             raise model_not_found(model or "", list(dict.fromkeys(served)))
         return named
 
+    def known_models(self) -> set[str]:
+        """Return the models that are served, as far as they are known without asking."""
+        return {name for entry in self.all for name in entry.catalogue.known_names()}
+
     def default_model(self) -> str | None:
         """Return the model that the main server serves, if that is known without asking."""
         return self.main.catalogue.default()
@@ -192,13 +206,15 @@ _STATES = {"ready": State.READY, "loading": State.LOADING, "unreachable": State.
 
 def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
     """Return what the supervisor of a model server says, checked against what the server answers."""
+    if entry.spec is None:
+        return _external_health(entry)
     probe, spec = entry.client.probe(), entry.spec
-    status = None if spec is None else read_status(spec.settings.data_dir, spec.name)
+    status = read_status(spec.settings.data_dir, spec.name)
     names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),
         "model": names[0] if names else None,
-        "engine": _engine(entry, status),
+        "engine": status.engine if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
@@ -208,10 +224,21 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
     }
 
 
-def _engine(entry: ModelServerEntry, status: ModelServerStatus | None) -> str | None:
-    if entry.spec is None:
-        return "external"
-    return status.engine if status else None
+def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
+    """Return how the model server is that somebody else runs."""
+    probe = probe_external(entry.client)
+    names = entry.catalogue.known_names()
+    return {
+        "state": _STATES[probe.state].value,
+        "model": names[0] if names else None,
+        "engine": "external",
+        "pid": None,
+        "restarts": 0,
+        "gpu_layers": None,
+        "context_size": None,
+        "slots": _slots(entry.client) if probe.state == "ready" else None,
+        "last_error": probe.cause,
+    }
 
 
 def _state(probe: str, status: ModelServerStatus | None) -> str:

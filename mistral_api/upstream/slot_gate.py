@@ -24,6 +24,10 @@ ALONE_AFTER_SECONDS = 600.0
 Release = Callable[[], None]
 
 
+def _tell_nobody(seconds: float) -> None:
+    """Do nothing."""
+
+
 class _Waiter:
     """A request for ``count`` slots. ``admission`` is there where it has to wait for them, and set when it has them."""
 
@@ -62,6 +66,8 @@ class SlotGate:
         self._last_owner: str | None = None
         self._shared_until = 0.0
         self._closed = False
+        # Told how long each generation waited that had to, in seconds.
+        self.on_wait: Callable[[float], None] = _tell_nobody
 
     def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
@@ -82,6 +88,16 @@ class SlotGate:
         if waiter.admission is not None:
             self._wait(waiter, waiter.admission, call)
         return self._releaser(waiter)
+
+    @property
+    def busy(self) -> int:
+        """How many slots generations of this process have, as far as there are so many."""
+        return min(self._busy, self._slots or 0)
+
+    @property
+    def waiting(self) -> int:
+        """How many generations of this process wait for a slot: here, or in the model server beyond its slots."""
+        return len(self._waiting) + max(0, self._busy - (self._slots or 0))
 
     def _note_owner(self, owner: str) -> None:
         if owner != self._last_owner:
@@ -113,7 +129,8 @@ class SlotGate:
         return time.monotonic() < self._shared_until or self._is_always_shared()
 
     def _wait(self, waiter: _Waiter, admission: threading.Event, call: UpstreamCall) -> None:
-        deadline = time.monotonic() + self._longest_wait
+        began = time.monotonic()
+        deadline = began + self._longest_wait
         try:
             while not admission.wait(WATCH_INTERVAL_SECONDS):
                 if call.client_is_gone():
@@ -125,6 +142,8 @@ class SlotGate:
         except BaseException:
             self._leave(waiter)
             raise
+        finally:
+            self.on_wait(time.monotonic() - began)
 
     def _leave(self, waiter: _Waiter) -> None:
         """Take back a request that waits no longer, or that has just been admitted."""

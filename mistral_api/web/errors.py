@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound as RoutingNotFound
 
 from mistral_api.errors import ApiError, error_headers, internal_error, refused_request
 from mistral_api.web.audit import note_refusal
+from mistral_api.web.finished_request import open_request
 from mistral_api.web.request import shown_route
 
 log = logging.getLogger(__name__)
@@ -39,16 +40,20 @@ def _from_http_exception(error: HTTPException) -> ApiError:
 def handle_errors(target: Flask | Blueprint, render: Callable[[ApiError], Response] = error_response) -> None:
     """Make every failure of an application, or within one blueprint, leave in one shape."""
 
+    def _render(error: ApiError) -> Response:
+        open_request().error_code = error.code or error.type
+        return render(error)
+
     @target.errorhandler(ApiError)
     def _ours(error: ApiError) -> Response:
         note_refusal(error)
-        return render(error)
+        return _render(error)
 
     @target.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         failure = _from_http_exception(error)
         note_refusal(failure)
-        response = render(failure)
+        response = _render(failure)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
@@ -56,4 +61,4 @@ def handle_errors(target: Flask | Blueprint, render: Callable[[ApiError], Respon
     @target.errorhandler(Exception)
     def _unforeseen(error: Exception) -> Response:
         log.error("unforeseen failure in %s %s", request.method, shown_route(), exc_info=error)
-        return render(internal_error())
+        return _render(internal_error())

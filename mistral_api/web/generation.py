@@ -12,6 +12,7 @@ from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestC
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.web.finished_request import open_request
 from mistral_api.web.rate_limits import current_permit
 from mistral_api.web.request import caller, client_request_id, json_body, request_id, services
 
@@ -22,8 +23,11 @@ def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    call.trace = open_request().trace
     headers = dict(request.headers)
-    return RequestContext(caller(), request_id(), client_request_id(), body, call, headers, current_permit())
+    return RequestContext(
+        caller(), request_id(), client_request_id(), body, call, headers, current_permit(), open_request()
+    )
 
 
 def generate(endpoint: Endpoint) -> Response:

@@ -7,6 +7,7 @@ from flask import Flask, g, request
 from mistral_api.security.access import require_scope
 from mistral_api.security.gate import needs_no_key
 from mistral_api.security.request_head import head_from_environ
+from mistral_api.web.finished_request import open_request
 from mistral_api.web.operations import OPERATIONS
 from mistral_api.web.rate_limits import admit_request
 from mistral_api.web.request import caller, services
@@ -14,7 +15,7 @@ from mistral_api.web.request import caller, services
 
 def _admit() -> None:
     head = head_from_environ(request.environ)
-    g.caller = services().gate.admit(head)
+    g.caller = open_request().caller = services().gate.admit(head)
     if needs_no_key(head):
         return
     admit_request(services().rate_limits, g.caller)

@@ -28,7 +28,7 @@ def list_models() -> dict[str, object]:
     """Every model served."""
     models: dict[str, ModelBody] = {}
     for server in services().model_servers.all:
-        state = server.client.probe()
+        state = server.probe()
         for model in server.catalogue.models():
             models.setdefault(model.id, _model_body(model, state))
     return {"object": "list", "data": list(models.values())}
@@ -40,7 +40,7 @@ def retrieve_model(model_id: str) -> ModelBody:
     served = [(model, server) for server in services().model_servers.all for model in server.catalogue.models()]
     for model, server in served:
         if model.id == model_id:
-            return _model_body(model, server.client.probe())
+            return _model_body(model, server.probe())
     raise model_not_found(model_id, [model.id for model, _ in served])
 
 

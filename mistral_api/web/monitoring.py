@@ -13,6 +13,7 @@ from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
 from mistral_api.database.tables.usage import ALL_OWNERS
+from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
@@ -48,6 +49,7 @@ class HealthBody(TypedDict):
     model_server: ModelServerHealth
     embedding_server: ModelServerHealth | None
     database: DatabaseHealth
+    embedded_postgres: EmbeddedHealth | None
     recording: RecordingHealth
     gpu: list[JsonObject]
 
@@ -79,7 +81,8 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
             "uptime_seconds": round(time.monotonic() - services.started_at, 3),
             "model_server": model_server,
             "embedding_server": embedding_server,
-            "database": database,
+            "database": database if details else omit(database, _PRIVATE),
+            "embedded_postgres": _embedded_health(services, details=details),
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
                 "pending": recording.pending,
@@ -96,8 +99,14 @@ def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHea
     return health if details else omit(health, _PRIVATE)
 
 
+def _embedded_health(services: Services, *, details: bool) -> EmbeddedHealth | None:
+    health = None if services.embedded_postgres is None else services.embedded_postgres.health()
+    return health if details or health is None else omit(health, _PRIVATE)
+
+
 def _may_see_details(caller: Caller) -> bool:
-    return caller.key is not None or ADMIN in caller.scopes
+    unconfirmed = caller.local and services().gate.is_unconfirmed
+    return caller.key is not None or ADMIN in caller.scopes or unconfirmed
 
 
 @blueprint.get("")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mistral_api.security.api_key import ADMIN, HISTORY, INFERENCE
+from mistral_api.security.api_key import ADMIN, HISTORY, INFERENCE, METRICS
 from mistral_api.wire import (
     anthropic,
     chat,
@@ -196,6 +196,7 @@ OPERATIONS: dict[str, Operation] = {
     "model_server.load_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "model_server.unload_model": admin_operation(llama_cpp.DONE, request=llama_cpp.AnyObject),
     "stats.show_stats": database_operation(monitoring_bodies.STATISTICS, query=queries.StatsQuery),
+    "metrics.show_metrics": Operation(scope=METRICS, media=("text/plain", "application/openmetrics-text")),
     "keys.create": key_operation(
         keys.MADE_API_KEY,
         request=keys.KeyRequest,
@@ -231,6 +232,7 @@ TAGS = {
     "llama_cpp": "llama.cpp's own endpoints",
     "model_server": "What shows the model server's inside or changes it: needs the scope `admin`",
     "stats": "Usage",
+    "metrics": "What Prometheus reads: needs the scope `metrics`",
     "keys": "API keys: for administrators",
     "health": "The state of every part; needs no key",
     "documentation": "This description",

@@ -1,13 +1,11 @@
 """What a view knows of its request: services, caller, decoded body, request id; JSON by orjson.
 
-The request id is taken from ``X-Request-Id`` or made. Every response carries it, and the access log names it.
+The request id is taken from ``X-Request-Id`` or made. Every response carries it, and the log names it.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import time
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +18,8 @@ from mistral_api.security.api_key import SECRET_PATTERN
 from mistral_api.security.audit import shown_path
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
+from mistral_api.web.finished_request import open_request
 from mistral_api.wire.body_bounds import load_body
-
-access_log = logging.getLogger("mistral_api.access")
 
 # The id stands in logs: one that has the secret of a key in it is not taken over.
 _ACCEPTABLE = re.compile(rf"(?!.*{SECRET_PATTERN})[!-~]{{1,128}}")
@@ -74,20 +71,19 @@ def _begin() -> None:
     client_id = request.headers.get("X-Request-Id", "")
     g.request_id = new_id()
     g.client_request_id = client_id if _ACCEPTABLE.fullmatch(client_id) else None
-    g.started = time.monotonic()
+    observed = open_request()
+    observed.request_id, observed.path = shown_request_id(), shown_route()
+    observed.route = None if request.url_rule is None else request.url_rule.rule
 
 
 def _end(response: Response) -> Response:
-    shown_id = shown_request_id()
-    response.headers["X-Request-Id"] = shown_id
-    if access_log.isEnabledFor(logging.INFO):
-        spent_ms = (time.monotonic() - g.started) * 1000
-        access_log.info("%s %s %d %.1f ms %s", request.method, shown_route(), response.status_code, spent_ms, shown_id)
+    response.headers["X-Request-Id"] = shown_request_id()
+    open_request().status = response.status_code
     return response
 
 
 def register_request_ids(app: Flask) -> None:
-    """Give every request of the application an id, and every response a line in the access log."""
+    """Give every request of the application an id, which every response carries."""
     app.before_request(_begin)
     app.after_request(_end)
 

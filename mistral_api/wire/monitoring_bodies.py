@@ -48,7 +48,14 @@ HEALTH = Component(
             model_server=MODEL_SERVER_HEALTH,
             embedding_server=Nullable(MODEL_SERVER_HEALTH),
             database=Object(
-                required(status=StringEnum("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text()))
+                required(status=StringEnum("ok", "unavailable"), latency_ms=_FIGURE, schema=Nullable(Text())),
+                optional(last_error=Nullable(Text())),
+            ),
+            embedded_postgres=Nullable(
+                Object(
+                    required(state=StringEnum("running", "restarting", "given_up"), restarts=COUNT),
+                    optional(last_error=Nullable(Text())),
+                )
             ),
             recording=Object(
                 required(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.databases import temporary_database
 from tests.support.model_hub import ModelHub, model_hub
 from tests.support.model_pulls import CONTENT, REPO
@@ -31,7 +32,7 @@ def hub() -> Iterator[ModelHub]:
 @pytest.fixture
 def no_hub_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Remove the token, the proxy and the .env file of whoever runs the tests."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PROJECT_VARIABLE, str(tmp_path))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -2,76 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
-from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
-from tests.support.databases import migrate_database, open_cursor
-from tests.support.processes import Server, processes_of, running_api, temporary_data_dir, wait_for
+from tests.support.databases import migrate_database
+from tests.support.processes import Server, running_api, temporary_data_dir, wait_for
+from tests.support.stoppable_database import StoppableDatabase
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
-class Database:
-    """A PostgreSQL for one test that can be stopped and started."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._running: EmbeddedPostgres = start_embedded_postgres(data_dir)
-        self.url = self._running.url
-
-    def stop(self) -> None:
-        self._running.stop()
-
-    def start(self) -> None:
-        self._running = start_embedded_postgres(self._data_dir)
-
-    def processes(self) -> list[psutil.Process]:
-        servers = [process for process in processes_of(self._data_dir) if "postgres" in process.name()]
-        assert servers
-        return servers + [child for process in servers for child in process.children(recursive=True)]
-
-    def signal(self, number: int) -> None:
-        for process in self.processes():
-            with suppress(psutil.NoSuchProcess):
-                os.kill(process.pid, number)
-
-    def reset_connections(self) -> None:
-        with open_cursor(self.url) as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            )
-
-    def recorded(self) -> dict[str, int]:
-        """Return the number of usage rows of each request id."""
-        with open_cursor(self.url) as cursor:
-            cursor.execute("SELECT client_request_id, count(*) FROM api_usage GROUP BY client_request_id")
-            return dict(cursor.fetchall())
-
-
 @pytest.fixture
-def database() -> Iterator[Database]:
+def database() -> Iterator[StoppableDatabase]:
     """The database with its schema."""
     with temporary_data_dir() as folder:
-        made = Database(folder)
+        made = StoppableDatabase(folder)
         migrate_database(made.url)
         yield made
         made.stop()
 
 
 @contextmanager
-def _api(server: Server, database: Database, data_dir: Path) -> Iterator[Server]:
+def _api(server: Server, database: StoppableDatabase, data_dir: Path) -> Iterator[Server]:
     with running_api(data_dir, DATABASE_URL=database.url, **server.model_settings) as api:
         yield api
 
@@ -119,7 +79,7 @@ def _wait_until_delivered(api: Server) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_load(
-    server: Server, database: Database, data_dir: Path
+    server: Server, database: StoppableDatabase, data_dir: Path
 ) -> None:
     with _api(server, database, data_dir) as api:
         load = Load(api)
@@ -144,7 +104,7 @@ def test_nothing_is_lost_when_the_database_restarts_and_drops_connections_under_
 
 
 def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_down(
-    server: Server, database: Database, data_dir: Path
+    server: Server, database: StoppableDatabase, data_dir: Path
 ) -> None:
     with _api(server, database, data_dir) as api:
         assert _ask(api, "before").status_code == 200  # from now on it is known that there are no API keys
@@ -161,19 +121,9 @@ def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_d
     assert database.recorded() == dict.fromkeys(["before", *ids], 1)
 
 
-def test_nobody_is_served_by_a_first_start_without_the_database(
-    server: Server, database: Database, data_dir: Path
+def test_hanging_database_delays_only_requests_that_read_it(
+    server: Server, database: StoppableDatabase, data_dir: Path
 ) -> None:
-    database.stop()
-    with _api(server, database, data_dir) as api:
-        refused = _ask(api, "away")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
-        assert api.health()["status"] == "degraded"
-        database.start()
-        wait_for(lambda: _ask(api, "back").status_code == 200, "an answer", 15)
-
-
-def test_hanging_database_delays_only_requests_that_read_it(server: Server, database: Database, data_dir: Path) -> None:
     with _api(server, database, data_dir) as api:
         assert _ask(api, "before").status_code == 200
         _wait_until_delivered(api)

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import psutil
-import psycopg2
 import pytest
 import requests
+from filelock import FileLock
 
 from mistral_api.embedded.postgres import start_embedded_postgres
+from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, libpq_url, processes_of, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, processes_of, running_server, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -40,8 +41,8 @@ def _ask(server: Server, session_id: str | None, **fields: Any) -> requests.Resp
     return requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
 
 
-def _kill_postgres(server: Server) -> None:
-    """Send SIGKILL to every PostgreSQL process at once, as a power failure does."""
+def _kill_postgres(server: Server) -> int:
+    """Send SIGKILL to every PostgreSQL process at once, as a power failure does. Return the first one's number."""
     servers = [process for process in processes_of(server.data_dir) if "postgres" in process.name()]
     assert servers
     children = [child for process in servers for child in process.children(recursive=True)]
@@ -49,16 +50,38 @@ def _kill_postgres(server: Server) -> None:
         if process.is_running():
             os.kill(process.pid, signal.SIGKILL)
     psutil.wait_procs(servers + children, timeout=10)
+    return servers[0].pid
 
 
 def test_requests_are_served_and_recorded_after_postgresql_was_killed(server: Server) -> None:
     assert _ask(server, "before").status_code == 200
     wait_for(lambda: server.health()["recording"]["pending"] == 0, "the delivery of what came before")
-    _kill_postgres(server)
+    # Whoever has this lock may start PostgreSQL, so that nobody else does meanwhile.
+    with FileLock(server.data_dir / "postgres" / "lock", timeout=10, mode=0o600):
+        killed = _kill_postgres(server)
+        _check_server_without_postgres(server)
 
+    wait_for(lambda: server.health()["recording"]["pending"] == 0, "the delivery of what waited", 60)
+    health = server.health()
+    assert (health["status"], health["embedded_postgres"]["restarts"]) == ("ok", 1)
+    for line in (
+        f"does not run: its process {killed} ended; it is started again",
+        "the embedded PostgreSQL runs again",
+    ):
+        assert server.log().count(line) == 1
+    assert "Traceback" not in server.log()
+    messages = requests.get(f"{server.url}/v1/conversations/meanwhile", timeout=10).json()["messages"]
+    assert messages[0]["content"] == "I am meanwhile"
+    with open_cursor(start_embedded_postgres(server.data_dir).url) as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT request_id) FROM api_usage WHERE status = 200")
+        assert cursor.fetchone() == (4, 4)
+
+
+def _check_server_without_postgres(server: Server) -> None:
     assert _ask(server, "meanwhile").status_code == 200
     health = server.health()
     assert (health["status"], health["database"]["status"]) == ("degraded", "unavailable")
+    assert health["embedded_postgres"]["state"] == "restarting"
     assert health["recording"]["pending"] == 1
     read = requests.get(f"{server.url}/v1/conversations/meanwhile", timeout=20)
     assert read.json()["messages"][0]["content"] == "I am meanwhile"
@@ -75,18 +98,3 @@ def test_requests_are_served_and_recorded_after_postgresql_was_killed(server: Se
     begun = _ask(server, None)
     continued = _ask(server, begun.headers["X-Session-Id"], use_history=True)
     assert continued.json()["usage"]["prompt_tokens"] > begun.json()["usage"]["prompt_tokens"]
-
-    revived = start_embedded_postgres(server.data_dir)
-    try:
-        wait_for(lambda: server.health()["recording"]["pending"] == 0, "the delivery of what waited", 30)
-        assert server.health()["status"] == "ok"
-        messages = requests.get(f"{server.url}/v1/conversations/meanwhile", timeout=10).json()["messages"]
-        assert messages[0]["content"] == "I am meanwhile"
-        connection = psycopg2.connect(libpq_url(revived.url))
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT count(*), count(DISTINCT request_id) FROM api_usage WHERE status = 200")
-            assert cursor.fetchone() == (4, 4)
-        connection.close()
-    finally:
-        server.stop()
-        revived.stop()

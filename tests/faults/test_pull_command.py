@@ -132,16 +132,17 @@ def test_pull_command_names_an_unreachable_hub_in_one_line(hub: ModelHub, tmp_pa
 
 
 def test_pull_command_explains_bad_settings_and_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(name: str) -> str:
+    def said(name: str, exit_code: int = 1) -> str:
         done = CliRunner().invoke(main, ["pull", name, "--dir", str(tmp_path)])
-        assert (done.exit_code, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (exit_code, "")
         return done.stderr
 
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
     assert said("mistral-7b-instruct").startswith("Error: HF_HUB_DOWNLOAD_TIMEOUT: 'soon' is not allowed; give a whole")
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "")
     (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xe9t\xe9\n")
-    assert said("mistral-7b-instruct") == f"Error: '{tmp_path / '.env'}' cannot be read: it is not UTF-8.\n"
+    unreadable = f"'{tmp_path / '.env'}' cannot be read: it is not UTF-8 (line 1); save it as UTF-8."
+    assert said("mistral-7b-instruct", 2) == f"Error: {unreadable}\n"
     (tmp_path / ".env").unlink()
     assert said("mistral-70b").startswith("Error: 'mistral-70b' is not known: give one of ministral-3b-instruct, ")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -159,7 +160,7 @@ def test_pull_command_reports_a_full_disk_and_resumes_later(hub: ModelHub, tmp_p
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert full.returncode == 1
-    assert full.stderr.splitlines()[-1].startswith("Error: The disk of models is full; make room")
+    assert full.stderr.splitlines()[-1].startswith(f"Error: The disk of {tmp_path / 'models'} is full; make room")
     pull_from(hub, tmp_path / "models")
     assert hub.ranges() == [None, f"bytes={limit}-"]
 

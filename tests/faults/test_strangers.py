@@ -2,7 +2,7 @@
 
 One variant has a stand-in engine that generates at a steady pace, so that every gap in the stream is ours. The other
 has the real engine, which the requests of the strangers must not stop either. The figures of each siege are logged:
-``python bin/test -n 0 -m slow tests/faults/test_strangers.py -o log_cli=true -o log_cli_level=INFO``.
+``python3 bin/test -n 0 -m slow tests/faults/test_strangers.py -o log_cli=true -o log_cli_level=INFO``.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import pytest
 from mistral_api.control.server_spec import main_server_spec
 from mistral_api.control.status import State, read_status
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import Backoff, TooManyRestarts
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.status_reporter import StatusReporter
-from mistral_api.supervisor.supervisor import Supervisor
+from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
+from mistral_api.system.backoff import Backoff
 from tests.support.processes import free_port, processes_of, wait_for
 from tests.support.supervisor_process import (
     MisbehavingEngine,

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from mistral_api.application import create_app, upgrade_database
+from mistral_api.application import create_app, prepare_database
 from mistral_api.database.engine import create_transfer_engine
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
@@ -65,7 +65,7 @@ def source() -> Iterator[Engine]:
     with temporary_data_dir() as folder:
         running = start_embedded_postgres(folder)
         app = create_app(Settings(database_url=running.url, database_schema=SCHEMA, data_dir=folder))
-        upgrade_database(app)
+        prepare_database(app)
         engine = services_of(app.extensions).engine
         fill(engine)
         for number in range(60):

@@ -10,7 +10,7 @@ from openai import OpenAI
 from sqlalchemy import Engine
 
 from mistral_api import create_app
-from mistral_api.application import upgrade_database
+from mistral_api.application import prepare_database
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
@@ -26,7 +26,7 @@ def database_engine() -> Iterator[Engine]:
     with temporary_data_dir() as data_dir:
         running = start_embedded_postgres(data_dir)
         app = create_app(Settings(database_url=running.url, database_schema=SCHEMA, data_dir=data_dir))
-        upgrade_database(app)
+        prepare_database(app)
         yield services_of(app.extensions).engine
         services_of(app.extensions).close()
         running.stop()

@@ -195,14 +195,14 @@ def test_command_errors_are_one_sentence_without_a_traceback(filled: Engine) -> 
         assert "Traceback" not in done.stderr
     away = clean_environment(DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing")
     real = subprocess.run([PROGRAM, "stats"], env=away, capture_output=True, text=True, timeout=60, check=False)
-    assert (real.returncode, real.stdout) == (1, "")
-    assert "The database cannot be used" in real.stderr
+    assert (real.returncode, real.stdout) == (2, "")
+    assert "the database 127.0.0.1:1/nothing cannot be used: Connection refused" in real.stderr
     assert "Traceback" not in real.stderr
 
 
 def test_command_on_a_database_without_tables_says_what_makes_them(engine: Engine, tmp_path: Path) -> None:
     with empty_database(engine, "fresh") as url:
         done = run_command(url, tmp_path, "export")
-    assert done.exit_code == 1
-    assert "does not have the tables of this version" in done.output
-    assert "start the server once, or run 'flask db upgrade'" in done.output
+    assert done.exit_code == 2
+    assert "does not have our tables yet" in done.output
+    assert "start the server once, or run '.venv/bin/flask db upgrade'" in done.output

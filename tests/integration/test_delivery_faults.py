@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from mistral_api.database import deadlines
+from mistral_api.database.address import name_address_in_errors
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of, superuser_url
@@ -67,6 +68,62 @@ def test_delivery_retries_while_the_role_has_no_free_connection(engine: Engine, 
             connection.execute(text("DROP OWNED BY crowded"))
             connection.execute(text("DROP ROLE crowded"))
         superuser.dispose()
+    assert count_rows(engine, "api_usage") == 3
+
+
+def test_delivery_waits_while_the_database_is_read_only_and_rejects_nothing(engine: Engine, tmp_path: Path) -> None:
+    """As between the end of a primary and the promotion of its standby."""
+    name, own = engine.url.database, create_engine(engine.url, pool_size=1, max_overflow=0)
+    name_address_in_errors(own)
+    failures: list[str] = []
+
+    @event.listens_for(own, "handle_error")
+    def _note(context: object) -> None:
+        failures.append(getattr(getattr(context, "original_exception", None), "pgcode", "") or "")
+
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    try:
+        with _recording(tmp_path, own) as recorder:
+            _record(recorder, 3)
+            wait_for(lambda: failures.count("25006") >= 2, "refused writes")
+            with engine.begin() as connection:
+                connection.execute(text("SET TRANSACTION READ WRITE"))
+                connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+            _wait_until_delivered(recorder)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("SET TRANSACTION READ WRITE"))
+            connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+        engine.dispose()
+    assert count_rows(engine, "api_usage") == 3
+
+
+def test_delivery_waits_while_the_disk_of_the_database_is_full(engine: Engine, tmp_path: Path) -> None:
+    """A trigger raises the error of a full disk, since the disk of the tests cannot be filled."""
+    own = create_engine(engine.url, pool_size=1, max_overflow=0)
+    failures: list[str] = []
+
+    @event.listens_for(own, "handle_error")
+    def _note(context: object) -> None:
+        failures.append(getattr(getattr(context, "original_exception", None), "pgcode", "") or "")
+
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$"
+            )
+        )
+        connection.execute(
+            text("CREATE TRIGGER full_disk BEFORE INSERT ON api_usage FOR EACH ROW EXECUTE FUNCTION disk_full()")
+        )
+    with _recording(tmp_path, own) as recorder:
+        _record(recorder, 3)
+        wait_for(lambda: failures.count("53100") >= 2, "refused writes")
+        with engine.begin() as connection:
+            connection.execute(text("DROP FUNCTION disk_full CASCADE"))
+        _wait_until_delivered(recorder)
     assert count_rows(engine, "api_usage") == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import stat
 import subprocess
 import sys
@@ -144,15 +145,27 @@ def test_missing_useradd_is_explained_with_alternatives(monkeypatch: pytest.Monk
         start_embedded_postgres(data_dir)
 
 
-def test_embedded_postgres_data_survives_a_restart(data_dir: Path) -> None:
+def test_embedded_postgres_data_survive_a_restart_also_where_a_lock_file_names_another_process(data_dir: Path) -> None:
     first = start_embedded_postgres(data_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 42 AS value")
+    layout = prepare_layout(data_dir / "postgres")
+    file = layout.data / "postmaster.pid"
+    recorded = file.read_text()
     first.stop()
-    second = start_embedded_postgres(data_dir)
+    # As after a power failure, when the number has gone to another process of the same account.
+    stranger = subprocess.Popen(["/bin/sleep", "60"], user=layout.account.uid, group=layout.account.gid)
     try:
+        for left in (file, layout.socket_folder / ".s.PGSQL.5432.lock"):
+            left.write_text(recorded.replace(recorded.splitlines()[0], str(stranger.pid), 1))
+            layout.account.chown(left)
+        second = start_embedded_postgres(data_dir)
         assert _query(second.url, "SELECT value FROM kept") == [(42,)]
-    finally:
+        assert _postmaster(data_dir) != stranger.pid
         second.stop()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_only_the_owner_stops_embedded_postgres(data_dir: Path) -> None:
@@ -212,21 +225,14 @@ def test_killed_owner_of_embedded_postgres_is_succeeded(data_dir: Path) -> None:
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
 
 
-def test_killed_embedded_postgres_restarts_with_its_committed_data(data_dir: Path) -> None:
-    first = start_embedded_postgres(data_dir)
-    _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
-    os.kill(_postmaster(data_dir), 9)
-    second = start_embedded_postgres(data_dir)
-    try:
-        assert _query(second.url, "SELECT value FROM kept") == [(7,)]
-    finally:
-        second.stop()
-        first.stop()
-
-
-def test_data_of_another_postgres_major_version_is_refused(data_dir: Path) -> None:
+def test_data_of_another_container_or_another_postgres_major_version_are_refused(data_dir: Path) -> None:
     running = start_embedded_postgres(data_dir)
     running.stop()
+    with socket.socket(socket.AF_UNIX) as of_another_container:
+        of_another_container.bind(str(prepare_layout(data_dir / "postgres").socket_folder / ".s.PGSQL.5432"))
+        of_another_container.listen()
+        with pytest.raises(StartError, match="of another container runs on"):
+            start_embedded_postgres(data_dir)
     (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
     with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
         start_embedded_postgres(data_dir)
@@ -259,3 +265,21 @@ def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, run
     finally:
         second.stop()
         first.stop()
+
+
+def test_postgres_that_is_looked_after_survives_its_owner_and_ends_with_the_last_process(data_dir: Path) -> None:
+    first = start_embedded_postgres(data_dir)
+    second = start_embedded_postgres(data_dir)
+    second.watch()
+    first.watch()
+    _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
+    first.stop()
+    assert _query(second.url) == [(1,)]
+    pid = _postmaster(data_dir)
+    os.kill(pid, 9)
+    wait_for(lambda: (health := second.health()) and health["restarts"] == 1, "another PostgreSQL", 60)
+    assert _query(second.url, "SELECT value FROM kept") == [(7,)]
+    assert second.owned
+    pid = _postmaster(data_dir)
+    second.stop()
+    wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")

@@ -48,7 +48,7 @@ def embedding(embedding_port: int) -> Iterator[Server]:
         "EMBEDDING_CONTEXT_SIZE": "256",
     }
     with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048", **settings) as running:
-        running.wait_for_embedding_server()
+        assert running.health()["embedding_server"]["state"] == "ready"  # the ready line waits for it
         yield running
 
 

@@ -18,6 +18,7 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.security.api_key import digest_of
 from mistral_api.security.audit import read_events
 from tests.support.databases import open_cursor
+from tests.support.misbehaving_server import misbehaving_server
 from tests.support.processes import clean_environment, free_port, launch_server, wait_for, wait_until_ready
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,10 @@ def stored_keys(data_dir: Path) -> list[tuple[str, str, list[str], bytes]]:
 
 def served_log(data_dir: Path, **settings: str) -> str:
     """What a server prints that listens on all addresses, from its start to its end."""
-    with launch_server(data_dir, "--api-only", **{"API_HOST": "0.0.0.0"} | settings) as server:
+    with (
+        misbehaving_server() as url,
+        launch_server(data_dir, **{"API_HOST": "0.0.0.0", "MODEL_SERVER_URL": url} | settings) as server,
+    ):
         wait_until_ready(server)
         server.stop()
         return server.log()
@@ -80,16 +84,24 @@ def test_no_key_is_made_where_none_is_needed(data_dir: Path, settings: dict[str,
 def served_on_a_terminal(data_dir: Path) -> Iterator[int]:
     """Give the other end of the terminal on which a server runs."""
     ours, theirs = pty.openpty()
-    environment = clean_environment(API_HOST="0.0.0.0", API_PORT=str(free_port()), DATA_DIR=str(data_dir))
-    command = [sys.executable, "-m", "mistral_api.serving", "--api-only"]
-    process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    try:
-        yield ours
-    finally:
-        process.terminate()
-        process.wait(timeout=40)
-        os.close(ours)
+    with misbehaving_server() as url:
+        settings = {
+            "DATA_DIR": str(data_dir),
+            "API_HOST": "0.0.0.0",
+            "API_PORT": str(free_port()),
+            "MODEL_SERVER_URL": url,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mistral_api.serving"],
+            env=clean_environment(**settings), cwd=data_dir.parent, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        try:
+            yield ours
+        finally:
+            process.terminate()
+            process.wait(timeout=40)
+            os.close(ours)
 
 
 def test_the_first_key_is_shown_on_a_terminal_and_written_nowhere(data_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from mistral_api.conversations.message_matching import message_digest
 from mistral_api.database.search_path import use_schema
 from mistral_api.delivery.writer import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
+from mistral_api.embedded.postgres.files import prepare_layout
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.conversations import conversation_lister
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply
@@ -135,3 +138,23 @@ def test_bad_setting_stops_wsgi_py_with_one_sentence() -> None:
     assert done.returncode != 0
     assert "API_PORT: 'many' is not allowed; give a whole number from 0 to 65535." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_project_may_lie_in_a_folder_of_any_name() -> None:
+    """Alembic takes a % for a variable, a shell ends words at spaces and quotes, libpq lists of hosts at commas."""
+    with temporary_data_dir() as beside:
+        folder = beside.parent / "my 50%(x)s pro'ject, ä%41"
+        folder.mkdir(mode=0o755)
+        for name in ("mistral_api", "migrations"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "wsgi.py", folder)
+        environment = clean_environment(PYTHONPATH=str(folder)) | {PROJECT_VARIABLE: str(folder)}
+        for arguments in (["-m", "flask", "db", "upgrade"], ["-m", "flask", "db", "current"]):
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        assert "(head)" in done.stdout
+        prepare_layout(folder / "var" / "postgres").socket_folder.rmdir()

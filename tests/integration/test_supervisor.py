@@ -70,10 +70,11 @@ def test_killed_supervisor_takes_its_model_server_along(data_dir: Path) -> None:
 
 
 @posix
-def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGHUP", pytest.param("SIGINT", marks=pytest.mark.slow)])
+def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path, name: str) -> None:
     with running_supervisor(data_dir) as running:
         wait_for(lambda: (read_status(data_dir) or running).__class__ is ModelServerStatus, "a status")
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.Signals[name])
         assert running.process.wait(timeout=20) == 0
     assert not processes_of(data_dir)
 
@@ -106,7 +107,7 @@ def test_taken_model_server_port_is_fatal_at_once(data_dir: Path) -> None:
         taken.listen()
         done = run_supervisor_to_end(data_dir, MODEL_SERVER_PORT=str(taken.getsockname()[1]))
     assert done.returncode == 2
-    assert done.stderr.startswith("MODEL_SERVER_PORT: 127.0.0.1:")
+    assert done.stderr.startswith("MODEL_SERVER_PORT: cannot listen on 127.0.0.1:")
 
 
 def test_bundled_engine_whose_libraries_are_missing_is_named_at_once_and_not_the_model(data_dir: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import requests
 
-from tests.support.processes import ROOT, Server, clean_environment, free_port, wait_for
+from tests.support.processes import ROOT, Server, assert_no_traceback, clean_environment, free_port, wait_for
 
 
 class ApiProcesses:
@@ -26,7 +26,7 @@ class ApiProcesses:
         """Start ``number`` processes."""
         self.ports = [free_port() for _ in range(number)]
         command = [sys.executable, "-m", "tests.support.forking_api", *map(str, self.ports)]
-        self._log = log.open("w")
+        self._log_path, self._log = log, log.open("w")
         self._process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
@@ -57,6 +57,7 @@ class ApiProcesses:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._log.close()
+        assert_no_traceback(self._log_path)
 
 
 class KilledClient(Protocol):

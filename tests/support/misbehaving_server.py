@@ -82,6 +82,7 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
     released: threading.Event
     hang_ups: list[str]
     bodies: list[Any]
+    heads: list[dict[str, str]]
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing on stderr."""
@@ -98,6 +99,7 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
         """Misbehave as the model's name says."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.bodies.append(body)
+        self.heads.append({name.lower(): value for name, value in self.headers.items()})
         if "model" not in body:
             self._whole(404, NOT_FOUND)
             return
@@ -178,15 +180,22 @@ class MisbehavingHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def misbehaving_server(bodies: list[Any] | None = None) -> Iterator[str]:
-    """Run it, and yield its base URL. ``bodies`` gets the requests that it is sent."""
+def misbehaving_server(
+    bodies: list[Any] | None = None, heads: list[dict[str, str]] | None = None, port: int = 0
+) -> Iterator[str]:
+    """Run it, on any free port for 0, and yield its base URL. ``bodies`` and ``heads`` get what it is sent."""
     released = threading.Event()
     handler = type(
         "Handler",
         (MisbehavingHandler,),
-        {"released": released, "hang_ups": [], "bodies": [] if bodies is None else bodies},
+        {
+            "released": released,
+            "hang_ups": [],
+            "bodies": [] if bodies is None else bodies,
+            "heads": [] if heads is None else heads,
+        },
     )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

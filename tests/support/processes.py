@@ -201,6 +201,18 @@ class Server:
         self.process.wait(timeout=20)
 
 
+def assert_no_traceback(*outputs: Path) -> None:
+    """Check that nothing in these files, or in the files of folders, is a traceback: an error of ours is one line.
+
+    What the model server prints itself is not ours.
+    """
+    files = [file for path in outputs for file in (path.glob("*.log*") if path.is_dir() else [path])]
+    for file in files:
+        if not file.name.startswith(("model-server", "embedding-server")) and file.exists():
+            text = file.read_text(errors="replace")
+            assert "Traceback" not in text, f"{file}: {text[max(0, text.index('Traceback') - 500) :][:3000]}"
+
+
 @contextlib.contextmanager
 def launch_server(data_dir: Path, *options: str, **settings: str) -> Iterator[Server]:
     """Start the stack without waiting for it; stop it at the end, by force if necessary."""
@@ -226,6 +238,7 @@ def launch_server(data_dir: Path, *options: str, **settings: str) -> Iterator[Se
             for left in processes_of(data_dir):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
+    assert_no_traceback(log_path, data_dir / "logs")
 
 
 @contextlib.contextmanager
@@ -270,6 +283,7 @@ def running_api(data_dir: Path, **settings: str) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+    assert_no_traceback(log_path, data_dir / "logs")
 
 
 def _is_live(server: Server) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.status import ModelServerStatus, State, read_status
-from tests.support.processes import ROOT, clean_environment, free_port, wait_for
+from tests.support.processes import ROOT, assert_no_traceback, clean_environment, free_port, wait_for
 
 
 @dataclass
@@ -54,21 +54,26 @@ def running_supervisor(data_dir: Path, *options: str, **settings: str) -> Iterat
     """Run a supervisor until the end of the block."""
     environment = supervisor_environment(data_dir, **settings)
     command = [sys.executable, "-m", "mistral_api.supervisor", *options]
-    process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.DEVNULL, text=True)
+    log_path = data_dir.parent / f"supervisor-{environment['MODEL_SERVER_PORT']}.log"
+    with log_path.open("w") as log:
+        process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=log, text=True)
     try:
         yield SupervisorProcess(process, data_dir, int(environment["MODEL_SERVER_PORT"]))
     finally:
         process.terminate()
         process.wait(timeout=30)
+    assert_no_traceback(log_path, data_dir / "logs")
 
 
 def run_supervisor_to_end(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a supervisor that is expected to end by itself."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "mistral_api.supervisor", *arguments],
         env=supervisor_environment(data_dir, LOG_LEVEL="ERROR", **settings),
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
 
 
 @dataclass

@@ -174,3 +174,25 @@ def test_public_paths_and_preflights_need_no_key_and_give_no_scope() -> None:
     for path in ("/health/", "/healthy", "/v1/models", "/", "/unknown"):
         with pytest.raises(Unauthorized):
             gate.admit(request_head(path=path))
+
+
+def _identify_unconfirmed(ring: KeyRing, headers: Mapping[str, str] | None = None, **more: Any) -> Caller:
+    rule = AccessRule(Settings(**more), ring, lambda: True)
+    return rule.identify(request_head(peer="127.0.0.1", headers=headers))
+
+
+def test_new_server_whose_database_is_away_serves_this_machine_without_the_rights_of_an_operator() -> None:
+    unknown = KeyRing()
+    for headers in ({}, _bearer("no-key-of-ours")):
+        caller = _identify_unconfirmed(unknown, headers)
+        assert (caller.owner, caller.scopes) == ("local", DEFAULT_SCOPES)
+    assert _identify_unconfirmed(unknown, loopback_trust=True).scopes == ALL_SCOPES
+    for headers in (_bearer(SECRET), PROXIED):  # a key that may be in force; somebody elsewhere
+        with pytest.raises(Unavailable):
+            _identify_unconfirmed(unknown, headers)
+
+
+def test_server_that_knows_of_keys_serves_nobody_without_one() -> None:
+    for ring in (KEYS, KeyRing("a-secret-of-the-operator")):
+        with pytest.raises(Unauthorized):
+            _identify_unconfirmed(ring)

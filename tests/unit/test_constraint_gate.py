@@ -26,7 +26,7 @@ from mistral_api.errors import Forbidden, InvalidRequest, Unavailable
 from mistral_api.model_files.gguf import read_tokenizer
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES
-from mistral_api.supervisor.backoff import Backoff
+from mistral_api.system.backoff import Backoff
 
 OWNER = Caller("local", "127.0.0.1", True, ALL_SCOPES)
 WORKED, HARMLESS = Standing.WORKED, Standing.HARMLESS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,11 +20,6 @@ from mistral_api.web.operations import OPERATIONS
 from mistral_api.web.request import register_request_ids
 from tests.support.error_shape import assert_error_shape
 from tests.support.keys import key_ring
-
-
-@pytest.fixture(autouse=True)
-def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def _status(path: str, address: str, settings: Settings) -> tuple[int, Any]:

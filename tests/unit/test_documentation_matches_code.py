@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
-from mistral_api.settings import setting_fields, settings_from
+from mistral_api.embedded.postgres.account import ACCOUNT_NAME
+from mistral_api.embedded.postgres.files import SYSTEM_BASE
+from mistral_api.registration.service import SERVICES
+from mistral_api.security import audit_file
+from mistral_api.settings import SettingError, setting_fields, settings_from
+from mistral_api.system import log_file
 from mistral_api.system.exit_codes import ExitCode, ModelServerExitCode, ServiceExitCode
 
 ROOT = Path(__file__).parent.parent.parent
+LOGS = ((log_file.FILE_BYTES, log_file.OLD_FILES), (audit_file.FILE_BYTES, audit_file.OLD_FILES))
+UNIT_FOLDERS = ("~/.config/systemd/user", "/etc/systemd/system")
 
 
 def _default(declaration: Field[Any]) -> str:
@@ -25,14 +32,14 @@ def _default(declaration: Field[Any]) -> str:
     return str(declaration.default)
 
 
-def test_readme_table_lists_every_setting_with_its_default_and_meaning() -> None:
+def test_settings_document_lists_every_setting_with_its_default_and_meaning() -> None:
     expected = [
         f"| `{name}` | {_default(declaration)} | {declaration.metadata['meaning']} |"
         for name, declaration in setting_fields()
     ]
     table = [
         line
-        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        for line in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
         if re.match(r"\| `[A-Z_]+` \|", line)
     ]
     assert table == expected
@@ -42,7 +49,9 @@ def test_env_example_names_every_setting_once_with_valid_values() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     values = dict(line.removeprefix("# ").split("=", 1) for line in lines if re.match(r"# [A-Z_]+=", line))
     assert sorted(values) == sorted(name for name, _ in setting_fields())
-    settings_from(values)
+    with pytest.raises(SettingError, match="DATABASE_URL: it still is the template"):
+        settings_from(values)
+    settings_from(values | {"DATABASE_URL": values["DATABASE_URL"].replace("user:password", "ann:secret")})
 
 
 def test_env_example_sets_nothing_when_copied_unchanged() -> None:
@@ -71,6 +80,31 @@ def test_links_between_documents_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_documents_name_commands_that_every_system_has() -> None:
+    for document in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *filter(Path.is_file, (ROOT / "deploy").rglob("*")),
+    ]:
+        assert not re.search(r"(?<![\w.])python bin/", document.read_text()), document
+
+
+def test_upgrade_document_names_what_lies_outside_of_the_folder() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    for name in (SYSTEM_BASE, ACCOUNT_NAME, *(f"{folder}/mistral-api*.service" for folder in UNIT_FOLDERS)):
+        assert f"`{name}`" in text, name
+    assert {service.name.startswith("mistral-api") for service in SERVICES} == {True}
+
+
+def test_upgrade_document_has_the_bounds_of_the_logs() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    words = {4: "four", 5: "five"}
+    ours, audit = (f"{size >> 20} MB and {words[old]} older ones" for size, old in LOGS)
+    names = "`DATA_DIR/logs/api.log`, `supervisor.log`, `model-server.log`, `embedding-server.log`"
+    assert f"| {names} | {ours}, each |" in text
+    assert f"| `DATA_DIR/logs/audit.jsonl` | {audit} |" in text
 
 
 PACKAGE = ROOT / "mistral_api"

@@ -48,9 +48,3 @@ def test_valid_client_request_id_is_returned(client: FlaskClient, given: str) ->
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "\u00e9"])
 def test_invalid_client_request_id_is_replaced(client: FlaskClient, given: str) -> None:
     assert re.fullmatch(r"[0-9a-f-]{36}", client.get("/", headers={"X-Request-Id": given}).headers["X-Request-Id"])
-
-
-def test_newline_in_a_path_is_escaped_in_the_access_log(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="mistral_api.access"):
-        client.get("/first%0ASECOND")
-    assert "/first\\nSECOND 404" in caplog.text

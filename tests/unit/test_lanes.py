@@ -34,6 +34,20 @@ class _Channel:
         """Nothing is open."""
 
 
+def test_scrapes_that_wait_for_the_model_server_do_not_hold_up_health() -> None:
+    lanes, released, answered = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
+    health = _Channel("/health/ready", answered)
+    try:
+        for _ in range(4):
+            lanes.add_task(_Channel("/metrics", released))
+        health.service = answered.set  # type: ignore[method-assign]
+        lanes.add_task(health)
+        assert answered.wait(10)
+    finally:
+        released.set()
+        lanes.shutdown()
+
+
 @pytest.mark.parametrize(("path", "refused"), [("/health/live", False), ("/health", True), ("/v1/models", True)])
 def test_liveness_alone_is_told_to_all_that_ask(path: str, refused: bool) -> None:
     lanes, released = Lanes(threads=1, most_waiting=10), threading.Event()

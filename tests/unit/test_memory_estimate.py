@@ -33,6 +33,8 @@ def test_gpu_layers_that_fit_by_memory_size() -> None:
     assert layers_by_card(MISTRAL_7B, FILE) == {4: "19", 6: "32", 8: "all"}
     # With 32768 tokens a layer is 132 509 454.5 + 134 217 728 = 266 727 182.5: (8 - 1) GiB / that = 28.2.
     assert gpu_layers(MISTRAL_7B, FILE, 8 * GIB, context=32768) == "28"
+    # (6 - 1) GiB / that = 20.1: what README and .env.example give for an RTX 3050, which has 6 or 8 GB.
+    assert gpu_layers(MISTRAL_7B, FILE, 6 * GIB, context=32768) == "20"
 
 
 def test_gpu_layers_at_the_exact_limits() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mistral_api.control.server_key import make_server_key
-from mistral_api.errors import ModelServerError, ModelUnavailable
+from mistral_api.errors import ModelUnavailable, ModelUnusable
 from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
@@ -90,8 +90,8 @@ def test_external_server_gets_the_key_of_the_setting_and_its_refusal_is_no_401(k
         assert client.query("/tokenize", {}, UpstreamCall()) == {}
     with (
         _client(Settings(model_server_url=url, model_server_api_key="wrong")) as client,
-        pytest.raises(ModelServerError, match="MODEL_SERVER_API_KEY") as refused,
+        pytest.raises(ModelUnusable, match="MODEL_SERVER_API_KEY") as refused,
     ):
         client.query("/tokenize", {}, UpstreamCall())
-    assert refused.value.status == 502
+    assert refused.value.status == 503
     assert "wrong" not in str(refused.value)

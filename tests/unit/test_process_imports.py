@@ -17,3 +17,9 @@ def test_supervisor_and_bundled_engine_import_neither_flask_nor_the_database(mod
     program = f"import sys, {module}; print(*sorted(set(sys.modules) & set({_HEAVY!r})))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout.split() == []
+
+
+def test_tracing_that_is_off_loads_nothing_of_opentelemetry() -> None:
+    program = "import sys, mistral_api.application; print(*(name for name in sys.modules if 'opentelemetry' in name))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout.split() == []

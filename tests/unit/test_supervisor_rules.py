@@ -21,11 +21,11 @@ from mistral_api.control.status import (
     write_status,
 )
 from mistral_api.settings import Settings
-from mistral_api.supervisor.backoff import Backoff
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
 from mistral_api.supervisor.status_command import EXIT_CODES
 from mistral_api.supervisor.status_reporter import StatusReporter
+from mistral_api.system.backoff import Backoff
 from mistral_api.system.processes import identity_of, is_alive
 from tests.support.clock import Clock
 

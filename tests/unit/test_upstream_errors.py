@@ -2,13 +2,22 @@
 
 import re
 from socket import gaierror
+from ssl import SSLCertVerificationError, SSLEOFError
 
 import orjson
 import pytest
 import urllib3
 from urllib3 import exceptions
 
-from mistral_api.errors import ApiError, ModelLoading, ModelServerError, ModelServerLost, ModelTimeout, ModelUnavailable
+from mistral_api.errors import (
+    ApiError,
+    ModelLoading,
+    ModelServerError,
+    ModelServerLost,
+    ModelTimeout,
+    ModelUnavailable,
+    ModelUnusable,
+)
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
 
 
@@ -73,12 +82,13 @@ CONNECTION = urllib3.connection.HTTPConnection("127.0.0.1")
     ("raised", "before", "after"),
     [
         (exceptions.NewConnectionError(CONNECTION, "refused"), ModelUnavailable, ModelUnavailable),
-        (exceptions.NameResolutionError("x", CONNECTION, gaierror()), ModelUnavailable, ModelUnavailable),
+        (exceptions.NameResolutionError("x", CONNECTION, gaierror()), ModelUnusable, ModelUnusable),
         (exceptions.ConnectTimeoutError(CONNECTION, "late"), ModelUnavailable, ModelUnavailable),
         (exceptions.ReadTimeoutError(POOL, "/", "slow"), ModelTimeout, ModelTimeout),
         (exceptions.ProtocolError("broken"), ModelServerLost, ModelServerError),
         (exceptions.IncompleteRead(1, 2), ModelServerLost, ModelServerError),
-        (exceptions.SSLError("no certificate"), ModelServerLost, ModelServerError),
+        (exceptions.SSLError(SSLCertVerificationError("no certificate")), ModelUnusable, ModelServerError),
+        (exceptions.SSLError(SSLEOFError("closed")), ModelServerLost, ModelServerError),
         (ConnectionResetError(), ModelServerLost, ModelServerError),
     ],
 )

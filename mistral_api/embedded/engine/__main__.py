@@ -17,6 +17,7 @@ from typing import TypeAlias
 from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, FlagValue, parse_options
 from mistral_api.embedded.engine.library import xllamacpp
 from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.logs import configure_command_log
 from mistral_api.system.processes import handle_stop_signals
 
 # On a CPU a batch of prompt tokens takes seconds, and llama.cpp looks for abandoned requests only between
@@ -36,6 +37,7 @@ _LoadEvent: TypeAlias = "int | BaseException | xllamacpp.Server"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and serve it; return an ExitCode."""
+    configure_command_log()
     try:
         options = parse_options(sys.argv[1:] if arguments is None else arguments, os.environ)
     except BadFlag as error:

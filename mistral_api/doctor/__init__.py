@@ -1,0 +1,1 @@
+"""``mistral-api doctor``: checks of everything a server needs, on the settings of its user, which change nothing."""

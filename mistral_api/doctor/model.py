@@ -1,0 +1,164 @@
+"""Checks of what generates: the engine, the device it computes on, the model's file, and the memory they need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+
+from mistral_api.control.server_spec import ServerSpec, server_specs
+from mistral_api.control.status import State, read_status
+from mistral_api.doctor.finding import Finding, failure, ok, warning
+from mistral_api.embedded.engine.openmp import with_openmp
+from mistral_api.errors import StartError
+from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.hardware.nvml import Card
+from mistral_api.model_files.memory_estimate import format_size
+from mistral_api.model_files.served_model import ModelInfo, read_model
+from mistral_api.settings import Settings
+from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.system.command_names import installed_command, project_command
+
+# How long the driver, and the import of the bundled engine, are waited for.
+DRIVER_SECONDS = 5.0
+IMPORT_SECONDS = 8.0
+
+
+def check_engine(settings: Settings) -> Iterator[Finding]:
+    """Say which program would serve the model, and whether it runs."""
+    if not settings.supervises_any:
+        yield ok("engine", f"none of our own: MODEL_SERVER_URL is {settings.model_server_url}")
+        return
+    try:
+        engine = _engine(settings)
+    except StartError as error:
+        yield failure("engine", str(error))
+        return
+    reason = _import_error() if engine.name == BUNDLED else None
+    if reason is not None:
+        yield failure(
+            "engine", f"the bundled engine does not load: {reason}", f"delete .venv, then: {project_command('serve')}"
+        )
+        return
+    yield ok("engine", f"{engine.name}, {engine.version or 'of an unknown version'}")
+
+
+def _engine(settings: Settings) -> Engine:
+    return choose_engine(settings, lambda: False)
+
+
+def _import_error() -> str | None:
+    """Return why the bundled engine's library cannot be loaded, or None. A process of its own tries it."""
+    command = [sys.executable, "-c", "import xllamacpp"]
+    try:
+        done = subprocess.run(
+            command,
+            env=with_openmp(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {IMPORT_SECONDS:.0f} s"
+    lines = done.stderr.strip().splitlines()
+    return None if done.returncode == 0 else (lines[-1] if lines else f"exit code {done.returncode}")
+
+
+def check_device(settings: Settings) -> Iterator[Finding]:
+    """Say what computes: the cards that the driver reports, or the processor."""
+    with closing(GpuMonitor(read_seconds=DRIVER_SECONDS)) as monitor:
+        cards = monitor.cards()
+    processor = f"processor, {settings.threads} threads"
+    if not cards:
+        yield ok("device", f"{processor}; no NVIDIA card is found")
+        return
+    names = ", ".join(_described(card) for card in cards)
+    if not settings.supervised:
+        yield ok("device", f"{names}; the model server is somebody else's")
+    elif _computes_on_processor(settings):
+        mend = "install a llama-server with CUDA and set LLAMA_SERVER_BIN to it"
+        yield warning("device", f"{processor}, although there is {names}: the bundled engine does not use it", mend)
+    else:
+        yield ok("device", f"{names}; GPU_LAYERS={settings.gpu_layers}")
+
+
+def _computes_on_processor(settings: Settings) -> bool:
+    try:
+        return settings.gpu_layers == "0" or _engine(settings).name == BUNDLED
+    except StartError:  # said by the check of the engine
+        return False
+
+
+def _described(card: Card) -> str:
+    total, free = card.reading.memory_total_bytes, card.memory_free_bytes
+    memory = "" if total is None or free is None else f" ({format_size(free)} of {format_size(total)} free)"
+    return f"{card.reading.name}{memory}"
+
+
+def check_model(settings: Settings) -> Iterator[Finding]:
+    """Look into the files of the models that we serve ourselves."""
+    for spec in server_specs(settings):
+        try:
+            yield ok(_subject(spec, "model"), _model_text(read_model(spec.settings, spec.path_setting)))
+        except StartError as error:
+            yield failure(_subject(spec, "model"), str(error), installed_command("mistral-api pull --list"))
+
+
+def _subject(spec: ServerSpec, subject: str) -> str:
+    return subject if spec.path_setting == "MODEL_PATH" else f"embedding {subject}"
+
+
+def _model_text(model: ModelInfo) -> str:
+    known = [
+        model.architecture,
+        f"{model.parameters / 1e9:.2f} B parameters",
+        model.quantization,
+        f"made for {model.context} tokens" if model.context else None,
+    ]
+    return f"'{model.path}', {format_size(model.file_bytes)}: {', '.join(each for each in known if each)}"
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    """Compare the memory that each model will need with what there is."""
+    for spec in server_specs(settings):
+        subject = _subject(spec, "memory")
+        status = read_status(settings.data_dir, spec.name)
+        if status is not None and status.state is State.READY:
+            step = status.memory_step
+            yield (
+                warning(subject, f"runs with less than was set: {step}", f"{project_command('supervisor')} --retry-gpu")
+                if step
+                else (ok(subject, "the model is loaded, with the memory that was set"))
+            )
+            continue
+        try:
+            yield _compare_memory(subject, spec, read_model(spec.settings, spec.path_setting))
+        except StartError:  # said by the check of the model
+            continue
+
+
+def _compare_memory(subject: str, spec: ServerSpec, model: ModelInfo) -> Finding:
+    needed = _needed_bytes(spec.settings, model)
+    memory = psutil.virtual_memory()
+    text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
+    if model.file_bytes > memory.total:
+        return failure(
+            subject, text, f"choose a smaller model or quantization: {installed_command('mistral-api pull --list')}"
+        )
+    if needed > memory.available:
+        return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
+    return ok(subject, text)
+
+
+def _needed_bytes(settings: Settings, model: ModelInfo) -> int:
+    """Return the weights and the KV cache of all slots; where the file does not tell its size, the weights alone."""
+    context = settings.context_size or (model.context or 0) * settings.parallel
+    if model.dimensions is None:
+        return model.file_bytes
+    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)
