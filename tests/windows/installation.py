@@ -15,7 +15,7 @@ from tests.windows.parts import ROOT, packages_part, python_part, shims_part
 from tests.windows.wine import WinePrefix, WineProcess, tail
 
 # A path as users have them: with a space, and letters that are not ASCII.
-FOLDER = "Modelle und mehr"
+FOLDER = "Bücher und Modelle"
 PYTHON_FOLDER = "Python311"
 RECORD_SECONDS = 60.0
 NOT_COPIED = shutil.ignore_patterns(".venv", ".git", "var", "__pycache__", ".*_cache", "*.egg-info", ".env", "*.log")

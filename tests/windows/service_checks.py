@@ -23,11 +23,13 @@ from tests.windows.stack_checks import (
 from tests.windows.wine import WineProcess, tail
 
 SESSION = "windows-services"
+DATA_FOLDER = "ServiceData"
+DATA_DIR = rf"C:\{DATA_FOLDER}"
 RUNNING, UNKNOWN = 0, 4
 
 
 class ServiceChecks:
-    """The services on a DATA_DIR of their own; then the two processes of a supervisor and a WSGI server on another."""
+    """The services; then, on the same data, a supervisor and a WSGI server as two processes of a user."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -51,17 +53,17 @@ class ServiceChecks:
         """The base URL of the API."""
         return f"http://127.0.0.1:{self._port}"
 
-    def _settings(self, data_dir: str) -> dict[str, str]:
+    def _settings(self) -> dict[str, str]:
         return {
             "API_PORT": str(self._port),
             "MODEL_SERVER_PORT": str(self._model_port),
-            "DATA_DIR": data_dir,
+            "DATA_DIR": DATA_DIR,
             "CONTEXT_SIZE": "2048",
         }
 
     def _install(self) -> str:
         """A service has no environment of a user's: its settings stand in .env."""
-        lines = [f"{name}={value}" for name, value in self._settings(r"C:\ServiceData").items()]
+        lines = [f"{name}={value}" for name, value in self._settings().items()]
         self._installation.mend_service_manager()
         self._be_as_patient_as_windows()
         (self._installation.folder / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -106,7 +108,7 @@ class ServiceChecks:
     def _printed(self, process: WineProcess | None) -> str:
         if process is not None:
             return process.output
-        logs = self._installation.prefix.drive / "ServiceData" / "logs"
+        logs = self._installation.prefix.drive / DATA_FOLDER / "logs"
         return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(logs.glob("*.log")))
 
     def _ask(self) -> str:
@@ -121,7 +123,7 @@ class ServiceChecks:
         return output.strip().replace("\n", "; ")
 
     def _start_processes(self) -> str:
-        settings = self._settings(r"C:\Data")
+        settings = self._settings()
         self._supervisor = self._installation.start_script(
             r"tests\windows\console_user.py", r"bin\supervisor", **settings
         )

@@ -26,6 +26,10 @@ WINE_PROGRAMS = (
 )  # fmt: skip
 
 
+# Without this a program that loads user32.dll looks for a screen, ten seconds long in a service.
+NO_SCREEN = ["wine", "reg", "add", r"HKCU\Software\Wine\Drivers", "/v", "Graphics", "/d", "null", "/f"]
+
+
 class WineProcess:
     """A program under Wine, and what it has printed so far."""
 
@@ -103,8 +107,9 @@ class WinePrefix:
 
     def boot(self) -> None:
         """Start Wine's own programs, which stay between two of ours."""
-        # What starts first hands its output on to them: no pipe may be among it.
-        for command in (["wineserver", "--persistent"], ["wineboot", "--init"]):
+        # The first program has Wine start them, and hands its output on: no pipe may be among it. It must not be
+        # wineboot, which starts services.exe a second time: the two then wait for each other, ten seconds a service.
+        for command in (["wineserver", "--persistent"], NO_SCREEN):
             subprocess.run(
                 command,
                 env=self._environment,
