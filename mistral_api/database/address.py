@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
-import psycopg2
-from sqlalchemy import URL, Dialect, Engine, event
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from mistral_api.database.errors import note_address, sqlstate
 
@@ -47,15 +44,6 @@ def _with_port(host: str, port: str) -> str:
 def name_address_in_errors(engine: Engine) -> None:
     """Have every error of an engine name the database that it is of, and give up connections to a standby."""
     address = shown_address(engine.url)
-
-    @event.listens_for(engine, "do_connect")
-    def _connect(dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> DBAPIConnection:
-        """psycopg2 takes every message for UTF-8. One in the encoding of its system, as on a German Windows, would be
-        no error of the database (psycopg2, issue 1634)."""
-        try:
-            return dialect.connect(*arguments, **options)
-        except UnicodeDecodeError as error:
-            raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from error
 
     @event.listens_for(engine, "handle_error")
     def _note(context: ExceptionContext) -> None:

@@ -44,6 +44,21 @@ _LIBPQ_DEADLINES: dict[str, int | str] = {
 }
 
 
+class ReadableConnection(psycopg2.extensions.connection):
+    """A connection whose failure to connect is one of the database, whatever the encoding of its message.
+
+    psycopg2 takes every message for UTF-8; one in the encoding of its system, as on a German Windows, would be a
+    UnicodeDecodeError (psycopg2, issue 1634).
+    """
+
+    def __init__(self, dsn: str, *arguments: Any, **options: Any) -> None:
+        """Connect. Raises psycopg2.OperationalError."""
+        try:
+            super().__init__(dsn, *arguments, **options)
+        except UnicodeDecodeError as error:
+            raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """A PostgreSQL to connect to.
@@ -97,7 +112,8 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": 5,
-        "connect_args": {name: value for name, value in _LIBPQ_DEADLINES.items() if name not in in_url},
+        "connect_args": {name: value for name, value in _LIBPQ_DEADLINES.items() if name not in in_url}
+        | {"connection_factory": ReadableConnection},
     }
 
 

@@ -87,7 +87,7 @@ class DatabasePreparation:
         """Return an engine that makes no connections until the database is prepared. ``for_keys``: it reads the API
         keys."""
 
-        @event.listens_for(engine, "do_connect", insert=True)
+        @event.listens_for(engine, "do_connect")
         def _refuse_until_prepared(*_arguments: object) -> None:
             if self._state is _State.OPEN or (for_keys and self._state is _State.KEYS_ONLY):
                 return

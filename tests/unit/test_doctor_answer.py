@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-import urllib3
-from urllib3 import HTTPResponse
+from urllib3 import HTTPResponse, PoolManager
 
 from mistral_api.doctor import answer
 from mistral_api.doctor.finding import Level
@@ -40,6 +39,6 @@ def test_answer_of_another_shape_is_a_finding(
         status, body = chat if method == "POST" else conversation or (0, None)
         return HTTPResponse(json.dumps(body).encode(), status=status)
 
-    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    monkeypatch.setattr(PoolManager, "request", request)
     found = list(answer.ask_the_server(Settings()))
     assert (found[-1].level, found[-1].text) == (Level.FAILURE, sentence)
