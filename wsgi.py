@@ -12,9 +12,8 @@ from dataclasses import replace
 
 import click
 from flask import Flask
-from flask.cli import FlaskGroup
 
-from mistral_api.application import create_app, prepare_database, require_database
+from mistral_api.application import create_app, flask_context, prepare_database, require_database
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, load_settings
 from mistral_api.system.exit_codes import ExitCode
@@ -59,15 +58,9 @@ def _command(arguments: Sequence[str]) -> str:
     return " ".join(words[: 2 if words[:1] == ["db"] else 1])
 
 
-def _is_flask() -> bool:
-    """Whether a command of ``flask`` loads this module, and no web server."""
-    context = click.get_current_context(silent=True)
-    return context is not None and isinstance(context.find_root().command, FlaskGroup)
-
-
 try:
     with exit_at_stop_signals():
-        app = _for_command(sys.argv[1:]) if _is_flask() else _served()
+        app = _for_command(sys.argv[1:]) if flask_context() is not None else _served()
 except (SettingError, StartError) as error:
     click.echo(str(error), err=True)
     raise SystemExit(ExitCode.CANNOT_START) from error

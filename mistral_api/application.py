@@ -14,7 +14,6 @@ from mistral_api.database.deadlines import answer_within
 from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
 from mistral_api.database.preparation import (
     LOOK_SECONDS,
-    START_SECONDS,
     refuse_foreign_schema,
     require_current_schema,
     unusable,
@@ -40,13 +39,14 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
-    ``create`` false makes no embedded PostgreSQL where there is none yet. A database in DATABASE_URL is not asked for
-    anything here.
+    ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
+    DATABASE_URL is not asked for anything here.
     """
     settings = settings or load_settings()
     _configure_log(settings)
     warn_of_misspellings(log.warning)
-    require_tracing(os.environ)
+    if create and not is_flask_command():
+        require_tracing(os.environ)
 
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -77,22 +77,33 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
 
 def _configure_log(settings: Settings) -> None:
     """Log as a server; as a command where Flask's command line makes the application for one of its commands."""
-    context = click.get_current_context(silent=True)
-    root = None if context is None else context.find_root()
-    if root is not None and isinstance(root.command, FlaskGroup) and root.invoked_subcommand != "run":
+    if is_flask_command():
         configure_command_log()
     else:
         configure_server_log(settings.log_options, "api")
 
 
-def prepare_database(app: Flask, seconds: float = START_SECONDS) -> None:
+def flask_context() -> click.Context | None:
+    """Return the context of Flask's command line where one of its commands runs, or None."""
+    context = click.get_current_context(silent=True)
+    root = None if context is None else context.find_root()
+    return root if root is not None and isinstance(root.command, FlaskGroup) else None
+
+
+def is_flask_command() -> bool:
+    """Whether Flask's command line makes the application for a command other than ``flask run``."""
+    context = flask_context()
+    return context is not None and context.invoked_subcommand != "run"
+
+
+def prepare_database(app: Flask) -> None:
     """Look at the database and bring its schema to this version; where it is away, as soon as it is there.
 
     A server calls this before it serves. Raises StartError where only the operator can mend it: a wrong password, a
-    database that does not exist, tables of another program, a schema of a newer version. After ``seconds`` a database
-    that does not answer is left to a thread.
+    database that does not exist, tables of another program, a schema of a newer version. A database that does
+    not answer in time is left to a thread.
     """
-    services_of(app.extensions).preparation.begin(seconds)
+    services_of(app.extensions).preparation.begin()
 
 
 def require_database(app: Flask, *, current: bool = True) -> None:

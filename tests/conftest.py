@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ def pytest_configure() -> None:
     Let hypothesis generate the same examples in each run.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32":  # nohup has it ignored, and what is started here would then ignore it too
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The project's folder is an empty one: a developer's .env and var must reach no test, nor a program that it starts.
     folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-project-"))
     folder.chmod(0o755)

@@ -62,7 +62,8 @@ class PipOutput:
 
     def add(self, line: str) -> None:
         """Take in a line."""
-        if not _DOWNLOADED.match(line.strip()):
+        downloaded = _DOWNLOADED.match(line.strip())
+        if not downloaded:
             self.last_lines.append(line.rstrip())
         words = line.split()
         self.unreachable = self.unreachable or _UNREACHABLE.search(line) is not None
@@ -72,8 +73,8 @@ class PipOutput:
             self._package = self.detail = re.split(r"[^\w.-]", words[1])[0]
         elif line.startswith(_INSTALLING):
             self.installing = len(words) - len(_INSTALLING.split())
-        elif found := _DOWNLOADED.match(line.strip()):
-            self.detail = f"{self._package} {_megabytes(found[1])} of {_megabytes(found[2])} MB"
+        elif downloaded:
+            self.detail = f"{self._package} {_megabytes(downloaded[1])} of {_megabytes(downloaded[2])} MB"
 
 
 def _megabytes(count: str) -> str:

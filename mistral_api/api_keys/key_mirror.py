@@ -3,7 +3,8 @@
 It also says that no key exists, where that is so: without such a word nobody is let in without a key. It is of one
 database; what it says about another one does not count. ADMIN_API_KEY is not in it.
 
-A DATA_DIR that is new gets a mirror with null instead of keys: no server with this DATA_DIR has ever known any.
+A DATA_DIR that is new gets a mirror with null instead of keys: no server with this DATA_DIR has ever known any. Once
+one has, ``had_keys`` says so in every later mirror, also in that of another database.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class KeyMirror:
         self.path = data_dir / FILE_NAME
         self._database = database
         self.is_keyless = False
+        self._had_keys = False
         self._file: ReplacedFile[str | None] = ReplacedFile(self.path, self._text, None)
 
     def read(self) -> list[KeyRecord] | None:
@@ -74,10 +76,19 @@ class KeyMirror:
         Raises OSError.
         """
         keys = [_entry(record) for record in records]
-        content = json.dumps({"version": _VERSION, "database": self._database, "keys": keys}, indent=1) + "\n"
-        if self._file.current() != content:
-            replace_file(self.path, content)
-        self.is_keyless = not keys
+        self._had_keys = self._had_keys or bool(keys)
+        current = self._file.current()
+        if current != self._content(keys):
+            self._had_keys = self._had_keys or _has_had_a_key(current)
+            content = self._content(keys)
+            if current != content:
+                replace_file(self.path, content)
+        self.is_keyless = not self._had_keys
+
+    def _content(self, keys: list[dict[str, Any]]) -> str:
+        had_keys = {"had_keys": True} if self._had_keys else {}
+        mirror = {"version": _VERSION, "database": self._database, **had_keys, "keys": keys}
+        return json.dumps(mirror, indent=1) + "\n"
 
     def _text(self) -> str | None:
         try:
@@ -87,12 +98,24 @@ class KeyMirror:
 
 
 def _has_no_key(text: str | None) -> bool:
-    """Return whether a mirror is a whole one, of whatever database, that has no keys."""
+    """Return whether a mirror is a whole one, of whatever database, that has no keys, and had none."""
+    found = _mirror(text)
+    return found.get("version") == _VERSION and found.get("keys", 0) in (None, []) and not _has_had_a_key(text)
+
+
+def _has_had_a_key(text: str | None) -> bool:
+    """Return whether a mirror, of whatever database, says that there are keys, or were some."""
+    found = _mirror(text)
+    return bool(found.get("had_keys") or found.get("keys"))
+
+
+def _mirror(text: str | None) -> dict[str, Any]:
+    """Return what a mirror says, nothing for one that cannot be read."""
     try:
         found = json.loads(text or "")
     except ValueError:
-        return False
-    return isinstance(found, dict) and found.get("version") == _VERSION and found.get("keys", 0) in (None, [])
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_any_records(data_dir: Path) -> list[KeyRecord]:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_store import CHANNEL, list_keys, records_of
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.errors import error_summary, is_known_absence, sqlstate
+from mistral_api.database.errors import error_summary, sqlstate, warn_of_absence
 from mistral_api.database.tables.base import rows_as_json
 from mistral_api.security.api_key import KeyRecord
 from mistral_api.security.key_ring import KeyRing
@@ -121,8 +121,7 @@ class KeyWatcher:
                     self._watch(connection.execution_options(isolation_level="AUTOCOMMIT"))
             except SQLAlchemyError as error:
                 self._ring.mark_incomplete()
-                if not is_known_absence(error):
-                    self._warn("API keys are not watched, the database is away: %s", error_summary(error))
+                warn_of_absence(self._warn, "API keys are not watched, the database is away", error)
                 self._answer(self._requested)
                 if not self._stop.is_set():
                     self._wait(None)

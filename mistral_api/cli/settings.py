@@ -144,11 +144,10 @@ def _masked_database_url(text: str) -> str:
 
 
 def _masked_url(text: str) -> str:
-    """Return scheme, user, host, port and, where it holds nothing odd, the path."""
+    """Return scheme, host, port and, where it holds nothing odd, the path. A user alone may be a token too."""
     url = urlsplit(text)
-    credentials, _, address = url.netloc.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    host = f"{user}{':' + _MASK if colon else ''}@{address}" if credentials else address
+    _, at, address = url.netloc.rpartition("@")
+    host = f"{_MASK}@{address}" if at else address
     path = url.path if re.fullmatch(r"[\w./-]*", url.path) else f"/{_MASK}"
     return f"{url.scheme}://{host}{path}{f'?{_MASK}' if url.query else ''}"
 

@@ -148,6 +148,11 @@ def status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
     return data_dir / "run" / f"{server_name}.json"
 
 
+def supervisor_lock_file(data_dir: Path) -> Path:
+    """Return the path of the lock that the one supervisor of a DATA_DIR holds."""
+    return data_dir / "run" / "supervisor.lock"
+
+
 def write_status(data_dir: Path, status: ModelServerStatus, server_name: str = MAIN_SERVER) -> None:
     """Replace the status file. Raises OSError."""
     replace_file(status_file(data_dir, server_name), status.to_json())

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mistral_api.conversations.deletion_notices import DeletionNotices
 from mistral_api.conversations.recognition import MAX_MESSAGES, RecognitionIndex, StoredDigest
 from mistral_api.conversations.stored_digests import ConversationKey, newest_conversations, read_stored_digests
-from mistral_api.database.errors import error_summary, is_known_absence
+from mistral_api.database.errors import warn_of_absence
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.logs import ThrottledWarning
 
@@ -102,8 +102,7 @@ class RecognitionLoader:
                     nodes = read_stored_digests(connection, [each.id for each in conversations])
                     self._restore(conversations, nodes)
         except SQLAlchemyError as error:
-            if not is_known_absence(error):
-                self._warn("stored conversations are not recognised yet: %s", error_summary(error))
+            warn_of_absence(self._warn, "stored conversations are not recognised yet", error)
             return False
         log.info("%d messages are recognised if they are sent again", self._index.size)
         return True

@@ -27,6 +27,7 @@ from mistral_api.database.search_path import use_schema
 from mistral_api.embedded.postgres import EmbeddedPostgres, has_embedded_postgres, start_embedded_postgres
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.system.command_names import project_command
 
 # By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
 APPLICATION = "mistral-api"
@@ -73,7 +74,9 @@ def open_database(settings: Settings, *, create: bool = True) -> Database:
 def require_database_data(settings: Settings) -> None:
     """Refuse settings whose database is an embedded PostgreSQL that no start has made yet. Raises StartError."""
     if settings.database_url is None and not has_embedded_postgres(settings.data_dir):
-        raise StartError(f"There is no data in '{settings.data_dir}' yet; start the server once: python bin/serve")
+        raise StartError(
+            f"There is no data in '{settings.data_dir}' yet; start the server once: {project_command('serve')}"
+        )
 
 
 def engine_options(settings: Settings, url: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, Statement
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mistral_api.errors import Unavailable
+from mistral_api.system.logs import ThrottledWarning
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,12 @@ def is_permission_error(error: Exception) -> bool:
 def is_known_absence(error: Exception) -> bool:
     """Return whether the log has already said why the database cannot be used."""
     return isinstance(root_cause(error), DatabaseNotPrepared)
+
+
+def warn_of_absence(warn: ThrottledWarning, what: str, error: Exception) -> None:
+    """Log what waits for the database, and why, unless the log has already said why the database cannot be used."""
+    if not is_known_absence(error):
+        warn("%s: %s", what, error_summary(error))
 
 
 def is_final(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from mistral_api.database.address import shown_address
 from mistral_api.database.deadlines import answer_within
 from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_final, unusable_sentence
 from mistral_api.database.ownership import require_own_tables
-from mistral_api.database.revisions import migrate_to, newest_revision, read_revision, refuse_newer
+from mistral_api.database.revisions import migrate_to, newest_revision, refuse_newer
 from mistral_api.errors import StartError
 from mistral_api.system.command_names import installed_command
 
@@ -95,15 +95,15 @@ class DatabasePreparation:
 
         return engine
 
-    def begin(self, seconds: float = START_SECONDS) -> None:
+    def begin(self) -> None:
         """Prepare the database, or start to try it again and again. Raises StartError where no waiting would help.
 
-        A database that cannot be reached within ``seconds`` is waited for by a thread; a migration that has begun is
+        A database that cannot be reached within START_SECONDS is waited for by a thread; a migration that has begun is
         waited for here.
         """
         self._state, self._starting = _State.CLOSED, True
         self.ensure_running()
-        if self._connected.wait(seconds):
+        if self._connected.wait(START_SECONDS):
             self._attempted.wait()
         with self._lock:
             self._starting = False
@@ -230,22 +230,23 @@ def prepare_schema(connection: Connection) -> None:
     Raises StartError, alembic.util.exc.CommandError, sqlalchemy.exc.SQLAlchemyError.
     """
     with answer_within(LOOK_SECONDS):
-        refuse_foreign_schema(connection)
-        revision = read_revision(connection)
+        revision = refuse_foreign_schema(connection)
     if revision != newest_revision():
         migrate_to(connection, newest_revision())
 
 
-def refuse_foreign_schema(connection: Connection) -> None:
-    """Refuse tables of another program, and a schema of a newer version. Raises StartError, SQLAlchemyError."""
+def refuse_foreign_schema(connection: Connection) -> str | None:
+    """Refuse tables of another program, and a schema of a newer version; return the revision of ours, None without one.
+
+    Raises StartError, SQLAlchemyError.
+    """
     require_own_tables(connection)
-    refuse_newer(connection)
+    return refuse_newer(connection)
 
 
 def require_current_schema(connection: Connection) -> None:
     """Refuse a database whose schema is not that of this version. Raises StartError, SQLAlchemyError."""
-    refuse_foreign_schema(connection)
-    revision, newest = read_revision(connection), newest_revision()
+    revision, newest = refuse_foreign_schema(connection), newest_revision()
     if revision != newest:
         found = "does not have our tables yet" if revision is None else f"has an older schema (revision {revision})"
         raise StartError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,7 +63,7 @@ class DatabaseProbe:
                 revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
             except ProgrammingError:  # never migrated: the table is not there
                 revision = None
-        newest = _head_revision()
+        newest = newest_revision()
         error = None if revision == newest else f"{self._address}: the schema is {revision}, and not {newest}"
         schema: Literal["current", "behind"] = "current" if error is None else "behind"
         return {"status": "ok", "latency_ms": round(latency, 3), "schema": schema, "last_error": error}
@@ -76,9 +75,3 @@ class DatabaseProbe:
 
 def _unavailable(reason: str) -> DatabaseHealth:
     return {"status": "unavailable", "latency_ms": None, "schema": None, "last_error": reason}
-
-
-@functools.cache
-def _head_revision() -> str:
-    """Return the newest revision, read once."""
-    return newest_revision()

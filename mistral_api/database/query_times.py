@@ -17,6 +17,8 @@ from sqlalchemy import Engine, QueuePool, event
 from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from mistral_api.database.search_path import without_search_path
+
 log = logging.getLogger(__name__)
 
 # The kinds that statements are counted by: their first words.
@@ -121,6 +123,7 @@ def watch_queries(engine: Engine, connections: str, observer: QueryObserver, slo
         if started is not None:
             delattr(execution, _STARTED)
             seconds = time.perf_counter() - started
+            statement = without_search_path(statement)
             observer.note_query(connections, kind_of(statement), seconds, failed=failed)
             slow.note(connections, statement, seconds)
 

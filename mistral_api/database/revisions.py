@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -20,9 +21,10 @@ VERSION_TABLE = "alembic_version"
 CONNECTION = "connection"
 
 
-def all_revisions() -> list[str]:
-    """Return every revision that this version of the program knows, the newest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+@functools.cache
+def all_revisions() -> tuple[str, ...]:
+    """Return every revision that this version of the program knows, the newest first. Their files are read once."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def newest_revision() -> str:
@@ -41,11 +43,12 @@ def read_revision(connection: Connection) -> str | None:
     return revision
 
 
-def refuse_newer(connection: Connection) -> None:
-    """Refuse a schema of a newer version of this program. Raises StartError."""
+def refuse_newer(connection: Connection) -> str | None:
+    """Refuse a schema of a newer version of this program, and return its revision. Raises StartError."""
     revision = read_revision(connection)
     if revision is not None and revision not in all_revisions():
         raise StartError(f"DATABASE_URL: {newer_schema_sentence(connection, revision)}")
+    return revision
 
 
 def newer_schema_sentence(connection: Connection, revision: str) -> str:

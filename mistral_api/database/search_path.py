@@ -27,6 +27,7 @@ _CONCURRENTLY = re.compile(
     r"|DROP\s+INDEX\s+CONCURRENTLY\s+(?:IF\s+EXISTS\s+)?|REINDEX\s+(?:INDEX|TABLE)\s+CONCURRENTLY\s+))",
     re.IGNORECASE,
 )
+_SETTING = re.compile(r'SET LOCAL search_path TO "[^"]*"; ')
 _WITHOUT_SCHEMA = re.compile(r"\s*(SAVEPOINT|ROLLBACK|RELEASE|VACUUM)\b", re.IGNORECASE)
 
 
@@ -38,7 +39,7 @@ def use_schema(engine: Engine, schema: str | None) -> None:
     if schema is None:
         return
     engine.update_execution_options(**{_OPTION: schema})
-    setting = f'SET LOCAL search_path TO "{schema}"; '
+    setting = search_path_setting(schema)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def _send_with_setting(
@@ -59,6 +60,17 @@ def use_schema(engine: Engine, schema: str | None) -> None:
         with cursor.connection.cursor() as plain:
             plain.execute(setting)
         return statement, parameters
+
+
+def search_path_setting(schema: str) -> str:
+    """Return what goes before a statement in its message, so that its tables are found in the schema."""
+    return f'SET LOCAL search_path TO "{schema}"; '
+
+
+def without_search_path(statement: str) -> str:
+    """Return a statement, as it was sent, without the setting before it."""
+    setting = _SETTING.match(statement)
+    return statement if setting is None else statement[setting.end() :]
 
 
 def schema_of(connection: Connection) -> str | None:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.gpu_stats import GpuSums
-from mistral_api.database.errors import error_summary, is_known_absence
+from mistral_api.database.errors import warn_of_absence
 from mistral_api.hardware.nvml import Card
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import acquire_if_free
@@ -106,8 +106,7 @@ class GpuSampler:
                     sums.write(connection)
         except SQLAlchemyError as error:
             self._put_back(sums)
-            if not is_known_absence(error):
-                self._warn("GPU samples wait for the database: %s", error_summary(error))
+            warn_of_absence(self._warn, "GPU samples wait for the database", error)
 
     def _put_back(self, sums: GpuSums) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.analytics.periods import next_month, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built
-from mistral_api.database.errors import error_summary, is_known_absence
+from mistral_api.database.errors import warn_of_absence
 from mistral_api.delivery.partitions import coming_months, create_partitions, list_partitions, month_of_partition
 from mistral_api.delivery.search_backfill import SearchCompletion
 from mistral_api.system.logs import ThrottledWarning
@@ -82,8 +82,7 @@ class Housekeeping:
                 self._run_once()
                 wait = INTERVAL_SECONDS
             except SQLAlchemyError as error:
-                if not is_known_absence(error):
-                    self._warn("housekeeping waits for the database: %s", error_summary(error))
+                warn_of_absence(self._warn, "housekeeping waits for the database", error)
                 wait = RETRY_SECONDS
 
     def _run_once(self) -> None:

@@ -47,6 +47,7 @@ from mistral_api.database.errors import (
     is_known_absence,
     is_row_error,
     is_statement_timeout,
+    warn_of_absence,
 )
 from mistral_api.database.tables.base import column_names, recordset, rows_as_json
 from mistral_api.database.tables.usage import ApiUsage
@@ -171,8 +172,7 @@ class Writer:
 
         Return False if the writer is closed meanwhile.
         """
-        if not is_known_absence(error):
-            self._warn("what is to be recorded waits in the journal: %s", error_summary(error))
+        warn_of_absence(self._warn, "what is to be recorded waits in the journal", error)
         self._failing = True
         self._counts.failures += 1
         self._inserter.disconnect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import urllib3
 
@@ -14,6 +14,8 @@ from mistral_api.settings import Settings
 from mistral_api.system.addresses import url_of
 from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.identifiers import new_id
+
+T = TypeVar("T")
 
 # A model on a processor may read for a while.
 ANSWER_SECONDS = 120.0
@@ -54,24 +56,44 @@ def _chat(pool: urllib3.PoolManager, url: str, session_id: str) -> str:
     began = time.monotonic()
     answer = pool.request("POST", f"{url}/v1/chat/completions", json=body, timeout=ANSWER_SECONDS)
     seconds = time.monotonic() - began
-    usage = _json(answer)["usage"]
-    return f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} written, in {seconds:.1f} s"
+    usage = _member(_object(answer), "usage", dict)
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return f"{read} tokens read, {written} written, in {seconds:.1f} s"
 
 
 def _read_back(pool: urllib3.PoolManager, url: str, session_id: str) -> str:
     conversation = f"{url}/v1/conversations/{session_id}"
-    found = _json(pool.request("GET", conversation, timeout=HISTORY_SECONDS))
+    messages = _member(_object(pool.request("GET", conversation, timeout=HISTORY_SECONDS)), "messages", list)
     deleted = pool.request("DELETE", conversation, timeout=HISTORY_SECONDS)
     kept = "" if deleted.status == 200 else f"; it stays as '{session_id}' (status {deleted.status} on deleting)"
-    return f"{len(found['messages'])} messages read back from the conversation{kept}"
+    return f"{len(messages)} messages read back from the conversation{kept}"
 
 
-def _json(answer: urllib3.BaseHTTPResponse) -> Any:
-    """Return the body of an answer. Raises _Refused with the server's own sentence for one that is an error."""
+def _object(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+    """Return the body of an answer. Raises _Refused with the server's own sentence for one that is an error.
+
+    Whatever may answer on our port: the body need not be ours.
+    """
     try:
         body = answer.json()
     except ValueError as error:
         raise _Refused(f"status {answer.status}, and no JSON") from error
     if answer.status != 200:
-        raise _Refused(f"status {answer.status}: {body.get('error', {}).get('message', 'no reason is given')}")
+        raise _Refused(f"status {answer.status}: {_reason(body)}")
+    if not isinstance(body, dict):
+        raise _Refused("status 200, and no JSON object")
     return body
+
+
+def _reason(body: Any) -> str:
+    error = body.get("error") if isinstance(body, dict) else body
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) and message else "no reason is given"
+
+
+def _member(body: dict[str, Any], name: str, kind: type[T]) -> T:
+    """Return a member of a body. Raises _Refused where it is missing, or something else."""
+    member = body.get(name)
+    if not isinstance(member, kind):
+        raise _Refused(f"status 200, and no '{name}' in what it answered")
+    return member

@@ -5,25 +5,23 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.database.address import name_address_in_errors, shown_address
-from mistral_api.database.engine import engine_options
+from mistral_api.database.address import shown_address
+from mistral_api.database.engine import engine_options, prepare_connections
 from mistral_api.database.errors import error_message
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import all_revisions, read_revision
-from mistral_api.database.search_path import use_schema
 from mistral_api.database.tables import table_names
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.embedded.postgres import running_embedded_postgres
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.command_names import project_command
+from mistral_api.transfer.requirements import OLDEST_POSTGRES
 
-OLDEST_VERSION = 130_000
 PINGS = 3
 # Beyond these a person notices: each read of history waits for one round trip, and expiry times are off.
 SLOW_MS = 500.0
@@ -68,15 +66,9 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 def _open(settings: Settings, url: str) -> Engine:
     """Return an engine of one connection, with the deadlines of all our connections."""
-    engine = create_engine(url, **_options(settings, url))
-    use_schema(engine, settings.database_schema)
-    name_address_in_errors(engine)
+    engine = create_engine(url, **engine_options(settings, url) | {"pool_size": 1})
+    prepare_connections(engine, settings)
     return engine
-
-
-def _options(settings: Settings, url: str) -> dict[str, Any]:
-    options = engine_options(settings, url)
-    return options | {"pool_size": 1, "pool_pre_ping": False}
 
 
 def _look(connection: Connection, place: str) -> Iterator[Finding]:
@@ -101,8 +93,8 @@ def _latency_ms(connection: Connection) -> float:
 
 def _version(place: str, version: int, name: str, latency_ms: float) -> Finding:
     line = f"{place}: PostgreSQL {name}, a round trip takes {latency_ms:.1f} ms"
-    if version < OLDEST_VERSION:
-        return failure("database", line, f"PostgreSQL {OLDEST_VERSION // 10_000} or newer is needed")
+    if version // 10_000 < OLDEST_POSTGRES:
+        return failure("database", line, f"PostgreSQL {OLDEST_POSTGRES} or newer is needed")
     if latency_ms > SLOW_MS:
         return warning("database", line, "answers do not wait for it, but reading history does: choose a nearer one")
     return ok("database", line)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import psutil
 
+from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
@@ -21,7 +21,11 @@ from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.supervisor.preflight import require_memory
+from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import installed_command, project_command
+from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.processes import error_lines, run_command
 
 # How long the driver, and the import of the bundled engine, are waited for.
 DRIVER_SECONDS = 5.0
@@ -30,15 +34,15 @@ IMPORT_SECONDS = 8.0
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
     """Say which program would serve the model, and whether it runs."""
-    if not settings.supervises_any:
-        yield ok("engine", f"none of our own: MODEL_SERVER_URL is {settings.model_server_url}")
+    if settings.model_server_url is not None and not settings.supervises_any:
+        yield ok("engine", f"none of our own: MODEL_SERVER_URL is {without_credentials(settings.model_server_url)}")
         return
     try:
         engine = _engine(settings)
     except StartError as error:
         yield failure("engine", str(error))
         return
-    reason = _import_error() if engine.name == BUNDLED else None
+    reason = _load_error(engine) if engine.name == BUNDLED else None
     if reason is not None:
         yield failure(
             "engine", f"the bundled engine does not load: {reason}", f"delete .venv, then: {project_command('serve')}"
@@ -51,23 +55,14 @@ def _engine(settings: Settings) -> Engine:
     return choose_engine(settings, lambda: False)
 
 
-def _import_error() -> str | None:
-    """Return why the bundled engine's library cannot be loaded, or None. A process of its own tries it."""
-    command = [sys.executable, "-c", "import xllamacpp"]
+def _load_error(engine: Engine) -> str | None:
+    """Return why the bundled engine cannot load its library, or None. Its variables have no part in that."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
     try:
-        done = subprocess.run(
-            command,
-            env=with_openmp(os.environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_SECONDS,
-            check=False,
-        )
+        done = run_command([*engine.command, "--version"], IMPORT_SECONDS, env=with_openmp(environment))
     except subprocess.TimeoutExpired:
         return f"no end within {IMPORT_SECONDS:.0f} s"
-    lines = done.stderr.strip().splitlines()
-    return None if done.returncode == 0 else (lines[-1] if lines else f"exit code {done.returncode}")
+    return None if done.returncode == ExitCode.OK else error_lines(done)[-1].removeprefix("error: ")
 
 
 def check_device(settings: Settings) -> Iterator[Finding]:
@@ -138,19 +133,20 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
             )
             continue
         try:
-            yield _compare_memory(subject, spec, read_model(spec.settings, spec.path_setting))
-        except StartError:  # said by the check of the model
+            model, engine = read_model(spec.settings, spec.path_setting), _engine(spec.settings)
+        except StartError:  # said by the checks of the model and of the engine
             continue
+        yield _compare_memory(subject, spec, engine, model)
 
 
-def _compare_memory(subject: str, spec: ServerSpec, model: ModelInfo) -> Finding:
+def _compare_memory(subject: str, spec: ServerSpec, engine: Engine, model: ModelInfo) -> Finding:
+    try:
+        require_memory(spec, engine, model)
+    except StartError as error:
+        return failure(subject, str(error), installed_command("mistral-api pull --list"))
     needed = _needed_bytes(spec.settings, model)
     memory = psutil.virtual_memory()
     text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
-    if model.file_bytes > memory.total:
-        return failure(
-            subject, text, f"choose a smaller model or quantization: {installed_command('mistral-api pull --list')}"
-        )
     if needed > memory.available:
         return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
     return ok(subject, text)

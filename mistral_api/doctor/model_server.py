@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import urllib3
+from contextlib import closing
 
 from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import project_command
+from mistral_api.upstream.cancellation import DisconnectWatcher
+from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.external_probe import probe_external
 
-ANSWER_SECONDS = 3.0
 _STARTING = (State.STARTING, State.LOADING, State.BACKOFF, State.STOPPING)
 
 
 def check_model_server(settings: Settings) -> Iterator[Finding]:
     """Say how each model server is."""
-    if not settings.supervised:
-        yield _ask(settings)
+    if settings.model_server_url is not None:
+        yield _ask(settings, settings.model_server_url)
     for spec in server_specs(settings):
         yield _supervised(spec.name.replace("-", " "), read_status(settings.data_dir, spec.name))
 
@@ -35,21 +37,17 @@ def _supervised(subject: str, status: ModelServerStatus | None) -> Finding:
     return failure(subject, text, f"its log says why: {status.log_path}")
 
 
-def _ask(settings: Settings) -> Finding:
-    """Ask a server that somebody else runs for its models, as every server of OpenAI's API lists them."""
-    url = f"{settings.model_server_base_url}/v1/models"
-    headers = {"Authorization": f"Bearer {settings.model_server_api_key}"} if settings.model_server_api_key else {}
-    subject, mend = "model server", "start it, or mend MODEL_SERVER_URL and MODEL_SERVER_API_KEY"
-    try:
-        with urllib3.PoolManager(timeout=ANSWER_SECONDS, retries=False) as pool:
-            answer = pool.request("GET", url, headers=headers, redirect=False)
-    except urllib3.exceptions.HTTPError as error:
-        return failure(subject, f"{url} does not answer: {_cause(error)}", mend)
-    if answer.status != 200:
-        return failure(subject, f"{url} answers with status {answer.status}", mend)
-    return ok(subject, f"{settings.model_server_base_url} answers")
-
-
-def _cause(error: urllib3.exceptions.HTTPError) -> str:
-    reason = getattr(error, "reason", None) or error.__cause__ or error
-    return getattr(reason, "strerror", None) or type(reason).__name__
+def _ask(settings: Settings, url: str) -> Finding:
+    """Ask the server that somebody else runs, as the API would."""
+    with (
+        closing(DisconnectWatcher()) as watcher,
+        closing(ModelServerClient(settings, lambda: None, lambda: False, watcher)) as client,
+    ):
+        probe = probe_external(client)
+    shown = without_credentials(url)
+    if probe.state == "ready":
+        return ok("model server", f"{shown} answers")
+    text = f"{shown}: {probe.cause}"
+    if probe.state == "loading":
+        return warning("model server", text)
+    return failure("model server", text, "start it, or mend MODEL_SERVER_URL and MODEL_SERVER_API_KEY")

@@ -5,10 +5,11 @@ not used for more reasons: it is switched on for a whole process by a variable o
 are read at a scrape, and its files of dead processes can only be kept for ever or deleted, so that sums fall
 (prometheus-client, "Multiprocess Mode"). Here a thread of each process writes what it has counted into
 ``run/metrics/<process>.json``, once a second where it has changed. A scrape adds the files of the other processes to
-what its own process counts now. Whoever finds the file of a process that has ended adds its counters to
-``ended.json``: no counter falls while any process lives. The first process that finds no other alive deletes all files,
-and counters begin at 0, as Prometheus expects it of a restart. A killed process loses what it counted in its last
-second.
+what its own process counts now. A process that is alone writes nothing until it ends, or until it sees another one,
+within a second: the sums of one that has just come are right two seconds later. Whoever finds the file of a process
+that has ended adds its counters to ``ended.json``: no counter falls while any process lives. The first process that
+finds no other alive deletes all files, and counters begin at 0, as Prometheus expects it of a restart. A killed process
+loses what it counted in its last second, and one that was alone until then all that it has counted since.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -32,6 +34,8 @@ from mistral_api.system.process_lock import ProcessLock
 log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 1.0
+# How long a process goes on writing before it asks whether it is alone again, which has others wait for a moment.
+COMPANY_SECONDS = 10.0
 # How long a scrape waits for another process that reads or adds up the files.
 LOCK_SECONDS = 0.5
 _ENDED = "ended.json"
@@ -137,6 +141,7 @@ class ProcessCounts:
         self._collect = collect
         self._process: ProcessLock | None = None
         self._written = ""  # without what is restless
+        self._company_until = float("-inf")
         self._warn = ThrottledWarning(log)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -152,7 +157,8 @@ class ProcessCounts:
 
     def _open(self) -> ProcessLock:
         """Take this process's lock. Where no other process is alive, delete what dead ones have left."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._folder.parent, self._folder):  # the mode is that of the last folder alone
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         process = ProcessLock(self._folder)
         try:
             with process.excluding_others() as alone:
@@ -166,17 +172,28 @@ class ProcessCounts:
 
     def _run(self) -> None:
         while not self._closing.wait(WRITE_SECONDS):
-            self._write()
+            if self._process is not None and self._has_company(self._process):
+                self._write(self._process)
 
-    def _write(self) -> None:
-        if self._process is None:
-            return
+    def _has_company(self, process: ProcessLock) -> bool:
+        """Whether somebody may read what this process writes: others are there, or were a moment ago."""
+        if time.monotonic() < self._company_until:
+            return True
+        try:
+            if not process.sees_others():
+                return False
+        except OSError:  # filelock's Timeout is one
+            return True
+        self._company_until = time.monotonic() + COMPANY_SECONDS
+        return True
+
+    def _write(self, process: ProcessLock) -> None:
         families = families_of(self._collect())
         calm = dump({name: family for name, family in families.items() if not name.startswith(_RESTLESS)})
         if calm == self._written:
             return
         try:
-            replace_file(self._folder / f"{self._process.name}.json", dump(families))
+            replace_file(self._folder / f"{process.name}.json", dump(families))
             self._written = calm
         except OSError as error:
             self._warn("other processes do not see the metrics of this one: %s", error)
@@ -221,5 +238,5 @@ class ProcessCounts:
         if self._process is None:
             return
         self._thread.join(timeout=5)
-        self._write()
+        self._write(self._process)
         self._process.close()

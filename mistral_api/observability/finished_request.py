@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID
 
 from mistral_api.errors import ApiError
 from mistral_api.security.audit import Source
@@ -43,7 +42,6 @@ class FinishedRequest:
     status: int
     duration_ms: float
     address: str | None = None
-    key_id: UUID | None = None
     key_name: str | None = None
     error_code: str | None = None
     background: bool = False
@@ -51,7 +49,6 @@ class FinishedRequest:
     model: str | None = None
     session: str | None = None
     client: str | None = None
-    stream: bool = False
     ttft_ms: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None

@@ -79,7 +79,6 @@ class OpenRequest:
             status=status,
             duration_ms=duration_ms,
             address=None if caller is None else caller.address,
-            key_id=None if key is None else key.id,
             key_name=None if key is None else key.name,
             error_code=error_code,
             background=self._detached and exchange is not None,
@@ -92,7 +91,6 @@ class _Figures(TypedDict, total=False):
     model: str | None
     session: str | None
     client: str | None
-    stream: bool
     ttft_ms: float | None
     prompt_tokens: int | None
     cached_tokens: int | None
@@ -109,7 +107,6 @@ def _figures_of(exchange: Exchange) -> _Figures:
         "model": exchange.model,
         "session": exchange.session_id,
         "client": exchange.client,
-        "stream": exchange.stream,
         "ttft_ms": exchange.time_to_first_token_ms,
         "prompt_tokens": exchange.prompt_tokens,
         "cached_tokens": exchange.cached_tokens,

@@ -31,6 +31,7 @@ from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
 from mistral_api.security.addresses import is_loopback
 from mistral_api.settings import SettingError, Settings, load_settings, read_dotenv_file, setting_fields
+from mistral_api.settings.dotenv_file import LLAMA_PREFIXES
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root
@@ -94,7 +95,7 @@ def _require_settings_in_dotenv(dotenv: Path) -> None:
         in_file = read_dotenv_file(dotenv, os.environ).values
     except SettingError as error:
         raise RegistrationError(str(error)) from error
-    names = {name for name, _ in setting_fields()} | {name for name in os.environ if name.startswith("LLAMA_ARG_")}
+    names = {name for name, _ in setting_fields()} | {name for name in os.environ if name.startswith(LLAMA_PREFIXES)}
     same = {name for name, value in in_file.items() if os.environ.get(name) in (value.text, value.parsed)}
     only_here = sorted(name for name in names - same if os.environ.get(name))
     if Path(os.environ.get(PROJECT_VARIABLE) or dotenv.parent).absolute() != dotenv.parent:

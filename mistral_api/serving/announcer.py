@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import Literal, TypeAlias
 
@@ -47,17 +46,12 @@ class Announcer:
             cause = NO_MODEL_SERVER
         if cause is not None and cause != self._cause:
             self._cause = cause
-            _print(f"Mistral Local API on {self._url} is not ready: {cause}. Requests get 503 until it is.")
+            print(f"Mistral Local API on {self._url} is not ready: {cause}. Requests get 503 until it is.", flush=True)
             self._manager.notify_status(f"not ready: {cause}")
 
     def _say_ready(self, *, needs_key: bool) -> None:
         self._manager.notify_status(f"serving on {self._url}")
-        _print(f"Mistral Local API ready on {self._url}\nTry: {_curl(self._url, needs_key=needs_key)}")
-
-
-def _print(text: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that was closed, a pipe that nobody reads
-        print(text, flush=True)
+        print(f"Mistral Local API ready on {self._url}\nTry: {_curl(self._url, needs_key=needs_key)}", flush=True)
 
 
 def _curl(url: str, *, needs_key: bool) -> str:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from mistral_api.services import Services
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import without_credentials
 from mistral_api.upstream.external_probe import probe_external
-from mistral_api.upstream.outage import without_credentials
 
 # How often it is asked, less and less often, and how long an answer may take: /health waits for the database for 1.5 s.
 FIRST_CHECK_SECONDS, LAST_CHECK_SECONDS, CHECK_GROWTH = 0.01, 1.0, 1.5

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_spec import ServerSpec, server_specs
-from mistral_api.control.status import read_status_file
+from mistral_api.control.status import read_status_file, supervisor_lock_file
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.supervisor.preflight import require_free_port
 from mistral_api.system.processes import is_alive
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def require_startable(settings: Settings, api_port: int, stop_requested: Callabl
 
 def _wait_for_supervisor(data_dir: Path, stop_requested: Callable[[], bool]) -> None:
     deadline, said = time.monotonic() + ENDING_SECONDS, False
-    while _is_locked(data_dir / "run" / "supervisor.lock") and not stop_requested():
+    while _is_locked(supervisor_lock_file(data_dir)) and not stop_requested():
         pid = _supervisor_pid(data_dir)
         if pid is not None and (not _was_left_behind(pid) or time.monotonic() >= deadline):
             raise StartError(
@@ -91,20 +91,9 @@ def _was_left_behind(pid: int) -> bool:
 
 def _require_free_port(spec: ServerSpec, api_port: int) -> None:
     settings = spec.settings
-    if settings.model_server_socket is not None:
-        return
-    if settings.model_server_port == api_port:
+    if settings.model_server_socket is None and settings.model_server_port == api_port:
         raise StartError(f"{spec.port_setting}: {api_port} is the port of the API; choose another.")
-    if settings.model_server_port == spec.taken_port:
-        raise StartError(
-            f"{spec.port_setting}: {spec.taken_port} is the port of the other model server; choose another."
-        )
     leftover = read_status_file(settings.data_dir, spec.name)
     if leftover is not None and leftover.server_process is not None and is_alive(leftover.server_process):
         return  # of a supervisor that was killed: the next one ends it
-    require_free_address(
-        settings.model_server_host,
-        settings.model_server_port,
-        host_setting=spec.host_setting,
-        port_setting=spec.port_setting,
-    )
+    require_free_port(spec)

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mistral_api.control.server_spec import EMBEDDING_SERVER, MAIN_SERVER
-from mistral_api.control.status import ModelServerStatus, State, read_status
+from mistral_api.control.status import State, read_status
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.exit_codes import FINAL_FOR_SUPERVISOR
@@ -47,22 +47,18 @@ class SupervisorProcess:
         program, environment = without_launcher(command, os.environ)
         self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
 
-    def status(self, server_name: str = MAIN_SERVER) -> ModelServerStatus | None:
-        """Return the status that this supervisor, not an earlier one, has written, or None before it has."""
+    def has_started(self) -> bool:
+        """Whether the model server is ready, where we run it, and the embedding server is too, or has failed."""
+        if self._settings.supervised and self._state_of(MAIN_SERVER) is not State.READY:
+            return False
+        return self._settings.embedding_model_path is None or self._state_of(EMBEDDING_SERVER) not in _BEFORE_READY
+
+    def _state_of(self, server_name: str) -> State | None:
+        """Return the state that this supervisor, not an earlier one, has written, or None before it has."""
         status = read_status(self._settings.data_dir, server_name)
         if status is None or self._process is None or status.supervisor_pid != self._process.pid:
             return None
-        return status
-
-    def has_started(self) -> bool:
-        """Whether the model server is ready, where we run it, and the embedding server is too, or has failed."""
-        if self._settings.supervised and not self._is_in(MAIN_SERVER, (State.READY,)):
-            return False
-        return self._settings.embedding_model_path is None or not self._is_in(EMBEDDING_SERVER, _BEFORE_READY)
-
-    def _is_in(self, server_name: str, states: tuple[State | None, ...]) -> bool:
-        status = self.status(server_name)
-        return (None if status is None else status.state) in states
+        return status.state
 
     def require_alive(self) -> None:
         """Raise StartError where it has ended for good: it has printed why, on the same terminal."""

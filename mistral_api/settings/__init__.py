@@ -4,8 +4,8 @@
 came from, ``misspelling`` finds names that are no settings.
 """
 
-from mistral_api.settings.declaration import MAX_SOCKET_PATH, Settings, setting_fields
-from mistral_api.settings.dotenv_file import DotenvFile, DotenvValue, read_dotenv_file
+from mistral_api.settings.declaration import Settings, setting_fields
+from mistral_api.settings.dotenv_file import DotenvFile, read_dotenv_file
 from mistral_api.settings.errors import SettingError
 from mistral_api.settings.loading import (
     LoadedSettings,
@@ -18,9 +18,7 @@ from mistral_api.settings.loading import (
 from mistral_api.settings.misspelling import Misspelling, sentence_of, warn_of_misspellings
 
 __all__ = [
-    "MAX_SOCKET_PATH",
     "DotenvFile",
-    "DotenvValue",
     "LoadedSettings",
     "Misspelling",
     "SettingError",

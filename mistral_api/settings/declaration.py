@@ -1,7 +1,7 @@
 """Every setting, declared once with its kind, default and meaning.
 
 A setting's name is its environment variable. Its kind (:mod:`mistral_api.setting_kinds`) reads its text and says in
-words what it allows. The README table and ``.env.example`` are checked against this module.
+words what it allows. The table in docs/settings.md and ``.env.example`` are checked against this module.
 """
 
 from __future__ import annotations

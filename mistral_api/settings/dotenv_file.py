@@ -114,12 +114,12 @@ def _fault(binding: Binding) -> str:
 def _values(path: Path, bindings: Iterable[Binding], environment: Mapping[str, str]) -> dict[str, DotenvValue]:
     values: dict[str, DotenvValue] = {}
     before: dict[str, str] = {}
+    known = ChainMap(dict(environment), before)
     for each in bindings:
         if each.key is None or each.value is None:
             continue
         # Names of variables have one case on Windows.
         name = each.key.upper() if sys.platform == "win32" else each.key
-        known = ChainMap(dict(environment), before)
         written = _unescaped_path(each) if name in _PATHS else each.value
         if name in _NAMES or name.startswith(LLAMA_PREFIXES):
             _require_variables(path, name, each, known)

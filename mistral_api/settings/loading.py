@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mistral_api.database_url import BadDatabaseUrl
-from mistral_api.setting_kinds import PATH, PROGRAM, Kind
+from mistral_api.setting_kinds import PATH, PROGRAM, SERVER_URL, Kind
 from mistral_api.settings.declaration import Settings, setting_fields
 from mistral_api.settings.dotenv_file import DotenvFile, locate, read_dotenv_file
 from mistral_api.settings.errors import SettingError
@@ -24,10 +24,6 @@ class SettingSource:
     kind: Literal["default", "environment", ".env"]
     path: Path | None = None
     line: int | None = None
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        return self.kind if self.line is None else f"{self.kind} line {self.line}"
 
 
 DEFAULT, ENVIRONMENT = SettingSource("default"), SettingSource("environment")
@@ -114,6 +110,12 @@ def _read(name: str, declaration: Field[Any], text: str, source: SettingSource) 
     except BadDatabaseUrl as error:
         raise SettingError(f"{name}{where}: {error}.") from None
     except ValueError as error:
-        shown = "its value" if declaration.metadata["secret"] else f"'{text}'"
+        hidden = declaration.metadata["secret"] or (kind is SERVER_URL and _may_hold_a_key(text))
+        shown = "its value" if hidden else f"'{text}'"
         raise SettingError(f"{name}{where}: {shown} is not allowed; give {kind.allowed}.") from error
     return Path(locate(kind, str(value), Path.cwd())) if kind in (PATH, PROGRAM) else value
+
+
+def _may_hold_a_key(url: str) -> bool:
+    """Whether a URL, which may be none, has a user, a password or a query."""
+    return "@" in url or "?" in url

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
-from mistral_api.control.status import State, read_status_file
+from mistral_api.control.status import State, read_status_file, supervisor_lock_file
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
 from mistral_api.supervisor.events import Events, StopRequested
@@ -38,7 +38,8 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-# When bin/serve was killed and is started again, its supervisor is still there. It notices that its parent is gone
+# The supervisor of a bin/serve that was killed is still there when bin/supervisor is started by itself; the next
+# bin/serve has waited for its end before it starts us (serving/start_checks.py). It notices that its parent is gone
 # within a second, and then takes at most so long: it saves caches and ends its model servers.
 NOTICE_SECONDS, STOP_SECONDS = 1.0, 60.0
 
@@ -102,11 +103,11 @@ def _acquire_lock(data_dir: Path, events: Events) -> FileLock:
 
     Raises StartError where another one holds it, and StopRequested.
     """
-    run_folder = data_dir / "run"
+    lock_file = supervisor_lock_file(data_dir)
     try:
         make_data_dir(data_dir)
-        run_folder.mkdir(exist_ok=True, mode=0o700)
-        lock = FileLock(run_folder / "supervisor.lock", timeout=0)
+        lock_file.parent.mkdir(exist_ok=True, mode=0o700)
+        lock = FileLock(lock_file, timeout=0)
         deadline = time.monotonic() + NOTICE_SECONDS
         while not _try_to_acquire(lock):
             if time.monotonic() > deadline + (STOP_SECONDS if _is_stopping(data_dir) else 0.0):

@@ -42,7 +42,7 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     engine = choose_engine(settings, stop_requested)
     require_free_port(spec)
     _require_disk_space(settings)
-    _require_memory(spec, engine, model)
+    require_memory(spec, engine, model)
     return PreflightResult(engine, model)
 
 
@@ -83,7 +83,7 @@ def _require_disk_space(settings: Settings) -> None:
         )
 
 
-def _require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
+def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     """Raise StartError for a model that is larger than all memory: the machine would only swap."""
     memory = total_memory_bytes()
     if model.file_bytes <= memory:

@@ -27,7 +27,7 @@ from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
 from mistral_api.supervisor.output_filter import LEFT_OUT, kept_part
-from mistral_api.system.log_file import RotatingFile
+from mistral_api.system.log_file import FILE_BYTES, RotatingFile
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.processes import (
     NEW_GROUP,
@@ -144,9 +144,12 @@ class OutputLog:
     request is in it (``output_filter``).
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, creating its folder if necessary. Raises OSError."""
-        self._file = RotatingFile(path)
+    def __init__(self, path: Path, most_bytes: int = FILE_BYTES) -> None:
+        """Open the file, creating its folder if necessary. Raises OSError.
+
+        ``most_bytes``: LOG_FILE_BYTES. With 0, which turns other files off, this one is set aside at the usual size.
+        """
+        self._file = RotatingFile(path, most_bytes or FILE_BYTES)
         self._file.open()
         self._warn = ThrottledWarning(log)
         self._lines: deque[str] = deque(maxlen=LAST_LINES)

@@ -71,7 +71,7 @@ class Supervisor:
             stop_leftover_server(self._data_dir, self._spec.name)
             self._reporter.write_first_status()
             preflight = run_preflight(self._spec, self._events.poll_stop)
-            output = OutputLog(output_log_path(self._data_dir, self._spec.name))
+            output = OutputLog(output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes)
         except StopRequested:
             return
         except StartError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from urllib.parse import urlsplit
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 
@@ -20,6 +21,12 @@ def url_of(host: str, port: int) -> str:
     """Return the base URL of a server that listens on ``host``; IPv6 stands in brackets (RFC 3986, 3.2.2)."""
     reachable = reachable_host(host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL as a log may show it: without user and password, and without its query, which may hold a key."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def connect_unix(path: str, seconds: float | None) -> socket.socket:

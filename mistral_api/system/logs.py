@@ -140,8 +140,10 @@ def _install_hooks() -> None:
     sys.unraisablehook = _log_ignored
 
 
-def _log_end_of_process(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
+def _log_end_of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if hasattr(sys, "ps1"):  # a prompt, such as that of ``flask shell``: what somebody typed has failed, and no process
+        sys.__excepthook__(kind, error, trace)
+    elif not issubclass(kind, KeyboardInterrupt):
         log.critical("ended by an unexpected error: %s", _text(error))
 
 

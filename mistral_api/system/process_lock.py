@@ -81,6 +81,14 @@ class ProcessLock:
         with self.excluding_others() as alone:
             return alone
 
+    def sees_others(self) -> bool:
+        """Whether another process holds a lock in the folder. While none does, this costs a look at the folder alone.
+
+        Raises OSError.
+        """
+        names = {path.stem for path in self._folder.glob("*.lock")}
+        return names != {self.name} and not self.is_alone()
+
     def close(self) -> None:
         """Release the lock."""
         self._lock.release()

@@ -246,6 +246,19 @@ def end_with_this_process(pid: int) -> None:
             log.warning("process %d will not end with this one: %s", pid, error)
 
 
+def outlive_this_process() -> None:
+    """Have what :func:`end_with_this_process` was told of go on when this process ends. Elsewhere do nothing.
+
+    Groups (:func:`hold_group`) have jobs of their own, and still end with this process.
+    """
+    if sys.platform == "win32" and _own_job.cache_info().currsize:
+        try:
+            _own_job().release()
+        except OSError as error:
+            log.warning("what this process has started may end with it: %s", error)
+        _own_job.cache_clear()  # what is started later ends with us again
+
+
 if sys.platform == "win32":
 
     @functools.cache

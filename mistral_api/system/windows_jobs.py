@@ -29,17 +29,28 @@ class Job:
         try:
             create: Callable[..., Any] = win32job.CreateJobObject  # the stubs say that it returns nothing
             self._handle = create(None, "")
-            limits = win32job.QueryInformationJobObject(self._handle, win32job.JobObjectExtendedLimitInformation)
-            limits["BasicLimitInformation"]["LimitFlags"] |= win32job.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-            win32job.SetInformationJobObject(self._handle, win32job.JobObjectExtendedLimitInformation, limits)
+            self._set_end(at_close=True)
         except pywintypes.error as error:
             raise _os_error(error) from error
+
+    def _set_end(self, *, at_close: bool) -> None:
+        limits = win32job.QueryInformationJobObject(self._handle, win32job.JobObjectExtendedLimitInformation)
+        basic, flag = limits["BasicLimitInformation"], win32job.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+        basic["LimitFlags"] = basic["LimitFlags"] | flag if at_close else basic["LimitFlags"] & ~flag
+        win32job.SetInformationJobObject(self._handle, win32job.JobObjectExtendedLimitInformation, limits)
 
     def add(self, pid: int) -> None:
         """Put a process into the job, with whatever it starts from now on. Raises OSError."""
         try:
             process = win32api.OpenProcess(win32con.PROCESS_SET_QUOTA | win32con.PROCESS_TERMINATE, False, pid)
             win32job.AssignProcessToJobObject(self._handle, process)
+        except pywintypes.error as error:
+            raise _os_error(error) from error
+
+    def release(self) -> None:
+        """Have what is in the job outlive it. Raises OSError."""
+        try:
+            self._set_end(at_close=False)
         except pywintypes.error as error:
             raise _os_error(error) from error
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from mistral_api.errors import StartError
+from mistral_api.system.addresses import without_credentials
 from mistral_api.tracing.trace import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def open_tracer(environment: Mapping[str, str], provider: str, address: str) -> 
     from mistral_api.tracing.recorded_trace import RecordingTracer  # noqa: PLC0415 - costs memory and time
 
     try:
-        return RecordingTracer(_server_attributes(provider, address), _without_credentials(endpoint[1]))
+        return RecordingTracer(_server_attributes(provider, address), without_credentials(endpoint[1]))
     except ValueError as error:
         log.error("there are no traces, since a variable OTEL_* has a value that is not allowed: %s", error)
         return NO_TRACER
@@ -87,9 +88,3 @@ def _server_attributes(provider: str, address: str) -> dict[str, str | int]:
         return {"gen_ai.provider.name": provider, "server.address": address}
     port = url.port or (443 if url.scheme == "https" else 80)
     return {"gen_ai.provider.name": provider, "server.address": url.hostname, "server.port": port}
-
-
-def _without_credentials(url: str) -> str:
-    """Return an address as a log may show it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

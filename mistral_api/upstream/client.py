@@ -147,9 +147,10 @@ class ModelServerClient:
     def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
         """Return the text of a ``GET`` that the model server answers from memory. Raises our exceptions.
 
-        ``deadlines``: for connecting, and for each silence. A text of more bytes is refused.
+        ``deadlines``: for connecting, and for each silence. A text of more bytes is refused. That there is no answer
+        within deadlines that may be short says nothing about requests, and counts for no outage.
         """
-        response = self._open("GET", path, None, deadlines)
+        response = self._open_quietly("GET", path, None, deadlines)
         try:
             with translate_errors(answered=True):
                 content = response.read(most_bytes + 1)
@@ -170,14 +171,25 @@ class ModelServerClient:
         more_headers: Mapping[str, str] = NO_HEADERS,
     ) -> BaseHTTPResponse:
         """Send a request, and return its response when it begins. Raises our exceptions."""
-        headers = {**self._key.headers(), **more_headers}
         try:
-            with translate_errors(answered=False):
-                response = self._connections.open(method, path, body, headers, deadlines)
+            return self._open_quietly(method, path, body, deadlines, more_headers)
         except ModelServerError as error:
             if self._outage is not None:
                 self._outage.note_failure(error, probing=deadlines is QUICK)
             raise
+
+    def _open_quietly(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        deadlines: tuple[float, float],
+        more_headers: Mapping[str, str] = NO_HEADERS,
+    ) -> BaseHTTPResponse:
+        """Do what :meth:`_open` does, except that a failure counts for no outage."""
+        headers = {**self._key.headers(), **more_headers}
+        with translate_errors(answered=False):
+            response = self._connections.open(method, path, body, headers, deadlines)
         if self._outage is not None:
             self._outage.note_answer()
         return response

@@ -8,11 +8,11 @@ import os
 import ssl
 import threading
 import time
-from urllib.parse import urlsplit
 
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from mistral_api.errors import ModelLoading, ModelServerError, ModelUnavailable
+from mistral_api.system.addresses import without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +67,6 @@ def _system_words(error: BaseException | None) -> str:
     if not isinstance(error, OSError) or error.errno is None:
         return "no connection"
     return _WORDS.get(error.errno) or os.strerror(error.errno).lower()
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without the user and the password in it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 class Outage:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, processes_of, running_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, postgres_processes, running_server, temporary_data_dir, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -43,14 +43,12 @@ def _ask(server: Server, session_id: str | None, **fields: Any) -> requests.Resp
 
 def _kill_postgres(server: Server) -> int:
     """Send SIGKILL to every PostgreSQL process at once, as a power failure does. Return the first one's number."""
-    servers = [process for process in processes_of(server.data_dir) if "postgres" in process.name()]
-    assert servers
-    children = [child for process in servers for child in process.children(recursive=True)]
-    for process in servers + children:
+    processes = postgres_processes(server.data_dir)
+    for process in processes:
         if process.is_running():
             os.kill(process.pid, signal.SIGKILL)
-    psutil.wait_procs(servers + children, timeout=10)
-    return servers[0].pid
+    psutil.wait_procs(processes, timeout=10)
+    return processes[0].pid
 
 
 def test_requests_are_served_and_recorded_after_postgresql_was_killed(server: Server) -> None:

@@ -23,6 +23,7 @@ from tests.support.processes import (
     assert_no_traceback,
     clean_environment,
     free_port,
+    is_live,
     temporary_data_dir,
     wait_for,
 )
@@ -105,10 +106,7 @@ def _logging_api(server: Server, database_url: str, data_dir: Path) -> Iterator[
 
 def _is_live(api: LoggingApi) -> bool:
     assert api.process.poll() is None, api.console()
-    try:
-        return requests.get(f"{api.url}/health/live", timeout=5).status_code == 200
-    except requests.RequestException:
-        return False
+    return is_live(api.url)
 
 
 @pytest.fixture(scope="module")

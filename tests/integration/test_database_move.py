@@ -225,7 +225,7 @@ def test_move_to_a_database_with_tables_of_another_program_is_refused(
 def test_bad_targets_are_refused_with_a_sentence(engine: Engine, data_dir: Path) -> None:
     end_connections(engine)
     for arguments, sentence in (
-        (["--to", "mysql://a:geheim@b/c"], "--to: its value is not allowed; give a URL that begins with postgres://"),
+        (["--to", "mysql://a:geheim@b/c"], "--to: it must begin with postgres:// or postgresql://"),
         (["--to", "embedded", "--schema", "Bad-Name"], "--schema: 'Bad-Name' is not allowed"),
     ):
         done = run_command(url_of(engine), data_dir, "database", "move", *arguments)

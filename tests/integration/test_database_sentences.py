@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from mistral_api.database.address import shown_address
 from mistral_api.database.revisions import newest_revision
+from mistral_api.system.command_names import project_command
 from mistral_api.version import VERSION
 from tests.support.databases import open_cursor
 from tests.support.processes import ROOT, clean_environment, free_port, libpq_url, temporary_data_dir
@@ -135,7 +136,7 @@ NOTHING_YET = [
 @pytest.mark.parametrize("arguments", NOTHING_YET, ids=" ".join)
 def test_command_makes_nothing_where_nothing_is_yet(folder: Path, arguments: list[str]) -> None:
     done = run_command(None, folder, *arguments)
-    require_refused(done, f"There is no data in '{folder}' yet; start the server once: python bin/serve")
+    require_refused(done, f"There is no data in '{folder}' yet; start the server once: {project_command('serve')}")
     assert not folder.exists()
 
 

@@ -17,6 +17,7 @@ import pytest
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.recording.journal import JOURNAL_FILE, Journal, prepare_journal
 from mistral_api.security.api_key import ApiKey, KeyRecord, digest_secret, new_secret
+from mistral_api.system.command_names import installed_command
 from mistral_api.system.identifiers import new_id
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import Server, clean_environment, free_port
@@ -86,7 +87,7 @@ def test_each_thing_that_is_wrong_is_a_failure_with_what_mends_it(data_dir: Path
     for subject in ("engine", "model", "database"):
         assert found[subject]["level"] == "failure", subject
     assert "127.0.0.1" in found["database"]["text"]
-    assert found["model"]["mend"] == "mistral-api pull --list"
+    assert found["model"]["mend"] == installed_command("mistral-api pull --list")
     assert f"API_PORT: cannot listen on 127.0.0.1:{port}" in done.stdout
 
 
@@ -139,10 +140,11 @@ def test_a_model_server_and_a_database_that_never_answer_take_less_than_ten_seco
     done = run_doctor(
         data_dir,
         "--json",
-        MODEL_SERVER_URL=f"http://127.0.0.1:{silent_port}",
+        MODEL_SERVER_URL=f"http://ann:{PASSWORD}@127.0.0.1:{silent_port}",
         DATABASE_URL=f"postgresql://a:{PASSWORD}@127.0.0.1:{silent_port}/b",
     )
     assert json.loads(done.stdout)["seconds"] < 10
+    assert PASSWORD not in done.stdout + done.stderr
     found = findings_of(done)
     assert [found[subject]["level"] for subject in ("model server", "database")] == ["failure", "failure"]
     assert f"127.0.0.1:{silent_port}" in found["model server"]["text"]

@@ -149,5 +149,5 @@ def test_the_secret_can_be_piped_from_a_process(engine: Engine, data_dir: Path) 
 
 def test_a_database_without_tables_is_explained(data_dir: Path) -> None:
     done = run_command(None, data_dir, "keys", "create", "laptop")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "start the server once" in done.stderr

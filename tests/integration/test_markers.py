@@ -301,18 +301,12 @@ def test_without_stored_content_no_word_of_a_request_is_kept_at_all(folder: Path
     assert _exposed(folder, secrets) == []
 
 
-COMMANDS = {
-    "mistral-api": [str(Path(sys.executable).parent / "mistral-api"), "keys", "list"],
-    "serve": [sys.executable, "-m", "mistral_api.serving", "--api-only"],
-}
-
-
-@pytest.mark.parametrize("program", COMMANDS)
-def test_database_that_is_away_is_named_without_its_password(folder: Path, program: str) -> None:
+def test_database_that_is_away_is_named_without_its_password(folder: Path) -> None:
     password = new_secret()
     url = f"postgresql+psycopg2://someone:{password}@127.0.0.1:{free_port()}/nowhere?connect_timeout=2"
     environment = clean_environment(DATABASE_URL=url, DATA_DIR=str(folder / "var"), LOG_LEVEL="DEBUG")
-    done = subprocess.run(COMMANDS[program], env=environment, cwd=folder, capture_output=True, timeout=60, check=False)
+    command = [str(Path(sys.executable).parent / "mistral-api"), "keys", "list"]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=60, check=False)
     assert done.returncode != 0
     assert b"database" in (done.stdout + done.stderr).lower()
     assert password.encode() not in done.stdout + done.stderr

@@ -15,7 +15,7 @@ import requests
 
 from tests.support.metric_samples import scrape, value
 from tests.support.misbehaving_server import misbehaving_server
-from tests.support.processes import clean_environment, free_port, temporary_data_dir, wait_for
+from tests.support.processes import clean_environment, free_port, is_live, temporary_data_dir, wait_for
 
 KEY = "the-secret-of-the-operator"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -57,7 +57,7 @@ def processes() -> Iterator[list[ApiProcess]]:
             started = dict(line.split() for line in (process.stdout.readline().decode() for _ in ports))
             made = [ApiProcess(int(started[str(port)]), f"http://127.0.0.1:{port}") for port in ports]
             for each in made:
-                wait_for(partial(_is_live, each), "the API")
+                wait_for(partial(is_live, each.url), "the API")
             yield made
         finally:
             process.terminate()
@@ -67,13 +67,6 @@ def processes() -> Iterator[list[ApiProcess]]:
 
 def _shows(api: ApiProcess, count: int) -> bool:
     return api.answered() == count
-
-
-def _is_live(api: ApiProcess) -> bool:
-    try:
-        return requests.get(f"{api.url}/health/live", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def test_each_process_shows_the_requests_of_all(processes: list[ApiProcess]) -> None:
@@ -146,6 +139,6 @@ def test_killed_process_leaves_its_counts(processes: list[ApiProcess]) -> None:
     psutil.Process(other.pid).kill()
     wait_for(lambda: not psutil.pid_exists(other.pid), "the end of the process")
     assert one.answered() == before + 2
-    wait_for(lambda: _is_live(other), "the next process")
+    wait_for(lambda: is_live(other.url), "the next process")
     other.chat(1)
     wait_for(lambda: one.answered() == before + 3 and other.answered() == before + 3, "the sums of all three")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import certifi
 import pytest
 
-from mistral_api.errors import ModelServerError, ModelServerLost
+from mistral_api.errors import ModelServerError, ModelUnusable
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from tests.support.certificates import make_certificate
+from tests.support.model_server_clients import model_server_client
 
 ANSWER = {"tokens": [1, 2]}
 
@@ -80,15 +82,8 @@ def engine() -> Iterator[_Engine]:
         yield running
 
 
-@contextlib.contextmanager
-def _client(url: str, **settings: str) -> Iterator[ModelServerClient]:
-    watcher = DisconnectWatcher()
-    client = ModelServerClient(Settings(model_server_url=url, **settings), lambda: None, lambda: False, watcher)  # type: ignore[arg-type]
-    try:
-        yield client
-    finally:
-        client.close()
-        watcher.close()
+def _client(url: str, **settings: str) -> AbstractContextManager[ModelServerClient]:
+    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
 
 
 def _port(engine: _Engine) -> int:
@@ -149,10 +144,10 @@ def test_certificate_must_be_trusted_and_for_the_host(tmp_path: Path, monkeypatc
     secured = _Engine()
     secured.socket = context.wrap_socket(secured.socket, server_side=True)
     with _running(secured):
-        with _client(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelServerLost):
+        with _client(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         monkeypatch.setattr(certifi, "where", lambda: str(path))
-        with _client(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelServerLost):
+        with _client(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         assert secured.seen == []
         with _client(f"https://localhost:{_port(secured)}") as client:

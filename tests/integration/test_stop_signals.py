@@ -24,6 +24,7 @@ from tests.support.processes import (
     STOP_SECONDS,
     clean_environment,
     free_port,
+    is_live,
     launch_server,
     processes_of,
     running_server,
@@ -63,9 +64,7 @@ def _waitress(data_dir: Path, model_url: str) -> Iterator[tuple[subprocess.Popen
 
         def answers() -> bool:
             assert process.poll() is None, Path(log.name).read_text()
-            with contextlib.suppress(requests.ConnectionError):
-                return requests.get(url + "/health/live", timeout=5).ok
-            return False
+            return is_live(url)
 
         try:
             wait_for(answers, "an answer of waitress", START_SECONDS)

@@ -197,9 +197,11 @@ def test_external_model_server_needs_no_supervisor_unit(machine: Machine) -> Non
 def test_settings_only_in_the_environment_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREADS", "")
     monkeypatch.setenv("API_PORT", "9100")
-    with pytest.raises(RegistrationError, match="environment, which sets API_PORT: write that into"):
+    monkeypatch.setenv("EMBEDDING_LLAMA_ARG_POOLING", "cls")
+    only_here = "environment, which sets API_PORT, EMBEDDING_LLAMA_ARG_POOLING: write that into"
+    with pytest.raises(RegistrationError, match=only_here):
         machine.registration().install(now=False)
-    machine.configure(API_PORT=9100)
+    machine.configure(API_PORT=9100, EMBEDDING_LLAMA_ARG_POOLING="cls")
     machine.registration().install(now=False)
     assert machine.files() == BOTH
 

@@ -12,7 +12,7 @@ import requests
 
 from tests.support.misbehaving_server import misbehaving_server
 from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
-from tests.support.processes import Server, launch_server, temporary_data_dir, wait_for
+from tests.support.processes import Server, is_live, launch_server, temporary_data_dir, wait_for
 
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 SECRET_WORD = "rhododendron"
@@ -75,10 +75,7 @@ def traced() -> Iterator[TracedApi]:
 
 def _is_live(api: Server) -> bool:
     assert api.process.poll() is None, api.log()
-    try:
-        return requests.get(f"{api.url}/health/live", timeout=5).ok
-    except requests.ConnectionError:
-        return False
+    return is_live(api.url)
 
 
 def test_request_continues_the_trace_of_its_client_and_the_model_server_continues_ours(traced: TracedApi) -> None:

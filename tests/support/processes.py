@@ -128,6 +128,13 @@ def processes_of(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def postgres_processes(data_dir: Path) -> list[psutil.Process]:
+    """Return the PostgreSQL server of this folder, its first process first, and its children."""
+    servers = [process for process in processes_of(data_dir) if "postgres" in process.name()]
+    assert servers
+    return servers + [child for process in servers for child in process.children(recursive=True)]
+
+
 @dataclass
 class Server:
     """A stack run by ``bin/serve``: one process with its children."""
@@ -288,7 +295,12 @@ def running_api(data_dir: Path, **settings: str) -> Iterator[Server]:
 
 def _is_live(server: Server) -> bool:
     assert server.process.poll() is None, server.log()
+    return is_live(server.url)
+
+
+def is_live(url: str) -> bool:
+    """Whether an API answers at this URL."""
     try:
-        return requests.get(server.url + "/health/live", timeout=5).status_code == 200
+        return requests.get(f"{url}/health/live", timeout=5).status_code == 200
     except requests.RequestException:
         return False

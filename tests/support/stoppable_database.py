@@ -10,7 +10,7 @@ import psutil
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from tests.support.databases import open_cursor
-from tests.support.processes import processes_of
+from tests.support.processes import postgres_processes
 
 
 class StoppableDatabase:
@@ -29,15 +29,9 @@ class StoppableDatabase:
         """Start it again."""
         self._running = start_embedded_postgres(self._data_dir)
 
-    def processes(self) -> list[psutil.Process]:
-        """Return the server and its children."""
-        servers = [process for process in processes_of(self._data_dir) if "postgres" in process.name()]
-        assert servers
-        return servers + [child for process in servers for child in process.children(recursive=True)]
-
     def signal(self, number: int) -> None:
-        """Send a signal to all of them."""
-        for process in self.processes():
+        """Send a signal to the server and its children."""
+        for process in postgres_processes(self._data_dir):
             with suppress(psutil.NoSuchProcess):
                 os.kill(process.pid, number)
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.doctor import examination
+from mistral_api.doctor import examination, model_server
 from mistral_api.doctor.finding import Check, Finding, Level, failure, ok, warning, worst_level
 from mistral_api.settings import Settings
+from mistral_api.upstream.external_probe import ProbeResult
 
 
 def test_a_check_that_hangs_or_fails_keeps_no_other_from_being_heard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +37,22 @@ def test_a_check_that_hangs_or_fails_keeps_no_other_from_being_heard(monkeypatch
         ("fine", "ok"),
     ]
     assert "ZeroDivisionError" in found[1].text
+
+
+@pytest.mark.parametrize(
+    ("probe", "level", "text"),
+    [
+        (ProbeResult("ready"), "ok", "http://gpu:8000 answers"),
+        (ProbeResult("loading", "It is loading."), "warning", "http://gpu:8000: It is loading."),
+        (ProbeResult("unreachable", "It is away."), "failure", "http://gpu:8000: It is away."),
+    ],
+)
+def test_a_model_server_of_others_is_as_its_probe_says(
+    monkeypatch: pytest.MonkeyPatch, probe: ProbeResult, level: str, text: str
+) -> None:
+    monkeypatch.setattr(model_server, "probe_external", lambda _client: probe)
+    (found,) = model_server.check_model_server(Settings(model_server_url="http://ann:secret@gpu:8000"))
+    assert (found.level, found.text) == (level, text)
 
 
 def test_the_worst_level_counts() -> None:

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,11 +16,13 @@ import pytest
 
 from mistral_api.errors import ModelUnavailable
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
+from mistral_api.system.addresses import without_credentials
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
-from mistral_api.upstream.outage import Outage, without_credentials
+from mistral_api.upstream.outage import Outage
 from tests.support.certificates import make_certificate
+from tests.support.model_server_clients import model_server_client
 
 MODELS = '{"object": "list", "data": [{"id": "m", "owned_by": "llamacpp"}]}'
 
@@ -60,14 +63,8 @@ def _answering(answers: dict[str, tuple[int, str]], tls: ssl.SSLContext | None =
         thread.join(timeout=5)
 
 
-@contextlib.contextmanager
-def _client(url: str, **settings: float) -> Iterator[ModelServerClient]:
-    made = Settings(model_server_url=url, **settings)  # type: ignore[arg-type]
-    with (
-        contextlib.closing(DisconnectWatcher()) as watcher,
-        contextlib.closing(ModelServerClient(made, lambda: None, lambda: False, watcher)) as client,
-    ):
-        yield client
+def _client(url: str, **settings: float) -> AbstractContextManager[ModelServerClient]:
+    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -173,4 +170,14 @@ def test_log_of_an_outage_has_a_line_at_its_begin_and_at_its_end(caplog: pytest.
         "the model server http://gpu:8000 cannot be used: It is away.",
         "the model server http://gpu:8000 answers again",
     ]
-    assert without_credentials("https://a:b@[::1]:1/x") == "https://[::1]:1/x"
+    assert without_credentials("https://a:b@[::1]:1/x?key=c") == "https://[::1]:1/x"
+
+
+def test_scrape_that_gets_no_answer_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack:
+        with _answering({"/metrics": (200, "tokens 1")}) as address:
+            client = stack.enter_context(_client(f"http://{address}"))
+            assert client.get_text("/metrics", (5, 5), 100) == "tokens 1"
+        with pytest.raises(ModelUnavailable):
+            client.get_text("/metrics", (0.5, 0.5), 100)
+    assert not caplog.records

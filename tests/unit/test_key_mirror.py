@@ -30,6 +30,28 @@ def test_folder_has_no_key_until_a_database_has_one(tmp_path: Path) -> None:
     assert not _begun(tmp_path / "var", "a third").is_keyless
 
 
+def test_folder_that_had_a_key_is_never_keyless_again(tmp_path: Path) -> None:
+    """Database A has keys, B has none: while A is away, callers of this machine are no owners of A's records."""
+    _begun(tmp_path, "A").write([key_record("ada")[1]])
+    for _ in range(2):
+        other = _begun(tmp_path, "B")
+        other.write([])
+        assert not other.is_keyless
+        assert other.read() == []
+        assert KeyMirror(tmp_path, "A").read() is None
+        assert not _begun(tmp_path, "A").is_keyless
+
+
+def test_mirror_that_says_what_it_should_is_not_written_again(tmp_path: Path) -> None:
+    _begun(tmp_path, "A").write([key_record("ada")[1]])
+    mirror = _begun(tmp_path, "B")
+    mirror.write([])
+    before = mirror.path.stat().st_ino
+    mirror.write([])
+    _begun(tmp_path, "B").write([])
+    assert mirror.path.stat().st_ino == before
+
+
 def test_folder_with_a_journal_and_no_mirror_may_have_keys(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
     assert not _begun(tmp_path).is_keyless

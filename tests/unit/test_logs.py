@@ -166,6 +166,23 @@ raise RuntimeError("no way on: 'secretword'")
 """
 
 
+_PROMPT = """
+import code
+from mistral_api.system.logs import configure_command_log
+configure_command_log()
+code.interact(banner="", exitmsg="")
+"""
+
+
+def test_mistake_at_a_prompt_is_shown_as_python_shows_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _PROMPT], input="nonsense\nprint(6 * 7)\n", capture_output=True,
+                          text=True, timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 0
+    assert "42\n" in done.stdout
+    assert "NameError: name 'nonsense' is not defined" in done.stderr
+    assert "unexpected error" not in done.stderr
+
+
 def test_what_nobody_has_caught_is_one_line_and_the_answer_of_a_command_is_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", _COMMAND], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "the answer\n")

@@ -10,10 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mistral_api.doctor.model import check_engine, check_memory
 from mistral_api.errors import StartError
 from mistral_api.hardware.main_memory import total_memory_bytes
 from mistral_api.settings import Settings
-from mistral_api.supervisor import engine
+from mistral_api.supervisor import engine, preflight
 from mistral_api.supervisor.engine import choose_engine
 from mistral_api.supervisor.server_run import _describe_exit
 from tests.support.supervisor_process import broken_xllamacpp
@@ -29,6 +30,17 @@ def test_engine_without_its_libraries_ends_with_one_sentence(tmp_path: Path, mod
     assert done.stderr.strip().splitlines() == [done.stderr.strip()]
 
 
+def test_doctor_says_why_the_bundled_engine_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LLAMA_SERVER", "no-such-llama-server")
+    monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "wide")
+    (loaded,) = check_engine(Settings())
+    assert loaded.level == "ok"
+    monkeypatch.setenv("PYTHONPATH", str(broken_xllamacpp(tmp_path)))
+    (broken,) = check_engine(Settings())
+    assert broken.level == "failure"
+    assert broken.text.startswith("the bundled engine does not load: xllamacpp cannot be loaded, ")
+
+
 def test_memory_is_known_where_the_system_does_not_say_how_much_swap_space_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -38,6 +50,15 @@ def test_memory_is_known_where_the_system_does_not_say_how_much_swap_space_it_ha
     whole = total_memory_bytes()
     monkeypatch.setattr(psutil, "swap_memory", switched_off)
     assert total_memory_bytes() == psutil.virtual_memory().total <= whole
+
+
+def test_doctor_measures_memory_as_the_supervisor_does(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LLAMA_SERVER", "no-such-llama-server")
+    monkeypatch.setattr(preflight, "total_memory_bytes", lambda: 1 << 20)
+    (found,) = check_memory(Settings(data_dir=data_dir))
+    assert found.level == "failure"
+    assert found.text.startswith("MODEL_PATH: ")
+    assert "this machine 1 MiB of memory" in found.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a script that is a program")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +13,8 @@ import pytest
 from mistral_api.control.server_key import make_server_key
 from mistral_api.errors import ModelUnavailable, ModelUnusable
 from mistral_api.settings import Settings
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
-from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.cancellation import UpstreamCall
+from tests.support.model_server_clients import model_server_client
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,15 +50,6 @@ def keyed_server() -> Iterator[Any]:
     thread.join(timeout=5)
 
 
-@contextlib.contextmanager
-def _client(settings: Settings) -> Iterator[ModelServerClient]:
-    with (
-        contextlib.closing(DisconnectWatcher()) as watcher,
-        contextlib.closing(ModelServerClient(settings, lambda: None, lambda: False, watcher)) as client,
-    ):
-        yield client
-
-
 def test_request_with_the_key_of_a_former_start_is_sent_again_with_the_new_one(
     keyed_server: Any, tmp_path: Path
 ) -> None:
@@ -72,24 +62,24 @@ def test_request_with_the_key_of_a_former_start_is_sent_again_with_the_new_one(
 
     restarting = threading.Thread(target=restart)
     restarting.start()
-    with _client(settings) as client:
+    with model_server_client(settings) as client:
         assert client.query("/tokenize", {}, UpstreamCall()) == {}
     restarting.join(timeout=10)
 
 
 def test_key_that_a_supervised_server_never_takes_is_503(keyed_server: Any, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, model_server_port=keyed_server.server_port, model_wait_seconds=0.2)
-    with _client(settings) as client, pytest.raises(ModelUnavailable, match="does not take the key"):
+    with model_server_client(settings) as client, pytest.raises(ModelUnavailable, match="does not take the key"):
         client.query("/tokenize", {}, UpstreamCall())
 
 
 def test_external_server_gets_the_key_of_the_setting_and_its_refusal_is_no_401(keyed_server: Any) -> None:
     keyed_server.keys.append("right")
     url = f"http://127.0.0.1:{keyed_server.server_port}"
-    with _client(Settings(model_server_url=url, model_server_api_key="right")) as client:
+    with model_server_client(Settings(model_server_url=url, model_server_api_key="right")) as client:
         assert client.query("/tokenize", {}, UpstreamCall()) == {}
     with (
-        _client(Settings(model_server_url=url, model_server_api_key="wrong")) as client,
+        model_server_client(Settings(model_server_url=url, model_server_api_key="wrong")) as client,
         pytest.raises(ModelUnusable, match="MODEL_SERVER_API_KEY") as refused,
     ):
         client.query("/tokenize", {}, UpstreamCall())

@@ -111,3 +111,11 @@ def test_everything_is_kept_until_the_server_is_ready_and_no_request_from_then_o
         assert log.lines() == ["loading 'model.gguf'", LEFT_OUT, HARMLESS[0]]
     log.close()
     assert "SECRET" not in (tmp_path / "server.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("most_bytes", "name"), [(4, "server.log.1"), (1000, "server.log"), (0, "server.log")])
+def test_output_is_set_aside_at_the_size_of_log_files(tmp_path: Path, most_bytes: int, name: str) -> None:
+    log = OutputLog(tmp_path / "server.log", most_bytes)
+    log.follow(io.BytesIO(b"loading\n")).join(timeout=10)
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +76,35 @@ def test_every_process_shows_the_sums_of_all(tmp_path: Path) -> None:
     finally:
         one.counts.close()
         other.counts.close()
+
+
+def test_process_that_is_alone_writes_nothing_until_another_comes(tmp_path: Path) -> None:
+    one = Process(tmp_path)
+    one.requests.labels("/a").inc(3)
+    time.sleep(0.1)
+    assert not list(tmp_path.glob("*.json"))
+    other = Process(tmp_path)
+    try:
+        wait_for(lambda: other.total().get("requests_total/a") == 3, "what the first has counted")
+    finally:
+        other.counts.close()
+    one.counts.close()
+
+
+def test_process_that_is_alone_again_writes_no_more_but_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_counts, "COMPANY_SECONDS", 0.01)
+    one, other = Process(tmp_path), Process(tmp_path)
+    path = tmp_path / f"{one.counts._process.name}.json"  # type: ignore[union-attr]
+    wait_for(path.exists, "what the first has counted")
+    other.counts.close()
+    time.sleep(0.1)
+    one.requests.labels("/a").inc(3)
+    time.sleep(0.1)
+    assert "/a" not in path.read_text()
+    one.counts.close()
+    assert "/a" in path.read_text()
 
 
 def test_counters_of_ended_processes_stay_and_their_gauges_do_not(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from mistral_api.database.query_times import PoolState, SlowQueryLog, WatchedPool, kind_of, pool_state, watch_queries
+from mistral_api.database.search_path import search_path_setting
 
 
 class Observer:
@@ -37,6 +38,21 @@ def test_every_statement_is_counted_by_its_first_word() -> None:
         with pytest.raises(DBAPIError):
             connection.execute(text("INSERT INTO nowhere VALUES (1)"))
     assert observer.noted == [("readers", "select", False), ("readers", "insert", True)]
+    engine.dispose()
+
+
+def test_setting_of_the_schema_is_no_part_of_a_statement(caplog: pytest.LogCaptureFixture) -> None:
+    engine, observer = _engine(), Observer()
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def _begin(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
+        return search_path_setting("mine") + statement, parameters
+
+    watch_queries(engine, "readers", observer, SlowQueryLog(0.000001))
+    with engine.connect() as connection, pytest.raises(DBAPIError):  # SQLite knows no such setting
+        connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+    assert observer.noted == [("readers", "insert", True)]
+    assert caplog.records[0].getMessage().endswith(" ms: INSERT INTO nowhere VALUES (1)")
     engine.dispose()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,9 +11,10 @@ import pytest
 from mistral_api.errors import ModelServerLost, ModelUnavailable
 from mistral_api.settings import Settings
 from mistral_api.upstream import client as module
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
-from mistral_api.upstream.client import ModelServerClient, RetryPolicy
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.client import RetryPolicy
 from mistral_api.upstream.errors import ClientClosedRequest
+from tests.support.model_server_clients import model_server_client
 
 LOST = ModelServerLost("It hung up.")
 AWAY = ModelUnavailable("Nobody listens.")
@@ -85,12 +85,7 @@ def test_cancelled_call_does_not_wait_for_the_model_server(pauses: list[float]) 
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with (
-            contextlib.closing(DisconnectWatcher()) as watcher,
-            contextlib.closing(
-                ModelServerClient(Settings(model_server_url=url), lambda: None, lambda: False, watcher)
-            ) as server,
-        ):
+        with model_server_client(Settings(model_server_url=url)) as server:
             call = UpstreamCall()
             call.cancel("client")
             with pytest.raises(ClientClosedRequest):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from mistral_api.cli.settings import _masked_url
 from mistral_api.settings import SettingError, Settings, setting_fields, settings_from
 from mistral_api.system.project import project_folder
 
@@ -39,7 +40,6 @@ def test_database_url_keeps_its_ssl_options(scheme: str) -> None:
         ("MODEL_SERVER_URL", "ftp://host", "an http:// or https:// URL"),
         ("MODEL_SERVER_URL", "http://host:99999", "an http:// or https:// URL"),
         ("MODEL_SERVER_URL", "http://host:port", "an http:// or https:// URL"),
-        ("MODEL_SERVER_URL", "http://Ann:p/word@host", "an http:// or https:// URL"),
         ("MODEL_SERVER_URL", "http://my host", "an http:// or https:// URL"),
         ("MODEL_SERVER_URL", f"http://{'a' * 64}.example", "an http:// or https:// URL"),
         ("MODEL_SERVER_HOST", "/run/engine.sock", "a host name, an IP address, or, except on Windows, unix"),
@@ -83,6 +83,29 @@ def test_bad_database_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(SettingError, match="DATABASE_URL") as refused:
         settings_from({"DATABASE_URL": url})
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://Ann:s3cret@host:99999", "http://Ann:s3/cret@host", "s3cret@host", "https://host/?key=s3cret"]
+)
+def test_bad_model_server_url_is_refused_without_what_may_be_a_key(url: str) -> None:
+    with pytest.raises(SettingError, match="MODEL_SERVER_URL: its value is not allowed; give an http://") as refused:
+        settings_from({"MODEL_SERVER_URL": url})
+    assert "s3" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://s3cret@host/v1", "https://***@host/v1"),
+        ("https://Ann:s3cret@host:8000", "https://***@host:8000"),
+        ("redis://s3cret@host:6379/0", "redis://***@host:6379/0"),
+        ("redis://:s3cret@host", "redis://***@host"),
+        ("http://host:8081", "http://host:8081"),
+    ],
+)
+def test_url_is_shown_without_its_user_and_password(url: str, shown: str) -> None:
+    assert _masked_url(url) == shown
 
 
 @pytest.mark.parametrize(

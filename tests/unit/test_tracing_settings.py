@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 import timeit
+from contextlib import nullcontext
 
+import click
 import pytest
+from flask.cli import FlaskGroup
 
+from mistral_api import application
 from mistral_api.errors import StartError
+from mistral_api.settings import Settings
 from mistral_api.tracing.opening import open_tracer, require_tracing, traces_endpoint
 from mistral_api.tracing.trace import NO_TRACE, NO_TRACER
 
@@ -56,6 +61,30 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
     assert str(caught.value).endswith(
         f"run {sys.executable} -m pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
     )
+
+
+class _PassedError(Exception):
+    """The application has got past its requirements."""
+
+
+@pytest.mark.parametrize(
+    ("flask_command", "create", "is_server"),
+    [(None, True, True), ("run", True, True), ("db", True, False), ("shell", False, False), (None, False, False)],
+)
+def test_servers_alone_need_traces_that_can_be_sent(
+    monkeypatch: pytest.MonkeyPatch, flask_command: str | None, create: bool, is_server: bool
+) -> None:
+    def open_database(*_: object, **__: object) -> None:
+        raise _PassedError
+
+    monkeypatch.setattr(application, "open_database", open_database)
+    for name, value in (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}).items():
+        monkeypatch.setenv(name, value)
+    context = click.Context(FlaskGroup())
+    context.invoked_subcommand = flask_command
+    entered = nullcontext() if flask_command is None else context
+    with entered, pytest.raises(StartError if is_server else _PassedError):
+        application.create_app(Settings(), create=create)
 
 
 def test_trace_that_is_off_costs_microseconds_a_request() -> None:

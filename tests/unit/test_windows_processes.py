@@ -57,3 +57,21 @@ def test_end_of_the_console_or_the_system_is_a_request_to_stop_and_a_logoff_is_n
     received: list[int] = []
     assert processes._stop_on_console_event(event, received.append) is handled
     assert len(received) == stops
+
+
+def test_processes_released_from_our_job_outlive_us_and_later_ones_do_not() -> None:
+    program = (
+        "import subprocess, sys\n"
+        "from mistral_api.system.processes import end_with_this_process, outlive_this_process\n"
+        f"first = subprocess.Popen({SLEEP!r}); end_with_this_process(first.pid); outlive_this_process()\n"
+        f"second = subprocess.Popen({SLEEP!r}); end_with_this_process(second.pid)\n"
+        "print(first.pid, second.pid, flush=True); sys.stdin.read()"
+    )
+    command, environment = without_launcher([sys.executable, "-c", program], os.environ)
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first, second = (psutil.Process(int(pid)) for pid in process.stdout.readline().split())
+        process.kill()
+        wait_for(lambda: not runs(second), "the end of the second child")
+    assert runs(first)
+    first.kill()

@@ -70,8 +70,3 @@ class Report:
             problem = str(error) if isinstance(error, CheckError) else f"{type(error).__name__}: {error}"
         self.add(Result(step.name, time.monotonic() - began, words, problem))
         return not problem
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything has passed."""
-        return not any(result.problem for result in self.results)

@@ -122,9 +122,9 @@ def _on_windows(requirements: Iterable[str]) -> Iterator[str]:
 
 
 def _make_packages(folder: Path) -> None:
-    _install(folder, _requirements())
+    _pip_install(folder, *_requirements())
     while missing := missing_requirements(folder):  # what only Windows needs, such as colorama
-        _install(folder, missing)
+        _pip_install(folder, *missing)
     _pip_install(folder, "--no-deps", "-r", str(ROOT / "requirements-demo.txt"))
     shutil.rmtree(folder / "Scripts", ignore_errors=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
@@ -147,10 +147,6 @@ def missing_requirements(folder: Path) -> list[str]:
 
 def _normalised(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-def _install(folder: Path, requirements: Iterable[str]) -> None:
-    _pip_install(folder, *requirements)
 
 
 def _pip_install(folder: Path, *arguments: str) -> None:

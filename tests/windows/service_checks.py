@@ -11,7 +11,15 @@ from tests.support.processes import free_port
 from tests.windows.base_checks import COMMAND_SECONDS, COMMANDS
 from tests.windows.checks import CheckError, Step
 from tests.windows.installation import Installation
-from tests.windows.stack_checks import READY_SECONDS, STOP_SECONDS, chat, require_no_traceback, stream, wait_until
+from tests.windows.stack_checks import (
+    READY_SECONDS,
+    STOP_SECONDS,
+    chat,
+    require_no_traceback,
+    require_nothing_left,
+    stream,
+    wait_until,
+)
 from tests.windows.wine import WineProcess, tail
 
 SESSION = "windows-services"
@@ -108,9 +116,7 @@ class ServiceChecks:
 
     def _uninstall(self) -> str:
         output = self._service("uninstall")
-        left = self._installation.prefix.wait_until_empty(STOP_SECONDS)
-        if left:
-            raise CheckError("still running:\n" + "\n".join(left))
+        require_nothing_left(self._installation, STOP_SECONDS)
         self._service("status", expected=UNKNOWN)
         require_no_traceback(self._printed(None))
         (self._installation.folder / ".env").unlink()
@@ -137,7 +143,5 @@ class ServiceChecks:
             wait_until(lambda process=process: process.ended, STOP_SECONDS, process)  # type: ignore[misc]
             codes.append(process.wait(STOP_SECONDS))
             require_no_traceback(process.output)
-        left = self._installation.prefix.wait_until_empty(STOP_SECONDS)
-        if left:
-            raise CheckError("still running:\n" + "\n".join(left))
+        require_nothing_left(self._installation, STOP_SECONDS)
         return f"with {codes[0]} and {codes[1]}"

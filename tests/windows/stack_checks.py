@@ -21,7 +21,7 @@ LEFT_SECONDS = 30.0
 QUESTION = "Wie heißt die Hauptstadt von Österreich?"
 SESSION = "windows-check"
 DATA_FOLDER = "Daten von Zoë"
-ENGINE, SERVING, DATABASE = "mistral_api.embedded.engine", "mistral_api.serving", "postgres.exe"
+ENGINE, DATABASE = "mistral_api.embedded.engine", "postgres.exe"
 
 
 class StackChecks:
@@ -136,9 +136,7 @@ class StackChecks:
 
     def _require_nothing_left(self, output: str) -> str:
         began = time.monotonic()
-        left = self._installation.prefix.wait_until_empty(LEFT_SECONDS)
-        if left:
-            raise CheckError("still running:\n" + "\n".join(left))
+        require_nothing_left(self._installation, LEFT_SECONDS)
         require_no_traceback(output)
         return f"after {time.monotonic() - began:.1f} s"
 
@@ -165,6 +163,13 @@ def wait_until(happened: Callable[[], bool], seconds: float, process: WineProces
         if time.monotonic() >= deadline:
             raise CheckError(f"not within {seconds:.0f} s; printed:\n{tail(process.output)}")
         time.sleep(0.1)
+
+
+def require_nothing_left(installation: Installation, seconds: float) -> None:
+    """Raise CheckError where a program still runs after this time."""
+    left = installation.prefix.wait_until_empty(seconds)
+    if left:
+        raise CheckError("still running:\n" + "\n".join(left))
 
 
 def require_no_traceback(output: str) -> None:

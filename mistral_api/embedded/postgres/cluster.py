@@ -13,7 +13,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mistral_api.embedded.postgres.files import Layout, package_version
-from mistral_api.embedded.postgres.postmaster import remove_misleading_lock_files, running_postmaster
+from mistral_api.embedded.postgres.postmaster import (
+    PID_FILE,
+    recorded_pid,
+    remove_misleading_lock_files,
+    running_postmaster,
+)
 from mistral_api.errors import StartError
 from mistral_api.system.addresses import claim_address, connect_unix
 from mistral_api.system.files import move_file, remove_file, replace_file
@@ -151,9 +156,9 @@ class Cluster:
             self._run("pg_ctl", ["start", *options], seconds + 5)
         except StartError as error:
             raise StartError(f"{error} {self._start_log_tail()}".strip()) from error
-        # Its first line is the server's number (PostgreSQL's documentation, "Database File Layout").
-        pid_file = self._layout.data / "postmaster.pid"
-        end_with_this_process(int(pid_file.read_bytes().split()[0]))
+        pid = recorded_pid(self._layout.data / PID_FILE)
+        if pid is not None:
+            end_with_this_process(pid)
 
     def _refuse_foreign_server(self) -> None:
         """Refuse a cluster whose server runs where we do not see its processes, as in another container: StartError."""

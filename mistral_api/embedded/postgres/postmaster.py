@@ -17,14 +17,16 @@ from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
 
 log = logging.getLogger(__name__)
 
+PID_FILE = "postmaster.pid"
+
 
 def running_postmaster(data: Path) -> ProcessIdentity | None:
     """Return the postmaster that runs on this cluster, or None."""
-    pid = _recorded_pid(data / "postmaster.pid")
+    pid = recorded_pid(data / PID_FILE)
     return None if pid is None or not _serves(pid, data) else _identity(pid)
 
 
-def _recorded_pid(lock_file: Path) -> int | None:
+def recorded_pid(lock_file: Path) -> int | None:
     """Return the number in a lock file; None where there is no file, or none that can be read.
 
     PostgreSQL's single-user mode writes it as a negative number.
@@ -63,8 +65,8 @@ def remove_misleading_lock_files(data: Path, socket_lock: Path) -> None:
     the next one from starting all the same: they are attached to the shared memory whose key is the cluster's inode
     (src/backend/port/sysv_shmem.c, ``PGSharedMemoryCreate``). Raises OSError.
     """
-    for lock_file in (data / "postmaster.pid", socket_lock):
-        pid = _recorded_pid(lock_file)
+    for lock_file in (data / PID_FILE, socket_lock):
+        pid = recorded_pid(lock_file)
         if lock_file.exists() and (pid is None or psutil.pid_exists(pid)):
             log.info("'%s' was left by a PostgreSQL that was killed; it is removed", lock_file)
             lock_file.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from mistral_api.embedded.postgres.files import (
 from mistral_api.embedded.postgres.watcher import EmbeddedHealth, PostgresWatcher
 from mistral_api.errors import StartError
 from mistral_api.system.process_lock import ProcessLock
-from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive
+from mistral_api.system.processes import ProcessIdentity, identity_of, is_alive, outlive_this_process
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +66,12 @@ class EmbeddedPostgres:
             self._presence = ProcessLock(self._layout.home)
         except OSError as error:
             log.warning("the embedded PostgreSQL stops with its owner, also while we use it: %s", error)
-        self._watcher = PostgresWatcher(self._find, self._restart, self._layout.data / "log")
+        self._watcher = PostgresWatcher(self._cluster.postmaster, self._restart, self._layout.data / "log")
         self._watcher.start()
 
     def health(self) -> EmbeddedHealth | None:
         """Return how the server is looked after, or None where this process does not do that."""
         return None if self._watcher is None else self._watcher.health()
-
-    def _find(self) -> ProcessIdentity | None:
-        """Return the postmaster that runs."""
-        return self._cluster.postmaster()
 
     def _restart(self) -> None:
         """Start the server, unless another process has done so. Raises StartError."""
@@ -97,6 +93,8 @@ class EmbeddedPostgres:
             self._watcher.close()
         with _locked(self._layout.home, deadline_seconds):
             others = self._leave()
+            if others:
+                outlive_this_process()
             if self.owned or (self._watcher is not None and not _has_live_owner(self._layout.owner_file)):
                 if not others and self._cluster.running:
                     self._cluster.stop()
@@ -137,7 +135,7 @@ def start_embedded_postgres(
 
 
 def running_embedded_postgres(data_dir: Path) -> str | None:
-    """Return the URL of the server of this DATA_DIR, or None where none runs. Nothing is made or started.
+    """Return the URL of the server of this DATA_DIR, or None where none runs. No database is made or started.
 
     Raises StartError where it belongs to another account.
     """
