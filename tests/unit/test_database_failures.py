@@ -12,7 +12,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from mistral_api.database.address import name_address_in_errors
+from mistral_api.database.engine import engine_options
 from mistral_api.database.errors import error_message, is_final, unusable_sentence
+from mistral_api.settings import Settings
 
 SERVER = 'connection to server at "db.example.net" (192.0.2.7), port 5432 failed: '
 
@@ -82,9 +84,8 @@ def test_refusal_in_another_encoding_is_a_failure_of_the_database() -> None:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _GermanServer) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        engine = create_engine(
-            f"postgresql+psycopg2://ann:geheim@127.0.0.1:{server.server_address[1]}/m?sslmode=disable"
-        )
+        url = f"postgresql+psycopg2://ann:geheim@127.0.0.1:{server.server_address[1]}/m?sslmode=disable"
+        engine = create_engine(url, **engine_options(Settings(), url))
         name_address_in_errors(engine)
         with pytest.raises(OperationalError) as raised:
             engine.connect()
