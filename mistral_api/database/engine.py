@@ -145,7 +145,8 @@ def create_transfer_engine(url: str, schema: str | None) -> Engine:
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={name: value for name, value in arguments.items() if name not in in_url},
+        connect_args={name: value for name, value in arguments.items() if name not in in_url}
+        | {"connection_factory": ReadableConnection},
     )
     use_schema(created, schema)
     name_address_in_errors(created)
