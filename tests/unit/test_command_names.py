@@ -25,5 +25,5 @@ def test_commands_are_called_by_names_that_are_there() -> None:
 def test_no_sentence_names_a_command_by_itself() -> None:
     """Sentences are strings; docstrings and comments may say ``bin/serve``."""
     for file in (ROOT / "mistral_api").rglob("*.py"):
-        text = file.read_text().replace("``", "")
+        text = file.read_text(encoding="utf-8").replace("``", "")
         assert not re.search(r"['\"`](?:python3?|py) bin[/\\]|\bpython bin[/\\]", text), file

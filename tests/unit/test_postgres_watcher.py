@@ -92,7 +92,7 @@ def test_postgres_that_never_starts_is_given_up_for_a_while_in_one_line(caplog: 
     (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert error == (
         "the embedded PostgreSQL is given up for 5 minutes: The disk is full; records wait in the journal; "
-        "its log is in '/data/log'"
+        f"its log is in '{Path('/data/log')}'"
     )
 
 

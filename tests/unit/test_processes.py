@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def test_output_of_a_command_is_text_whatever_its_bytes_are() -> None:
 def test_started_python_is_the_process_whose_number_we_know() -> None:
     with start_group([sys.executable, "-c", "import os, sys; print(os.getpid(), sys.prefix)"]) as process:
         assert process.stdout is not None
-        number, prefix = process.stdout.read().decode().split(maxsplit=1)
+        number, prefix = process.stdout.read().decode(locale.getencoding()).split(maxsplit=1)
     assert (int(number), prefix.strip()) == (process.pid, sys.prefix)
 
 
