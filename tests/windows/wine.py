@@ -26,8 +26,20 @@ WINE_PROGRAMS = (
 )  # fmt: skip
 
 
-# Without this a program that loads user32.dll looks for a screen, ten seconds long in a service.
-NO_SCREEN = ["wine", "reg", "add", r"HKCU\Software\Wine\Drivers", "/v", "Graphics", "/d", "null", "/f"]
+# Without the first a program that loads user32.dll looks for a screen, ten seconds long in a service. With the others
+# (Microsoft's own runtime, where a program brings it; nothing for menus, .NET, HTML) a process needs no variable.
+REGISTRY = r"""REGEDIT4
+
+[HKEY_CURRENT_USER\Software\Wine\Drivers]
+"Graphics"="null"
+
+[HKEY_CURRENT_USER\Software\Wine\DllOverrides]
+"msvcp140"="native,builtin"
+"vcomp140"="native,builtin"
+"winemenubuilder.exe"=""
+"mscoree"=""
+"mshtml"=""
+"""
 
 
 class WineProcess:
@@ -96,7 +108,6 @@ class WinePrefix:
             "LANG": "C.UTF-8",  # names of files are Unicode
             "WINEARCH": "win64",
             "WINEDEBUG": "-all",
-            "WINEDLLOVERRIDES": "msvcp140,vcomp140=n,b;winemenubuilder.exe,mscoree,mshtml=d",
             "WINEPREFIX": str(folder),
         }
 
@@ -109,7 +120,9 @@ class WinePrefix:
         """Start Wine's own programs, which stay between two of ours."""
         # The first program has Wine start them, and hands its output on: no pipe may be among it. It must not be
         # wineboot, which starts services.exe a second time: the two then wait for each other, ten seconds a service.
-        for command in (["wineserver", "--persistent"], NO_SCREEN):
+        registry = self.folder / "settings.reg"
+        registry.write_text(REGISTRY, encoding="ascii")
+        for command in (["wineserver", "--persistent"], ["wine", "reg", "import", f"Z:{registry}"]):
             subprocess.run(
                 command,
                 env=self._environment,
