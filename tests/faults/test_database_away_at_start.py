@@ -16,6 +16,8 @@ from tests.support.databases import open_cursor
 from tests.support.processes import Server, running_api, temporary_data_dir, wait_for
 from tests.support.stoppable_database import StoppableDatabase
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[StoppableDatabase]:

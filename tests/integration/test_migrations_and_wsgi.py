@@ -63,6 +63,7 @@ def test_migrations_need_only_a_database_url_and_match_the_tables(database: tupl
     connection.close()
 
 
+@pytest.mark.slow
 def test_conversations_of_the_first_schema_are_continued_and_found(database: tuple[Path, str]) -> None:
     _, url = database
     assert _flask(url, "downgrade", "base").returncode == 0

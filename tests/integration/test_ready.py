@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.support.misbehaving_server import misbehaving_server
@@ -13,6 +14,7 @@ from tests.support.processes import START_SECONDS, free_port, launch_server, wai
 CHAT = {"messages": [{"role": "user", "content": "Hello?"}], "model": "fine", "max_tokens": 2}
 
 
+@pytest.mark.slow
 def test_dead_model_server_url_is_said_at_once_with_its_cause_until_it_answers(data_dir: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -168,6 +168,7 @@ def _valid_indexes(engine: Engine) -> list[str]:
 TRIGRAM_INDEXES = ["ix_conversations_search_text", "ix_messages_search_text"]
 
 
+@pytest.mark.slow
 def test_the_same_is_found_without_pg_trgm_and_its_indexes_are_built_when_it_comes(former: Engine) -> None:
     _complete(former)
     assert _valid_indexes(former) == TRIGRAM_INDEXES
@@ -205,6 +206,7 @@ def test_pg_trgm_in_a_schema_outside_of_the_search_path_is_used(app: Flask, form
         connection.execute(text('DROP SCHEMA "Other" CASCADE'))
 
 
+@pytest.mark.slow
 def test_role_that_may_not_create_extensions_migrates_and_searches(
     former: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -112,6 +112,7 @@ def test_serve_reports_a_taken_port_in_one_sentence(data_dir: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in _startup_error(data_dir, "--port", port)
 
 
+@pytest.mark.slow
 def test_serve_reports_addresses_that_it_cannot_listen_on_before_anything_is_started(data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -17,6 +17,8 @@ import pytest
 
 from tests.support.small_project import hello, make_small_project, small_command, start_hello
 
+pytestmark = pytest.mark.slow
+
 MAKING, PACKAGES = "1/3", "2/3"
 WAITING = "Another process is setting up .venv; waiting until it is done.\n"
 POLL_SECONDS = 0.05
@@ -183,7 +185,6 @@ def _stop_within(
     return process.returncode, before, after
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups of POSIX")
 def test_interrupted_set_ups_are_healed_by_the_next(tmp_path: Path) -> None:
     root = tmp_path / "project"
@@ -217,7 +218,6 @@ def test_environment_whose_python_was_removed_is_made_anew(copy: Path) -> None:
     assert not list((copy / ".venv").glob("lib/python*/site-packages/__editable__*"))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount a small disk"
 )

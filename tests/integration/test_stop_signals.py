@@ -86,6 +86,7 @@ def test_waitress_serve_ends_its_postgres_and_delivers_its_records(data_dir: Pat
     assert "Traceback" not in (data_dir.parent / "log").read_text()
 
 
+@pytest.mark.slow
 def test_closed_terminal_stops_everything(data_dir: Path) -> None:
     ours, theirs = pty.openpty()
     ports = {"API_PORT": str(free_port()), "MODEL_SERVER_PORT": str(free_port())}
