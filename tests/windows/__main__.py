@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
+import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     began = time.monotonic()
     report = Report()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         report.add(Result("Wine", 0.0, problem=f"{', '.join(missing)} not found (Debian: wine, wine64)"))
@@ -73,8 +75,15 @@ def _run(report: Report, lanes: dict[str, Lane]) -> None:
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            report.stop()
+            for name in lanes:
+                WinePrefix(folder / name).end_everything()  # which ends the step that runs
+            for thread in threads:
+                thread.join()
 
 
 def _run_lane(report: Report, name: str, lane: Lane, cache: Cache, folder: Path) -> None:
@@ -93,15 +102,24 @@ def _run_lane(report: Report, name: str, lane: Lane, cache: Cache, folder: Path)
 @contextlib.contextmanager
 def _work_folder(cache: Path) -> Iterator[Path]:
     """Yield a folder on the disk of the cache, for hard links; delete it at the end, and those of killed checks."""
-    for left in cache.glob("run-*"):
-        with contextlib.suppress(Timeout), FileLock(left.with_suffix(".lock"), timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
-    lock = FileLock(folder.with_suffix(".lock"), timeout=0)
-    with lock:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.with_suffix(".lock").unlink(missing_ok=True)
+    for lock_file in cache.glob("run-*.lock"):
+        with contextlib.suppress(Timeout), FileLock(lock_file, timeout=0):
+            _delete(lock_file.with_suffix(""))
+    folder = cache / f"run-{os.getpid()}"
+    with FileLock(f"{folder}.lock", timeout=0):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder of prefixes, with what still runs in them, and its lock, which the caller holds."""
+    for prefix in folder.iterdir() if folder.is_dir() else ():
+        WinePrefix(prefix).end_everything()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

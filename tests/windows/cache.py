@@ -20,7 +20,7 @@ from filelock import FileLock
 MANIFEST = "manifest.json"
 LOCK_SECONDS = 300.0
 # Parts of former requirements are deleted once nobody has used them for so long.
-UNUSED_SECONDS = 14 * 86400.0
+UNUSED_SECONDS = 3 * 86400.0
 
 
 def cache_folder() -> Path:

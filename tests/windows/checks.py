@@ -39,6 +39,7 @@ class Report:
     def __init__(self) -> None:
         self.results: list[Result] = []
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
 
     def add(self, result: Result) -> None:
         """Keep and print a result."""
@@ -61,10 +62,16 @@ class Report:
         for step in steps:
             self._run(step)
 
+    def stop(self) -> None:
+        """Run no further step."""
+        self._stopped.set()
+
     def _run(self, step: Step) -> bool:
         began = time.monotonic()
         problem = words = ""
         try:
+            if self._stopped.is_set():
+                raise CheckError("not run, since the check was interrupted")
             words = step.run()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
             problem = str(error) if isinstance(error, CheckError) else f"{type(error).__name__}: {error}"
