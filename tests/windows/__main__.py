@@ -1,8 +1,8 @@
 """``bin/test-windows``: run the checks and say what became of each; exit with 0 where all passed, else with 1.
 
-Two lanes run at the same time, each in a Wine prefix of its own, for two cores: the checks of tier A, which need no
-server, and those of tier B. ``--services`` runs tier C instead, which changes no machine either: the Service Control
-Manager is that of the prefix.
+Two lanes run at the same time, each in a Wine prefix of its own, for two cores: the package with its unit tests, and the
+programs that a user starts. ``--services`` runs the services instead, which changes no machine either: the Service
+Control Manager is that of the prefix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tests.windows.base_checks import base_steps
+from tests.windows.base_checks import command_steps, package_steps
 from tests.windows.cache import Cache, cache_folder
 from tests.windows.checks import Report, Result, Step
 from tests.windows.installation import Installation
@@ -32,11 +32,14 @@ from tests.windows.wine import WinePrefix
 PROGRAMS = ("wine", "wineserver", "wineboot")
 Lane = Callable[[Report, Installation], object]
 LANES: dict[str, Lane] = {
-    "tier A": lambda report, installation: report.run_all(base_steps(installation)),
-    "tier B": lambda report, installation: report.run(StackChecks(installation).steps()),
+    "package": lambda report, installation: report.run_all(package_steps(installation)),
+    "programs": lambda report, installation: (
+        report.run(StackChecks(installation).steps()),
+        report.run_all(command_steps(installation)),
+    ),
 }
 SERVICE_LANES: dict[str, Lane] = {
-    "tier C": lambda report, installation: report.run(ServiceChecks(installation).steps()),
+    "services": lambda report, installation: report.run(ServiceChecks(installation).steps()),
 }
 
 

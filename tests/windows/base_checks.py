@@ -1,4 +1,4 @@
-"""Tier A: what is installed, every module imported, commands, and unit tests, all on Windows' Python."""
+"""What is installed, every module imported, commands, and unit tests, all on Windows' Python."""
 
 from __future__ import annotations
 
@@ -48,13 +48,17 @@ DESELECTED = (
 )
 
 
-def base_steps(installation: Installation) -> list[Step]:
-    """Return the steps; none needs another."""
+def package_steps(installation: Installation) -> list[Step]:
+    """Return the steps that look at the package and its code; none needs another."""
     return [
         Step("imports and requirements", lambda: _imports(installation)),
-        Step("commands", lambda: _commands(installation)),
         Step("unit tests", lambda: _unit_tests(installation)),
     ]
+
+
+def command_steps(installation: Installation) -> list[Step]:
+    """Return the steps that run commands."""
+    return [Step("commands", lambda: _commands(installation))]
 
 
 def _imports(installation: Installation) -> str:

@@ -1,4 +1,4 @@
-"""Tier C: the services of Windows, and ``waitress-serve`` beside ``bin\\supervisor``."""
+"""The services of Windows, and ``waitress-serve`` beside ``bin\\supervisor``."""
 
 from __future__ import annotations
 

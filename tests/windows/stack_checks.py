@@ -1,4 +1,4 @@
-"""Tier B: ``bin\\serve`` as a user starts it, with its own PostgreSQL and engine, until it is stopped in every way."""
+"""``bin\\serve`` as a user starts it, with its own PostgreSQL and engine, until it is stopped in every way."""
 
 from __future__ import annotations
 
