@@ -1,8 +1,8 @@
 """``bin/test-windows``: run the checks and say what became of each; exit with 0 where all passed, else with 1.
 
-Two lanes run at the same time, each in a Wine prefix of its own, for two cores: the package with its unit tests, and the
-programs that a user starts. ``--services`` runs the services instead, which changes no machine either: the Service
-Control Manager is that of the prefix.
+Two lanes run at the same time, each in a Wine prefix of its own, for two cores: the package with its unit tests, and
+the programs that a user starts. ``--services`` runs the services instead, which changes no machine either: the
+Service Control Manager is that of the prefix.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ PROGRAMS = ("wine", "wineserver", "wineboot")
 Lane = Callable[[Report, Installation], object]
 LANES: dict[str, Lane] = {
     "package": lambda report, installation: report.run_all(package_steps(installation)),
-    "programs": lambda report, installation: (
-        report.run(StackChecks(installation).steps()),
-        report.run_all(command_steps(installation)),
-    ),
+    "programs": lambda report, installation: _run_programs(report, installation),
 }
 SERVICE_LANES: dict[str, Lane] = {
     "services": lambda report, installation: report.run(ServiceChecks(installation).steps()),
 }
+
+
+def _run_programs(report: Report, installation: Installation) -> None:
+    report.run(StackChecks(installation).steps())
+    report.run_all(command_steps(installation))
 
 
 def main() -> int:
