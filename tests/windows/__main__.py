@@ -30,19 +30,24 @@ from tests.windows.stack_checks import StackChecks
 from tests.windows.wine import WinePrefix
 
 PROGRAMS = ("wine", "wineserver", "wineboot")
-Lane = Callable[[Report, Installation], object]
-LANES: dict[str, Lane] = {
-    "package": lambda report, installation: report.run_all(package_steps(installation)),
-    "programs": lambda report, installation: _run_programs(report, installation),
-}
-SERVICE_LANES: dict[str, Lane] = {
-    "services": lambda report, installation: report.run(ServiceChecks(installation).steps()),
-}
+Lane = Callable[[Report, Installation], None]
+
+
+def _run_package(report: Report, installation: Installation) -> None:
+    report.run_all(package_steps(installation))
 
 
 def _run_programs(report: Report, installation: Installation) -> None:
     report.run(StackChecks(installation).steps())
     report.run_all(command_steps(installation))
+
+
+def _run_services(report: Report, installation: Installation) -> None:
+    report.run(ServiceChecks(installation).steps())
+
+
+LANES: dict[str, Lane] = {"package": _run_package, "programs": _run_programs}
+SERVICE_LANES: dict[str, Lane] = {"services": _run_services}
 
 
 def main() -> int:
