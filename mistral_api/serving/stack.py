@@ -21,7 +21,7 @@ from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.readiness import Readiness
 from mistral_api.serving.start_checks import require_startable
-from mistral_api.serving.stop_requests import POLL_SECONDS, StopRequested, StopRequests
+from mistral_api.serving.stop_requests import POLL_SECONDS, StartInterrupted, StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
@@ -63,7 +63,7 @@ class Stack:
 
         A request to stop ends it early: what takes long is broken off, or nothing more is started.
         """
-        with contextlib.suppress(StopRequested):
+        with contextlib.suppress(StartInterrupted):
             if self._supervisor is not None:
                 port = listener.getsockname()[1]
                 require_startable(self._settings, port, lambda: self._stop_requests.received)

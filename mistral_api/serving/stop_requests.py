@@ -15,7 +15,7 @@ from mistral_api.system.processes import handle_stop_signals
 POLL_SECONDS = 0.5
 
 
-class StopRequested(BaseException):
+class StartInterrupted(BaseException):
     """A stop was requested during :meth:`StopRequests.interrupting`. No handler of failures must catch it."""
 
 
@@ -40,15 +40,15 @@ class StopRequests:
             self._requests.put(number)
         if self._interrupts and threading.current_thread() is threading.main_thread():  # Windows has another one call
             self._interrupts = False
-            raise StopRequested
+            raise StartInterrupted
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Let a request to stop break the block off by StopRequested, raised in the midst of it."""
+        """Let a request to stop break the block off by StartInterrupted, raised in the midst of it."""
         self._interrupts = True
         try:
             if self.received:
-                raise StopRequested
+                raise StartInterrupted
             yield
         finally:
             self._interrupts = False

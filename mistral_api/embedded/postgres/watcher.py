@@ -28,7 +28,7 @@ CLOSE_SECONDS = 75.0
 
 
 class EmbeddedHealth(TypedDict):
-    """The object ``embedded`` of ``/health``: how the embedded PostgreSQL is looked after.
+    """The object ``embedded_postgres`` of ``/health``: how the embedded PostgreSQL is looked after.
 
     ``last_error`` says why it does not run, and is null while it does; it is not for strangers.
     """
