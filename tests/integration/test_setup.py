@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -146,25 +146,28 @@ def test_python_that_is_too_old_is_one_sentence(tmp_path: Path) -> None:
 
 
 def _read_until(process: subprocess.Popen[str], step: str) -> str:
-    """Read the output of a set-up until a step begins, and wait until the step is under way; return what was read."""
+    """Read the output of a set-up until a step begins; return what was read."""
     assert process.stdout is not None
     output = ""
     while not (line := process.stdout.readline()).strip().startswith(step):
         assert line, f"the set-up ended early: {output}"
         output += line
-    time.sleep(0.3)
     return output
 
 
-def _wait_until_gone(group: int) -> None:
+def _wait_until(is_so: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
+    while not is_so():
+        assert time.monotonic() < deadline, f"not so after 30 s: {what}"
         time.sleep(POLL_SECONDS)
-    raise AssertionError("something of the set-up still runs")
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _stop_within(
@@ -172,8 +175,11 @@ def _stop_within(
 ) -> tuple[int, str, str]:
     """Set up until amid a step, and send a signal to all processes, or to the first of them alone; return the exit
     code, and what was printed before and after."""
+    (root / "building").unlink(missing_ok=True)
     process = start_hello(root, **variables)
     before = _read_until(process, step)
+    if "BUILD_SECONDS" in variables:
+        _wait_until((root / "building").exists, "pip is amid the build")
     (os.killpg if group else os.kill)(process.pid, number)
     if not group:
         process.wait(timeout=10)
@@ -181,7 +187,7 @@ def _stop_within(
             process.stdout.close()
         return process.returncode, before, ""
     after, _ = process.communicate(timeout=60)
-    _wait_until_gone(process.pid)
+    _wait_until(lambda: _is_gone(process.pid), "nothing of the set-up runs")
     return process.returncode, before, after
 
 
@@ -191,8 +197,8 @@ def test_interrupted_set_ups_are_healed_by_the_next(tmp_path: Path) -> None:
     make_small_project(root)
     _stop_within(root, MAKING, signal.SIGKILL)
     # Only the first process is killed, and its pip goes on: the next set-up waits for that.
-    _stop_within(root, PACKAGES, signal.SIGKILL, group=False, BUILD_SECONDS="3")
-    code, before, after = _stop_within(root, PACKAGES, signal.SIGINT)
+    _stop_within(root, PACKAGES, signal.SIGKILL, group=False, BUILD_SECONDS="5")
+    code, before, after = _stop_within(root, PACKAGES, signal.SIGINT, BUILD_SECONDS="60")
     assert before.startswith(WAITING)
     assert (code, after) == (130, "The set-up was interrupted; the next start goes on with it.\n")
     (root / ".venv" / "mistral-api-setup.json").write_text('{"fingerprint": "trunc')
@@ -213,9 +219,13 @@ def test_environment_whose_python_was_removed_is_made_anew(copy: Path) -> None:
     configuration.write_text(
         "\n".join("executable = /gone/python3.9" if line.startswith("executable") else line for line in lines)
     )
-    _, before, _ = _stop_within(copy, MAKING, signal.SIGKILL)
-    assert before == "The set-up of .venv was interrupted, or its Python is gone; making it anew.\n"
-    assert not list((copy / ".venv").glob("lib/python*/site-packages/__editable__*"))
+    process = start_hello(copy)
+    assert (
+        _read_until(process, MAKING) == "The set-up of .venv was interrupted, or its Python is gone; making it anew.\n"
+    )
+    _wait_until(lambda: not list((copy / ".venv").glob("lib/python*/site-packages/__editable__*")), "it is anew")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
 
 
 @pytest.mark.skipif(

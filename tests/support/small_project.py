@@ -27,11 +27,14 @@ test = []
 
 # What a build backend must have for an editable installation (PEP 660).
 _BACKEND = '''
-"""Builds the wheel of an editable installation: a path, and a command."""
+"""Builds the wheel of an editable installation: a path, and a command. BUILD_SECONDS makes a build so long, and leaves
+the file ``building`` when one begins."""
 import os, time, tomllib, zipfile
 from pathlib import Path
 
-time.sleep(float(os.environ.get("BUILD_SECONDS", 0)))
+if "BUILD_SECONDS" in os.environ:
+    Path("building").touch()
+    time.sleep(float(os.environ["BUILD_SECONDS"]))
 NEEDED = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
 FILES = {
     "__editable__.small.pth": f"{Path.cwd()}\\n",
