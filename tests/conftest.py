@@ -24,12 +24,14 @@ from tests.support.processes import Server, running_server, temporary_data_dir
 
 
 def pytest_configure() -> None:
-    """Let programs under test get SIGINT, which a shell makes what it runs in the background ignore, children included.
+    """Let programs under test get the signals that a shell makes what it runs in the background ignore, children
+    included, and the one that nohup does.
 
     Let hypothesis generate the same examples in each run.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.platform != "win32":  # nohup has it ignored, and what is started here would then ignore it too
+    if sys.platform != "win32":
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The project's folder is an empty one: a developer's .env and var must reach no test, nor a program that it starts.
     folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-project-"))

@@ -117,11 +117,18 @@ def test_nohup_outlives_the_terminal_and_sigquit_does_not_wait_for_requests(data
     ignoring = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
     port = free_port()
     settings = {"API_PORT": str(port), "SHUTDOWN_SECONDS": "600", "DATA_DIR": str(data_dir)}
-    with misbehaving_server() as url, (data_dir.parent / "log").open("w+") as log:
+    with (
+        misbehaving_server() as url,
+        (data_dir.parent / "log").open("w+") as log,
+        contextlib.ExitStack() as stack,
+    ):
         environment = clean_environment(MODEL_SERVER_URL=url, **settings)
-        process = subprocess.Popen(
-            [*ignoring, *SERVE], env=environment, cwd=data_dir.parent, stdout=log, stderr=subprocess.STDOUT
+        process = stack.enter_context(
+            subprocess.Popen(
+                [*ignoring, *SERVE], env=environment, cwd=data_dir.parent, stdout=log, stderr=subprocess.STDOUT
+            )
         )
+        stack.callback(process.kill)
         wait_for(lambda: "ready on" in Path(log.name).read_text(), "the ready line", START_SECONDS)
         process.send_signal(signal.SIGHUP)
         body = CHAT | {"model": "silent-stream", "stream": True}
@@ -129,7 +136,7 @@ def test_nohup_outlives_the_terminal_and_sigquit_does_not_wait_for_requests(data
         with requests.post(f"{api}/v1/chat/completions", json=body, stream=True, timeout=30) as stream:
             assert next(stream.iter_lines())
             process.send_signal(signal.SIGQUIT)
-            assert process.wait(timeout=300) == 0
+            assert process.wait(timeout=STOP_SECONDS) == 0
         assert_nothing_is_left(data_dir)
         assert "Traceback" not in Path(log.name).read_text()
 
