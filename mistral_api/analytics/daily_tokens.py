@@ -33,14 +33,17 @@ PAUSE_SECONDS, PAUSE_FACTOR = 0.2, 9
 MOST_PENDING = 2000
 CLOSE_SECONDS = 2.0
 
+# What was delivered since the journal was read is found in both places: it is taken off the sums of PostgreSQL.
 _OF_OWNERS = text(
     "SELECT owner, prompt_tokens + completion_tokens AS tokens FROM usage_series "
-    "WHERE period = 'day' AND start = :midnight AND owner = ANY(:owners)"
+    "WHERE period = 'day' AND start = :midnight AND owner = ANY(:owners) "
+    "UNION ALL SELECT owner, -(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)) FROM api_usage "
+    "WHERE request_id = ANY(CAST(:pending AS uuid[])) AND created_at >= :midnight AND owner = ANY(:owners)"
 )
 _OF_ADDRESSES = text(
     "SELECT client_address, sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))::bigint AS tokens "
     "FROM api_usage WHERE created_at >= :midnight AND owner = :owner AND client_address IS NOT NULL "
-    "GROUP BY client_address"
+    "AND request_id NOT IN (SELECT unnest(CAST(:pending AS uuid[]))) GROUP BY client_address"
 )
 
 # Returns the ended exchanges that PostgreSQL does not have yet, or None where there are more than so many.
@@ -94,7 +97,7 @@ class DailyTokenReader:
         if pending is None:
             return False
         try:
-            sums = self._stored(snapshot, midnight)
+            sums = self._stored(snapshot, midnight, [str(each.id) for each in pending])
         except Unavailable as error:
             self._warn("the tokens of the day are not read: %s", error)
             return False
@@ -102,14 +105,16 @@ class DailyTokenReader:
         self._daily.end_reading(snapshot, sums, midnight)
         return True
 
-    def _stored(self, names: Iterable[str], midnight: datetime) -> Counter[str]:
+    def _stored(self, names: Iterable[str], midnight: datetime, pending: list[str]) -> Counter[str]:
+        """Return what PostgreSQL has summed up for these names, without the exchanges with the ids ``pending``."""
         sums: Counter[str] = Counter()
+        parameters: dict[str, object] = {"midnight": midnight, "pending": pending}
         owners = [name.removeprefix(OWNER_BUDGET) for name in names if name.startswith(OWNER_BUDGET)]
         if owners:
-            rows = self._reads.rows(_OF_OWNERS, {"midnight": midnight, "owners": owners})
-            sums.update({OWNER_BUDGET + row.owner: row.tokens for row in rows})
+            for row in self._reads.rows(_OF_OWNERS, parameters | {"owners": owners}):
+                sums[OWNER_BUDGET + row.owner] += row.tokens
         if any(name.startswith(ADDRESS_BUDGET) for name in names):
-            for row in self._reads.rows(_OF_ADDRESSES, {"midnight": midnight, "owner": LOCAL_OWNER}):
+            for row in self._reads.rows(_OF_ADDRESSES, parameters | {"owner": LOCAL_OWNER}):
                 sums[_address_budget(row.client_address)] += row.tokens
         return sums
 

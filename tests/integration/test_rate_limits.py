@@ -12,12 +12,18 @@ from typing import Any
 from uuid import uuid4
 
 import openai
+import psycopg2.extensions
 import pytest
 import requests
 from openai import OpenAI
 
+from mistral_api.analytics.daily_tokens import MOST_PENDING, DailyTokenReader
 from mistral_api.generation.generator import Generator
+from mistral_api.recording.exchange import Exchange
 from mistral_api.security.api_key import KeyLimits
+from mistral_api.security.daily_tokens import DailyTokens
+from mistral_api.security.rate_limits import ADDRESS_BUDGET, OWNER_BUDGET
+from mistral_api.services import services_of
 from mistral_api.web.operations import OPERATIONS
 from mistral_api.web.rate_limits import MODEL_ENDPOINTS
 from tests.support.error_shape import assert_error_shape
@@ -256,6 +262,33 @@ class TestTokensOfTheDay:
             _assert_limited(answer, f"{used} tokens of this day", "budget_exceeded")
             generous = restarted.make_key(owner, tokens_per_day=used + 1)
             assert restarted.send(generous, "GET", "/v1/models").status_code == 200
+
+    def test_exchanges_that_are_delivered_while_they_are_read_count_once(
+        self, server: Server, owner: str, database: psycopg2.extensions.cursor
+    ) -> None:
+        """The journal is read before the database, so they are found in both."""
+        with running_limited_api(server) as api:
+            services, ended = services_of(api.app.extensions), list[Exchange]()
+            services.recorder.on_end = ended.append
+            used = [
+                api.send(key, "POST", CHAT_PATH, CHAT).json()["usage"]["total_tokens"]
+                for key in (api.make_key(owner), None)
+            ]
+            by_key, by_address = ended
+            # Others of this machine have used tokens today: from here on the second one comes from elsewhere.
+            by_address.client_address = address = "192.0.2.7"
+            move = "UPDATE api_usage SET client_address = %s WHERE request_id = ANY(%s::uuid[])"
+
+            def are_delivered() -> bool:
+                database.execute(move, (address, [str(each.id) for each in ended]))
+                return database.rowcount == len(ended)
+
+            wait_for(are_delivered, "the exchanges in the database")
+            daily, names = DailyTokens(), [OWNER_BUDGET + by_key.owner, ADDRESS_BUDGET + address]
+            assert [daily.used(name) for name in names] == [0, 0]
+            for pending in (ended, list[Exchange]()):
+                assert DailyTokenReader(daily, services.database_reads, {MOST_PENDING: pending}.get).read()
+                assert [daily.used(name) for name in names] == used
 
     def test_tokens_of_another_process_count_within_seconds(self, api: LimitedApi, server: Server, owner: str) -> None:
         with running_limited_api(server) as other:
