@@ -185,7 +185,7 @@ def test_mistake_at_a_prompt_is_shown_as_python_shows_it() -> None:
 
 def test_what_nobody_has_caught_is_one_line_and_the_answer_of_a_command_is_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", _COMMAND], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "the answer\n")
+    assert (done.returncode, done.stdout) == (1, "the answer\n"), done.stderr
     own = "mistral_api.system.logs"
     lines = [line.partition(" ")[2] for line in done.stderr.splitlines()]
     assert lines == [

@@ -9,6 +9,9 @@
 #include <wchar.h>
 
 #define PATH_LENGTH 32768
+/* Wine 8 was seen not to start a process, once in thousands of times: it is asked again before this gives up. */
+#define TRIES 5
+#define PAUSE_MS 200
 
 static wchar_t self[PATH_LENGTH], folder[PATH_LENGTH], home[PATH_LENGTH], command[2 * PATH_LENGTH];
 
@@ -73,6 +76,7 @@ int wmain(void) {
     STARTUPINFOW startup;
     PROCESS_INFORMATION child;
     DWORD code;
+    int tries = 1;
     HANDLE job = job_that_ends_with_us();
 
     GetModuleFileNameW(NULL, self, PATH_LENGTH);
@@ -94,9 +98,12 @@ int wmain(void) {
     startup.hStdOutput = inheritable(STD_OUTPUT_HANDLE);
     startup.hStdError = inheritable(STD_ERROR_HANDLE);
     SetConsoleCtrlHandler(ignore, TRUE);
-    if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child)) {
-        fwprintf(stderr, L"Unable to create process using '%ls' (%lu)\n", command, GetLastError());
-        return 101;
+    while (!CreateProcessW(NULL, command, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child)) {
+        if (tries++ == TRIES) {
+            fwprintf(stderr, L"Unable to create process using '%ls' (%lu)\n", command, GetLastError());
+            return 101;
+        }
+        Sleep(PAUSE_MS);
     }
     AssignProcessToJobObject(job, child.hProcess);
     CloseHandle(child.hThread);
