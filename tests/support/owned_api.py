@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +114,18 @@ def make_things(client: OwnerClient, marker: str) -> Things:
     }
 
 
+_KINDS = (string.hexdigits[:16], string.ascii_lowercase[6:], string.ascii_uppercase)
+_OTHERS = {ord(known): other for kind in _KINDS for known, other in zip(kind, kind[7:] + kind[:7], strict=True)}
+
+
 def has_ended(client: OwnerClient, response_id: str) -> bool:
     """Whether a response in the background has ended."""
     return client.json("GET", f"{RESPONSES}/{response_id}")["status"] not in ("queued", "in_progress")
 
 
 def lookalike(known_id: str) -> str:
-    """Return an id of the same form and length that nobody has."""
-    return known_id[:-12] + re.sub("[0-9a-f]", lambda digit: f"{(int(digit[0], 16) + 7) % 16:x}", known_id[-12:])
+    """Return an id of the same form and length that nobody has: hexadecimal digits stay what they are."""
+    return known_id[:-12] + known_id[-12:].translate(_OTHERS)
 
 
 def view_of(client: OwnerClient, things: Things) -> str:
