@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -117,7 +118,8 @@ class ModelServerClient:
                 raise ModelLoading("The model is being loaded.")
             with call:
                 deadlines = (connect, read if silence is None else silence)
-                response = self._open(method, path, body, deadlines, call.trace.headers())
+                with self._noting_outage():
+                    response = self._open(method, path, body, deadlines, call.trace.headers())
                 if response.status == OK:
                     return response
                 raise self._failure(path, response.status, _content(response))
@@ -141,7 +143,8 @@ class ModelServerClient:
 
         Raises our exceptions where there is none.
         """
-        response = self._open("GET", path, None, QUICK)
+        with self._noting_outage(probing=True):
+            response = self._open("GET", path, None, QUICK)
         return response.status, _content(response)
 
     def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
@@ -150,7 +153,7 @@ class ModelServerClient:
         ``deadlines``: for connecting, and for each silence. A text of more bytes is refused. That there is no answer
         within deadlines that may be short says nothing about requests, and counts for no outage.
         """
-        response = self._open_quietly("GET", path, None, deadlines)
+        response = self._open("GET", path, None, deadlines)
         try:
             with translate_errors(answered=True):
                 content = response.read(most_bytes + 1)
@@ -171,28 +174,22 @@ class ModelServerClient:
         more_headers: Mapping[str, str] = NO_HEADERS,
     ) -> BaseHTTPResponse:
         """Send a request, and return its response when it begins. Raises our exceptions."""
-        try:
-            return self._open_quietly(method, path, body, deadlines, more_headers)
-        except ModelServerError as error:
-            if self._outage is not None:
-                self._outage.note_failure(error, probing=deadlines is QUICK)
-            raise
-
-    def _open_quietly(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        deadlines: tuple[float, float],
-        more_headers: Mapping[str, str] = NO_HEADERS,
-    ) -> BaseHTTPResponse:
-        """Do what :meth:`_open` does, except that a failure counts for no outage."""
         headers = {**self._key.headers(), **more_headers}
         with translate_errors(answered=False):
             response = self._connections.open(method, path, body, headers, deadlines)
         if self._outage is not None:
             self._outage.note_answer()
         return response
+
+    @contextlib.contextmanager
+    def _noting_outage(self, *, probing: bool = False) -> Iterator[None]:
+        """Have a failure of the block count as one of a model server that is away (:meth:`Outage.note_failure`)."""
+        try:
+            yield
+        except ModelServerError as error:
+            if self._outage is not None:
+                self._outage.note_failure(error, probing=probing)
+            raise
 
     def _failure(self, path: str, status: int, content: bytes) -> ApiError:
         """Return the exception for a response that is an error.
