@@ -76,13 +76,11 @@ class KeyMirror:
         Raises OSError.
         """
         keys = [_entry(record) for record in records]
-        self._had_keys = self._had_keys or bool(keys)
         current = self._file.current()
-        if current != self._content(keys):
-            self._had_keys = self._had_keys or _has_had_a_key(current)
-            content = self._content(keys)
-            if current != content:
-                replace_file(self.path, content)
+        self._had_keys = self._had_keys or bool(keys) or _has_had_a_key(current)
+        content = self._content(keys)
+        if current != content:
+            replace_file(self.path, content)
         self.is_keyless = not self._had_keys
 
     def _content(self, keys: list[dict[str, Any]]) -> str:
@@ -100,7 +98,7 @@ class KeyMirror:
 def _has_no_key(text: str | None) -> bool:
     """Return whether a mirror is a whole one, of whatever database, that has no keys, and had none."""
     found = _mirror(text)
-    return found.get("version") == _VERSION and found.get("keys", 0) in (None, []) and not _has_had_a_key(text)
+    return found.get("version") == _VERSION and found.get("keys", 0) in (None, []) and not found.get("had_keys")
 
 
 def _has_had_a_key(text: str | None) -> bool:

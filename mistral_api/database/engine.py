@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -112,9 +112,14 @@ def engine_options(settings: Settings, url: str) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": 5,
-        "connect_args": {name: value for name, value in _LIBPQ_DEADLINES.items() if name not in in_url}
-        | {"connection_factory": ReadableConnection},
+        "connect_args": _connect_arguments(_LIBPQ_DEADLINES, in_url),
     }
+
+
+def _connect_arguments(arguments: Mapping[str, Any], in_url: Container[str]) -> dict[str, Any]:
+    """Return the arguments of a connection that its URL does not say itself, and how its failures can be read."""
+    wanted = {name: value for name, value in arguments.items() if name not in in_url}
+    return wanted | {"connection_factory": ReadableConnection}
 
 
 def _connect_seconds(in_url: object) -> float:
@@ -145,8 +150,7 @@ def create_transfer_engine(url: str, schema: str | None) -> Engine:
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={name: value for name, value in arguments.items() if name not in in_url}
-        | {"connection_factory": ReadableConnection},
+        connect_args=_connect_arguments(arguments, in_url),
     )
     use_schema(created, schema)
     name_address_in_errors(created)
