@@ -135,7 +135,6 @@ def test_killed_process_leaves_its_counts(processes: list[ApiProcess]) -> None:
     before = one.answered() or 0
     other.chat(2)
     wait_for(lambda: one.answered() == before + 2, "the sum of both")
-    time.sleep(1.5)  # what a process counts is told within a second
     psutil.Process(other.pid).kill()
     wait_for(lambda: not psutil.pid_exists(other.pid), "the end of the process")
     assert one.answered() == before + 2

@@ -7,7 +7,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,11 +15,9 @@ import certifi
 import pytest
 
 from mistral_api.errors import ModelServerError, ModelUnusable
-from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.client import ModelServerClient
 from tests.support.certificates import make_certificate
-from tests.support.model_server_clients import model_server_client
+from tests.support.model_server_clients import client_of
 
 ANSWER = {"tokens": [1, 2]}
 
@@ -82,16 +79,12 @@ def engine() -> Iterator[_Engine]:
         yield running
 
 
-def _client(url: str, **settings: str) -> AbstractContextManager[ModelServerClient]:
-    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
-
-
 def _port(engine: _Engine) -> int:
     return int(engine.server_address[1])
 
 
 def test_path_of_the_url_comes_before_every_path(engine: _Engine) -> None:
-    with _client(f"http://127.0.0.1:{_port(engine)}/engines/mistral") as client:
+    with client_of(f"http://127.0.0.1:{_port(engine)}/engines/mistral") as client:
         assert client.query("/tokenize", {"content": "x"}, UpstreamCall()) == ANSWER
         assert client.get("/v1/models") == ANSWER
     assert [path for path, _, _ in engine.seen] == ["/engines/mistral/tokenize", "/engines/mistral/v1/models"]
@@ -100,7 +93,7 @@ def test_path_of_the_url_comes_before_every_path(engine: _Engine) -> None:
 
 
 def test_connection_is_used_again(engine: _Engine) -> None:
-    with _client(f"http://127.0.0.1:{_port(engine)}") as client:
+    with client_of(f"http://127.0.0.1:{_port(engine)}") as client:
         for _ in range(5):
             assert client.query("/tokenize", {}, UpstreamCall()) == ANSWER
             assert client.get("/health") == ANSWER
@@ -109,7 +102,7 @@ def test_connection_is_used_again(engine: _Engine) -> None:
 
 def test_key_is_sent_and_a_password_in_the_url_comes_before_it(engine: _Engine) -> None:
     for credentials in ("", "Ann:p%40ss@", "Ann@", "%C3%84nn:%E2%82%AC%3A@"):
-        with _client(f"http://{credentials}127.0.0.1:{_port(engine)}", model_server_api_key="the-key") as client:
+        with client_of(f"http://{credentials}127.0.0.1:{_port(engine)}", model_server_api_key="the-key") as client:
             client.query("/tokenize", {}, UpstreamCall())
     basic = [f"Basic {base64.b64encode(each.encode()).decode()}" for each in ("Ann:p@ss", "Ann:", "Änn:€:")]
     sent = [headers.get_all("Authorization") for _, headers, _ in engine.seen]
@@ -128,13 +121,13 @@ def test_proxies_and_credentials_of_the_environment_are_ignored(
     }.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setenv(name.lower(), value)
-    with _client(f"http://127.0.0.1:{_port(engine)}") as client:
+    with client_of(f"http://127.0.0.1:{_port(engine)}") as client:
         assert client.query("/tokenize", {}, UpstreamCall()) == ANSWER
     assert "authorization" not in engine.seen[0][1]
 
 
 def test_redirect_is_not_followed(engine: _Engine) -> None:
-    with _client(f"http://127.0.0.1:{_port(engine)}") as client, pytest.raises(ModelServerError):
+    with client_of(f"http://127.0.0.1:{_port(engine)}") as client, pytest.raises(ModelServerError):
         client.get("/moved")
     assert [path for path, _, _ in engine.seen] == ["/moved"]
 
@@ -144,12 +137,12 @@ def test_certificate_must_be_trusted_and_for_the_host(tmp_path: Path, monkeypatc
     secured = _Engine()
     secured.socket = context.wrap_socket(secured.socket, server_side=True)
     with _running(secured):
-        with _client(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelUnusable):
+        with client_of(f"https://localhost:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         monkeypatch.setattr(certifi, "where", lambda: str(path))
-        with _client(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelUnusable):
+        with client_of(f"https://127.0.0.1:{_port(secured)}") as client, pytest.raises(ModelUnusable):
             client.get("/health")
         assert secured.seen == []
-        with _client(f"https://localhost:{_port(secured)}") as client:
+        with client_of(f"https://localhost:{_port(secured)}") as client:
             assert client.get("/health") == ANSWER
             assert client.query("/tokenize", {}, UpstreamCall()) == ANSWER

@@ -9,19 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import wait_for
 from tests.support.small_project import hello, make_small_project, small_command, start_hello
 
 pytestmark = pytest.mark.slow
 
 MAKING, PACKAGES = "1/3", "2/3"
 WAITING = "Another process is setting up .venv; waiting until it is done.\n"
-POLL_SECONDS = 0.05
+STEP_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +155,6 @@ def _read_until(process: subprocess.Popen[str], step: str) -> str:
     return output
 
 
-def _wait_until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline, f"not so after 30 s: {what}"
-        time.sleep(POLL_SECONDS)
-
-
 def _is_gone(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -179,7 +172,7 @@ def _stop_within(
     process = start_hello(root, **variables)
     before = _read_until(process, step)
     if "BUILD_SECONDS" in variables:
-        _wait_until((root / "building").exists, "pip is amid the build")
+        wait_for((root / "building").exists, "a build by pip", STEP_SECONDS)
     (os.killpg if group else os.kill)(process.pid, number)
     if not group:
         process.wait(timeout=10)
@@ -187,7 +180,7 @@ def _stop_within(
             process.stdout.close()
         return process.returncode, before, ""
     after, _ = process.communicate(timeout=60)
-    _wait_until(lambda: _is_gone(process.pid), "nothing of the set-up runs")
+    wait_for(lambda: _is_gone(process.pid), "the end of the set-up", STEP_SECONDS)
     return process.returncode, before, after
 
 
@@ -223,7 +216,8 @@ def test_environment_whose_python_was_removed_is_made_anew(copy: Path) -> None:
     assert (
         _read_until(process, MAKING) == "The set-up of .venv was interrupted, or its Python is gone; making it anew.\n"
     )
-    _wait_until(lambda: not list((copy / ".venv").glob("lib/python*/site-packages/__editable__*")), "it is anew")
+    packages = copy / ".venv"
+    wait_for(lambda: not list(packages.glob("lib/python*/site-packages/__editable__*")), "the removal", STEP_SECONDS)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
 

@@ -23,6 +23,9 @@ from tests.support.processes import SCHEMA, Server, read_key, wait_for
 
 ADMIN_SECRET = "the-secret-of-the-administrator"
 CHAT_PATH, RESPONSES = "/v1/chat/completions", "/v1/responses"
+# Each character of an id, and another one of its kind: hexadecimal digits stay what they are.
+_KINDS = (string.hexdigits[:16], string.ascii_lowercase[6:], string.ascii_uppercase)
+_OTHERS = {ord(known): other for kind in _KINDS for known, other in zip(kind, kind[7:] + kind[:7], strict=True)}
 Things = dict[str, str]
 
 
@@ -114,17 +117,13 @@ def make_things(client: OwnerClient, marker: str) -> Things:
     }
 
 
-_KINDS = (string.hexdigits[:16], string.ascii_lowercase[6:], string.ascii_uppercase)
-_OTHERS = {ord(known): other for kind in _KINDS for known, other in zip(kind, kind[7:] + kind[:7], strict=True)}
-
-
 def has_ended(client: OwnerClient, response_id: str) -> bool:
     """Whether a response in the background has ended."""
     return client.json("GET", f"{RESPONSES}/{response_id}")["status"] not in ("queued", "in_progress")
 
 
 def lookalike(known_id: str) -> str:
-    """Return an id of the same form and length that nobody has: hexadecimal digits stay what they are."""
+    """Return an id of the same form and length that nobody has."""
     return known_id[:-12] + known_id[-12:].translate(_OTHERS)
 
 

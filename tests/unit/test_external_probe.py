@@ -8,21 +8,18 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from mistral_api.errors import ModelUnavailable
-from mistral_api.settings import Settings
 from mistral_api.system.addresses import without_credentials
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.outage import Outage
 from tests.support.certificates import make_certificate
-from tests.support.model_server_clients import model_server_client
+from tests.support.model_server_clients import client_of
 
 MODELS = '{"object": "list", "data": [{"id": "m", "owned_by": "llamacpp"}]}'
 
@@ -63,10 +60,6 @@ def _answering(answers: dict[str, tuple[int, str]], tls: ssl.SSLContext | None =
         thread.join(timeout=5)
 
 
-def _client(url: str, **settings: float) -> AbstractContextManager[ModelServerClient]:
-    return model_server_client(Settings(model_server_url=url, **settings))  # type: ignore[arg-type]
-
-
 @contextlib.contextmanager
 def _unused_address() -> Iterator[str]:
     with socket.socket() as nobody:
@@ -91,7 +84,7 @@ def _unused_address() -> Iterator[str]:
 def test_state_of_an_engine_of_others_follows_from_its_answers(
     answers: dict[str, tuple[int, str]], state: str, cause: str | None
 ) -> None:
-    with _answering(answers) as address, _client(f"http://{address}") as client:
+    with _answering(answers) as address, client_of(f"http://{address}") as client:
         found = probe_external(client)
     assert found.state == state
     assert found.cause is None if cause is None else cause in (found.cause or "")
@@ -99,7 +92,7 @@ def test_state_of_an_engine_of_others_follows_from_its_answers(
 
 def _cause_of_request(url: str, **settings: float) -> str:
     """Return why a request fails, which must be at once and be 503, and must not name the address."""
-    with _client(url, **settings) as client:
+    with client_of(url, **settings) as client:
         began = time.monotonic()
         with pytest.raises(ModelUnavailable) as failed:
             client.request("/v1/chat/completions", {}, UpstreamCall())
@@ -176,7 +169,7 @@ def test_log_of_an_outage_has_a_line_at_its_begin_and_at_its_end(caplog: pytest.
 def test_scrape_that_gets_no_answer_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     with contextlib.ExitStack() as stack:
         with _answering({"/metrics": (200, "tokens 1")}) as address:
-            client = stack.enter_context(_client(f"http://{address}"))
+            client = stack.enter_context(client_of(f"http://{address}"))
             assert client.get_text("/metrics", (5, 5), 100) == "tokens 1"
         with pytest.raises(ModelUnavailable):
             client.get_text("/metrics", (0.5, 0.5), 100)

@@ -26,23 +26,25 @@ class _Channel:
         self.requests = [_Request(path)]
         self.client: Any = type("Client", (), {"refusal": None})
         self._released = released
+        self.answered = threading.Event()
 
     def service(self) -> None:
         self._released.wait(10)
+        self.answered.set()
 
     def cancel(self) -> None:
         """Nothing is open."""
 
 
 def test_scrapes_that_wait_for_the_model_server_do_not_hold_up_health() -> None:
-    lanes, released, answered = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
-    health = _Channel("/health/ready", answered)
+    lanes, released, at_once = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
+    at_once.set()
+    health = _Channel("/health/ready", at_once)
     try:
         for _ in range(4):
             lanes.add_task(_Channel("/metrics", released))
-        health.service = answered.set  # type: ignore[method-assign]
         lanes.add_task(health)
-        assert answered.wait(10)
+        assert health.answered.wait(10)
     finally:
         released.set()
         lanes.shutdown()

@@ -95,8 +95,9 @@ def test_process_that_is_alone_again_writes_no_more_but_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_counts, "COMPANY_SECONDS", 0.01)
-    one, other = Process(tmp_path), Process(tmp_path)
-    path = tmp_path / f"{one.counts._process.name}.json"  # type: ignore[union-attr]
+    one = Process(tmp_path)
+    (lock_file,) = (tmp_path / "processes").glob("*.lock")
+    other, path = Process(tmp_path), tmp_path / f"{lock_file.stem}.json"
     wait_for(path.exists, "what the first has counted")
     other.counts.close()
     time.sleep(0.1)
