@@ -12,6 +12,7 @@ from mistral_api.embeddings.tasks import Batches, EmbeddingTask, ResultT, text_s
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.model_files.vocabulary import longest_token
@@ -164,6 +165,7 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
         unknown = error.status in _NO_SUCH_URL and error.code != "model_not_found"
         if unknown or error.code == "not_supported" or error.message.startswith(_NO_POOLING):
             return not_supported(self._task, self._exchange.record.exchange.model)
+        name_refused_field(error, self._payload)
         error.param = error.param or self._task.field
         return error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
@@ -210,7 +209,7 @@ class Generator:
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
         planned = _PlannedRequest(endpoint, plan, show_progress)
         open_stream = partial(self._open, planned, exchange, request.call)
-        name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
+        name_field = partial(name_refused_field, body=request.body)
         return planned, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
     def _with_images(

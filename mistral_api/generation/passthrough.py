@@ -10,6 +10,7 @@ from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.prompt_size import chat_size
+from mistral_api.generation.refused_field import unknown_token, unknown_token_refusal
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
@@ -97,5 +98,12 @@ class PassthroughService:
         except ModelServerFailed as error:
             if endpoint.refusal is None:
                 raise
-            refusal = endpoint.refusal
-            raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from error
+            raise _refusal(endpoint.refusal, request.body) from error
+
+
+def _refusal(refusal: InvalidRequest, body: object) -> InvalidRequest:
+    """Return the refusal that names the token which the model server does not know, where there are tokens."""
+    param = unknown_token(body) if isinstance(body, dict) else None
+    if param is not None:
+        return unknown_token_refusal(param)
+    return InvalidRequest(refusal.message, code=refusal.code, param=refusal.param)

@@ -75,6 +75,9 @@ class Renderer(ABC):
 _TIMINGS_NAME = b'"timings"'
 # An object of numbers; within a JSON string its quotation marks would have backslashes.
 _TIMINGS = re.compile(rb',"timings":\{[^{}]*\}')
+_USAGE_NAME = b'"usage"'
+# The end of an event that is an object with a field at least: no string holds a bare line feed.
+_END, _END_WITH_NULL_USAGE = b"}\n\n", b',"usage":null}\n\n'
 
 
 class CompletionRenderer(Renderer):
@@ -82,21 +85,29 @@ class CompletionRenderer(Renderer):
 
     A client that did not ask for them does not get what we ask for besides, to count tokens: the usage, and the
     ``timings`` of every chunk (``timings_per_token``). llama.cpp itself sends timings with the usage.
+
+    For a client that asks for the usage every chunk has the field, null in all but the last (OpenAI's
+    ``ChatCompletionStreamOptions``, ``include_usage``). llama.cpp leaves it out. It is written into the bytes.
     """
 
     chat = False
 
     def relay(self, batch: EventBatch) -> bytes | None:
-        if b'"usage"' not in batch.raw:
-            return self._relayed(batch.raw)
-        return batch.raw if self._show_usage and (self._show_timings or _TIMINGS_NAME not in batch.raw) else None
+        return None if _USAGE_NAME in batch.raw else self._relayed(batch.raw)
 
     def event(self, event: StreamEvent) -> bytes:
-        if event.data is None or event.data.get("usage") is None:
+        if _USAGE_NAME not in event.raw or event.data is None:
             return self._relayed(event.raw)
+        if event.data.get("usage") is None:
+            return self._without_timings(event.raw)
         return event.raw if self._show_usage or event.data.get("choices") else b""
 
     def _relayed(self, raw: bytes) -> bytes:
+        """Return events without usage as the client gets them."""
+        shown = self._without_timings(raw)
+        return shown.replace(_END, _END_WITH_NULL_USAGE) if self._show_usage else shown
+
+    def _without_timings(self, raw: bytes) -> bytes:
         return raw if self._show_timings or _TIMINGS_NAME not in raw else _TIMINGS.sub(b"", raw)
 
     def closing(self) -> bytes:

@@ -28,7 +28,7 @@ from mistral_api.wire.container_shapes import (
 from mistral_api.wire.field_errors import quote_words, refuse
 from mistral_api.wire.media import IMAGE_URL
 from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.sampling import STOPS
+from mistral_api.wire.sampling import STOP_CHARACTERS, STOPS
 from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
@@ -193,7 +193,7 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
     EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
-    stop_sequences = Field(Array(Text(1), 0, STOPS))
+    stop_sequences = Field(Array(Text(1, STOP_CHARACTERS), 0, STOPS))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 

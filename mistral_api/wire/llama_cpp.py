@@ -177,7 +177,17 @@ def load_adapters(body: object) -> list[Adapter]:
     """Load the array of ``POST /lora-adapters``, ``[{"id", "scale"}]``. Raises InvalidRequest."""
     if not isinstance(body, list):
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
-    return load(_Adapters(), {"adapters": body})["adapters"]
+    try:
+        return load(_Adapters(), {"adapters": body})["adapters"]
+    except InvalidRequest as error:
+        raise _in_bare_array(error) from error
+
+
+def _in_bare_array(error: InvalidRequest) -> InvalidRequest:
+    """Return the refusal of an element as one whose path begins with its index: the array has no name."""
+    path = (error.param or "").removeprefix("adapters")
+    message = error.message.replace(f"'{error.param}'", f"'{path}'") if path else error.message
+    return InvalidRequest(message, code=error.code, param=path or None)
 
 
 # With ``response_fields`` a completion has only the fields that were asked for.

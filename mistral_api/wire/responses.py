@@ -206,8 +206,11 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
             refuse_ignore_eos(data, "tool_choice")
         if choice == "required" and not names:
             refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        if not set(response_tool_names(choice)) <= set(names):
-            refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
+        for index, name in enumerate(response_tool_names(choice)):
+            if name not in names:
+                path = f".tools[{index}]" if isinstance(choice, dict) and "tools" in choice else ""
+                text = "'{param}' names a function that is not in 'tools'."
+                refuse("invalid_value", text, path, field="tool_choice")
 
     @validates_schema
     def _format_can_end(self, data: ResponsePayload, **_options: object) -> None:
