@@ -268,8 +268,8 @@ def anthropic_error(error: ApiError, status: int | None = None) -> AnthropicErro
 def _located_message(error: ApiError, kind: str) -> str:
     """Return the message of an error: where a part of the request is at fault, Anthropic begins it with the path.
 
-    It writes ``messages.48.content.1: unexpected …`` (seen in anthropics/claude-code, issue 13460), and has no field for
-    it.
+    It writes ``messages.48.content.1: unexpected …`` (seen in anthropics/claude-code, issue 13460). It has
+    no field for the path.
     """
     if not error.param or kind != "invalid_request_error":
         return error.message

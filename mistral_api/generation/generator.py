@@ -84,6 +84,7 @@ class Generator:
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
         self._cache_salts = server.cache_salts
+        self._system_fingerprint = server.system_fingerprint
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -259,7 +260,8 @@ class Generator:
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
         response = self._send(planned, source, call, request)
-        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
+        fingerprint = self._system_fingerprint()
+        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress, fingerprint=fingerprint)
 
     def _body_getter(
         self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall

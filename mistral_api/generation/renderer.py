@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 
@@ -72,9 +71,8 @@ class Renderer(ABC):
         return body | {"session_id": self.session_id}
 
 
-_TIMINGS_NAME = b'"timings"'
-# An object of numbers; within a JSON string its quotation marks would have backslashes.
-_TIMINGS = re.compile(rb',"timings":\{[^{}]*\}')
+# An object of numbers follows; within a JSON string the quotation marks would have backslashes.
+_TIMINGS = b',"timings":{'
 _USAGE_NAME = b'"usage"'
 # The end of an event that is an object with a field at least: no string holds a bare line feed.
 _END, _END_WITH_NULL_USAGE = b"}\n\n", b',"usage":null}\n\n'
@@ -108,7 +106,7 @@ class CompletionRenderer(Renderer):
         return shown.replace(_END, _END_WITH_NULL_USAGE) if self._show_usage else shown
 
     def _without_timings(self, raw: bytes) -> bytes:
-        return raw if self._show_timings or _TIMINGS_NAME not in raw else _TIMINGS.sub(b"", raw)
+        return raw if self._show_timings else _cut_timings(raw)
 
     def closing(self) -> bytes:
         return DONE + b"\n\n"
@@ -131,6 +129,19 @@ class CompletionRenderer(Renderer):
     @cached_property
     def _show_usage(self) -> bool:
         return bool((self.payload.get("stream_options") or {}).get("include_usage"))
+
+
+def _cut_timings(raw: bytes) -> bytes:
+    """Return events without ``timings``. Most batches are one event: slices take a third of what a pattern does."""
+    begin = raw.find(_TIMINGS)
+    while begin >= 0:
+        numbers, end = begin + len(_TIMINGS), raw.find(b"}", begin)
+        if end < 0 or raw.find(b"{", numbers, end) >= 0:  # those of another engine, which has an object in them
+            begin = raw.find(_TIMINGS, numbers)
+            continue
+        raw = raw[:begin] + raw[end + 1 :]
+        begin = raw.find(_TIMINGS, begin)
+    return raw
 
 
 class ChatRenderer(CompletionRenderer):

@@ -67,6 +67,14 @@ class ModelServerEntry:
         """Return what tells one process of the server from the next; None where nobody knows."""
         return None if self.status is None else self.status.server_process()
 
+    def system_fingerprint(self) -> str | None:
+        """Return what responses say of the engine, the model and their settings; None for another one's own words."""
+        return None if self.status is None else self.status.system_fingerprint()
+
+    def build_info(self) -> str | None:
+        """Return the version of the engine where it does not know its own."""
+        return None if self.status is None else self.status.build_info()
+
     def start(self) -> None:
         """Begin to write feedback."""
         if self.feedback is not None:
@@ -192,6 +200,8 @@ class ModelServerHealth(TypedDict):
     state: str
     model: str | None
     engine: str | None
+    engine_version: str | None
+    system_fingerprint: str | None
     pid: NotRequired[int | None]
     restarts: int
     gpu_layers: str | None
@@ -215,6 +225,8 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "state": _state(probe, status),
         "model": names[0] if names else None,
         "engine": status.engine if status else None,
+        "engine_version": status.engine_version if status else None,
+        "system_fingerprint": status.system_fingerprint if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
@@ -232,6 +244,8 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "state": _STATES[probe.state].value,
         "model": names[0] if names else None,
         "engine": "external",
+        "engine_version": None,
+        "system_fingerprint": None,
         "pid": None,
         "restarts": 0,
         "gpu_layers": None,
