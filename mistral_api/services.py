@@ -99,7 +99,7 @@ class Services:
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
         self.delivery_counts = DeliveryCounts()
         self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
-        self.model_servers = ModelServers(settings, self._sharing())
+        self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -152,6 +152,11 @@ class Services:
         settings = self.settings
         provider = "llama.cpp" if settings.supervised else "external"
         return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
+    def _open_model_servers(self) -> ModelServers:
+        servers = ModelServers(self.settings, self._sharing())
+        self.recorder.asked_models.known = servers.known_models
+        return servers
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
