@@ -82,6 +82,8 @@ def _has(body: JsonObject, name: str) -> bool:
 
 def _name_long_field(error: ContextExceeded, body: JsonObject) -> None:
     """Name the field that is too long. Several prompts are told apart by nothing that llama.cpp says."""
+    if "[" in (error.param or ""):  # whoever asked knows which
+        return
     field = next((name for name in _INPUTS if body.get(name) is not None), None)
     if field is None:
         return

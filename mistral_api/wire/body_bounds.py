@@ -139,17 +139,19 @@ def _refuse_large_object(body: object) -> NoReturn:
 
 
 def _objects_at(body: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
-    """Yield the values that are wanted, each with its path, those that stand first in the body first."""
+    """Yield the objects and arrays that are wanted, each with its path, those that stand first in the body first."""
     waiting = [("", body)]
     while waiting:
         path, value = waiting.pop()
         if wanted(value):
             yield path, value
-        if type(value) is dict:
-            steps = [(add_key(path, name), each) for name, each in value.items()]
-        else:
-            steps = [(f"{path}[{index}]", each) for index, each in enumerate(value if type(value) is list else ())]
-        waiting.extend(reversed(steps))
+        steps = value.items() if type(value) is dict else enumerate(value if type(value) is list else ())
+        inner = [(_joined(path, step), each) for step, each in steps if type(each) in _CONTAINERS]
+        waiting.extend(reversed(inner))
+
+
+def _joined(path: str, step: str | int) -> str:
+    return add_key(path, step) if isinstance(step, str) else f"{path}[{step}]"
 
 
 class _Duplicate:
@@ -157,6 +159,9 @@ class _Duplicate:
 
     def __init__(self, key: str) -> None:
         self.key = key
+
+
+_CONTAINERS = (dict, list, _Duplicate)
 
 
 def _refuse_duplicate(content: bytes) -> NoReturn:

@@ -200,11 +200,14 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
         )
 
 
+SCHEMA_FIELD = "output_config.format.schema"
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, SCHEMA_FIELD),
     ],
 )  # fmt: skip
 def test_anthropic_error_names_the_field_as_the_client_sent_it(

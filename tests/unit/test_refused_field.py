@@ -9,7 +9,7 @@ import pytest
 from mistral_api.errors import ApiError, ModelServerRefused
 from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.generation.refused_field import name_refused_field
-from mistral_api.upstream.errors import error_from
+from mistral_api.upstream.errors import context_exceeded, error_from
 
 IMAGE = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 AUDIO = "audio input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
@@ -146,6 +146,12 @@ def test_prompt_that_is_too_long_is_called_as_the_client_calls_it(field: str) ->
     # The words by which clients recognise it.
     assert error.message.startswith("This model's maximum context length is 2048 tokens. However, ")
     assert error.message.endswith(f"Please reduce the length of the {field}.")
+
+
+def test_input_that_is_known_to_be_too_long_keeps_its_index() -> None:
+    error = context_exceeded(512, 600, what="'input[3]'", param="input[3]")
+    name_refused_field(error, {"input": ["a", "b", "c", "d"]})
+    assert error.param == "input[3]"
 
 
 def test_anthropic_s_message_begins_with_the_path() -> None:
