@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mistral_api.cli.audit import audit
+from mistral_api.cli.chat import chat
 from mistral_api.cli.constraints import constraints
 from mistral_api.cli.database import export, prune
 from mistral_api.cli.doctor import doctor
@@ -43,7 +44,8 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
 def main() -> None:
-    """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.
+    """Chat with the model, look into, export, import, carry and tidy up what Mistral Local API has recorded, make API
+    keys, fetch models.
 
     Settings come from the environment and from .env in the project's folder, as for the server.
     """
@@ -53,6 +55,7 @@ def main() -> None:
 for _command in (
     audit,
     backup,
+    chat,
     constraints,
     database,
     doctor,
