@@ -14,17 +14,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from mistral_api.errors import ModelServerFailed
 from mistral_api.payload_types.completions import Chunk
 from mistral_api.terminal.server import CONNECT_SECONDS, AnswerCut, ChatError, Refused, Server
-from mistral_api.upstream.sse import DONE, EventSplitter, event_data, split_events
 
 # The server itself gives a silent model server up before that (MODEL_WAIT_SECONDS, MODEL_READ_SECONDS).
 SILENCE_SECONDS = 900.0
 # How often whoever waits gets the chance to show that, and Windows to deliver Ctrl-C.
 TICK_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
-_PIECE_BYTES = 1 << 16
+# No event is longer.
+_LINE_BYTES = 64 << 20
 
 
 class AnswerStream:
@@ -91,25 +90,29 @@ class AnswerStream:
             self._read_events(response)
 
     def _read_events(self, response: http.client.HTTPResponse) -> None:
-        splitter = EventSplitter()
+        """Take the events, of which each is one line here; the lines between them are empty, or comments."""
         try:
-            while piece := response.read1(_PIECE_BYTES):
-                for event in split_events(splitter.feed(piece)):
-                    if event.startswith(DONE):
-                        return
-                    self._take(event)
-        except (OSError, http.client.HTTPException, ModelServerFailed) as error:
+            while line := response.readline(_LINE_BYTES):
+                if not line.startswith(b"data:"):
+                    continue
+                if (data := line[5:].strip()) == b"[DONE]":
+                    return
+                self._take(data)
+        except (OSError, http.client.HTTPException) as error:
             raise self._cut() from error
         raise self._cut()
 
     def _take(self, event: bytes) -> None:
-        data = event_data(event)
-        if not isinstance(data, dict):
-            return
-        error = data.get("error")
+        try:
+            data = json.loads(event.decode(errors="replace"))
+        except ValueError as not_json:
+            sentence = f"What came from {self._server.address} in the middle of the answer is no JSON."
+            raise AnswerCut(sentence) from not_json
+        error = data.get("error") if isinstance(data, dict) else None
         if isinstance(error, dict):
             raise Refused(str(error.get("message")), 200, error.get("code"))
-        self._arrived.put(cast("Chunk", data))
+        if isinstance(data, dict):
+            self._arrived.put(cast("Chunk", data))
 
     def _cut(self) -> AnswerCut:
         return AnswerCut(f"The connection to {self._server.address} broke off in the middle of the answer.")

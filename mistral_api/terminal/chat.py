@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import cast
 
-from mistral_api.conversations.conversation import ConversationSummary, MessageBody
 from mistral_api.payload_types import JsonObject
 from mistral_api.terminal.conversation import Answer, Conversation, GenerationOptions, text_of
-from mistral_api.terminal.printable import printable, printable_line
+from mistral_api.terminal.printable import printable_line
 from mistral_api.terminal.screen import AnswerDisplay, Screen, cut_reason, statistics
 from mistral_api.terminal.server import Server
 
@@ -74,23 +72,23 @@ class Chat:
         """List the conversations used last, or those with these words. Raises ChatError."""
         found = self.server.conversations(limit, words)
         for conversation in found:
-            self.screen.line(_listed(cast("ConversationSummary", conversation)))
+            self.screen.line(_listed(conversation))
         if not found:
             self.screen.notice("There are none.")
 
 
 def message_text(message: JsonObject) -> str:
     """Return what a message says, and which tools it calls."""
-    body = cast("MessageBody", message)
-    calls = body.get("tool_calls")
-    names = [str(call.get("function", {}).get("name")) for call in calls or [] if isinstance(call, dict)]
+    calls = message.get("tool_calls") or []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    names = [str(function.get("name")) for function in functions if isinstance(function, dict)]
     return "\n".join([*filter(None, [text_of(message.get("content"))]), *(f"[calls {name}]" for name in names)])
 
 
-def _listed(conversation: ConversationSummary) -> str:
+def _listed(conversation: JsonObject) -> str:
     """Return a line: when, how many messages, which id, which title."""
-    used = datetime.fromtimestamp(float(conversation.get("updated_at") or 0))
-    title = printable_line(conversation.get("title") or "-")
+    used, count = conversation.get("updated_at"), conversation.get("message_count")
+    when = f"{datetime.fromtimestamp(used):%Y-%m-%d %H:%M}" if isinstance(used, (int, float)) else "-"
+    title = printable_line(str(conversation.get("title") or "-"))
     shortened = title if len(title) <= _TITLE_WIDTH else f"{title[: _TITLE_WIDTH - 1]}…"
-    session_id = printable(str(conversation.get("session_id")))
-    return f"{used:%Y-%m-%d %H:%M}  {conversation.get('message_count'):>5}  {session_id}  {shortened}"
+    return f"{when:16}  {count!s:>5}  {conversation.get('session_id')}  {shortened}"

@@ -187,9 +187,9 @@ class Server:
 
     def _refusal(self, response: http.client.HTTPResponse, body: Any) -> Refused:
         error = body.get("error") if isinstance(body, dict) else None
-        if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        sentence = error.get("message") if isinstance(error, dict) else None
+        if not isinstance(error, dict) or not isinstance(sentence, str) or not sentence:
             return self._stranger(response)
-        sentence = error["message"]
         if response.status == 401:
             sentence += " Put a key into MISTRAL_API_KEY; 'mistral-api keys create NAME' makes one."
         return Refused(sentence, response.status, error.get("code"), error.get("param"))
