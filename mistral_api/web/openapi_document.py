@@ -188,7 +188,7 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"403", "421", "500"}
     statuses |= set() if operation.public else {"401", "429"}
-    statuses |= {"400", "413"} if operation.has_body else set()
+    statuses |= {"400", "413", "415"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
     responses = {status: _error(status, operation) for status in statuses - set(operation.other_responses)}
