@@ -27,8 +27,8 @@ from mistral_api.wire.container_shapes import (
 )
 from mistral_api.wire.field_errors import quote_words, refuse
 from mistral_api.wire.media import IMAGE_URL
-from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.sampling import STOPS
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
+from mistral_api.wire.sampling import STOPS, without_blank_stops
 from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
@@ -177,7 +177,7 @@ class CountTokensRequest(RequestSchema[PayloadT]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     messages = Field(Array(_MESSAGE, 1, MOST_MESSAGES), required=True)
     system = Field(_SYSTEM)
     tools = Field(Array(_TOOL, 0, MOST_TOOLS))
@@ -193,7 +193,7 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
     EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
-    stop_sequences = Field(Array(Text(1), 0, STOPS))
+    stop_sequences = Field(Array(Text(), 0, STOPS).converted(without_blank_stops))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 

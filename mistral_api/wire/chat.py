@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from marshmallow import validates_schema
+from marshmallow import missing, validates_schema
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
@@ -127,6 +127,10 @@ _MODALITY = Constant(
 )
 
 
+# None is what a request without the field gets; llama.cpp refuses the field wherever 'logprobs' is not true.
+_TOP_LOGPROBS = Integer(0, 20).converted(lambda count: int(count) or missing)
+
+
 class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     """A chat completion request."""
 
@@ -147,7 +151,7 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     function_call = Field(FUNCTION_CALL)
     response_format = Field(RESPONSE_FORMAT)
     logprobs = Field(Boolean())
-    top_logprobs = Field(Integer(0, 20))
+    top_logprobs = Field(_TOP_LOGPROBS)
     modalities = Field(Array(_MODALITY, 1))
     reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
     chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)

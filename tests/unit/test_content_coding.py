@@ -1,7 +1,8 @@
-"""Compressed bodies are decompressed piece by piece, within their bound, and refused where they are not what they say."""
+"""Compressed bodies are decompressed in pieces, within their bound, and refused where they are not what they say."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import sys
 import tracemalloc
@@ -95,10 +96,8 @@ def test_too_many_parts_are_refused(coding: str) -> None:
 def test_damaged_bodies_are_refused_as_such_or_decoded(coding: str, content: bytes, data: st.DataObject) -> None:
     body = bytearray(ENCODERS[coding](content))
     body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with contextlib.suppress(MalformedRequest):
         decode(bytes(body), coding)
-    except MalformedRequest as error:
-        assert coding in error.message
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
