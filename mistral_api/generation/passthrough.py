@@ -10,6 +10,7 @@ from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.prompt_size import chat_size
+from mistral_api.generation.refusal_texts import refusals_as_text
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
@@ -89,7 +90,8 @@ class PassthroughService:
         if endpoint.takes_messages:
             param = "messages" if endpoint.fits_roles else None
             self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
-            payload["messages"] = self._prompts.images.inline(payload["messages"], request.body, request.call)
+            messages = refusals_as_text(payload["messages"])
+            payload["messages"] = self._prompts.images.inline(messages, request.body, request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:

@@ -30,7 +30,6 @@ from mistral_api.wire.media import IMAGE_URL
 from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
 from mistral_api.wire.sampling import STOPS, without_blank_stops
 from mistral_api.wire.shapes import (
-    ANYTHING,
     COUNT,
     INT32_MAX,
     AnyOf,
@@ -115,10 +114,10 @@ _MESSAGE = TaggedUnion(
     "role",
     {
         "user": Object(required(content=AnyOf(Text(), USER_BLOCKS))),
-        "assistant": Object(required(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
+        "assistant": Object(nullable(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
         "system": Object(required(content=_SYSTEM)),
     },
-    required(role=StringEnum("user", "assistant", "system"), content=ANYTHING),
+    required(role=StringEnum("user", "assistant", "system")),
 )
 
 _NAME = name_of("a tool")
