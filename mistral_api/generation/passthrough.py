@@ -14,6 +14,7 @@ from mistral_api.generation.refusal_texts import refusals_as_text
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.model_servers import ModelServerEntry
 
 
@@ -74,6 +75,12 @@ class PassthroughService:
         exchange.succeed()
         return response
 
+    def _served_model(self, endpoint: PassthroughEndpoint, model: str | None) -> str | None:
+        """Return the model that answers; no other one than the one named is loaded, or changed. Raises NotFound."""
+        if endpoint.changes_model:
+            self._catalogue.require(model)
+        return self._catalogue.resolve(model)
+
     def _pass_through(
         self, endpoint: PassthroughEndpoint, request: RequestContext, exchange: RunningExchange, path: str
     ) -> Any:
@@ -81,10 +88,9 @@ class PassthroughService:
         # llama.cpp makes a grammar of the tools wherever it applies the template.
         self._constraints.admit(request.body, request.caller)
         model = payload.get("model") if isinstance(payload, dict) else None
-        self._catalogue.check(model)
-        exchange.record.exchange.model = model or self._catalogue.default()
+        exchange.record.exchange.model = served = self._served_model(endpoint, model)
         if isinstance(payload, dict):
-            payload = omit(payload, OWN_FIELDS)
+            payload = omit(with_model(payload, served), OWN_FIELDS)
             if endpoint.fields is not None and not self._limits.pass_unknown:
                 payload = only(payload, endpoint.fields)
         if endpoint.takes_messages:

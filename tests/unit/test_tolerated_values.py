@@ -213,7 +213,7 @@ def test_texts_of_both_of_openais_apis_are_taken_in_both(kind: str, role: str) -
     part = {"type": kind, "text": "Hello", "annotations": []}
     (message,) = _loaded({"role": role, "content": [part]})
     assert message["content"] in ([{"type": "text", "text": "Hello"}], [part])
-    items = load(ResponseRequest(), {"input": [{"role": role, "content": [part]}]})["input"]
+    items: Any = load(ResponseRequest(), {"input": [{"role": role, "content": [part]}]})["input"]
     assert items_to_messages(items) == [{"role": role, "content": "Hello"}]
 
 
@@ -247,11 +247,12 @@ def test_items_may_say_nothing(nothing: dict[str, Any]) -> None:
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c"} | output,
     ]
-    for loaded in (
+    all_loaded: Any = (
         load(ResponseRequest(), {"input": items})["input"],
         load_creation({"items": items})["items"],
         load(ItemsCreation(), {"items": items})["items"],
-    ):
+    )
+    for loaded in all_loaded:
         messages = items_to_messages(loaded)
         assert [message["role"] for message in messages] == ["assistant", "assistant", "tool"]
         assert [message["content"] for message in messages] == ["", "", ""]
@@ -275,7 +276,9 @@ def test_anthropics_messages_may_say_nothing(nothing: dict[str, Any]) -> None:
         assert [message.get("content") for message in loaded["messages"]] == ["Hi", "", "Again", None, ""]
 
 
-ODD = st.sampled_from([None, "", [], [""], {}, 0, -1, 1.0, 1.5, 1e30, True, False, "\ufffd", [None], [[]], [{}], "x"])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "", [], [""], {}, 0, -1, 1.0, 1.5, 1e30, True, False, "\ufffd", [None], [[]], [{}], "x"]
+)
 
 
 @pytest.mark.parametrize(("schema", "body"), [pytest.param(*each, id=api) for api, each in REQUESTS.items()])
