@@ -19,6 +19,7 @@ from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.payload_types import PayloadT, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.upstream.text_limit import TextLimit, TextSize
@@ -61,7 +62,8 @@ class Embedder:
         self._require_fit(task, payload, server, request.call)
         if server.feedback is not None:
             exchange.feedback = SupervisorFeedback(server.feedback)
-        model = payload.get("model") or server.catalogue.default()
+        model = server.catalogue.resolve(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
         return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
 

@@ -25,6 +25,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
@@ -133,9 +134,11 @@ class Generator:
         self._constraints.admit(request.body, request.caller)
 
     def served_model(self, model: str | None) -> str | None:
-        """Return the model that answers, where it is known. Raises NotFound for one that is not served."""
-        self._catalogue.check(model)
-        return model or self._catalogue.default()
+        """Return the model that answers, where it is known; it may stand in for the one that is named.
+
+        Raises NotFound for one that is not served.
+        """
+        return self._catalogue.resolve(model)
 
     def slot_seed(self, payload: ChatPayload, exchange: RunningExchange) -> int | None:
         """Have the supervisor told of a generation when it ends. Return the seed by which it recognises the slot."""
@@ -183,6 +186,7 @@ class Generator:
     ) -> tuple[_PlannedRequest, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
         renderer = endpoint.dialect.renderer(exchange.transcript, payload, session.session_id)
         if endpoint is CHAT and payload.get("store"):

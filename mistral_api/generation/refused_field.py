@@ -26,7 +26,7 @@ _PART_TYPES = {
 }
 _MEDIA_TYPES = tuple(kind for kinds in _PART_TYPES.values() for kind in kinds)
 # The parts that no model behind llama.cpp takes (its words: "unsupported content[].type").
-_NEVER_SUPPORTED = ("file", "input_file", "refusal")
+_NEVER_SUPPORTED = ("file", "input_file")
 # The fields in which requests hold what the model reads, and those in which parts hold further parts.
 _INPUTS = ("messages", "input", "prompt", "input_prefix", "input_suffix", "input_extra", "content", "tokens")
 _CONTENTS = ("content", "output", "source", "prompt", "response")

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import orjson
 
 from mistral_api.errors import MalformedRequest
+from mistral_api.wire.body_repair import decode_repaired
 from mistral_api.wire.constraints import levels
 from mistral_api.wire.field_errors import add_key, quote_value
 
@@ -42,7 +43,10 @@ def load_body(content: bytes) -> Any:
     _check_counts(outside, keys)
     _check_depth(outside, pieces)
     del pieces, outside
-    body = _decode(content)
+    try:
+        body: Any = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body, content = _decode_repaired(content)
     if keys:
         _check_objects(body, keys, content)
     return body
@@ -106,9 +110,10 @@ def _deep_field(pieces: list[bytes]) -> str | None:
     return name
 
 
-def _decode(content: bytes) -> Any:
+def _decode_repaired(content: bytes) -> tuple[Any, bytes]:
+    """Return what a body means that is no strict JSON, and the body without what was wrong. Raises InvalidRequest."""
     try:
-        return orjson.loads(content)
+        return decode_repaired(content)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(
             "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "

@@ -74,6 +74,7 @@ HEALTH = Component(
 OPENAPI_DOCUMENT = Component(
     "Description", Object(required(openapi=Text(), info=Object(), paths=Object(), components=Object()))
 )
+ROOT = Component("Root", Object(required(name=Text(), version=Text(), docs=Text(), openapi=Text(), health=Text())))
 LIVENESS = Component("Liveness", Object(required(status=Constant("ok"))))
 READINESS = Component("Readiness", Object(required(status=_STATUS)))
 

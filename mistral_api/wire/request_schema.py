@@ -11,14 +11,33 @@ from marshmallow import Schema, ValidationError, fields, missing
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import PayloadT
 from mistral_api.wire.field_errors import Issue, quote_value
-from mistral_api.wire.shapes import JsonSchema, Shape
+from mistral_api.wire.shapes import JsonSchema, Shape, Text, any_of, pass_through
 
 _MISSING = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
 _UNKNOWN = Issue("unknown_parameter", "Unknown parameter: '{param}'.")
 
 
+def blank_is_absent(shape: Shape) -> Shape:
+    """Return a shape that also takes the empty string, which counts as absent: clients send what a form left empty."""
+    check, convert = shape.check, shape.convert or pass_through
+
+    def check_unless_blank(value: object) -> None:
+        if value != "":
+            check(value)
+
+    def convert_unless_blank(value: object) -> object:
+        return missing if value == "" else convert(value)
+
+    json_schema = any_of([*shape.alternatives, {"const": ""}])
+    return Shape(check_unless_blank, json_schema, *shape.types, str, convert=convert_unless_blank)
+
+
+# The name of a model. Without one, the model that is served answers.
+MODEL = blank_is_absent(Text(1, 256))
+
+
 class Field(fields.Field[Any]):
-    """A field of a request, with the shape of its values."""
+    """A field of a request, with the shape of its values. What is converted to marshmallow's ``missing`` is dropped."""
 
     def __init__(self, shape: Shape, *, required: bool = False, load_default: object = missing) -> None:
         super().__init__(required=required, load_default=load_default)

@@ -95,7 +95,6 @@ def test_request_body_that_is_not_json_is_refused(server: Server, http: requests
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1/nothing", 404, "unknown_url"),
-        ("GET", "/", 404, "unknown_url"),
         ("PUT", "/v1/models", 405, "method_not_supported"),
         ("PUT", "/v1/chat/completions", 405, "method_not_supported"),
         ("GET", "/v1/models/nope", 404, "model_not_found"),
