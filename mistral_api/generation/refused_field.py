@@ -11,8 +11,8 @@ from mistral_api.upstream.errors import UNSUPPORTED_INPUT
 _PART_TYPES = {"image": ("image_url", "image"), "audio": ("input_audio",), "video": ("video_url", "input_video")}
 # The parts that no model behind llama.cpp takes (its words: "unsupported content[].type").
 _NEVER_SUPPORTED = ("file", "refusal")
-# The fields that hold the schema of an answer, in OpenAI's requests, llama.cpp's and Anthropic's.
-_SCHEMA_FIELDS = ("response_format", "json_schema", "output_config")
+# The fields that hold the schema of an answer, in OpenAI's requests, llama.cpp's, Anthropic's and Ollama's.
+_SCHEMA_FIELDS = ("response_format", "json_schema", "output_config", "format")
 
 
 def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: bool) -> None:

@@ -15,6 +15,8 @@ from mistral_api.web import (
     metrics,
     models,
     monitoring,
+    ollama,
+    ollama_models,
     responses,
     stored_completions,
 )
@@ -34,6 +36,8 @@ BLUEPRINTS = (
     keys.blueprint,
     stored_completions.blueprint,
     anthropic.blueprint,
+    ollama.blueprint,
+    ollama_models.blueprint,
     llama_cpp.blueprint,
     llama_cpp.model_server_blueprint,
     documentation.blueprint,
