@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -45,10 +45,17 @@ def decode_context(context: Sequence[int]) -> list[ChatMessage]:
         return []
     if len(context) < len((_MARK, 0)) or context[0] != _MARK:
         raise ValueError("no mark")
+    decompressor = zlib.decompressobj()
     try:
         padded = b"".join(number.to_bytes(_WIDTH, "big") for number in context[2:])
-        unpacked = zlib.decompressobj().decompress(padded[: context[1]], MOST_BYTES)
-        messages: list[ChatMessage] = orjson.loads(unpacked)
+        unpacked = decompressor.decompress(padded[: context[1]], MOST_BYTES)
+        messages: Any = orjson.loads(unpacked)
     except (OverflowError, zlib.error, orjson.JSONDecodeError) as error:
         raise ValueError("damaged") from error
+    if not decompressor.eof or not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise ValueError("damaged")
     return messages
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in _KEPT)

@@ -7,16 +7,29 @@ request waits until the model is there, generates nothing, and is recorded witho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.payload_types.ollama import OllamaModelRequest
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.wire import load
-from mistral_api.wire.ollama import OllamaProbeRequest
+from mistral_api.wire.ollama import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+)
+from mistral_api.wire.request_schema import RequestSchema
 
-_PROBE: Final = OllamaProbeRequest()
+# What else is in such a request has to be valid too. By the path of the endpoint.
+_SCHEMAS: Final[Mapping[str, RequestSchema[OllamaModelRequest]]] = {
+    "/api/chat": OllamaChatRequest(),
+    "/api/generate": OllamaGenerateRequest(),
+    "/api/embed": OllamaEmbedRequest(),
+    "/api/embeddings": OllamaEmbeddingsRequest(),
+}
 _ZERO = re.compile(r"[+-]?[0.]+[a-zµ]*")
 
 
@@ -32,7 +45,7 @@ def probe_model(
     exceptions. The exchange is ended.
     """
     with exchange.failures_recorded():
-        payload = load(_PROBE, request.body)
+        payload = load(_SCHEMAS[exchange.record.exchange.endpoint], request.body)
         exchange.record.exchange.model = served(payload.get("model") or None)
         unload = _is_zero(payload.get("keep_alive"))
         if not unload:

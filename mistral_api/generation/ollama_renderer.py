@@ -46,9 +46,14 @@ NEWLINE: Final = orjson.OPT_APPEND_NEWLINE
 
 
 def ollama_error(error: ApiError) -> OllamaErrorBody:
-    """Return the error body for one of our errors. Clients look for "not found" where a model is missing."""
+    """Return the error body for one of our errors. Its sentence is all that there is, so it names the field.
+
+    Clients look for "not found" where a model is missing.
+    """
     if error.code == "model_not_found":
         return {"error": f"model not found: {error.message}"}
+    if error.param and error.param not in error.message:
+        return {"error": f"Invalid '{error.param}': {error.message}"}
     return {"error": error.message}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mistral_api.errors import ModelServerRefused
@@ -23,11 +24,17 @@ def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: b
     if error.code == "invalid_json_schema":
         present = () if forced else (name for name in _SCHEMA_FIELDS if body.get(name) is not None)
         error.param = next(iter(present), "tools")
-    if error.code == "unsupported_value" and "messages" in body:
-        _name_refused_part(error, body["messages"])
+    if error.code == "unsupported_value":
+        _name_refused_part(error, body)
 
 
-def _name_refused_part(error: ModelServerRefused, messages: list[Any]) -> None:
+def _name_refused_part(error: ModelServerRefused, body: JsonObject) -> None:
+    found_images = next(_ollama_images(body), None)
+    if found_images is not None:
+        error.param = found_images
+        error.message = f"Unsupported value for '{found_images}': the model served takes no images."
+        return
+    messages: list[Any] = body.get("messages") or []
     found_kind = UNSUPPORTED_INPUT.match(error.message)
     types = _PART_TYPES[found_kind[1]] if found_kind and found_kind[1] else _NEVER_SUPPORTED
     found = _first_part(messages, types)
@@ -44,3 +51,12 @@ def _first_part(messages: list[Any], types: tuple[str, ...]) -> tuple[str, str] 
             if part["type"] in types:
                 return f"messages[{number}].content[{index}]", str(part["type"])
     return None
+
+
+def _ollama_images(body: JsonObject) -> Iterator[str]:
+    """Yield the path of each list of images in a request of Ollama's API."""
+    if body.get("images"):
+        yield "images"
+    for number, message in enumerate(body.get("messages") or []):
+        if message.get("images"):
+            yield f"messages[{number}].images"

@@ -117,7 +117,7 @@ def _ollama_operation(response: Component, **options: Any) -> Operation:
 
 
 # Models are the operator's: what would change them is refused, whatever it asks for.
-_MODEL_CHANGE = Operation(body=ollama.MODEL_CHANGE, error=ollama.OLLAMA_ERROR)
+_MODEL_CHANGE = Operation(ollama.OLLAMA_PROGRESS, body=ollama.MODEL_CHANGE, error=ollama.OLLAMA_ERROR)
 
 _LLAMA_CPP_COMPLETION = generation_operation(
     llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.LlamaCppCompletionRequest

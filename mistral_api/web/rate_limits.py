@@ -43,6 +43,8 @@ MODEL_ENDPOINTS = frozenset(
         "ollama.generate",
         "ollama.embed",
         "ollama.embeddings",
+        "ollama_models.show",
+        "ollama_models.pull",
         "llama_cpp.complete",
         "llama_cpp.completion_alias",
         "llama_cpp.infill",

@@ -17,7 +17,6 @@ from mistral_api.payload_types.ollama import (
     OllamaChatPayload,
     OllamaEmbedPayload,
     OllamaGeneratePayload,
-    OllamaModelRequest,
 )
 from mistral_api.wire.chat import MOST_MESSAGES
 from mistral_api.wire.constraints import JSON_SCHEMA
@@ -198,10 +197,6 @@ class OllamaEmbeddingsRequest(_ModelRequest[PayloadT]):
     EXAMPLE: ClassVar[OllamaEmbedPayload] = {"prompt": "Why is the sky blue?"}
 
     prompt = Field(Text())
-
-
-class OllamaProbeRequest(_ModelRequest[OllamaModelRequest]):
-    """A request that generates nothing: it loads the model, or with ``keep_alive`` 0 unloads it."""
 
 
 class OllamaNamedModel(RequestSchema[dict[str, str]]):
