@@ -169,7 +169,7 @@ def test_ollama_raw_and_templated_prompts_are_taken_as_they_are(server: Server, 
 
 def test_ollama_chat_that_is_too_long_loses_its_oldest_turns_unless_it_may_not(server: Server) -> None:
     long = [{"role": "user", "content": "word " * 2100}, {"role": "assistant", "content": "Well."}]
-    fields: dict[str, Any] = {"messages": long + FRANCE, "options": GREEDY, "stream": False}
+    fields: dict[str, Any] = {"messages": [FRANCE[0], *long, FRANCE[1]], "options": GREEDY, "stream": False}
     answer = _post(server, "chat", **fields)
     assert answer.status_code == 200, answer.text
     assert "Paris" in answer.json()["message"]["content"]
@@ -226,7 +226,7 @@ def test_ollama_model_is_listed_shown_and_running(server: Server, llama: Client)
 def test_ollama_errors_are_one_sentence_with_the_status(server: Server, llama: Client) -> None:
     for stream in (False, True):
         with pytest.raises(ResponseError, match=r"not found.*'nope'") as missing:
-            list(llama.chat("nope", FRANCE, stream=stream))  # type: ignore[call-overload]
+            list(llama.chat("nope", FRANCE, stream=stream))
         assert missing.value.status_code == 404
     with pytest.raises(ResponseError, match=r"options\.temperature") as wrong:
         llama.chat(MODEL, FRANCE, options={"temperature": 9})

@@ -106,7 +106,7 @@ def test_anthropic_stream_renders_tool_calls_as_tool_use_blocks(server: Server, 
 def test_ollama_client_raises_with_the_status_when_the_model_server_fails(server: Server, llama: Client) -> None:
     for stream in (False, True):
         with pytest.raises(ResponseError, match="model server") as failure:
-            list(llama.chat("breaks-500", HI, stream=stream))  # type: ignore[call-overload]
+            list(llama.chat("breaks-500", HI, stream=stream))
         assert failure.value.status_code == 502
     answer = requests.post(f"{server.url}/api/chat", json={"model": "breaks-500", "messages": HI}, timeout=20)
     assert list(answer.json()) == ["error"]
