@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Engine
@@ -66,6 +67,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.ollama_models import OllamaModels
 from mistral_api.upstream.slot_owners import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
@@ -147,6 +149,11 @@ class Services:
         self._release_database = opened.release
         self._lock = threading.Lock()
         self._state = "made"
+
+    @cached_property
+    def ollama_models(self) -> OllamaModels:
+        """The models served as clients of Ollama's API see them."""
+        return OllamaModels(self.model_servers)
 
     def _open_tracer(self) -> Tracer:
         settings = self.settings

@@ -8,6 +8,7 @@ from typing import Generic
 
 import orjson
 
+from mistral_api.embeddings.shortening import shorten_inputs
 from mistral_api.embeddings.tasks import Batches, EmbeddingTask, ResultT, text_size
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
@@ -25,7 +26,6 @@ from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.upstream.text_limit import TextLimit, TextSize
 from mistral_api.wire import load
 from mistral_api.wire.embeddings import EmbeddingInput
-from mistral_api.wire.engine_fields import EMBEDDING_FIELDS
 
 # How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)
@@ -57,9 +57,12 @@ class Embedder:
     ) -> Mapping[str, object]:
         payload = load(task.schema, request.body)
         if not self._servers.main.limits.pass_unknown:
-            payload = only(payload, EMBEDDING_FIELDS | frozenset(task.schema.fields))
+            payload = only(payload, task.known_fields())
         server = self._choose(task, payload.get("model"))
-        self._require_fit(task, payload, server, request.call)
+        if task.truncates(payload):
+            payload = task.clipped(payload, self._limit(server).most_bytes(request.call))
+        else:
+            self._require_fit(task, payload, server, request.call)
         if server.feedback is not None:
             exchange.feedback = SupervisorFeedback(server.feedback)
         model = server.catalogue.resolve(payload.get("model"))
@@ -147,13 +150,17 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
         except ModelServerRefused as error:
             if error.code != "context_length_exceeded":
                 raise self._refusal(error) from error
+            most = error.limit if isinstance(error, ContextExceeded) else None
+            if isinstance(most, int) and self._task.truncates(self._payload):
+                return self._send(shorten_inputs(items, most, self._server.client, self._call))
             raise self._too_long(first, items, error) from error
 
     def _send(self, items: list[EmbeddingInput]) -> list[ResultT]:
         payload = self._task.upstream_payload(self._payload, items)
+        path = self._task.upstream_path or self._task.path
         self._call.trace.begin_upstream()
         with self._server.slot_owners.unplaced():
-            content = self._server.client.request(self._task.path, payload, self._call).content()
+            content = self._server.client.request(path, payload, self._call).content()
         try:
             body = orjson.loads(content)
             results = self._task.read(self._payload, body)

@@ -91,7 +91,7 @@ def make_plan(
         if payload.get("functions"):
             plan.stages.append(FunctionCallStage())
             plan.ask_for_stream()
-    elif endpoint is COMPLETION and traits.llama_cpp():
+    elif endpoint.upstream_path == COMPLETION.path and traits.llama_cpp():
         _plan_completion(plan, traits, query)
     return plan
 

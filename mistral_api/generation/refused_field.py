@@ -39,8 +39,8 @@ _OTHER_NAMES = {
     "stop": ("stop_sequences",),
     "tools": ("functions",),
     "tool_choice": ("function_call",),
-    "response_format": ("text.format", "output_config.format"),
-    "json_schema": ("response_format", "text.format", "output_config.format"),
+    "response_format": ("text.format", "output_config.format", "format"),
+    "json_schema": ("response_format", "text.format", "output_config.format", "format"),
     "reasoning_effort": ("reasoning.effort", "output_config.effort"),
     "thinking_budget_tokens": ("thinking.budget_tokens",),
 }
@@ -117,6 +117,10 @@ def _parts_of_type(body: JsonObject, types: Collection[str]) -> list[tuple[str, 
 def _name_unsupported_part(error: ModelServerRefused, body: JsonObject) -> None:
     kind = UNSUPPORTED_INPUT.match(error.message)
     types = _PART_TYPES[kind[1]] if kind and kind[1] else _NEVER_SUPPORTED
+    images = next(_ollama_images(body), None)
+    if images is not None:
+        error.param, error.message = images, f"Unsupported value for '{images}': the model served takes no images."
+        return
     found = _parts_of_type(body, types)
     if not found:  # it is a part of the history
         error.param = _own_name("messages", body)
@@ -124,6 +128,15 @@ def _name_unsupported_part(error: ModelServerRefused, body: JsonObject) -> None:
     path, part = found[0]
     error.param = path
     error.message = f"Unsupported value for '{path}': the model served takes no parts of type '{part['type']}'."
+
+
+def _ollama_images(body: JsonObject) -> Iterator[str]:
+    """Yield the path of each list of images in a request of Ollama's API."""
+    if body.get("images"):
+        yield "images"
+    for number, message in enumerate(body.get("messages") or ()):
+        if message.get("images"):
+            yield f"messages[{number}].images"
 
 
 def _only_media(_message: re.Match[str], body: JsonObject) -> str | None:

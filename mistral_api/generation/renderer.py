@@ -10,13 +10,16 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicMessage
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.payload_types.completions import Completion, LlamaCppEvent
+from mistral_api.payload_types.ollama import OllamaChat, OllamaGenerate
 from mistral_api.payload_types.responses import Response
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
 
 # The body of a response that does not stream. llama.cpp's own is what its client has selected, and may be an array.
 LlamaCppBody = LlamaCppEvent | JsonObject
-ResponseBody = Completion | AnthropicMessage | Response | LlamaCppBody | list[LlamaCppBody]
+ResponseBody = (
+    Completion | AnthropicMessage | Response | OllamaChat | OllamaGenerate | LlamaCppBody | list[LlamaCppBody]
+)
 
 
 class Renderer(ABC):

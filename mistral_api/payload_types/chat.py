@@ -225,3 +225,4 @@ class ChatPayload(TypedDict, total=False):
     session_id: str
     use_history: bool
     truncation: str
+    shown_model: str

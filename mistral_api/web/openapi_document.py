@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 from mistral_api.payload_types import JsonObject
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
-from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, stored_bodies
+from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, ollama, stored_bodies
 from mistral_api.wire.container_shapes import Object, optional, required
 from mistral_api.wire.paths import ALIASES
 from mistral_api.wire.queries import Query
@@ -35,7 +35,7 @@ from mistral_api.wire.shapes import (
     nullable_schema,
 )
 
-_JSON, _EVENTS = "application/json", "text/event-stream"
+_JSON, _EVENTS, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
 _DESCRIPTION = (
     "OpenAI's and Anthropic's requests, answered by a local model and recorded in PostgreSQL. Every answer carries "
     "`X-Request-Id`: the one of the request (1-128 printable ASCII characters), or one of ours. Fields that are not "
@@ -44,7 +44,7 @@ _DESCRIPTION = (
     + ", ".join(f"`{alias}` ({path})" for alias, path in ALIASES.items())
     + "."
 )
-_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, llama_cpp, monitoring_bodies, keys)
+_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, ollama, llama_cpp, monitoring_bodies, keys)
 _HEADERS: dict[str, JsonSchema] = {
     "X-Request-Id": {"description": "The id of the request.", "required": True, "schema": Text(1).json_schema},
     "X-Session-Id": {
@@ -215,6 +215,8 @@ def _content(operation: Operation) -> JsonObject:
         content[_JSON] = {"schema": operation.response.json_schema}
     if operation.event is not None:
         content[_EVENTS] = {"schema": _event(operation.event, operation.error)}
+    if operation.line is not None:
+        content[_LINES] = {"schema": _lines(operation.line, operation.error)}
     return content
 
 
@@ -223,6 +225,13 @@ def _event(event: Component, error: Component) -> JsonSchema:
     data = Text().with_keywords(contentMediaType=_JSON, contentSchema=AnyOf(event, error).json_schema)
     shape = Object(required(data=AnyOf(Constant("[DONE]"), data)), optional(event=Text()))
     return {"description": "One event of the stream; after a failure there is no `[DONE]`."} | shape.json_schema
+
+
+def _lines(line: Component, error: Component) -> JsonSchema:
+    """Describe a stream of lines: OpenAPI before 3.2 has no keyword for one."""
+    described = AnyOf(line, error).json_schema
+    text = Text().with_keywords(contentMediaType=_JSON, contentSchema=described)
+    return {"description": "A JSON object a line; after an error there is no other."} | text.json_schema
 
 
 def _error(status: str, operation: Operation) -> JsonObject:

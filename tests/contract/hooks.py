@@ -62,6 +62,14 @@ def _limit_tokens(body: dict[str, Any], names: tuple[str, ...]) -> None:
         body[names[0]] = _MINIMUM.get(names[0], TOKENS)
 
 
+def _limit_options(body: dict[str, Any]) -> None:
+    """Limit the tokens of a request of Ollama's API."""
+    options = body.setdefault("options", {})
+    if isinstance(options, dict):
+        _clip(options, "num_predict", TOKENS, -2, 2**31 - 1)
+        options.setdefault("num_predict", TOKENS)
+
+
 @schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
     """Make a request small."""
@@ -70,6 +78,8 @@ def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[s
         return
     if case.path.startswith("/v1/responses"):
         _keep_one_continuation(case.body)
+    if case.path in ("/api/chat", "/api/generate"):
+        _limit_options(case.body)
     if case.path in _NAMES:
         _limit_tokens(case.body, _NAMES[case.path])
         if isinstance(case.body.get("store", True), bool):
