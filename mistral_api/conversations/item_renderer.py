@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
 
-import orjson
-
 from mistral_api.conversations.item_parser import input_parts, output_parts, output_text
 from mistral_api.conversations.tool_items import (
     APPLY_PATCH_OUTPUT,
@@ -24,9 +22,12 @@ from mistral_api.conversations.tool_items import (
     TOOL_SEARCH_OUTPUT,
     call_item,
     call_type,
+    message_item_type,
     output_fields,
+    read_json_object,
 )
 from mistral_api.errors import InvalidRequest
+from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.payload_types.responses import Item, ItemPart, MessageItem, OutputItem, ReasoningItem
 from mistral_api.wire.field_errors import quote_value
@@ -120,9 +121,11 @@ def message_to_items(message_id: UUID, message: ChatMessage, status: str = "comp
     ids, role = ItemIds(message_id), message["role"]
     if role in ("tool", "function"):
         return [_output_item(ids, message, status)]
-    if message.get("item") == "additional_tools":
-        return [_tools_item(ids, message)]
-    if message.get("item") == "agent_message":
+    kind = message_item_type(message)
+    tools = read_json_object(message.get("content")) if kind == "additional_tools" else None
+    if tools is not None:
+        return [_tools_item(ids, tools)]
+    if kind == "agent_message":
         return [_agent_item(ids, message)]
     if role != "assistant":
         return [message_item(ids.message, role, input_parts(message.get("content")), status)]
@@ -164,7 +167,7 @@ def _reasoning_items(ids: ItemIds, message: ChatMessage, status: str) -> list[Ou
 
 
 def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> Item:
-    content, kind = message.get("content"), message.get("item") or FUNCTION_OUTPUT
+    content, kind = message.get("content"), message_item_type(message) or FUNCTION_OUTPUT
     head = {
         "id": ids.of(kind),
         "type": kind,
@@ -178,8 +181,7 @@ def _output_item(ids: ItemIds, message: ChatMessage, status: str) -> Item:
     return cast("Item", head | fields)
 
 
-def _tools_item(ids: ItemIds, message: ChatMessage) -> Item:
-    fields = orjson.loads(str(message.get("content")))
+def _tools_item(ids: ItemIds, fields: JsonObject) -> Item:
     return cast("Item", {"id": ids.of("additional_tools"), "type": "additional_tools", "role": "developer"} | fields)
 
 
@@ -187,8 +189,8 @@ def _agent_item(ids: ItemIds, message: ChatMessage) -> Item:
     return {
         "id": ids.of("agent_message"),
         "type": "agent_message",
-        "author": message.get("author", ""),
-        "recipient": message.get("recipient", ""),
+        "author": str(message.get("author", "")),
+        "recipient": str(message.get("recipient", "")),
         "content": input_parts(message.get("content")),
     }
 

@@ -49,6 +49,7 @@ OUTPUT_TYPES = (
     APPLY_PATCH_OUTPUT,
     TOOL_SEARCH_OUTPUT,
 )
+_MESSAGE_TYPES = (*OUTPUT_TYPES, "additional_tools", "agent_message")
 # Outputs that are no text: they are stored as the JSON of these fields.
 _OUTPUT_FIELDS = {
     SHELL_OUTPUT: ("output", "max_output_length"),
@@ -59,7 +60,11 @@ _OUTPUT_FIELDS = {
 
 def call_type(call: ToolCall) -> str:
     """Return the type of the item of a stored call."""
-    return CUSTOM_CALL if "custom" in call else call.get("item") or FUNCTION_CALL
+    if "custom" in call:
+        return CUSTOM_CALL
+    item = call.get("item")
+    # Clients of chat completions may send fields of any name with their calls.
+    return item if isinstance(item, str) and item in TOOL_OF_CALL else FUNCTION_CALL
 
 
 def call_text(call: ToolCall) -> str:
@@ -123,21 +128,28 @@ def call_item(item_id: str, call_id: str, call: ToolCall, status: str) -> CallIt
     """
     kind = call_type(call)
     head = {"id": item_id, "type": kind, "status": status, "call_id": call_id}
-    namespace = {"namespace": call["namespace"]} if call.get("namespace") else {}
+    namespace = {"namespace": str(call["namespace"])} if call.get("namespace") else {}
     if kind in (FUNCTION_CALL, CUSTOM_CALL):
         return cast("CallItem", head | (call.get("custom") or call["function"]) | namespace)
-    arguments = _read_object(call["function"]["arguments"])
+    arguments = read_json_object(call["function"]["arguments"])
     if arguments is None:
         head["status"] = "incomplete"
     return cast("CallItem", head | _CALL_FIELDS[kind](arguments or {}))
 
 
-def _read_object(text: str) -> JsonObject | None:
+def read_json_object(text: object) -> JsonObject | None:
+    """Return the JSON object that a text is, None for any other."""
     try:
-        value = orjson.loads(text)
+        value = orjson.loads(text) if isinstance(text, str) else None
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def message_item_type(message: ChatMessage) -> str | None:
+    """Return the type of the item that a stored message is, where it is neither a message nor a function's output."""
+    item = message.get("item")
+    return item if item in _MESSAGE_TYPES else None
 
 
 def _shell_fields(arguments: JsonObject) -> JsonObject:
@@ -206,7 +218,5 @@ def has_own_content(kind: str) -> bool:
 
 def output_fields(message: ChatMessage) -> JsonObject | None:
     """Return the fields of a stored output that :func:`output_content` has written, None for any other message."""
-    content, kind = message.get("content"), message.get("item") or ""
-    if kind not in _OUTPUT_FIELDS or not isinstance(content, str):
-        return None
-    return _read_object(content)
+    kind = message_item_type(message)
+    return read_json_object(message.get("content")) if kind in _OUTPUT_FIELDS else None

@@ -170,7 +170,7 @@ class ShellOutputItem(_ItemFields):
 
 
 class LocalShellOutputItem(_ItemFields):
-    """The output of a local shell, ``LocalShellToolCallOutput``: its ``id`` is that of the call where it has no other."""
+    """The output of a local shell, ``LocalShellToolCallOutput``; its ``id`` may be that of the call."""
 
     type: Literal["local_shell_call_output"]
     call_id: NotRequired[str | None]
