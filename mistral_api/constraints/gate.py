@@ -79,22 +79,22 @@ class ConstraintGate:
         self._known_vocabulary: tuple[Path | None, str] = (None, vocabulary_version(None))
         self._closed = False
 
-    def admit(self, body: object, caller: Caller) -> AdmittedConstraints:
-        """Admit the constraints of a valid request.
+    def admit(self, body: object, caller: Caller, others: Sequence[Constraint] = ()) -> AdmittedConstraints:
+        """Admit the constraints of a valid request, and ``others`` that are made of it.
 
         Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a constraint that is
         quarantined or too costly, with the path of its field; Unavailable where too many wait for their trial.
         """
         constraints = find_constraints(body) if isinstance(body, dict) else []
-        if not constraints:
+        if not constraints and not others:
             return NO_CONSTRAINTS
-        if constraints[-1].is_grammar and GRAMMAR not in caller.scopes:
+        if constraints and constraints[-1].is_grammar and GRAMMAR not in caller.scopes:
             text = f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'."
             raise Forbidden(text, param=GRAMMAR_FIELD)
-        harmless, others = _by_harmlessness(constraints)
-        uses = [self._as_admitted(each) for each in others] + _admitted_together(harmless)
+        harmless, doubtful = _by_harmlessness([*constraints, *others])
+        uses = [self._as_admitted(each) for each in doubtful] + _admitted_together(harmless)
         self.require_free(uses)
-        for each in others:
+        for each in doubtful:
             self._require_cheap(each, caller.owner)
         return AdmittedConstraints(uses, self)
 

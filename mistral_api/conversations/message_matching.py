@@ -159,7 +159,7 @@ def _normalize_calls(message: ChatMessage) -> list[object]:
 
 def _normalize_call(call: ToolCall) -> object:
     custom = call.get("custom")
-    if isinstance(custom, dict):
+    if call.get("type") == "custom" and isinstance(custom, dict):
         return [custom.get("name"), "custom", custom.get("input")]
     normalized = _normalize_function(call.get("function"))
     if "item" not in call or not isinstance(normalized, list):

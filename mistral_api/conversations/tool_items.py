@@ -60,7 +60,7 @@ _OUTPUT_FIELDS = {
 
 def call_type(call: ToolCall) -> str:
     """Return the type of the item of a stored call."""
-    if "custom" in call:
+    if call["type"] == "custom":
         return CUSTOM_CALL
     item = call.get("item")
     # Clients of chat completions may send fields of any name with their calls.
@@ -69,13 +69,12 @@ def call_type(call: ToolCall) -> str:
 
 def call_text(call: ToolCall) -> str:
     """Return what a stored call says: the arguments of its function, or its input."""
-    custom = call.get("custom")
-    return custom["input"] if custom else call["function"]["arguments"]
+    return call["custom"]["input"] if call["type"] == "custom" else call["function"]["arguments"]
 
 
 def call_name(call: ToolCall) -> str:
     """Return the name of the tool that a stored call is of."""
-    return (call.get("custom") or call["function"])["name"]
+    return str(_said(call)["name"])
 
 
 def call_from_item(item: CallItem) -> ToolCall:
@@ -130,11 +129,15 @@ def call_item(item_id: str, call_id: str, call: ToolCall, status: str) -> CallIt
     head = {"id": item_id, "type": kind, "status": status, "call_id": call_id}
     namespace = {"namespace": str(call["namespace"])} if call.get("namespace") else {}
     if kind in (FUNCTION_CALL, CUSTOM_CALL):
-        return cast("CallItem", head | (call.get("custom") or call["function"]) | namespace)
+        return cast("CallItem", head | _said(call) | namespace)
     arguments = read_json_object(call["function"]["arguments"])
     if arguments is None:
         head["status"] = "incomplete"
     return cast("CallItem", head | _CALL_FIELDS[kind](arguments or {}))
+
+
+def _said(call: ToolCall) -> JsonObject:
+    return cast("JsonObject", call["custom"] if call["type"] == "custom" else call["function"])
 
 
 def read_json_object(text: object) -> JsonObject | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
+from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
 from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
+from mistral_api.generation.custom_inputs import input_constraints
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -125,13 +127,19 @@ class Generator:
 
         ``call`` is the one by which the model server will be asked: not twice with what has been quarantined meanwhile.
         """
-        exchange.constraints = self._constraints.admit(request.body, request.caller)
+        exchange.constraints = self._admit(request)
         if exchange.constraints.uses:
             call.before_retry = exchange.constraints.require_free
 
     def require_admitted(self, request: RequestContext) -> None:
         """Refuse what :meth:`admit_constraints` refuses, in a request that generates nothing."""
-        self._constraints.admit(request.body, request.caller)
+        self._admit(request)
+
+    def _admit(self, request: RequestContext) -> AdmittedConstraints:
+        body = request.body
+        tools = body.get("tools") if isinstance(body, dict) else None
+        inputs = input_constraints(tools) if tools else ()
+        return self._constraints.admit(body, request.caller, inputs)
 
     def served_model(self, model: str | None) -> str | None:
         """Return the model that answers, where it is known. Raises NotFound for one that is not served."""

@@ -18,7 +18,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import cast
 
 import orjson
@@ -30,12 +29,11 @@ from mistral_api.conversations.tool_items import (
     TOOL_OF_CALL,
     TOOL_SEARCH_OUTPUT,
     call_name,
+    call_text,
     call_type,
 )
 from mistral_api.errors import InvalidRequest
-from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.lark import lark_string_pattern, lark_text_grammar
-from mistral_api.grammars.patterns import whole_string_pattern
+from mistral_api.generation.custom_inputs import INPUT, InputForm, custom_function
 from mistral_api.payload_types import JsonObject, omit, without_nulls
 from mistral_api.payload_types.chat import (
     ChatMessage,
@@ -52,7 +50,6 @@ from mistral_api.payload_types.responses import NamedResponseTool, ResponseTool,
 from mistral_api.wire.response_tools import RESPONSE_TOOLS, choices_of, flat_tools, names_tool
 
 LONGEST_NAME = 64
-INPUT = "input"
 # The fields of a message that only the Responses API knows.
 _OWN_MESSAGE_FIELDS = ("item", "author", "recipient")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
@@ -140,36 +137,6 @@ class CatalogueTool:
         return self.kind == FUNCTION_CALL and not self.namespace and self.function["name"] == self.name
 
 
-@dataclass(frozen=True, slots=True)
-class InputForm:
-    """How the input of a custom tool is enforced: by a pattern of its string, by a grammar of its text, or not."""
-
-    pattern: str | None = None
-    grammar: str | None = None
-
-    @property
-    def schema(self) -> JsonObject:
-        """The JSON schema of the function's arguments."""
-        text = _TEXT if self.pattern is None else _TEXT | {"pattern": self.pattern}
-        return {"type": "object", "properties": {INPUT: text}, "required": [INPUT], "additionalProperties": False}
-
-
-@lru_cache(maxsize=256)
-def input_form(syntax: str, definition: str) -> InputForm:
-    """Return how the input of a custom tool with this grammar is enforced."""
-    try:
-        translate = lark_string_pattern if syntax == "lark" else whole_string_pattern
-        return InputForm(pattern=translate(definition))
-    except Untranslatable:
-        pass
-    if syntax == "lark":
-        try:
-            return InputForm(grammar=lark_text_grammar(definition))
-        except Untranslatable:
-            pass
-    return InputForm()
-
-
 class ToolCatalogue:
     """The tools of one request."""
 
@@ -225,11 +192,10 @@ class ToolCatalogue:
         return {"type": "allowed_tools", "allowed_tools": {"mode": allowed["mode"], "tools": tools}}
 
     def _named(self, choice: NamedTool | ToolChoice) -> ToolChoice:
-        custom = choice.get("custom")
-        if custom is None:
-            name = self.function_name(FUNCTION_CALL, "", choice["function"]["name"])
+        if choice["type"] == "custom":
+            name = self.function_name(CUSTOM_CALL, "", choice["custom"]["name"])
         else:
-            name = self.function_name(CUSTOM_CALL, "", custom["name"])
+            name = self.function_name(FUNCTION_CALL, "", choice["function"]["name"])
         return {"type": "function", "function": {"name": name}}
 
     def _for_model(self, message: ChatMessage) -> Iterator[ChatMessage]:
@@ -250,9 +216,10 @@ class ToolCatalogue:
         return [self.function_name(*_origin(tool, namespace)) for tool, namespace in flat_tools(tools)]
 
     def _call_for_model(self, call: ToolCall) -> ToolCall:
-        custom, kind = call.get("custom"), call_type(call)
-        arguments = orjson.dumps({INPUT: custom["input"]}).decode() if custom else call["function"]["arguments"]
-        name = self.function_name(kind, call.get("namespace") or "", call_name(call))
+        kind, arguments = call_type(call), call_text(call)
+        if kind == CUSTOM_CALL:
+            arguments = orjson.dumps({INPUT: arguments}).decode()
+        name = self.function_name(kind, str(call.get("namespace") or ""), call_name(call))
         changed = omit(call, ("custom", "namespace", "item"))
         return changed | {"type": "function", "function": {"name": name, "arguments": arguments}}
 
@@ -263,7 +230,7 @@ class ToolCatalogue:
 
 
 def _is_special(call: ToolCall) -> bool:
-    return "custom" in call or "item" in call or "namespace" in call
+    return call["type"] == "custom" or "item" in call or "namespace" in call
 
 
 def _with_sender(message: ChatMessage) -> str:
@@ -366,21 +333,6 @@ def _function(tool: ResponseTool) -> tuple[FunctionDefinition, InputForm]:
     return function, InputForm()
 
 
-def custom_function(
-    name: str, description: str | None, grammar: GrammarDefinition | None
-) -> tuple[FunctionDefinition, InputForm]:
-    """Return the function that a custom tool becomes. The model is told of its grammar, also where it is enforced."""
-    form = InputForm() if grammar is None else input_form(grammar["syntax"], grammar["definition"])
-    texts = [description or ""]
-    if grammar is not None:
-        texts.append(f"Its input fits this {_SYNTAXES[grammar['syntax']]}:\n{grammar['definition']}")
-    told = "\n\n".join(text for text in texts if text)
-    return {"name": name, "description": told or None, "parameters": form.schema}, form
-
-
-_SYNTAXES = {"lark": "grammar in lark", "regex": "regular expression"}
-
-
 def response_choice(
     catalogue: ToolCatalogue, declared: Sequence[ResponseTool], choice: str | ResponseToolChoice | None
 ) -> tuple[ToolCatalogue, str | ToolChoice | None]:
@@ -388,7 +340,7 @@ def response_choice(
 
     ``declared``: all tools, those that were loaded too. Raises InvalidRequest for a tool that nobody declared.
     """
-    if choice is None or isinstance(choice, str):
+    if not isinstance(choice, dict):
         return catalogue, choice
     named = [_named_functions(catalogue, declared, each) for each in choices_of(choice)]
     if choice["type"] == "allowed_tools":
@@ -421,11 +373,10 @@ def chat_catalogue(payload: ChatPayload, *histories: Sequence[ChatMessage]) -> T
         return None
     builder = _Builder()
     for tool in tools:
-        custom = tool.get("custom")
-        if custom is None:
-            builder.add(FUNCTION_CALL, "", tool["function"]["name"], tool["function"], InputForm())
+        if tool["type"] == "custom":
+            builder.add(CUSTOM_CALL, "", tool["custom"]["name"], *custom_function(*_custom_fields(tool["custom"])))
         else:
-            builder.add(CUSTOM_CALL, "", custom["name"], *custom_function(*_custom_fields(custom)))
+            builder.add(FUNCTION_CALL, "", tool["function"]["name"], tool["function"], InputForm())
     return builder.catalogue()
 
 

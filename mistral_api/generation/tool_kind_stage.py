@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from mistral_api.conversations.tool_items import CUSTOM_CALL, TOOL_OF_CALL
+from mistral_api.generation.custom_inputs import INPUT
 from mistral_api.generation.stages import ChunkStage
-from mistral_api.generation.tool_catalogue import INPUT, CatalogueTool, ToolCatalogue
+from mistral_api.generation.tool_catalogue import CatalogueTool, ToolCatalogue
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
@@ -71,12 +71,15 @@ def request_tools(request: ResponsePayload, messages: Iterable[ChatMessage] = ()
     return RequestTools(catalogue, *response_choice(catalogue, declared, request.get("tool_choice")))
 
 
-def chat_payload(request: ResponsePayload, messages: list[ChatMessage], tools: RequestTools) -> ChatPayload:
+def chat_payload(
+    request: ResponsePayload, messages: list[ChatMessage], tools: RequestTools | None = None
+) -> ChatPayload:
     """Return the chat completion payload of a valid request.
 
-    ``messages``: the whole prompt: instructions, history and input. Fields of llama.cpp's own, and unknown ones, are
-    passed on.
+    ``messages``: the whole prompt: instructions, history and input. ``tools``: those of the request alone, where not
+    given. Fields of llama.cpp's own, and unknown ones, are passed on.
     """
+    tools = tools or request_tools(request)
     # The fields that are left have the same names and meanings there.
     payload = cast("ChatPayload", omit(request, _NOT_PASSED_ON))
     payload["messages"] = messages
@@ -128,7 +131,7 @@ class PreparedResponse:
     response: Response
     input_ids: list[UUID]
     answer_id: UUID
-    tools: RequestTools
+    tools: RequestTools = field(default_factory=lambda: request_tools({}))
 
     @property
     def messages(self) -> list[ChatMessage]:

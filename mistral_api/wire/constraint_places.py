@@ -20,6 +20,9 @@ _SCHEMA_PATHS = (
     ("output_config", "format", "schema"),
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
+    ("tools", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "tools", "*", "parameters"),
     ("tools", "*", "input_schema"),
     ("functions", "*", "parameters"),
 )
@@ -52,7 +55,7 @@ class Constraint:
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:
-    """Return the constraints of a valid request. Most requests have none, and are asked for seven names."""
+    """Return the constraints of a valid request. Most requests have none, and are asked for eight names."""
     found = [
         Constraint(path, schema, schema_digest(schema))
         for keys in _SCHEMA_PATHS

@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.responses import NamedResponseTool, ResponseTool, ResponseToolChoice
-from mistral_api.wire.constraints import JSON_SCHEMA, MOST_GRAMMAR_CHARACTERS
+from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse, refuse_word
 from mistral_api.wire.shapes import AnyOf, Boolean, Shape, StringEnum, Text
-from mistral_api.wire.tools import MOST_TOOLS, TOOL_CHOICES, allowed_tools
+from mistral_api.wire.tools import GRAMMAR_FIELDS, MOST_TOOLS, TOOL_CHOICES, allowed_tools
 
 # So many functions can be declared in all, those in namespaces counted one by one.
 MOST_FUNCTIONS = 512
@@ -40,12 +40,7 @@ def _check_name(name: str) -> None:
 _TOOL_NAME = Text(1, 128).refined(_check_name).with_schema(Text(pattern=_NAME))
 
 
-def grammar_fields() -> Object:
-    """Return the shape of a grammar that a custom tool's input must fit."""
-    return Object(required(syntax=StringEnum("lark", "regex"), definition=Text(1, MOST_GRAMMAR_CHARACTERS)))
-
-
-_FORMAT = TaggedUnion("type", {"text": Object(), "grammar": grammar_fields()})
+_FORMAT = TaggedUnion("type", {"text": Object(), "grammar": Object(*GRAMMAR_FIELDS)})
 _FUNCTION = Object(
     required(name=_TOOL_NAME),
     nullable(
