@@ -24,7 +24,9 @@ from mistral_api.wire.shapes import ANYTHING, AnyOf, Boolean, Shape, StringEnum,
 MOST_TOOLS = 128
 TOOL_CHOICES = ("none", "auto", "required")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# OpenAI takes 64 characters, Anthropic 128, and so does llama.cpp: tools of MCP servers have long names.
+NAME_LENGTH = 128
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_LENGTH}}}")
 
 
 def name_of(thing: str) -> Shape:
@@ -34,7 +36,7 @@ def name_of(thing: str) -> Shape:
         if not _NAME.fullmatch(name):
             refuse("invalid_value", f"Invalid '{{param}}': {thing}'s name has letters, digits, '_' and '-' only.")
 
-    return Text(1, 64).refined(check).with_schema(Text(pattern=_NAME))
+    return Text(1, NAME_LENGTH).refined(check).with_schema(Text(pattern=_NAME))
 
 
 def _load_tool(tool: JsonObject) -> JsonObject:
