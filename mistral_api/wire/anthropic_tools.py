@@ -11,7 +11,6 @@ There are three kinds (``ToolUnionParam`` and ``BetaToolUnionParam`` of the ``an
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicTool, MessagesPayload
@@ -80,13 +79,6 @@ _CHANGED_TOOL = TaggedUnion(
     {"tool_reference": Object(required(name=_NAME)), "mcp_tool_reference": Object(), "mcp_toolset_reference": Object()},
 )
 TOOL_CHANGES = dict.fromkeys(("tool_addition", "tool_removal"), Object(required(tool=_CHANGED_TOOL)))
-
-
-def left_out(request: dict[str, Any]) -> list[str]:
-    """Return the types of what a valid request offers and only Anthropic could run, each once."""
-    tools: list[AnthropicTool] = request.get("tools") or []
-    servers = ["mcp_servers"] if request.get("mcp_servers") else []
-    return list(dict.fromkeys([*(str(tool["type"]) for tool in tools if is_hosted(tool)), *servers]))
 
 
 def check_choice(request: MessagesPayload) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
+from mistral_api.generation.anthropic_tools import ignored_tools
+from mistral_api.payload_types.anthropic import MessagesPayload
 from mistral_api.wire import load
-from mistral_api.wire.anthropic_tools import left_out
 
 HI: dict[str, Any] = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
@@ -123,19 +124,24 @@ def test_tools_that_only_anthropic_could_run_are_left_out() -> None:
     hosted = [SEARCH, {"type": "mcp_toolset", "mcp_server_name": "x"}, {"type": "code_execution_20260521", "name": "c"}]
     body = {"tools": [*hosted, TOOL]} | servers
     assert _names(**body, tool_choice={"type": "any"}) == ["add"]
-    assert left_out(HI | body) == ["web_search_20250305", "mcp_toolset", "code_execution_20260521", "mcp_servers"]
+    assert ignored_tools(cast("MessagesPayload", HI | body)) == [
+        "web_search_20250305",
+        "mcp_toolset",
+        "code_execution_20260521",
+        "mcp_servers",
+    ]
     alone = _chat(tools=hosted, tool_choice={"type": "auto"})
     assert not alone.keys() & {"tools", "tool_choice", "mcp_servers"}
 
 
 def test_tools_that_anthropic_has_defined_and_the_client_runs_become_functions() -> None:
-    tools = [
+    tools: list[dict[str, Any]] = [
         {"type": "bash_20250124", "name": "bash"},
         {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool", "max_characters": 100},
         {"type": "memory_20250818", "name": "memory"},
         {"type": "computer_20250124", "name": "computer", "display_width_px": 800, "display_height_px": 600},
     ]
-    assert left_out(HI | {"tools": tools}) == []
+    assert ignored_tools(cast("MessagesPayload", HI | {"tools": tools})) == []
     functions = [tool["function"] for tool in _chat(tools=tools)["tools"]]
     assert [function["name"] for function in functions] == [tool["name"] for tool in tools]
     fields = [list(function["parameters"]["properties"])[:2] for function in functions]
