@@ -41,6 +41,11 @@ class ForcedToolChoice:
         return str(self.tools[0]["function"]["name"]) if len(self.tools) == 1 else None
 
     @property
+    def strict(self) -> bool:
+        """Whether a tool among them is strict: the schema of its arguments is enforced exactly."""
+        return any(tool["function"].get("strict") is True for tool in self.tools)
+
+    @property
     def finish_reason(self) -> str:
         """OpenAI says ``stop`` where the client itself named the function."""
         return "stop" if self.named else "tool_calls"
@@ -108,7 +113,7 @@ def _rebased(schema: Any, path: str) -> Any:
     if not isinstance(schema, dict):
         return schema
     rebased = {keyword: _rebased_value(keyword, value, path) for keyword, value in schema.items()}
-    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#"):
+    if isinstance(schema.get("$ref"), str) and (schema["$ref"] == "#" or schema["$ref"].startswith("#/")):
         rebased["$ref"] = path + schema["$ref"][1:]
     return rebased
 

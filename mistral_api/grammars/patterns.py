@@ -10,7 +10,6 @@ from mistral_api.grammars.elimination import as_expression, as_rules
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
     ANY_TEXT,
-    EMPTY,
     NOTHING,
     Characters,
     End,
@@ -21,7 +20,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
-from mistral_api.grammars.gbnf import write_decoded_pattern, write_grammar, write_pattern, without_nul
+from mistral_api.grammars.gbnf import without_nul, write_decoded_pattern, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lengths import fit_length
 from mistral_api.grammars.neighbours import resolve_conditions
@@ -43,6 +42,15 @@ def json_string_pattern(pattern: str, *, min_length: int = 0, max_length: int | 
     Raises Untranslatable.
     """
     return write_pattern(as_json_text(_string_expression(pattern, min_length, max_length)))
+
+
+def json_string_grammar(pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
+    """Return what :func:`json_string_pattern` says as an expression in GBNF, without the quotes of the string.
+
+    Raises Untranslatable.
+    """
+    rules = {"root": as_json_text(_string_expression(pattern, min_length, max_length))}
+    return write_grammar(rules).removeprefix("root ::= ").rstrip("\n")
 
 
 def decoded_pattern(pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
