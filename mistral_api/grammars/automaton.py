@@ -7,6 +7,7 @@ text has met it or failed it. All this is part of the state.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -305,7 +306,7 @@ def split_characters(sets: Iterable[CharacterSet]) -> list[CharacterSet]:
     different = list(dict.fromkeys(sets))
     edges = sorted({edge for each in different for low, high in each.ranges for edge in (low, high + 1)})
     members: dict[int, list[tuple[int, int]]] = {}
-    for low, following in zip(edges, edges[1:], strict=False):
+    for low, following in itertools.pairwise(edges):
         key = sum(1 << number for number, each in enumerate(different) if low in each)
         if key:
             members.setdefault(key, []).append((low, following - 1))

@@ -10,6 +10,7 @@ ECMA-262 (CharacterClassEscape, WhiteSpace, LineTerminator), Python's ``re``, th
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def _beyond() -> CharacterSet:
 def _joined(characters: CharacterSet) -> CharacterSet:
     """Return the set with the small gaps between its ranges."""
     ranges = characters.ranges
-    gaps = [(one[1] + 1, other[0] - 1) for one, other in zip(ranges, ranges[1:], strict=False)]
+    gaps = [(one[1] + 1, other[0] - 1) for one, other in itertools.pairwise(ranges)]
     small = from_ranges(gap for gap in gaps if gap[1] - gap[0] < _SMALL_GAP)
     return characters | (small - from_ranges(_EXACT_RANGES))
 

@@ -6,6 +6,7 @@ import re
 from typing import NoReturn
 
 from mistral_api.grammars.characters import (
+    ALL,
     CharacterClass,
     CharacterSet,
     category,
@@ -39,6 +40,8 @@ _CATEGORIES = {
     "Space_Separator": "Zs",
 }
 _SHORT_CATEGORY = re.compile(r"L[lutmo]?|M[nce]?|N[dlo]?|P[cdseifo]?|S[mcko]?|Z[slp]?")
+# Written for any character; the two halves do not make it up where dialects differ in them.
+_EVERYTHING = (r"\s\S", r"\S\s", r"\w\W", r"\W\w", r"\d\D", r"\D\d")
 _REST = from_ranges([(0x20000, 0x10FFFF)])
 
 
@@ -59,13 +62,15 @@ class ClassReader:
         position += inverse
         if self._text[position : position + 1] == "]":
             self._refuse("a class that begins with ']' has no meaning that all agree on", start)
-        found = exactly(CharacterSet())
+        found, first = exactly(CharacterSet()), position
         while (letter := self._text[position : position + 1]) != "]":
             if not letter:
                 self._refuse("the '[' is not closed", start)
             self._refuse_set_operations(position)
             part, position = self._member(position)
             found |= part
+        if any(pair in self._text[first:position] for pair in _EVERYTHING):
+            found = exactly(ALL)
         found = found.without_case() if ignore_case else found
         return ~found if inverse else found, position + 1
 

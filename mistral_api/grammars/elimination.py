@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mistral_api.grammars.automaton import Automaton
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
@@ -16,29 +18,43 @@ from mistral_api.grammars.expression import (
 
 # The most characters, classes and groups of an expression.
 MOST_PARTS = 6_000
+# Expressions are looked through by functions that call themselves.
+MOST_DEPTH = 80
 _FIRST, _LAST = -1, -2
+
+
+class _Edge(NamedTuple):
+    """An expression, the number of its parts, and how deep these are nested at most."""
+
+    expression: Expression
+    size: int = 0
+    depth: int = 0
+
+
+_NO_WAY = _Edge(EMPTY)
 
 
 class _Graph:
     """States with expressions between them, of which the states are taken away one by one."""
 
     def __init__(self, automaton: Automaton) -> None:
-        self._edges: dict[int, dict[int, tuple[Expression, int]]] = {_FIRST: {0: (EMPTY, 0)}}
+        self._edges: dict[int, dict[int, _Edge]] = {_FIRST: {0: _NO_WAY}}
         self._sources: dict[int, set[int]] = {0: {_FIRST}}
         for state, moves in enumerate(automaton.moves):
             self._edges[state] = {}
             for target, allowed in moves.items():
-                self._add(state, target, Characters(allowed), 1)
+                self._add(state, target, _Edge(Characters(allowed), 1))
         for state in automaton.accepting:
-            self._add(state, _LAST, EMPTY, 0)
+            self._add(state, _LAST, _NO_WAY)
 
-    def _add(self, source: int, target: int, expression: Expression, size: int) -> None:
+    def _add(self, source: int, target: int, edge: _Edge) -> None:
         known = self._edges[source].get(target)
         if known is not None:
-            expression, size = choice([known[0], expression]), known[1] + size
-        if size > MOST_PARTS:
+            both = choice([known.expression, edge.expression])
+            edge = _Edge(both, known.size + edge.size, max(known.depth, edge.depth) + 1)
+        if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
             raise Untranslatable("what it demands of a text becomes too long an expression")
-        self._edges[source][target] = expression, size
+        self._edges[source][target] = edge
         self._sources.setdefault(target, set()).add(source)
 
     def reduce(self) -> Expression:
@@ -48,13 +64,13 @@ class _Graph:
             state = min(left, key=self._cost)
             left.remove(state)
             self._take_away(state)
-        return self._edges[_FIRST][_LAST][0]
+        return self._edges[_FIRST][_LAST].expression
 
     def _cost(self, state: int) -> int:
         """Return about how much longer the expressions become when a state is taken away."""
-        incoming = [self._edges[source][state][1] for source in self._sources[state] if source != state]
-        outgoing = [size for target, (_, size) in self._edges[state].items() if target != state]
-        loop = self._edges[state].get(state, (EMPTY, 0))[1]
+        incoming = [self._edges[source][state].size for source in self._sources[state] if source != state]
+        outgoing = [edge.size for target, edge in self._edges[state].items() if target != state]
+        loop = self._edges[state].get(state, _NO_WAY).size
         return (
             sum(incoming) * (len(outgoing) - 1)
             + sum(outgoing) * (len(incoming) - 1)
@@ -63,15 +79,16 @@ class _Graph:
 
     def _take_away(self, state: int) -> None:
         outgoing = self._edges.pop(state)
-        loop, loop_size = outgoing.pop(state, (EMPTY, 0))
+        loop = outgoing.pop(state, _NO_WAY)
         sources = self._sources.pop(state) - {state}
         for target in outgoing:
             self._sources[target].discard(state)
         for source in sources:
-            before, size = self._edges[source].pop(state)
-            for target, (after, after_size) in outgoing.items():
-                way = sequence([before, repeat(loop), after])
-                self._add(source, target, way, size + loop_size + after_size)
+            before = self._edges[source].pop(state)
+            for target, after in outgoing.items():
+                way = sequence([before.expression, repeat(loop.expression), after.expression])
+                depth = max(before.depth, loop.depth + 1, after.depth)
+                self._add(source, target, _Edge(way, before.size + loop.size + after.size, depth))
 
 
 def as_expression(automaton: Automaton) -> Expression:

@@ -143,7 +143,14 @@ def repeat(part: Expression, least: int = 0, most: int | None = None) -> Express
         return part
     if isinstance(part, Repeat) and (least, most) in ((0, None), (0, 1), (1, None)):
         return _repeat_again(part, least, most)
+    if isinstance(part, Choice) and most is None and least <= 1:
+        part = choice(_once(option) for option in part.options)
     return Repeat(part, least, most)
+
+
+def _once(option: Expression) -> Expression:
+    """Return ``x`` for ``x+``: within a repetition that makes no difference."""
+    return option.part if isinstance(option, Repeat) and (option.least, option.most) == (1, None) else option
 
 
 def _repeat_again(part: Repeat, least: int, most: int | None) -> Expression:
@@ -173,14 +180,15 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 def rebuilt(expression: Expression, parts: Iterable[Expression]) -> Expression:
     """Return an expression with other expressions in the place of its :func:`children`."""
+    found = tuple(parts)
     if isinstance(expression, Sequence):
-        return sequence(parts)
+        return sequence(found)
     if isinstance(expression, Choice):
-        return choice(parts)
+        return choice(found)
     if isinstance(expression, Repeat):
-        return repeat(*parts, least=expression.least, most=expression.most)
+        return repeat(found[0], expression.least, expression.most)
     if isinstance(expression, Look):
-        return Look(*parts, expression.ahead, expression.negative)
+        return Look(found[0], expression.ahead, expression.negative)
     return expression
 
 

@@ -11,22 +11,23 @@ common/json-schema-to-grammar.cpp (``_visit_pattern``):
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mistral_api.grammars.characters import ALL, CharacterSet, from_ranges
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
-    EMPTY,
-    NOTHING,
     Characters,
     Choice,
     Expression,
     Reference,
     Repeat,
     Sequence,
+    characters,
     children,
     rebuilt,
+    walk,
 )
 
 MOST_COUNT = 1_999
@@ -185,8 +186,43 @@ def write_grammar(rules: dict[str, Expression]) -> str:
 
     Raises Untranslatable where it is too long, or repeats something too often.
     """
-    writer = _Writer(_GBNF)
-    return _bounded("".join(f"{name} ::= {writer.write(each)}\n" for name, each in rules.items()))
+    writer, written, names = _Writer(_GBNF), list[str](), set(rules)
+    todo = list(rules.items())[::-1]
+    while todo:
+        name, body = todo.pop()
+        counted: dict[Expression, str] = {}
+        body = _with_counted_rules(body, name, counted, names)
+        todo += [(rule, part) for part, rule in counted.items()]
+        written.append(f"{name} ::= {writer.write(body)}\n")
+    return _bounded("".join(written))
+
+
+def _with_counted_rules(
+    expression: Expression, name: str, counted: dict[Expression, str], names: set[str]
+) -> Expression:
+    """Return an expression with what it repeats by a count as rules of its own, which ``counted`` gets.
+
+    llama.cpp multiplies the counts of groups within each other, and refuses more than 2,000.
+    """
+    if isinstance(expression, Repeat) and _is_to_count(expression):
+        rule = counted.get(expression.part) or _unused(name, names)
+        counted[expression.part] = rule
+        return Repeat(Reference(rule), expression.least, expression.most)
+    parts = [_with_counted_rules(each, name, counted, names) for each in children(expression)]
+    return rebuilt(expression, parts) if parts else expression
+
+
+def _unused(name: str, names: set[str]) -> str:
+    """Return a name for a part of a rule that no rule has yet."""
+    found = next(each for number in itertools.count(1) if (each := f"{name}-{number}") not in names)
+    names.add(found)
+    return found
+
+
+def _is_to_count(expression: Repeat) -> bool:
+    """Return whether it repeats more than a class or a rule, and has a count, or something in it has one."""
+    counts = ((each.least, each.most) for each in walk(expression) if isinstance(each, Repeat))
+    return not isinstance(expression.part, Characters | Reference) and any(each not in _SHORT_COUNTS for each in counts)
 
 
 def _bounded(text: str) -> str:
@@ -198,8 +234,6 @@ def _bounded(text: str) -> str:
 def without_nul(expression: Expression) -> Expression:
     """Return an expression that never reads the character NUL, which ends a text for llama.cpp."""
     if isinstance(expression, Characters):
-        allowed = expression.allowed - _NUL
-        return Characters(allowed) if allowed else NOTHING
-    if isinstance(expression, Reference) or expression == EMPTY:
-        return expression
-    return rebuilt(expression, map(without_nul, children(expression)))
+        return characters(expression.allowed - _NUL)
+    parts = children(expression)
+    return rebuilt(expression, map(without_nul, parts)) if parts else expression

@@ -10,11 +10,9 @@ from functools import lru_cache
 
 from mistral_api.grammars.characters import CharacterSet, from_ranges, of
 from mistral_api.grammars.expression import (
-    EMPTY,
     NOTHING,
     Characters,
     Expression,
-    Reference,
     characters,
     children,
     choice,
@@ -34,9 +32,8 @@ def as_json_text(expression: Expression) -> Expression:
     """Return what an expression's texts look like inside a JSON string. Conditions on places must be gone."""
     if isinstance(expression, Characters):
         return _escaped(expression.allowed)
-    if isinstance(expression, Reference) or expression in (EMPTY, NOTHING):
-        return expression
-    return rebuilt(expression, map(as_json_text, children(expression)))
+    parts = children(expression)
+    return rebuilt(expression, map(as_json_text, parts)) if parts else expression
 
 
 @lru_cache(maxsize=256)

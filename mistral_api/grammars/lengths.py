@@ -10,7 +10,6 @@ from mistral_api.grammars.expression import (
     Repeat,
     Sequence,
     choice,
-    is_nullable,
     repeat,
     sequence,
 )
@@ -73,16 +72,11 @@ def lengths(expression: Expression) -> tuple[int, int | None]:
         shortest, longest = lengths(expression.part)
         endless = longest is None or (expression.most is None and longest > 0)
         return shortest * expression.least, None if endless else (longest or 0) * (expression.most or 0)
-    found = [lengths(part) for part in _parts(expression)]
-    both = [longest for _, longest in found if longest is not None]
-    is_choice = isinstance(expression, Choice)
-    shortest = (min if is_choice else sum)((each for each, _ in found), **({"default": 0} if is_choice else {}))
-    if len(both) < len(found):
-        return shortest, None
-    return shortest, max(both, default=0) if is_choice else sum(both)
-
-
-def _parts(expression: Expression) -> tuple[Expression, ...]:
     if isinstance(expression, Choice):
-        return expression.options
-    return expression.parts if isinstance(expression, Sequence) else ()
+        options = [lengths(option) for option in expression.options]
+        shortest = min((each for each, _ in options), default=0)
+        most = [longest for _, longest in options if longest is not None]
+        return shortest, max(most, default=0) if len(most) == len(options) else None
+    parts = [lengths(part) for part in expression.parts] if isinstance(expression, Sequence) else []
+    most = [longest for _, longest in parts if longest is not None]
+    return sum(shortest for shortest, _ in parts), sum(most) if len(most) == len(parts) else None

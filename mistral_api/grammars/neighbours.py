@@ -1,7 +1,7 @@
 """Conditions on a place, such as ``^``, ``$`` and ``(?!-)``, said by what stands beside them.
 
-``[a-z-]{1,63}(?<!-)$`` is ``[a-z-]{0,62}[a-z]``. This keeps an expression about as short as it is, which the way over an
-automaton does not where it counts. What looks at more than one character is left to that way.
+``[a-z-]{1,63}(?<!-)$`` is ``[a-z-]{0,62}[a-z]``. This keeps an expression about as short as it is, which the way over
+an automaton does not where it counts. What looks at more than one character is left to that way.
 """
 
 from __future__ import annotations

@@ -160,6 +160,7 @@ class _PatternParser:
         inside, outside = self._one_of(word()), self._one_of(~word())
         behind, ahead = Look(inside, ahead=False, negative=False), Look(inside, ahead=True, negative=False)
         not_behind, not_ahead = Look(outside, ahead=False, negative=False), Look(outside, ahead=True, negative=False)
+        pairs: tuple[tuple[Expression, Expression], ...]
         if letter == "b":
             pairs = ((behind, not_ahead), (behind, End()), (not_behind, ahead), (Start(), ahead))
         else:

@@ -10,7 +10,6 @@ from mistral_api.grammars.elimination import as_expression, as_rules
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
     ANY_TEXT,
-    EMPTY,
     NOTHING,
     Characters,
     End,
@@ -21,7 +20,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
-from mistral_api.grammars.gbnf import write_decoded_pattern, write_grammar, write_pattern, without_nul
+from mistral_api.grammars.gbnf import without_nul, write_decoded_pattern, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lengths import fit_length
 from mistral_api.grammars.neighbours import resolve_conditions
