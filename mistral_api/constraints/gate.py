@@ -97,7 +97,8 @@ class ConstraintGate:
         """Admit the constraints of a valid request.
 
         Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a schema that cannot be
-        enforced, and for a constraint that is quarantined or too costly, with the path of its field; Unavailable where too many wait for their trial.
+        enforced, and for a constraint that is quarantined or too costly, with the path of its field; Unavailable where
+        too many wait for their trial.
         """
         constraints = self._constraints_of(body, caller) if isinstance(body, dict) else []
         if not constraints:

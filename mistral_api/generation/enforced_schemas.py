@@ -63,7 +63,7 @@ def _enforced_tool(tool: Tool) -> Tool:
     enforced = enforce_schema(schema, form).schema
     if enforced is schema or enforced is None:
         return tool
-    return cast(Tool, tool | {"function": function | {"parameters": enforced}})
+    return tool | {"function": function | {"parameters": enforced}}
 
 
 def enforce_completion(request: ChatPayload) -> ChatPayload:
@@ -71,7 +71,8 @@ def enforce_completion(request: ChatPayload) -> ChatPayload:
     schema = request.get("json_schema")
     if not isinstance(schema, dict):
         return request
-    return omit(request, ("json_schema",)) | {"grammar": enforce_schema(schema, Form.TEXT).grammar}
+    grammar = enforce_schema(schema, Form.TEXT).grammar
+    return cast(ChatPayload, omit(request, ("json_schema",)) | {"grammar": grammar})
 
 
 def enforce_answer(request: ChatPayload, query: Query) -> ChatPayload:
@@ -121,7 +122,7 @@ def _with_grammar(request: ChatPayload, grammar: str, query: Query) -> ChatPaylo
     begun = _begun_thinking(changed, query)
     if begun:
         grammar = f'root ::= thinking "</{begun}>" space answer\n{_thinking(begun)}{_as_answer(grammar)}'
-    return changed | {"grammar": grammar}
+    return cast(ChatPayload, changed | {"grammar": grammar})
 
 
 def _begun_thinking(request: ChatPayload, query: Query) -> str | None:

@@ -32,7 +32,7 @@ def arrays(compiler: Compiler, bases: Bases) -> Value:
     rests = [_rest(context, base, bool(prefix)) for base, prefix in zip(bases, lists, strict=True)]
     length = max(map(len, lists), default=0)
     prefix, rest = _compiled(compiler, lists, [each for each in rests if each is not None], length)
-    if len(prefix) < length or (rest is None and not length):
+    if rest is None:
         high = len(prefix) if high is None else min(high, len(prefix))
         if low > high:
             raise Impossible(context.parts.place(bases[0]), "its arrays need an item that no value fits")

@@ -54,8 +54,8 @@ _MOST_GOALS = 4_000
 _MOST_COMBINATIONS = 200
 _ENDLESS = "it refers to itself without an end"
 _NOT_EXCLUSIVE = (
-    "its alternatives may have values in common; 'oneOf' is enforced where they differ in their type, or in the constant "
-    "value of a required property: use 'anyOf' instead"
+    "its alternatives may have values in common; 'oneOf' is enforced where they differ in their type, or in the "
+    "constant value of a required property: use 'anyOf' instead"
 )
 
 
@@ -183,9 +183,7 @@ class SchemaCompiler:
     def _add(self, flat: _Flat, part: Any, seen: set[int], above: tuple[int, ...]) -> None:
         """Add a part with all that it refers to. ``above``: the parts that have led here."""
         if not isinstance(part, dict):
-            self.context.changed()
-            if part is False:
-                raise Impossible("", "'false' allows none")
+            self._require_possible(part)
             return
         if id(part) in above:
             raise _Endless(self.context.parts.place(part), _ENDLESS)
@@ -195,15 +193,22 @@ class SchemaCompiler:
         base = self._without_applied(part)
         if base is not None:
             flat.bases.append(base)
-        above = (*above, id(part))
-        for keyword in ("$ref", "$recursiveRef"):
-            if keyword in part:
-                self._add(flat, self._target(part, keyword), seen, above)
-        for each in self.context.list_of(part, "allOf"):
-            self._add(flat, each, seen, above)
+        for each in self._joined(part):
+            self._add(flat, each, seen, (*above, id(part)))
+        flat.choices += self._choices(part, alone=base is None)
+
+    def _require_possible(self, part: object) -> None:
+        """Raise Impossible for ``false``; what else is no object says nothing."""
+        self.context.changed()
+        if part is False:
+            raise Impossible("", "'false' allows none")
+
+    def _joined(self, part: JsonObject) -> list[JsonObject | bool]:
+        """Return what has to hold beside a part: what it refers to, and what ``allOf`` lists."""
+        found = [self._target(part, keyword) for keyword in ("$ref", "$recursiveRef") if keyword in part]
         if "allOf" in part:
             self.context.changed()
-        flat.choices += self._choices(part, alone=base is None)
+        return found + self.context.list_of(part, "allOf")
 
     def _without_applied(self, part: JsonObject) -> JsonObject | None:
         """Return a part without references, unions and annotations; None where nothing remains."""
@@ -291,7 +296,9 @@ class SchemaCompiler:
         bases, removed = without_negated(self.context, bases)
         types = [kind for kind in self._types(bases) if kind not in removed]
         if not types:
-            raise Impossible(self.context.parts.place(holder(bases, "type", "not")), "its types exclude each other")
+            part = holder(bases, "type", "not")
+            keyword = "type" if "type" in part else "not"
+            raise Impossible(self.context.parts.place(part, keyword), "its types exclude each other")
         if any(map(lists_values, bases)):
             return literals(self.context, bases, types)
         if types == ["any"]:

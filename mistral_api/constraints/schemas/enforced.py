@@ -19,9 +19,9 @@ _MOST_REMEMBERED = 1_000
 class Form(Enum):
     """Where a schema stands, which decides how it may be enforced.
 
-    ``ANSWER``: the whole answer of a chat. ``TEXT``: that of a completion without a chat. ``STRICT_TOOL``: the arguments
-    of a strict tool that the model may choose. ``TOOL``: those of another tool. ``CALL``: the call of a tool that is
-    forced, and not strict.
+    ``ANSWER``: the whole answer of a chat. ``TEXT``: that of a completion without a chat. ``STRICT_TOOL``: the
+    arguments of a strict tool that the model may choose. ``TOOL``: those of another tool. ``CALL``: the call of a tool
+    that is forced, and not strict.
     """
 
     ANSWER = "answer"

@@ -20,6 +20,14 @@ from mistral_api.constraints.schemas.values import (
 )
 
 _MOST_DEPTH = 8
+_WIDE = {"integer": "number"}
+_KINDS: dict[type, str] = {
+    IntegerRange: "number",
+    NumberRange: "number",
+    Text: "string",
+    Items: "array",
+    Fields: "object",
+}
 _ALL = frozenset(("null", "boolean", "number", "string", "array", "object"))
 
 
@@ -38,9 +46,13 @@ class Exclusivity:
             return all(self.excludes(each, other, depth + 1) for each in one.choices)
         if isinstance(other, Union):
             return all(self.excludes(one, each, depth + 1) for each in other.choices)
+        return self._excludes_plain(one, other, depth)
+
+    def _excludes_plain(self, one: Value, other: Value, depth: int) -> bool:
+        """Compare what are no references and no unions."""
         if isinstance(one, Literals) and isinstance(other, Literals):
             return not any(same(a, b) for a in _loaded(one) for b in _loaded(other))
-        if not self._types(one) & self._types(other):
+        if not _types(one) & _types(other):
             return True
         if isinstance(one, Fields) and isinstance(other, Fields):
             return self._differs(one, other, depth) and self._differs(other, one, depth)
@@ -52,25 +64,6 @@ class Exclusivity:
                 break
             value = self._definitions[value.number]
         return value
-
-    def _types(self, value: Value) -> frozenset[str]:
-        """Return the types of a value; integers are numbers here."""
-        match value:
-            case Simple(kind="any"):
-                return _ALL
-            case Simple(kind=kind):
-                return frozenset(("number" if kind == "integer" else kind,))
-            case Literals():
-                return frozenset("number" if (t := type_of(each)) == "integer" else t for each in _loaded(value))
-            case IntegerRange() | NumberRange():
-                return frozenset(("number",))
-            case Text():
-                return frozenset(("string",))
-            case Items():
-                return frozenset(("array",))
-            case Fields():
-                return frozenset(("object",))
-        return _ALL
 
     def _differs(self, one: Fields, other: Fields, depth: int) -> bool:
         """Whether no object that is generated for ``one`` fits ``other``."""
@@ -85,6 +78,16 @@ class Exclusivity:
         if own is None:
             return given.name in fields.forbidden or (fields.closed and fields.extra is None)
         return self.excludes(own.value, given.value, depth + 1)
+
+
+def _types(value: Value) -> frozenset[str]:
+    """Return the types of a value; integers are numbers here."""
+    if isinstance(value, Literals):
+        return frozenset(_WIDE.get(kind, kind) for kind in map(type_of, _loaded(value)))
+    if isinstance(value, Simple) and value.kind != "any":
+        return frozenset((_WIDE.get(value.kind, value.kind),))
+    kind = _KINDS.get(type(value))
+    return frozenset((kind,)) if kind else _ALL
 
 
 def _loaded(value: Literals) -> list[object]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mistral_api.constraints.schemas.number_grammar import integer_range, number_range
 from mistral_api.constraints.schemas.usage import shared_definitions
@@ -60,6 +61,17 @@ class _Writer:
         self._is_shared = set(self.shared)
         self.rules: dict[str, str] = {}
         self._basic: set[str] = set()
+        self._writers: dict[type[Value], Callable[[Any], str]] = {
+            Reference: self._reference,
+            Simple: self._simple,
+            Literals: _literals,
+            IntegerRange: _integers,
+            NumberRange: _numbers,
+            Text: self._text,
+            Union: self._union,
+            Items: self._items,
+            Fields: self._fields,
+        }
 
     def with_basic_rules(self) -> dict[str, str]:
         """Return the rules with the basic ones that they need."""
@@ -84,28 +96,18 @@ class _Writer:
 
     def expression(self, value: Value) -> str:
         """Return what matches a value, as it may stand in a sequence."""
-        match value:
-            case Reference(number=number):
-                if number in self._is_shared:
-                    return _rule(number)
-                return self.expression(self._program.definitions[number])
-            case Simple(kind=kind):
-                return self._use(kind)
-            case Literals(texts=texts):
-                return _any_of([_quoted(text) for text in texts])
-            case IntegerRange():
-                return f"({integer_range(value.low, value.high)})"
-            case NumberRange():
-                return f"({number_range(value)})"
-            case Text():
-                return self._text(value)
-            case Union(choices=choices):
-                return _any_of([self.expression(each) for each in choices])
-            case Items():
-                return self._items(value)
-            case Fields():
-                return self._fields(value)
-        raise TypeError(f"unknown value: {value}")
+        return self._writers[type(value)](value)
+
+    def _reference(self, value: Reference) -> str:
+        if value.number in self._is_shared:
+            return _rule(value.number)
+        return self.expression(self._program.definitions[value.number])
+
+    def _simple(self, value: Simple) -> str:
+        return self._use(value.kind)
+
+    def _union(self, value: Union) -> str:
+        return _any_of([self.expression(each) for each in value.choices])
 
     def _text(self, value: Text) -> str:
         if value.pattern:
@@ -167,6 +169,18 @@ class _Writer:
         elif names:
             name = self._text(Text(f"^(?!(?:{'|'.join(map(_escaped, names))})$)"))
         return f'{name} space ":" space {self.expression(value)}'
+
+
+def _literals(value: Literals) -> str:
+    return _any_of([_quoted(text) for text in value.texts])
+
+
+def _integers(value: IntegerRange) -> str:
+    return f"({integer_range(value.low, value.high)})"
+
+
+def _numbers(value: NumberRange) -> str:
+    return f"({number_range(value)})"
 
 
 def _quoted(text: str) -> str:

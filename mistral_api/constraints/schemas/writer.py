@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from mistral_api.constraints.schemas.usage import shared_definitions
@@ -43,6 +44,16 @@ class _Writer:
         self._program = program
         self.shared = shared_definitions(program)
         self._is_shared = set(self.shared)
+        self._writers: dict[type[Value], Callable[[Any], JsonObject]] = {
+            Reference: self._reference,
+            Simple: _simple,
+            Literals: _literals,
+            IntegerRange: _integer_range,
+            Text: _text,
+            Union: self._union,
+            Items: self._items,
+            Fields: self._fields,
+        }
 
     def definition(self, number: int) -> JsonObject:
         """Return a definition with its annotations."""
@@ -56,26 +67,15 @@ class _Writer:
         return omit(notes, ("pattern",)) | written
 
     def _write(self, value: Value) -> JsonObject:
-        match value:
-            case Reference(number=number):
-                if number in self._is_shared:
-                    return {"$ref": f"#/$defs/{_name(number)}"}
-                return self.definition(number)
-            case Simple(kind=kind):
-                return dict(_ANY) if kind == "any" else {"type": kind}
-            case Literals(texts=texts):
-                return {"enum": [json.loads(text) for text in texts]}
-            case IntegerRange():
-                return _integer_range(value)
-            case Text():
-                return _text(value)
-            case Union(choices=choices):
-                return {"anyOf": [self._write(each) for each in choices]}
-            case Items():
-                return self._items(value)
-            case Fields():
-                return self._fields(value)
-        raise TypeError(f"only a grammar can say {value}")
+        return self._writers[type(value)](value)
+
+    def _reference(self, value: Reference) -> JsonObject:
+        if value.number in self._is_shared:
+            return {"$ref": f"#/$defs/{_name(value.number)}"}
+        return self.definition(value.number)
+
+    def _union(self, value: Union) -> JsonObject:
+        return {"anyOf": [self._write(each) for each in value.choices]}
 
     def _items(self, value: Items) -> JsonObject:
         if value.prefix:
@@ -104,6 +104,14 @@ def _described(notes: JsonObject) -> JsonObject:
     told = f"Pattern: {notes['pattern']}"
     description = notes.get("description")
     return notes | {"description": f"{description} {told}" if isinstance(description, str) else told}
+
+
+def _simple(value: Simple) -> JsonObject:
+    return dict(_ANY) if value.kind == "any" else {"type": value.kind}
+
+
+def _literals(value: Literals) -> JsonObject:
+    return {"enum": [json.loads(text) for text in value.texts]}
 
 
 def _integer_range(value: IntegerRange) -> JsonObject:
