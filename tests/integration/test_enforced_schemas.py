@@ -201,7 +201,7 @@ def _refusals() -> Iterator[Any]:
         yield pytest.param(part, f"{format_path}.properties.age.{keyword}", id=keyword)
 
 
-@pytest.mark.parametrize(("part", "param"), _refusals())
+@pytest.mark.parametrize(("part", "param"), list(_refusals()))
 def test_schema_that_cannot_be_enforced_is_refused_by_its_part(
     server: Server, http: requests.Session, part: dict[str, Any], param: str
 ) -> None:

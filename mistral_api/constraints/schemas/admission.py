@@ -27,16 +27,11 @@ def enforced_constraints(schemas: Sequence[PlacedSchema], body: dict[str, Any]) 
 
     Raises InvalidRequest for a schema that cannot be enforced, with the path of the part at fault.
     """
-    forced, chat = _forces_call(body.get("tool_choice")), not any(name in body for name in _PROMPTS)
-    return [_constraint(each, _form(each, forced=forced, chat=chat)) for each in schemas]
-
-
-def _form(placed: PlacedSchema, *, forced: bool, chat: bool) -> Form:
-    if not placed.of_tool:
-        return Form.ANSWER if chat else Form.TEXT
-    if placed.strict:
-        return Form.ANSWER if forced else Form.STRICT_TOOL
-    return Form.CALL if forced else Form.TOOL
+    answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
+    forced = _forces_call(body.get("tool_choice"))
+    lenient = Form.CALL if forced and any(each.strict for each in schemas) else Form.TOOL
+    strict = Form.ANSWER if forced else Form.STRICT_TOOL
+    return [_constraint(each, answer if not each.of_tool else strict if each.strict else lenient) for each in schemas]
 
 
 def _forces_call(choice: object) -> bool:

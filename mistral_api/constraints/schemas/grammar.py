@@ -22,7 +22,7 @@ from mistral_api.constraints.schemas.values import (
     Union,
     Value,
 )
-from mistral_api.grammars.patterns import json_string_grammar
+from mistral_api.grammars.patterns import json_string_rules
 
 _HEXADECIMAL = "[0-9a-fA-F]"
 # Each needs those that it names. Escapes are those that characters need, so that none is half a surrogate pair.
@@ -111,9 +111,17 @@ class _Writer:
 
     def _text(self, value: Text) -> str:
         if value.pattern:
-            inner = json_string_grammar(value.pattern, min_length=value.low, max_length=value.high)
-            return rf'"\"" ({inner}) "\""'
+            return rf'"\"" {self._pattern(value)} "\""'
         return rf'"\"" {_repeated(self._use("char"), value.low, value.high)} "\""'
+
+    def _pattern(self, value: Text) -> str:
+        """Return the name of a rule for what a pattern matches."""
+        name = f"t{len(self.rules)}"
+        rules = json_string_rules(name, value.pattern, min_length=value.low, max_length=value.high)
+        for line in rules.splitlines():
+            rule, _, text = line.partition(" ::= ")
+            self.rules[rule] = text
+        return name
 
     def _items(self, value: Items) -> str:
         prefix = [self.expression(each) for each in value.prefix]
