@@ -6,7 +6,7 @@ common/json-schema-to-grammar.cpp (``_visit_pattern``):
 - The converter takes a pattern only with ``^`` and ``$`` around it, and copies the text of its characters and classes
   into GBNF as it stands. So escapes are those of GBNF, where ``\\\\`` is a backslash of the *JSON text*.
 - It knows ``. | ( ) [ ] * + ? {}`` and takes what has another meaning to a regular expression literally.
-- A count above 1,999 is refused, or taken for any number.
+- A count above 2,000 is refused, or taken for any number, so larger ones are made of blocks of 1,000.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from mistral_api.grammars.characters import ALL, CharacterSet, from_ranges
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
+    EMPTY,
     Characters,
     Choice,
     Expression,
@@ -27,10 +28,13 @@ from mistral_api.grammars.expression import (
     characters,
     children,
     rebuilt,
+    repeat,
     walk,
 )
 
 MOST_COUNT = 1_999
+_BLOCK = 1_000
+MOST_BLOCKS = 100
 MOST_CHARACTERS = 65_536
 _NUL = from_ranges([(0, 0)])
 _PATTERN_SYNTAX = frozenset("^$.[]()|{}*+?\\")
@@ -124,6 +128,8 @@ class _Writer:
         return self._language.glue.join(written)
 
     def _part(self, part: Expression) -> str:
+        if isinstance(part, Repeat) and max(part.least, part.most or 0) > MOST_COUNT:
+            return self._language.group(self.write(_in_blocks(part)))
         if isinstance(part, Repeat):
             return self._unit(part.part) + self._count(part, single=isinstance(part.part, Characters))
         return self._unit(part)
@@ -149,8 +155,6 @@ class _Writer:
 
     def _count(self, part: Repeat, *, single: bool) -> str:
         bounds = part.least, part.most
-        if max(part.least, part.most or 0) > MOST_COUNT:
-            raise Untranslatable(f"it repeats something more than {MOST_COUNT} times")
         if bounds in _SHORT_COUNTS:
             return _SHORT_COUNTS[bounds] if single else self._language.counts[bounds]
         if part.least == part.most:
@@ -163,6 +167,32 @@ def _single(part: Expression) -> str | None:
     if isinstance(part, Characters) and not part.allowed.is_wide():
         return chr(part.allowed.ranges[0][0])
     return None
+
+
+def _in_blocks(part: Repeat) -> Expression:
+    """Return a repetition by a large count in smaller ones. Raises Untranslatable above 100,000."""
+    if max(part.least, part.most or 0) > MOST_BLOCKS * _BLOCK:
+        raise Untranslatable(f"it repeats something more than {MOST_BLOCKS * _BLOCK} times")
+    further = None if part.most is None else part.most - part.least
+    return Sequence((*_exact_blocks(part.part, part.least), *_optional_blocks(part.part, further)))
+
+
+def _exact_blocks(part: Expression, count: int) -> list[Expression]:
+    block = Repeat(part, _BLOCK, _BLOCK)
+    blocks = [repeat(block, count // _BLOCK, count // _BLOCK), repeat(part, count % _BLOCK, count % _BLOCK)]
+    return [each for each in blocks if each != EMPTY]
+
+
+def _optional_blocks(part: Expression, count: int | None) -> list[Expression]:
+    """Return ``x{0,count}``: some full blocks and less than one, or all full blocks and the rest."""
+    if count is None or count <= MOST_COUNT:
+        found = repeat(part, 0, count)
+        return [found] if found != EMPTY else []
+    block, full = Repeat(part, _BLOCK, _BLOCK), count // _BLOCK
+    some = Sequence((repeat(block, 0, full - 1), repeat(part, 0, _BLOCK - 1)))
+    rest = repeat(part, 0, count % _BLOCK)
+    all_full = repeat(block, full, full)
+    return [Choice((some, all_full if rest == EMPTY else Sequence((all_full, rest))))]
 
 
 def write_pattern(expression: Expression) -> str:

@@ -7,6 +7,7 @@ OpenAI uses, splits the text into terminals first, each as long as it can be, an
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import Expression, Reference, children, literal, rebuilt, sequence
@@ -34,12 +35,12 @@ def lark_string_pattern(grammar: str) -> str:
     grammar whose rules call themselves, but for simple lists: no regular expression says that. Codex's grammars can be
     said.
     """
-    return write_pattern(as_json_text(inlined(_rules(grammar))))
+    return write_pattern(inlined(_rules(grammar, as_json_text)))
 
 
 def lark_text_grammar(grammar: str) -> str:
     """Return a grammar in GBNF of the texts that fit a grammar in lark. Raises Untranslatable."""
-    return write_grammar(_named({name: without_nul(body) for name, body in _rules(grammar).items()}))
+    return write_grammar(_named(_rules(grammar, without_nul)))
 
 
 def lark_json_grammar(grammar: str) -> str:
@@ -47,14 +48,17 @@ def lark_json_grammar(grammar: str) -> str:
 
     Raises Untranslatable.
     """
-    rules = {name: as_json_text(body) for name, body in _rules(grammar).items()}
+    rules = _rules(grammar, as_json_text)
     first = next(iter(rules))
     quoted = sequence([literal('"'), Reference(first), literal('"')])
     return write_grammar(_named({_QUOTED: quoted, **rules}))
 
 
-def _rules(grammar: str) -> dict[str, Expression]:
-    """Return the rules of a grammar that are used, the first one first, as llama.cpp can read them."""
+def _rules(grammar: str, in_output: Callable[[Expression], Expression]) -> dict[str, Expression]:
+    """Return the rules of a grammar that are used, the first one first, as llama.cpp can read them.
+
+    ``in_output`` returns what an expression looks like in what the model writes.
+    """
     if len(grammar) > MOST_LARK_CHARACTERS:
         raise Untranslatable(f"it has more than {MOST_LARK_CHARACTERS} characters")
     rules = parse_lark(grammar)
@@ -63,7 +67,7 @@ def _rules(grammar: str) -> dict[str, Expression]:
     if IGNORED in rules:
         rules[_WHOLE] = sequence([Reference(IGNORED), Reference(_START)])
     used = used_rules(rules, _WHOLE if IGNORED in rules else _START)
-    plain = {name: without_simple_recursion(name, body) for name, body in used.items()}
+    plain = {name: without_simple_recursion(name, in_output(body)) for name, body in used.items()}
     found = without_endless_rules(plain)
     refuse_left_recursion(found)
     return found

@@ -223,7 +223,7 @@ class _LarkParser:
         return sequence([expression, Reference(IGNORED)])
 
     def _reference(self, token: Token) -> Expression:
-        if self._peek().text == "{" and self._tokens[self._position + 1].kind == "name":
+        if self._peek().text == "{" and self._tokens[self._position + 1].kind in ("name", "string", "pattern"):
             raise Untranslatable(f"the template '{token.text}' in line {token.line} is not supported")
         found = Reference(token.text)
         return self._terminal(found) if is_terminal(token.text) else found

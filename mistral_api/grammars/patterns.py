@@ -72,12 +72,11 @@ def whole_string_pattern(pattern: str) -> str:
 
 def text_grammar(pattern: str) -> str:
     """Return a grammar in GBNF of the texts that an expression matches as a whole. Raises Untranslatable."""
-    expression = parse_pattern(pattern, Dialect.TEXT)
-    resolved = resolve_conditions(expression) if has_assertions(expression) else expression
+    expression = without_nul(parse_pattern(pattern, Dialect.TEXT))
+    resolved = resolve_conditions(expression)
     if resolved is None:
-        rules = as_rules(build_automaton(expression), "root")
-        return write_grammar({name: without_nul(each) for name, each in rules.items()})
-    return write_grammar({"root": without_nul(_possible(resolved))})
+        return write_grammar(as_rules(build_automaton(expression), "root"))
+    return write_grammar({"root": _possible(resolved)})
 
 
 @lru_cache(_REMEMBERED)
@@ -103,8 +102,6 @@ def plain_expression(expression: Expression) -> Expression:
 
     Raises Untranslatable where it becomes too long, or nothing matches it.
     """
-    if not has_assertions(expression):
-        return _possible(expression)
     resolved = resolve_conditions(expression)
     if resolved is not None:
         return _possible(resolved)
