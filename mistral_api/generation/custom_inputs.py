@@ -8,12 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.lark import lark_string_pattern, lark_text_grammar
+from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import whole_string_pattern
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionDefinition, GrammarDefinition
-from mistral_api.wire.constraint_cost import grammar_digest, schema_digest
-from mistral_api.wire.constraint_places import Constraint
+from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
 
 INPUT = "input"
 _TEXT: JsonObject = {"type": "string"}
@@ -22,7 +21,10 @@ _SYNTAXES = {"lark": "grammar in lark", "regex": "regular expression"}
 
 @dataclass(frozen=True, slots=True)
 class InputForm:
-    """How the input of a custom tool is enforced: by a pattern of its string, by a grammar of its text, or not."""
+    """How the input of a custom tool is enforced: by a pattern of its string, by a grammar of its text, or not.
+
+    The pattern is one of the decoded string, as in every schema of a client (``generation.enforced_schemas``).
+    """
 
     pattern: str | None = None
     grammar: str | None = None
@@ -42,10 +44,15 @@ def input_form(syntax: str, definition: str) -> InputForm:
     themselves, is enforced where the call is forced.
     """
     try:
-        translate = lark_string_pattern if syntax == "lark" else whole_string_pattern
-        return InputForm(pattern=translate(definition))
+        return InputForm(pattern=lark_pattern(definition) if syntax == "lark" else _whole_pattern(definition))
     except Untranslatable:
         return InputForm(grammar=_text_grammar(definition) if syntax == "lark" else None)
+
+
+def _whole_pattern(definition: str) -> str:
+    """Return an expression that matches the whole text. Raises Untranslatable."""
+    whole_string_pattern(definition)
+    return f"^(?:{definition})$"
 
 
 def _text_grammar(definition: str) -> str | None:
@@ -67,12 +74,12 @@ def custom_function(
     return {"name": name, "description": told or None, "parameters": form.schema}, form
 
 
-def input_constraints(tools: Sequence[Any], path: str = "tools") -> list[Constraint]:
+def input_constraints(tools: Sequence[Any], path: str = "tools") -> list[PlacedSchema | Constraint]:
     """Return what is enforced of the inputs of a valid request's custom tools, of a chat or a response."""
     return [constraint for index, tool in enumerate(tools) for constraint in _constraints_of(tool, f"{path}[{index}]")]
 
 
-def _constraints_of(tool: Mapping[str, Any], path: str) -> Iterator[Constraint]:
+def _constraints_of(tool: Mapping[str, Any], path: str) -> Iterator[PlacedSchema | Constraint]:
     kind = tool.get("type")  # a tool of Anthropic's has none
     if kind == "namespace":
         yield from input_constraints(tool["tools"], f"{path}.tools")
@@ -84,9 +91,9 @@ def _constraints_of(tool: Mapping[str, Any], path: str) -> Iterator[Constraint]:
     form = input_form(grammar["syntax"], grammar["definition"])
     place = f"{path}.custom.format" if "custom" in tool else f"{path}.format"
     if form.pattern is not None:
-        yield Constraint(place, form.schema, schema_digest(form.schema))
+        yield PlacedSchema(place, form.schema, of_tool=True)
     elif form.grammar is not None:
-        yield Constraint(place, form.grammar, grammar_digest(form.grammar))
+        yield grammar_constraint(place, form.grammar)
 
 
 def _grammar_of(tool: Mapping[str, Any]) -> GrammarDefinition | None:

@@ -48,14 +48,17 @@ class ForcedToolChoice:
         return str(self.tools[0]["function"]["name"]) if len(self.tools) == 1 else None
 
     @property
+    def strict(self) -> bool:
+        """Whether a tool among them is strict: the schema of its arguments is enforced exactly."""
+        return any(tool["function"].get("strict") is True for tool in self.tools)
+
+    @property
     def finish_reason(self) -> str:
         """OpenAI says ``stop`` where the client itself named the function."""
         return "stop" if self.named else "tool_calls"
 
     def constrain(self, payload: ChatPayload) -> ChatPayload:
         """Return the request with the schema of the call in place of the tool choice."""
-        if self.grammar is not None:
-            return payload | {"tool_choice": "none", "grammar": self.grammar}
         if self.only_function:
             schema = _parameters(self.tools[0])
         else:
@@ -127,7 +130,7 @@ def _rebased(schema: Any, path: str) -> Any:
     if not isinstance(schema, dict):
         return schema
     rebased = {keyword: _rebased_value(keyword, value, path) for keyword, value in schema.items()}
-    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#"):
+    if isinstance(schema.get("$ref"), str) and (schema["$ref"] == "#" or schema["$ref"].startswith("#/")):
         rebased["$ref"] = path + schema["$ref"][1:]
     return rebased
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.deprecated_functions import FunctionCallStage, functions_to_tools
 from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
+from mistral_api.generation.enforced_schemas import Query, enforce_call, enforce_schemas, has_schemas
 from mistral_api.generation.forced_tool_calls import (
     ForcedToolChoice,
     filter_allowed_tools,
@@ -20,15 +21,12 @@ from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.generation.supervisor_feedback import RANDOM_SEED
 from mistral_api.generation.tool_catalogue import ToolCatalogue
 from mistral_api.generation.tool_kind_stage import ToolKindStage
-from mistral_api.payload_types import JsonObject, omit
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.request_limits import RequestLimits
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
-
-# Sends a request to a path of the model server, and returns the JSON object it is answered with.
-Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +94,11 @@ def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, q
     if llama_cpp and not endpoint.dialect.llama_cpp:
         # Its own dialect counts the tokens in every event. Here its measurements do: see ``upstream.token_tally``.
         upstream["timings_per_token"] = True
+    if has_schemas(upstream) and traits.llama_cpp():
+        upstream = enforce_schemas(upstream, query, chat=endpoint.chat)
     plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
-        _plan_chat(plan, traits, catalogue)
+        _plan_chat(plan, traits, query, catalogue)
         if catalogue is not None and not catalogue.is_plain:
             plan.stages.append(ToolKindStage(catalogue))
             plan.ask_for_stream()
@@ -126,7 +126,7 @@ def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None 
     return request
 
 
-def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, catalogue: ToolCatalogue | None) -> None:
+def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query, catalogue: ToolCatalogue | None) -> None:
     request = plan.requests[0]
     several, logprobs = (request.get("n") or 1) > 1, request.get("logprobs")
     forced = forced_tool_choice(request, None if catalogue is None else catalogue.grammars)
@@ -134,7 +134,7 @@ def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, catalogue: ToolCata
     if not (several or logprobs or forced) or not traits.llama_cpp():
         return
     if forced:
-        request = forced.constrain(request)
+        request = enforce_call(request, forced, query)
     if logprobs:
         request = _with_probabilities(request, alternatives)
     counts = _choice_counts(request, traits)

@@ -12,12 +12,14 @@ from mistral_api.wire.suspects import SuspectSchema, suspect_grammars, suspect_s
 
 GRAMMAR_FIELD = "grammar"
 # The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp.
-_SCHEMA_PATHS = (
+_ANSWER_PATHS = (
     ("json_schema",),
     ("response_format", "schema"),
     ("response_format", "json_schema", "schema"),
     ("text", "format", "schema"),
     ("output_config", "format", "schema"),
+)
+_TOOL_PATHS = (
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
     ("tools", "*", "tools", "*", "parameters"),
@@ -26,6 +28,35 @@ _SCHEMA_PATHS = (
     ("tools", "*", "input_schema"),
     ("functions", "*", "parameters"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSchema:
+    """A JSON schema of a valid request. ``of_tool``: it is that of a tool's arguments; ``strict``: of a strict one."""
+
+    path: str
+    schema: dict[str, Any]
+    of_tool: bool = False
+    strict: bool = False
+
+
+def find_schemas(body: dict[str, Any]) -> list[PlacedSchema]:
+    """Return the JSON schemas of a valid request. Most requests have none, and are asked for six names."""
+    found = [
+        PlacedSchema(path, schema)
+        for keys in _ANSWER_PATHS
+        if body.get(keys[0])
+        for path, schema in _values_at(body, keys)
+        if isinstance(schema, dict)
+    ]
+    for keys in _TOOL_PATHS:
+        if body.get(keys[0]):
+            for path, tool in _values_at(body, keys[:-1]):
+                schema = tool.get(keys[-1]) if isinstance(tool, dict) else None
+                if isinstance(schema, dict):
+                    strict = tool.get("strict") is True
+                    found.append(PlacedSchema(f"{path}.{keys[-1]}", schema, of_tool=True, strict=strict))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +86,26 @@ class Constraint:
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:
-    """Return the constraints of a valid request. Most requests have none, and are asked for eight names."""
-    found = [
-        Constraint(path, schema, schema_digest(schema))
-        for keys in _SCHEMA_PATHS
-        if body.get(keys[0])
-        for path, schema in _values_at(body, keys)
-        if isinstance(schema, dict)
-    ]
+    """Return the constraints of a valid request as it has brought them."""
+    found = [schema_constraint(each.path, each.schema) for each in find_schemas(body)]
+    grammar = find_grammar(body)
+    return found if grammar is None else [*found, grammar]
+
+
+def find_grammar(body: dict[str, Any]) -> Constraint | None:
+    """Return the grammar that a valid request has brought."""
     grammar = body.get(GRAMMAR_FIELD)
-    if grammar and isinstance(grammar, str):
-        found.append(Constraint(GRAMMAR_FIELD, grammar, grammar_digest(grammar)))
-    return found
+    return grammar_constraint(GRAMMAR_FIELD, grammar) if grammar and isinstance(grammar, str) else None
+
+
+def grammar_constraint(path: str, grammar: str) -> Constraint:
+    """Return a grammar as a constraint."""
+    return Constraint(path, grammar, grammar_digest(grammar))
+
+
+def schema_constraint(path: str, schema: dict[str, Any]) -> Constraint:
+    """Return a JSON schema as a constraint."""
+    return Constraint(path, schema, schema_digest(schema))
 
 
 def _values_at(value: Any, keys: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:

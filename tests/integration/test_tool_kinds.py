@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
-import orjson
 import pytest
 import requests
 from openai import OpenAI
@@ -14,14 +12,13 @@ from openai.types.responses import (
     ResponseApplyPatchToolCall,
     ResponseCustomToolCall,
     ResponseFunctionShellToolCall,
-    ResponseFunctionToolCall,
     ResponseStreamEvent,
     ResponseToolSearchCall,
 )
 from openai.types.responses.response_output_item import LocalShellCall
 
 from tests.support.openai_schemas import validate
-from tests.support.processes import Server, wait_for
+from tests.support.processes import Server
 
 LOOK: Any = {
     "type": "function", "name": "look", "strict": False,
