@@ -12,14 +12,12 @@ from mistral_api.wire.suspects import SuspectSchema, suspect_grammars, suspect_s
 
 GRAMMAR_FIELD = "grammar"
 # The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp.
-_ANSWER_PATHS = (
+_SCHEMA_PATHS = (
     ("json_schema",),
     ("response_format", "schema"),
     ("response_format", "json_schema", "schema"),
     ("text", "format", "schema"),
     ("output_config", "format", "schema"),
-)
-_TOOL_PATHS = (
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
     ("tools", "*", "tools", "*", "parameters"),
@@ -28,6 +26,8 @@ _TOOL_PATHS = (
     ("tools", "*", "input_schema"),
     ("functions", "*", "parameters"),
 )
+# What holds the schema of a tool's arguments.
+_OF_TOOLS = ("parameters", "input_schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +38,6 @@ class PlacedSchema:
     schema: dict[str, Any]
     of_tool: bool = False
     strict: bool = False
-
-
-def find_schemas(body: dict[str, Any]) -> list[PlacedSchema]:
-    """Return the JSON schemas of a valid request. Most requests have none, and are asked for six names."""
-    found = [
-        PlacedSchema(path, schema)
-        for keys in _ANSWER_PATHS
-        if body.get(keys[0])
-        for path, schema in _values_at(body, keys)
-        if isinstance(schema, dict)
-    ]
-    for keys in _TOOL_PATHS:
-        if body.get(keys[0]):
-            for path, tool in _values_at(body, keys[:-1]):
-                schema = tool.get(keys[-1]) if isinstance(tool, dict) else None
-                if isinstance(schema, dict):
-                    strict = tool.get("strict") is True
-                    found.append(PlacedSchema(f"{path}.{keys[-1]}", schema, of_tool=True, strict=strict))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +64,23 @@ class Constraint:
     def suspect_schemas(self) -> list[SuspectSchema]:
         """Return the costliest parts of a schema as schemas of their own."""
         return [] if isinstance(self.value, str) else suspect_schemas(self.value)
+
+
+def find_schemas(body: dict[str, Any]) -> list[PlacedSchema]:
+    """Return the JSON schemas of a valid request. Most requests have none, and are asked for six names."""
+    return [
+        PlacedSchema(path, holder[keys[-1]], keys[-1] in _OF_TOOLS, strict=holder.get("strict") is True)
+        for keys in _SCHEMA_PATHS
+        if body.get(keys[0])
+        for path, holder in _holders(body, keys)
+    ]
+
+
+def _holders(body: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects that hold a schema at a path, each with the path of the schema."""
+    for path, holder in _values_at(body, keys[:-1]):
+        if isinstance(holder, dict) and isinstance(holder.get(keys[-1]), dict):
+            yield (f"{path}.{keys[-1]}" if path else keys[-1]), holder
 
 
 def find_constraints(body: dict[str, Any]) -> list[Constraint]:
