@@ -43,9 +43,9 @@ TITLE_LENGTH = 80
 # What coding agents put before the user's words, or into messages of the user before them: Claude Code and qwen-code,
 # then Codex (seen; the last one is its copy of a project's AGENTS.md).
 _OF_PROGRAMS = re.compile(
-    r"<(system-reminder|environment_context|user_instructions|recommended_plugins)>.*?(?:</\1>|\Z)"
-    r"|# AGENTS\.md instructions[^\n]*\s*<INSTRUCTIONS>.*?(?:</INSTRUCTIONS>|\Z)",
-    re.DOTALL,
+    r"^[ \t]*(?:<(system-reminder|environment_context|user_instructions|recommended_plugins)>.*?(?:</\1>|\Z)\s*"
+    r"|# AGENTS\.md instructions[^\n]*\s*<INSTRUCTIONS>.*?(?:</INSTRUCTIONS>|\Z)\s*)+",
+    re.DOTALL | re.MULTILINE,
 )
 # The ids of answers are derived with numbers from here on, those of messages with their position in the sent list.
 _FIRST_ANSWER = 1 << 32
