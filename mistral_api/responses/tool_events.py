@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import cast
 
 from mistral_api.conversations.tool_items import CUSTOM_CALL, FUNCTION_CALL
-from mistral_api.payload_types import omit
 from mistral_api.payload_types.completions import ToolCallDelta
 from mistral_api.payload_types.responses import CallItem, OutputItem, ResponseEvent
 
@@ -34,7 +33,8 @@ def announced_call(item: CallItem) -> OutputItem:
         case "tool_search_call":
             return item | {"arguments": {}}
         case _:
-            return item | {"operation": omit(item["operation"], ("diff",)) | {"path": ""}}
+            # The schema demands a diff of all operations but one.
+            return item | {"operation": {"type": "update_file", "path": "", "diff": ""}}
 
 
 def call_delta(kind: str, delta: ToolCallDelta) -> ResponseEvent | None:

@@ -72,7 +72,7 @@ def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
     }
     tool: Any = {"type": "function", "function": {"name": "deep", "parameters": schema}}
     other: Any = TOOLS[0]
-    moved = ForcedToolChoice([other, tool], named=False).constrain({})["response_format"]["json_schema"]["schema"]
+    moved: Any = ForcedToolChoice([other, tool], named=False).constrain({})["response_format"]["json_schema"]["schema"]
     moved = moved["anyOf"][1]["properties"]["arguments"]
     place = "#/anyOf/1/properties/arguments"
     assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
