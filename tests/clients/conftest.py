@@ -25,6 +25,7 @@ async def http_clients() -> AsyncIterator[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def scripted() -> Iterator[tuple[Server, ScriptedEngine]]:
-    """``bin/serve`` before a scripted engine; a test sets ``engine.script``."""
-    with scripted_stack(lambda _body: say("Nothing to say.")) as running:
+    """``bin/serve`` before a scripted engine; a test sets ``engine.script``. Conversations that clients do not want
+    stored are kept too."""
+    with scripted_stack(lambda _body: say("Nothing to say."), STORE_FALSE="conversation") as running:
         yield running
