@@ -61,6 +61,8 @@ class _Writer:
         self._is_shared = set(self.shared)
         self.rules: dict[str, str] = {}
         self._basic: set[str] = set()
+        # The rules for what may follow a property, by their text.
+        self._known: dict[str, str] = {}
         self._writers: dict[type[Value], Callable[[Any], str]] = {
             Reference: self._reference,
             Simple: self._simple,
@@ -165,8 +167,9 @@ class _Writer:
         text = f'("," space {extra})*' if extra is not None else '""'
         if optional:
             text = f'("," space {optional[0]})? {self._following(optional[1:], extra)}'
-        known = next((name for name, rule in self.rules.items() if rule == text), None)
-        return known or self._add(text)
+        if text not in self._known:
+            self._known[text] = self._add(text)
+        return self._known[text]
 
     def _extra(self, fields: Fields, value: Value) -> str:
         """Return a further property, whose name is none of those that the schema names."""
