@@ -141,8 +141,10 @@ def _load_message(message: JsonObject) -> JsonObject:
     """Return a message in the form in which it is recorded, and the model server takes it."""
     loaded: JsonObject = _drop_nulls(message)
     content = loaded.get("content")
+    if type(content) is str and "reasoning" not in loaded:  # nearly every message
+        return loaded
     if isinstance(content, list):
-        loaded["content"] = [_load_part(part) for part in content] or ""
+        loaded["content"] = [_as_text(part) if part["type"] in _TEXT_PARTS else part for part in content] or ""
     reasoning = loaded.get("reasoning")  # the name that vLLM, OpenRouter and Ollama's compatible API have for it
     if reasoning and isinstance(reasoning, str) and not loaded.get("reasoning_content"):
         loaded["reasoning_content"] = loaded.pop("reasoning")
@@ -151,8 +153,8 @@ def _load_message(message: JsonObject) -> JsonObject:
     return loaded
 
 
-def _load_part(part: JsonObject) -> JsonObject:
-    return {"type": "text", "text": part["text"]} if part["type"] in _TEXT_PARTS else part
+def _as_text(part: JsonObject) -> JsonObject:
+    return {"type": "text", "text": part["text"]}
 
 
 MESSAGE = _CHECKED_MESSAGE.converted(_load_message).with_schema(

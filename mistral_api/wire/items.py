@@ -197,6 +197,8 @@ _MAY_BE_EMPTY = {"message": "content", "function_call_output": "output", "custom
 
 def _load_item(item: JsonObject) -> JsonObject:
     """Return an item with what it says, if only that it says nothing."""
+    if item.get("content"):  # nearly every item
+        return item
     name = _MAY_BE_EMPTY.get(item_type(item))
     return item | {name: ""} if name is not None and item.get(name) is None else item
 

@@ -11,25 +11,24 @@ from marshmallow import Schema, ValidationError, fields, missing
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import PayloadT
 from mistral_api.wire.field_errors import Issue, quote_value
-from mistral_api.wire.shapes import JsonSchema, Shape, Text, any_of, pass_through
+from mistral_api.wire.shapes import JsonSchema, Shape, Text, any_of
 
 _MISSING = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
 _UNKNOWN = Issue("unknown_parameter", "Unknown parameter: '{param}'.")
 
 
 def blank_is_absent(shape: Shape) -> Shape:
-    """Return a shape that also takes the empty string, which counts as absent: clients send what a form left empty."""
-    check, convert = shape.check, shape.convert or pass_through
+    """Return a shape of strings that also takes the empty one, which counts as absent.
+
+    Clients send what was left empty in a form.
+    """
 
     def check_unless_blank(value: object) -> None:
         if value != "":
             check(value)
 
-    def convert_unless_blank(value: object) -> object:
-        return missing if value == "" else convert(value)
-
-    json_schema = any_of([*shape.alternatives, {"const": ""}])
-    return Shape(check_unless_blank, json_schema, *shape.types, str, convert=convert_unless_blank)
+    check, json_schema = shape.check, any_of([*shape.alternatives, {"const": ""}])
+    return Shape(check_unless_blank, json_schema, *shape.types, convert=lambda text: text or missing)
 
 
 # The name of a model. Without one, the model that is served answers.
