@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from mistral_api.errors import ModelServerRefused
@@ -12,8 +11,8 @@ from mistral_api.upstream.errors import UNSUPPORTED_INPUT
 _PART_TYPES = {"image": ("image_url", "image"), "audio": ("input_audio",), "video": ("video_url", "input_video")}
 # The parts that no model behind llama.cpp takes (its words: "unsupported content[].type").
 _NEVER_SUPPORTED = ("file", "refusal")
-# The fields that hold the schema of an answer, in OpenAI's requests, llama.cpp's, Anthropic's and Ollama's.
-_SCHEMA_FIELDS = ("response_format", "json_schema", "output_config", "format")
+# The fields that hold the schema of an answer, in OpenAI's requests, llama.cpp's and Anthropic's.
+_SCHEMA_FIELDS = ("response_format", "json_schema", "output_config")
 
 
 def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: bool) -> None:
@@ -24,17 +23,11 @@ def name_refused_field(error: ModelServerRefused, body: JsonObject, *, forced: b
     if error.code == "invalid_json_schema":
         present = () if forced else (name for name in _SCHEMA_FIELDS if body.get(name) is not None)
         error.param = next(iter(present), "tools")
-    if error.code == "unsupported_value":
-        _name_refused_part(error, body)
+    if error.code == "unsupported_value" and "messages" in body:
+        _name_refused_part(error, body["messages"])
 
 
-def _name_refused_part(error: ModelServerRefused, body: JsonObject) -> None:
-    found_images = next(_ollama_images(body), None)
-    if found_images is not None:
-        error.param = found_images
-        error.message = f"Unsupported value for '{found_images}': the model served takes no images."
-        return
-    messages: list[Any] = body.get("messages") or []
+def _name_refused_part(error: ModelServerRefused, messages: list[Any]) -> None:
     found_kind = UNSUPPORTED_INPUT.match(error.message)
     types = _PART_TYPES[found_kind[1]] if found_kind and found_kind[1] else _NEVER_SUPPORTED
     found = _first_part(messages, types)
@@ -51,12 +44,3 @@ def _first_part(messages: list[Any], types: tuple[str, ...]) -> tuple[str, str] 
             if part["type"] in types:
                 return f"messages[{number}].content[{index}]", str(part["type"])
     return None
-
-
-def _ollama_images(body: JsonObject) -> Iterator[str]:
-    """Yield the path of each list of images in a request of Ollama's API."""
-    if body.get("images"):
-        yield "images"
-    for number, message in enumerate(body.get("messages") or []):
-        if message.get("images"):
-            yield f"messages[{number}].images"
