@@ -232,7 +232,7 @@ def test_ollama_errors_are_one_sentence_with_the_status(server: Server, llama: C
         llama.chat(MODEL, FRANCE, options={"temperature": 9})
     assert wrong.value.status_code == 400
     images = [{"role": "user", "content": "Look", "images": [b"\x89PNG\r\n"]}]
-    with pytest.raises(ResponseError, match="image input is not supported|takes no images"):
+    with pytest.raises(ResponseError, match=r"image input is not supported|takes no images"):
         llama.chat(MODEL, images)
     with pytest.raises(ResponseError, match="makes no embeddings"):
         llama.embed(MODEL, "text")
