@@ -6,6 +6,7 @@ from its file and from llama.cpp's ``GET /props`` (tools/server/README.md); anot
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -137,7 +138,7 @@ class OllamaModels:
             "model": _tagged(model.id),
             "modified_at": _modified(card, model),
             "size": card.info.file_bytes if card else 0,
-            "digest": card.digest if card else "",
+            "digest": _digest(card, model),
             "details": _details(card),
             "capabilities": _capabilities(entry, card, _props(entry)),
         }
@@ -150,7 +151,7 @@ class OllamaModels:
             "name": _tagged(model.id),
             "model": _tagged(model.id),
             "size": size,
-            "digest": card.digest if card else "",
+            "digest": _digest(card, model),
             "details": _details(card),
             "expires_at": _rfc3339(datetime.now(UTC) + _NEVER),
             "size_vram": round(size * _offloaded(layers, card)),
@@ -247,6 +248,11 @@ def _parameters(props: JsonObject, window: int | None) -> str:
     sampling = _object(_object(props, "default_generation_settings"), "params")
     found = {"num_ctx": window} | {name: sampling.get(name) for name in _PARAMETERS}
     return "\n".join(f"{name:<30} {value:g}" for name, value in found.items() if isinstance(value, int | float))
+
+
+def _digest(card: ModelCard | None, model: CatalogueModel) -> str:
+    """Return what tells a model from others; Ollama's own program needs one of everything that it lists."""
+    return card.digest if card else hashlib.sha256(model.id.encode()).hexdigest()
 
 
 def _modified(card: ModelCard | None, model: CatalogueModel) -> str:

@@ -11,14 +11,14 @@ from mistral_api.wire.constraints import is_known_harmless
 from mistral_api.wire.suspects import SuspectSchema, suspect_grammars, suspect_schemas
 
 GRAMMAR_FIELD = "grammar"
-# The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp, Ollama.
+# The paths of schemas; a star stands for each element of an array. Chat, Responses, Anthropic, llama.cpp.
 _SCHEMA_PATHS = (
     ("json_schema",),
     ("response_format", "schema"),
+    ("format",),  # Ollama
     ("response_format", "json_schema", "schema"),
     ("text", "format", "schema"),
     ("output_config", "format", "schema"),
-    ("format",),
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
     ("tools", "*", "tools", "*", "parameters"),

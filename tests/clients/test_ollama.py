@@ -20,7 +20,7 @@ FRANCE = [
     {"role": "system", "content": "Answer in one sentence."},
     {"role": "user", "content": "What is the capital of France?"},
 ]
-GREEDY = {"temperature": 0, "num_predict": 24, "num_ctx": 4096}
+GREEDY = {"temperature": 0, "num_predict": 12, "num_ctx": 4096}
 
 
 class Weather(BaseModel):
@@ -232,7 +232,7 @@ def test_ollama_errors_are_one_sentence_with_the_status(server: Server, llama: C
         llama.chat(MODEL, FRANCE, options={"temperature": 9})
     assert wrong.value.status_code == 400
     images = [{"role": "user", "content": "Look", "images": [b"\x89PNG\r\n"]}]
-    with pytest.raises(ResponseError, match=r"messages\[0\]\.images.*takes no images"):
+    with pytest.raises(ResponseError, match=r"image input is not supported|takes no images"):
         llama.chat(MODEL, images)
     with pytest.raises(ResponseError, match="makes no embeddings"):
         llama.embed(MODEL, "text")
