@@ -71,8 +71,23 @@ def text_grammar(pattern: str) -> str:
     return write_grammar({"root": _possible(resolved)})
 
 
-@lru_cache(_REMEMBERED)
 def _string_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
+    found = _known_expression(pattern, min_length, max_length)
+    if isinstance(found, Untranslatable):
+        raise Untranslatable(found.reason) from found
+    return found
+
+
+@lru_cache(_REMEMBERED)
+def _known_expression(pattern: str, min_length: int, max_length: int | None) -> Expression | Untranslatable:
+    """Return an expression, or why there is none, which may take as long to find out."""
+    try:
+        return _make_expression(pattern, min_length, max_length)
+    except Untranslatable as error:
+        return error
+
+
+def _make_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
     """Return what the strings are that a pattern matches anywhere, and that are as long."""
     found = parse_pattern(pattern, Dialect.JSON_SCHEMA)
     if not has_assertions(found):

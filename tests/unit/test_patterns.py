@@ -177,6 +177,7 @@ def test_length_that_no_match_has_is_refused() -> None:
         (r'say "\\n"\n', ['say "\\n"\n'], ["say"]),
         ("a{,3}", ["", "aaa"], ["aaaa"]),
         ("(?!b).x", ["ax"], ["bx"]),
+        (r"\w+ \w+\b.", ["Grüße Мир.", "世界 ok!"], ["a b", "- a."]),
         (r"\bfoo\b", ["foo"], ["food"]),
         (r"(?:(?!\*/).)*\*/", ["a*/", "*/"], ["*/*/"]),
         ("(?:ab[0-9]{1,3}){2,500}", ["ab1ab22"], ["ab1", "ab1ab4444"]),
