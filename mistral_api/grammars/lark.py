@@ -38,6 +38,14 @@ def lark_string_pattern(grammar: str) -> str:
     return write_pattern(inlined(_rules(grammar, as_json_text)))
 
 
+def lark_pattern(grammar: str) -> str:
+    """Return a regular expression of the texts that fit a grammar in lark, as a JSON schema of a client has it.
+
+    Raises Untranslatable, as :func:`lark_string_pattern` does.
+    """
+    return write_pattern(inlined(_rules(grammar, without_nul)))
+
+
 def lark_text_grammar(grammar: str) -> str:
     """Return a grammar in GBNF of the texts that fit a grammar in lark. Raises Untranslatable."""
     return write_grammar(_named(_rules(grammar, without_nul)))

@@ -44,6 +44,14 @@ def json_string_pattern(pattern: str, *, min_length: int = 0, max_length: int | 
     return write_pattern(as_json_text(_string_expression(pattern, min_length, max_length)))
 
 
+def json_string_rules(name: str, pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
+    """Return what :func:`json_string_pattern` says as rules in GBNF, without the quotes of the string.
+
+    The first rule has this name, and the names of the others begin with it. Raises Untranslatable.
+    """
+    return write_grammar({name: as_json_text(_string_expression(pattern, min_length, max_length))})
+
+
 def decoded_pattern(pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
     """Return a pattern for a llama.cpp that uses llguidance, which compares the decoded value of the string.
 

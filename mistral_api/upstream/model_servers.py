@@ -122,8 +122,8 @@ def external_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
-    constraints = ConstraintGate(settings.data_dir, lambda: None)
     catalogue = Catalogue(client, [], other_models)
+    constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
 
