@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.grammars.lark import lark_string_pattern, lark_text_grammar
+from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import json_string_pattern, text_grammar
 from tests.support.gbnf_acceptor import GbnfGrammar
 from tests.support.sampling import Sampler, running_sampler
@@ -78,7 +78,7 @@ def test_pattern_holds_for_a_property_and_the_elements_of_an_array(sampler: Samp
 
 
 def test_converter_reads_a_patch_as_its_grammar_in_lark_does(sampler: Sampler) -> None:
-    grammar = GbnfGrammar(sampler.grammar_of({"type": "string", "pattern": lark_string_pattern(PATCH)}))
+    grammar = GbnfGrammar(sampler.grammar_of({"type": "string", "pattern": json_string_pattern(lark_pattern(PATCH))}))
     patch = '*** Begin Patch\n*** Add File: a"b\\c\n+x\n*** End Patch'
     assert grammar.accepts(f'"{as_json(patch)}"', "schema")
     assert not grammar.accepts(f'"{as_json(patch.replace("+x", "x"))}"', "schema")
