@@ -159,7 +159,7 @@ def test_history_of_a_coding_agent_is_read(client: OpenAI, http: requests.Sessio
         {"type": "apply_patch_call_output", "call_id": "c4", "status": "failed", "output": "no such file"},
         {"type": "tool_search_call", "call_id": "c5", "execution": "client", "arguments": {"query": "eyes"}},
         {"type": "tool_search_output", "call_id": "c5", "execution": "client", "status": "completed", "tools": [EYES]},
-        {"type": "function_call", "call_id": "c6", "namespace": "eyes", "name": "look", "arguments": '{"at":"left"}'},
+        {"type": "function_call", "call_id": "c6", "namespace": "eyes", "name": "look", "arguments": '{"at":"right"}'},
         {"type": "function_call_output", "call_id": "c6", "output": "A wall."},
         {"type": "agent_message", "author": "/root", "recipient": "/root/a",
          "content": [{"type": "input_text", "text": "Report."}]},
