@@ -108,6 +108,9 @@ class SchemaMaker:
         return found | self._maybe(0.5, additionalProperties=others) | self._maybe(0.1, minProperties=1)
 
     def _array(self, depth: int) -> dict[str, Any]:
+        if self._chance.random() < 0.2:
+            listed = {"enum": self._chance.sample(_VALUES, 4)}
+            return {"type": "array", "items": listed, "uniqueItems": True, "minItems": self._chance.randint(0, 3)}
         found = {"type": "array", "items": self._schema(depth + 1), "maxItems": self._chance.randint(2, 4)}
         return found | self._maybe(0.5, minItems=self._chance.randint(0, 2))
 
