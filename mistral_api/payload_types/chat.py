@@ -195,6 +195,7 @@ class ChatPayload(TypedDict, total=False):
     functions: list[FunctionDefinition]
     function_call: str | FunctionName
     response_format: ResponseFormat
+    grammar: str
     reasoning_effort: str
     stop: str | list[str]
     store: bool

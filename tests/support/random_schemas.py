@@ -62,9 +62,9 @@ class SchemaMaker:
             lambda: {"$ref": chance.choice(["#/$defs/T", "#/$defs/a~1b", "#/%24defs/tree"])},
         ]
 
-    def object_schema(self) -> dict[str, Any]:
-        """Return the schema of an object, with definitions that it may refer to."""
-        return self._object(0) | {"$defs": _DEFINITIONS}
+    def object_schema(self, levels: int = _MOST_DEPTH) -> dict[str, Any]:
+        """Return the schema of an object with so many levels in it, and definitions that it may refer to."""
+        return self._object(_MOST_DEPTH - levels) | {"$defs": _DEFINITIONS}
 
     def _schema(self, depth: int) -> dict[str, Any]:
         if depth >= _MOST_DEPTH or self._chance.random() < 0.5:

@@ -15,7 +15,6 @@ from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
 from mistral_api.constraints.schemas.number_grammar import integer_range, number_range
-from mistral_api.constraints.schemas.strings import TRANSLATED
 from mistral_api.constraints.schemas.values import Bound, NumberRange
 from tests.support.random_schemas import SchemaMaker
 
@@ -190,14 +189,6 @@ def test_tool_keeps_what_llama_cpp_ignores_for_the_model_to_read(part: dict[str,
 def test_tool_gets_what_can_be_enforced(part: dict[str, Any], sent: dict[str, Any]) -> None:
     found = enforce_schema(_closed(("a",), a=part), Form.TOOL).schema or {}
     assert found["properties"]["a"] == sent
-
-
-def test_pattern_that_we_have_translated_is_not_translated_again() -> None:
-    written = r"^\\[n\x22]$"
-    schema = _closed(("a",), a=STRING | {"pattern": written} | TRANSLATED)
-    for form in (Form.TOOL, Form.ANSWER):
-        sent = enforce_schema(schema, form).schema or {}
-        assert sent["properties"]["a"] == STRING | {"pattern": written}
 
 
 def test_no_tool_is_refused_that_is_not_strict() -> None:

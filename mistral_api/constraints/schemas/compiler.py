@@ -24,7 +24,7 @@ from mistral_api.constraints.schemas.negation import without_negated
 from mistral_api.constraints.schemas.objects import objects
 from mistral_api.constraints.schemas.parts import SchemaParts
 from mistral_api.constraints.schemas.ranges import integers, numbers
-from mistral_api.constraints.schemas.strings import TRANSLATED, strings
+from mistral_api.constraints.schemas.strings import strings
 from mistral_api.constraints.schemas.values import ANY, Literals, Program, Reference, Simple, Union, Value, union_of
 from mistral_api.payload_types import JsonObject
 
@@ -214,8 +214,6 @@ class SchemaCompiler:
         """Return a part without references, unions and annotations; None where nothing remains."""
         if id(part) not in self._stripped:
             kept = {name: value for name, value in part.items() if name not in _APPLIED and name not in ANNOTATIONS}
-            if TRANSLATED.items() <= part.items():
-                kept |= TRANSLATED
             if kept and len(kept) < len(part) and set(part) & _APPLIED:
                 self.context.changed()
             self._stripped[id(part)] = self.context.parts.derive(part, kept) if kept else None
