@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from openai import OpenAI
 from openai.types.responses import (
     ResponseApplyPatchToolCall,
@@ -79,3 +80,20 @@ def test_call_comes_as_its_item_and_its_output_reaches_the_model(
 def _completed(client: OpenAI, response_id: str) -> Any:
     response = client.responses.retrieve(response_id)
     return response if response.status == "completed" else None
+
+
+def test_conversation_of_a_client_that_stores_nothing_is_kept_where_the_owner_wants_it(
+    scripted: tuple[Server, ScriptedEngine],
+) -> None:
+    server, engine = scripted
+    engine.script = lambda _body: say("Hello.")
+    body = {"input": "Hello!", "store": False}
+    made = requests.post(f"{server.url}/v1/responses", json=body, timeout=30).json()
+    assert [message["role"] for message in server.stored_messages(made["session_id"])] == ["user", "assistant"]
+    assert requests.get(f"{server.url}/v1/responses/{made['id']}", timeout=10).status_code == 404
+    follow = {"input": "And?", "previous_response_id": made["id"]}
+    assert requests.post(f"{server.url}/v1/responses", json=follow, timeout=30).status_code == 400
+    chat = {"messages": [{"role": "user", "content": "Hi."}], "store": False}
+    answered = requests.post(f"{server.url}/v1/chat/completions", json=chat, timeout=30).json()
+    assert len(server.stored_messages(answered["session_id"])) == 2
+    assert requests.get(f"{server.url}/v1/chat/completions/{answered['id']}", timeout=10).status_code == 404

@@ -14,7 +14,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.openai_schemas import validate
-from tests.support.processes import Server, running_api, temporary_data_dir
+from tests.support.processes import Server
 
 PLACE: Any = {"type": "object", "properties": {"at": {"enum": ["left"]}}, "required": ["at"]}
 LOOK: Any = {"type": "function", "name": "look", "strict": False, "parameters": PLACE}
@@ -28,11 +28,21 @@ SUM: Any = {
 }
 LARK = 'start: NUMBER "+" NUMBER\nNUMBER: /[23]/'
 NESTED = 'start: "(" start ")" | "x"'
+# In the form of Codex's own.
+PATCHES = """start: begin file+ end
+begin: "*** Begin Patch" LF
+end: "*** End Patch" LF?
+file: "*** Add File: " /(.+)/ LF ("+" /(.*)/ LF)+ | "*** Delete File: " /(.+)/ LF
+%import common.LF
+"""
 SHORT: dict[str, Any] = {"temperature": 0, "max_output_tokens": 60}
 
 
 def _grammar(syntax: str, definition: str) -> Any:
     return SUM | {"format": {"type": "grammar", "syntax": syntax, "definition": definition}}
+
+
+PATCH = _grammar("lark", PATCHES) | {"name": "apply_patch", "description": "Edits files."}
 
 
 def test_call_of_a_custom_tool_is_streamed_stored_and_answered(client: OpenAI, model: str) -> None:
@@ -165,7 +175,7 @@ def test_history_of_a_coding_agent_is_read(client: OpenAI, http: requests.Sessio
          "content": [{"type": "input_text", "text": "Report."}]},
     ]  # fmt: skip
     body: dict[str, Any] = {
-        "input": items, "tools": [LOOK, NOTE, {"type": "web_search"}], "tool_choice": "auto", "temperature": 0,
+        "input": items, "tools": [LOOK, NOTE, PATCH, {"type": "web_search"}], "tool_choice": "auto", "temperature": 0,
         "parallel_tool_calls": True, "reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"],
         "prompt_cache_key": "01a21b6f", "client_metadata": {"thread_id": "t"}, "max_output_tokens": 16,
     }  # fmt: skip
@@ -219,21 +229,3 @@ def test_custom_tool_of_a_chat_is_called_streamed_and_answered(client: OpenAI, m
     missing: Any = {"type": "custom", "custom": {"name": "look"}}
     with pytest.raises(openai.BadRequestError, match="not in 'tools'"):
         client.chat.completions.create(messages=messages, tool_choice=missing, **asked)
-
-
-def test_conversation_of_a_client_that_stores_nothing_is_kept_where_the_owner_wants_it(server: Server) -> None:
-    with (
-        temporary_data_dir() as folder,
-        running_api(folder, **server.model_settings, STORE_FALSE="conversation") as api,
-    ):
-        body = {"input": "Hello!", "store": False, "temperature": 0, "max_output_tokens": 16}
-        made = requests.post(f"{api.url}/v1/responses", json=body, timeout=60).json()
-        said = api.stored_messages(made["session_id"])
-        assert [message["role"] for message in said] == ["user", "assistant"]
-        assert requests.get(f"{api.url}/v1/responses/{made['id']}", timeout=10).status_code == 404
-        follow = {"input": "And?", "previous_response_id": made["id"]}
-        assert requests.post(f"{api.url}/v1/responses", json=follow, timeout=60).status_code == 400
-        chat = {"messages": [{"role": "user", "content": "Hi."}], "store": False, "max_tokens": 4}
-        answered = requests.post(f"{api.url}/v1/chat/completions", json=chat, timeout=60).json()
-        assert len(api.stored_messages(answered["session_id"])) == 2
-        assert requests.get(f"{api.url}/v1/chat/completions/{answered['id']}", timeout=10).status_code == 404
