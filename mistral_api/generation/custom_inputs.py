@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mistral_api.conversations.tool_items import INPUT
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
@@ -14,7 +15,6 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionDefinition, GrammarDefinition
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
 
-INPUT = "input"
 _TEXT: JsonObject = {"type": "string"}
 # To a pattern, and to a grammar in GBNF, which can say more.
 _TRANSLATIONS = {"lark": (lark_pattern, lark_text_grammar), "regex": (whole_string_pattern, text_grammar)}

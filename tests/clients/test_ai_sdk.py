@@ -27,7 +27,7 @@ def run_script(server: Server, folder: Path, model: str, name: str, action: str)
     script = folder / "ai_sdk.mjs"
     script.write_bytes((ROOT / "tests" / "support" / "ai_sdk.mjs").read_bytes())
     command = [str(node_folder() / "node"), str(script), name, action]
-    ended = run_client(command, folder, client_environment(folder), seconds=60)
+    ended = run_client(command, folder, client_environment(folder), seconds=40)
     assert ended.code == 0, ended
     printed: dict[str, Any] = json.loads(ended.output)
     return printed

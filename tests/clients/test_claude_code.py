@@ -18,7 +18,7 @@ from tests.support.scripted_engine import MODEL, ScriptedEngine, call_tool, say,
 
 pytestmark = pytest.mark.clients
 
-SECONDS = 60.0
+SECONDS = 40.0
 
 
 def run_claude(server: Server, folder: Path, *arguments: str, model: str = MODEL, **variables: str) -> Ended:

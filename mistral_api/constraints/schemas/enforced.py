@@ -10,6 +10,7 @@ from mistral_api.constraints.schemas.context import Rules
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.grammar import write_grammar
 from mistral_api.constraints.schemas.writer import write_schema
+from mistral_api.grammars.errors import Untranslatable
 from mistral_api.payload_types import JsonObject
 from mistral_api.wire.constraint_cost import schema_digest
 
@@ -31,6 +32,8 @@ class Form(Enum):
     CALL = "call"
 
 
+# What is enforced of a tool that no arguments fit, or whose schema is beyond all measure.
+_ANY_ARGUMENTS: JsonObject = {"type": "object"}
 _RULES = {
     Form.ANSWER: Rules(),
     Form.TEXT: Rules(),
@@ -86,7 +89,15 @@ def enforce_schema(schema: JsonObject, form: Form) -> Enforced:
 
 
 def _compile(schema: JsonObject, form: Form) -> Enforced:
-    program = SchemaCompiler(schema, _RULES[form]).program()
-    if program.needs_grammar or form is Form.TEXT:
-        return Enforced(grammar=write_grammar(program))
-    return Enforced(schema if program.faithful else write_schema(program))
+    try:
+        program = SchemaCompiler(schema, _RULES[form]).program()
+        if program.needs_grammar or form is Form.TEXT:
+            return Enforced(grammar=write_grammar(program))
+        return Enforced(schema if program.faithful else write_schema(program))
+    except (SchemaRefused, Untranslatable, RecursionError) as error:
+        if _RULES[form].lenient:
+            return Enforced(dict(_ANY_ARGUMENTS))
+        if isinstance(error, SchemaRefused):
+            raise
+        reason = error.reason if isinstance(error, Untranslatable) else "it is nested too deeply"
+        raise SchemaRefused("", reason) from error

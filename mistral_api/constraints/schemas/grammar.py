@@ -18,6 +18,7 @@ from mistral_api.constraints.schemas.values import (
     Program,
     Reference,
     Simple,
+    Subset,
     Text,
     Union,
     Value,
@@ -61,6 +62,8 @@ class _Writer:
         self._is_shared = set(self.shared)
         self.rules: dict[str, str] = {}
         self._basic: set[str] = set()
+        # The rules for what may follow a property, by their text.
+        self._known: dict[str, str] = {}
         self._writers: dict[type[Value], Callable[[Any], str]] = {
             Reference: self._reference,
             Simple: self._simple,
@@ -70,6 +73,7 @@ class _Writer:
             Text: self._text,
             Union: self._union,
             Items: self._items,
+            Subset: self._subset,
             Fields: self._fields,
         }
 
@@ -135,6 +139,23 @@ class _Writer:
         listed = ' "," space '.join(prefix)
         return f'"[" space {listed}{tail} space "]"'
 
+    def _subset(self, value: Subset) -> str:
+        return f'"[" space {self._chosen(value, 0, 0)} space "]"'
+
+    def _chosen(self, value: Subset, index: int, count: int) -> str:
+        """Return the name of a rule for what follows ``count`` values, of those from an index on."""
+        left = len(value.texts) - index
+        if not left or count == value.high:
+            return '""'
+        comma = '"," space ' if count else ""
+        ways = [f"{comma}{_quoted(value.texts[index])} {self._chosen(value, index + 1, count + 1)}"]
+        if count + left > value.low:  # this one may be left out
+            ways.append(self._chosen(value, index + 1, count))
+        text = " | ".join(ways)
+        if text not in self._known:
+            self._known[text] = self._add(text)
+        return self._known[text]
+
     def _rule_of(self, value: Value) -> str:
         """Return the name of a rule for a value that is written more than once."""
         text = self.expression(value)
@@ -165,8 +186,9 @@ class _Writer:
         text = f'("," space {extra})*' if extra is not None else '""'
         if optional:
             text = f'("," space {optional[0]})? {self._following(optional[1:], extra)}'
-        known = next((name for name, rule in self.rules.items() if rule == text), None)
-        return known or self._add(text)
+        if text not in self._known:
+            self._known[text] = self._add(text)
+        return self._known[text]
 
     def _extra(self, fields: Fields, value: Value) -> str:
         """Return a further property, whose name is none of those that the schema names."""

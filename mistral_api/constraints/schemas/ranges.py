@@ -12,6 +12,7 @@ from mistral_api.constraints.schemas.number_grammar import number_range
 from mistral_api.constraints.schemas.values import LARGEST, Bound, IntegerRange, Literals, NumberRange, Simple, Value
 from mistral_api.payload_types import JsonObject
 
+_INT64 = 2**63 - 1
 # The most multiples that are listed.
 MOST_LISTED = 300
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
@@ -41,7 +42,7 @@ def integers(context: Context, bases: Bases) -> Value:
 def _is_exact(base: JsonObject, low: int | None, high: int | None) -> bool:
     """Whether llama.cpp reads the bounds as they are meant: one on each side, integers, and not all below zero."""
     given = [base[keyword] for keyword in _BOUNDS if keyword in base]
-    plain = all(type(value) is int and abs(value) <= LARGEST for value in given)
+    plain = all(type(value) is int and abs(value) < _INT64 for value in given)
     one_sided = ("minimum" in base) + ("exclusiveMinimum" in base) < 2 and (
         ("maximum" in base) + ("exclusiveMaximum" in base) < 2
     )

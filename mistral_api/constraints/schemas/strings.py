@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from mistral_api.constraints.schemas.context import Bases, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
 from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
@@ -13,8 +11,6 @@ from mistral_api.grammars.gbnf import MOST_COUNT
 from mistral_api.grammars.patterns import json_string_pattern, json_string_rules
 from mistral_api.payload_types import JsonObject
 
-# What stands beside a pattern that we have translated before, for a tool of our own making. No client can know it.
-TRANSLATED = {"$comment": secrets.token_hex(16)}
 # llama.cpp counts the two escapes of one character beyond the BMP as two, so that only these are exact.
 _EXACT_LEAST = 1
 
@@ -24,10 +20,6 @@ def strings(context: Context, bases: Bases) -> Value:
     low, high = context.counts(bases, "minLength", "maxLength")
     if high is not None and low > high:
         raise Impossible(context.parts.place(holder(bases, "minLength")), "'minLength' is above 'maxLength'")
-    translated = next((base["pattern"] for base in bases if TRANSLATED.items() <= base.items()), None)
-    if translated is not None:
-        context.changed()
-        return Text(written=translated)
     found = _pattern(context, bases)
     if found is not None:
         part, keyword, pattern = found

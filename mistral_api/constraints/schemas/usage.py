@@ -42,36 +42,21 @@ def resolved(program: Program, value: Value) -> Value:
 
 
 def shared_definitions(program: Program) -> list[int]:
-    """Return the definitions that are used more than once, or that contain themselves, in the order of their use."""
+    """Return the definitions that are used more than once, or that contain themselves, in the order of their use.
+
+    What contains itself is the root, or is used from outside as well.
+    """
     counts: Counter[int] = Counter()
     todo = [program.root.number]
     while todo:
         for number in references(program.definitions[todo.pop()]):
             counts[number] += 1
-            if counts[number] == 1:
+            if counts[number] == 1 and number != program.root.number:
                 todo.append(number)
-    circular = _circular(program, counts)
-    return [number for number in counts if (counts[number] > 1 or number in circular) and _is_large(program, number)]
+    repeated = [number for number, count in counts.items() if count > 1 or number == program.root.number]
+    return [number for number in repeated if _is_large(program, number)]
 
 
 def _is_large(program: Program, number: int) -> bool:
     """Whether a definition has something in it; others are written where they are used."""
     return isinstance(program.definitions[number], Union | Items | Fields)
-
-
-def _circular(program: Program, used: Counter[int]) -> set[int]:
-    """Return the definitions that are used inside themselves."""
-    return {number for number in {*used, program.root.number} if _reaches(program, number)}
-
-
-def _reaches(program: Program, number: int) -> bool:
-    seen: set[int] = set()
-    todo = list(references(program.definitions[number]))
-    while todo:
-        each = todo.pop()
-        if each == number:
-            return True
-        if each not in seen:
-            seen.add(each)
-            todo += references(program.definitions[each])
-    return False
