@@ -14,6 +14,7 @@ from mistral_api.constraints.schemas.values import (
     Property,
     Reference,
     Simple,
+    Subset,
     Text,
     Union,
     Value,
@@ -26,6 +27,7 @@ _KINDS: dict[type, str] = {
     NumberRange: "number",
     Text: "string",
     Items: "array",
+    Subset: "array",
     Fields: "object",
 }
 _ALL = frozenset(("null", "boolean", "number", "string", "array", "object"))
