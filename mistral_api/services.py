@@ -296,7 +296,12 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
 
 
 def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
-    policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+    policy = RecordingPolicy(
+        settings.store_content,
+        settings.store_attachment_bytes,
+        settings.recording_required,
+        keeps_unstored=settings.store_false == "conversation",
+    )
     return Recorder(settings.data_dir / "journal", policy, start_delivery)
 
 

@@ -25,9 +25,10 @@ from mistral_api.wire.constraint_cost import TOO_COSTLY
 from mistral_api.wire.constraint_places import (
     GRAMMAR_FIELD,
     Constraint,
-    find_constraints,
+    PlacedSchema,
     find_grammar,
     find_schemas,
+    schema_constraint,
 )
 
 log = logging.getLogger(__name__)
@@ -93,14 +94,16 @@ class ConstraintGate:
         self._known_vocabulary: tuple[Path | None, str] = (None, vocabulary_version(None))
         self._closed = False
 
-    def admit(self, body: object, caller: Caller) -> AdmittedConstraints:
-        """Admit the constraints of a valid request.
+    def admit(
+        self, body: object, caller: Caller, inputs: Sequence[PlacedSchema | Constraint] = ()
+    ) -> AdmittedConstraints:
+        """Admit the constraints of a valid request. ``inputs``: those of its custom tools, as what they become.
 
         Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a schema that cannot be
         enforced, and for a constraint that is quarantined or too costly, with the path of its field; Unavailable where
         too many wait for their trial.
         """
-        constraints = self._constraints_of(body, caller) if isinstance(body, dict) else []
+        constraints = self._constraints_of(body, caller, inputs) if isinstance(body, dict) else []
         if not constraints:
             return NO_CONSTRAINTS
         harmless, others = _by_harmlessness(constraints)
@@ -110,16 +113,18 @@ class ConstraintGate:
             self._require_cheap(each, caller.owner)
         return AdmittedConstraints(uses, self)
 
-    def _constraints_of(self, body: dict[str, Any], caller: Caller) -> list[Constraint]:
+    def _constraints_of(
+        self, body: dict[str, Any], caller: Caller, inputs: Sequence[PlacedSchema | Constraint]
+    ) -> list[Constraint]:
         """Return what the model server will be told to enforce."""
         grammar = find_grammar(body)
         if grammar is not None and GRAMMAR not in caller.scopes:
             raise Forbidden(f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'.", param=GRAMMAR_FIELD)
-        schemas = find_schemas(body)
+        grammars = [each for each in (*inputs, grammar) if isinstance(each, Constraint)]
+        schemas = [*find_schemas(body), *(each for each in inputs if isinstance(each, PlacedSchema))]
         if not schemas or not self._enforces():
-            return find_constraints(body)
-        found = enforced_constraints(schemas, body)
-        return found if grammar is None else [*found, grammar]
+            return [*(schema_constraint(each.path, each.schema) for each in schemas), *grammars]
+        return [*enforced_constraints(schemas, body), *grammars]
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:
         digest = constraint.digest.hex()

@@ -15,6 +15,7 @@ from typing import cast
 from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
+from mistral_api.generation.forced_tool_calls import ForcedToolChoice
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, Tool
 from mistral_api.wire.tools import forces_call
@@ -87,8 +88,11 @@ def enforce_answer(request: ChatPayload, query: Query) -> ChatPayload:
     return request
 
 
-def enforce_call(request: ChatPayload, query: Query, *, strict: bool) -> ChatPayload:
-    """Return a request whose answer is a forced tool call. ``strict``: one of the tools is."""
+def enforce_call(request: ChatPayload, forced: ForcedToolChoice, query: Query) -> ChatPayload:
+    """Return a request whose answer is a forced tool call."""
+    if forced.grammar is not None:
+        return _with_grammar(request, forced.grammar, query)
+    request, strict = forced.constrain(request), forced.strict
     path = ("response_format", "json_schema", "schema")
     schema = cast(JsonObject, _value_at(request, path))
     try:

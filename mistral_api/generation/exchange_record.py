@@ -25,7 +25,8 @@ class ExchangeOpening:
     """What is recorded of a valid request.
 
     ``messages``: what the client sent; ``continues``: the stored message that they follow, where it is known.
-    ``store`` false (OpenAI's field) keeps the figures of a request and none of its text. ``client``,
+    ``store`` false (OpenAI's field) keeps the figures of a request and none of its text, or no more than its
+    conversation (STORE_FALSE); no object is stored. ``client``,
     ``resends_history``, ``side_request`` and ``is_new_session`` are those of :class:`Exchange`.
     """
 
@@ -101,8 +102,8 @@ class ExchangeRecord:
         exchange.continues, exchange.stream = opening.continues, opening.stream
         exchange.client, exchange.resends_history = opening.client, opening.resends_history
         exchange.side_request, exchange.is_new_session = opening.side_request, opening.is_new_session
-        exchange.messages = self._recorder.recordable_messages(opening.messages) if opening.store else None
-        if exchange.messages is None:
+        exchange.messages = self._recorder.recordable_messages(opening.messages, store=opening.store)
+        if exchange.messages is None or not opening.store:
             exchange.storing = None
         try:
             self._position = self._recorder.begin(exchange, progress)

@@ -12,7 +12,6 @@ from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
 from mistral_api.generation.enforced_schemas import Query, enforce_call, enforce_schemas, has_schemas
 from mistral_api.generation.forced_tool_calls import (
     ForcedToolChoice,
-    ToolCallStage,
     filter_allowed_tools,
     forced_tool_choice,
 )
@@ -20,6 +19,8 @@ from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.generation.supervisor_feedback import RANDOM_SEED
+from mistral_api.generation.tool_catalogue import ToolCatalogue
+from mistral_api.generation.tool_kind_stage import ToolKindStage
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.request_limits import RequestLimits
@@ -69,10 +70,21 @@ class GenerationPlan:
         ]
 
 
-def make_plan(
-    endpoint: Endpoint, payload: ChatPayload, traits: UpstreamTraits, seed: int | None, query: Query
-) -> GenerationPlan:
-    """Return the plan for a valid request. ``seed``: for a request that brings none."""
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A valid request. ``seed``: for one that brings none.
+
+    ``catalogue``: where the client knows tools that are no functions. The tools of the payload are its functions then.
+    """
+
+    payload: ChatPayload
+    seed: int | None = None
+    catalogue: ToolCatalogue | None = None
+
+
+def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, query: Query) -> GenerationPlan:
+    """Return the plan for a request."""
+    payload, seed, catalogue = wanted.payload, wanted.seed, wanted.catalogue
     request = traits.limits.known(payload, chat=endpoint.chat)
     request = traits.limits.bounded(request, llama_cpp=endpoint.dialect.llama_cpp)
     if endpoint.chat:
@@ -86,7 +98,10 @@ def make_plan(
         upstream = enforce_schemas(upstream, query, chat=endpoint.chat)
     plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
-        _plan_chat(plan, traits, query)
+        _plan_chat(plan, traits, query, catalogue)
+        if catalogue is not None and not catalogue.is_plain:
+            plan.stages.append(ToolKindStage(catalogue))
+            plan.ask_for_stream()
         if payload.get("functions"):
             plan.stages.append(FunctionCallStage())
             plan.ask_for_stream()
@@ -111,14 +126,15 @@ def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None 
     return request
 
 
-def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query) -> None:
+def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query, catalogue: ToolCatalogue | None) -> None:
     request = plan.requests[0]
-    several, logprobs, forced = (request.get("n") or 1) > 1, request.get("logprobs"), forced_tool_choice(request)
+    several, logprobs = (request.get("n") or 1) > 1, request.get("logprobs")
+    forced = forced_tool_choice(request, None if catalogue is None else catalogue.grammars)
     alternatives = request.get("top_logprobs") or 0
     if not (several or logprobs or forced) or not traits.llama_cpp():
         return
     if forced:
-        request = enforce_call(forced.constrain(request), query, strict=forced.strict)
+        request = enforce_call(request, forced, query)
     if logprobs:
         request = _with_probabilities(request, alternatives)
     counts = _choice_counts(request, traits)
@@ -126,7 +142,7 @@ def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query) -> No
         plan.stages.append(ChoiceIndexStage(counts))
     if forced:
         plan.forced = forced
-        plan.stages.append(ToolCallStage(forced.only_function, forced.finish_reason))
+        plan.stages.append(forced.stage())
     elif logprobs:
         plan.stages.append(LogprobsStage(alternatives))
     plan.requests = _divided(request, counts)

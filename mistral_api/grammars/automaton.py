@@ -32,6 +32,8 @@ from mistral_api.grammars.expression import (
 MOST_STATES = 1_500
 _MOST_PLACES = 20_000
 _MOST_THREADS = 400
+# The most times that a place is looked at: about half a second.
+_MOST_VISITS = 250_000
 _TOO_MUCH = "what it demands of a text needs too many states to be kept apart"
 
 
@@ -196,6 +198,7 @@ class _Reader:
         self._places = self._compiler.places
         self.alphabet = split_characters(step[0] for place in self._places for step in place.steps)
         self._targets = [self._targets_of(place) for place in self._places]
+        self._visits = 0
 
     def _targets_of(self, place: _Place) -> dict[int, list[int]]:
         targets: dict[int, list[int]] = {}
@@ -268,7 +271,8 @@ class _Reader:
                 if owes is not None and (further := _Thread(target, owes)) not in seen:
                     seen.add(further)
                     todo.append(further)
-            if len(seen) > _MOST_THREADS * 10:
+            self._visits += 1
+            if self._visits > _MOST_VISITS:
                 raise Untranslatable(_TOO_MUCH)
         return self._simplified([thread for thread in seen if self._matters(thread.place)])
 

@@ -11,6 +11,7 @@ from mistral_api.grammars.expression import (
     Characters,
     Expression,
     Reference,
+    children,
     choice,
     repeat,
     sequence,
@@ -53,6 +54,8 @@ class _Graph:
             both = choice([known.expression, edge.expression])
             edge = _Edge(both, known.size + edge.size, max(known.depth, edge.depth) + 1)
         if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
+            edge = _measured(edge.expression)
+        if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
             raise Untranslatable("what it demands of a text becomes too long an expression")
         self._edges[source][target] = edge
         self._sources.setdefault(target, set()).add(source)
@@ -89,6 +92,15 @@ class _Graph:
                 way = sequence([before.expression, repeat(loop.expression), after.expression])
                 depth = max(before.depth, loop.depth + 1, after.depth)
                 self._add(source, target, _Edge(way, before.size + loop.size + after.size, depth))
+
+
+def _measured(expression: Expression) -> _Edge:
+    """Return an expression with its real size and depth: what is estimated grows also where parts become one."""
+    size, depth, level = 0, 0, [expression]
+    while level and size <= MOST_PARTS and depth <= MOST_DEPTH:
+        size, depth = size + len(level), depth + 1
+        level = [each for parent in level for each in children(parent)]
+    return _Edge(expression, size, depth)
 
 
 def as_expression(automaton: Automaton) -> Expression:

@@ -20,7 +20,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
-from mistral_api.grammars.gbnf import without_nul, write_decoded_pattern, write_grammar, write_pattern
+from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lengths import fit_length
 from mistral_api.grammars.neighbours import resolve_conditions
@@ -52,22 +52,13 @@ def json_string_rules(name: str, pattern: str, *, min_length: int = 0, max_lengt
     return write_grammar({name: as_json_text(_string_expression(pattern, min_length, max_length))})
 
 
-def decoded_pattern(pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
-    """Return a pattern for a llama.cpp that uses llguidance, which compares the decoded value of the string.
-
-    The bundled engine does so for ``json_schema`` of ``/completion``; what it cannot read, such as a lookahead, it
-    ignores without a word. Raises Untranslatable.
-    """
-    return write_decoded_pattern(_string_expression(pattern, min_length, max_length))
-
-
 def whole_string_pattern(pattern: str) -> str:
-    """Return what :func:`json_string_pattern` returns, for an expression that must match the whole text.
+    """Return the ``pattern`` that a client's JSON schema would have for an expression that must match the whole string.
 
-    That is the ``regex`` grammar of a custom tool whose text is a string inside the arguments of a function.
-    Raises Untranslatable.
+    That is the ``regex`` grammar of a custom tool, whose text is a string of a function's arguments. It is still to be
+    given to :func:`json_string_pattern`. Raises Untranslatable.
     """
-    return write_pattern(as_json_text(plain_expression(parse_pattern(pattern, Dialect.TEXT))))
+    return write_pattern(plain_expression(without_nul(parse_pattern(pattern, Dialect.TEXT))))
 
 
 def text_grammar(pattern: str) -> str:
@@ -79,8 +70,23 @@ def text_grammar(pattern: str) -> str:
     return write_grammar({"root": _possible(resolved)})
 
 
-@lru_cache(_REMEMBERED)
 def _string_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
+    found = _known_expression(pattern, min_length, max_length)
+    if isinstance(found, Untranslatable):
+        raise Untranslatable(found.reason) from found
+    return found
+
+
+@lru_cache(_REMEMBERED)
+def _known_expression(pattern: str, min_length: int, max_length: int | None) -> Expression | Untranslatable:
+    """Return an expression, or why there is none, which may take as long to find out."""
+    try:
+        return _make_expression(pattern, min_length, max_length)
+    except Untranslatable as error:
+        return error
+
+
+def _make_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
     """Return what the strings are that a pattern matches anywhere, and that are as long."""
     found = parse_pattern(pattern, Dialect.JSON_SCHEMA)
     if not has_assertions(found):

@@ -308,6 +308,12 @@ class Settings:
     )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
+    store_false: str = _setting(
+        choice("nothing", "conversation"),
+        "nothing",
+        "what is kept of a request with `store: false`: nothing but its figures, or its conversation too, which its "
+        "owner finds among the others",
+    )
     store_attachment_bytes: int = _setting(
         whole_number(0, 1 << 30),
         1 << 20,

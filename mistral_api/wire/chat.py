@@ -24,6 +24,7 @@ from mistral_api.wire.shapes import (
     Shape,
     StringEnum,
     Text,
+    check_at,
 )
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
@@ -31,7 +32,8 @@ from mistral_api.wire.tools import (
     RESPONSE_FORMAT,
     TOOL_CHOICE,
     TOOLS,
-    chosen_functions,
+    chosen_tools,
+    declared_tools,
     forces_call,
 )
 
@@ -57,8 +59,24 @@ _PART = TaggedUnion("type", {kind: Object(required(**{kind: content})) for kind,
 _CONTENT = AnyOf(Text(), Array(_PART, 1), expected="a string or an array of parts")
 
 _FUNCTION_CALL = Object(required(name=Text()), required(arguments=Text()))
-_TOOL_CALL = Object(
-    nullable(id=Text()), required(type=StringEnum("function"), function=_FUNCTION_CALL), drop_nulls=True
+# What a call of each type holds, in the field of that name.
+_CALLS: dict[str, Object] = {"function": _FUNCTION_CALL, "custom": Object(required(name=Text(), input=Text()))}
+
+
+def _check_call(call: JsonObject) -> None:
+    kind = call["type"]
+    if kind not in call:
+        refuse_missing(f".{kind}")
+    check_at(f".{kind}", _CALLS[kind].check, call[kind])
+
+
+_TOOL_CALL = Object(nullable(id=Text()), required(type=StringEnum(*_CALLS)), _check_call, drop_nulls=True).with_schema(
+    TaggedUnion(
+        "type",
+        {kind: Object(required(**{kind: shape})) for kind, shape in _CALLS.items()},
+        required(type=StringEnum(*_CALLS)),
+        nullable(id=Text()),
+    )
 )
 # llama.cpp reads the texts in messages of every role, and answers 500 where one is no string.
 _OTHERS = nullable(
@@ -172,9 +190,9 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
             refuse_ignore_eos(data, "tool_choice")
             if not tools:
                 refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        known = {tool["function"]["name"] for tool in tools}
-        for name, path in chosen_functions(choice):
-            if name not in known:
+        known = declared_tools(tools)
+        for named, path in chosen_tools(choice):
+            if named not in known:
                 text = "'{param}' names a function that is not in 'tools'."
                 refuse("invalid_value", text, path, field="tool_choice")
 

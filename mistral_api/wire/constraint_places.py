@@ -20,6 +20,9 @@ _SCHEMA_PATHS = (
     ("output_config", "format", "schema"),
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
+    ("tools", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "tools", "*", "parameters"),
     ("tools", "*", "input_schema"),
     ("functions", "*", "parameters"),
 )

@@ -11,6 +11,7 @@ from typing import NoReturn
 from mistral_api.payload_types import JsonObject
 from mistral_api.wire.container_shapes import (
     Array,
+    Map,
     Object,
     TaggedUnion,
     at_least_one,
@@ -21,20 +22,18 @@ from mistral_api.wire.container_shapes import (
 )
 from mistral_api.wire.field_errors import quote_words, refuse, refuse_word
 from mistral_api.wire.media import IMAGE_URL
-from mistral_api.wire.shapes import AnyOf, Null, Shape, StringEnum, Text
+from mistral_api.wire.response_tools import RESPONSE_TOOLS
+from mistral_api.wire.shapes import ANYTHING, INT32_MAX, AnyOf, Integer, Null, Shape, StringEnum, Text
 
 MOST_ITEMS = 10_000
 # So many can be added to a conversation at once (OpenAI's description of POST /conversations/{id}/items).
 MOST_ITEMS_ADDED = 20
 ROLES = ("user", "assistant", "system", "developer")
-# Items of tools that OpenAI runs itself, or that no model served here can call.
+# Items of tools that OpenAI runs itself.
 _UNSUPPORTED = frozenset((
-    "additional_tools", "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction",
-    "compaction_trigger", "computer_call", "computer_call_output", "configuration_update", "custom_tool_call",
-    "custom_tool_call_output", "file_search_call", "image_generation_call", "local_shell_call",
-    "local_shell_call_output", "mcp_approval_request", "mcp_approval_response", "mcp_call", "mcp_list_tools",
-    "program", "program_output", "shell_call", "shell_call_output", "tool_search_call", "tool_search_output",
-    "web_search_call",
+    "code_interpreter_call", "compaction", "compaction_trigger", "computer_call", "computer_call_output",
+    "configuration_update", "file_search_call", "image_generation_call", "mcp_approval_request",
+    "mcp_approval_response", "mcp_call", "mcp_list_tools", "program", "program_output", "web_search_call",
 ))  # fmt: skip
 
 _NO_FILE_ID = Null(
@@ -83,8 +82,75 @@ _MESSAGE = TaggedUnion(
     nullable(type=StringEnum("message"), id=Text(1), status=_STATUS),
     not_null("content", role=StringEnum(*ROLES)),
 )
+_AGENT_PARTS: dict[str, Object] = {
+    "input_text": _INPUT_PARTS["input_text"],
+    "encrypted_content": Object(not_null(encrypted_content=Text())),
+}
+_AGENT_PART = TaggedUnion("type", _AGENT_PARTS, not_null(type=StringEnum(*_AGENT_PARTS)))
+_MILLISECONDS = Integer(0, INT32_MAX)
+# The calls of tools that clients run, and their outputs; ``conversations.tool_items`` says where they are described.
+_TOOL_ITEMS = {
+    "custom_tool_call": Object(
+        _COMMON, not_null(call_id=Text(1), name=Text(1), input=Text()), nullable(namespace=Text())
+    ),
+    "custom_tool_call_output": Object(
+        _COMMON,
+        not_null("output", call_id=Text(1)),
+        nullable(name=Text()),
+        required(output=_content(_INPUT_PARTS, 0)),
+    ),
+    "shell_call": Object(
+        _COMMON,
+        not_null(
+            call_id=Text(1),
+            action=Object(
+                required(commands=Array(Text())), nullable(timeout_ms=_MILLISECONDS, max_output_length=_MILLISECONDS)
+            ),
+        ),
+    ),
+    "shell_call_output": Object(
+        _COMMON,
+        not_null(call_id=Text(1), output=Array(Object(nullable(stdout=Text(), stderr=Text(), outcome=Object())))),
+        nullable(max_output_length=_MILLISECONDS),
+    ),
+    "local_shell_call": Object(
+        _COMMON,
+        nullable(call_id=Text(1)),
+        not_null(
+            action=Object(
+                required(command=Array(Text())),
+                nullable(env=Map(ANYTHING, Text()), timeout_ms=_MILLISECONDS, user=Text(), working_directory=Text()),
+            )
+        ),
+    ),
+    "local_shell_call_output": Object(
+        _COMMON, nullable(call_id=Text(1)), not_null(output=Text()), at_least_one("call_id", "id")
+    ),
+    "apply_patch_call": Object(
+        _COMMON,
+        not_null(
+            call_id=Text(1),
+            operation=Object(
+                required(type=StringEnum("create_file", "update_file", "delete_file"), path=Text()),
+                nullable(diff=Text()),
+            ),
+        ),
+    ),
+    "apply_patch_call_output": Object(
+        nullable(id=Text(1), status=StringEnum("in_progress", "completed", "incomplete", "failed")),
+        not_null(call_id=Text(1)),
+        nullable(output=Text()),
+    ),
+    "tool_search_call": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(arguments=ANYTHING)),
+    "tool_search_output": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(tools=RESPONSE_TOOLS)),
+    "additional_tools": Object(_COMMON, not_null(tools=RESPONSE_TOOLS)),
+    # openai/codex, codex-rs/protocol/src/models.rs
+    "agent_message": Object(_COMMON, not_null(author=Text(), recipient=Text(), content=Array(_AGENT_PART, 1))),
+}
 _OTHER_ITEMS = {
-    "function_call": Object(_COMMON, not_null(call_id=Text(1), name=Text(1), arguments=Text())),
+    "function_call": Object(
+        _COMMON, not_null(call_id=Text(1), name=Text(1), arguments=Text()), nullable(namespace=Text())
+    ),
     "function_call_output": Object(
         _COMMON,
         not_null("output", call_id=Text(1)),
@@ -92,8 +158,14 @@ _OTHER_ITEMS = {
         required(output=_content(_INPUT_PARTS, 0)),
     ),
     "reasoning": Object(
-        _COMMON, nullable(summary=_reasoning_parts("summary_text"), content=_reasoning_parts("reasoning_text"))
+        _COMMON,
+        nullable(
+            summary=_reasoning_parts("summary_text"),
+            content=_reasoning_parts("reasoning_text"),
+            encrypted_content=Text(),
+        ),
     ),
+    **_TOOL_ITEMS,
     "item_reference": Object(_COMMON, not_null("id")),
 }
 _ITEMS: dict[str, Shape] = {"message": _MESSAGE, **_OTHER_ITEMS}

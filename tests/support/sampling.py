@@ -44,6 +44,14 @@ class Sampler:
         choice = answer["choices"][0]
         return choice["message"]["content"] if choice["finish_reason"] == "stop" else None
 
+    def grammar_of(self, schema: dict[str, Any]) -> str:
+        """Return the grammar in GBNF that llama.cpp makes of a schema. Its rule ``schema`` is the value."""
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        body = {"messages": [{"role": "user", "content": "x"}], "response_format": form, "max_tokens": 1}
+        answer = self.ask("chat_completions", {**body, "verbose": True})
+        assert "__verbose" in answer, answer
+        return str(answer["__verbose"]["generation_settings"]["grammar"]) + "schema ::= response-format-schema\n"
+
     def text(self, grammar: str, seed: int) -> str | None:
         """Return a text within a grammar; None where it had no end."""
         answer = self.ask("completions", {"prompt": "x", "grammar": grammar, "seed": seed})

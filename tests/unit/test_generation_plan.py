@@ -8,7 +8,7 @@ import pytest
 
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
 from mistral_api.generation.forced_tool_calls import ForcedToolChoice
-from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
+from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
 from mistral_api.payload_types.chat import ChatMessage, Tool
 from mistral_api.payload_types.completions import Delta
 
@@ -24,7 +24,7 @@ def _fail_on_question(*_question: Any) -> Any:
 def _plan(
     payload: Any, engine: UpstreamTraits = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7
 ) -> GenerationPlan:
-    return make_plan(endpoint, payload, engine, seed, _fail_on_question)
+    return make_plan(endpoint, PlanRequest(payload, seed), engine, _fail_on_question)
 
 
 @pytest.mark.parametrize(

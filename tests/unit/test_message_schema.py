@@ -86,7 +86,7 @@ def test_nulls_replayed_by_sdks_inside_messages_are_dropped() -> None:
             "type",
         ),
         (
-            [CALLS | {"tool_calls": [CALL | {"type": "custom"}]}],
+            [CALLS | {"tool_calls": [CALL | {"type": "abacus"}]}],
             "messages[0].tool_calls[0].type",
             "invalid_value",
             "'function'",
