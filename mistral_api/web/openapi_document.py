@@ -56,10 +56,6 @@ _HEADERS: dict[str, JsonSchema] = {
         "description": "Whether the answer was in the cache; absent where it was not looked for.",
         "schema": {"enum": ["hit", "miss"]},
     },
-    "X-Ignored-Tools": {
-        "description": "The types of the tools that were left out, since only OpenAI or Anthropic could run them.",
-        "schema": Text(1).json_schema,
-    },
     "X-Error-Source": {"description": "Who failed.", "required": True, "schema": {"enum": ["api", "model-server"]}},
     "Retry-After": {"description": "Seconds after which it is worth trying again.", "schema": COUNT.json_schema},
 }
@@ -199,7 +195,7 @@ def _responses(rule: Rule, operation: Operation) -> JsonObject:
     for status, component in operation.other_responses.items():
         meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
         responses[status] = _response(meaning, {_JSON: {"schema": component.json_schema}})
-    headers = ["X-Session-Id", "X-Cache", "X-Ignored-Tools"] if operation.of_session else []
+    headers = ["X-Session-Id", "X-Cache"] if operation.of_session else []
     responses["200"] = _response("Done", _content(operation), *headers)
     argument, endpoints = operation.links
     if endpoints:
