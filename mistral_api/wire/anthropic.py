@@ -197,7 +197,7 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
     stop_sequences = Field(Array(Text(0, STOP_CHARACTERS), 0, STOPS).converted(without_blank_stops))
-    compaction = Field(Object().refined(_refuse_compaction).with_schema({"type": "null"}))
+    compaction = Field(Object().refined(_refuse_compaction).with_schema({"not": {}}))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 
